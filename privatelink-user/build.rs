@@ -1,0 +1,70 @@
+//! Builds the kernel object with the toolchain and the bpf-linker that `[workspace.metadata.ebpf]` pins.
+//!
+//! Without bpf-linker (a machine on which `cargo xtask setup` has not run) it writes an empty object instead, so that
+//! `cargo check`, clippy and the pure tests work everywhere; the loader then says how to get a real one.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+
+/// The object's name in `OUT_DIR`: the kernel crate's bin target.
+const OBJECT: &str = "dataplane";
+
+fn main() -> Result<()> {
+    println!("cargo:rerun-if-env-changed=AYA_BUILD_SKIP");
+    println!("cargo:rerun-if-env-changed=CLIPPY_ARGS");
+    let out_dir = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is not set")?);
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("the user crate has no parent directory")?;
+
+    // `cargo xtask setup` puts bpf-linker here, beside the artefacts of the build that needs it.
+    let tools = target_dir(&out_dir)?.join("tools");
+    println!("cargo:rerun-if-changed={}", tools.join("ready").display());
+    let mut path = vec![tools.join("bin")];
+    path.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
+    let found = path.iter().any(|dir| dir.join("bpf-linker").is_file());
+
+    // Clippy checks the host half only; it never runs the object.
+    if !found || env::var_os("AYA_BUILD_SKIP").is_some() || env::var_os("CLIPPY_ARGS").is_some() {
+        if !found {
+            println!(
+                "cargo:warning=no bpf-linker: building without the kernel object; `cargo xtask setup` installs it"
+            );
+        }
+        fs::write(out_dir.join(OBJECT), []).context("writing the empty kernel object")?;
+        return Ok(());
+    }
+
+    // SAFETY: a build script is single-threaded here; nothing else reads the environment.
+    unsafe {
+        env::set_var("PATH", env::join_paths(&path)?);
+        env::set_var("RUSTC_BOOTSTRAP", "1");
+    }
+
+    let toolchain = fs::read_to_string(tools.join("toolchain"))
+        .map(|pinned| pinned.trim().to_owned())
+        .unwrap_or_else(|_| "1.95.0".to_owned());
+    let root_dir = workspace.join("privatelink-ebpf");
+    let root_dir = root_dir.to_str().context("the workspace path is not UTF-8")?;
+    aya_build::build_ebpf(
+        [aya_build::Package {
+            name: "privatelink-ebpf",
+            root_dir,
+            ..Default::default()
+        }],
+        aya_build::Toolchain::Custom(&toolchain),
+    )
+}
+
+/// `target/`, found from `target/<profile>/build/<package>/out`.
+fn target_dir(out_dir: &Path) -> Result<PathBuf> {
+    out_dir
+        .ancestors()
+        .nth(4)
+        .map(Path::to_path_buf)
+        .with_context(|| format!("{} is not inside a target directory", out_dir.display()))
+}

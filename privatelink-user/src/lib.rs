@@ -1,0 +1,1 @@
+//! The agent, the control plane and the command line.
