@@ -165,7 +165,7 @@ impl TargetFlags {
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
 pub struct Budget {
-    /// Half-open flows that it may have at once.
+    /// Half-open flows that it may have at once; 0: no limit.
     pub half_open: u32,
 }
 

@@ -1,0 +1,59 @@
+//! What the datapath decides, and what it wants changed.
+
+use crate::abi::{Counter, Ip4, L4Port, Mac, service::PortFlags};
+
+/// What happens to a frame.
+#[derive(Clone, Copy, Debug)]
+pub enum Verdict {
+    /// On to the host's stack, unmodified.
+    Pass,
+    /// XDP only: on to TC on the same port, unmodified.
+    ToTc,
+    /// Refused, for the reason counted.
+    Drop(Counter),
+    /// Rewritten and sent out of a port.
+    Forward(Rewrite),
+    /// Answered out of the port that it came in on (TC only).
+    Reply(Reply),
+}
+
+/// What changes in a forwarded packet. The hook applies it in its own right way: TC with the checksum helpers, XDP and the
+/// host with the arithmetic of `wire::checksum`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rewrite {
+    pub src: Ip4,
+    pub dst: Ip4,
+    pub src_port: L4Port,
+    pub dst_port: L4Port,
+    /// What the address change adds to the IP and the TCP checksum.
+    pub d_addr: u16,
+    /// What the port change adds to the TCP checksum.
+    pub d_port: u16,
+    pub src_mac: Mac,
+    pub dst_mac: Mac,
+    /// Where the TCP header starts in the frame.
+    pub l4: u16,
+    pub mss: Option<Mss>,
+    /// The interface to leave by, and how.
+    pub ifindex: u32,
+    pub out: PortFlags,
+}
+
+/// A smaller maximum segment size (RFC 6691) in a SYN or SYN-ACK.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mss {
+    /// Offset of the 16-bit value in the frame.
+    pub at: u16,
+    /// The new value, host order.
+    pub value: u16,
+    /// What the change adds to the TCP checksum.
+    pub difference: u16,
+}
+
+/// A frame made from the one that it answers.
+#[derive(Clone, Copy, Debug)]
+pub enum Reply {
+    /// The bytes of the whole frame.
+    Arp([u8; super::arp::REPLY_LEN]),
+    Reset([u8; super::reset::SEGMENT_LEN]),
+}
