@@ -49,7 +49,9 @@ fn main() -> Result<()> {
         .map(|pinned| pinned.trim().to_owned())
         .unwrap_or_else(|_| "1.95.0".to_owned());
     let root_dir = workspace.join("privatelink-ebpf");
-    let root_dir = root_dir.to_str().context("the workspace path is not UTF-8")?;
+    let root_dir = root_dir
+        .to_str()
+        .context("the workspace path is not UTF-8")?;
     aya_build::build_ebpf(
         [aya_build::Package {
             name: "privatelink-ebpf",
