@@ -1,1 +1,5 @@
 //! The agent, the control plane and the command line.
+
+pub mod agent;
+pub mod health;
+pub mod net;
