@@ -25,6 +25,10 @@ fn main() -> Result<()> {
     let tools = target_dir(&out_dir)?.join("tools");
     println!("cargo:rerun-if-changed={}", tools.join("ready").display());
     let mut path = vec![tools.join("bin")];
+    // Where setup fell back to another compiler, `toolchain` names the directory of the `rustup` that runs it.
+    if let Ok(fallback) = fs::read_to_string(tools.join("toolchain")) {
+        path.push(tools.join(fallback.trim()));
+    }
     path.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
     let found = path.iter().any(|dir| dir.join("bpf-linker").is_file());
 
@@ -45,9 +49,7 @@ fn main() -> Result<()> {
         env::set_var("RUSTC_BOOTSTRAP", "1");
     }
 
-    let toolchain = fs::read_to_string(tools.join("toolchain"))
-        .map(|pinned| pinned.trim().to_owned())
-        .unwrap_or_else(|_| "1.95.0".to_owned());
+    let toolchain = pinned_toolchain(workspace)?;
     let root_dir = workspace.join("privatelink-ebpf");
     let root_dir = root_dir
         .to_str()
@@ -60,6 +62,23 @@ fn main() -> Result<()> {
         }],
         aya_build::Toolchain::Custom(&toolchain),
     )
+}
+
+/// The toolchain that `[workspace.metadata.ebpf]` of the root manifest pins beside its bpf-linker.
+fn pinned_toolchain(workspace: &Path) -> Result<String> {
+    let manifest = workspace.join("Cargo.toml");
+    println!("cargo:rerun-if-changed={}", manifest.display());
+    let metadata = cargo_metadata::MetadataCommand::new()
+        .manifest_path(&manifest)
+        .no_deps()
+        .exec()
+        .with_context(|| format!("reading {}", manifest.display()))?;
+    metadata
+        .workspace_metadata
+        .pointer("/ebpf/toolchain")
+        .and_then(|toolchain| toolchain.as_str())
+        .map(str::to_owned)
+        .with_context(|| format!("{} has no workspace.metadata.ebpf.toolchain", manifest.display()))
 }
 
 /// `target/`, found from `target/<profile>/build/<package>/out`.

@@ -4,5 +4,8 @@
 //! it; `store` commits that; [`runtime`] is what the API may ask of the running agent. Inner layers do not know the
 //! outer ones.
 
+pub mod agent;
+pub mod health;
 pub mod model;
+pub mod net;
 pub mod runtime;

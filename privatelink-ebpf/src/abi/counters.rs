@@ -1,0 +1,147 @@
+//! ONE table of counters: id, name, kind, help. The datapath counts by variant; statistics, metrics and `explain` read the
+//! table. Every packet that is refused has its own row.
+
+/// What a counter's row is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CounterKind {
+    /// Work done.
+    Activity,
+    /// A packet refused; `privatelink stats --drops` lists these.
+    Drop,
+    /// Something that an operator should look at.
+    Symptom,
+}
+
+macro_rules! counters {
+    ($($(#[doc = $help:literal])+ $variant:ident = $kind:ident $name:literal;)+) => {
+        /// A counter's id: index into the per-CPU array `COUNTERS`.
+        #[repr(u8)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub enum Counter { $($(#[doc = $help])+ $variant),+ }
+
+        impl Counter {
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The name in tables and metrics (snake case).
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+
+            pub const fn kind(self) -> CounterKind {
+                match self { $(Self::$variant => CounterKind::$kind),+ }
+            }
+
+            /// One sentence for people.
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($help),+)),+ }
+            }
+        }
+    };
+}
+
+counters! {
+    /// flows opened: a target chosen, a source port claimed
+    FlowOpened = Activity "flow_opened";
+    /// flows that became established
+    FlowEstablished = Activity "flow_established";
+    /// flows ended by both sides' FIN
+    FlowClosed = Activity "flow_closed";
+    /// flows ended by a reset of the client
+    FlowResetByClient = Activity "flow_reset_by_client";
+    /// flows ended by a reset of the target
+    FlowResetByTarget = Activity "flow_reset_by_target";
+    /// flows forgotten after their idle timeout
+    FlowExpiredIdle = Activity "flow_expired_idle";
+    /// half-open flows whose handshake did not finish in time
+    FlowExpiredHalfOpen = Activity "flow_expired_half_open";
+    /// flows ended because their target was taken away
+    FlowEndedWithTarget = Activity "flow_ended_with_target";
+    /// flows replaced by a new connection from the same client address and port
+    FlowReplaced = Activity "flow_replaced";
+    /// flows that went into the stash because their buckets were full
+    FlowStashed = Activity "flow_stashed";
+    /// ports given back after the hold that follows a close by the target
+    PortReleasedAfterHold = Activity "port_released_after_hold";
+    /// ARP requests for owned addresses answered
+    ArpAnswered = Activity "arp_answered";
+    /// resets sent by the load balancer itself (AWS TCP_ELB_Reset_Count)
+    ResetSent = Activity "reset_sent";
+    /// frames that XDP handed to TC unmodified
+    XdpPassedToTc = Activity "xdp_passed_to_tc";
+    /// frames of a shared port that went on to the host's stack
+    PassedToHost = Activity "passed_to_host";
+    /// a client's Ethernet address changed within a flow
+    ClientMoved = Activity "client_moved";
+
+    /// frame too short for the headers that it claims
+    Truncated = Drop "truncated";
+    /// a header whose fields contradict each other (version, length, data offset)
+    Malformed = Drop "malformed";
+    /// IPv4 fragment
+    Fragment = Drop "fragment";
+    /// IPv4 header checksum, source or destination that cannot be forwarded (multicast, broadcast, loopback, zero)
+    InvalidAddress = Drop "invalid_address";
+    /// TTL would reach zero
+    TtlExceeded = Drop "ttl_exceeded";
+    /// larger than the MTU of the port that it would leave by
+    MtuExceeded = Drop "mtu_exceeded";
+    /// neither IPv4 nor ARP, on an isolated port
+    OtherEtherType = Drop "other_ether_type";
+    /// IPv4 protocol that no listener can have, to an owned address
+    OtherProtocol = Drop "other_protocol";
+    /// not for an owned address, on an isolated port
+    NotOurs = Drop "not_ours";
+    /// for an owned address, but no listener has this port
+    NoListener = Drop "no_listener";
+    /// a packet whose source is an owned address
+    SpoofedSource = Drop "spoofed_source";
+    /// ARP packet that claims an owned address
+    ArpForged = Drop "arp_forged";
+    /// ARP packet that needs no answer, on an isolated port
+    ArpIgnored = Drop "arp_ignored";
+    /// TCP segment without SYN that belongs to no flow (answered with RST)
+    NoFlow = Drop "no_flow";
+    /// segment of a flow that was idle for too long (answered with RST)
+    IdleExpired = Drop "idle_expired";
+    /// segment of a flow whose target was taken away (answered with RST)
+    TargetGone = Drop "target_gone";
+    /// no target is registered or usable (answered with RST)
+    NoTarget = Drop "no_target";
+    /// the target's next hop is not resolved
+    NextHopUnresolved = Drop "next_hop_unresolved";
+    /// all 64,512 source ports towards the target are in use (answered with RST; AWS PortAllocationErrorCount)
+    PortsExhausted = Drop "ports_exhausted";
+    /// a port claim lost every race against other CPUs
+    PortsContended = Drop "ports_contended";
+    /// no room in the flow table (answered with RST)
+    FlowTableFull = Drop "flow_table_full";
+    /// the flow table's lock was busy; the client's retransmission finds it free
+    FlowTableContended = Drop "flow_table_contended";
+    /// a flow entry changed hands while it was read
+    FlowRaced = Drop "flow_raced";
+    /// the endpoint has too many half-open flows
+    EndpointHalfOpenLimit = Drop "endpoint_half_open_limit";
+    /// the VPC has too many half-open flows
+    VpcHalfOpenLimit = Drop "vpc_half_open_limit";
+    /// SYN from a target's side into an existing flow or to a node address: providers cannot open connections
+    SynFromTarget = Drop "syn_from_target";
+    /// SYN with FIN or RST, or no flag at all
+    InvalidFlags = Drop "invalid_flags";
+    /// more resets were due in one tick than are sent
+    ResetLimited = Drop "reset_limited";
+    /// an interface without a port record
+    NoPort = Drop "no_port";
+    /// the kernel refused to grow, shrink or redirect a frame
+    KernelRefused = Drop "kernel_refused";
+
+    /// resets outside the receiver's window: forwarded, but the flow stays (a blind attack, or a stray)
+    ResetOutOfWindow = Symptom "reset_out_of_window";
+    /// segments with a TCP checksum that only a sender with checksum offload leaves behind, seen by XDP: turn the peer's TX
+    /// checksum offload off, or use TC
+    PartialChecksum = Symptom "partial_checksum";
+    /// ring-buffer records lost because nobody read them in time
+    EventLost = Symptom "event_lost";
+}
+
+const _: () = assert!(Counter::COUNT < 128);

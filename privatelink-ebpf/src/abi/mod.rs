@@ -1,0 +1,112 @@
+//! Every byte that crosses the kernel boundary: map keys and values, ring-buffer records, loader-set globals.
+//!
+//! A record derives `Pod` (which refuses padding), has its size asserted, keeps addresses and L4 ports in wire order and
+//! counters in native order. A change of any layout here raises [`ABI_VERSION`]: an agent refuses pinned maps of another
+//! version before it touches them.
+
+pub mod addr;
+pub mod counters;
+pub mod event;
+pub mod flow;
+pub mod pool;
+pub mod service;
+pub mod settings;
+pub mod stats;
+
+pub use addr::{Ip4, L4Port, Mac, Proto, VpcIndex};
+pub use counters::Counter;
+
+/// The layout of everything in this module.
+pub const ABI_VERSION: u32 = 1;
+
+/// One row a map: the name in the object and on bpffs, what it holds, who owns what is in it, and how many entries it has
+/// unless the loader asks for more.
+pub struct MapInfo {
+    pub name: &'static str,
+    /// Key → value, in words.
+    pub holds: &'static str,
+    pub default_entries: u32,
+    /// Values are mapped into the agent's memory.
+    pub mapped: bool,
+}
+
+macro_rules! maps {
+    ($($(#[doc = $holds:literal])+ $name:ident = $entries:expr, $mapped:literal;)+) => {
+        /// All maps, in the order in which they are created.
+        pub const MAPS: &[MapInfo] = &[$(MapInfo {
+            name: stringify!($name),
+            holds: concat!($($holds),+),
+            default_entries: $entries,
+            mapped: $mapped,
+        }),+];
+        /// The default number of entries of each map.
+        pub mod entries {
+            use super::Counter;
+            $(pub const $name: u32 = $entries;)+
+        }
+    };
+}
+
+maps! {
+    /// one record: what a new agent must agree with, and the switches that work at run time
+    SETTINGS = 1, false;
+    /// interface index → port (`service::Port`); VPC 0 is no port
+    PORTS = 65_536, false;
+    /// interface index → itself, for XDP redirects: only ports that can take XDP frames
+    XDP_PORTS = 65_536, false;
+    /// (VPC, address) → what it is (`service::Address`): answered by ARP, never passed on
+    ADDRESSES = 65_536, false;
+    /// (VPC, address, L4 port, protocol) → listener and endpoint (`service::Frontend`)
+    FRONTENDS = 131_072, false;
+    /// listener index → ring and timeouts (`service::Listener`)
+    LISTENERS = 65_536, false;
+    /// flat Maglev rings: a listener's slice holds target indexes (u32)
+    RINGS = 4_194_304, true;
+    /// target index → address, next hop, pool, generation (`service::Target`)
+    TARGETS = 16_384, false;
+    /// pool index → `pool::PortPool`
+    POOLS = 4_096, true;
+    /// VPC index → half-open budget (`service::Budget`)
+    VPCS = 65_536, false;
+    /// endpoint index → half-open budget (`service::Budget`)
+    ENDPOINTS = 65_536, false;
+    /// VPC index → half-open flows now (u32), counted by the kernel
+    VPC_HALF_OPEN = 65_536, false;
+    /// endpoint index → half-open flows now (u32), counted by the kernel
+    ENDPOINT_HALF_OPEN = 65_536, false;
+    /// bucket index → `flow::Bucket`
+    FLOWS = 262_144, true;
+    /// `flow::FlowKey` → `flow::Slot`: what found no room in its buckets, and everything in the reference mode
+    STASH = 65_536, false;
+    /// insertion locks, one a stripe of primary buckets (u32)
+    LOCKS = 4_096, false;
+    /// counter id → count, per CPU (u64)
+    COUNTERS = Counter::COUNT as u32, false;
+    /// endpoint index → `stats::EndpointStats`, per CPU
+    ENDPOINT_STATS = 65_536, false;
+    /// listener index → `stats::ListenerStats`, per CPU
+    LISTENER_STATS = 65_536, false;
+    /// target index → `stats::TargetStats`, per CPU
+    TARGET_STATS = 16_384, false;
+    /// VPC index → resets sent in the current tick (`settings::ResetBudget`)
+    RESET_BUDGETS = 65_536, false;
+    /// one slot a CPU: a flow entry on its way into the stash
+    SCRATCH = 1, false;
+    /// ring buffer of `event` records; the number is its size in bytes
+    EVENTS = 1_048_576, false;
+}
+
+/// Makes records usable as aya map keys and values. `Pod` of bytemuck already proves what `aya::Pod` asks for.
+macro_rules! aya_pod {
+    ($($t:ty),+ $(,)?) => { $(
+        #[cfg(all(feature = "user", not(target_arch = "bpf")))]
+        // SAFETY: `bytemuck::Pod` is derived: `Copy`, no padding, every bit pattern valid.
+        unsafe impl aya::Pod for $t {}
+    )+ };
+}
+use aya_pod;
+
+macro_rules! assert_size {
+    ($($t:ty = $size:literal),+ $(,)?) => { $( const _: () = assert!(size_of::<$t>() == $size); )+ };
+}
+use assert_size;

@@ -1,0 +1,173 @@
+//! Ports, addresses, frontends, listeners, targets: what the agent writes and the datapath reads.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::{Ip4, L4Port, Mac, Proto, VpcIndex, assert_size, aya_pod};
+
+/// A host interface that belongs to one VPC. Map `PORTS`, key: interface index.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
+pub struct Port {
+    /// [`VpcIndex::NONE`]: the interface is no port.
+    pub vpc: VpcIndex,
+    pub flags: PortFlags,
+    /// The interface's MTU: the largest IP packet in bytes.
+    pub mtu: u32,
+    /// The interface's own address: what ARP answers carry, and the source of frames sent here.
+    pub mac: Mac,
+    pub _pad: [u8; 2],
+}
+
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
+pub struct PortFlags(pub u16);
+
+impl PortFlags {
+    /// Frames that are not ours go on to the host's stack; without it the port is isolated.
+    pub const SHARED: Self = Self(1);
+    /// The interface takes frames that XDP redirects to it (its index is in `XDP_PORTS`).
+    pub const XDP_TRANSMIT: Self = Self(2);
+    /// A veth whose peer is in another namespace: TC leaves by `bpf_redirect_peer`.
+    pub const PEER: Self = Self(4);
+
+    #[inline(always)]
+    pub const fn has(self, flag: Self) -> bool {
+        self.0 & flag.0 != 0
+    }
+
+    #[must_use]
+    pub const fn with(self, flag: Self) -> Self {
+        Self(self.0 | flag.0)
+    }
+}
+
+/// Key of map `ADDRESSES`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Pod, Zeroable)]
+pub struct AddressKey {
+    pub ip: Ip4,
+    pub vpc: VpcIndex,
+    pub _pad: u16,
+}
+
+impl AddressKey {
+    #[inline(always)]
+    pub const fn new(vpc: VpcIndex, ip: Ip4) -> Self {
+        Self { ip, vpc, _pad: 0 }
+    }
+}
+
+/// Value of map `ADDRESSES`: an address that the datapath owns in a VPC.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+pub struct Address {
+    /// An [`AddressKind`].
+    pub kind: u32,
+}
+
+/// What an owned address is.
+#[repr(u32)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AddressKind {
+    /// An endpoint in a consumer VPC.
+    Endpoint = 1,
+    /// A load balancer's node address in the provider VPC.
+    Node = 2,
+    /// A target's address in the host VPC.
+    Internal = 3,
+}
+
+impl From<AddressKind> for Address {
+    fn from(kind: AddressKind) -> Self {
+        Self { kind: kind as u32 }
+    }
+}
+
+/// Key of map `FRONTENDS`: an address and L4 port that lead to a listener.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Pod, Zeroable)]
+pub struct FrontendKey {
+    pub ip: Ip4,
+    pub vpc: VpcIndex,
+    pub port: L4Port,
+    pub proto: u8,
+    pub _pad: [u8; 3],
+}
+
+impl FrontendKey {
+    #[inline(always)]
+    pub const fn new(vpc: VpcIndex, ip: Ip4, port: L4Port, proto: Proto) -> Self {
+        Self { ip, vpc, port, proto: proto.number(), _pad: [0; 3] }
+    }
+}
+
+/// Value of map `FRONTENDS`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+pub struct Frontend {
+    /// Index into `LISTENERS`.
+    pub listener: u32,
+    /// Index into `ENDPOINTS` and `ENDPOINT_STATS`; 0 for a node address or a health check.
+    pub endpoint: u16,
+    pub _pad: u16,
+}
+
+/// A listener, or a health check's way to its one target. Map `LISTENERS`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
+pub struct Listener {
+    /// First entry of its slice of `RINGS`.
+    pub ring_base: u32,
+    /// Entries in the slice; 0: no target may be used (a connection is refused with RST).
+    pub ring_len: u32,
+    /// Seconds without a packet after which a flow is forgotten (AWS: 60–6000, default 350).
+    pub idle_s: u16,
+    pub _pad: [u8; 6],
+}
+
+/// One address and L4 port behind one node address. Map `TARGETS`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
+pub struct Target {
+    pub ip: Ip4,
+    /// The load balancer's address: the only source that the target sees.
+    pub node_ip: Ip4,
+    pub port: L4Port,
+    pub vpc: VpcIndex,
+    /// Raised by the agent to end every flow to this target at its next packet. An index that is used again goes on
+    /// counting from where it was.
+    pub generation: u16,
+    pub flags: TargetFlags,
+    /// The port (interface index) behind which the next hop is.
+    pub ifindex: u32,
+    /// Index into `POOLS`.
+    pub pool: u32,
+    /// The next hop's Ethernet address; meaningful with [`TargetFlags::RESOLVED`].
+    pub mac: Mac,
+    pub _pad: [u8; 2],
+}
+
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
+pub struct TargetFlags(pub u16);
+
+impl TargetFlags {
+    /// `mac` and `ifindex` are known; without it new flows are refused and counted as `next_hop_unresolved`.
+    pub const RESOLVED: Self = Self(1);
+
+    #[inline(always)]
+    pub const fn has(self, flag: Self) -> bool {
+        self.0 & flag.0 != 0
+    }
+}
+
+/// Limits of one VPC or endpoint. Maps `VPCS`, `ENDPOINTS`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
+pub struct Budget {
+    /// Half-open flows that it may have at once.
+    pub half_open: u32,
+}
+
+assert_size!(Port = 16, AddressKey = 8, Address = 4, FrontendKey = 12, Frontend = 8, Listener = 16, Target = 32, Budget = 4);
+aya_pod!(Port, AddressKey, Address, FrontendKey, Frontend, Listener, Target, Budget);
