@@ -2,13 +2,11 @@
 //!
 //! The state says what is wanted; the agent knows what is. The API reaches it through [`Runtime`] only.
 
-use std::{collections::BTreeMap, fmt, future::Future, net::SocketAddrV4, pin::Pin};
+use std::{fmt, future::Future, net::SocketAddrV4, pin::Pin};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{
-    EndpointId, Hook, InterfaceName, ListenerId, State, TargetAddress, TargetGroupId, VpcId,
-};
+use crate::model::{EndpointId, Hook, InterfaceName, ListenerId, State, TargetAddress, TargetGroupId, VpcId};
 
 /// A future that the API awaits; boxed so that [`Runtime`] stays object-safe.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -35,10 +33,7 @@ pub trait Runtime: Send + Sync {
     fn ports(&self) -> Answer<'_, Vec<PortStatus>>;
 
     /// The flows that `filter` admits.
-    fn flows<'a>(
-        &'a self,
-        filter: &'a FlowFilter,
-    ) -> Answer<'a, Result<Vec<FlowRecord>, RuntimeError>>;
+    fn flows<'a>(&'a self, filter: &'a FlowFilter) -> Answer<'a, Result<Vec<FlowRecord>, RuntimeError>>;
 
     /// Every counter.
     fn stats(&self) -> Answer<'_, Result<Stats, RuntimeError>>;
@@ -102,25 +97,14 @@ impl fmt::Display for HookInUse {
 pub enum AttachRefusal {
     #[error("the interface '{0}' does not exist in the agent's network namespace")]
     NotFound(InterfaceName),
-    #[error(
-        "the interface '{0}' is a loopback interface, which carries no Ethernet frames of other hosts"
-    )]
+    #[error("the interface '{0}' is a loopback interface, which carries no Ethernet frames of other hosts")]
     Loopback(InterfaceName),
     #[error("the interface '{interface}' does not carry Ethernet frames (link type {link_type})")]
-    NotEthernet {
-        interface: InterfaceName,
-        link_type: String,
-    },
+    NotEthernet { interface: InterfaceName, link_type: String },
     #[error("the interface '{0}' is the datapath's own host port")]
     HostPort(InterfaceName),
-    #[error(
-        "the interface '{interface}' has the index {ifindex}; the datapath's table of ports ends at {limit}"
-    )]
-    IndexTooGreat {
-        interface: InterfaceName,
-        ifindex: u32,
-        limit: u32,
-    },
+    #[error("the interface '{interface}' has the index {ifindex}; the datapath's table of ports ends at {limit}")]
+    IndexTooGreat { interface: InterfaceName, ifindex: u32, limit: u32 },
     #[error("native XDP is not possible on the interface '{interface}': {why}")]
     XdpUnavailable {
         interface: InterfaceName,
@@ -129,10 +113,7 @@ pub enum AttachRefusal {
         way_out: String,
     },
     #[error("the interface '{interface}' cannot be inspected: {why}")]
-    Unreadable {
-        interface: InterfaceName,
-        why: String,
-    },
+    Unreadable { interface: InterfaceName, why: String },
 }
 
 impl AttachRefusal {
@@ -144,8 +125,12 @@ impl AttachRefusal {
                  interface, or move it here with `ip link set DEV netns …`"
                     .to_owned()
             }
-            Self::Loopback(_) => "attach the NIC, VLAN device, veth, tap or bridge port that leads to the VPC".to_owned(),
-            Self::NotEthernet { .. } => "attach an Ethernet device: NIC, VLAN device, veth, tap, VXLAN device".to_owned(),
+            Self::Loopback(_) => {
+                "attach the NIC, VLAN device, veth, tap or bridge port that leads to the VPC".to_owned()
+            }
+            Self::NotEthernet { .. } => {
+                "attach an Ethernet device: NIC, VLAN device, veth, tap, VXLAN device".to_owned()
+            }
             Self::HostPort(_) => "the agent uses it for health checks; attach another interface".to_owned(),
             Self::IndexTooGreat { .. } => {
                 "interface indexes grow with every interface made in a namespace; make the port's interface in a \
@@ -213,10 +198,9 @@ impl TargetHealth {
         match self {
             Self::RegistrationInProgress | Self::InitialHealthChecking => "initial",
             Self::Healthy => "healthy",
-            Self::FailedHealthChecks
-            | Self::Timeout
-            | Self::ResponseCodeMismatch(_)
-            | Self::InternalError => "unhealthy",
+            Self::FailedHealthChecks | Self::Timeout | Self::ResponseCodeMismatch(_) | Self::InternalError => {
+                "unhealthy"
+            }
             Self::NotInUse | Self::IpUnusable => "unused",
             Self::DeregistrationInProgress => "draining",
         }
@@ -250,12 +234,8 @@ impl TargetHealth {
                 return Some(format!("Health checks failed with these codes: [{code}]"));
             }
             Self::InternalError => "Health checks failed due to an internal error",
-            Self::NotInUse => {
-                "Target group is not configured to receive traffic from the load balancer"
-            }
-            Self::IpUnusable => {
-                "The IP address cannot be used as a target, as it is in use by a load balancer"
-            }
+            Self::NotInUse => "Target group is not configured to receive traffic from the load balancer",
+            Self::IpUnusable => "The IP address cannot be used as a target, as it is in use by a load balancer",
             Self::DeregistrationInProgress => "Target deregistration is in progress",
         };
         Some(text.to_owned())
@@ -269,11 +249,7 @@ pub enum NextHop {
     /// Asked for, no answer yet.
     Resolving { asked: std::net::Ipv4Addr },
     /// Answered: frames go to `mac` through `interface`.
-    Resolved {
-        address: std::net::Ipv4Addr,
-        mac: String,
-        interface: InterfaceName,
-    },
+    Resolved { address: std::net::Ipv4Addr, mac: String, interface: InterfaceName },
     /// Nobody answers for it on any port of the VPC.
     Unresolvable { asked: std::net::Ipv4Addr },
     /// The target is outside the VPC's CIDR and the VPC has no gateway.
@@ -286,11 +262,7 @@ impl fmt::Display for NextHop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Resolving { asked } => write!(f, "resolving {asked}"),
-            Self::Resolved {
-                address,
-                mac,
-                interface,
-            } => write!(f, "{address} is {mac} on {interface}"),
+            Self::Resolved { address, mac, interface } => write!(f, "{address} is {mac} on {interface}"),
             Self::Unresolvable { asked } => write!(f, "nobody answers for {asked}"),
             Self::NoGateway => f.write_str("outside the VPC's CIDR, and the VPC has no gateway"),
             Self::NoPort => f.write_str("the VPC has no attached port"),
@@ -330,8 +302,8 @@ pub struct FlowRecord {
 pub struct Stats {
     /// Counters of the datapath as a whole, in the order of their table.
     pub counters: Vec<Counter>,
-    pub endpoints: BTreeMap<EndpointId, Traffic>,
-    pub listeners: BTreeMap<ListenerId, Traffic>,
+    pub endpoints: Vec<EndpointTraffic>,
+    pub listeners: Vec<ListenerTraffic>,
     pub targets: Vec<TargetTraffic>,
     pub pools: Vec<Pool>,
 }
@@ -341,32 +313,72 @@ pub struct Stats {
 pub struct Counter {
     pub name: String,
     pub help: String,
-    /// Whether it counts packets that were refused.
-    pub drop: bool,
+    pub kind: CounterKind,
     pub count: u64,
 }
 
-/// What went through.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Traffic {
-    /// Flows opened.
+/// What a counter is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CounterKind {
+    /// Work done.
+    Activity,
+    /// Packets refused.
+    Drop,
+    /// Something that an operator should look at.
+    Symptom,
+}
+
+impl fmt::Display for CounterKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Activity => "activity",
+            Self::Drop => "drop",
+            Self::Symptom => "symptom",
+        })
+    }
+}
+
+/// What went through an endpoint. Bytes are IP total lengths.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointTraffic {
+    pub endpoint: EndpointId,
     pub new_flows: u64,
-    /// Flows that are open now.
-    pub active_flows: u64,
-    /// Packets and bytes (of whole frames) from the clients.
+    /// Connections refused, whatever the reason.
+    pub refused: u64,
+    /// From the consumer.
     pub packets_in: u64,
     pub bytes_in: u64,
-    /// Packets and bytes (of whole frames) to the clients.
+    /// To the consumer.
     pub packets_out: u64,
     pub bytes_out: u64,
 }
 
-/// What went to a target of a group.
+/// What a listener did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerTraffic {
+    pub listener: ListenerId,
+    pub new_flows: u64,
+    /// Connections refused, whatever the reason.
+    pub refused: u64,
+}
+
+/// What went to a target of a group. Bytes are IP total lengths.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetTraffic {
     pub target_group: TargetGroupId,
     pub target: TargetAddress,
-    pub traffic: Traffic,
+    pub new_flows: u64,
+    /// To the target.
+    pub packets_in: u64,
+    pub bytes_in: u64,
+    /// From the target.
+    pub packets_out: u64,
+    pub bytes_out: u64,
+    /// Connections refused because no source port was free.
+    pub port_allocation_errors: u64,
+    pub client_resets: u64,
+    pub target_resets: u64,
 }
 
 /// The source ports of one (node address, target, protocol).
@@ -417,24 +429,21 @@ impl Runtime for NoRuntime {
         state: &'a State,
         target_group: &'a TargetGroupId,
     ) -> Answer<'a, Vec<TargetHealthReport>> {
-        let reports = state
-            .target_groups
-            .get(target_group)
-            .map_or_else(Vec::new, |group| {
-                group
-                    .targets
-                    .values()
-                    .map(|target| TargetHealthReport {
-                        address: target.address,
-                        health_check_port: group.health_check.port.resolve(target.address.port),
-                        health: match target.draining_since {
-                            Some(_) => TargetHealth::DeregistrationInProgress,
-                            None => TargetHealth::RegistrationInProgress,
-                        },
-                        next_hop: NextHop::NoPort,
-                    })
-                    .collect()
-            });
+        let reports = state.target_groups.get(target_group).map_or_else(Vec::new, |group| {
+            group
+                .targets
+                .values()
+                .map(|target| TargetHealthReport {
+                    address: target.address,
+                    health_check_port: group.health_check.port.resolve(target.address.port),
+                    health: match target.draining_since {
+                        Some(_) => TargetHealth::DeregistrationInProgress,
+                        None => TargetHealth::RegistrationInProgress,
+                    },
+                    next_hop: NextHop::NoPort,
+                })
+                .collect()
+        });
         Box::pin(std::future::ready(reports))
     }
 
@@ -442,10 +451,7 @@ impl Runtime for NoRuntime {
         Box::pin(std::future::ready(Vec::new()))
     }
 
-    fn flows<'a>(
-        &'a self,
-        _filter: &'a FlowFilter,
-    ) -> Answer<'a, Result<Vec<FlowRecord>, RuntimeError>> {
+    fn flows<'a>(&'a self, _filter: &'a FlowFilter) -> Answer<'a, Result<Vec<FlowRecord>, RuntimeError>> {
         Box::pin(std::future::ready(Err(RuntimeError::NotForwarding)))
     }
 

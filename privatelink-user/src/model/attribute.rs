@@ -45,10 +45,7 @@ pub trait AttributeMap: Default + 'static {
 
     /// Every key with its value.
     fn entries(&self) -> Vec<(&'static str, String)> {
-        Self::TABLE
-            .iter()
-            .map(|attribute| (attribute.key, (attribute.get)(self)))
-            .collect()
+        Self::TABLE.iter().map(|attribute| (attribute.key, (attribute.get)(self))).collect()
     }
 
     /// The table as text for `--help`: a line for each attribute.
@@ -67,9 +64,7 @@ pub trait AttributeMap: Default + 'static {
 }
 
 fn number(text: &str, least: u32, most: u32) -> Option<u32> {
-    text.parse()
-        .ok()
-        .filter(|value| (least..=most).contains(value))
+    text.parse().ok().filter(|value| (least..=most).contains(value))
 }
 
 fn boolean(text: &str) -> Option<bool> {

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Endpoint, EndpointId, EndpointService, EndpointServiceId, InterfaceName, Listener, ListenerId,
-    LoadBalancer, LoadBalancerId, Port, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
+    Endpoint, EndpointId, EndpointService, EndpointServiceId, InterfaceName, Listener, ListenerId, LoadBalancer,
+    LoadBalancerId, Port, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
 };
 
 /// What an accepted operation does to the state; applied and committed whole.

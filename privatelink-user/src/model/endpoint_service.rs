@@ -5,9 +5,7 @@ use std::{fmt, str::FromStr};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    EndpointServiceId, InvalidValue, LoadBalancerId, Region, ResourceName, invalid::serde_as_text,
-};
+use super::{EndpointServiceId, InvalidValue, LoadBalancerId, Region, ResourceName, invalid::serde_as_text};
 
 /// A load balancer that endpoints of other VPCs may lead to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,11 +49,8 @@ impl FromStr for ServiceName {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        let parts = text
-            .strip_prefix(Self::PREFIX)
-            .and_then(|rest| rest.split_once('.'));
-        match parts.map(|(region, id)| (region.parse::<Region>(), id.parse::<EndpointServiceId>()))
-        {
+        let parts = text.strip_prefix(Self::PREFIX).and_then(|rest| rest.split_once('.'));
+        match parts.map(|(region, id)| (region.parse::<Region>(), id.parse::<EndpointServiceId>())) {
             Some((Ok(_), Ok(_))) => Ok(Self(text.to_owned())),
             Some(_) | None => Err(InvalidValue::new(
                 "service name",

@@ -61,28 +61,14 @@ impl HealthCheck {
         };
         within("Health check interval", self.interval, Self::INTERVAL)?;
         within("Health check timeout", self.timeout, Self::TIMEOUT)?;
-        within(
-            "Healthy threshold count",
-            self.healthy_threshold,
-            Self::THRESHOLD,
-        )?;
-        within(
-            "Unhealthy threshold count",
-            self.unhealthy_threshold,
-            Self::THRESHOLD,
-        )?;
+        within("Healthy threshold count", self.healthy_threshold, Self::THRESHOLD)?;
+        within("Unhealthy threshold count", self.unhealthy_threshold, Self::THRESHOLD)?;
         if self.timeout > self.interval {
             return Err(InvalidValue::new(
                 "Health check timeout",
                 self.timeout.to_string(),
-                format!(
-                    "must be smaller than or equal to the interval '{}'",
-                    self.interval
-                ),
-                format!(
-                    "use a timeout of at most {} seconds, or a longer interval",
-                    self.interval
-                ),
+                format!("must be smaller than or equal to the interval '{}'", self.interval),
+                format!("use a timeout of at most {} seconds, or a longer interval", self.interval),
             ));
         }
         Ok(self)
@@ -223,12 +209,7 @@ impl FromStr for HttpPath {
         } else {
             return Ok(Self(text.to_owned()));
         };
-        Err(InvalidValue::new(
-            "Health check path",
-            text,
-            rule,
-            "use a path like /health",
-        ))
+        Err(InvalidValue::new("Health check path", text, rule, "use a path like /health"))
     }
 }
 
@@ -241,9 +222,7 @@ pub struct Matcher(Vec<(u16, u16)>);
 impl Matcher {
     /// Whether an answer with status `code` passes.
     pub fn matches(&self, code: u16) -> bool {
-        self.0
-            .iter()
-            .any(|&(first, last)| (first..=last).contains(&code))
+        self.0.iter().any(|&(first, last)| (first..=last).contains(&code))
     }
 }
 
@@ -258,13 +237,7 @@ impl fmt::Display for Matcher {
         let texts: Vec<String> = self
             .0
             .iter()
-            .map(|&(first, last)| {
-                if first == last {
-                    first.to_string()
-                } else {
-                    format!("{first}-{last}")
-                }
-            })
+            .map(|&(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") })
             .collect();
         f.pad(&texts.join(","))
     }

@@ -11,10 +11,7 @@ pub trait IdSource {
 }
 
 fn is_hex(text: &str, digits: usize) -> bool {
-    text.len() == digits
-        && text
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 macro_rules! ec2_id {
@@ -137,22 +134,12 @@ elb_arn!(
 impl LoadBalancerId {
     /// What follows `loadbalancer/net/` in the ARN: `<name>/<16 hex>`.
     fn suffix(&self) -> &str {
-        self.0
-            .split_once("loadbalancer/net/")
-            .map_or("", |(_, suffix)| suffix)
+        self.0.split_once("loadbalancer/net/").map_or("", |(_, suffix)| suffix)
     }
 
     /// A new ARN for the load balancer `name`.
-    pub fn generate(
-        region: &Region,
-        account: &AccountId,
-        name: &ResourceName,
-        ids: &mut dyn IdSource,
-    ) -> Self {
-        Self(format!(
-            "arn:aws:elasticloadbalancing:{region}:{account}:loadbalancer/net/{name}/{}",
-            ids.hex(16)
-        ))
+    pub fn generate(region: &Region, account: &AccountId, name: &ResourceName, ids: &mut dyn IdSource) -> Self {
+        Self(format!("arn:aws:elasticloadbalancing:{region}:{account}:loadbalancer/net/{name}/{}", ids.hex(16)))
     }
 }
 
@@ -165,25 +152,14 @@ impl ListenerId {
         ids: &mut dyn IdSource,
     ) -> Self {
         let suffix = load_balancer.suffix();
-        Self(format!(
-            "arn:aws:elasticloadbalancing:{region}:{account}:listener/net/{suffix}/{}",
-            ids.hex(16)
-        ))
+        Self(format!("arn:aws:elasticloadbalancing:{region}:{account}:listener/net/{suffix}/{}", ids.hex(16)))
     }
 }
 
 impl TargetGroupId {
     /// A new ARN for the target group `name`.
-    pub fn generate(
-        region: &Region,
-        account: &AccountId,
-        name: &ResourceName,
-        ids: &mut dyn IdSource,
-    ) -> Self {
-        Self(format!(
-            "arn:aws:elasticloadbalancing:{region}:{account}:targetgroup/{name}/{}",
-            ids.hex(16)
-        ))
+    pub fn generate(region: &Region, account: &AccountId, name: &ResourceName, ids: &mut dyn IdSource) -> Self {
+        Self(format!("arn:aws:elasticloadbalancing:{region}:{account}:targetgroup/{name}/{}", ids.hex(16)))
     }
 }
 
@@ -235,12 +211,7 @@ impl FromStr for AccountId {
         if text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit()) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(InvalidValue::new(
-                "account",
-                text,
-                "must be 12 digits",
-                "use an account id like 123456789012",
-            ))
+            Err(InvalidValue::new("account", text, "must be 12 digits", "use an account id like 123456789012"))
         }
     }
 }

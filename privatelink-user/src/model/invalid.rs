@@ -30,12 +30,7 @@ impl InvalidValue {
         rule: impl Into<String>,
         hint: impl Into<String>,
     ) -> Self {
-        Self {
-            what: what.into(),
-            value: value.into(),
-            rule: rule.into(),
-            hint: hint.into(),
-        }
+        Self { what: what.into(), value: value.into(), rule: rule.into(), hint: hint.into() }
     }
 }
 

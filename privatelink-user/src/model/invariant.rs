@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    AddressUse, EndpointId, EndpointServiceId, InterfaceName, ListenerId, LoadBalancerId,
-    ResourceName, State, TargetGroupId, VpcId, VpcIndex,
+    AddressUse, EndpointId, EndpointServiceId, InterfaceName, ListenerId, LoadBalancerId, ResourceName, State,
+    TargetGroupId, VpcId, VpcIndex,
 };
 
 /// A rule between resources that does not hold.
@@ -44,18 +44,9 @@ pub enum InvariantViolation {
     #[error("endpoint '{0}' leads to an endpoint service that does not exist")]
     EndpointServiceMissing(EndpointId),
     #[error("{address} is {by}, but VPC '{vpc}' has no such host address")]
-    AddressOutsideVpc {
-        vpc: VpcId,
-        address: Ipv4Addr,
-        by: AddressUse,
-    },
+    AddressOutsideVpc { vpc: VpcId, address: Ipv4Addr, by: AddressUse },
     #[error("{address} of VPC '{vpc}' is both {first} and {second}")]
-    AddressConflict {
-        vpc: VpcId,
-        address: Ipv4Addr,
-        first: AddressUse,
-        second: AddressUse,
-    },
+    AddressConflict { vpc: VpcId, address: Ipv4Addr, first: AddressUse, second: AddressUse },
     #[error("port 0 in '{0}'")]
     PortZero(String),
 }
@@ -88,16 +79,8 @@ impl State {
         let name = duplicate(self.vpcs.values().map(|vpc| &vpc.name))
             .or_else(|| duplicate(self.load_balancers.values().map(|lb| &lb.name)))
             .or_else(|| duplicate(self.target_groups.values().map(|group| &group.name)))
-            .or_else(|| {
-                duplicate(
-                    self.endpoint_services
-                        .values()
-                        .filter_map(|service| service.alias.as_ref()),
-                )
-            });
-        name.map_or(Ok(()), |name| {
-            Err(InvariantViolation::DuplicateName(name.clone()))
-        })
+            .or_else(|| duplicate(self.endpoint_services.values().filter_map(|service| service.alias.as_ref())));
+        name.map_or(Ok(()), |name| Err(InvariantViolation::DuplicateName(name.clone())))
     }
 
     fn check_references(&self) -> Result<(), InvariantViolation> {
@@ -111,9 +94,7 @@ impl State {
                 return Err(InvariantViolation::LoadBalancerVpcMissing(lb.id.clone()));
             }
             if lb.addresses.is_empty() {
-                return Err(InvariantViolation::LoadBalancerWithoutAddress(
-                    lb.id.clone(),
-                ));
+                return Err(InvariantViolation::LoadBalancerWithoutAddress(lb.id.clone()));
             }
         }
         for group in self.target_groups.values() {
@@ -129,16 +110,10 @@ impl State {
         }
         for service in self.endpoint_services.values() {
             if !self.load_balancers.contains_key(&service.load_balancer) {
-                return Err(InvariantViolation::ServiceLoadBalancerMissing(
-                    service.id.clone(),
-                ));
+                return Err(InvariantViolation::ServiceLoadBalancerMissing(service.id.clone()));
             }
         }
-        if let Some(lb) = duplicate(
-            self.endpoint_services
-                .values()
-                .map(|service| &service.load_balancer),
-        ) {
+        if let Some(lb) = duplicate(self.endpoint_services.values().map(|service| &service.load_balancer)) {
             return Err(InvariantViolation::LoadBalancerShared(lb.clone()));
         }
         for endpoint in self.endpoints.values() {
@@ -146,9 +121,7 @@ impl State {
                 return Err(InvariantViolation::EndpointVpcMissing(endpoint.id.clone()));
             }
             if !self.endpoint_services.contains_key(&endpoint.service) {
-                return Err(InvariantViolation::EndpointServiceMissing(
-                    endpoint.id.clone(),
-                ));
+                return Err(InvariantViolation::EndpointServiceMissing(endpoint.id.clone()));
             }
         }
         Ok(())
@@ -160,26 +133,16 @@ impl State {
                 return Err(InvariantViolation::PortZero(listener.id.to_string()));
             }
             let Some(lb) = self.load_balancers.get(&listener.load_balancer) else {
-                return Err(InvariantViolation::ListenerLoadBalancerMissing(
-                    listener.id.clone(),
-                ));
+                return Err(InvariantViolation::ListenerLoadBalancerMissing(listener.id.clone()));
             };
             let Some(group) = self.target_groups.get(&listener.target_group) else {
-                return Err(InvariantViolation::ListenerTargetGroupMissing(
-                    listener.id.clone(),
-                ));
+                return Err(InvariantViolation::ListenerTargetGroupMissing(listener.id.clone()));
             };
             if group.vpc != lb.vpc || group.protocol != listener.protocol {
-                return Err(InvariantViolation::ListenerTargetGroupMismatch(
-                    listener.id.clone(),
-                ));
+                return Err(InvariantViolation::ListenerTargetGroupMismatch(listener.id.clone()));
             }
         }
-        match duplicate(
-            self.listeners
-                .values()
-                .map(|listener| (&listener.load_balancer, listener.port)),
-        ) {
+        match duplicate(self.listeners.values().map(|listener| (&listener.load_balancer, listener.port))) {
             Some((lb, port)) => Err(InvariantViolation::DuplicateListener(lb.clone(), port)),
             None => Ok(()),
         }
@@ -197,11 +160,7 @@ impl State {
                     AddressUse::Target(_) => (true, true),
                 };
                 if !inside {
-                    return Err(InvariantViolation::AddressOutsideVpc {
-                        vpc: id.clone(),
-                        address,
-                        by,
-                    });
+                    return Err(InvariantViolation::AddressOutsideVpc { vpc: id.clone(), address, by });
                 }
                 match owned.get(&address) {
                     Some(AddressUse::Target(_) | AddressUse::Gateway(_)) if shareable => {}

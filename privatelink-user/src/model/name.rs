@@ -35,19 +35,13 @@ impl FromStr for ResourceName {
             "cannot be empty".to_owned()
         } else if text.len() > Self::MAX_LEN {
             format!("cannot be longer than '{}' characters", Self::MAX_LEN)
-        } else if !text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-        {
+        } else if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
             "can contain only alphanumeric characters and hyphens".to_owned()
         } else if text.starts_with('-') || text.ends_with('-') {
             "cannot begin or end with a hyphen".to_owned()
         } else if text.contains("--") {
             "cannot contain two hyphens in a row".to_owned()
-        } else if let Some(prefix) = ["internal-", "vpc-", "vpce-"]
-            .iter()
-            .find(|prefix| text.starts_with(**prefix))
-        {
+        } else if let Some(prefix) = ["internal-", "vpc-", "vpce-"].iter().find(|prefix| text.starts_with(**prefix)) {
             format!("cannot begin with '{prefix}', which is reserved")
         } else {
             return Ok(Self(text.to_owned()));
@@ -86,26 +80,15 @@ impl FromStr for InterfaceName {
         let rule = if text.is_empty() {
             "cannot be empty".to_owned()
         } else if text.len() > Self::MAX_LEN {
-            format!(
-                "cannot be longer than '{}' bytes, the kernel's limit",
-                Self::MAX_LEN
-            )
+            format!("cannot be longer than '{}' bytes, the kernel's limit", Self::MAX_LEN)
         } else if text == "." || text == ".." {
             "is reserved by the kernel".to_owned()
-        } else if text
-            .chars()
-            .any(|c| c == '/' || c == ':' || c.is_whitespace() || c.is_control())
-        {
+        } else if text.chars().any(|c| c == '/' || c == ':' || c.is_whitespace() || c.is_control()) {
             "cannot contain '/', ':' or white space".to_owned()
         } else {
             return Ok(Self(text.to_owned()));
         };
-        Err(InvalidValue::new(
-            "interface name",
-            text,
-            rule,
-            "`ip link` lists this host's interfaces",
-        ))
+        Err(InvalidValue::new("interface name", text, rule, "`ip link` lists this host's interfaces"))
     }
 }
 

@@ -3,9 +3,8 @@
 use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
 
 use super::{
-    Change, Edit, Endpoint, EndpointId, EndpointService, EndpointServiceId, InterfaceName, Key,
-    Listener, ListenerId, LoadBalancer, LoadBalancerId, Port, Record, TargetGroup, TargetGroupId,
-    Vpc, VpcId, VpcIndex,
+    Change, Edit, Endpoint, EndpointId, EndpointService, EndpointServiceId, InterfaceName, Key, Listener, ListenerId,
+    LoadBalancer, LoadBalancerId, Port, Record, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
 };
 
 /// Every resource, by identity.
@@ -63,16 +62,10 @@ impl State {
             Record::Vpc(vpc) => drop(self.vpcs.insert(vpc.id.clone(), vpc)),
             Record::Port(port) => drop(self.ports.insert(port.interface.clone(), port)),
             Record::LoadBalancer(lb) => drop(self.load_balancers.insert(lb.id.clone(), lb)),
-            Record::Listener(listener) => {
-                drop(self.listeners.insert(listener.id.clone(), listener))
-            }
+            Record::Listener(listener) => drop(self.listeners.insert(listener.id.clone(), listener)),
             Record::TargetGroup(group) => drop(self.target_groups.insert(group.id.clone(), group)),
-            Record::EndpointService(service) => {
-                drop(self.endpoint_services.insert(service.id.clone(), service))
-            }
-            Record::Endpoint(endpoint) => {
-                drop(self.endpoints.insert(endpoint.id.clone(), endpoint))
-            }
+            Record::EndpointService(service) => drop(self.endpoint_services.insert(service.id.clone(), service)),
+            Record::Endpoint(endpoint) => drop(self.endpoints.insert(endpoint.id.clone(), endpoint)),
         }
     }
 
@@ -93,36 +86,16 @@ impl State {
     pub fn records(&self) -> impl Iterator<Item = Record> {
         let vpcs = self.vpcs.values().cloned().map(Record::Vpc);
         let ports = self.ports.values().cloned().map(Record::Port);
-        let load_balancers = self
-            .load_balancers
-            .values()
-            .cloned()
-            .map(Record::LoadBalancer);
-        let target_groups = self
-            .target_groups
-            .values()
-            .cloned()
-            .map(Record::TargetGroup);
+        let load_balancers = self.load_balancers.values().cloned().map(Record::LoadBalancer);
+        let target_groups = self.target_groups.values().cloned().map(Record::TargetGroup);
         let listeners = self.listeners.values().cloned().map(Record::Listener);
-        let services = self
-            .endpoint_services
-            .values()
-            .cloned()
-            .map(Record::EndpointService);
+        let services = self.endpoint_services.values().cloned().map(Record::EndpointService);
         let endpoints = self.endpoints.values().cloned().map(Record::Endpoint);
-        vpcs.chain(ports)
-            .chain(load_balancers)
-            .chain(target_groups)
-            .chain(listeners)
-            .chain(services)
-            .chain(endpoints)
+        vpcs.chain(ports).chain(load_balancers).chain(target_groups).chain(listeners).chain(services).chain(endpoints)
     }
 
     /// Every use of an address of `vpc`.
-    pub fn address_uses<'a>(
-        &'a self,
-        vpc: &'a VpcId,
-    ) -> impl Iterator<Item = (Ipv4Addr, AddressUse)> + 'a {
+    pub fn address_uses<'a>(&'a self, vpc: &'a VpcId) -> impl Iterator<Item = (Ipv4Addr, AddressUse)> + 'a {
         let gateway = self
             .vpcs
             .get(vpc)
@@ -132,11 +105,7 @@ impl State {
             .load_balancers
             .values()
             .filter(move |lb| lb.vpc == *vpc)
-            .flat_map(|lb| {
-                lb.addresses
-                    .iter()
-                    .map(|address| (*address, AddressUse::Node(lb.id.clone())))
-            });
+            .flat_map(|lb| lb.addresses.iter().map(|address| (*address, AddressUse::Node(lb.id.clone()))));
         let endpoints = self
             .endpoints
             .values()
@@ -146,23 +115,12 @@ impl State {
             .target_groups
             .values()
             .filter(move |group| group.vpc == *vpc)
-            .flat_map(|group| {
-                group
-                    .targets
-                    .keys()
-                    .map(|target| (target.ip, AddressUse::Target(group.id.clone())))
-            });
-        gateway
-            .into_iter()
-            .chain(nodes)
-            .chain(endpoints)
-            .chain(targets)
+            .flat_map(|group| group.targets.keys().map(|target| (target.ip, AddressUse::Target(group.id.clone()))));
+        gateway.into_iter().chain(nodes).chain(endpoints).chain(targets)
     }
 
     /// The first use of `address` in `vpc`.
     pub fn address_use(&self, vpc: &VpcId, address: Ipv4Addr) -> Option<AddressUse> {
-        self.address_uses(vpc)
-            .find(|(used, _)| *used == address)
-            .map(|(_, by)| by)
+        self.address_uses(vpc).find(|(used, _)| *used == address).map(|(_, by)| by)
     }
 }

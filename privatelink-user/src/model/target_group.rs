@@ -6,8 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    HealthCheck, InvalidValue, ResourceName, Target, TargetAddress, TargetGroupId, VpcId,
-    invalid::serde_as_text,
+    HealthCheck, InvalidValue, ResourceName, Target, TargetAddress, TargetGroupId, VpcId, invalid::serde_as_text,
 };
 
 /// A target group of target type `ip`.
@@ -62,12 +61,7 @@ impl FromStr for Protocol {
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         match text {
             "TCP" | "tcp" => Ok(Self::Tcp),
-            _ => Err(InvalidValue::new(
-                "Protocol",
-                text,
-                "must be one of '[TCP]'",
-                "use TCP",
-            )),
+            _ => Err(InvalidValue::new("Protocol", text, "must be one of '[TCP]'", "use TCP")),
         }
     }
 }
@@ -93,9 +87,6 @@ mod targets {
         deserializer: D,
     ) -> Result<BTreeMap<TargetAddress, Target>, D::Error> {
         let targets = Vec::<Target>::deserialize(deserializer)?;
-        Ok(targets
-            .into_iter()
-            .map(|target| (target.address, target))
-            .collect())
+        Ok(targets.into_iter().map(|target| (target.address, target)).collect())
     }
 }

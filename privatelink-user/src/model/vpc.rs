@@ -25,15 +25,15 @@ pub struct Vpc {
 
 /// The number of a VPC in the kernel's tables; at least 1, because 0 marks an invalid VPC there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "u32", into = "u32")]
-pub struct VpcIndex(u32);
+#[serde(try_from = "u16", into = "u16")]
+pub struct VpcIndex(u16);
 
 impl VpcIndex {
     /// The largest number that a VPC gets; greater ones are reserved for the datapath's own address spaces.
-    pub const MAX: u32 = 65_535;
+    pub const MAX: u16 = 65_534;
 
     /// `index` as a VPC's number.
-    pub fn new(index: u32) -> Result<Self, InvalidValue> {
+    pub fn new(index: u16) -> Result<Self, InvalidValue> {
         if (1..=Self::MAX).contains(&index) {
             Ok(Self(index))
         } else {
@@ -47,21 +47,21 @@ impl VpcIndex {
     }
 
     /// The number.
-    pub fn get(self) -> u32 {
+    pub fn get(self) -> u16 {
         self.0
     }
 }
 
-impl TryFrom<u32> for VpcIndex {
+impl TryFrom<u16> for VpcIndex {
     type Error = InvalidValue;
 
-    fn try_from(index: u32) -> Result<Self, InvalidValue> {
+    fn try_from(index: u16) -> Result<Self, InvalidValue> {
         Self::new(index)
     }
 }
 
-impl From<VpcIndex> for u32 {
-    fn from(index: VpcIndex) -> u32 {
+impl From<VpcIndex> for u16 {
+    fn from(index: VpcIndex) -> u16 {
         index.get()
     }
 }
@@ -119,20 +119,12 @@ impl FromStr for VpcCidr {
             ));
         }
         if net.addr() != net.network() {
-            return Err(invalid(
-                "has host bits set".to_owned(),
-                format!("use {}", net.trunc()),
-            ));
+            return Err(invalid("has host bits set".to_owned(), format!("use {}", net.trunc())));
         }
         let network = net.network();
-        if network.octets()[0] == 0
-            || network.is_loopback()
-            || network.is_link_local()
-            || network.octets()[0] >= 224
-        {
+        if network.octets()[0] == 0 || network.is_loopback() || network.is_link_local() || network.octets()[0] >= 224 {
             return Err(invalid(
-                "is a loopback, link-local, multicast or reserved range, which cannot be a VPC's"
-                    .to_owned(),
+                "is a loopback, link-local, multicast or reserved range, which cannot be a VPC's".to_owned(),
                 "use a private range like 10.0.0.0/16, 172.16.0.0/12 or 192.168.0.0/24".to_owned(),
             ));
         }
