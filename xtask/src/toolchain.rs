@@ -178,8 +178,8 @@ fn install_bpf_linker(pins: &Pins, source: &Source) -> Result<()> {
             )
             .context("putting /usr/bin first on PATH")?;
             command.env("PATH", path);
-            if let Some((variable, prefix)) = llvm_prefix(&pins.ebpf) {
-                command.env(variable, prefix);
+            if let Some(prefix) = llvm_prefix(&pins.ebpf) {
+                command.env("LLVM_PREFIX", prefix);
             }
             command
         }
@@ -293,15 +293,12 @@ fn sysroot(source: &Source) -> Option<PathBuf> {
     process::output(command.args(["--print", "sysroot"])).map(PathBuf::from)
 }
 
-/// The environment variable by which llvm-sys finds Debian's LLVM, and its directory, for `llvm-22` among the features.
-fn llvm_prefix(ebpf: &Ebpf) -> Option<(String, PathBuf)> {
+/// The directory of Debian's LLVM, for `llvm-22` among the features; bpf-linker's build looks there if told.
+fn llvm_prefix(ebpf: &Ebpf) -> Option<PathBuf> {
     let major = ebpf
         .debian_bpf_linker_features
         .split(',')
         .find_map(|feature| feature.strip_prefix("llvm-"))?;
     let prefix = PathBuf::from(format!("/usr/lib/llvm-{major}"));
-    prefix
-        .join("bin/llvm-config")
-        .exists()
-        .then(|| (format!("LLVM_SYS_{major}1_PREFIX"), prefix))
+    prefix.join("bin/llvm-config").exists().then_some(prefix)
 }
