@@ -186,7 +186,10 @@ impl Agent {
         let bpf = CString::new(self.dir.join("bpf").as_os_str().as_bytes()).context("the directory's name")?;
         let mut command = self.netns.command(&self.program);
         command.arg("--socket").arg(self.socket()).arg("agent").arg("--state-dir").arg(self.state_dir()).args(more);
-        command.stdin(Stdio::null()).stdout(log.try_clone().context("the log")?).stderr(log.try_clone().context("the log")?);
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().context("the log")?)
+            .stderr(log.try_clone().context("the log")?);
         // SAFETY: between fork and exec the closure makes system calls only and allocates nothing.
         unsafe { command.pre_exec(move || own_bpf_file_system(&bpf)) };
         command.spawn().with_context(|| format!("starting {}", self.program.display()))

@@ -55,7 +55,8 @@ impl End {
         let mut mac = [0; 6];
         let mut parts = text.split(':');
         for byte in &mut mac {
-            *byte = u8::from_str_radix(parts.next().context("a short Ethernet address")?, 16).context(text.to_owned())?;
+            *byte =
+                u8::from_str_radix(parts.next().context("a short Ethernet address")?, 16).context(text.to_owned())?;
         }
         Ok(mac)
     }
@@ -86,7 +87,18 @@ pub fn veth(a: &End, b: &End) -> Result<()> {
         ensure!(end.name.len() <= 15, "the interface name {} is longer than the kernel's 15 bytes", end.name);
     }
     ip(&[
-        "link", "add", &a.name, "netns", a.netns.name(), "type", "veth", "peer", "name", &b.name, "netns", b.netns.name(),
+        "link",
+        "add",
+        &a.name,
+        "netns",
+        a.netns.name(),
+        "type",
+        "veth",
+        "peer",
+        "name",
+        &b.name,
+        "netns",
+        b.netns.name(),
     ])
 }
 

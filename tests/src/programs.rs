@@ -265,7 +265,16 @@ impl Sshd {
         let known = path.join(format!("known-{}-{}", to.ip(), to.port()));
         fs::write(&known, format!("[{}]:{} {host_key}", to.ip(), to.port())).context("the known hosts")?;
         let mut command = netns.command("ssh");
-        command.args(["-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=5"]);
+        command.args([
+            "-F",
+            "none",
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "StrictHostKeyChecking=yes",
+            "-o",
+            "ConnectTimeout=5",
+        ]);
         command.arg("-o").arg(format!("UserKnownHostsFile={}", known.display()));
         command.args(["-o", "IdentitiesOnly=yes", "-i"]).arg(path.join("client"));
         command.arg("-p").arg(to.port().to_string()).arg(format!("root@{}", to.ip())).arg(script);

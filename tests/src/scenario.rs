@@ -159,7 +159,9 @@ impl Scenario {
         let answer = self.cli.run(&format!("target health {group}"))?;
         let rows = rows(&answer).with_context(|| format!("the health of {group}: {answer}"))?;
         rows.iter()
-            .map(|row| Ok((text(row, "target").or_else(|_| text(row, "address"))?.parse()?, text(row, "state")?.to_owned())))
+            .map(|row| {
+                Ok((text(row, "target").or_else(|_| text(row, "address"))?.parse()?, text(row, "state")?.to_owned()))
+            })
             .collect::<Result<_>>()
             .with_context(|| format!("the health of {group}: {answer}"))
     }
@@ -187,7 +189,11 @@ impl Scenario {
         let stats = self.cli.run("stats")?;
         let pools = stats["pools"].as_array().context("stats without pools")?;
         let target = target.to_string();
-        pools.iter().find(|pool| pool["target"] == *target).cloned().with_context(|| format!("no pool for {target} in {stats}"))
+        pools
+            .iter()
+            .find(|pool| pool["target"] == *target)
+            .cloned()
+            .with_context(|| format!("no pool for {target} in {stats}"))
     }
 
     /// What helps to understand a failure.

@@ -45,9 +45,12 @@ impl Forged {
     /// The bytes, with correct checksums.
     pub fn frame(&self) -> Result<Vec<u8>> {
         let Self { from_mac, to_mac, from, to, segment, sequence } = *self;
-        let tcp = PacketBuilder::ethernet2(from_mac, to_mac)
-            .ipv4(from.ip().octets(), to.ip().octets(), 64)
-            .tcp(from.port(), to.port(), sequence, 64_240);
+        let tcp = PacketBuilder::ethernet2(from_mac, to_mac).ipv4(from.ip().octets(), to.ip().octets(), 64).tcp(
+            from.port(),
+            to.port(),
+            sequence,
+            64_240,
+        );
         let tcp = match segment {
             Segment::Syn => tcp.syn().options(&[etherparse::TcpOptionElement::MaximumSegmentSize(1460)])?,
             Segment::Rst => tcp.rst(),

@@ -48,8 +48,13 @@ pub struct Plan {
 impl Held {
     /// Opens what `plan` says from `netns`; each connection has to echo before it counts.
     pub fn open(netns: &Netns, plan: &Plan) -> Result<Self> {
+        netns.run(|| Self::open_here(plan))?
+    }
+
+    /// The same from the namespace of the calling thread.
+    pub fn open_here(plan: &Plan) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("a runtime")?;
-        let (tally, streams) = netns.run(|| runtime.block_on(open(plan)))??;
+        let (tally, streams) = runtime.block_on(open(plan))?;
         Ok(Self { tally, streams, runtime })
     }
 

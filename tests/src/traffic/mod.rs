@@ -1,6 +1,7 @@
 //! Servers and clients that count what happens to them, for numbers that the usual programs do not reach or report.
 
 pub mod churn;
+pub mod fleet;
 pub mod frames;
 pub mod hold;
 pub mod server;
@@ -11,7 +12,7 @@ use std::{collections::BTreeMap, fmt};
 use anyhow::{Result, ensure};
 
 /// How attempts ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Tally {
     /// Attempts that did all they should.
     pub succeeded: u64,
@@ -25,6 +26,15 @@ impl Tally {
         match result {
             Ok(_) => self.succeeded += 1,
             Err(error) => *self.failed.entry(format!("{error:#}")).or_default() += 1,
+        }
+    }
+
+    /// Adds what another counted.
+    pub fn add(&mut self, other: Self) {
+        let Self { succeeded, failed } = other;
+        self.succeeded += succeeded;
+        for (why, count) in failed {
+            *self.failed.entry(why).or_default() += count;
         }
     }
 
@@ -47,10 +57,10 @@ impl fmt::Display for Tally {
     }
 }
 
-/// Lets this process have as many sockets as the kernel allows (root may raise its own limit).
+/// Lets this process have as many sockets as its hard limit allows.
 pub fn raise_file_limit() -> Result<()> {
-    use nix::sys::resource::{Resource, setrlimit};
-    let most = std::fs::read_to_string("/proc/sys/fs/nr_open")?.trim().parse()?;
-    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     Ok(())
 }

@@ -53,10 +53,13 @@ struct Shared {
 impl Server {
     /// Listens on `address` in `netns`; the port is open when this returns.
     pub fn start(netns: &Netns, address: SocketAddrV4, behaviour: Behaviour) -> Result<Self> {
-        let listener = netns
-            .run(|| std::net::TcpListener::bind(address))?
-            .with_context(|| format!("listening on {address} in {}", netns.name()))?;
-        listener.set_nonblocking(true).context("the listener")?;
+        let server = netns.run(|| Self::start_here(address, behaviour))?;
+        server.with_context(|| format!("in the namespace {}", netns.name()))
+    }
+
+    /// The same in the namespace of the calling thread. Several processes may listen on one address.
+    pub fn start_here(address: SocketAddrV4, behaviour: Behaviour) -> Result<Self> {
+        let listener = listen(address).with_context(|| format!("listening on {address}"))?;
         let shared = Arc::new(Shared::default());
         let (stop, stopped) = watch::channel(false);
         let serving = Arc::clone(&shared);
@@ -111,6 +114,17 @@ impl Shared {
     fn peers(&self) -> MutexGuard<'_, HashSet<SocketAddrV4>> {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A listener that takes a burst of connections and shares its address.
+fn listen(address: SocketAddrV4) -> std::io::Result<std::net::TcpListener> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(4096)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
 }
 
 async fn serve(

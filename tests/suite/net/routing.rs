@@ -8,8 +8,8 @@ use privatelink_tests::{
     topology::{Hook, HostPlan, Topology, VpcPlan},
     traffic::{
         churn::{self, CloseFirst},
+        fleet::{Fleet, Servers},
         frames::{Forged, Injector, Segment, after},
-        hold::{self, Held},
         server::{Behaviour, Server},
         stream::{self, Source},
     },
@@ -20,6 +20,9 @@ use crate::{Run, Test};
 /// Every test of this file.
 pub const TESTS: fn() -> Vec<Test> =
     || vec![Test { name: "plain_routing_carries_the_traffic", needs: &[], run: Run::EachHook(plain_routing) }];
+
+/// Connections at once: enough for several processes on each side.
+const HELD: usize = 16_000;
 
 fn plain_routing(hook: Hook) -> Result<()> {
     let topology = Topology::build(
@@ -45,18 +48,25 @@ fn plain_routing(hook: Hook) -> Result<()> {
     let echo = Server::start(&server.netns, to, Behaviour::Echo)?;
     let mut one = stream::connect(&client.netns, Source { address: client.addresses[1], port: 40_000 }, to, timeout)?;
     stream::echo(&mut one, b"hello")?;
-    ensure!(echo.peers().contains(&SocketAddrV4::new(client.addresses[1], 40_000)), "the server saw {:?}", echo.peers());
+    ensure!(
+        echo.peers().contains(&SocketAddrV4::new(client.addresses[1], 40_000)),
+        "the server saw {:?}",
+        echo.peers()
+    );
     ensure!(stream::max_segment(&one)? == 1448, "segments of {}", stream::max_segment(&one)?);
     stream::transfer(&one, 32 << 20)?;
 
-    let plan = hold::Plan { sources: client.addresses.clone(), to, count: 4000, concurrency: 256, timeout };
-    let mut held = Held::open(&client.netns, &plan)?;
-    held.tally.all_succeeded()?;
-    held.echo_all(timeout).all_succeeded()?;
-    held.close_one()?;
-    ensure!(echo.open() >= 3999, "{} connections are open", echo.open());
-    drop(held);
+    drop((one, echo));
+    let mut servers = Servers::start(&server.netns, to, HELD)?;
+    let mut fleet = Fleet::open(&client.netns, &client.addresses, to, HELD)?;
+    fleet.tally.all_succeeded()?;
+    fleet.echo_all()?.all_succeeded()?;
+    fleet.close_one()?;
+    let ports = servers.peer_ports()?.len();
+    ensure!(ports > HELD / 4, "{ports} different ports from four addresses");
+    drop((fleet, servers));
 
+    let _echo = Server::start(&server.netns, to, Behaviour::Echo)?;
     let closing = SocketAddrV4::new(server.address(), 8081);
     let closes = Server::start(&server.netns, closing, Behaviour::EchoThenClose)?;
     for (to, rate, close_first) in [(to, 1000, CloseFirst::Client), (closing, 500, CloseFirst::Server)] {
