@@ -30,6 +30,7 @@ pub use id::{
     AccountId, EndpointId, EndpointServiceId, IdSource, ListenerId, LoadBalancerId, Region, TargetGroupId, VpcId,
 };
 pub use invalid::InvalidValue;
+pub(crate) use invalid::serde_as_text;
 pub use invariant::InvariantViolation;
 pub use listener::{Listener, ListenerAttributes};
 pub use load_balancer::LoadBalancer;
