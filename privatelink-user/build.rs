@@ -25,6 +25,10 @@ fn main() -> Result<()> {
     let tools = target_dir(&out_dir)?.join("tools");
     println!("cargo:rerun-if-changed={}", tools.join("ready").display());
     let mut path = vec![tools.join("bin")];
+    // Where setup fell back to another compiler, `toolchain` names the directory of the `rustup` that runs it.
+    if let Ok(fallback) = fs::read_to_string(tools.join("toolchain")) {
+        path.push(tools.join(fallback.trim()));
+    }
     path.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
     let found = path.iter().any(|dir| dir.join("bpf-linker").is_file());
 
@@ -48,13 +52,15 @@ fn main() -> Result<()> {
         env::set_var("CARGO_UNSTABLE_PROFILE_RUSTFLAGS", "true");
         env::set_var("CARGO_PROFILE_RELEASE_RUSTFLAGS", "-Ctarget-cpu=v3");
         env::set_var("CARGO_PROFILE_RELEASE_BUILD_OVERRIDE_RUSTFLAGS", "-Cdebuginfo=0");
+        // aya-build shows everything that the inner cargo says as a warning; only warnings and errors should be.
+        env::set_var("CARGO_TERM_QUIET", "true");
     }
 
-    let toolchain = fs::read_to_string(tools.join("toolchain"))
-        .map(|pinned| pinned.trim().to_owned())
-        .unwrap_or_else(|_| "1.95.0".to_owned());
+    let toolchain = pinned_toolchain(workspace)?;
     let root_dir = workspace.join("privatelink-ebpf");
-    let root_dir = root_dir.to_str().context("the workspace path is not UTF-8")?;
+    let root_dir = root_dir
+        .to_str()
+        .context("the workspace path is not UTF-8")?;
     aya_build::build_ebpf(
         [aya_build::Package {
             name: "privatelink-ebpf",
@@ -63,6 +69,23 @@ fn main() -> Result<()> {
         }],
         aya_build::Toolchain::Custom(&toolchain),
     )
+}
+
+/// The toolchain that `[workspace.metadata.ebpf]` of the root manifest pins beside its bpf-linker.
+fn pinned_toolchain(workspace: &Path) -> Result<String> {
+    let manifest = workspace.join("Cargo.toml");
+    println!("cargo:rerun-if-changed={}", manifest.display());
+    let metadata = cargo_metadata::MetadataCommand::new()
+        .manifest_path(&manifest)
+        .no_deps()
+        .exec()
+        .with_context(|| format!("reading {}", manifest.display()))?;
+    metadata
+        .workspace_metadata
+        .pointer("/ebpf/toolchain")
+        .and_then(|toolchain| toolchain.as_str())
+        .map(str::to_owned)
+        .with_context(|| format!("{} has no workspace.metadata.ebpf.toolchain", manifest.display()))
 }
 
 /// `target/`, found from `target/<profile>/build/<package>/out`.

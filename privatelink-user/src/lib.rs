@@ -1,1 +1,12 @@
-//! The agent, the control plane and the command line.
+//! The agent, the control plane and the command line: one library, one binary `privatelink`.
+//!
+//! Layers, from the inside out: [`model`] holds plain data and its rules; `control` decides what an operation does to
+//! it; `store` commits that; [`runtime`] is what the API may ask of the running agent. Inner layers do not know the
+//! outer ones.
+
+pub mod agent;
+pub mod control;
+pub mod health;
+pub mod model;
+pub mod net;
+pub mod runtime;

@@ -1,1 +1,114 @@
-fn main() {}
+//! Everything that a developer or a machine does with this repository: `cargo xtask --help`.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod build;
+mod packages;
+mod pins;
+mod process;
+mod setup;
+mod test;
+mod toolchain;
+
+/// Sets up, builds, runs, shows, tests and measures privatelink.
+///
+/// Every command first does what `setup` does; when all is there that takes well under a second.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Says what is here and installs what is missing: rust-src, bpf-linker, programs for demo and tests.
+    Setup {
+        /// Which compiler builds the kernel object.
+        #[arg(long, value_enum, default_value_t)]
+        toolchain: toolchain::Choice,
+    },
+    /// Builds the agent, the command line and the kernel object.
+    Build {
+        /// Optimised; what `run` and `bench` use.
+        #[arg(long)]
+        release: bool,
+    },
+    /// Runs `privatelink` on this host as root: `cargo xtask run -- agent`, `cargo xtask run -- vpc list`.
+    Run {
+        /// Arguments for `privatelink`; `agent` when there are none.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Shows the main job with real programs in network namespaces, then cleans up. Needs root.
+    Demo {
+        /// Leaves everything up at the end and prints commands to try.
+        #[arg(long)]
+        keep: bool,
+        /// Only takes down what an earlier `demo --keep` left up.
+        #[arg(long, conflicts_with = "keep")]
+        remove: bool,
+    },
+    /// Runs the tests; all suites unless one is named. `kernel` and `net` need root.
+    Test {
+        #[arg(value_enum)]
+        suite: Option<test::Suite>,
+        /// Only tests whose name contains this.
+        #[arg(long)]
+        filter: Option<String>,
+    },
+    /// Measures the datapath beside its rivals and prints a table. Needs root.
+    Bench {
+        /// Also writes the figures to this file.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+        /// Only figures whose name contains this.
+        #[arg(long)]
+        filter: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Never with a backtrace: these errors are about this machine, not about this program.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let pins = pins::Pins::read()?;
+    match Cli::parse().command {
+        Command::Setup { toolchain } => setup::run(&pins, toolchain, setup::Report::Full),
+        Command::Build { release } => {
+            setup::build_tools(&pins)?;
+            build::workspace(&pins, profile(release))
+        }
+        Command::Run { args } => {
+            setup::build_tools(&pins)?;
+            build::run(&pins, args)
+        }
+        Command::Demo { keep, remove } => {
+            setup::everything(&pins)?;
+            build::demo(&pins, keep, remove)
+        }
+        Command::Test { suite, filter } => {
+            setup::everything(&pins)?;
+            test::run(&pins, suite, filter.as_deref())
+        }
+        Command::Bench { json, filter } => {
+            setup::everything(&pins)?;
+            build::bench(&pins, json, filter)
+        }
+    }
+}
+
+fn profile(release: bool) -> build::Profile {
+    if release { build::Profile::Release } else { build::Profile::Dev }
+}

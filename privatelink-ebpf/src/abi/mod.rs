@@ -51,7 +51,7 @@ maps! {
     /// one record: what a new agent must agree with, and the switches that work at run time
     SETTINGS = 1, false;
     /// interface index → port (`service::Port`); VPC 0 is no port
-    PORTS = 65_536, false;
+    PORTS = 65_536, true;
     /// interface index → itself, for XDP redirects: only ports that can take XDP frames
     XDP_PORTS = 65_536, false;
     /// (VPC, address) → what it is (`service::Address`): answered by ARP, never passed on
@@ -59,17 +59,17 @@ maps! {
     /// (VPC, address, L4 port, protocol) → listener and endpoint (`service::Frontend`)
     FRONTENDS = 131_072, false;
     /// listener index → ring and timeouts (`service::Listener`)
-    LISTENERS = 65_536, false;
+    LISTENERS = 65_536, true;
     /// flat Maglev rings: a listener's slice holds target indexes (u32)
     RINGS = 4_194_304, true;
     /// target index → address, next hop, pool, generation (`service::Target`)
-    TARGETS = 16_384, false;
-    /// pool index → `pool::PortPool`
+    TARGETS = 16_384, true;
+    /// target index → `pool::PortPool`: the source ports towards that target
     POOLS = 4_096, true;
     /// VPC index → half-open budget (`service::Budget`)
-    VPCS = 65_536, false;
+    VPCS = 65_536, true;
     /// endpoint index → half-open budget (`service::Budget`)
-    ENDPOINTS = 65_536, false;
+    ENDPOINTS = 65_536, true;
     /// VPC index → half-open flows now (u32), counted by the kernel
     VPC_HALF_OPEN = 65_536, false;
     /// endpoint index → half-open flows now (u32), counted by the kernel

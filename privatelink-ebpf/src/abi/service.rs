@@ -154,10 +154,18 @@ pub struct TargetFlags(pub u16);
 impl TargetFlags {
     /// `mac` and `ifindex` are known; without it new flows are refused and counted as `next_hop_unresolved`.
     pub const RESOLVED: Self = Self(1);
+    /// The target is gone. The record stays, for the flows that still name its index, until none does; only then does the
+    /// index stand for something else.
+    pub const RETIRED: Self = Self(2);
 
     #[inline(always)]
     pub const fn has(self, flag: Self) -> bool {
         self.0 & flag.0 != 0
+    }
+
+    #[must_use]
+    pub const fn with(self, flag: Self) -> Self {
+        Self(self.0 | flag.0)
     }
 }
 

@@ -1,6 +1,6 @@
 //! ARP (RFC 826): answers for the addresses that the datapath owns, and for nothing else.
 
-use super::{frame::Frame, open::emit_neighbor, tables::Tables, verdict::{Reply, Verdict}};
+use super::{frame::Frame, open::emit_neighbor, tables::Tables, verdict::Verdict};
 use crate::{
     abi::{
         Counter, Ip4, Mac,
@@ -36,14 +36,14 @@ pub fn judge<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, port: &Port, ifindex: 
     }
     if ours && arp.oper == REQUEST {
         t.count(Counter::ArpAnswered);
-        return Verdict::Reply(Reply::Arp(reply(&arp, port.mac)));
+        return Verdict::AnswerArp;
     }
     ignore(t, port)
 }
 
-/// The answer to a request: `mac` has the address that was asked for.
+/// The frame that answers a request: `mac` has the address that was asked for.
 #[inline(always)]
-fn reply(request: &ArpHdr, mac: Mac) -> [u8; REPLY_LEN] {
+pub fn reply(request: &ArpHdr, mac: Mac) -> [u8; REPLY_LEN] {
     let mut frame = [0; REPLY_LEN];
     let mut at = 0;
     let mut put = |bytes: &[u8]| {

@@ -4,8 +4,8 @@
 //! read right before; a packet that comes in between finds no flow, which is what its sender would have been told anyway.
 
 use super::{
-    flow_table::{SlotRef, find},
-    lifecycle::{Pair, later, release, twin_key, vpc_beyond},
+    flow_table::SlotRef,
+    lifecycle::{Pair, later, twin_key, vpc_beyond},
     tables::Tables,
     tcp_state::lifetime,
 };
@@ -38,7 +38,7 @@ fn judge<'t, T: Tables<'t>>(t: T, own: SlotRef) {
     if meta.forward() {
         // The reverse entry is made first and taken away last: a forward entry without it is what a crash left.
         if let Some(vpc) = vpc_beyond(t, own)
-            && find(t, &twin_key(own, vpc)).is_none()
+            && t.find(&twin_key(own, vpc)).is_none()
             && own.current()
         {
             own.remove(t);
@@ -55,15 +55,11 @@ fn judge<'t, T: Tables<'t>>(t: T, own: SlotRef) {
         return;
     }
     let why = if gone { Counter::FlowEndedWithTarget } else { why(meta) };
-    match pair {
-        Some(pair) => {
-            pair.close(t, why);
-        }
-        None => {
-            if release(t, own) {
-                t.count(why);
-            }
-        }
+    if pair.is_none() {
+        t.count(why);
+    }
+    if own.current() {
+        t.close(&own.key(), why as u32);
     }
 }
 

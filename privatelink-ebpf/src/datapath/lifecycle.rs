@@ -4,7 +4,7 @@
 //! a half-open state returns the budgets. The forward entry follows.
 
 use super::{
-    flow_table::{SlotRef, find},
+    flow_table::SlotRef,
     parse::Segment,
     tables::Tables,
     tcp_state::{self, Event, Flow, Step},
@@ -16,7 +16,7 @@ use crate::{
         flow::{FlowKey, FlowState, Meta},
         stats::TargetStats,
     },
-    wire::tcp::Flags,
+    wire::tcp::{Flags, within},
 };
 
 /// The key of the entry for the opposite direction: the rewritten packet, turned round, in the VPC where it is sent.
@@ -46,7 +46,7 @@ impl Pair {
     /// The flow that `slot` is half of. Nothing if the other half is gone, or belongs to another flow by now.
     #[inline(always)]
     pub fn of<'t, T: Tables<'t>>(t: T, slot: SlotRef) -> Option<Self> {
-        let twin = find(t, &twin_key(slot, vpc_beyond(t, slot)?))?;
+        let twin = t.find(&twin_key(slot, vpc_beyond(t, slot)?))?;
         let pair = if slot.meta().forward() {
             Self { forward: slot, reverse: twin }
         } else {
@@ -160,17 +160,18 @@ impl Outcome {
 /// Applies a segment that may change the state of the flow that it belongs to.
 #[inline(always)]
 pub fn step<'t, T: Tables<'t>>(t: T, segment: &Segment) -> Outcome {
-    Outcome::from_bits(step_cold(t, segment))
+    Outcome::from_bits(t.step(segment))
 }
 
-#[inline(never)]
-fn step_cold<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
+/// [`step`] as one scalar.
+#[inline(always)]
+pub fn step_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
     step_on_tables(t, segment).to_bits()
 }
 
 #[inline(always)]
 fn step_on_tables<'t, T: Tables<'t>>(t: T, segment: &Segment) -> Outcome {
-    let Some(own) = find(t, &segment.key) else { return Outcome::NoFlow };
+    let Some(own) = t.find(&segment.key) else { return Outcome::NoFlow };
     let from_client = own.meta().forward();
     let Some(pair) = Pair::of(t, own) else {
         // Half a flow: a forward entry is of no use alone, a reverse entry holds its port until its time is over.
@@ -249,13 +250,14 @@ fn count_reset<'t, T: Tables<'t>>(t: T, segment: &Segment, from_client: bool, ta
 /// Forgets the flow that `key` belongs to, whatever its state, for the reason `why`.
 #[inline(always)]
 pub fn close<'t, T: Tables<'t>>(t: T, key: &FlowKey, why: Counter) {
-    close_cold(t, key, why as u32);
+    t.close(key, why as u32);
 }
 
-#[inline(never)]
-fn close_cold<'t, T: Tables<'t>>(t: T, key: &FlowKey, why: u32) -> u32 {
+/// [`close`] with scalars.
+#[inline(always)]
+pub fn close_bits<'t, T: Tables<'t>>(t: T, key: &FlowKey, why: u32) -> u32 {
     let why = Counter::from_bits(why as u8);
-    let Some(own) = find(t, key) else { return 0 };
+    let Some(own) = t.find(key) else { return 0 };
     match Pair::of(t, own) {
         Some(pair) => u32::from(pair.close(t, why)),
         None if own.meta().forward() => u32::from(own.remove(t)),
@@ -264,27 +266,43 @@ fn close_cold<'t, T: Tables<'t>>(t: T, key: &FlowKey, why: u32) -> u32 {
 }
 
 /// Marks the entry of `key`: its sender leaves checksums to its device, so XDP hands its segments to TC.
-#[inline(never)]
-pub fn keep_to_tc<'t, T: Tables<'t>>(t: T, key: &FlowKey) {
-    if let Some(slot) = find(t, key) {
+#[inline(always)]
+pub fn keep_to_tc_bits<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> u32 {
+    if let Some(slot) = t.find(key) {
         let Meta { version: _, state, flags, idle_s: _ } = slot.meta();
         if flags & Meta::TC_ONLY == 0 {
             // Who loses the race to another change is marked by the next retransmission, if there is one.
             let _ = slot.transition(state, flags | Meta::TC_ONLY);
         }
     }
+    0
+}
+
+/// The client answers from another Ethernet address than before. Believed only if the segment lies where the target expects
+/// the client's next bytes, so that a neighbour who knows no more than the addresses cannot draw a flow to itself.
+#[inline(always)]
+pub fn move_client_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, ifindex: u32) -> u32 {
+    if let Some(slot) = t.find(&segment.key)
+        && let Some(pair) = Pair::of(t, slot)
+        && within(segment.seq, pair.reverse.ack(), tcp_state::RESET_WINDOW)
+    {
+        pair.forward.set_peer(segment.src_mac, ifindex as u16);
+        pair.reverse.set_peer(segment.src_mac, ifindex as u16);
+        t.count(Counter::ClientMoved);
+    }
+    0
 }
 
 /// Neither direction has had a packet for as long as the flow may be silent.
-#[inline(never)]
-pub fn silent<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> bool {
-    let Some(own) = find(t, key) else { return true };
+#[inline(always)]
+pub fn silent_bits<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> u32 {
+    let Some(own) = t.find(key) else { return 1 };
     let last = match Pair::of(t, own) {
         Some(pair) => later(pair.forward.last_seen(), pair.reverse.last_seen()),
         None => own.last_seen(),
     };
     let meta = own.meta();
-    t.now().wrapping_sub(last) > t.clock().ticks(tcp_state::lifetime(meta.state, meta.idle_s)) && t.now() != last
+    u32::from(t.now().wrapping_sub(last) > t.clock().ticks(tcp_state::lifetime(meta.state, meta.idle_s)))
 }
 
 /// The later of two ticks, which wrap.

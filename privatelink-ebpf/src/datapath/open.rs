@@ -2,7 +2,7 @@
 
 use super::{
     atomic::{add32, load32},
-    flow_table::{self, NoRoom, SlotRef, find},
+    flow_table::{self, NoRoom, SlotRef},
     parse::{Segment, unroutable},
     ports::Claim,
     tables::Tables,
@@ -36,14 +36,15 @@ pub fn select<'t, T: Tables<'t>>(t: T, listener: &Listener, segment: &Segment) -
 /// Opens a flow for a client's SYN. Afterwards the table has an entry for it, made by this CPU or another.
 #[inline(always)]
 pub fn open<'t, T: Tables<'t>>(t: T, segment: &Segment, ifindex: u32, tc_only: bool) -> Result<(), Counter> {
-    match open_cold(t, segment, ifindex | (tc_only as u32) << 31) {
+    match t.open(segment, ifindex | (tc_only as u32) << 31) {
         0 => Ok(()),
         bits => Err(Counter::from_bits(bits as u8)),
     }
 }
 
-#[inline(never)]
-fn open_cold<'t, T: Tables<'t>>(t: T, segment: &Segment, ifindex_and_flag: u32) -> u32 {
+/// [`open`] with scalars: 0, or 256 plus the counter that names the refusal.
+#[inline(always)]
+pub fn open_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, ifindex_and_flag: u32) -> u32 {
     match try_open(t, segment, ifindex_and_flag & 0xffff, ifindex_and_flag >> 31 != 0) {
         Ok(()) => 0,
         Err(counter) => 0x100 | counter as u32,
@@ -89,7 +90,7 @@ fn try_open<'t, T: Tables<'t>>(t: T, segment: &Segment, ifindex: u32, tc_only: b
         Ok(true) => {
             count_opened(t, &plan);
             if t.flow_events()
-                && let Some(forward) = find(t, key)
+                && let Some(forward) = t.find(key)
             {
                 emit_flow(t, EventKind::FlowOpened, forward, Counter::FlowOpened);
             }
@@ -118,7 +119,7 @@ struct Plan {
 #[inline(always)]
 fn insert<'t, T: Tables<'t>>(t: T, segment: &Segment, target: &Target, plan: &Plan) -> Result<bool, Counter> {
     let lock = flow_table::lock(t, &segment.key).ok_or(Counter::FlowTableContended)?;
-    let outcome = if find(t, &segment.key).is_some() {
+    let outcome = if t.find(&segment.key).is_some() {
         Ok(false)
     } else {
         insert_locked(t, segment, target, plan).map(|()| true)
@@ -204,7 +205,7 @@ fn insert_pair<'t, T: Tables<'t>>(
         }
     });
     if forward.is_err()
-        && let Some(reverse) = find(t, &reverse_key)
+        && let Some(reverse) = t.find(&reverse_key)
     {
         reverse.remove(t);
     }

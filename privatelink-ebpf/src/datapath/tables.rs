@@ -1,5 +1,11 @@
 //! What the datapath may ask of the world.
 
+use super::{
+    flow_table::{self, SlotRef},
+    lifecycle, open,
+    parse::Segment,
+    refusal,
+};
 use crate::abi::{
     Counter,
     event::Event,
@@ -70,4 +76,39 @@ pub trait Tables<'t>: Copy {
     /// Flow events are wanted.
     fn flow_events(self) -> bool;
     fn emit(self, event: &Event);
+
+    // The cold paths, through the tables, so that the kernel can make each a function that the verifier checks once
+    // instead of once a path that leads to it. An implementation calls what the default calls.
+
+    /// [`flow_table::find`] off the fast path.
+    fn find(self, key: &FlowKey) -> Option<SlotRef> {
+        flow_table::find(self, key)
+    }
+    fn open(self, segment: &Segment, ifindex_and_flag: u32) -> u32 {
+        open::open_bits(self, segment, ifindex_and_flag)
+    }
+    fn step(self, segment: &Segment) -> u32 {
+        lifecycle::step_bits(self, segment)
+    }
+    fn close(self, key: &FlowKey, why: u32) -> u32 {
+        lifecycle::close_bits(self, key, why)
+    }
+    fn judge_stranger(self, segment: &Segment, port_flags: u32) -> u32 {
+        refusal::judge_stranger_bits(self, segment, port_flags)
+    }
+    fn refuse_connection(self, segment: &Segment, reason: u32) -> u32 {
+        refusal::refuse_connection_bits(self, segment, reason)
+    }
+    fn end_flow(self, segment: &Segment, why: u32) -> u32 {
+        refusal::end_flow_bits(self, segment, why)
+    }
+    fn silent(self, key: &FlowKey) -> u32 {
+        lifecycle::silent_bits(self, key)
+    }
+    fn move_client(self, segment: &Segment, ifindex: u32) -> u32 {
+        lifecycle::move_client_bits(self, segment, ifindex)
+    }
+    fn keep_to_tc(self, key: &FlowKey) -> u32 {
+        lifecycle::keep_to_tc_bits(self, key)
+    }
 }

@@ -2,8 +2,8 @@
 
 use crate::abi::{Counter, Ip4, L4Port, Mac, service::PortFlags};
 
-/// What happens to a frame.
-#[derive(Clone, Copy, Debug)]
+/// What happens to a frame that is not forwarded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
     /// On to the host's stack, unmodified.
     Pass,
@@ -11,10 +11,35 @@ pub enum Verdict {
     ToTc,
     /// Refused, for the reason counted.
     Drop(Counter),
-    /// Rewritten and sent out of a port.
-    Forward(Rewrite),
-    /// Answered out of the port that it came in on (TC only).
-    Reply(Reply),
+    /// TC only: the frame becomes [`super::arp::reply`] and leaves by the port that it came in on.
+    AnswerArp,
+    /// TC only: the frame becomes [`super::reset::build`] and leaves by the port that it came in on.
+    AnswerReset,
+}
+
+impl Verdict {
+    /// As one scalar, for functions that the verifier checks on their own.
+    #[inline(always)]
+    pub const fn to_bits(self) -> u32 {
+        match self {
+            Self::Pass => 0x100,
+            Self::ToTc => 0x101,
+            Self::AnswerArp => 0x102,
+            Self::AnswerReset => 0x103,
+            Self::Drop(counter) => counter as u32,
+        }
+    }
+
+    #[inline(always)]
+    pub const fn from_bits(bits: u32) -> Self {
+        match bits {
+            0x100 => Self::Pass,
+            0x101 => Self::ToTc,
+            0x102 => Self::AnswerArp,
+            0x103 => Self::AnswerReset,
+            counter => Self::Drop(Counter::from_bits(counter as u8)),
+        }
+    }
 }
 
 /// What changes in a forwarded packet. The hook applies it in its own right way: TC with the checksum helpers, XDP and the
@@ -48,12 +73,4 @@ pub struct Mss {
     pub value: u16,
     /// What the change adds to the TCP checksum.
     pub difference: u16,
-}
-
-/// A frame made from the one that it answers.
-#[derive(Clone, Copy, Debug)]
-pub enum Reply {
-    /// The bytes of the whole frame.
-    Arp([u8; super::arp::REPLY_LEN]),
-    Reset([u8; super::reset::SEGMENT_LEN]),
 }

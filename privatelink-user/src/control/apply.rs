@@ -1,0 +1,547 @@
+//! Declared resources: what it takes to make the state hold them.
+//!
+//! The plan is made with the same operations that a person would call, one after the other on a scratch state, so that
+//! a declaration is refused for the same reasons and with the same words. The whole plan is one change.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::Ipv4Addr,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Context, ControlError, Mutation, Reference, after,
+    endpoint_services::{CreateEndpointService, DeleteEndpointService},
+    endpoints::{CreateEndpoint, DeleteEndpoint},
+    listeners::{CreateListener, DeleteListener, ModifyListener},
+    load_balancers::{CreateLoadBalancer, DeleteLoadBalancer},
+    lookup, operation,
+    ports::{AttachPort, DetachPort},
+    target_groups::{CreateTargetGroup, DeleteTargetGroup, HealthCheckSettings, ModifyTargetGroup},
+    targets::{DeregisterTargets, RegisterTargets, TargetSpec},
+    view,
+    vpcs::{CreateVpc, DeleteVpc, ModifyVpc},
+};
+use crate::model::{
+    AttributeMap, Change, Endpoint, EndpointId, Hook, InterfaceName, ListenerAttributes, LoadBalancer, Protocol,
+    ResourceName, State, TargetAddress, TargetGroup, TargetGroupAttributes, VpcCidr,
+};
+
+/// Resources as a file declares them. Resources refer to each other by name or id; the order does not matter.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Declaration {
+    pub vpc: Vec<DeclaredVpc>,
+    pub port: Vec<DeclaredPort>,
+    pub target_group: Vec<DeclaredTargetGroup>,
+    pub load_balancer: Vec<DeclaredLoadBalancer>,
+    pub endpoint_service: Vec<DeclaredEndpointService>,
+    pub endpoint: Vec<DeclaredEndpoint>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DeclaredVpc {
+    pub name: ResourceName,
+    pub cidr: VpcCidr,
+    #[serde(default)]
+    pub gateway: Option<Ipv4Addr>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DeclaredPort {
+    pub interface: InterfaceName,
+    pub vpc: Reference,
+    #[serde(default)]
+    pub hook: Hook,
+    #[serde(default)]
+    pub shared: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DeclaredTargetGroup {
+    pub name: ResourceName,
+    pub vpc: Reference,
+    #[serde(default = "tcp")]
+    pub protocol: Protocol,
+    pub port: u16,
+    #[serde(default)]
+    pub health_check: HealthCheckSettings,
+    #[serde(default)]
+    pub attributes: BTreeMap<String, AttributeValue>,
+    #[serde(default)]
+    pub targets: Vec<TargetSpec>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DeclaredLoadBalancer {
+    pub name: ResourceName,
+    pub vpc: Reference,
+    pub addresses: Vec<Ipv4Addr>,
+    #[serde(default)]
+    pub listener: Vec<DeclaredListener>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DeclaredListener {
+    #[serde(default = "tcp")]
+    pub protocol: Protocol,
+    pub port: u16,
+    pub target_group: Reference,
+    #[serde(default)]
+    pub attributes: BTreeMap<String, AttributeValue>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DeclaredEndpointService {
+    #[serde(default)]
+    pub name: Option<ResourceName>,
+    pub load_balancer: Reference,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DeclaredEndpoint {
+    pub service_name: Reference,
+    pub vpc: Reference,
+    #[serde(default)]
+    pub address: Option<Ipv4Addr>,
+}
+
+/// An attribute's value in a file: text, or a bare number or boolean.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum AttributeValue {
+    Text(String),
+    Number(i64),
+    Boolean(bool),
+}
+
+impl fmt::Display for AttributeValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Number(number) => number.fmt(f),
+            Self::Boolean(boolean) => boolean.fmt(f),
+        }
+    }
+}
+
+fn tcp() -> Protocol {
+    Protocol::Tcp
+}
+
+/// Makes the state hold what is declared.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApplyDeclaration {
+    pub declaration: Declaration,
+    /// Remove what is not declared.
+    #[serde(default)]
+    pub prune: bool,
+    /// Only say what would change.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+operation!(ApplyDeclaration -> Plan);
+
+/// What a declaration changes, in order. Empty if the state holds it already.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    pub steps: Vec<Step>,
+}
+
+/// One change of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    pub action: Action,
+    /// What kind of resource: "vpc", "target".
+    pub kind: String,
+    /// The resource as a person names it.
+    pub name: String,
+    /// What is set, in words.
+    pub detail: String,
+}
+
+/// What happens to a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    Create,
+    Modify,
+    Delete,
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Create => "create",
+            Self::Modify => "modify",
+            Self::Delete => "delete",
+        })
+    }
+}
+
+impl ApplyDeclaration {
+    /// The declared ports whose interfaces must be inspected: those that `state` does not hold as declared.
+    pub fn ports_to_inspect<'a>(&'a self, state: &'a State) -> impl Iterator<Item = &'a DeclaredPort> {
+        self.declaration.port.iter().filter(|port| {
+            state
+                .ports
+                .get(&port.interface)
+                .is_none_or(|present| (present.hook, present.shared) != (port.hook, port.shared))
+        })
+    }
+}
+
+impl Mutation for ApplyDeclaration {
+    fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, Plan), ControlError> {
+        let Declaration { vpc, port, target_group, load_balancer, endpoint_service, endpoint } = &self.declaration;
+        let mut planner = Planner { state: state.clone(), change: Change::default(), plan: Plan::default(), context };
+        declared_once("VPC", vpc.iter().map(|vpc| &vpc.name))?;
+        declared_once("port", port.iter().map(|port| &port.interface))?;
+        declared_once("target group", target_group.iter().map(|group| &group.name))?;
+        declared_once("load balancer", load_balancer.iter().map(|lb| &lb.name))?;
+        declared_once("endpoint service", endpoint_service.iter().filter_map(|service| service.name.as_ref()))?;
+
+        // What is not declared goes first, so that its names, addresses and ports are free again.
+        if self.prune {
+            planner.prune(&self.declaration)?;
+        }
+        vpc.iter().try_for_each(|vpc| planner.vpc(vpc))?;
+        port.iter().try_for_each(|port| planner.port(port))?;
+        target_group.iter().try_for_each(|group| planner.target_group(group, self.prune))?;
+        load_balancer.iter().try_for_each(|lb| planner.load_balancer(lb))?;
+        endpoint_service.iter().try_for_each(|service| planner.endpoint_service(service))?;
+        let kept = match_endpoints(&planner.state, endpoint);
+        for (declared, present) in endpoint.iter().zip(kept) {
+            planner.endpoint(declared, present.as_ref())?;
+        }
+        // A target group is free to go once its listeners lead elsewhere.
+        if self.prune {
+            planner.prune_unused(&self.declaration)?;
+        }
+        Ok((planner.change, planner.plan))
+    }
+}
+
+fn declared_once<T: fmt::Display + Ord>(what: &str, names: impl Iterator<Item = T>) -> Result<(), ControlError> {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        let text = format!("{what} '{name}'");
+        if !seen.insert(name) {
+            return Err(ControlError::DeclaredTwice { what: text });
+        }
+    }
+    Ok(())
+}
+
+/// For each declared endpoint the present one that it means: the one at its address, or, without an address, one that
+/// leads from the same VPC to the same service and is not meant by another.
+fn match_endpoints(state: &State, declared: &[DeclaredEndpoint]) -> Vec<Option<EndpointId>> {
+    let leads = |endpoint: &Endpoint, declared: &DeclaredEndpoint| {
+        lookup::vpc(state, &declared.vpc).is_ok_and(|vpc| vpc.id == endpoint.vpc)
+            && lookup::endpoint_service(state, &declared.service_name)
+                .is_ok_and(|service| service.id == endpoint.service)
+    };
+    let mut taken = BTreeSet::new();
+    let mut found = vec![None; declared.len()];
+    for with_address in [true, false] {
+        for (declared, slot) in declared.iter().zip(&mut found) {
+            if declared.address.is_some() != with_address {
+                continue;
+            }
+            *slot = state
+                .endpoints
+                .values()
+                .find(|endpoint| {
+                    leads(endpoint, declared)
+                        && declared.address.is_none_or(|address| address == endpoint.address)
+                        && !taken.contains(&endpoint.id)
+                })
+                .map(|endpoint| endpoint.id.clone());
+            taken.extend(slot.clone());
+        }
+    }
+    found
+}
+
+/// Collects steps; `state` is the state after the steps so far.
+struct Planner<'a, 'b> {
+    state: State,
+    change: Change,
+    plan: Plan,
+    context: &'a mut Context<'b>,
+}
+
+impl Planner<'_, '_> {
+    /// Does `request`; a step is noted if it changes anything.
+    fn step<M: Mutation>(
+        &mut self,
+        request: &M,
+        action: Action,
+        kind: &str,
+        name: impl fmt::Display,
+        detail: impl Into<String>,
+    ) -> Result<(), ControlError> {
+        let (change, _) = request.decide(&self.state, self.context)?;
+        self.record(change, action, kind, name, detail);
+        Ok(())
+    }
+
+    fn record(
+        &mut self,
+        change: Change,
+        action: Action,
+        kind: &str,
+        name: impl fmt::Display,
+        detail: impl Into<String>,
+    ) {
+        if change.is_empty() {
+            return;
+        }
+        self.state = after(&self.state, &change);
+        self.change = std::mem::take(&mut self.change).then(change);
+        self.plan.steps.push(Step { action, kind: kind.to_owned(), name: name.to_string(), detail: detail.into() });
+    }
+
+    fn vpc(&mut self, declared: &DeclaredVpc) -> Result<(), ControlError> {
+        let DeclaredVpc { name, cidr, gateway } = declared;
+        let router = gateway.map_or_else(|| "no gateway".to_owned(), |gateway| format!("gateway {gateway}"));
+        if let Some(present) = self.state.vpcs.values().find(|vpc| vpc.name == *name) {
+            unchanged(format!("VPC '{name}'"), "CIDR", &present.cidr, cidr)?;
+            let request = ModifyVpc { vpc: name.into(), gateway: *gateway };
+            return self.step(&request, Action::Modify, "vpc", name, router);
+        }
+        let request = CreateVpc { name: name.clone(), cidr: *cidr, gateway: *gateway };
+        self.step(&request, Action::Create, "vpc", name, format!("{cidr}, {router}"))
+    }
+
+    fn port(&mut self, declared: &DeclaredPort) -> Result<(), ControlError> {
+        let DeclaredPort { interface, vpc, hook, shared } = declared.clone();
+        let action = if self.state.ports.contains_key(&interface) { Action::Modify } else { Action::Create };
+        let sharing = if shared { "shared" } else { "isolated" };
+        let detail = format!("VPC {}, hook {hook}, {sharing}", vpc.as_str());
+        let request = AttachPort { interface, vpc, hook, shared };
+        let (change, port) = request.decide_change(&self.state, self.context)?;
+        self.record(change, action, "port", port.interface, detail);
+        Ok(())
+    }
+
+    fn target_group(&mut self, declared: &DeclaredTargetGroup, prune: bool) -> Result<(), ControlError> {
+        let DeclaredTargetGroup { name, vpc, protocol, port, health_check, attributes, targets } = declared;
+        let attributes = over_defaults::<TargetGroupAttributes>(attributes);
+        if let Some(present) = self.state.target_groups.values().find(|group| group.name == *name) {
+            let what = || format!("target group '{name}'");
+            let vpc = lookup::vpc(&self.state, vpc)?;
+            unchanged(what(), "VPC", &view::vpc_name(&self.state, &present.vpc), &vpc.name.to_string())?;
+            unchanged(what(), "protocol", &present.protocol, protocol)?;
+            unchanged(what(), "port", &present.port, port)?;
+            let request = ModifyTargetGroup {
+                target_group: name.into(),
+                health_check: health_check.complete()?.into(),
+                attributes,
+            };
+            self.step(&request, Action::Modify, "target-group", name, "health check, attributes")?;
+        } else {
+            let request = CreateTargetGroup {
+                name: name.clone(),
+                vpc: vpc.clone(),
+                protocol: *protocol,
+                port: *port,
+                health_check: health_check.clone(),
+                attributes,
+            };
+            let detail = format!("VPC {}, {protocol} {port}", vpc.as_str());
+            self.step(&request, Action::Create, "target-group", name, detail)?;
+        }
+        self.targets(name, *port, targets, prune)
+    }
+
+    fn targets(
+        &mut self,
+        group: &ResourceName,
+        port: u16,
+        declared: &[TargetSpec],
+        prune: bool,
+    ) -> Result<(), ControlError> {
+        let wanted: BTreeSet<TargetAddress> = declared.iter().map(|spec| spec.resolve(port)).collect();
+        let spec = |address: &TargetAddress| TargetSpec { ip: address.ip, port: Some(address.port) };
+        for address in &wanted {
+            let request = RegisterTargets { target_group: group.into(), targets: vec![spec(address)] };
+            self.step(&request, Action::Create, "target", address, format!("target group {group}"))?;
+        }
+        if !prune {
+            return Ok(());
+        }
+        let taking = |group: &TargetGroup| -> Vec<TargetAddress> {
+            let targets = group.targets.values().filter(|target| target.draining_since.is_none());
+            targets.map(|target| target.address).filter(|address| !wanted.contains(address)).collect()
+        };
+        let surplus = lookup::target_group(&self.state, &group.into()).map(taking)?;
+        for address in surplus {
+            let request = DeregisterTargets { target_group: group.into(), targets: vec![spec(&address)] };
+            self.step(&request, Action::Delete, "target", address, format!("target group {group}, drains"))?;
+        }
+        Ok(())
+    }
+
+    fn load_balancer(&mut self, declared: &DeclaredLoadBalancer) -> Result<(), ControlError> {
+        let DeclaredLoadBalancer { name, vpc, addresses, listener } = declared;
+        if let Some(present) = self.state.load_balancers.values().find(|lb| lb.name == *name) {
+            let what = || format!("load balancer '{name}'");
+            let vpc = lookup::vpc(&self.state, vpc)?;
+            unchanged(what(), "VPC", &view::vpc_name(&self.state, &present.vpc), &vpc.name.to_string())?;
+            unchanged(what(), "node addresses", &list(&present.addresses), &list(addresses))?;
+        } else {
+            let request = CreateLoadBalancer { name: name.clone(), vpc: vpc.clone(), addresses: addresses.clone() };
+            let detail = format!("VPC {}, {}", vpc.as_str(), list(addresses));
+            self.step(&request, Action::Create, "load-balancer", name, detail)?;
+        }
+        declared_once(&format!("listener of load balancer '{name}' on port"), listener.iter().map(|one| one.port))?;
+        listener.iter().try_for_each(|listener| self.listener(name, listener))
+    }
+
+    fn listener(&mut self, lb: &ResourceName, declared: &DeclaredListener) -> Result<(), ControlError> {
+        let DeclaredListener { protocol, port, target_group, attributes } = declared;
+        let name = format!("{lb}:{port}");
+        let detail = format!("{protocol}, target group {}", target_group.as_str());
+        let attributes = over_defaults::<ListenerAttributes>(attributes);
+        if let Ok(present) = lookup::listener(&self.state, &Reference::from(&name)) {
+            unchanged(format!("listener '{name}'"), "protocol", &present.protocol, protocol)?;
+            let request =
+                ModifyListener { listener: (&name).into(), target_group: Some(target_group.clone()), attributes };
+            return self.step(&request, Action::Modify, "listener", name, detail);
+        }
+        let request = CreateListener {
+            load_balancer: lb.into(),
+            protocol: *protocol,
+            port: *port,
+            target_group: target_group.clone(),
+            attributes,
+        };
+        self.step(&request, Action::Create, "listener", name, detail)
+    }
+
+    fn endpoint_service(&mut self, declared: &DeclaredEndpointService) -> Result<(), ControlError> {
+        let DeclaredEndpointService { name, load_balancer } = declared.clone();
+        let detail = format!("load balancer {}", load_balancer.as_str());
+        let shown = name.as_ref().map_or_else(|| load_balancer.as_str().to_owned(), ToString::to_string);
+        let request = CreateEndpointService { load_balancer, name };
+        self.step(&request, Action::Create, "endpoint-service", shown, detail)
+    }
+
+    fn endpoint(&mut self, declared: &DeclaredEndpoint, present: Option<&EndpointId>) -> Result<(), ControlError> {
+        if present.is_some() {
+            return Ok(());
+        }
+        let DeclaredEndpoint { service_name, vpc, address } = declared.clone();
+        let (vpc_text, service) = (vpc.as_str().to_owned(), service_name.as_str().to_owned());
+        let request = CreateEndpoint { service_name, vpc, address };
+        let (change, made) = request.decide(&self.state, self.context)?;
+        let name = format!("{vpc_text}/{}", made.address);
+        self.record(change, Action::Create, "endpoint", name, format!("service {service}"));
+        Ok(())
+    }
+
+    /// Deletes the endpoints, endpoint services, load balancers with their listeners, and ports that are not declared.
+    fn prune(&mut self, declaration: &Declaration) -> Result<(), ControlError> {
+        let before = self.state.clone();
+        let kept: BTreeSet<EndpointId> =
+            match_endpoints(&before, &declaration.endpoint).into_iter().flatten().collect();
+        for endpoint in before.endpoints.values().filter(|endpoint| !kept.contains(&endpoint.id)) {
+            let name = format!("{}/{}", view::vpc_name(&before, &endpoint.vpc), endpoint.address);
+            let request = DeleteEndpoint { endpoint: (&endpoint.id).into() };
+            self.step(&request, Action::Delete, "endpoint", name, endpoint.id.to_string())?;
+        }
+        let is_declared =
+            |lb: &LoadBalancer| declaration.load_balancer.iter().find(|declared| declared.name == lb.name);
+        for service in before.endpoint_services.values() {
+            let declared = declaration.endpoint_service.iter().any(|declared| {
+                lookup::load_balancer(&before, &declared.load_balancer).is_ok_and(|lb| lb.id == service.load_balancer)
+                    && declared.name == service.alias
+            });
+            if !declared {
+                let request = DeleteEndpointService { endpoint_service: (&service.id).into() };
+                let name = service.alias.as_ref().map_or_else(|| service.id.to_string(), ToString::to_string);
+                self.step(&request, Action::Delete, "endpoint-service", name, service.service_name.to_string())?;
+            }
+        }
+        for lb in before.load_balancers.values() {
+            let Some(declared) = is_declared(lb) else {
+                let request = DeleteLoadBalancer { load_balancer: (&lb.id).into() };
+                self.step(&request, Action::Delete, "load-balancer", &lb.name, "with its listeners")?;
+                continue;
+            };
+            let surplus = before.listeners.values().filter(|listener| {
+                listener.load_balancer == lb.id && !declared.listener.iter().any(|one| one.port == listener.port)
+            });
+            for listener in surplus {
+                let request = DeleteListener { listener: (&listener.id).into() };
+                self.step(&request, Action::Delete, "listener", view::listener_name(&before, listener), "")?;
+            }
+        }
+        for port in before.ports.values() {
+            if !declaration.port.iter().any(|declared| declared.interface == port.interface) {
+                let request = DetachPort { port: (&port.interface).into() };
+                self.step(&request, Action::Delete, "port", &port.interface, "")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes the target groups and VPCs that are not declared; nothing refers to them any more.
+    fn prune_unused(&mut self, declaration: &Declaration) -> Result<(), ControlError> {
+        let before = self.state.clone();
+        for group in before.target_groups.values() {
+            if !declaration.target_group.iter().any(|declared| declared.name == group.name) {
+                let request = DeleteTargetGroup { target_group: (&group.id).into() };
+                self.step(&request, Action::Delete, "target-group", &group.name, "with its targets")?;
+            }
+        }
+        for vpc in before.vpcs.values() {
+            if !declaration.vpc.iter().any(|declared| declared.name == vpc.name) {
+                self.step(
+                    &DeleteVpc { vpc: (&vpc.id).into() },
+                    Action::Delete,
+                    "vpc",
+                    &vpc.name,
+                    vpc.cidr.to_string(),
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Every attribute by key: what is declared, and the default of what is not, so that a line taken out of a file takes its
+/// effect back.
+fn over_defaults<T: AttributeMap>(declared: &BTreeMap<String, AttributeValue>) -> BTreeMap<String, String> {
+    let defaults = T::default().entries().into_iter().map(|(key, value)| (key.to_owned(), value));
+    defaults.chain(declared.iter().map(|(key, value)| (key.clone(), value.to_string()))).collect()
+}
+
+fn list(addresses: &[Ipv4Addr]) -> String {
+    let sorted: BTreeSet<&Ipv4Addr> = addresses.iter().collect();
+    sorted.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Refuses a declared value that differs from the present one where it is fixed at creation.
+fn unchanged<T: PartialEq + fmt::Display>(
+    what: String,
+    field: &'static str,
+    present: &T,
+    declared: &T,
+) -> Result<(), ControlError> {
+    if present == declared {
+        return Ok(());
+    }
+    Err(ControlError::Immutable { what, field, from: present.to_string(), to: declared.to_string() })
+}

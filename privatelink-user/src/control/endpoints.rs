@@ -1,0 +1,91 @@
+//! Endpoints.
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Context, ControlError, Mutation, Query, Reference, address, lookup, operation, view::EndpointView};
+use crate::model::{Change, Endpoint, EndpointId, EndpointState, State};
+
+/// Makes an endpoint: an address in `vpc` that leads to a service. With an address it is idempotent; without one each
+/// call makes another endpoint.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateEndpoint {
+    /// The service by its service name; its id and alias are accepted as well.
+    pub service_name: Reference,
+    pub vpc: Reference,
+    /// None: the first free address of the VPC.
+    #[serde(default)]
+    pub address: Option<Ipv4Addr>,
+}
+operation!(CreateEndpoint -> EndpointView);
+
+impl Mutation for CreateEndpoint {
+    fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, EndpointView), ControlError> {
+        let Self { service_name, vpc, address } = self;
+        let service = lookup::endpoint_service(state, service_name)
+            .map_err(|_| ControlError::InvalidServiceName(service_name.as_str().to_owned()))?;
+        let vpc = lookup::vpc(state, vpc)?;
+        let address = match *address {
+            None => address::first_free(state, vpc)?,
+            Some(address) => {
+                let same = |endpoint: &&Endpoint| {
+                    endpoint.vpc == vpc.id && endpoint.address == address && endpoint.service == service.id
+                };
+                if let Some(endpoint) = state.endpoints.values().find(same) {
+                    return Ok((Change::default(), EndpointView::new(state, endpoint)));
+                }
+                address::check_free(state, vpc, address)?;
+                address
+            }
+        };
+        let endpoint = Endpoint {
+            id: EndpointId::generate(context.ids),
+            service: service.id.clone(),
+            vpc: vpc.id.clone(),
+            address,
+            state: EndpointState::Available,
+            created_at: context.now,
+        };
+        let view = EndpointView::new(state, &endpoint);
+        Ok((Change::default().put(endpoint), view))
+    }
+}
+
+/// Deletes an endpoint.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeleteEndpoint {
+    pub endpoint: Reference,
+}
+operation!(DeleteEndpoint -> ());
+
+impl Mutation for DeleteEndpoint {
+    fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, ()), ControlError> {
+        let endpoint = lookup::endpoint(state, &self.endpoint)?;
+        Ok((Change::default().remove(endpoint.id.clone()), ()))
+    }
+}
+
+/// Lists the endpoints, or some of them.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DescribeEndpoints {
+    /// None: all.
+    #[serde(default)]
+    pub endpoints: Option<Vec<Reference>>,
+}
+operation!(DescribeEndpoints -> Vec<EndpointView>);
+
+impl Query for DescribeEndpoints {
+    fn answer(&self, state: &State) -> Result<Vec<EndpointView>, ControlError> {
+        match &self.endpoints {
+            None => Ok(state.endpoints.values().map(|endpoint| EndpointView::new(state, endpoint)).collect()),
+            Some(references) => references
+                .iter()
+                .map(|reference| lookup::endpoint(state, reference).map(|found| EndpointView::new(state, found)))
+                .collect(),
+        }
+    }
+}

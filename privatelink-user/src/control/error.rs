@@ -1,0 +1,275 @@
+//! Every refusal of an operation. Codes and texts are those of the EC2 and Elastic Load Balancing APIs where they have
+//! one for the case; the hint beside them is the way out.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use crate::model::{
+    AddressUse, EndpointServiceId, InterfaceName, InvalidValue, LoadBalancerId, ResourceName, TargetGroupId, VpcId,
+};
+
+/// Why an operation is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ControlError {
+    #[error(transparent)]
+    Invalid(#[from] InvalidValue),
+
+    #[error("The vpc ID '{0}' does not exist")]
+    VpcNotFound(String),
+    #[error("The VPC ID '{0}' is not found")]
+    TargetGroupVpcNotFound(String),
+    #[error("A VPC with the same name '{0}' exists, but with different settings")]
+    DuplicateVpc(ResourceName),
+    #[error("The vpc '{vpc}' has dependencies and cannot be deleted.")]
+    VpcInUse { vpc: VpcId, dependants: Vec<String> },
+    #[error("all VPC numbers are in use")]
+    VpcNumbersExhausted,
+
+    #[error("The port '{0}' does not exist")]
+    PortNotFound(String),
+    #[error("Interface: [{interface}] in use.")]
+    PortInUse { interface: InterfaceName, vpc: String },
+
+    #[error("Load balancer '{0}' not found")]
+    LoadBalancerNotFound(String),
+    #[error("A load balancer with the same name '{0}' exists, but with different settings")]
+    DuplicateLoadBalancerName(ResourceName),
+    #[error(
+        "Load balancer '{load_balancer}' cannot be deleted because it is currently associated with another service"
+    )]
+    LoadBalancerInUse { load_balancer: LoadBalancerId, service: EndpointServiceId },
+    #[error("A node address must be specified")]
+    NodeAddressMissing,
+
+    #[error("Listener '{0}' not found")]
+    ListenerNotFound(String),
+    #[error("A listener already exists on this port for this load balancer '{load_balancer}'")]
+    DuplicateListener { load_balancer: LoadBalancerId, port: u16 },
+    #[error(
+        "The target group '{target_group}' is in VPC '{group_vpc}', the load balancer '{load_balancer}' in VPC '{lb_vpc}'"
+    )]
+    DifferentVpc { target_group: TargetGroupId, group_vpc: VpcId, load_balancer: LoadBalancerId, lb_vpc: VpcId },
+
+    #[error("One or more target groups not found")]
+    TargetGroupsNotFound(String),
+    #[error("Target group '{0}' not found")]
+    TargetGroupNotFound(String),
+    #[error("A target group with the same name '{0}' exists, but with different settings")]
+    DuplicateTargetGroupName(ResourceName),
+    #[error("Target group '{target_group}' is currently in use by a listener or a rule")]
+    TargetGroupInUse { target_group: TargetGroupId, listeners: Vec<String> },
+
+    #[error("At least one target must be specified")]
+    TargetMissing,
+    #[error("The IP address '{address}' cannot be used as a target, as it is in use by a load balancer")]
+    TargetIpUnusable { address: Ipv4Addr, by: AddressUse },
+    #[error("The IP address '{address}' is not a private address that a target can have")]
+    TargetIpOutside { address: Ipv4Addr, cidr: Ipv4Net },
+
+    #[error("The VpcEndpointService Id '{0}' does not exist")]
+    EndpointServiceNotFound(String),
+    #[error("The Vpc Endpoint Service '{0}' does not exist")]
+    InvalidServiceName(String),
+    #[error("The load balancer '{load_balancer}' is already associated with the endpoint service '{service}'")]
+    LoadBalancerAssociated { load_balancer: LoadBalancerId, service: EndpointServiceId },
+    #[error("An endpoint service with the name '{alias}' exists")]
+    DuplicateServiceAlias { alias: ResourceName, service: EndpointServiceId },
+    #[error("Service has existing active VPC Endpoint connections!")]
+    ExistingVpcEndpointConnections { service: EndpointServiceId, endpoints: Vec<String> },
+
+    #[error("The Vpc Endpoint Id '{0}' does not exist")]
+    EndpointNotFound(String),
+
+    #[error("Address {address} does not fall within the VPC's address range {cidr}")]
+    AddressOutsideCidr { address: Ipv4Addr, cidr: Ipv4Net },
+    #[error("Address {address} is in the VPC's reserved address range")]
+    AddressReserved { address: Ipv4Addr, cidr: Ipv4Net },
+    #[error("Address {address} is in use.")]
+    AddressInUse { address: Ipv4Addr, by: AddressUse },
+    #[error("The address {0} is given twice")]
+    AddressTwice(Ipv4Addr),
+    #[error("The specified VPC '{0}' does not have enough free addresses to satisfy the request.")]
+    NoFreeAddress(VpcId),
+
+    #[error("The {field} of {what} cannot be changed from '{from}' to '{to}'")]
+    Immutable { what: String, field: &'static str, from: String, to: String },
+    #[error("{what} is declared twice")]
+    DeclaredTwice { what: String },
+}
+
+/// What kind of refusal it is; the API maps it to an HTTP status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// The request itself is wrong.
+    Invalid,
+    /// It names something that does not exist.
+    NotFound,
+    /// The state does not allow it now.
+    Conflict,
+}
+
+impl ControlError {
+    /// The error's code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Invalid(_) | Self::TargetGroupVpcNotFound(_) | Self::NodeAddressMissing | Self::TargetMissing => {
+                "ValidationError"
+            }
+            Self::VpcNotFound(_) => "InvalidVpcID.NotFound",
+            Self::DuplicateVpc(_) => "InvalidVpc.Duplicate",
+            Self::VpcInUse { .. } => "DependencyViolation",
+            Self::VpcNumbersExhausted => "VpcLimitExceeded",
+            Self::PortNotFound(_) => "InvalidNetworkInterfaceID.NotFound",
+            Self::PortInUse { .. } => "InvalidNetworkInterface.InUse",
+            Self::LoadBalancerNotFound(_) => "LoadBalancerNotFound",
+            Self::DuplicateLoadBalancerName(_) => "DuplicateLoadBalancerName",
+            Self::LoadBalancerInUse { .. } | Self::TargetGroupInUse { .. } => "ResourceInUse",
+            Self::ListenerNotFound(_) => "ListenerNotFound",
+            Self::DuplicateListener { .. } => "DuplicateListener",
+            Self::DifferentVpc { .. } => "InvalidConfigurationRequest",
+            Self::TargetGroupsNotFound(_) | Self::TargetGroupNotFound(_) => "TargetGroupNotFound",
+            Self::DuplicateTargetGroupName(_) => "DuplicateTargetGroupName",
+            Self::TargetIpUnusable { .. } | Self::TargetIpOutside { .. } => "InvalidTarget",
+            Self::EndpointServiceNotFound(_) => "InvalidVpcEndpointServiceId.NotFound",
+            Self::InvalidServiceName(_) => "InvalidServiceName",
+            Self::LoadBalancerAssociated { .. } | Self::DuplicateServiceAlias { .. } => "InvalidParameter",
+            Self::ExistingVpcEndpointConnections { .. } => "ExistingVpcEndpointConnections",
+            Self::EndpointNotFound(_) => "InvalidVpcEndpoint.NotFound",
+            Self::AddressOutsideCidr { .. } | Self::AddressReserved { .. } | Self::AddressTwice(_) => {
+                "InvalidParameterValue"
+            }
+            Self::AddressInUse { .. } => "InvalidIPAddress.InUse",
+            Self::NoFreeAddress(_) => "InsufficientFreeAddressesInSubnet",
+            Self::Immutable { .. } | Self::DeclaredTwice { .. } => "InvalidParameterCombination",
+        }
+    }
+
+    /// What kind of refusal it is.
+    pub fn kind(&self) -> RefusalKind {
+        match self {
+            Self::Invalid(_)
+            | Self::NodeAddressMissing
+            | Self::TargetMissing
+            | Self::DifferentVpc { .. }
+            | Self::TargetIpOutside { .. }
+            | Self::AddressOutsideCidr { .. }
+            | Self::AddressReserved { .. }
+            | Self::AddressTwice(_)
+            | Self::Immutable { .. }
+            | Self::DeclaredTwice { .. } => RefusalKind::Invalid,
+            Self::VpcNotFound(_)
+            | Self::TargetGroupVpcNotFound(_)
+            | Self::PortNotFound(_)
+            | Self::LoadBalancerNotFound(_)
+            | Self::ListenerNotFound(_)
+            | Self::TargetGroupsNotFound(_)
+            | Self::TargetGroupNotFound(_)
+            | Self::EndpointServiceNotFound(_)
+            | Self::InvalidServiceName(_)
+            | Self::EndpointNotFound(_) => RefusalKind::NotFound,
+            Self::DuplicateVpc(_)
+            | Self::VpcInUse { .. }
+            | Self::VpcNumbersExhausted
+            | Self::PortInUse { .. }
+            | Self::DuplicateLoadBalancerName(_)
+            | Self::LoadBalancerInUse { .. }
+            | Self::DuplicateListener { .. }
+            | Self::DuplicateTargetGroupName(_)
+            | Self::TargetGroupInUse { .. }
+            | Self::TargetIpUnusable { .. }
+            | Self::LoadBalancerAssociated { .. }
+            | Self::DuplicateServiceAlias { .. }
+            | Self::ExistingVpcEndpointConnections { .. }
+            | Self::AddressInUse { .. }
+            | Self::NoFreeAddress(_) => RefusalKind::Conflict,
+        }
+    }
+
+    /// The way out.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Invalid(invalid) => invalid.hint.clone(),
+            Self::VpcNotFound(_) | Self::TargetGroupVpcNotFound(_) => {
+                "`privatelink vpc list` shows the VPCs; `privatelink vpc create` makes one".to_owned()
+            }
+            Self::DuplicateVpc(name) => format!(
+                "choose another name, or look at it with `privatelink vpc describe {name}`; `privatelink vpc modify \
+                 {name}` changes its gateway"
+            ),
+            Self::VpcInUse { dependants, .. } => format!("delete first: {}", dependants.join(", ")),
+            Self::VpcNumbersExhausted => "delete a VPC that is no longer used".to_owned(),
+            Self::PortNotFound(_) => "`privatelink port list` shows the ports".to_owned(),
+            Self::PortInUse { interface, vpc } => format!(
+                "it is a port of VPC '{vpc}'; an interface belongs to one VPC: `privatelink port detach {interface}` first"
+            ),
+            Self::LoadBalancerNotFound(_) => "`privatelink load-balancer list` shows the load balancers".to_owned(),
+            Self::DuplicateLoadBalancerName(name) => {
+                format!("choose another name, or look at it with `privatelink load-balancer describe {name}`")
+            }
+            Self::LoadBalancerInUse { service, .. } => {
+                format!("`privatelink endpoint-service delete {service}` first")
+            }
+            Self::NodeAddressMissing => {
+                "give the load balancer at least one address of its VPC, such as --address 10.0.0.5".to_owned()
+            }
+            Self::ListenerNotFound(_) => {
+                "`privatelink listener list` shows the listeners; name one by its ARN or as LOAD-BALANCER:PORT"
+                    .to_owned()
+            }
+            Self::DuplicateListener { port, .. } => format!(
+                "delete the listener on port {port} first, change it with `privatelink listener modify`, or use \
+                 another port"
+            ),
+            Self::DifferentVpc { .. } => {
+                "make a target group in the load balancer's VPC; targets elsewhere are reached through its gateway"
+                    .to_owned()
+            }
+            Self::TargetGroupsNotFound(reference) => {
+                format!("there is no target group '{reference}'; `privatelink target-group list` shows them")
+            }
+            Self::TargetGroupNotFound(_) => "`privatelink target-group list` shows the target groups".to_owned(),
+            Self::DuplicateTargetGroupName(name) => format!(
+                "choose another name, or change it with `privatelink target-group modify {name}`; protocol, port and \
+                 VPC are fixed at creation"
+            ),
+            Self::TargetGroupInUse { listeners, .. } => {
+                format!("delete its listeners first: {}", listeners.join(", "))
+            }
+            Self::TargetMissing => "name targets as IP or IP:PORT, such as 10.0.1.10:8080".to_owned(),
+            Self::TargetIpUnusable { by, .. } => format!("it is {by}; register the address of the server itself"),
+            Self::TargetIpOutside { cidr, .. } => format!(
+                "use an address in the VPC's range {cidr}, or behind its gateway in 10.0.0.0/8, 172.16.0.0/12, \
+                 192.168.0.0/16 or 100.64.0.0/10"
+            ),
+            Self::EndpointServiceNotFound(_) | Self::InvalidServiceName(_) => {
+                "`privatelink endpoint-service list` shows the services; name one by its service name, its id or its \
+                 alias"
+                    .to_owned()
+            }
+            Self::LoadBalancerAssociated { service, .. } => {
+                format!("a load balancer serves one endpoint service; use '{service}', or make another load balancer")
+            }
+            Self::DuplicateServiceAlias { service, .. } => {
+                format!("it is '{service}'; choose another name, or leave --name out")
+            }
+            Self::ExistingVpcEndpointConnections { endpoints, .. } => {
+                format!("delete its endpoints first: {}", endpoints.join(", "))
+            }
+            Self::EndpointNotFound(_) => {
+                "`privatelink endpoint list` shows the endpoints; name one by its id or as VPC/ADDRESS".to_owned()
+            }
+            Self::AddressOutsideCidr { cidr, .. } => format!("use a free address in {cidr}"),
+            Self::AddressReserved { cidr, .. } => {
+                format!("{} is the network itself and {} its broadcast address", cidr.network(), cidr.broadcast())
+            }
+            Self::AddressInUse { by, .. } => format!("it is {by}; choose another address"),
+            Self::AddressTwice(_) => "name each address once".to_owned(),
+            Self::NoFreeAddress(_) => "delete endpoints that are no longer used, or give --address".to_owned(),
+            Self::Immutable { what, .. } => {
+                format!("delete {what} and create it anew, or declare it under another name")
+            }
+            Self::DeclaredTwice { .. } => "declare each resource once".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Network Load Balancers.
+
+use std::{collections::BTreeSet, net::Ipv4Addr};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Context, ControlError, Mutation, Query, Reference, address, lookup, operation, view::LoadBalancerView};
+use crate::model::{Change, LoadBalancer, LoadBalancerId, ResourceName, State};
+
+/// Makes a Network Load Balancer. Idempotent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateLoadBalancer {
+    pub name: ResourceName,
+    pub vpc: Reference,
+    /// The node addresses; at least one.
+    pub addresses: Vec<Ipv4Addr>,
+}
+operation!(CreateLoadBalancer -> LoadBalancerView);
+
+impl Mutation for CreateLoadBalancer {
+    fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, LoadBalancerView), ControlError> {
+        let Self { name, vpc, addresses } = self;
+        let vpc = lookup::vpc(state, vpc)?;
+        if let Some(lb) = state.load_balancers.values().find(|lb| lb.name == *name) {
+            let same = lb.vpc == vpc.id
+                && lb.addresses.iter().collect::<BTreeSet<_>>() == addresses.iter().collect::<BTreeSet<_>>();
+            return if same {
+                Ok((Change::default(), LoadBalancerView::new(state, lb)))
+            } else {
+                Err(ControlError::DuplicateLoadBalancerName(name.clone()))
+            };
+        }
+        if addresses.is_empty() {
+            return Err(ControlError::NodeAddressMissing);
+        }
+        let mut seen = BTreeSet::new();
+        for node in addresses {
+            if !seen.insert(node) {
+                return Err(ControlError::AddressTwice(*node));
+            }
+            address::check_free(state, vpc, *node)?;
+        }
+        let lb = LoadBalancer {
+            id: LoadBalancerId::generate(context.region, context.account, name, context.ids),
+            name: name.clone(),
+            vpc: vpc.id.clone(),
+            addresses: addresses.clone(),
+            created_at: context.now,
+        };
+        let view = LoadBalancerView::new(state, &lb);
+        Ok((Change::default().put(lb), view))
+    }
+}
+
+/// Deletes a load balancer and its listeners, unless an endpoint service uses it. An ARN that does not exist is no
+/// error.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeleteLoadBalancer {
+    pub load_balancer: Reference,
+}
+operation!(DeleteLoadBalancer -> ());
+
+impl Mutation for DeleteLoadBalancer {
+    fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, ()), ControlError> {
+        let lb = match lookup::load_balancer(state, &self.load_balancer) {
+            Ok(lb) => lb,
+            Err(_) if self.load_balancer.as_str().parse::<LoadBalancerId>().is_ok() => {
+                return Ok((Change::default(), ()));
+            }
+            Err(error) => return Err(error),
+        };
+        if let Some(service) = state.endpoint_services.values().find(|service| service.load_balancer == lb.id) {
+            return Err(ControlError::LoadBalancerInUse { load_balancer: lb.id.clone(), service: service.id.clone() });
+        }
+        let listeners = state.listeners.values().filter(|listener| listener.load_balancer == lb.id);
+        let change = listeners.fold(Change::default(), |change, listener| change.remove(listener.id.clone()));
+        Ok((change.remove(lb.id.clone()), ()))
+    }
+}
+
+/// Lists the load balancers, or some of them.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DescribeLoadBalancers {
+    /// None: all.
+    #[serde(default)]
+    pub load_balancers: Option<Vec<Reference>>,
+}
+operation!(DescribeLoadBalancers -> Vec<LoadBalancerView>);
+
+impl Query for DescribeLoadBalancers {
+    fn answer(&self, state: &State) -> Result<Vec<LoadBalancerView>, ControlError> {
+        match &self.load_balancers {
+            None => Ok(state.load_balancers.values().map(|lb| LoadBalancerView::new(state, lb)).collect()),
+            Some(references) => references
+                .iter()
+                .map(|reference| lookup::load_balancer(state, reference).map(|lb| LoadBalancerView::new(state, lb)))
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! From a name or id to the resource that it means.
+
+use serde::{Deserialize, Serialize};
+
+use super::ControlError;
+use crate::model::{
+    Endpoint, EndpointId, EndpointService, EndpointServiceId, Listener, ListenerId, LoadBalancer, LoadBalancerId, Port,
+    ServiceName, State, TargetGroup, TargetGroupId, Vpc, VpcId,
+};
+
+/// A resource as a person names it: by id, ARN or name. What it may be depends on where it stands.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Reference(String);
+
+impl Reference {
+    /// The reference's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<T: ToString> From<T> for Reference {
+    fn from(text: T) -> Self {
+        Self(text.to_string())
+    }
+}
+
+/// A VPC by id or name.
+pub fn vpc<'a>(state: &'a State, reference: &Reference) -> Result<&'a Vpc, ControlError> {
+    let text = reference.as_str();
+    text.parse::<VpcId>()
+        .ok()
+        .and_then(|id| state.vpcs.get(&id))
+        .or_else(|| state.vpcs.values().find(|vpc| vpc.name.as_str() == text))
+        .ok_or_else(|| ControlError::VpcNotFound(text.to_owned()))
+}
+
+/// A port by its interface.
+pub fn port<'a>(state: &'a State, reference: &Reference) -> Result<&'a Port, ControlError> {
+    let text = reference.as_str();
+    let interface = text.parse()?;
+    state.ports.get(&interface).ok_or_else(|| ControlError::PortNotFound(text.to_owned()))
+}
+
+/// A load balancer by ARN or name.
+pub fn load_balancer<'a>(state: &'a State, reference: &Reference) -> Result<&'a LoadBalancer, ControlError> {
+    let text = reference.as_str();
+    text.parse::<LoadBalancerId>()
+        .ok()
+        .and_then(|id| state.load_balancers.get(&id))
+        .or_else(|| state.load_balancers.values().find(|lb| lb.name.as_str() == text))
+        .ok_or_else(|| ControlError::LoadBalancerNotFound(text.to_owned()))
+}
+
+/// A listener by ARN, or as `LOAD-BALANCER:PORT`.
+pub fn listener<'a>(state: &'a State, reference: &Reference) -> Result<&'a Listener, ControlError> {
+    let text = reference.as_str();
+    let by_port = || {
+        let (lb, port) = text.rsplit_once(':')?;
+        let port: u16 = port.parse().ok()?;
+        let lb = load_balancer(state, &lb.into()).ok()?;
+        state.listeners.values().find(|listener| listener.load_balancer == lb.id && listener.port == port)
+    };
+    text.parse::<ListenerId>()
+        .ok()
+        .and_then(|id| state.listeners.get(&id))
+        .or_else(by_port)
+        .ok_or_else(|| ControlError::ListenerNotFound(text.to_owned()))
+}
+
+/// A target group by ARN or name.
+pub fn target_group<'a>(state: &'a State, reference: &Reference) -> Result<&'a TargetGroup, ControlError> {
+    let text = reference.as_str();
+    text.parse::<TargetGroupId>()
+        .ok()
+        .and_then(|id| state.target_groups.get(&id))
+        .or_else(|| state.target_groups.values().find(|group| group.name.as_str() == text))
+        .ok_or_else(|| ControlError::TargetGroupNotFound(text.to_owned()))
+}
+
+/// An endpoint service by id, service name or alias.
+pub fn endpoint_service<'a>(state: &'a State, reference: &Reference) -> Result<&'a EndpointService, ControlError> {
+    let text = reference.as_str();
+    let by_name = |name: ServiceName| state.endpoint_services.values().find(|service| service.service_name == name);
+    text.parse::<EndpointServiceId>()
+        .ok()
+        .and_then(|id| state.endpoint_services.get(&id))
+        .or_else(|| text.parse().ok().and_then(by_name))
+        .or_else(|| {
+            let named = |service: &&EndpointService| service.alias.as_ref().is_some_and(|alias| alias.as_str() == text);
+            state.endpoint_services.values().find(named)
+        })
+        .ok_or_else(|| ControlError::EndpointServiceNotFound(text.to_owned()))
+}
+
+/// An endpoint by id, or as `VPC/ADDRESS`.
+pub fn endpoint<'a>(state: &'a State, reference: &Reference) -> Result<&'a Endpoint, ControlError> {
+    let text = reference.as_str();
+    let by_address = || {
+        let (vpc_reference, address) = text.rsplit_once('/')?;
+        let address: std::net::Ipv4Addr = address.parse().ok()?;
+        let vpc = vpc(state, &vpc_reference.into()).ok()?;
+        state.endpoints.values().find(|endpoint| endpoint.vpc == vpc.id && endpoint.address == address)
+    };
+    text.parse::<EndpointId>()
+        .ok()
+        .and_then(|id| state.endpoints.get(&id))
+        .or_else(by_address)
+        .ok_or_else(|| ControlError::EndpointNotFound(text.to_owned()))
+}

@@ -1,0 +1,78 @@
+//! Use cases: what an operation does to the state. Pure: state, request, clock and identifiers come in; a change and an
+//! answer, or a refusal, go out. An operation is accepted whole or not at all.
+//!
+//! Each operation is one type that carries its request, so that the API serves and the command line calls the same
+//! thing: [`Operation`] names it and its answer, [`Mutation`] decides a change, [`Query`] reads.
+
+mod address;
+pub mod apply;
+pub mod endpoint_services;
+pub mod endpoints;
+mod error;
+pub mod listeners;
+pub mod load_balancers;
+mod lookup;
+pub mod ports;
+pub mod target_groups;
+pub mod targets;
+pub mod view;
+pub mod vpcs;
+
+use jiff::Timestamp;
+use serde::{Serialize, de::DeserializeOwned};
+
+pub use error::{ControlError, RefusalKind};
+pub use lookup::Reference;
+
+use crate::model::{AccountId, Change, IdSource, Region, State};
+
+/// What every operation may use besides the state and its request.
+pub struct Context<'a> {
+    /// The region that new identifiers and service names carry.
+    pub region: &'a Region,
+    /// The account that new ARNs carry.
+    pub account: &'a AccountId,
+    pub now: Timestamp,
+    pub ids: &'a mut dyn IdSource,
+}
+
+/// An operation of the API; the type is its request.
+pub trait Operation: Serialize + DeserializeOwned + Send + 'static {
+    /// The operation's name, as in the AWS API where that has it.
+    const NAME: &'static str;
+    /// What it answers.
+    type Response: Serialize + DeserializeOwned + Send + 'static;
+}
+
+/// An operation that changes the state.
+pub trait Mutation: Operation {
+    /// What the request does to `state`, and the answer; `state` itself stays as it is.
+    fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, Self::Response), ControlError>;
+}
+
+/// An operation that only reads the state.
+pub trait Query: Operation {
+    /// The answer in `state`.
+    fn answer(&self, state: &State) -> Result<Self::Response, ControlError>;
+}
+
+/// Declares [`Operation`] for a request type.
+macro_rules! operation {
+    ($request:ident -> $response:ty) => {
+        impl $crate::control::Operation for $request {
+            const NAME: &'static str = stringify!($request);
+            type Response = $response;
+        }
+    };
+}
+pub(crate) use operation;
+
+/// The state after `change`.
+fn after(state: &State, change: &Change) -> State {
+    let mut next = state.clone();
+    next.apply(change);
+    next
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,206 @@
+//! Target groups.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Context, ControlError, Mutation, Query, Reference,
+    listeners::{check_port, with_attributes},
+    lookup, operation,
+    view::{self, TargetGroupView},
+};
+use crate::model::{
+    Change, HealthCheck, HealthCheckPort, HealthCheckProtocol, HttpPath, InvalidValue, Matcher, Protocol, ResourceName,
+    State, TargetGroup, TargetGroupAttributes, TargetGroupId,
+};
+
+/// The health check settings that a request names; the others stay, or have their default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct HealthCheckSettings {
+    pub protocol: Option<HealthCheckProtocol>,
+    pub port: Option<HealthCheckPort>,
+    pub path: Option<HttpPath>,
+    /// Seconds.
+    pub interval: Option<u32>,
+    /// Seconds.
+    pub timeout: Option<u32>,
+    pub healthy_threshold: Option<u32>,
+    pub unhealthy_threshold: Option<u32>,
+    pub matcher: Option<Matcher>,
+}
+
+impl From<HealthCheck> for HealthCheckSettings {
+    fn from(check: HealthCheck) -> Self {
+        let HealthCheck { protocol, port, path, interval, timeout, healthy_threshold, unhealthy_threshold, matcher } =
+            check;
+        Self {
+            protocol: Some(protocol),
+            port: Some(port),
+            path: Some(path),
+            interval: Some(interval),
+            timeout: Some(timeout),
+            healthy_threshold: Some(healthy_threshold),
+            unhealthy_threshold: Some(unhealthy_threshold),
+            matcher: Some(matcher),
+        }
+    }
+}
+
+impl HealthCheckSettings {
+    /// These settings over the defaults.
+    pub(super) fn complete(&self) -> Result<HealthCheck, InvalidValue> {
+        let mut defaults = HealthCheck::defaults(self.protocol.unwrap_or_default());
+        // A short interval alone is a complete wish: the default timeout gives way to it.
+        if let (Some(interval), None) = (self.interval, self.timeout) {
+            defaults.timeout = defaults.timeout.min(interval.max(*HealthCheck::TIMEOUT.start()));
+        }
+        self.over(defaults)
+    }
+
+    /// These settings over `present`.
+    fn over(&self, present: HealthCheck) -> Result<HealthCheck, InvalidValue> {
+        let Self { protocol, port, path, interval, timeout, healthy_threshold, unhealthy_threshold, matcher } = self;
+        HealthCheck {
+            protocol: protocol.unwrap_or(present.protocol),
+            port: port.unwrap_or(present.port),
+            path: path.clone().unwrap_or(present.path),
+            interval: interval.unwrap_or(present.interval),
+            timeout: timeout.unwrap_or(present.timeout),
+            healthy_threshold: healthy_threshold.unwrap_or(present.healthy_threshold),
+            unhealthy_threshold: unhealthy_threshold.unwrap_or(present.unhealthy_threshold),
+            matcher: matcher.clone().unwrap_or(present.matcher),
+        }
+        .validate()
+    }
+}
+
+/// Makes a target group. Idempotent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateTargetGroup {
+    pub name: ResourceName,
+    pub vpc: Reference,
+    pub protocol: Protocol,
+    pub port: u16,
+    #[serde(default)]
+    pub health_check: HealthCheckSettings,
+    /// By key; those that are not given have their default.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, String>,
+}
+operation!(CreateTargetGroup -> TargetGroupView);
+
+impl Mutation for CreateTargetGroup {
+    fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, TargetGroupView), ControlError> {
+        let Self { name, vpc, protocol, port, health_check, attributes } = self;
+        let vpc = lookup::vpc(state, vpc).map_err(|_| ControlError::TargetGroupVpcNotFound(vpc.as_str().to_owned()))?;
+        check_port("Target group port", *port)?;
+        let health_check = health_check.complete()?;
+        let attributes = with_attributes(TargetGroupAttributes::default(), attributes)?;
+        if let Some(group) = state.target_groups.values().find(|group| group.name == *name) {
+            let same = group.vpc == vpc.id
+                && group.protocol == *protocol
+                && group.port == *port
+                && group.health_check == health_check
+                && group.attributes == attributes;
+            return if same {
+                Ok((Change::default(), TargetGroupView::new(state, group)))
+            } else {
+                Err(ControlError::DuplicateTargetGroupName(name.clone()))
+            };
+        }
+        let group = TargetGroup {
+            id: TargetGroupId::generate(context.region, context.account, name, context.ids),
+            name: name.clone(),
+            vpc: vpc.id.clone(),
+            protocol: *protocol,
+            port: *port,
+            health_check,
+            attributes,
+            targets: BTreeMap::new(),
+            created_at: context.now,
+        };
+        let view = TargetGroupView::new(state, &group);
+        Ok((Change::default().put(group), view))
+    }
+}
+
+/// Changes a target group's health check or attributes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModifyTargetGroup {
+    pub target_group: Reference,
+    #[serde(default)]
+    pub health_check: HealthCheckSettings,
+    /// By key; those that are not given stay as they are.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, String>,
+}
+operation!(ModifyTargetGroup -> TargetGroupView);
+
+impl Mutation for ModifyTargetGroup {
+    fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, TargetGroupView), ControlError> {
+        let Self { target_group, health_check, attributes } = self;
+        let group = lookup::target_group(state, target_group)?;
+        let changed = TargetGroup {
+            health_check: health_check.over(group.health_check.clone())?,
+            attributes: with_attributes(group.attributes.clone(), attributes)?,
+            ..group.clone()
+        };
+        let view = TargetGroupView::new(state, &changed);
+        let change = if changed == *group { Change::default() } else { Change::default().put(changed) };
+        Ok((change, view))
+    }
+}
+
+/// Deletes a target group that no listener uses, with its targets.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeleteTargetGroup {
+    pub target_group: Reference,
+}
+operation!(DeleteTargetGroup -> ());
+
+impl Mutation for DeleteTargetGroup {
+    fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, ()), ControlError> {
+        let group = lookup::target_group(state, &self.target_group)?;
+        let listeners: Vec<String> = state
+            .listeners
+            .values()
+            .filter(|listener| listener.target_group == group.id)
+            .map(|listener| view::listener_name(state, listener))
+            .collect();
+        if !listeners.is_empty() {
+            return Err(ControlError::TargetGroupInUse { target_group: group.id.clone(), listeners });
+        }
+        Ok((Change::default().remove(group.id.clone()), ()))
+    }
+}
+
+/// Lists the target groups, or some of them.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DescribeTargetGroups {
+    /// None: all.
+    #[serde(default)]
+    pub target_groups: Option<Vec<Reference>>,
+}
+operation!(DescribeTargetGroups -> Vec<TargetGroupView>);
+
+impl Query for DescribeTargetGroups {
+    fn answer(&self, state: &State) -> Result<Vec<TargetGroupView>, ControlError> {
+        match &self.target_groups {
+            None => Ok(state.target_groups.values().map(|group| TargetGroupView::new(state, group)).collect()),
+            Some(references) => references
+                .iter()
+                .map(|reference| {
+                    lookup::target_group(state, reference)
+                        .map(|group| TargetGroupView::new(state, group))
+                        .map_err(|_| ControlError::TargetGroupsNotFound(reference.as_str().to_owned()))
+                })
+                .collect(),
+        }
+    }
+}

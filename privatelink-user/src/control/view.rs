@@ -1,0 +1,250 @@
+//! Resources as the API shows them: the record, with the names of what it refers to.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    model::{
+        AttributeMap, Endpoint, EndpointId, EndpointService, EndpointServiceId, EndpointState, HealthCheck, Hook,
+        InterfaceName, Listener, ListenerId, LoadBalancer, LoadBalancerId, Port, Protocol, ResourceName, ServiceName,
+        State, Target, TargetAddress, TargetGroup, TargetGroupId, Vpc, VpcCidr, VpcId, VpcIndex,
+    },
+    runtime::{HookInUse, NextHop, PortStatus},
+};
+
+/// The name of a VPC; its id if there is none.
+pub fn vpc_name(state: &State, vpc: &VpcId) -> String {
+    state.vpcs.get(vpc).map_or_else(|| vpc.to_string(), |vpc| vpc.name.to_string())
+}
+
+fn load_balancer_name(state: &State, id: &LoadBalancerId) -> String {
+    state.load_balancers.get(id).map_or_else(|| id.to_string(), |lb| lb.name.to_string())
+}
+
+/// A listener as a person names it: `LOAD-BALANCER:PORT`.
+pub fn listener_name(state: &State, listener: &Listener) -> String {
+    format!("{}:{}", load_balancer_name(state, &listener.load_balancer), listener.port)
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VpcView {
+    pub id: VpcId,
+    pub name: ResourceName,
+    pub cidr: VpcCidr,
+    pub gateway: Option<Ipv4Addr>,
+    pub index: VpcIndex,
+    pub ports: Vec<InterfaceName>,
+    pub created_at: Timestamp,
+}
+
+impl VpcView {
+    pub fn new(state: &State, vpc: &Vpc) -> Self {
+        let Vpc { id, name, cidr, gateway, index, created_at } = vpc.clone();
+        let ports = state.ports.values().filter(|port| port.vpc == id).map(|port| port.interface.clone()).collect();
+        Self { id, name, cidr, gateway, index, ports, created_at }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortView {
+    pub interface: InterfaceName,
+    pub vpc: VpcId,
+    pub vpc_name: String,
+    /// What was asked for.
+    pub hook: Hook,
+    pub shared: bool,
+    /// Where the datapath is attached; none while it is not.
+    pub hook_in_use: Option<HookInUse>,
+    /// Why that hook.
+    pub reason: String,
+    /// What is wrong.
+    pub error: Option<String>,
+    pub created_at: Timestamp,
+}
+
+impl PortView {
+    /// `status` is none if the agent does not know the port yet.
+    pub fn new(state: &State, port: &Port, status: Option<PortStatus>) -> Self {
+        let Port { interface, vpc, hook, shared, created_at } = port.clone();
+        let (hook_in_use, reason, error) = match status {
+            Some(PortStatus { interface: _, hook, reason, error }) => (hook, reason, error),
+            None => (None, String::new(), Some("not attached yet".to_owned())),
+        };
+        Self { vpc_name: vpc_name(state, &vpc), interface, vpc, hook, shared, hook_in_use, reason, error, created_at }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadBalancerView {
+    pub id: LoadBalancerId,
+    pub name: ResourceName,
+    pub vpc: VpcId,
+    pub vpc_name: String,
+    pub addresses: Vec<Ipv4Addr>,
+    pub listeners: Vec<ListenerView>,
+    /// The endpoint service that it serves.
+    pub endpoint_service: Option<EndpointServiceId>,
+    pub created_at: Timestamp,
+}
+
+impl LoadBalancerView {
+    pub fn new(state: &State, lb: &LoadBalancer) -> Self {
+        let LoadBalancer { id, name, vpc, addresses, created_at } = lb.clone();
+        let listeners = state
+            .listeners
+            .values()
+            .filter(|listener| listener.load_balancer == id)
+            .map(|listener| ListenerView::new(state, listener))
+            .collect();
+        let endpoint_service = state
+            .endpoint_services
+            .values()
+            .find(|service| service.load_balancer == id)
+            .map(|service| service.id.clone());
+        Self { vpc_name: vpc_name(state, &vpc), id, name, vpc, addresses, listeners, endpoint_service, created_at }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerView {
+    pub id: ListenerId,
+    /// `LOAD-BALANCER:PORT`.
+    pub name: String,
+    pub load_balancer: LoadBalancerId,
+    pub protocol: Protocol,
+    pub port: u16,
+    pub target_group: TargetGroupId,
+    pub target_group_name: String,
+    pub attributes: BTreeMap<String, String>,
+    pub created_at: Timestamp,
+}
+
+impl ListenerView {
+    pub fn new(state: &State, listener: &Listener) -> Self {
+        let name = listener_name(state, listener);
+        let Listener { id, load_balancer, protocol, port, target_group, attributes, created_at } = listener.clone();
+        let target_group_name = state
+            .target_groups
+            .get(&target_group)
+            .map_or_else(|| target_group.to_string(), |group| group.name.to_string());
+        let attributes = attribute_map(&attributes);
+        Self { id, name, load_balancer, protocol, port, target_group, target_group_name, attributes, created_at }
+    }
+}
+
+fn attribute_map<T: AttributeMap>(attributes: &T) -> BTreeMap<String, String> {
+    attributes.entries().into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetGroupView {
+    pub id: TargetGroupId,
+    pub name: ResourceName,
+    pub vpc: VpcId,
+    pub vpc_name: String,
+    pub protocol: Protocol,
+    pub port: u16,
+    pub health_check: HealthCheck,
+    pub attributes: BTreeMap<String, String>,
+    pub targets: Vec<Target>,
+    /// The listeners that lead to it, each as `LOAD-BALANCER:PORT`.
+    pub listeners: Vec<String>,
+    pub created_at: Timestamp,
+}
+
+impl TargetGroupView {
+    pub fn new(state: &State, group: &TargetGroup) -> Self {
+        let TargetGroup { id, name, vpc, protocol, port, health_check, attributes, targets, created_at } =
+            group.clone();
+        let listeners = state
+            .listeners
+            .values()
+            .filter(|listener| listener.target_group == id)
+            .map(|listener| listener_name(state, listener))
+            .collect();
+        Self {
+            vpc_name: vpc_name(state, &vpc),
+            id,
+            name,
+            vpc,
+            protocol,
+            port,
+            health_check,
+            attributes: attribute_map(&attributes),
+            targets: targets.into_values().collect(),
+            listeners,
+            created_at,
+        }
+    }
+}
+
+/// A target's health, with the texts of the Network Load Balancer's API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetHealthView {
+    pub address: TargetAddress,
+    pub health_check_port: u16,
+    /// `initial`, `healthy`, `unhealthy`, `unused` or `draining`.
+    pub state: String,
+    pub reason: Option<String>,
+    pub description: Option<String>,
+    /// None for a target that is not registered.
+    pub next_hop: Option<NextHop>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointServiceView {
+    pub id: EndpointServiceId,
+    pub service_name: ServiceName,
+    pub alias: Option<ResourceName>,
+    pub load_balancer: LoadBalancerId,
+    pub load_balancer_name: String,
+    pub endpoints: Vec<EndpointId>,
+    pub created_at: Timestamp,
+}
+
+impl EndpointServiceView {
+    pub fn new(state: &State, service: &EndpointService) -> Self {
+        let EndpointService { id, service_name, alias, load_balancer, created_at } = service.clone();
+        let endpoints = state
+            .endpoints
+            .values()
+            .filter(|endpoint| endpoint.service == id)
+            .map(|endpoint| endpoint.id.clone())
+            .collect();
+        let load_balancer_name = load_balancer_name(state, &load_balancer);
+        Self { id, service_name, alias, load_balancer, load_balancer_name, endpoints, created_at }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointView {
+    pub id: EndpointId,
+    pub service: EndpointServiceId,
+    pub service_name: Option<ServiceName>,
+    pub service_alias: Option<ResourceName>,
+    pub vpc: VpcId,
+    pub vpc_name: String,
+    pub address: Ipv4Addr,
+    pub state: EndpointState,
+    pub created_at: Timestamp,
+}
+
+impl EndpointView {
+    pub fn new(state: &State, endpoint: &Endpoint) -> Self {
+        let Endpoint { id, service, vpc, address, state: endpoint_state, created_at } = endpoint.clone();
+        let found = state.endpoint_services.get(&service);
+        Self {
+            service_name: found.map(|service| service.service_name.clone()),
+            service_alias: found.and_then(|service| service.alias.clone()),
+            vpc_name: vpc_name(state, &vpc),
+            id,
+            service,
+            vpc,
+            address,
+            state: endpoint_state,
+            created_at,
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! VPCs.
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Context, ControlError, Mutation, Query, Reference, address, lookup, operation, view::VpcView};
+use crate::model::{AddressUse, Change, ResourceName, State, Vpc, VpcCidr, VpcId, VpcIndex};
+
+/// Makes a VPC. Idempotent: the same name with the same settings answers the VPC that there is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateVpc {
+    pub name: ResourceName,
+    pub cidr: VpcCidr,
+    #[serde(default)]
+    pub gateway: Option<Ipv4Addr>,
+}
+operation!(CreateVpc -> VpcView);
+
+impl Mutation for CreateVpc {
+    fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, VpcView), ControlError> {
+        let Self { name, cidr, gateway } = self;
+        if let Some(vpc) = state.vpcs.values().find(|vpc| vpc.name == *name) {
+            return if (vpc.cidr, vpc.gateway) == (*cidr, *gateway) {
+                Ok((Change::default(), VpcView::new(state, vpc)))
+            } else {
+                Err(ControlError::DuplicateVpc(name.clone()))
+            };
+        }
+        let vpc = Vpc {
+            id: VpcId::generate(context.ids),
+            name: name.clone(),
+            cidr: *cidr,
+            gateway: *gateway,
+            index: next_index(state)?,
+            created_at: context.now,
+        };
+        if let Some(gateway) = vpc.gateway {
+            address::check_inside(&vpc, gateway)?;
+        }
+        let view = VpcView::new(state, &vpc);
+        Ok((Change::default().last_vpc_index(vpc.index).put(vpc), view))
+    }
+}
+
+/// The next free VPC number after the one that was handed out last.
+fn next_index(state: &State) -> Result<VpcIndex, ControlError> {
+    let last = state.last_vpc_index.map_or(0, VpcIndex::get);
+    let free = |index: &VpcIndex| !state.vpcs.values().any(|vpc| vpc.index == *index);
+    (last..VpcIndex::MAX)
+        .chain(0..last)
+        .filter_map(|before| VpcIndex::new(before.saturating_add(1)).ok())
+        .find(free)
+        .ok_or(ControlError::VpcNumbersExhausted)
+}
+
+/// Changes a VPC's gateway.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModifyVpc {
+    pub vpc: Reference,
+    /// None: the VPC has no gateway any more.
+    pub gateway: Option<Ipv4Addr>,
+}
+operation!(ModifyVpc -> VpcView);
+
+impl Mutation for ModifyVpc {
+    fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, VpcView), ControlError> {
+        let Self { vpc, gateway } = self;
+        let vpc = lookup::vpc(state, vpc)?;
+        if vpc.gateway == *gateway {
+            return Ok((Change::default(), VpcView::new(state, vpc)));
+        }
+        let changed = Vpc { gateway: *gateway, ..vpc.clone() };
+        if let Some(gateway) = *gateway {
+            address::check_inside(vpc, gateway)?;
+            // A router may be a target as well; it cannot be an address that the datapath answers for.
+            if let Some((_, by)) =
+                state.address_uses(&vpc.id).find(|(used, by)| *used == gateway && !matches!(by, AddressUse::Target(_)))
+            {
+                return Err(ControlError::AddressInUse { address: gateway, by });
+            }
+        }
+        let view = VpcView::new(state, &changed);
+        Ok((Change::default().put(changed), view))
+    }
+}
+
+/// Deletes a VPC that nothing refers to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeleteVpc {
+    pub vpc: Reference,
+}
+operation!(DeleteVpc -> ());
+
+impl Mutation for DeleteVpc {
+    fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, ()), ControlError> {
+        let vpc = lookup::vpc(state, &self.vpc)?;
+        let dependants = dependants(state, &vpc.id);
+        if !dependants.is_empty() {
+            return Err(ControlError::VpcInUse { vpc: vpc.id.clone(), dependants });
+        }
+        Ok((Change::default().remove(vpc.id.clone()), ()))
+    }
+}
+
+/// What keeps a VPC from being deleted, each in words.
+fn dependants(state: &State, vpc: &VpcId) -> Vec<String> {
+    let endpoints = state
+        .endpoints
+        .values()
+        .filter(|endpoint| endpoint.vpc == *vpc)
+        .map(|endpoint| format!("endpoint {}", endpoint.id));
+    let load_balancers =
+        state.load_balancers.values().filter(|lb| lb.vpc == *vpc).map(|lb| format!("load balancer {}", lb.name));
+    let groups = state
+        .target_groups
+        .values()
+        .filter(|group| group.vpc == *vpc)
+        .map(|group| format!("target group {}", group.name));
+    let ports = state.ports.values().filter(|port| port.vpc == *vpc).map(|port| format!("port {}", port.interface));
+    endpoints.chain(load_balancers).chain(groups).chain(ports).collect()
+}
+
+/// Lists the VPCs, or some of them.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DescribeVpcs {
+    /// None: all.
+    #[serde(default)]
+    pub vpcs: Option<Vec<Reference>>,
+}
+operation!(DescribeVpcs -> Vec<VpcView>);
+
+impl Query for DescribeVpcs {
+    fn answer(&self, state: &State) -> Result<Vec<VpcView>, ControlError> {
+        match &self.vpcs {
+            None => Ok(state.vpcs.values().map(|vpc| VpcView::new(state, vpc)).collect()),
+            Some(references) => references
+                .iter()
+                .map(|reference| lookup::vpc(state, reference).map(|vpc| VpcView::new(state, vpc)))
+                .collect(),
+        }
+    }
+}

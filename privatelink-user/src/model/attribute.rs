@@ -1,0 +1,138 @@
+//! The one table of attributes for each resource that has them: key, rule and meaning. Defaults are the resource's
+//! `Default`.
+
+use super::{InvalidValue, ListenerAttributes, TargetGroupAttributes};
+
+/// One attribute of the resource attributes `T`.
+pub struct Attribute<T: 'static> {
+    /// The key under which it is set, such as `deregistration_delay.timeout_seconds`.
+    pub key: &'static str,
+    /// The rest of the sentence "value '…' …".
+    pub rule: &'static str,
+    /// What it does, with units.
+    pub help: &'static str,
+    get: fn(&T) -> String,
+    set: fn(&mut T, &str) -> Option<()>,
+}
+
+/// Attributes that are set by key.
+pub trait AttributeMap: Default + 'static {
+    /// Whose attributes they are, for messages: "Target group".
+    const OWNER: &'static str;
+    /// Every attribute.
+    const TABLE: &'static [Attribute<Self>];
+
+    /// Sets the attribute `key` to `value`.
+    fn set(&mut self, key: &str, value: &str) -> Result<(), InvalidValue> {
+        let Some(attribute) = Self::TABLE.iter().find(|attribute| attribute.key == key) else {
+            let keys: Vec<&str> = Self::TABLE.iter().map(|attribute| attribute.key).collect();
+            return Err(InvalidValue::new(
+                format!("{} attribute key", Self::OWNER),
+                key,
+                "is not recognized",
+                format!("the keys are {}", keys.join(", ")),
+            ));
+        };
+        (attribute.set)(self, value).ok_or_else(|| {
+            InvalidValue::new(
+                format!("'{key}' value"),
+                value,
+                attribute.rule,
+                format!("the default is {}", (attribute.get)(&Self::default())),
+            )
+        })
+    }
+
+    /// Every key with its value.
+    fn entries(&self) -> Vec<(&'static str, String)> {
+        Self::TABLE.iter().map(|attribute| (attribute.key, (attribute.get)(self))).collect()
+    }
+
+    /// The table as text for `--help`: a line for each attribute.
+    fn help() -> String {
+        let line = |attribute: &Attribute<Self>| {
+            format!(
+                "{}: {}; {} (default {})",
+                attribute.key,
+                attribute.help,
+                attribute.rule,
+                (attribute.get)(&Self::default())
+            )
+        };
+        Self::TABLE.iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+}
+
+fn number(text: &str, least: u32, most: u32) -> Option<u32> {
+    text.parse().ok().filter(|value| (least..=most).contains(value))
+}
+
+fn boolean(text: &str) -> Option<bool> {
+    text.parse().ok()
+}
+
+impl Default for TargetGroupAttributes {
+    fn default() -> Self {
+        Self {
+            deregistration_delay: 300,
+            deregistration_connection_termination: false,
+            unhealthy_connection_termination: true,
+        }
+    }
+}
+
+impl AttributeMap for TargetGroupAttributes {
+    const OWNER: &'static str = "Target group";
+    const TABLE: &'static [Attribute<Self>] = &[
+        Attribute {
+            key: "deregistration_delay.timeout_seconds",
+            rule: "must be between '0-3600' inclusive",
+            help: "seconds for which a deregistered target keeps its flows and gets no new ones",
+            get: |attributes| attributes.deregistration_delay.to_string(),
+            set: |attributes, text| {
+                attributes.deregistration_delay = number(text, 0, 3600)?;
+                Some(())
+            },
+        },
+        Attribute {
+            key: "deregistration_delay.connection_termination.enabled",
+            rule: "must be one of '[true, false]'",
+            help: "whether flows that are left when the delay ends are reset",
+            get: |attributes| attributes.deregistration_connection_termination.to_string(),
+            set: |attributes, text| {
+                attributes.deregistration_connection_termination = boolean(text)?;
+                Some(())
+            },
+        },
+        Attribute {
+            key: "target_health_state.unhealthy.connection_termination.enabled",
+            rule: "must be one of '[true, false]'",
+            help: "whether the flows of a target that becomes unhealthy are reset at once",
+            get: |attributes| attributes.unhealthy_connection_termination.to_string(),
+            set: |attributes, text| {
+                attributes.unhealthy_connection_termination = boolean(text)?;
+                Some(())
+            },
+        },
+    ];
+}
+
+impl Default for ListenerAttributes {
+    fn default() -> Self {
+        Self { idle_timeout: 350 }
+    }
+}
+
+impl AttributeMap for ListenerAttributes {
+    const OWNER: &'static str = "Listener";
+    const TABLE: &'static [Attribute<Self>] = &[Attribute {
+        key: "tcp.idle_timeout.seconds",
+        rule: "must be between '60-6000' inclusive",
+        help: "seconds without a packet after which a flow is forgotten and answered with RST",
+        get: |attributes| attributes.idle_timeout.to_string(),
+        set: |attributes, text| {
+            attributes.idle_timeout = number(text, 60, 6000)?;
+            Some(())
+        },
+    }];
+}

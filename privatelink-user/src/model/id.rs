@@ -1,0 +1,219 @@
+//! Identifiers, typed. Forms: EC2 ids carry 17 hex digits, load balancing ARNs 16.
+
+use std::{fmt, str::FromStr};
+
+use super::{InvalidValue, ResourceName, invalid::serde_as_text};
+
+/// Where new identifiers come from. Random in the agent, a counter in tests.
+pub trait IdSource {
+    /// `digits` lower-case hexadecimal digits that were not handed out before.
+    fn hex(&mut self, digits: usize) -> String;
+}
+
+fn is_hex(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+macro_rules! ec2_id {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(String);
+
+        impl $name {
+            /// A new identifier.
+            pub fn generate(ids: &mut dyn IdSource) -> Self {
+                Self(format!(concat!($prefix, "{}"), ids.hex(17)))
+            }
+
+            /// The identifier's text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidValue;
+
+            fn from_str(text: &str) -> Result<Self, InvalidValue> {
+                match text.strip_prefix($prefix) {
+                    Some(digits) if is_hex(digits, 17) => Ok(Self(text.to_owned())),
+                    Some(_) | None => Err(InvalidValue::new(
+                        $what,
+                        text,
+                        concat!("must be '", $prefix, "' and 17 lower-case hexadecimal digits"),
+                        concat!("use an id like ", $prefix, "0123456789abcdef0, or the name"),
+                    )),
+                }
+            }
+        }
+
+        serde_as_text!($name);
+    };
+}
+
+ec2_id!(
+    /// A VPC's id, `vpc-` + 17 hex digits.
+    VpcId, "VPC id", "vpc-"
+);
+ec2_id!(
+    /// An endpoint service's id, `vpce-svc-` + 17 hex digits.
+    EndpointServiceId, "endpoint service id", "vpce-svc-"
+);
+ec2_id!(
+    /// An endpoint's id, `vpce-` + 17 hex digits.
+    EndpointId, "endpoint id", "vpce-"
+);
+
+macro_rules! elb_arn {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $kind:literal, $segments:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(String);
+
+        impl $name {
+            /// The identifier's text, an ARN.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidValue;
+
+            fn from_str(text: &str) -> Result<Self, InvalidValue> {
+                let invalid = || {
+                    InvalidValue::new(
+                        $what,
+                        text,
+                        concat!("must be an ARN whose resource begins with '", $kind, "'"),
+                        concat!("use arn:aws:elasticloadbalancing:<region>:<account>:", $kind, "…, or the name"),
+                    )
+                };
+                let resource = text
+                    .strip_prefix("arn:aws:elasticloadbalancing:")
+                    .and_then(|rest| rest.splitn(3, ':').nth(2))
+                    .and_then(|resource| resource.strip_prefix($kind))
+                    .ok_or_else(invalid)?;
+                let mut segments = resource.split('/');
+                let named = segments.next().is_some_and(|name| name.parse::<ResourceName>().is_ok());
+                let hex = segments.clone().count() == $segments && segments.all(|segment| is_hex(segment, 16));
+                if named && hex { Ok(Self(text.to_owned())) } else { Err(invalid()) }
+            }
+        }
+
+        serde_as_text!($name);
+    };
+}
+
+elb_arn!(
+    /// A load balancer's ARN, `…:loadbalancer/net/<name>/<16 hex>`.
+    LoadBalancerId, "load balancer ARN", "loadbalancer/net/", 1
+);
+elb_arn!(
+    /// A listener's ARN, `…:listener/net/<load balancer>/<16 hex>/<16 hex>`.
+    ListenerId, "listener ARN", "listener/net/", 2
+);
+elb_arn!(
+    /// A target group's ARN, `…:targetgroup/<name>/<16 hex>`.
+    TargetGroupId, "target group ARN", "targetgroup/", 1
+);
+
+impl LoadBalancerId {
+    /// What follows `loadbalancer/net/` in the ARN: `<name>/<16 hex>`.
+    fn suffix(&self) -> &str {
+        self.0.split_once("loadbalancer/net/").map_or("", |(_, suffix)| suffix)
+    }
+
+    /// A new ARN for the load balancer `name`.
+    pub fn generate(region: &Region, account: &AccountId, name: &ResourceName, ids: &mut dyn IdSource) -> Self {
+        Self(format!("arn:aws:elasticloadbalancing:{region}:{account}:loadbalancer/net/{name}/{}", ids.hex(16)))
+    }
+}
+
+impl ListenerId {
+    /// A new ARN for a listener of `load_balancer`.
+    pub fn generate(
+        region: &Region,
+        account: &AccountId,
+        load_balancer: &LoadBalancerId,
+        ids: &mut dyn IdSource,
+    ) -> Self {
+        let suffix = load_balancer.suffix();
+        Self(format!("arn:aws:elasticloadbalancing:{region}:{account}:listener/net/{suffix}/{}", ids.hex(16)))
+    }
+}
+
+impl TargetGroupId {
+    /// A new ARN for the target group `name`.
+    pub fn generate(region: &Region, account: &AccountId, name: &ResourceName, ids: &mut dyn IdSource) -> Self {
+        Self(format!("arn:aws:elasticloadbalancing:{region}:{account}:targetgroup/{name}/{}", ids.hex(16)))
+    }
+}
+
+/// The region that identifiers and service names carry, such as `us-east-1`. A label: nothing is looked up by it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Region(String);
+
+impl fmt::Display for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl FromStr for Region {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let letters = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+        let edges = text.starts_with('-') || text.ends_with('-');
+        if (1..=32).contains(&text.len()) && text.bytes().all(letters) && !edges {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidValue::new(
+                "region",
+                text,
+                "must be 1 to 32 lower-case letters, digits and inner hyphens",
+                "use a name like us-east-1",
+            ))
+        }
+    }
+}
+
+serde_as_text!(Region);
+
+/// The twelve-digit account that ARNs carry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountId(String);
+
+impl fmt::Display for AccountId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl FromStr for AccountId {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        if text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit()) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidValue::new("account", text, "must be 12 digits", "use an account id like 123456789012"))
+        }
+    }
+}
+
+serde_as_text!(AccountId);

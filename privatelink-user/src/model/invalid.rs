@@ -1,0 +1,56 @@
+//! The one error of every value type: the value, the rule that it breaks, the way out.
+
+use serde::{Deserialize, Serialize};
+
+/// A value that its type refuses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{what} '{value}' {rule}")]
+pub struct InvalidValue {
+    /// What the value was meant to be, such as "VPC CIDR".
+    pub what: String,
+    /// The value as it was given.
+    pub value: String,
+    /// The rule that it breaks, as the rest of a sentence: "must be between '0-3600' inclusive".
+    pub rule: String,
+    /// The way out, usually a correct value.
+    pub hint: String,
+}
+
+impl InvalidValue {
+    /// The same refusal of a value that is meant more exactly as `what`.
+    pub fn named(mut self, what: impl Into<String>) -> Self {
+        self.what = what.into();
+        self
+    }
+
+    /// `value`, meant as `what`, breaks `rule`; `hint` shows a correct one.
+    pub fn new(
+        what: impl Into<String>,
+        value: impl Into<String>,
+        rule: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self { what: what.into(), value: value.into(), rule: rule.into(), hint: hint.into() }
+    }
+}
+
+/// Implements serde for a type through its `Display` and `FromStr`.
+macro_rules! serde_as_text {
+    ($type:ty) => {
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <String as serde::Deserialize>::deserialize(deserializer)?;
+                text.parse().map_err(|error: $crate::model::InvalidValue| {
+                    serde::de::Error::custom(format_args!("{error}; {}", error.hint))
+                })
+            }
+        }
+    };
+}
+pub(crate) use serde_as_text;

@@ -1,0 +1,183 @@
+//! What holds between resources in every state.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
+
+use super::{
+    AddressUse, EndpointId, EndpointServiceId, InterfaceName, ListenerId, LoadBalancerId, ResourceName, State,
+    TargetGroupId, VpcId, VpcIndex,
+};
+
+/// A rule between resources that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvariantViolation {
+    #[error("VPC index {0} is used twice")]
+    DuplicateVpcIndex(VpcIndex),
+    #[error("the name '{0}' is used twice for the same kind of resource")]
+    DuplicateName(ResourceName),
+    #[error("port '{0}' belongs to a VPC that does not exist")]
+    PortVpcMissing(InterfaceName),
+    #[error("load balancer '{0}' is in a VPC that does not exist")]
+    LoadBalancerVpcMissing(LoadBalancerId),
+    #[error("load balancer '{0}' has no node address")]
+    LoadBalancerWithoutAddress(LoadBalancerId),
+    #[error("target group '{0}' is in a VPC that does not exist")]
+    TargetGroupVpcMissing(TargetGroupId),
+    #[error("target group '{0}' has settings outside their range")]
+    TargetGroupSettings(TargetGroupId),
+    #[error("listener '{0}' belongs to a load balancer that does not exist")]
+    ListenerLoadBalancerMissing(ListenerId),
+    #[error("listener '{0}' leads to a target group that does not exist")]
+    ListenerTargetGroupMissing(ListenerId),
+    #[error("listener '{0}' leads to a target group of another VPC or protocol")]
+    ListenerTargetGroupMismatch(ListenerId),
+    #[error("load balancer '{0}' has two listeners on port {1}")]
+    DuplicateListener(LoadBalancerId, u16),
+    #[error("endpoint service '{0}' has a load balancer that does not exist")]
+    ServiceLoadBalancerMissing(EndpointServiceId),
+    #[error("load balancer '{0}' serves two endpoint services")]
+    LoadBalancerShared(LoadBalancerId),
+    #[error("endpoint '{0}' is in a VPC that does not exist")]
+    EndpointVpcMissing(EndpointId),
+    #[error("endpoint '{0}' leads to an endpoint service that does not exist")]
+    EndpointServiceMissing(EndpointId),
+    #[error("{address} is {by}, but VPC '{vpc}' has no such host address")]
+    AddressOutsideVpc { vpc: VpcId, address: Ipv4Addr, by: AddressUse },
+    #[error("{address} of VPC '{vpc}' is both {first} and {second}")]
+    AddressConflict { vpc: VpcId, address: Ipv4Addr, first: AddressUse, second: AddressUse },
+    #[error("port 0 in '{0}'")]
+    PortZero(String),
+}
+
+/// The first of `values` that comes twice.
+fn duplicate<T: Ord>(values: impl IntoIterator<Item = T>) -> Option<T> {
+    let mut seen = BTreeSet::new();
+    for value in values {
+        if seen.contains(&value) {
+            return Some(value);
+        }
+        seen.insert(value);
+    }
+    None
+}
+
+impl State {
+    /// Whether every rule between resources holds. Each accepted operation keeps it so.
+    pub fn check_invariants(&self) -> Result<(), InvariantViolation> {
+        self.check_names()?;
+        self.check_references()?;
+        self.check_listeners()?;
+        self.check_addresses()
+    }
+
+    fn check_names(&self) -> Result<(), InvariantViolation> {
+        if let Some(index) = duplicate(self.vpcs.values().map(|vpc| vpc.index)) {
+            return Err(InvariantViolation::DuplicateVpcIndex(index));
+        }
+        let name = duplicate(self.vpcs.values().map(|vpc| &vpc.name))
+            .or_else(|| duplicate(self.load_balancers.values().map(|lb| &lb.name)))
+            .or_else(|| duplicate(self.target_groups.values().map(|group| &group.name)))
+            .or_else(|| duplicate(self.endpoint_services.values().filter_map(|service| service.alias.as_ref())));
+        name.map_or(Ok(()), |name| Err(InvariantViolation::DuplicateName(name.clone())))
+    }
+
+    fn check_references(&self) -> Result<(), InvariantViolation> {
+        for port in self.ports.values() {
+            if !self.vpcs.contains_key(&port.vpc) {
+                return Err(InvariantViolation::PortVpcMissing(port.interface.clone()));
+            }
+        }
+        for lb in self.load_balancers.values() {
+            if !self.vpcs.contains_key(&lb.vpc) {
+                return Err(InvariantViolation::LoadBalancerVpcMissing(lb.id.clone()));
+            }
+            if lb.addresses.is_empty() {
+                return Err(InvariantViolation::LoadBalancerWithoutAddress(lb.id.clone()));
+            }
+        }
+        for group in self.target_groups.values() {
+            if !self.vpcs.contains_key(&group.vpc) {
+                return Err(InvariantViolation::TargetGroupVpcMissing(group.id.clone()));
+            }
+            if group.port == 0 || group.targets.keys().any(|target| target.port == 0) {
+                return Err(InvariantViolation::PortZero(group.id.to_string()));
+            }
+            if group.health_check.clone().validate().is_err() {
+                return Err(InvariantViolation::TargetGroupSettings(group.id.clone()));
+            }
+        }
+        for service in self.endpoint_services.values() {
+            if !self.load_balancers.contains_key(&service.load_balancer) {
+                return Err(InvariantViolation::ServiceLoadBalancerMissing(service.id.clone()));
+            }
+        }
+        if let Some(lb) = duplicate(self.endpoint_services.values().map(|service| &service.load_balancer)) {
+            return Err(InvariantViolation::LoadBalancerShared(lb.clone()));
+        }
+        for endpoint in self.endpoints.values() {
+            if !self.vpcs.contains_key(&endpoint.vpc) {
+                return Err(InvariantViolation::EndpointVpcMissing(endpoint.id.clone()));
+            }
+            if !self.endpoint_services.contains_key(&endpoint.service) {
+                return Err(InvariantViolation::EndpointServiceMissing(endpoint.id.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_listeners(&self) -> Result<(), InvariantViolation> {
+        for listener in self.listeners.values() {
+            if listener.port == 0 {
+                return Err(InvariantViolation::PortZero(listener.id.to_string()));
+            }
+            let Some(lb) = self.load_balancers.get(&listener.load_balancer) else {
+                return Err(InvariantViolation::ListenerLoadBalancerMissing(listener.id.clone()));
+            };
+            let Some(group) = self.target_groups.get(&listener.target_group) else {
+                return Err(InvariantViolation::ListenerTargetGroupMissing(listener.id.clone()));
+            };
+            if group.vpc != lb.vpc || group.protocol != listener.protocol {
+                return Err(InvariantViolation::ListenerTargetGroupMismatch(listener.id.clone()));
+            }
+        }
+        match duplicate(self.listeners.values().map(|listener| (&listener.load_balancer, listener.port))) {
+            Some((lb, port)) => Err(InvariantViolation::DuplicateListener(lb.clone(), port)),
+            None => Ok(()),
+        }
+    }
+
+    fn check_addresses(&self) -> Result<(), InvariantViolation> {
+        for (id, vpc) in &self.vpcs {
+            let mut owned: BTreeMap<Ipv4Addr, AddressUse> = BTreeMap::new();
+            for (address, by) in self.address_uses(id) {
+                // A target may lie behind the VPC's gateway, and several groups may share a target.
+                let (inside, shareable) = match by {
+                    AddressUse::Gateway(_) | AddressUse::Node(_) | AddressUse::Endpoint(_) => {
+                        (vpc.cidr.has_host(address), false)
+                    }
+                    AddressUse::Target(_) => (true, true),
+                };
+                if !inside {
+                    return Err(InvariantViolation::AddressOutsideVpc { vpc: id.clone(), address, by });
+                }
+                match owned.get(&address) {
+                    Some(AddressUse::Target(_) | AddressUse::Gateway(_)) if shareable => {}
+                    Some(first) => {
+                        return Err(InvariantViolation::AddressConflict {
+                            vpc: id.clone(),
+                            address,
+                            first: first.clone(),
+                            second: by,
+                        });
+                    }
+                    None => {
+                        owned.insert(address, by);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

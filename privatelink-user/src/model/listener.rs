@@ -1,0 +1,28 @@
+//! A listener: a port of a load balancer that leads to a target group.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{ListenerId, LoadBalancerId, Protocol, TargetGroupId};
+
+/// A port of a load balancer that leads to a target group. One for each (load balancer, port).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    pub id: ListenerId,
+    pub load_balancer: LoadBalancerId,
+    pub protocol: Protocol,
+    /// 1 to 65,535.
+    pub port: u16,
+    pub target_group: TargetGroupId,
+    pub attributes: ListenerAttributes,
+    pub created_at: Timestamp,
+}
+
+/// A listener's attributes; their keys, defaults and ranges are the table in `model/attribute.rs`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListenerAttributes {
+    /// Seconds without a packet after which a flow is forgotten.
+    pub idle_timeout: u32,
+}

@@ -1,0 +1,23 @@
+//! A Network Load Balancer: node addresses in the provider's VPC.
+
+use std::net::Ipv4Addr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{LoadBalancerId, ResourceName, VpcId};
+
+/// A Network Load Balancer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoadBalancer {
+    pub id: LoadBalancerId,
+    /// Unique among the load balancers.
+    pub name: ResourceName,
+    /// The provider's VPC.
+    pub vpc: VpcId,
+    /// The node addresses: inside the VPC's CIDR, at least one, the only sources that a target sees. Each adds 64,512
+    /// ports towards every target.
+    pub addresses: Vec<Ipv4Addr>,
+    pub created_at: Timestamp,
+}

@@ -1,0 +1,126 @@
+//! The whole desired world.
+
+use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
+
+use super::{
+    Change, Edit, Endpoint, EndpointId, EndpointService, EndpointServiceId, InterfaceName, Key, Listener, ListenerId,
+    LoadBalancer, LoadBalancerId, Port, Record, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
+};
+
+/// Every resource, by identity.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct State {
+    pub vpcs: BTreeMap<VpcId, Vpc>,
+    pub ports: BTreeMap<InterfaceName, Port>,
+    pub load_balancers: BTreeMap<LoadBalancerId, LoadBalancer>,
+    pub listeners: BTreeMap<ListenerId, Listener>,
+    pub target_groups: BTreeMap<TargetGroupId, TargetGroup>,
+    pub endpoint_services: BTreeMap<EndpointServiceId, EndpointService>,
+    pub endpoints: BTreeMap<EndpointId, Endpoint>,
+    /// The VPC number that was handed out last. The next one is the next free number after it, so that a number is
+    /// not used again while flows of its former VPC may still be in the kernel's tables.
+    pub last_vpc_index: Option<VpcIndex>,
+}
+
+/// What an address of a VPC is used for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AddressUse {
+    Gateway(VpcId),
+    Node(LoadBalancerId),
+    Endpoint(EndpointId),
+    Target(TargetGroupId),
+}
+
+impl fmt::Display for AddressUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gateway(vpc) => write!(f, "the gateway of VPC '{vpc}'"),
+            Self::Node(load_balancer) => {
+                write!(f, "a node address of load balancer '{load_balancer}'")
+            }
+            Self::Endpoint(endpoint) => write!(f, "the address of endpoint '{endpoint}'"),
+            Self::Target(target_group) => write!(f, "a target of target group '{target_group}'"),
+        }
+    }
+}
+
+impl State {
+    /// Does what `change` says, in order.
+    pub fn apply(&mut self, change: &Change) {
+        for edit in change.edits() {
+            match edit.clone() {
+                Edit::Put(record) => self.put(record),
+                Edit::Remove(key) => self.remove(&key),
+                Edit::LastVpcIndex(index) => self.last_vpc_index = Some(index),
+            }
+        }
+    }
+
+    /// Adds or replaces one record.
+    pub fn put(&mut self, record: Record) {
+        match record {
+            Record::Vpc(vpc) => drop(self.vpcs.insert(vpc.id.clone(), vpc)),
+            Record::Port(port) => drop(self.ports.insert(port.interface.clone(), port)),
+            Record::LoadBalancer(lb) => drop(self.load_balancers.insert(lb.id.clone(), lb)),
+            Record::Listener(listener) => drop(self.listeners.insert(listener.id.clone(), listener)),
+            Record::TargetGroup(group) => drop(self.target_groups.insert(group.id.clone(), group)),
+            Record::EndpointService(service) => drop(self.endpoint_services.insert(service.id.clone(), service)),
+            Record::Endpoint(endpoint) => drop(self.endpoints.insert(endpoint.id.clone(), endpoint)),
+        }
+    }
+
+    /// Removes one record, if it is there.
+    pub fn remove(&mut self, key: &Key) {
+        match key {
+            Key::Vpc(id) => drop(self.vpcs.remove(id)),
+            Key::Port(interface) => drop(self.ports.remove(interface)),
+            Key::LoadBalancer(id) => drop(self.load_balancers.remove(id)),
+            Key::Listener(id) => drop(self.listeners.remove(id)),
+            Key::TargetGroup(id) => drop(self.target_groups.remove(id)),
+            Key::EndpointService(id) => drop(self.endpoint_services.remove(id)),
+            Key::Endpoint(id) => drop(self.endpoints.remove(id)),
+        }
+    }
+
+    /// Every record, in the order in which they can be built: what others refer to comes first.
+    pub fn records(&self) -> impl Iterator<Item = Record> {
+        let vpcs = self.vpcs.values().cloned().map(Record::Vpc);
+        let ports = self.ports.values().cloned().map(Record::Port);
+        let load_balancers = self.load_balancers.values().cloned().map(Record::LoadBalancer);
+        let target_groups = self.target_groups.values().cloned().map(Record::TargetGroup);
+        let listeners = self.listeners.values().cloned().map(Record::Listener);
+        let services = self.endpoint_services.values().cloned().map(Record::EndpointService);
+        let endpoints = self.endpoints.values().cloned().map(Record::Endpoint);
+        vpcs.chain(ports).chain(load_balancers).chain(target_groups).chain(listeners).chain(services).chain(endpoints)
+    }
+
+    /// Every use of an address of `vpc`.
+    pub fn address_uses<'a>(&'a self, vpc: &'a VpcId) -> impl Iterator<Item = (Ipv4Addr, AddressUse)> + 'a {
+        let gateway = self
+            .vpcs
+            .get(vpc)
+            .and_then(|found| found.gateway)
+            .map(|address| (address, AddressUse::Gateway(vpc.clone())));
+        let nodes = self
+            .load_balancers
+            .values()
+            .filter(move |lb| lb.vpc == *vpc)
+            .flat_map(|lb| lb.addresses.iter().map(|address| (*address, AddressUse::Node(lb.id.clone()))));
+        let endpoints = self
+            .endpoints
+            .values()
+            .filter(move |endpoint| endpoint.vpc == *vpc)
+            .map(|endpoint| (endpoint.address, AddressUse::Endpoint(endpoint.id.clone())));
+        let targets = self
+            .target_groups
+            .values()
+            .filter(move |group| group.vpc == *vpc)
+            .flat_map(|group| group.targets.keys().map(|target| (target.ip, AddressUse::Target(group.id.clone()))));
+        gateway.into_iter().chain(nodes).chain(endpoints).chain(targets)
+    }
+
+    /// The first use of `address` in `vpc`.
+    pub fn address_use(&self, vpc: &VpcId, address: Ipv4Addr) -> Option<AddressUse> {
+        self.address_uses(vpc).find(|(used, _)| *used == address).map(|(_, by)| by)
+    }
+}

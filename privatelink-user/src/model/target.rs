@@ -1,0 +1,31 @@
+//! A target: an address and port in the target group's VPC.
+
+use std::{fmt, net::Ipv4Addr};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Where a target listens. The same address may be registered with several ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TargetAddress {
+    pub ip: Ipv4Addr,
+    /// 1 to 65,535.
+    pub port: u16,
+}
+
+impl fmt::Display for TargetAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}:{}", self.ip, self.port))
+    }
+}
+
+/// A registered target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Target {
+    pub address: TargetAddress,
+    pub registered_at: Timestamp,
+    /// When it was deregistered; it takes no new flows since, and goes when the group's deregistration delay has ended.
+    pub draining_since: Option<Timestamp>,
+}

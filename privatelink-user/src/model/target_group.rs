@@ -1,0 +1,92 @@
+//! A target group: targets that offer the same thing, and how their health is checked.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    HealthCheck, InvalidValue, ResourceName, Target, TargetAddress, TargetGroupId, VpcId, invalid::serde_as_text,
+};
+
+/// A target group of target type `ip`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TargetGroup {
+    pub id: TargetGroupId,
+    /// Unique among the target groups.
+    pub name: ResourceName,
+    /// The VPC in which the targets' addresses are meant.
+    pub vpc: VpcId,
+    pub protocol: Protocol,
+    /// The port of a target that is registered without one; 1 to 65,535.
+    pub port: u16,
+    pub health_check: HealthCheck,
+    pub attributes: TargetGroupAttributes,
+    /// By address; a target that drains stays until its delay has ended.
+    #[serde(with = "targets")]
+    pub targets: BTreeMap<TargetAddress, Target>,
+    pub created_at: Timestamp,
+}
+
+/// A target group's attributes; their keys, defaults and ranges are the table in `model/attribute.rs`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TargetGroupAttributes {
+    /// Seconds for which a deregistered target drains.
+    pub deregistration_delay: u32,
+    /// Whether what is left of a target's flows is ended when its draining ends.
+    pub deregistration_connection_termination: bool,
+    /// Whether the flows of a target that becomes unhealthy are ended at once.
+    pub unhealthy_connection_termination: bool,
+}
+
+/// The transport protocol of a listener or target group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    Tcp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Tcp => "TCP",
+        })
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        match text {
+            "TCP" | "tcp" => Ok(Self::Tcp),
+            _ => Err(InvalidValue::new("Protocol", text, "must be one of '[TCP]'", "use TCP")),
+        }
+    }
+}
+
+serde_as_text!(Protocol);
+
+/// JSON objects have text keys only, so the targets travel as a list; the address is in each of them.
+mod targets {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::{Target, TargetAddress};
+
+    pub fn serialize<S: Serializer>(
+        targets: &BTreeMap<TargetAddress, Target>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(targets.values())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<TargetAddress, Target>, D::Error> {
+        let targets = Vec::<Target>::deserialize(deserializer)?;
+        Ok(targets.into_iter().map(|target| (target.address, target)).collect())
+    }
+}

@@ -1,0 +1,135 @@
+//! A VPC: one address space. Two VPCs may use the same addresses.
+
+use std::{fmt, net::Ipv4Addr, str::FromStr};
+
+use ipnet::Ipv4Net;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{InvalidValue, ResourceName, VpcId, invalid::serde_as_text};
+
+/// One address space.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vpc {
+    pub id: VpcId,
+    /// Unique among the VPCs.
+    pub name: ResourceName,
+    pub cidr: VpcCidr,
+    /// The router through which targets outside the CIDR are reached; inside the CIDR.
+    pub gateway: Option<Ipv4Addr>,
+    /// The number that stands for this VPC in every kernel table.
+    pub index: VpcIndex,
+    pub created_at: Timestamp,
+}
+
+/// The number of a VPC in the kernel's tables; at least 1, because 0 marks an invalid VPC there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u16", into = "u16")]
+pub struct VpcIndex(u16);
+
+impl VpcIndex {
+    /// The largest number that a VPC gets; greater ones are reserved for the datapath's own address spaces.
+    pub const MAX: u16 = 65_534;
+
+    /// `index` as a VPC's number.
+    pub fn new(index: u16) -> Result<Self, InvalidValue> {
+        if (1..=Self::MAX).contains(&index) {
+            Ok(Self(index))
+        } else {
+            Err(InvalidValue::new(
+                "VPC index",
+                index.to_string(),
+                format!("must be between 1 and {}", Self::MAX),
+                "the agent assigns it",
+            ))
+        }
+    }
+
+    /// The number.
+    pub fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl TryFrom<u16> for VpcIndex {
+    type Error = InvalidValue;
+
+    fn try_from(index: u16) -> Result<Self, InvalidValue> {
+        Self::new(index)
+    }
+}
+
+impl From<VpcIndex> for u16 {
+    fn from(index: VpcIndex) -> u16 {
+        index.get()
+    }
+}
+
+impl fmt::Display for VpcIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A VPC's IPv4 range: /8 to /30, no host bits, unicast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct VpcCidr(Ipv4Net);
+
+impl VpcCidr {
+    /// The range.
+    pub fn net(self) -> Ipv4Net {
+        self.0
+    }
+
+    /// Whether `address` lies in the range and can be a host's: neither the network's own address nor the broadcast.
+    pub fn has_host(self, address: Ipv4Addr) -> bool {
+        self.0.contains(&address) && address != self.0.network() && address != self.0.broadcast()
+    }
+
+    /// The addresses from which one is chosen when none is given: all but the first four and the last (AWS reserves
+    /// the same ones in every subnet).
+    pub fn assignable(self) -> impl Iterator<Item = Ipv4Addr> {
+        let first = u32::from(self.0.network()).saturating_add(4);
+        (first..u32::from(self.0.broadcast())).map(Ipv4Addr::from)
+    }
+}
+
+impl fmt::Display for VpcCidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for VpcCidr {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let invalid = |rule: String, hint: String| InvalidValue::new("VPC CIDR", text, rule, hint);
+        let net: Ipv4Net = text.parse().map_err(|_| {
+            invalid(
+                "must be an IPv4 network address, a slash and a prefix length".to_owned(),
+                "use a range like 10.0.0.0/16".to_owned(),
+            )
+        })?;
+        if !(8..=30).contains(&net.prefix_len()) {
+            return Err(invalid(
+                "must have a prefix length between 8 and 30".to_owned(),
+                "use a range like 10.0.0.0/16".to_owned(),
+            ));
+        }
+        if net.addr() != net.network() {
+            return Err(invalid("has host bits set".to_owned(), format!("use {}", net.trunc())));
+        }
+        let network = net.network();
+        if network.octets()[0] == 0 || network.is_loopback() || network.is_link_local() || network.octets()[0] >= 224 {
+            return Err(invalid(
+                "is a loopback, link-local, multicast or reserved range, which cannot be a VPC's".to_owned(),
+                "use a private range like 10.0.0.0/16, 172.16.0.0/12 or 192.168.0.0/24".to_owned(),
+            ));
+        }
+        Ok(Self(net))
+    }
+}
+
+serde_as_text!(VpcCidr);

@@ -1,0 +1,300 @@
+//! The host's interfaces: what they are, when they change, and the veth pair of the host port.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use netlink_packet_route::{
+    AddressFamily,
+    link::{InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached},
+};
+use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, MulticastGroup};
+use tokio::{sync::watch, task::JoinHandle};
+
+use super::neighbor::MacAddress;
+
+/// The longest interface name (`IFNAMSIZ` less its terminating zero).
+pub const LONGEST_NAME: usize = 15;
+
+/// One interface of the agent's network namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub ifindex: u32,
+    pub name: String,
+    /// `None` for devices without Ethernet addresses (tunnels); those cannot be ports.
+    pub mac: Option<MacAddress>,
+    pub mtu: u32,
+    pub kind: LinkKind,
+    /// Administratively up (`IFF_UP`).
+    pub up: bool,
+    /// Up, and the other end too (`IFF_LOWER_UP`).
+    pub carrier: bool,
+    /// The interface of an XDP program that is attached, if any, and its program id.
+    pub xdp: Option<Xdp>,
+}
+
+/// What matters of a device's type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkKind {
+    Veth {
+        /// The other end's interface index, in its own namespace.
+        peer: Option<u32>,
+        /// Whether the other end is in another network namespace.
+        elsewhere: bool,
+    },
+    /// Everything that has a name for its type: vlan, vxlan, bridge, tun, dummy, ...
+    Virtual(String),
+    /// A device with a driver.
+    Physical,
+    Loopback,
+}
+
+/// An XDP program on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Xdp {
+    pub mode: XdpMode,
+    pub program_id: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum XdpMode {
+    Native,
+    Generic,
+    Offloaded,
+    Multiple,
+}
+
+/// Links by interface index.
+pub type Links = BTreeMap<u32, Link>;
+
+/// What the kernel's answer was not.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    #[error("cannot talk to the kernel's link service: {0}")]
+    Socket(#[source] io::Error),
+    #[error("the kernel refused to {doing}: {source}")]
+    Refused { doing: String, #[source] source: rtnetlink::Error },
+}
+
+/// A connection to the kernel's link service in the agent's network namespace.
+#[derive(Debug)]
+pub struct LinkService {
+    handle: Handle,
+    connection: JoinHandle<()>,
+}
+
+impl Drop for LinkService {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+impl LinkService {
+    /// Connects. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError::Socket`] when there is no netlink socket to be had.
+    pub fn connect() -> Result<Self, LinkError> {
+        let (connection, handle, _) = rtnetlink::new_connection().map_err(LinkError::Socket)?;
+        Ok(Self { handle, connection: tokio::spawn(connection) })
+    }
+
+    /// All links, as they are now.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError::Refused`] when the dump fails.
+    pub async fn links(&self) -> Result<Links, LinkError> {
+        let messages: Vec<LinkMessage> = self
+            .handle
+            .link()
+            .get()
+            .set_filter_mask(AddressFamily::Unspec, vec![LinkExtentMask::SkipStats])
+            .execute()
+            .try_collect()
+            .await
+            .map_err(refused("list the links"))?;
+        Ok(messages.iter().filter_map(link).map(|link| (link.ifindex, link)).collect())
+    }
+
+    /// Makes the pair `host` and `port` exist and be up, with `address` on the host end; what exists is kept. The port
+    /// end has no address: IPv6 finds no use for it and IPv4 has nothing to say.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError::Refused`] with the step that failed.
+    pub async fn ensure_pair(
+        &self,
+        host: &str,
+        port: &str,
+        address: Ipv4Addr,
+        prefix: u8,
+        mtu: u32,
+    ) -> Result<(Link, Link), LinkError> {
+        let named = |links: &Links, name: &str| links.values().find(|link| link.name == name).cloned();
+        let links = self.links().await?;
+        if named(&links, host).is_none() {
+            let pair = LinkVeth::new(host, port).mtu(mtu).build();
+            self.handle
+                .link()
+                .add(pair)
+                .execute()
+                .await
+                .map_err(refused(format!("create the veth pair {host}, {port}")))?;
+        }
+        let links = self.links().await?;
+        let missing = |name: &str| LinkError::Refused {
+            doing: format!("find {name}, which it has just created"),
+            source: rtnetlink::Error::RequestFailed,
+        };
+        let host_link = named(&links, host).ok_or_else(|| missing(host))?;
+        let port_link = named(&links, port).ok_or_else(|| missing(port))?;
+        // Before the links come up, so that neither end ever sends a router solicitation into the datapath.
+        for name in [host, port] {
+            disable_ipv6(name);
+        }
+        self.add_address(host_link.ifindex, host, address, prefix).await?;
+        for link in [&host_link, &port_link] {
+            let up = LinkMessageBuilder::<LinkUnspec>::default().index(link.ifindex).mtu(mtu).up().build();
+            self.handle.link().set(up).execute().await.map_err(refused(format!("set {} up", link.name)))?;
+        }
+        let links = self.links().await?;
+        Ok((named(&links, host).ok_or_else(|| missing(host))?, named(&links, port).ok_or_else(|| missing(port))?))
+    }
+
+    async fn add_address(&self, ifindex: u32, name: &str, address: Ipv4Addr, prefix: u8) -> Result<(), LinkError> {
+        let request = self.handle.address().add(ifindex, address.into(), prefix);
+        match request.execute().await {
+            Ok(()) => Ok(()),
+            Err(rtnetlink::Error::NetlinkError(message)) if message.raw_code() == -libc::EEXIST => Ok(()),
+            Err(source) => Err(LinkError::Refused { doing: format!("give {name} the address {address}/{prefix}"), source }),
+        }
+    }
+
+    /// Deletes a link (and the other end of a veth pair). A link that is gone already is no error.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError::Refused`] for every other reason.
+    pub async fn delete(&self, name: &str) -> Result<(), LinkError> {
+        let links = self.links().await?;
+        let Some(link) = links.values().find(|link| link.name == name) else { return Ok(()) };
+        match self.handle.link().del(link.ifindex).execute().await {
+            Ok(()) => Ok(()),
+            Err(rtnetlink::Error::NetlinkError(message)) if message.raw_code() == -libc::ENODEV => Ok(()),
+            Err(source) => Err(LinkError::Refused { doing: format!("delete {name}"), source }),
+        }
+    }
+}
+
+/// Counts up whenever a link appears, changes or goes away, for as long as the returned task runs. The count says only
+/// "look again": what the links are is read anew, so that a missed message costs nothing but time.
+///
+/// # Errors
+///
+/// [`LinkError::Socket`] when there is no netlink socket to be had.
+pub fn watch_links() -> Result<(watch::Receiver<u64>, JoinHandle<()>), LinkError> {
+    let (connection, _handle, mut messages) =
+        rtnetlink::new_multicast_connection(&[MulticastGroup::Link]).map_err(LinkError::Socket)?;
+    let (changes, changed) = watch::channel(0);
+    let task = tokio::spawn(async move {
+        let mut connection = std::pin::pin!(connection);
+        loop {
+            tokio::select! {
+                () = &mut connection => return,
+                message = messages.next() => match message {
+                    Some(_) => changes.send_modify(|count: &mut u64| *count = count.wrapping_add(1)),
+                    None => return,
+                },
+            }
+        }
+    });
+    Ok((changed, task))
+}
+
+/// The named network namespace (`ip netns`) that holds an interface called `name`, if this one does not: what a
+/// refusal says to somebody who moved the interface away.
+pub fn namespace_of(name: &str) -> Option<PathBuf> {
+    let entries = std::fs::read_dir("/run/netns").ok()?;
+    entries.flatten().map(|entry| entry.path()).find(|path| holds(path, name))
+}
+
+fn holds(namespace: &Path, name: &str) -> bool {
+    let Ok(namespace) = File::open(namespace) else { return false };
+    let name = name.to_owned();
+    // A thread of its own: the namespace belongs to the thread that enters it.
+    let looked = std::thread::spawn(move || {
+        nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET).is_ok()
+            && nix::net::if_::if_nametoindex(name.as_str()).is_ok()
+    });
+    looked.join().unwrap_or(false)
+}
+
+fn refused(doing: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> LinkError {
+    let doing = doing.into();
+    move |source| LinkError::Refused { doing, source }
+}
+
+fn disable_ipv6(name: &str) {
+    // A kernel without IPv6 has no such file, and nothing to disable.
+    let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");
+}
+
+fn link(message: &LinkMessage) -> Option<Link> {
+    let (mut name, mut mac, mut mtu, mut info, mut xdp) = (None, None, 0, None, None);
+    let (mut peer, mut elsewhere) = (None, false);
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(value) => name = Some(value.clone()),
+            LinkAttribute::Address(value) => mac = MacAddress::try_from(value.as_slice()).ok(),
+            LinkAttribute::Mtu(value) => mtu = *value,
+            LinkAttribute::Link(value) => peer = Some(*value),
+            LinkAttribute::LinkNetNsId(_) => elsewhere = true,
+            LinkAttribute::LinkInfo(infos) => {
+                info = infos.iter().find_map(|info| match info {
+                    LinkInfo::Kind(kind) => Some(kind.clone()),
+                    _ => None,
+                });
+            }
+            LinkAttribute::Xdp(attributes) => xdp = attached(attributes),
+            _ => {}
+        }
+    }
+    let kind = match info {
+        Some(InfoKind::Veth) => LinkKind::Veth { peer, elsewhere },
+        Some(kind) => LinkKind::Virtual(kind.to_string()),
+        None if message.header.flags.contains(LinkFlags::Loopback) => LinkKind::Loopback,
+        None => LinkKind::Physical,
+    };
+    Some(Link {
+        ifindex: message.header.index,
+        name: name?,
+        mac,
+        mtu,
+        kind,
+        up: message.header.flags.contains(LinkFlags::Up),
+        carrier: message.header.flags.contains(LinkFlags::LowerUp),
+        xdp,
+    })
+}
+
+fn attached(attributes: &[LinkXdp]) -> Option<Xdp> {
+    let mode = attributes.iter().find_map(|attribute| match attribute {
+        LinkXdp::Attached(XdpAttached::Driver) => Some(XdpMode::Native),
+        LinkXdp::Attached(XdpAttached::SocketBuffer) => Some(XdpMode::Generic),
+        LinkXdp::Attached(XdpAttached::Hardware) => Some(XdpMode::Offloaded),
+        LinkXdp::Attached(XdpAttached::Multiple) => Some(XdpMode::Multiple),
+        _ => None,
+    })?;
+    let program_id = attributes.iter().find_map(|attribute| match attribute {
+        LinkXdp::ProgId(id) => Some(*id),
+        _ => None,
+    })?;
+    Some(Xdp { mode, program_id })
+}

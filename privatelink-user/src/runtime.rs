@@ -1,0 +1,461 @@
+//! What the API asks of the running agent: facts that the state does not hold.
+//!
+//! The state says what is wanted; the agent knows what is. The API reaches it through [`Runtime`] only.
+
+use std::{fmt, future::Future, net::SocketAddrV4, pin::Pin};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{EndpointId, Hook, InterfaceName, ListenerId, State, TargetAddress, TargetGroupId, VpcId};
+
+/// A future that the API awaits; boxed so that [`Runtime`] stays object-safe.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What the API asks of the running agent.
+pub trait Runtime: Send + Sync {
+    /// Whether `interface` can become a port with `hook`, and what was found. Asked before a port is accepted.
+    fn inspect_interface<'a>(
+        &'a self,
+        interface: &'a InterfaceName,
+        hook: Hook,
+        shared: bool,
+    ) -> Answer<'a, Result<InterfaceFacts, AttachRefusal>>;
+
+    /// The health of each target of the group `target_group` of `state`, draining ones included; in the order of
+    /// their addresses.
+    fn target_health<'a>(
+        &'a self,
+        state: &'a State,
+        target_group: &'a TargetGroupId,
+    ) -> Answer<'a, Vec<TargetHealthReport>>;
+
+    /// Each port as it is attached now.
+    fn ports(&self) -> Answer<'_, Vec<PortStatus>>;
+
+    /// The flows that `filter` admits.
+    fn flows<'a>(&'a self, filter: &'a FlowFilter) -> Answer<'a, Result<Vec<FlowRecord>, RuntimeError>>;
+
+    /// Every counter.
+    fn stats(&self) -> Answer<'_, Result<Stats, RuntimeError>>;
+}
+
+/// Why the agent cannot answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RuntimeError {
+    /// The datapath's tables could not be read.
+    #[error("the datapath's tables cannot be read: {0}")]
+    Tables(String),
+    /// No agent is behind the API.
+    #[error("the agent is not forwarding")]
+    NotForwarding,
+}
+
+/// What was found about an interface that can become a port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceFacts {
+    /// The kernel's interface index in the agent's network namespace.
+    pub ifindex: u32,
+    /// The driver, such as `veth`; empty if the kernel does not say.
+    pub driver: String,
+    /// Bytes, without the Ethernet header.
+    pub mtu: u32,
+    /// Where the datapath will attach.
+    pub hook: HookInUse,
+    /// Why that hook, in a sentence.
+    pub reason: String,
+    /// What the operator should know although the port is accepted, each with the command that changes it.
+    pub warnings: Vec<String>,
+}
+
+/// Where the datapath is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HookInUse {
+    /// tcx, kernel 6.6 and later.
+    Tcx,
+    /// The clsact queueing discipline, before kernel 6.6.
+    Clsact,
+    /// Native XDP in front of tcx.
+    XdpTcx,
+    /// Native XDP in front of clsact.
+    XdpClsact,
+}
+
+impl fmt::Display for HookInUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+            Self::XdpTcx => "xdp+tcx",
+            Self::XdpClsact => "xdp+clsact",
+        })
+    }
+}
+
+/// Why an interface cannot become a port.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AttachRefusal {
+    #[error("the interface '{0}' does not exist in the agent's network namespace")]
+    NotFound(InterfaceName),
+    #[error("the interface '{0}' is a loopback interface, which carries no Ethernet frames of other hosts")]
+    Loopback(InterfaceName),
+    #[error("the interface '{interface}' does not carry Ethernet frames (link type {link_type})")]
+    NotEthernet { interface: InterfaceName, link_type: String },
+    #[error("the interface '{0}' is the datapath's own host port")]
+    HostPort(InterfaceName),
+    #[error("the interface '{interface}' has the index {ifindex}; the datapath's table of ports ends at {limit}")]
+    IndexTooGreat { interface: InterfaceName, ifindex: u32, limit: u32 },
+    #[error("native XDP is not possible on the interface '{interface}': {why}")]
+    XdpUnavailable {
+        interface: InterfaceName,
+        why: String,
+        /// The command or setting that makes it possible.
+        way_out: String,
+    },
+    #[error("the interface '{interface}' cannot be inspected: {why}")]
+    Unreadable { interface: InterfaceName, why: String },
+}
+
+impl AttachRefusal {
+    /// The way out.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::NotFound(_) => {
+                "`ip link` lists the interfaces of this namespace; run the agent in the namespace that holds the \
+                 interface, or move it here with `ip link set DEV netns …`"
+                    .to_owned()
+            }
+            Self::Loopback(_) => {
+                "attach the NIC, VLAN device, veth, tap or bridge port that leads to the VPC".to_owned()
+            }
+            Self::NotEthernet { .. } => {
+                "attach an Ethernet device: NIC, VLAN device, veth, tap, VXLAN device".to_owned()
+            }
+            Self::HostPort(_) => "the agent uses it for health checks; attach another interface".to_owned(),
+            Self::IndexTooGreat { .. } => {
+                "interface indexes grow with every interface made in a namespace; make the port's interface in a \
+                 fresh network namespace"
+                    .to_owned()
+            }
+            Self::XdpUnavailable { way_out, .. } => format!("{way_out}, or use --hook auto"),
+            Self::Unreadable { .. } => "the agent needs CAP_NET_ADMIN and CAP_BPF, or root".to_owned(),
+        }
+    }
+}
+
+/// A port as it is attached now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortStatus {
+    pub interface: InterfaceName,
+    /// None while it is not attached.
+    pub hook: Option<HookInUse>,
+    /// Why that hook.
+    pub reason: String,
+    /// Why it is not attached, or what is wrong with it.
+    pub error: Option<String>,
+}
+
+/// The health of a target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetHealthReport {
+    pub address: TargetAddress,
+    /// The resolved number, also for `traffic-port`.
+    pub health_check_port: u16,
+    pub health: TargetHealth,
+    /// How the frames for it leave the host.
+    pub next_hop: NextHop,
+}
+
+/// A target's state and its reason. [`TargetHealth::state`], [`TargetHealth::reason`] and
+/// [`TargetHealth::description`] are the texts that the Network Load Balancer's API shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", content = "codes")]
+pub enum TargetHealth {
+    /// The datapath does not know it yet.
+    RegistrationInProgress,
+    /// Not one check is done.
+    InitialHealthChecking,
+    Healthy,
+    /// Refused, reset, unreachable, or an answer that is not HTTP.
+    FailedHealthChecks,
+    /// No answer in time.
+    Timeout,
+    /// An HTTP answer with another status code, this one.
+    ResponseCodeMismatch(u16),
+    /// The check itself could not be made.
+    InternalError,
+    /// No listener leads to its target group.
+    NotInUse,
+    /// A load balancer or an endpoint owns its address.
+    IpUnusable,
+    /// Deregistered; its flows go on until the delay has ended.
+    DeregistrationInProgress,
+}
+
+impl TargetHealth {
+    /// The state's name: `initial`, `healthy`, `unhealthy`, `unused` or `draining`.
+    pub fn state(&self) -> &'static str {
+        match self {
+            Self::RegistrationInProgress | Self::InitialHealthChecking => "initial",
+            Self::Healthy => "healthy",
+            Self::FailedHealthChecks | Self::Timeout | Self::ResponseCodeMismatch(_) | Self::InternalError => {
+                "unhealthy"
+            }
+            Self::NotInUse | Self::IpUnusable => "unused",
+            Self::DeregistrationInProgress => "draining",
+        }
+    }
+
+    /// The reason's code; none for a healthy target.
+    pub fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::RegistrationInProgress => Some("Elb.RegistrationInProgress"),
+            Self::InitialHealthChecking => Some("Elb.InitialHealthChecking"),
+            Self::Healthy => None,
+            Self::FailedHealthChecks => Some("Target.FailedHealthChecks"),
+            Self::Timeout => Some("Target.Timeout"),
+            Self::ResponseCodeMismatch(_) => Some("Target.ResponseCodeMismatch"),
+            Self::InternalError => Some("Elb.InternalError"),
+            Self::NotInUse => Some("Target.NotInUse"),
+            Self::IpUnusable => Some("Target.IpUnusable"),
+            Self::DeregistrationInProgress => Some("Target.DeregistrationInProgress"),
+        }
+    }
+
+    /// The description; none for a healthy target.
+    pub fn description(&self) -> Option<String> {
+        let text = match self {
+            Self::RegistrationInProgress => "Target registration is in progress",
+            Self::InitialHealthChecking => "Initial health checks in progress",
+            Self::Healthy => return None,
+            Self::FailedHealthChecks => "Health checks failed",
+            Self::Timeout => "Request timed out",
+            Self::ResponseCodeMismatch(code) => {
+                return Some(format!("Health checks failed with these codes: [{code}]"));
+            }
+            Self::InternalError => "Health checks failed due to an internal error",
+            Self::NotInUse => "Target group is not configured to receive traffic from the load balancer",
+            Self::IpUnusable => "The IP address cannot be used as a target, as it is in use by a load balancer",
+            Self::DeregistrationInProgress => "Target deregistration is in progress",
+        };
+        Some(text.to_owned())
+    }
+}
+
+/// How the frames for a target leave the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "state")]
+pub enum NextHop {
+    /// Asked for, no answer yet.
+    Resolving { asked: std::net::Ipv4Addr },
+    /// Answered: frames go to `mac` through `interface`.
+    Resolved { address: std::net::Ipv4Addr, mac: String, interface: InterfaceName },
+    /// Nobody answers for it on any port of the VPC.
+    Unresolvable { asked: std::net::Ipv4Addr },
+    /// The target is outside the VPC's CIDR and the VPC has no gateway.
+    NoGateway,
+    /// The VPC has no attached port.
+    NoPort,
+}
+
+impl fmt::Display for NextHop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Resolving { asked } => write!(f, "resolving {asked}"),
+            Self::Resolved { address, mac, interface } => write!(f, "{address} is {mac} on {interface}"),
+            Self::Unresolvable { asked } => write!(f, "nobody answers for {asked}"),
+            Self::NoGateway => f.write_str("outside the VPC's CIDR, and the VPC has no gateway"),
+            Self::NoPort => f.write_str("the VPC has no attached port"),
+        }
+    }
+}
+
+/// Which flows to list. Every given part must match.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FlowFilter {
+    /// The consumer's VPC.
+    pub vpc: Option<VpcId>,
+    pub endpoint: Option<EndpointId>,
+}
+
+/// A flow, seen from the client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowRecord {
+    /// The consumer's VPC; none if the VPC is gone and the flow not yet.
+    pub vpc: Option<VpcId>,
+    pub client: SocketAddrV4,
+    /// The address and port that the client connected to.
+    pub frontend: SocketAddrV4,
+    /// None for a flow to a node address itself, or of an endpoint that is gone.
+    pub endpoint: Option<EndpointId>,
+    /// The node address and source port that the target sees.
+    pub node: SocketAddrV4,
+    pub target: SocketAddrV4,
+    /// The connection's state as the datapath sees it, such as `established`.
+    pub state: String,
+    /// Seconds since the last packet.
+    pub idle_seconds: u64,
+}
+
+/// Every counter at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Counters of the datapath as a whole, in the order of their table.
+    pub counters: Vec<Counter>,
+    pub endpoints: Vec<EndpointTraffic>,
+    pub listeners: Vec<ListenerTraffic>,
+    pub targets: Vec<TargetTraffic>,
+    pub pools: Vec<Pool>,
+}
+
+/// A counter of the datapath.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counter {
+    pub name: String,
+    pub help: String,
+    pub kind: CounterKind,
+    pub count: u64,
+}
+
+/// What a counter is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CounterKind {
+    /// Work done.
+    Activity,
+    /// Packets refused.
+    Drop,
+    /// Something that an operator should look at.
+    Symptom,
+}
+
+impl fmt::Display for CounterKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Activity => "activity",
+            Self::Drop => "drop",
+            Self::Symptom => "symptom",
+        })
+    }
+}
+
+/// What went through an endpoint. Bytes are IP total lengths.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointTraffic {
+    pub endpoint: EndpointId,
+    pub new_flows: u64,
+    /// Connections refused, whatever the reason.
+    pub refused: u64,
+    /// From the consumer.
+    pub packets_in: u64,
+    pub bytes_in: u64,
+    /// To the consumer.
+    pub packets_out: u64,
+    pub bytes_out: u64,
+}
+
+/// What a listener did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerTraffic {
+    pub listener: ListenerId,
+    pub new_flows: u64,
+    /// Connections refused, whatever the reason.
+    pub refused: u64,
+}
+
+/// What went to a target of a group. Bytes are IP total lengths.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetTraffic {
+    pub target_group: TargetGroupId,
+    pub target: TargetAddress,
+    pub new_flows: u64,
+    /// To the target.
+    pub packets_in: u64,
+    pub bytes_in: u64,
+    /// From the target.
+    pub packets_out: u64,
+    pub bytes_out: u64,
+    /// Connections refused because no source port was free.
+    pub port_allocation_errors: u64,
+    pub client_resets: u64,
+    pub target_resets: u64,
+}
+
+/// The source ports of one (node address, target, protocol).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    /// The provider's VPC; none if it is gone and the pool not yet.
+    pub vpc: Option<VpcId>,
+    pub node: std::net::Ipv4Addr,
+    pub target: SocketAddrV4,
+    /// Ports of open flows.
+    pub used: u32,
+    /// Ports held back after the target closed first.
+    pub held: u32,
+    /// Ports that there are.
+    pub capacity: u32,
+    /// Connections refused because no port was free.
+    pub exhausted: u64,
+}
+
+/// An API without an agent behind it: accepts any interface and knows no traffic.
+#[derive(Debug, Default)]
+pub struct NoRuntime;
+
+impl Runtime for NoRuntime {
+    fn inspect_interface<'a>(
+        &'a self,
+        interface: &'a InterfaceName,
+        hook: Hook,
+        _shared: bool,
+    ) -> Answer<'a, Result<InterfaceFacts, AttachRefusal>> {
+        let hook_in_use = match hook {
+            Hook::Auto | Hook::Tc => HookInUse::Tcx,
+            Hook::Xdp => HookInUse::XdpTcx,
+        };
+        let facts = InterfaceFacts {
+            ifindex: 0,
+            driver: String::new(),
+            mtu: 1500,
+            hook: hook_in_use,
+            reason: format!("'{interface}' is not inspected without an agent"),
+            warnings: Vec::new(),
+        };
+        Box::pin(std::future::ready(Ok(facts)))
+    }
+
+    fn target_health<'a>(
+        &'a self,
+        state: &'a State,
+        target_group: &'a TargetGroupId,
+    ) -> Answer<'a, Vec<TargetHealthReport>> {
+        let reports = state.target_groups.get(target_group).map_or_else(Vec::new, |group| {
+            group
+                .targets
+                .values()
+                .map(|target| TargetHealthReport {
+                    address: target.address,
+                    health_check_port: group.health_check.port.resolve(target.address.port),
+                    health: match target.draining_since {
+                        Some(_) => TargetHealth::DeregistrationInProgress,
+                        None => TargetHealth::RegistrationInProgress,
+                    },
+                    next_hop: NextHop::NoPort,
+                })
+                .collect()
+        });
+        Box::pin(std::future::ready(reports))
+    }
+
+    fn ports(&self) -> Answer<'_, Vec<PortStatus>> {
+        Box::pin(std::future::ready(Vec::new()))
+    }
+
+    fn flows<'a>(&'a self, _filter: &'a FlowFilter) -> Answer<'a, Result<Vec<FlowRecord>, RuntimeError>> {
+        Box::pin(std::future::ready(Err(RuntimeError::NotForwarding)))
+    }
+
+    fn stats(&self) -> Answer<'_, Result<Stats, RuntimeError>> {
+        Box::pin(std::future::ready(Err(RuntimeError::NotForwarding)))
+    }
+}

@@ -1,0 +1,107 @@
+//! Building the workspace and starting its programs as root.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{pins::Pins, process};
+
+/// How the compiler works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// Quick to build.
+    Dev,
+    /// Optimised.
+    Release,
+}
+
+impl Profile {
+    /// The directory under `target/`.
+    fn dir(self) -> &'static str {
+        match self {
+            Self::Dev => "debug",
+            Self::Release => "release",
+        }
+    }
+}
+
+/// `cargo VERB --locked` in the workspace.
+pub fn cargo(pins: &Pins, verb: &str, profile: Profile) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(&pins.root).args([verb, "--locked"]);
+    match profile {
+        Profile::Dev => {}
+        Profile::Release => {
+            command.arg("--release");
+        }
+    }
+    command
+}
+
+/// Builds everything that runs. Always for the whole workspace: a choice of packages would choose other features of
+/// their dependencies, and build those twice.
+pub fn programs(pins: &Pins, profile: Profile) -> Result<()> {
+    process::run(cargo(pins, "build", profile).args(["--workspace", "--bins"]))
+}
+
+/// Builds everything that runs and says where it is.
+pub fn workspace(pins: &Pins, profile: Profile) -> Result<()> {
+    programs(pins, profile)?;
+    println!("built {}", pins.target.join(profile.dir()).join("privatelink").display());
+    Ok(())
+}
+
+/// `privatelink ARGS` on this host as root.
+pub fn run(pins: &Pins, args: Vec<String>) -> Result<()> {
+    let profile = Profile::Release;
+    programs(pins, profile)?;
+    let args = if args.is_empty() { vec!["agent".to_owned()] } else { args };
+    replace(as_root(&pins.target.join(profile.dir()).join("privatelink")).args(args))
+}
+
+/// The demo; its programs are the ones that the tests build too, so that a newcomer waits for one build only.
+pub fn demo(pins: &Pins, keep: bool, remove: bool) -> Result<()> {
+    let mut args: Vec<String> = Vec::new();
+    args.extend(keep.then(|| "--keep".to_owned()));
+    args.extend(remove.then(|| "--remove".to_owned()));
+    harness(pins, "demo", Profile::Dev, args)
+}
+
+/// The benchmarks.
+pub fn bench(pins: &Pins, json: Option<PathBuf>, filter: Option<String>) -> Result<()> {
+    let mut args: Vec<String> = Vec::new();
+    if let Some(file) = json {
+        let file = std::path::absolute(&file).with_context(|| format!("the path {}", file.display()))?;
+        args.extend(["--json".to_owned(), file.display().to_string()]);
+    }
+    if let Some(filter) = filter {
+        args.extend(["--filter".to_owned(), filter]);
+    }
+    harness(pins, "bench", Profile::Release, args)
+}
+
+/// Builds and runs a program of `privatelink-tests` as root.
+fn harness(pins: &Pins, name: &str, profile: Profile, args: Vec<String>) -> Result<()> {
+    programs(pins, profile)?;
+    replace(as_root(&pins.target.join(profile.dir()).join(name)).args(args))
+}
+
+/// `program`, through sudo unless this already is root.
+fn as_root(program: &Path) -> Command {
+    if process::is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("sudo");
+    command.arg("--").arg(program);
+    command
+}
+
+/// Becomes `command`, so that signals and the exit status are its own.
+fn replace(command: &mut Command) -> Result<()> {
+    use std::os::unix::process::CommandExt as _;
+    let error = command.exec();
+    Err(error).with_context(|| format!("starting {}", process::line(command)))
+}

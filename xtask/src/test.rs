@@ -1,0 +1,85 @@
+//! Running the suites.
+
+use std::process::Command;
+
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+
+use crate::{
+    build::{self, Profile},
+    pins::Pins,
+    process,
+};
+
+/// The suites, from the quickest to the slowest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Suite {
+    /// Everything that needs neither root nor a kernel.
+    Unit,
+    /// The packet cases through the loaded programs (`BPF_PROG_TEST_RUN`).
+    Kernel,
+    /// Real clients and servers in network namespaces.
+    Net,
+}
+
+impl Suite {
+    const ALL: [Self; 3] = [Self::Unit, Self::Kernel, Self::Net];
+
+    /// What this suite is, for the reader.
+    fn title(self) -> &'static str {
+        match self {
+            Self::Unit => "unit: logic without root",
+            Self::Kernel => "kernel: packet cases through the loaded programs",
+            Self::Net => "net: real clients and servers in network namespaces",
+        }
+    }
+}
+
+/// Runs `suite`, or all of them; later ones run even if an earlier one failed.
+pub fn run(pins: &Pins, suite: Option<Suite>, filter: Option<&str>) -> Result<()> {
+    let suites = suite.map_or(Suite::ALL.to_vec(), |one| vec![one]);
+    let mut failed = Vec::new();
+    for suite in suites {
+        println!("\n== {}", suite.title());
+        let ran = command(pins, suite, filter).and_then(|mut command| process::run(&mut command));
+        if let Err(error) = ran {
+            eprintln!("{error:#}");
+            failed.push(suite.title());
+        }
+    }
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join("; "));
+    }
+    Ok(())
+}
+
+/// The command that runs one suite.
+fn command(pins: &Pins, suite: Suite, filter: Option<&str>) -> Result<Command> {
+    let mut command = build::cargo(pins, "test", Profile::Dev);
+    command.arg("--workspace");
+    match suite {
+        Suite::Unit => {
+            command.args(["--lib", "--bins", "--"]);
+        }
+        Suite::Kernel => {
+            command.args(["--test", "suite", "--", "--test-threads=1"]);
+            as_root(&mut command);
+        }
+        Suite::Net => {
+            // The suite starts the agent from beside its own program; cargo builds no program of another package.
+            build::programs(pins, Profile::Dev)?;
+            command.args(["--test", "net", "--", "--test-threads=1"]);
+            as_root(&mut command);
+        }
+    }
+    command.args(filter);
+    Ok(command)
+}
+
+/// Has cargo start the test program through sudo where this is not root.
+fn as_root(command: &mut Command) {
+    if !process::is_root() {
+        let target = format!("{}_UNKNOWN_LINUX_GNU", std::env::consts::ARCH.to_uppercase());
+        command.env(format!("CARGO_TARGET_{target}_RUNNER"), "sudo --preserve-env");
+    }
+}
