@@ -7,7 +7,7 @@
 //!
 //! Nothing here allocates (but `testing`), reads a clock or knows aya-ebpf.
 #![cfg_attr(not(any(test, feature = "testing")), no_std)]
-#![cfg_attr(target_arch = "bpf", feature(core_intrinsics), allow(internal_features))]
+#![cfg_attr(target_arch = "bpf", feature(core_intrinsics, asm_experimental_arch), allow(internal_features))]
 
 pub mod abi;
 pub mod datapath;

@@ -17,9 +17,15 @@ const REPLY: [u8; 2] = [0, 2];
 /// Hardware type Ethernet, protocol type IPv4, their address lengths.
 const ETHERNET_IPV4: ([u8; 2], [u8; 2], u8, u8) = ([0, 1], [8, 0], 6, 4);
 
+/// [`judge`] as one scalar, with a stack of its own.
+#[inline(never)]
+pub fn judge_bits<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, port: &Port, ifindex: u32) -> u32 {
+    judge(frame, t, port, ifindex).to_bits()
+}
+
 /// Judges an ARP packet that came in on `port`.
 #[inline(always)]
-pub fn judge<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, port: &Port, ifindex: u32) -> Verdict {
+fn judge<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, port: &Port, ifindex: u32) -> Verdict {
     let Some(arp) = frame.read::<ArpHdr>(L3) else { return refuse(t, Counter::Truncated) };
     if (arp.htype, arp.ptype, arp.hlen, arp.plen) != ETHERNET_IPV4 {
         return ignore(t, port);

@@ -1,8 +1,9 @@
 //! The flow table: set-associative, one cache line a hit, no lock on lookup.
 //!
-//! A key has two candidate buckets of four ways and a way to start at, all from one seeded hash. Insertion takes the emptier
-//! bucket, so that overflow stays rare up to 90 % load; what finds no room goes into the stash, the kernel's hash map. With
-//! `Tables::reference_table` the stash is all there is: the reference that this table is tested and measured against.
+//! A key has two candidate buckets of four ways and a way to start at, all from one seeded hash. Insertion prefers the first
+//! bucket, so that up to half load seven of eight hits touch one line; what finds no room in either goes into the stash, the
+//! kernel's hash map. With `Tables::reference_table` the stash is all there is: the reference that this table is tested and
+//! measured against.
 //!
 //! Who makes an entry: an inserting CPU holds the lock of the key's stripe from its last look for the key until the entry is
 //! published, so that a key is never there twice; slots change hands by compare-and-swap on [`Slot::meta`], so that CPUs
@@ -13,7 +14,7 @@ use super::{
     tables::Tables,
 };
 use crate::abi::{
-    Ip4, L4Port, Mac,
+    Ip4, L4Port, MacBits,
     flow::{Bucket, FlowKey, FlowState, Meta, Slot, WAYS},
 };
 
@@ -57,27 +58,31 @@ pub struct SlotRef {
     meta: u64,
 }
 
-/// Finds the entry of `key`.
+/// Finds the entry of `key` where it most likely is; the fast path's look-up.
 #[inline(always)]
-pub fn find<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> Option<SlotRef> {
-    let words = key.words();
-    if !t.reference_table() {
-        let place = Place::of(t, words);
-        if let Some(found) = find_in(t, place.first, place.way, words) {
-            return Some(found);
-        }
-        if let Some(found) = find_in(t, place.second, place.way, words) {
-            return Some(found);
-        }
+pub fn find_primary<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> Option<SlotRef> {
+    if t.reference_table() {
+        return find_stashed(t, key);
     }
-    find_stashed(t, key)
+    let words = key.words();
+    let place = Place::of(t, words);
+    find_in(t, place.first, place.way, words)
+}
+
+/// Finds the entry of `key` wherever it is.
+#[inline(always)]
+pub fn find_anywhere<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> Option<SlotRef> {
+    match find_index(t, key) {
+        Some(index) => slot_by_index(t, key, index),
+        None => find_stashed(t, key),
+    }
 }
 
 #[inline(always)]
 fn find_in<'t, T: Tables<'t>>(t: T, index: u32, start: usize, key: [u64; 2]) -> Option<SlotRef> {
     let bucket = t.bucket(index)?;
     for i in 0..WAYS {
-        let slot = slot_at(bucket, (start + i) & (WAYS - 1));
+        let slot = slot_at(bucket, start ^ i);
         if let Some(found) = SlotRef::matching(slot, key) {
             return Some(found);
         }
@@ -85,8 +90,36 @@ fn find_in<'t, T: Tables<'t>>(t: T, index: u32, start: usize, key: [u64; 2]) -> 
     None
 }
 
-#[inline(never)]
-fn find_stashed<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> Option<SlotRef> {
+/// The number of `key`'s slot: bucket times [`WAYS`] plus way. Nothing if it is stashed or not there.
+#[inline(always)]
+pub fn find_index<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> Option<u32> {
+    if t.reference_table() {
+        return None;
+    }
+    let words = key.words();
+    let place = Place::of(t, words);
+    for index in [place.first, place.second] {
+        let bucket = t.bucket(index)?;
+        for i in 0..WAYS {
+            let way = place.way ^ i;
+            if SlotRef::matching(slot_at(bucket, way), words).is_some() {
+                return Some(index * WAYS as u32 + way as u32);
+            }
+        }
+    }
+    None
+}
+
+/// The entry that [`find_index`] found, if it is still `key`'s.
+#[inline(always)]
+pub fn slot_by_index<'t, T: Tables<'t>>(t: T, key: &FlowKey, index: u32) -> Option<SlotRef> {
+    let bucket = t.bucket(index / WAYS as u32)?;
+    SlotRef::matching(slot_at(bucket, index as usize & (WAYS - 1)), key.words())
+}
+
+/// Finds the entry of `key` in the stash.
+#[inline(always)]
+pub fn find_stashed<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> Option<SlotRef> {
     SlotRef::matching(t.stash(key)?, key.words())
 }
 
@@ -107,18 +140,13 @@ pub struct Reserved {
 /// Takes a free slot for `key`. The caller holds the key's lock, or knows that nobody else inserts this key.
 #[inline(always)]
 pub fn reserve<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> Result<Reserved, NoRoom> {
-    if !t.reference_table() {
-        let place = Place::of(t, key.words());
-        let first = free_ways(t, place.first);
-        let second = free_ways(t, place.second);
-        let (better, other) =
-            if second > first { (place.second, place.first) } else { (place.first, place.second) };
-        if let Some(reserved) = reserve_in(t, better, place.way) {
-            return Ok(reserved);
-        }
-        if let Some(reserved) = reserve_in(t, other, place.way) {
-            return Ok(reserved);
-        }
+    let index = t.reserve(key);
+    if index >= 0 {
+        let bucket = t.bucket(index as u32 / WAYS as u32).ok_or(NoRoom::Full)?;
+        let slot = slot_at(bucket, index as usize & (WAYS - 1));
+        // SAFETY: the slot is in a live map value, and this CPU's since it was reserved.
+        let version = unsafe { load64(&raw const (*slot).meta) } as u32;
+        return Ok(Reserved { slot, version, stashed: false });
     }
     let slot = t.scratch().ok_or(NoRoom::Full)?;
     let hash = hash(key.words(), t.hash_seed()) as u32;
@@ -128,35 +156,29 @@ pub fn reserve<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> Result<Reserved, NoRoo
     Ok(Reserved { slot, version, stashed: true })
 }
 
+/// Makes a free slot of `key`'s buckets busy and returns its number; -1 if there is none.
 #[inline(always)]
-fn free_ways<'t, T: Tables<'t>>(t: T, index: u32) -> u32 {
-    let Some(bucket) = t.bucket(index) else { return 0 };
-    let mut free = 0;
-    for way in 0..WAYS {
-        // SAFETY: the slot lies in the bucket, a live map value.
-        let meta = unsafe { load64(&raw const (*slot_at(bucket, way)).meta) };
-        free += u32::from(is_free(meta));
+pub fn reserve_index<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> i64 {
+    if t.reference_table() {
+        return -1;
     }
-    free
-}
-
-#[inline(always)]
-fn reserve_in<'t, T: Tables<'t>>(t: T, index: u32, start: usize) -> Option<Reserved> {
-    let bucket = t.bucket(index)?;
-    for i in 0..WAYS {
-        let slot = slot_at(bucket, (start + i) & (WAYS - 1));
-        // SAFETY: the slot lies in the bucket, a live map value; it is taken by compare-and-swap from free to busy.
-        unsafe {
-            let meta = load64(&raw const (*slot).meta);
-            if is_free(meta) {
-                let version = (meta as u32).wrapping_add(1);
-                if cas64(&raw mut (*slot).meta, meta, busy(version)) == meta {
-                    return Some(Reserved { slot, version, stashed: false });
+    let place = Place::of(t, key.words());
+    for index in [place.first, place.second] {
+        let Some(bucket) = t.bucket(index) else { return -1 };
+        for i in 0..WAYS {
+            let way = place.way ^ i;
+            let slot = slot_at(bucket, way);
+            // SAFETY: the slot lies in the bucket, a live map value; it is taken by compare-and-swap from free to busy.
+            unsafe {
+                let meta = load64(&raw const (*slot).meta);
+                let taken = busy((meta as u32).wrapping_add(1));
+                if is_free(meta) && cas64(&raw mut (*slot).meta, meta, taken) == meta {
+                    return index as i64 * WAYS as i64 + way as i64;
                 }
             }
         }
     }
-    None
+    -1
 }
 
 impl Reserved {
@@ -212,12 +234,10 @@ impl SlotRef {
         Meta::unpack(self.meta)
     }
 
-    /// State and flags are what the fast path is for: `Established` and nothing else to look at (`avoid`: flag bits).
+    /// The state that the fast path is for.
     #[inline(always)]
-    pub fn plainly_established(self, avoid: u8) -> bool {
-        let want = (FlowState::Established as u64) << 32;
-        let mask = 0xff << 32 | (avoid as u64) << 40;
-        self.meta & mask == want
+    pub fn plainly_established(self) -> bool {
+        (self.meta >> 32) as u8 == FlowState::Established as u8
     }
 
     /// The slot still belongs to whom it belonged when it was found.
@@ -303,10 +323,6 @@ fields! {
     last_seen: u32;
     /// The acknowledgement number to compare with; see `Slot::ack`.
     ack: u32;
-    /// The client's Ethernet address.
-    peer_mac: Mac;
-    /// The interface on the client's side.
-    ifindex: u16;
 }
 
 impl SlotRef {
@@ -329,19 +345,31 @@ impl SlotRef {
         }
     }
 
+    /// Where the client is: its Ethernet address, and the interface on its side, in one word.
+    #[inline(always)]
+    pub fn peer(self) -> (MacBits, u16) {
+        // SAFETY: the slot is in a live map value; the two fields are its last, aligned word.
+        let word = unsafe { load64(peer_word(self.slot)) };
+        (MacBits::from_word(word), (word >> 48) as u16)
+    }
+
     /// Remembers where the client is.
     #[inline(always)]
-    pub fn set_peer(self, mac: Mac, ifindex: u16) {
-        // SAFETY: as `touch`; a frame that reads half of it goes astray once.
-        unsafe {
-            (&raw mut (*self.slot).peer_mac).write_volatile(mac);
-            (&raw mut (*self.slot).ifindex).write_volatile(ifindex);
-        }
+    pub fn set_peer(self, mac: MacBits, ifindex: u16) {
+        // SAFETY: as `touch`.
+        unsafe { store64(peer_word(self.slot), mac.word() | (ifindex as u64) << 48) };
     }
 }
 
+#[inline(always)]
+pub(super) fn peer_word(slot: *mut Slot) -> *mut u64 {
+    const { assert!(core::mem::offset_of!(Slot, peer_mac) == 56 && core::mem::offset_of!(Slot, ifindex) == 62) };
+    // SAFETY: only the address is formed; it lies within the slot.
+    unsafe { slot.cast::<u64>().add(7) }
+}
+
 /// Attempts to get a lock before the packet is given up; the holder needs about a microsecond.
-const LOCK_ATTEMPTS: u32 = 64;
+const LOCK_ATTEMPTS: u32 = 512;
 
 /// A held insertion lock.
 #[must_use]

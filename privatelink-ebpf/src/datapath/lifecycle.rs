@@ -31,7 +31,8 @@ pub fn vpc_beyond<'t, T: Tables<'t>>(t: T, slot: SlotRef) -> Option<VpcIndex> {
     if slot.meta().forward() {
         Some(t.target(slot.target())?.vpc)
     } else {
-        Some(t.port(slot.ifindex() as u32)?.vpc)
+        let (_, ifindex) = slot.peer();
+        Some(t.port(ifindex as u32)?.vpc)
     }
 }
 
@@ -80,10 +81,9 @@ impl Pair {
     #[inline(always)]
     pub fn close<'t, T: Tables<'t>>(self, t: T, why: Counter) -> bool {
         let (forward, reverse) = (self.forward, self.reverse);
-        if t.flow_events() {
-            super::open::emit_flow(t, EventKind::FlowClosed, forward, why);
-        }
-        let vpc = forward.key().vpc;
+        let key = forward.key();
+        super::open::report_flow(t, &key, EventKind::FlowClosed, why);
+        let vpc = key.vpc;
         let endpoint = forward.endpoint();
         let half_open = reverse.meta().state.half_open();
         let _ = forward.remove(t);
@@ -197,10 +197,8 @@ fn step_on_tables<'t, T: Tables<'t>>(t: T, segment: &Segment) -> Outcome {
     let (next, step) = tcp_state::next(flow, event);
     match step {
         Step::Drop(counter) => return Outcome::Drop(counter),
-        Step::Replace => {
-            replace(t, pair);
-            return Outcome::NoFlow;
-        }
+        // `supersede` has judged this SYN already; another one changed the flow meanwhile.
+        Step::Replace => return Outcome::Drop(Counter::FlowRaced),
         Step::ForwardAndClose(counter) => {
             count_reset(t, segment, from_client, own.target());
             return Outcome::ForwardAndClose(counter);
@@ -223,18 +221,6 @@ fn step_on_tables<'t, T: Tables<'t>>(t: T, segment: &Segment) -> Outcome {
     Outcome::Forward
 }
 
-/// Makes room for a new connection from the same client address and port. A port whose target holds it in TIME_WAIT stays
-/// held by the reverse entry.
-#[inline(always)]
-fn replace<'t, T: Tables<'t>>(t: T, pair: Pair) {
-    if pair.reverse.meta().state == FlowState::TimeWait {
-        pair.forward.remove(t);
-        t.count(Counter::FlowReplaced);
-    } else {
-        pair.close(t, Counter::FlowReplaced);
-    }
-}
-
 #[inline(always)]
 fn count_reset<'t, T: Tables<'t>>(t: T, segment: &Segment, from_client: bool, target: u32) {
     if !segment.flags.has(Flags::RST) {
@@ -247,13 +233,7 @@ fn count_reset<'t, T: Tables<'t>>(t: T, segment: &Segment, from_client: bool, ta
     }
 }
 
-/// Forgets the flow that `key` belongs to, whatever its state, for the reason `why`.
-#[inline(always)]
-pub fn close<'t, T: Tables<'t>>(t: T, key: &FlowKey, why: Counter) {
-    t.close(key, why as u32);
-}
-
-/// [`close`] with scalars.
+/// Forgets the flow that `key` belongs to, whatever its state, and counts the reason.
 #[inline(always)]
 pub fn close_bits<'t, T: Tables<'t>>(t: T, key: &FlowKey, why: u32) -> u32 {
     let why = Counter::from_bits(why as u8);
@@ -265,10 +245,42 @@ pub fn close_bits<'t, T: Tables<'t>>(t: T, key: &FlowKey, why: u32) -> u32 {
     }
 }
 
-/// Marks the entry of `key`: its sender leaves checksums to its device, so XDP hands its segments to TC.
+/// A client's SYN meets an entry of its own: 1 if the entry's flow is over, and now forgotten, so that the SYN opens another;
+/// 0 if it is a retransmission, or belongs to a flow that lives.
 #[inline(always)]
-pub fn keep_to_tc_bits<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> u32 {
-    if let Some(slot) = t.find(key) {
+pub fn supersede_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
+    let Some(own) = t.find(&segment.key) else { return 1 };
+    let meta = own.meta();
+    if !meta.forward() {
+        return 0;
+    }
+    let ended = t.target(own.target()).is_none_or(|target| target.generation != own.generation());
+    let over = match meta.state {
+        FlowState::LastAck | FlowState::TimeWait | FlowState::Resetting => true,
+        FlowState::Free
+        | FlowState::Busy
+        | FlowState::SynSent
+        | FlowState::SynReceived
+        | FlowState::Established
+        | FlowState::Closing => ended || silent_bits(t, segment) != 0,
+    };
+    if !over {
+        return 0;
+    }
+    // A port whose target holds it in TIME_WAIT stays held by the reverse entry.
+    if meta.state == FlowState::TimeWait {
+        own.remove(t);
+        t.count(Counter::FlowReplaced);
+    } else {
+        t.close(&segment.key, Counter::FlowReplaced as u32);
+    }
+    1
+}
+
+/// Marks the segment's entry: its sender leaves checksums to its device, so XDP hands its segments to TC.
+#[inline(always)]
+pub fn keep_to_tc_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
+    if let Some(slot) = t.find(&segment.key) {
         let Meta { version: _, state, flags, idle_s: _ } = slot.meta();
         if flags & Meta::TC_ONLY == 0 {
             // Who loses the race to another change is marked by the next retransmission, if there is one.
@@ -295,8 +307,8 @@ pub fn move_client_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, ifindex: u32
 
 /// Neither direction has had a packet for as long as the flow may be silent.
 #[inline(always)]
-pub fn silent_bits<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> u32 {
-    let Some(own) = t.find(key) else { return 1 };
+pub fn silent_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
+    let Some(own) = t.find(&segment.key) else { return 1 };
     let last = match Pair::of(t, own) {
         Some(pair) => later(pair.forward.last_seen(), pair.reverse.last_seen()),
         None => own.last_seen(),

@@ -2,15 +2,15 @@
 
 use super::{
     atomic::{add32, load32},
-    flow_table::{self, NoRoom, SlotRef},
+    flow_table::{self, NoRoom},
     parse::{Segment, unroutable},
     ports::Claim,
     tables::Tables,
 };
 use crate::{
     abi::{
-        Counter, L4Port, Mac, Proto, VpcIndex,
-        event::{Event, EventKind},
+        Counter, Ip4, L4Port, Mac, Proto, VpcIndex,
+        event::EventKind,
         flow::{FlowKey, FlowState, Meta, Slot},
         service::{AddressKey, Frontend, FrontendKey, Listener, Target, TargetFlags},
     },
@@ -36,78 +36,125 @@ pub fn select<'t, T: Tables<'t>>(t: T, listener: &Listener, segment: &Segment) -
 /// Opens a flow for a client's SYN. Afterwards the table has an entry for it, made by this CPU or another.
 #[inline(always)]
 pub fn open<'t, T: Tables<'t>>(t: T, segment: &Segment, ifindex: u32, tc_only: bool) -> Result<(), Counter> {
-    match t.open(segment, ifindex | (tc_only as u32) << 31) {
-        0 => Ok(()),
+    let admitted = t.admit(segment);
+    if admitted < 0 {
+        return Err(Counter::from_bits(!admitted as u8));
+    }
+    match t.insert(segment, admitted, ifindex | (tc_only as u32) << 31) {
+        0 => {
+            t.report_opened(segment);
+            Ok(())
+        }
         bits => Err(Counter::from_bits(bits as u8)),
     }
 }
 
-/// [`open`] with scalars: 0, or 256 plus the counter that names the refusal.
+/// Reports a flow that was opened by `segment`.
 #[inline(always)]
-pub fn open_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, ifindex_and_flag: u32) -> u32 {
-    match try_open(t, segment, ifindex_and_flag & 0xffff, ifindex_and_flag >> 31 != 0) {
-        Ok(()) => 0,
-        Err(counter) => 0x100 | counter as u32,
+pub fn report_opened_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
+    report_flow(t, &segment.key, EventKind::FlowOpened, Counter::FlowOpened);
+    0
+}
+
+/// Where an admitted connection goes; crosses from one function of the kernel to another as one scalar.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Admission {
+    /// Index into `TARGETS` (20 bits).
+    target: u32,
+    /// Index into `LISTENERS` (24 bits).
+    listener: u32,
+    endpoint: u16,
+}
+
+impl Admission {
+    #[inline(always)]
+    const fn to_bits(self) -> i64 {
+        self.target as i64 & 0xf_ffff | (self.listener as i64 & 0xff_ffff) << 20 | (self.endpoint as i64) << 44
+    }
+
+    #[inline(always)]
+    const fn from_bits(bits: i64) -> Self {
+        Self {
+            target: bits as u32 & 0xf_ffff,
+            listener: (bits >> 20) as u32 & 0xff_ffff,
+            endpoint: (bits >> 44) as u16,
+        }
+    }
+}
+
+/// Finds a connection's target and charges its budgets: an admission, or the complement of the counter that names the
+/// refusal.
+#[inline(always)]
+pub fn admit_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> i64 {
+    match admit(t, segment) {
+        Ok(admission) => admission.to_bits(),
+        Err(reason) => !(reason as i64),
     }
 }
 
 #[inline(always)]
-fn try_open<'t, T: Tables<'t>>(t: T, segment: &Segment, ifindex: u32, tc_only: bool) -> Result<(), Counter> {
+fn admit<'t, T: Tables<'t>>(t: T, segment: &Segment) -> Result<Admission, Counter> {
     let key = &segment.key;
     let Some(frontend) = frontend(t, key) else { return Err(Counter::NoListener) };
-    if unroutable(key.src) || segment.src_mac.0[0] & 1 != 0 {
+    if unroutable(key.src) || segment.src_mac.group() {
         return Err(Counter::InvalidAddress);
     }
     if t.owns(&AddressKey::new(key.vpc, key.src)) {
         return Err(Counter::SpoofedSource);
     }
     let listener = t.listener(frontend.listener).ok_or(Counter::NoListener)?;
-    let index = select(t, listener, segment).filter(|_| listener.ring_len != 0).ok_or(Counter::NoTarget)?;
+    if listener.ring_len == 0 {
+        return Err(Counter::NoTarget);
+    }
+    let index = select(t, listener, segment).ok_or(Counter::NoTarget)?;
     let target = t.target(index).ok_or(Counter::NoTarget)?;
     if !target.flags.has(TargetFlags::RESOLVED) {
         return Err(Counter::NextHopUnresolved);
     }
-    take(t.vpc_half_open(key.vpc.0 as u32), t.vpc_budget(key.vpc.0 as u32).map(|b| b.half_open), Counter::VpcHalfOpenLimit)?;
+    let vpc = key.vpc.0 as u32;
+    take(t.vpc_half_open(vpc), t.vpc_budget(vpc).map(|b| b.half_open), Counter::VpcHalfOpenLimit)?;
     let endpoint = frontend.endpoint as u32;
-    if endpoint != 0
-        && let Err(counter) = take(
-            t.endpoint_half_open(endpoint),
-            t.endpoint_budget(endpoint).map(|b| b.half_open),
-            Counter::EndpointHalfOpenLimit,
-        )
-    {
-        give_back(t.vpc_half_open(key.vpc.0 as u32));
-        return Err(counter);
+    if endpoint != 0 {
+        let limit = t.endpoint_budget(endpoint).map(|b| b.half_open);
+        if let Err(counter) = take(t.endpoint_half_open(endpoint), limit, Counter::EndpointHalfOpenLimit) {
+            give_back(t.vpc_half_open(vpc));
+            return Err(counter);
+        }
     }
-    let plan = Plan {
-        frontend,
-        target: index,
-        idle_s: listener.idle_s,
-        ifindex,
-        flags: if tc_only { Meta::TC_ONLY } else { 0 },
+    Ok(Admission { target: index, listener: frontend.listener, endpoint: frontend.endpoint })
+}
+
+/// Makes the entries of an admitted connection: 0, or 256 plus the counter that names the refusal.
+#[inline(always)]
+pub fn insert_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, admission: i64, ifindex_and_flag: u32) -> u32 {
+    let Admission { target: index, listener, endpoint } = Admission::from_bits(admission);
+    let (Some(target), Some(idle_s)) = (t.target(index), t.listener(listener).map(|l| l.idle_s)) else {
+        return 0x100 | Counter::NoTarget as u32;
     };
-    match insert(t, segment, target, &plan) {
-        Ok(true) => {
-            count_opened(t, &plan);
-            if t.flow_events()
-                && let Some(forward) = t.find(key)
-            {
-                emit_flow(t, EventKind::FlowOpened, forward, Counter::FlowOpened);
-            }
-            Ok(())
-        }
-        other => {
-            give_back(t.vpc_half_open(key.vpc.0 as u32));
-            if endpoint != 0 {
-                give_back(t.endpoint_half_open(endpoint));
-            }
-            other.map(|_| ())
-        }
+    let plan = Plan {
+        endpoint,
+        target: index,
+        idle_s,
+        ifindex: ifindex_and_flag & 0xffff,
+        flags: if ifindex_and_flag >> 31 != 0 { Meta::TC_ONLY } else { 0 },
+    };
+    let outcome = insert(t, segment, target, &plan);
+    if outcome == Ok(true) {
+        count_opened(t, &plan, listener);
+        return 0;
+    }
+    give_back(t.vpc_half_open(segment.key.vpc.0 as u32));
+    if endpoint != 0 {
+        give_back(t.endpoint_half_open(endpoint as u32));
+    }
+    match outcome {
+        Ok(_) => 0,
+        Err(reason) => 0x100 | reason as u32,
     }
 }
 
 struct Plan {
-    frontend: Frontend,
+    endpoint: u16,
     target: u32,
     idle_s: u16,
     ifindex: u32,
@@ -158,52 +205,27 @@ fn insert_pair<'t, T: Tables<'t>>(
         + checksum::difference32(service.word(), target.ip.word());
     let d_port = checksum::difference16(client_port.word(), node_port.word())
         + checksum::difference16(service_port.word(), target.port.word());
-    let now = t.now();
-    let common = Slot {
-        target: plan.target,
-        generation: target.generation,
-        endpoint: plan.frontend.endpoint,
-        last_seen: now,
-        peer_mac: segment.src_mac,
-        ifindex: plan.ifindex as u16,
-        ..Slot::FREE
-    };
     // The reverse entry first: it owns the port, and a target that answers finds it.
     let reserved = flow_table::reserve(t, &reverse_key).map_err(no_room)?;
     if reserved.stashed() {
         t.count(Counter::FlowStashed);
     }
-    fill(reserved.entry(), &Slot {
-        key: reverse_key.words(),
-        new_src: service,
-        new_dst: client,
-        new_src_port: service_port,
-        new_dst_port: client_port,
-        d_addr: !checksum::fold(d_addr),
-        d_port: !checksum::fold(d_port),
-        ack: segment.seq.wrapping_add(1),
-        ..common
-    });
+    let entry = reserved.entry();
+    fill(entry, &reverse_key, t.now(), segment, target, plan);
+    // SAFETY: as `fill`.
+    unsafe {
+        (&raw mut (*entry).new_src).write(service);
+        (&raw mut (*entry).new_dst).write(client);
+        (&raw mut (*entry).new_src_port).write(service_port);
+        (&raw mut (*entry).new_dst_port).write(client_port);
+        (&raw mut (*entry).d_addr).write(!checksum::fold(d_addr));
+        (&raw mut (*entry).d_port).write(!checksum::fold(d_port));
+        (&raw mut (*entry).ack).write(segment.seq.wrapping_add(1));
+    }
     if !reserved.publish(t, &reverse_key, FlowState::SynSent, 0, plan.idle_s) {
         return Err(Counter::FlowTableFull);
     }
-    let forward = flow_table::reserve(t, &segment.key).map_err(no_room).and_then(|reserved| {
-        fill(reserved.entry(), &Slot {
-            key: segment.key.words(),
-            new_src: target.node_ip,
-            new_dst: target.ip,
-            new_src_port: node_port,
-            new_dst_port: target.port,
-            d_addr: checksum::fold(d_addr),
-            d_port: checksum::fold(d_port),
-            ..common
-        });
-        let flags = Meta::FORWARD | plan.flags;
-        match reserved.publish(t, &segment.key, FlowState::SynSent, flags, plan.idle_s) {
-            true => Ok(()),
-            false => Err(Counter::FlowTableFull),
-        }
-    });
+    let forward = insert_forward(t, segment, target, plan, node_port, checksum::fold(d_addr), checksum::fold(d_port));
     if forward.is_err()
         && let Some(reverse) = t.find(&reverse_key)
     {
@@ -212,42 +234,49 @@ fn insert_pair<'t, T: Tables<'t>>(
     forward
 }
 
-/// Writes all of a reserved entry but `meta`.
 #[inline(always)]
-fn fill(entry: *mut Slot, from: &Slot) {
+fn insert_forward<'t, T: Tables<'t>>(
+    t: T,
+    segment: &Segment,
+    target: &Target,
+    plan: &Plan,
+    node_port: L4Port,
+    d_addr: u16,
+    d_port: u16,
+) -> Result<(), Counter> {
+    let reserved = flow_table::reserve(t, &segment.key).map_err(no_room)?;
+    let entry = reserved.entry();
+    fill(entry, &segment.key, t.now(), segment, target, plan);
+    // SAFETY: as `fill`.
+    unsafe {
+        (&raw mut (*entry).new_src).write(target.node_ip);
+        (&raw mut (*entry).new_dst).write(target.ip);
+        (&raw mut (*entry).new_src_port).write(node_port);
+        (&raw mut (*entry).new_dst_port).write(target.port);
+        (&raw mut (*entry).d_addr).write(d_addr);
+        (&raw mut (*entry).d_port).write(d_port);
+        (&raw mut (*entry).ack).write(0);
+    }
+    match reserved.publish(t, &segment.key, FlowState::SynSent, Meta::FORWARD | plan.flags, plan.idle_s) {
+        true => Ok(()),
+        false => Err(Counter::FlowTableFull),
+    }
+}
+
+/// Writes what both entries of a flow have in common. The rest, all but `meta`, is the caller's to write.
+#[inline(always)]
+fn fill(entry: *mut Slot, key: &FlowKey, now: u32, segment: &Segment, target: &Target, plan: &Plan) {
+    let [lo, hi] = key.words();
     // SAFETY: the entry is reserved, so this CPU is its only writer; readers that still hold it see another version.
     unsafe {
-        let Slot {
-            meta: _,
-            key,
-            new_src,
-            new_dst,
-            new_src_port,
-            new_dst_port,
-            d_addr,
-            d_port,
-            target,
-            generation,
-            endpoint,
-            last_seen,
-            ack,
-            peer_mac,
-            ifindex,
-        } = *from;
-        (&raw mut (*entry).key).write_volatile(key);
-        (&raw mut (*entry).new_src).write_volatile(new_src);
-        (&raw mut (*entry).new_dst).write_volatile(new_dst);
-        (&raw mut (*entry).new_src_port).write_volatile(new_src_port);
-        (&raw mut (*entry).new_dst_port).write_volatile(new_dst_port);
-        (&raw mut (*entry).d_addr).write_volatile(d_addr);
-        (&raw mut (*entry).d_port).write_volatile(d_port);
-        (&raw mut (*entry).target).write_volatile(target);
-        (&raw mut (*entry).generation).write_volatile(generation);
-        (&raw mut (*entry).endpoint).write_volatile(endpoint);
-        (&raw mut (*entry).last_seen).write_volatile(last_seen);
-        (&raw mut (*entry).ack).write_volatile(ack);
-        (&raw mut (*entry).peer_mac).write_volatile(peer_mac);
-        (&raw mut (*entry).ifindex).write_volatile(ifindex);
+        let words = (&raw mut (*entry).key).cast::<u64>();
+        words.write(lo);
+        words.add(1).write(hi);
+        (&raw mut (*entry).target).write(plan.target);
+        (&raw mut (*entry).generation).write(target.generation);
+        (&raw mut (*entry).endpoint).write(plan.endpoint);
+        (&raw mut (*entry).last_seen).write(now);
+        flow_table::peer_word(entry).write(segment.src_mac.word() | (plan.ifindex as u64) << 48);
     }
 }
 
@@ -285,14 +314,14 @@ pub fn give_back(count: Option<*mut u32>) {
 }
 
 #[inline(always)]
-fn count_opened<'t, T: Tables<'t>>(t: T, plan: &Plan) {
+fn count_opened<'t, T: Tables<'t>>(t: T, plan: &Plan, listener: u32) {
     t.count(Counter::FlowOpened);
     // SAFETY: all three are this CPU's own counters.
     unsafe {
-        if let Some(stats) = t.endpoint_stats(plan.frontend.endpoint as u32) {
+        if let Some(stats) = t.endpoint_stats(plan.endpoint as u32) {
             (*stats).new_flows += 1;
         }
-        if let Some(stats) = t.listener_stats(plan.frontend.listener) {
+        if let Some(stats) = t.listener_stats(listener) {
             (*stats).new_flows += 1;
         }
         if let Some(stats) = t.target_stats(plan.target) {
@@ -301,32 +330,40 @@ fn count_opened<'t, T: Tables<'t>>(t: T, plan: &Plan) {
     }
 }
 
-/// Reports a flow's forward entry.
+/// Reports a flow, named by its forward entry's key, if anybody wants to know.
 #[inline(always)]
-pub fn emit_flow<'t, T: Tables<'t>>(t: T, kind: EventKind, forward: SlotRef, why: Counter) {
-    let FlowKey { src, dst, src_port, dst_port, vpc, .. } = forward.key();
-    t.emit(&Event {
-        kind: kind as u32,
-        ifindex: forward.ifindex() as u32,
-        client: src,
-        service: dst,
-        node: forward.new_src(),
-        target: forward.new_dst(),
-        client_port: src_port,
-        service_port: dst_port,
-        node_port: forward.new_src_port(),
-        target_port: forward.new_dst_port(),
-        vpc,
-        endpoint: forward.endpoint(),
-        target_index: forward.target(),
-        reason: why as u32,
-        mac: Mac::ZERO,
-        _pad: [0; 2],
+pub fn report_flow<'t, T: Tables<'t>>(t: T, key: &FlowKey, kind: EventKind, why: Counter) {
+    if !t.flow_events() {
+        return;
+    }
+    let Some(forward) = t.find(key) else { return };
+    t.emit(|event| {
+        let (_, ifindex) = forward.peer();
+        event.kind = kind as u32;
+        event.ifindex = ifindex as u32;
+        event.client = key.src;
+        event.service = key.dst;
+        event.node = forward.new_src();
+        event.target = forward.new_dst();
+        event.client_port = key.src_port;
+        event.service_port = key.dst_port;
+        event.node_port = forward.new_src_port();
+        event.target_port = forward.new_dst_port();
+        event.vpc = key.vpc;
+        event.endpoint = forward.endpoint();
+        event.target_index = forward.target();
+        event.reason = why as u32;
     });
 }
 
 /// Reports that an ARP packet told an Ethernet address.
 #[inline(always)]
-pub fn emit_neighbor<'t, T: Tables<'t>>(t: T, vpc: VpcIndex, ifindex: u32, ip: crate::abi::Ip4, mac: Mac) {
-    t.emit(&Event { kind: EventKind::Neighbor as u32, ifindex, client: ip, vpc, mac, ..Event::default() });
+pub fn emit_neighbor<'t, T: Tables<'t>>(t: T, vpc: VpcIndex, ifindex: u32, ip: Ip4, mac: Mac) {
+    t.emit(|event| {
+        event.kind = EventKind::Neighbor as u32;
+        event.ifindex = ifindex;
+        event.client = ip;
+        event.vpc = vpc;
+        event.mac = mac;
+    });
 }

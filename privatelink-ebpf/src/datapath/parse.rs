@@ -2,11 +2,12 @@
 
 use super::frame::Frame;
 use crate::{
-    abi::{Counter, Ip4, Mac, VpcIndex, flow::FlowKey},
-    wire::{ETHERTYPE_ARP, ETHERTYPE_IPV4, EthHdr, Ipv4Hdr, L3, tcp::{Flags, TcpHeader}},
+    abi::{Counter, Ip4, L4Port, MacBits, Proto, VpcIndex, flow::FlowKey},
+    wire::{ETHERTYPE_ARP, ETHERTYPE_IPV4, Ipv4Hdr, L3, tcp::{Flags, TcpHeader}},
 };
 
 /// A TCP segment over IPv4, unfragmented, complete up to its TCP header.
+#[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Segment {
     pub key: FlowKey,
@@ -21,8 +22,8 @@ pub struct Segment {
     /// IP total length in bytes.
     pub ip_len: u16,
     pub check: u16,
-    pub src_mac: Mac,
-    pub dst_mac: Mac,
+    pub src_mac: MacBits,
+    pub dst_mac: MacBits,
 }
 
 impl Segment {
@@ -36,68 +37,96 @@ impl Segment {
     }
 }
 
-/// A frame that is no [`Segment`].
-#[derive(Clone, Copy, Debug)]
-pub enum Unparsed {
+impl Segment {
+    /// What a frame without addresses is.
+    pub const NONE: Self = Self {
+        key: FlowKey::tcp(VpcIndex::NONE, Ip4::UNSPECIFIED, L4Port::new(0), Ip4::UNSPECIFIED, L4Port::new(0)),
+        seq: 0,
+        ack: 0,
+        flags: Flags(0),
+        ttl: 0,
+        header: 0,
+        l4: 0,
+        ip_len: 0,
+        check: 0,
+        src_mac: MacBits::from_word(0),
+        dst_mac: MacBits::from_word(0),
+    };
+
+    /// Of a packet that is no TCP segment only the destination is told.
+    const fn to(dst: Ip4) -> Self {
+        Self { key: FlowKey::tcp(VpcIndex::NONE, Ip4::UNSPECIFIED, L4Port::new(0), dst, L4Port::new(0)), ..Self::NONE }
+    }
+}
+
+/// What a frame is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Parsed {
+    Segment,
     Arp,
-    /// Refused for the reason, unless it is somebody else's: `to` is the destination, if the frame has one.
-    Refused { reason: Counter, to: Option<Ip4> },
+    /// Refused for the reason, unless it is somebody else's: `Segment::key.dst` is the destination, if the frame has one.
+    Refused(Counter),
 }
 
-impl Unparsed {
-    const fn without_address(reason: Counter) -> Self {
-        Self::Refused { reason, to: None }
-    }
-}
-
-/// Parses the frame that came in on a port of `vpc`.
+/// Parses the frame that came in on a port of `vpc`. (A pair and no `Result`: with one, the fields of the segment that is
+/// not there become registers that are not set, which the verifier refuses.)
 #[inline(always)]
-pub fn parse<F: Frame>(frame: F, vpc: VpcIndex) -> Result<Segment, Unparsed> {
-    const TRUNCATED: Unparsed = Unparsed::without_address(Counter::Truncated);
-    let Some(eth) = frame.read::<EthHdr>(0) else { return Err(TRUNCATED) };
-    if eth.ether_type != ETHERTYPE_IPV4 {
-        return Err(match eth.ether_type {
-            ETHERTYPE_ARP => Unparsed::Arp,
-            _ => Unparsed::without_address(Counter::OtherEtherType),
-        });
+pub fn parse<F: Frame>(frame: F, vpc: VpcIndex) -> (Segment, Parsed) {
+    // Ethernet and IPv4 header in one check: no ARP packet is shorter than that.
+    let Some(head) = frame.window::<{ L3 + Ipv4Hdr::LEN }>(0) else {
+        return (Segment::NONE, Parsed::Refused(Counter::Truncated));
+    };
+    let source_and_type = head.load64::<6>();
+    let ether_type = (source_and_type >> 48) as u16;
+    if ether_type == ETHERTYPE_ARP {
+        return (Segment::NONE, Parsed::Arp);
     }
-    let Some(ip) = frame.read::<Ipv4Hdr>(L3) else { return Err(TRUNCATED) };
-    let src = Ip4::from_wire(ip.src_addr);
-    let dst = Ip4::from_wire(ip.dst_addr);
-    let refused = |reason| Unparsed::Refused { reason, to: Some(dst) };
-    let header = (ip.vihl & 0xf) as usize * 4;
-    let ip_len = u16::from_be_bytes(ip.tot_len);
-    if ip.vihl >> 4 != 4 || header < Ipv4Hdr::LEN {
-        return Err(refused(Counter::Malformed));
+    if ether_type != ETHERTYPE_IPV4 {
+        return (Segment::NONE, Parsed::Refused(Counter::OtherEtherType));
+    }
+    let src = Ip4::from_word(head.load32::<{ L3 + 12 }>());
+    let dst = Ip4::from_word(head.load32::<{ L3 + 16 }>());
+    let version_and_header = head.load8::<L3>();
+    let header = (version_and_header & 0xf) as usize * 4;
+    let ip_len = u16::from_be(head.load16::<{ L3 + 2 }>());
+    if version_and_header >> 4 != 4 || header < Ipv4Hdr::LEN {
+        return (Segment::to(dst), Parsed::Refused(Counter::Malformed));
     }
     // More fragments, or an offset.
-    if u16::from_be_bytes(ip.frags) & 0x3fff != 0 {
-        return Err(refused(Counter::Fragment));
+    if u16::from_be(head.load16::<{ L3 + 6 }>()) & 0x3fff != 0 {
+        return (Segment::to(dst), Parsed::Refused(Counter::Fragment));
     }
-    if ip.proto != crate::abi::Proto::Tcp.number() {
-        return Err(refused(Counter::OtherProtocol));
+    let ttl_and_proto = head.load16::<{ L3 + 8 }>().to_ne_bytes();
+    if ttl_and_proto[1] != Proto::Tcp.number() {
+        return (Segment::to(dst), Parsed::Refused(Counter::OtherProtocol));
     }
     let l4 = L3 + header;
     if L3 + ip_len as usize > frame.len() {
-        return Err(refused(Counter::Truncated));
+        return (Segment::to(dst), Parsed::Refused(Counter::Truncated));
     }
-    let Some(tcp) = frame.read::<TcpHeader>(l4) else { return Err(refused(Counter::Truncated)) };
-    if tcp.len() < TcpHeader::LEN || header + tcp.len() > ip_len as usize {
-        return Err(refused(Counter::Malformed));
+    let Some(tcp) = frame.window::<{ TcpHeader::LEN }>(l4) else {
+        return (Segment::to(dst), Parsed::Refused(Counter::Truncated));
+    };
+    let [offset, flags] = tcp.load16::<12>().to_ne_bytes();
+    let tcp_header = (offset >> 4) as usize * 4;
+    if tcp_header < TcpHeader::LEN || header + tcp_header > ip_len as usize {
+        return (Segment::to(dst), Parsed::Refused(Counter::Malformed));
     }
-    Ok(Segment {
-        key: FlowKey::tcp(vpc, src, tcp.source(), dst, tcp.dest()),
-        seq: tcp.seq(),
-        ack: tcp.ack(),
-        flags: tcp.flags,
-        ttl: ip.ttl,
-        header: tcp.len() as u8,
+    let ports = tcp.load32::<0>();
+    let segment = Segment {
+        key: FlowKey::tcp(vpc, src, L4Port::from_word(ports as u16), dst, L4Port::from_word((ports >> 16) as u16)),
+        seq: u32::from_be(tcp.load32::<4>()),
+        ack: u32::from_be(tcp.load32::<8>()),
+        flags: Flags(flags),
+        ttl: ttl_and_proto[0],
+        header: tcp_header as u8,
         l4: l4 as u16,
         ip_len,
-        check: u16::from_ne_bytes(tcp.check),
-        src_mac: Mac(eth.src_addr),
-        dst_mac: Mac(eth.dst_addr),
-    })
+        check: tcp.load16::<{ TcpHeader::CHECK }>(),
+        src_mac: MacBits::from_word(source_and_type),
+        dst_mac: MacBits::from_word(head.load64::<0>()),
+    };
+    (segment, Parsed::Segment)
 }
 
 /// An address that no packet may come from or be forwarded to (RFC 1122 section 3.2.1.3): zero, loopback, multicast,

@@ -1,6 +1,37 @@
+//! Whatever is not forwarded: refused by name, answered with a reset where TCP asks for one, or somebody else's.
+
+use super::{
+    arp,
+    frame::Frame,
+    open,
+    parse::{Parsed, Segment},
+    reset,
+    tables::{Hook, Tables},
+    verdict::Verdict,
+};
+use crate::{
+    abi::{
+        Counter, Ip4, VpcIndex,
+        service::{AddressKey, Port, PortFlags, Target},
+        settings::ResetBudget,
+    },
+    wire::{Ipv4Hdr, L3, tcp::Flags},
+};
+
 /// A segment that belongs to no flow and cannot open one.
-#[inline(never)]
-fn judge_stranger<'t, T: Tables<'t>>(t: T, port: &Port, segment: &Segment) -> Verdict {
+#[inline(always)]
+pub fn judge_stranger<'t, T: Tables<'t>>(t: T, port: &Port, segment: &Segment) -> Verdict {
+    Verdict::from_bits(t.judge_stranger(segment, port.flags.0 as u32))
+}
+
+/// [`judge_stranger`] with scalars.
+#[inline(always)]
+pub fn judge_stranger_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, port_flags: u32) -> u32 {
+    stranger(t, PortFlags(port_flags as u16), segment).to_bits()
+}
+
+#[inline(always)]
+fn stranger<'t, T: Tables<'t>>(t: T, port: PortFlags, segment: &Segment) -> Verdict {
     let key = &segment.key;
     if !t.owns(&AddressKey::new(key.vpc, key.dst)) {
         return not_ours(t, port, Counter::NotOurs);
@@ -27,24 +58,42 @@ fn judge_stranger<'t, T: Tables<'t>>(t: T, port: &Port, segment: &Segment) -> Ve
 }
 
 /// Forgets a flow that may not go on, and tells the sender.
-#[inline(never)]
-fn end_flow<'t, T: Tables<'t>>(t: T, segment: &Segment, why: Counter) -> Verdict {
+#[inline(always)]
+pub fn end_flow<'t, T: Tables<'t>>(t: T, segment: &Segment, why: Counter) -> Verdict {
     if T::HOOK == Hook::Xdp {
         return to_tc(t);
     }
+    Verdict::from_bits(t.end_flow(segment, why as u32))
+}
+
+/// [`end_flow`] with scalars.
+#[inline(always)]
+pub fn end_flow_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, why: u32) -> u32 {
+    ended(t, segment, Counter::from_bits(why as u8)).to_bits()
+}
+
+#[inline(always)]
+fn ended<'t, T: Tables<'t>>(t: T, segment: &Segment, why: Counter) -> Verdict {
     let target_gone = why == Counter::TargetGone;
     let ended = if target_gone { Counter::FlowEndedWithTarget } else { Counter::FlowExpiredIdle };
-    lifecycle::close(t, &segment.key, ended);
-    if segment.flags.has(Flags::SYN) {
-        // The client's retransmission opens a flow of its own.
-        return refuse(t, why);
-    }
+    t.close(&segment.key, ended as u32);
     answer_with_reset(t, segment, why)
 }
 
 /// Refuses a connection: with RST where the client should know at once, silently where it should try again.
-#[inline(never)]
-fn refuse_connection<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counter) -> Verdict {
+#[inline(always)]
+pub fn refuse_connection<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counter) -> Verdict {
+    Verdict::from_bits(t.refuse_connection(segment, reason as u32))
+}
+
+/// [`refuse_connection`] with scalars.
+#[inline(always)]
+pub fn refuse_connection_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: u32) -> u32 {
+    connection_refused(t, segment, Counter::from_bits(reason as u8)).to_bits()
+}
+
+#[inline(always)]
+fn connection_refused<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counter) -> Verdict {
     let answered = matches!(reason, Counter::NoTarget | Counter::PortsExhausted | Counter::FlowTableFull);
     if T::HOOK == Hook::Xdp && answered {
         return to_tc(t);
@@ -79,7 +128,7 @@ fn refuse_connection<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counter
 fn answer_with_reset<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counter) -> Verdict {
     // A reset is never answered (RFC 9293 section 3.10.7.1). The reply lies over the segment's own headers, so one with IP
     // options, whose checksum start is elsewhere, gets none.
-    if segment.flags.has(Flags::RST) || segment.l4 as usize != reset::SEGMENT_LEN - crate::wire::tcp::TcpHeader::LEN {
+    if segment.flags.has(Flags::RST) || segment.l4 as usize != L3 + Ipv4Hdr::LEN {
         return refuse(t, reason);
     }
     if T::HOOK == Hook::Xdp {
@@ -90,7 +139,7 @@ fn answer_with_reset<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counter
         return refuse(t, Counter::ResetLimited);
     }
     t.count(Counter::ResetSent);
-    Verdict::Reply(Reply::Reset(reset::build(segment)))
+    Verdict::AnswerReset
 }
 
 /// Takes one from the VPC's budget of resets for this tick. Two CPUs may both take the last one.
@@ -108,27 +157,28 @@ fn may_reset<'t, T: Tables<'t>>(t: T, vpc: VpcIndex) -> bool {
 }
 
 /// A frame that is no TCP segment.
-#[inline(never)]
-fn judge_unparsed<'t, F: Frame, T: Tables<'t>>(
+#[inline(always)]
+pub fn judge_unparsed<'t, F: Frame, T: Tables<'t>>(
     frame: F,
     t: T,
     port: &Port,
     ifindex: u32,
-    unparsed: Unparsed,
+    segment: &Segment,
+    parsed: Parsed,
 ) -> Verdict {
-    match unparsed {
-        Unparsed::Arp if T::HOOK == Hook::Xdp => to_tc(t),
-        Unparsed::Arp => arp::judge(frame, t, port, ifindex),
-        Unparsed::Refused { reason, to: Some(ip) } if t.owns(&AddressKey::new(port.vpc, ip)) => refuse(t, reason),
-        Unparsed::Refused { reason: _, to: Some(_) } => not_ours(t, port, Counter::NotOurs),
-        Unparsed::Refused { reason, to: None } => not_ours(t, port, reason),
+    match parsed {
+        Parsed::Arp if T::HOOK == Hook::Xdp => to_tc(t),
+        Parsed::Arp => Verdict::from_bits(arp::judge_bits(frame, t, port, ifindex)),
+        Parsed::Refused(reason) if segment.key.dst == Ip4::UNSPECIFIED => not_ours(t, port.flags, reason),
+        Parsed::Refused(reason) if t.owns(&AddressKey::new(port.vpc, segment.key.dst)) => refuse(t, reason),
+        Parsed::Refused(_) | Parsed::Segment => not_ours(t, port.flags, Counter::NotOurs),
     }
 }
 
 /// Somebody else's: the host's on a shared port, nobody's on an isolated one.
 #[inline(always)]
-fn not_ours<'t, T: Tables<'t>>(t: T, port: &Port, reason: Counter) -> Verdict {
-    if !port.flags.has(PortFlags::SHARED) {
+fn not_ours<'t, T: Tables<'t>>(t: T, port: PortFlags, reason: Counter) -> Verdict {
+    if !port.has(PortFlags::SHARED) {
         return refuse(t, reason);
     }
     if T::HOOK == Hook::Xdp {
@@ -138,28 +188,17 @@ fn not_ours<'t, T: Tables<'t>>(t: T, port: &Port, reason: Counter) -> Verdict {
     Verdict::Pass
 }
 
+/// Counts the reason.
 #[inline(always)]
-fn refuse<'t, T: Tables<'t>>(t: T, reason: Counter) -> Verdict {
+pub fn refuse<'t, T: Tables<'t>>(t: T, reason: Counter) -> Verdict {
     t.count(reason);
     Verdict::Drop(reason)
 }
 
+/// Counts what XDP does not finish.
 #[inline(always)]
-fn to_tc<'t, T: Tables<'t>>(t: T) -> Verdict {
+pub fn to_tc<'t, T: Tables<'t>>(t: T) -> Verdict {
     t.count(Counter::XdpPassedToTc);
     Verdict::ToTc
-}
-
-/// The client answers from another Ethernet address than before. Believed only if the segment lies where the target expects
-/// the client's next bytes, so that a neighbour who knows no more than the addresses cannot draw a flow to itself.
-#[inline(never)]
-fn move_client<'t, T: Tables<'t>>(t: T, segment: &Segment, slot: SlotRef, ifindex: u32) {
-    if let Some(pair) = lifecycle::Pair::of(t, slot)
-        && crate::wire::tcp::within(segment.seq, pair.reverse.ack(), tcp_state::RESET_WINDOW)
-    {
-        pair.forward.set_peer(segment.src_mac, ifindex as u16);
-        pair.reverse.set_peer(segment.src_mac, ifindex as u16);
-        t.count(Counter::ClientMoved);
-    }
 }
 

@@ -59,8 +59,8 @@ pub fn build(segment: &Segment) -> [u8; SEGMENT_LEN] {
             at += 1;
         }
     };
-    put(&segment.src_mac.0);
-    put(&segment.dst_mac.0);
+    put(&segment.src_mac.mac().0);
+    put(&segment.dst_mac.mac().0);
     put(&ETHERTYPE_IPV4.to_ne_bytes());
     put(&[0x45, 0]);
     put(&IP_LEN.to_be_bytes());

@@ -75,17 +75,30 @@ pub trait Tables<'t>: Copy {
     fn target_stats(self, target: u32) -> Option<*mut TargetStats>;
     /// Flow events are wanted.
     fn flow_events(self) -> bool;
-    fn emit(self, event: &Event);
+    /// Reports a record: zeroed, then filled by `fill` where it lies, so that it takes no stack.
+    fn emit(self, fill: impl FnOnce(&mut Event));
 
     // The cold paths, through the tables, so that the kernel can make each a function that the verifier checks once
     // instead of once a path that leads to it. An implementation calls what the default calls.
 
-    /// [`flow_table::find`] off the fast path.
+    /// Puts the segment aside for the cold paths, where it takes no stack.
+    fn lend(self, segment: Segment) -> &'t Segment;
+
+    /// Finds an entry wherever it is.
     fn find(self, key: &FlowKey) -> Option<SlotRef> {
-        flow_table::find(self, key)
+        flow_table::find_anywhere(self, key)
     }
-    fn open(self, segment: &Segment, ifindex_and_flag: u32) -> u32 {
-        open::open_bits(self, segment, ifindex_and_flag)
+    fn reserve(self, key: &FlowKey) -> i64 {
+        flow_table::reserve_index(self, key)
+    }
+    fn admit(self, segment: &Segment) -> i64 {
+        open::admit_bits(self, segment)
+    }
+    fn insert(self, segment: &Segment, admission: i64, ifindex_and_flag: u32) -> u32 {
+        open::insert_bits(self, segment, admission, ifindex_and_flag)
+    }
+    fn report_opened(self, segment: &Segment) -> u32 {
+        open::report_opened_bits(self, segment)
     }
     fn step(self, segment: &Segment) -> u32 {
         lifecycle::step_bits(self, segment)
@@ -102,13 +115,16 @@ pub trait Tables<'t>: Copy {
     fn end_flow(self, segment: &Segment, why: u32) -> u32 {
         refusal::end_flow_bits(self, segment, why)
     }
-    fn silent(self, key: &FlowKey) -> u32 {
-        lifecycle::silent_bits(self, key)
+    fn silent(self, segment: &Segment) -> u32 {
+        lifecycle::silent_bits(self, segment)
+    }
+    fn supersede(self, segment: &Segment) -> u32 {
+        lifecycle::supersede_bits(self, segment)
     }
     fn move_client(self, segment: &Segment, ifindex: u32) -> u32 {
         lifecycle::move_client_bits(self, segment, ifindex)
     }
-    fn keep_to_tc(self, key: &FlowKey) -> u32 {
-        lifecycle::keep_to_tc_bits(self, key)
+    fn keep_to_tc(self, segment: &Segment) -> u32 {
+        lifecycle::keep_to_tc_bits(self, segment)
     }
 }

@@ -1,6 +1,6 @@
 //! What the datapath decides, and what it wants changed.
 
-use crate::abi::{Counter, Ip4, L4Port, Mac, service::PortFlags};
+use crate::abi::{Counter, Ip4, L4Port, MacBits, service::PortFlags};
 
 /// What happens to a frame that is not forwarded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,11 +54,11 @@ pub struct Rewrite {
     pub d_addr: u16,
     /// What the port change adds to the TCP checksum.
     pub d_port: u16,
-    pub src_mac: Mac,
-    pub dst_mac: Mac,
+    pub src_mac: MacBits,
+    pub dst_mac: MacBits,
     /// Where the TCP header starts in the frame.
     pub l4: u16,
-    pub mss: Option<Mss>,
+    pub mss: Mss,
     /// The interface to leave by, and how.
     pub ifindex: u32,
     pub out: PortFlags,
@@ -67,10 +67,15 @@ pub struct Rewrite {
 /// A smaller maximum segment size (RFC 6691) in a SYN or SYN-ACK.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mss {
-    /// Offset of the 16-bit value in the frame.
+    /// Offset of the 16-bit value in the frame; 0: nothing changes. (No `Option`: a value that may be absent becomes a
+    /// register that may be unset, which the verifier refuses.)
     pub at: u16,
     /// The new value, host order.
     pub value: u16,
     /// What the change adds to the TCP checksum.
     pub difference: u16,
+}
+
+impl Mss {
+    pub const UNCHANGED: Self = Self { at: 0, value: 0, difference: 0 };
 }

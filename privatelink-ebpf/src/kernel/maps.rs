@@ -4,7 +4,7 @@ use aya_ebpf::{
     Global,
     bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{Array, DevMap, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, DevMap, HashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use privatelink_ebpf::abi::{
     entries,
@@ -24,15 +24,15 @@ macro_rules! maps {
 
 maps! {
     SETTINGS: Array<Settings>;
-    PORTS: Array<Port>;
+    PORTS: Array<Port>, BPF_F_MMAPABLE;
     ADDRESSES: HashMap<AddressKey, Address>;
     FRONTENDS: HashMap<FrontendKey, Frontend>;
-    LISTENERS: Array<Listener>;
+    LISTENERS: Array<Listener>, BPF_F_MMAPABLE;
     RINGS: Array<u32>, BPF_F_MMAPABLE;
-    TARGETS: Array<Target>;
+    TARGETS: Array<Target>, BPF_F_MMAPABLE;
     POOLS: Array<PortPool>, BPF_F_MMAPABLE;
-    VPCS: Array<Budget>;
-    ENDPOINTS: Array<Budget>;
+    VPCS: Array<Budget>, BPF_F_MMAPABLE;
+    ENDPOINTS: Array<Budget>, BPF_F_MMAPABLE;
     VPC_HALF_OPEN: Array<u32>;
     ENDPOINT_HALF_OPEN: Array<u32>;
     FLOWS: Array<Bucket>, BPF_F_MMAPABLE;
@@ -49,6 +49,14 @@ maps! {
 /// Interfaces that take XDP frames.
 #[map]
 pub static XDP_PORTS: DevMap = DevMap::with_max_entries(entries::XDP_PORTS, 0);
+
+/// The slow half of the TC program.
+#[map]
+pub static SLOW_TC: ProgramArray = ProgramArray::with_max_entries(entries::SLOW_TC, 0);
+
+/// The slow half of the XDP program.
+#[map]
+pub static SLOW_XDP: ProgramArray = ProgramArray::with_max_entries(entries::SLOW_XDP, 0);
 
 /// Records for the agent.
 #[map]

@@ -1,6 +1,6 @@
 //! Packet memory between `data` and `data_end`: bounded reads and writes.
 
-use privatelink_ebpf::{datapath::Frame, wire::Wire};
+use privatelink_ebpf::{datapath::Frame, wire::{Window, Wire}};
 
 /// A frame's directly accessible bytes, and what the hook knows of the rest.
 #[derive(Clone, Copy)]
@@ -21,6 +21,16 @@ impl Frame for Packet {
         }
         // SAFETY: the bytes lie between data and data_end, which the verifier sees checked; `Wire` has no invalid bits.
         Some(unsafe { (from as *const T).read_unaligned() })
+    }
+
+    #[inline(always)]
+    fn window<const LEN: usize>(self, at: usize) -> Option<Window<LEN>> {
+        let from = self.data + at;
+        if from + LEN > self.end {
+            return None;
+        }
+        // SAFETY: checked; the hook owns the packet while its program runs.
+        Some(unsafe { Window::new(from as *mut u8) })
     }
 
     #[inline(always)]
@@ -46,4 +56,11 @@ impl Packet {
         unsafe { (to as *mut T).write_unaligned(value) };
         true
     }
+}
+
+/// The same value, of which the compiler knows nothing: otherwise it proves a bounds check away that the verifier needs.
+#[inline(always)]
+pub fn opaque(value: usize) -> usize {
+    // SAFETY: a read of a local.
+    unsafe { (&raw const value).read_volatile() }
 }

@@ -10,18 +10,42 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use privatelink_ebpf::{
-    abi::{Counter, service::PortFlags},
-    datapath::{Reply, Rewrite, Tables as _, Verdict, decide, reset},
-    wire::tcp::TcpHeader,
+    abi::{Counter, VpcIndex, service::PortFlags},
+    datapath::{
+        Frame as _, Rewrite, Tables as _, Verdict, arp, fast,
+        parse::{self, Parsed},
+        reset, slow,
+    },
+    wire::{ArpHdr, L3, checksum, tcp::TcpHeader},
 };
 
-use super::{packet::Packet, tables::Maps, xdp::rewrite_ip};
+use super::{
+    maps::SLOW_TC,
+    packet::{Packet, opaque},
+    tables::Maps,
+    xdp::write_headers,
+};
 
 /// Headers that are looked at: Ethernet, IPv4 and TCP with all their options.
 const HEADERS: u32 = 14 + 60 + 60;
 
+/// The fast path; the rest is [`privatelink_tc_slow`]'s.
 #[classifier]
 pub fn privatelink_tc(ctx: TcContext) -> i32 {
+    let skb = ctx.skb.skb;
+    // SAFETY: the context is valid while the program runs.
+    let ifindex = unsafe { (*skb).ifindex };
+    if let Some(rewrite) = fast(linear(skb), Maps::<false>, ifindex) {
+        return finish(apply(skb, &rewrite));
+    }
+    // SAFETY: the program in there is of this kind; it starts anew from the context.
+    let _ = unsafe { SLOW_TC.tail_call(&ctx, 0) };
+    // Reached only while the agent has not put the slow program in its place.
+    finish(None)
+}
+
+#[classifier]
+pub fn privatelink_tc_slow(ctx: TcContext) -> i32 {
     let skb = ctx.skb.skb;
     // SAFETY: the context is valid while the program runs.
     let (ifindex, len) = unsafe { ((*skb).ifindex, (*skb).len) };
@@ -31,12 +55,12 @@ pub fn privatelink_tc(ctx: TcContext) -> i32 {
         unsafe { bpf_skb_pull_data(skb, if len < HEADERS { len } else { HEADERS }) };
         packet = linear(skb);
     }
-    match decide(packet, Maps::<false>, ifindex) {
-        Verdict::Pass | Verdict::ToTc => TC_ACT_OK as i32,
-        Verdict::Drop(_) => TC_ACT_SHOT as i32,
-        Verdict::Forward(rewrite) => finish(apply(skb, &rewrite)),
-        Verdict::Reply(Reply::Arp(frame)) => finish(send_back(skb, &frame, ifindex)),
-        Verdict::Reply(Reply::Reset(frame)) => finish(send_back(skb, &frame, ifindex)),
+    match slow(packet, Maps::<false>, ifindex) {
+        Ok(rewrite) => finish(apply(skb, &rewrite)),
+        Err(Verdict::Pass | Verdict::ToTc) => TC_ACT_OK as i32,
+        Err(Verdict::Drop(_)) => TC_ACT_SHOT as i32,
+        Err(Verdict::AnswerArp) => finish(answer_arp(skb, ifindex)),
+        Err(Verdict::AnswerReset) => finish(answer_reset(skb, ifindex)),
     }
 }
 
@@ -65,30 +89,32 @@ fn linear(skb: *mut __sk_buff) -> Packet {
 /// Rewrites and sends out of the port.
 #[inline(always)]
 fn apply(skb: *mut __sk_buff, rewrite: &Rewrite) -> Option<i32> {
-    let Rewrite { src, dst, src_port, dst_port, d_addr, d_port, src_mac, dst_mac, l4, mss, ifindex, out } = *rewrite;
-    let l4 = l4 as usize & 0x7f;
-    let check = (l4 + TcpHeader::CHECK) as u32;
+    let at = opaque(rewrite.l4 as usize) & 0x7f;
+    let check = (at + TcpHeader::CHECK) as u32;
     // The addresses are part of the pseudo header, which a partial checksum already holds; ports and options are not.
-    replace(skb, check, d_addr, BPF_F_PSEUDO_HDR as u64)?;
-    let d_port = match mss {
-        Some(mss) => privatelink_ebpf::wire::checksum::fold(d_port as u32 + mss.difference as u32),
-        None => d_port,
-    };
-    replace(skb, check, d_port, 0)?;
-
+    replace(skb, check, rewrite.d_addr, BPF_F_PSEUDO_HDR as u64)?;
+    replace(skb, check, checksum::fold(rewrite.d_port as u32 + rewrite.mss.difference as u32), 0)?;
     let packet = linear(skb);
-    if let Some(mss) = mss {
-        put(packet, mss.at as usize & 0xff, mss.value.to_be_bytes())?;
-    }
-    put(packet, l4, src_port.to_wire())?;
-    put(packet, l4 + 2, dst_port.to_wire())?;
-    rewrite_ip(packet, src.to_wire(), dst.to_wire(), d_addr)?;
-    put(packet, 0, dst_mac.0)?;
-    put(packet, size_of_val(&dst_mac), src_mac.0)?;
+    write_headers(packet, packet.window(at)?, rewrite)?;
+    let (ifindex, out) = (rewrite.ifindex, rewrite.out);
     // SAFETY: helpers without pointers.
     Some(unsafe {
         if out.has(PortFlags::PEER) { bpf_redirect_peer(ifindex, 0) } else { bpf_redirect(ifindex, 0) }
     } as i32)
+}
+
+#[inline(never)]
+fn answer_arp(skb: *mut __sk_buff, ifindex: u32) -> Option<i32> {
+    let request = linear(skb).read::<ArpHdr>(L3)?;
+    let mac = Maps::<false>.port(ifindex)?.mac;
+    send_back(skb, &arp::reply(&request, mac), ifindex)
+}
+
+#[inline(never)]
+fn answer_reset(skb: *mut __sk_buff, ifindex: u32) -> Option<i32> {
+    // The VPC is part of the key only, which a reset does not carry.
+    let (segment, Parsed::Segment) = parse::parse(linear(skb), VpcIndex::NONE) else { return None };
+    send_back(skb, &reset::build(&segment), ifindex)
 }
 
 /// Replaces the frame by an answer and sends it out of the port that it came in on.
@@ -111,9 +137,4 @@ fn send_back<const N: usize>(skb: *mut __sk_buff, frame: &[u8; N], ifindex: u32)
 fn replace(skb: *mut __sk_buff, at: u32, difference: u16, flags: u64) -> Option<()> {
     // SAFETY: a helper on the program's own context.
     (unsafe { bpf_l4_csum_replace(skb, at, 0, difference as u64, flags) } == 0).then_some(())
-}
-
-#[inline(always)]
-fn put<T: privatelink_ebpf::wire::Wire>(packet: Packet, at: usize, value: T) -> Option<()> {
-    packet.write(at, value).then_some(())
 }

@@ -2,6 +2,9 @@
 
 pub mod checksum;
 pub mod tcp;
+mod window;
+
+pub use window::Window;
 
 pub use network_types::{arp::ArpHdr, eth::EthHdr, ip::Ipv4Hdr};
 

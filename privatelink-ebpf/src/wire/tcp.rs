@@ -1,57 +1,12 @@
 //! The TCP header (RFC 9293 section 3.1).
 
-use super::Wire;
-use crate::abi::L4Port;
-
-/// The fixed part. network-types packs offset and flags into a bit field that is read bit by bit; here they are bytes.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct TcpHeader {
-    pub source: [u8; 2],
-    pub dest: [u8; 2],
-    pub seq: [u8; 4],
-    pub ack: [u8; 4],
-    /// Data offset in 32-bit words in the upper four bits.
-    pub offset: u8,
-    pub flags: Flags,
-    pub window: [u8; 2],
-    pub check: [u8; 2],
-    pub urgent: [u8; 2],
-}
-
-// SAFETY: repr(C) bytes and arrays of bytes.
-unsafe impl Wire for TcpHeader {}
+/// The fixed part of the header. (network-types packs offset and flags into a bit field that is read bit by bit.)
+pub struct TcpHeader;
 
 impl TcpHeader {
-    pub const LEN: usize = size_of::<Self>();
+    pub const LEN: usize = 20;
     /// Where the checksum is.
     pub const CHECK: usize = 16;
-
-    #[inline(always)]
-    pub const fn source(&self) -> L4Port {
-        L4Port::from_wire(self.source)
-    }
-
-    #[inline(always)]
-    pub const fn dest(&self) -> L4Port {
-        L4Port::from_wire(self.dest)
-    }
-
-    #[inline(always)]
-    pub const fn seq(&self) -> u32 {
-        u32::from_be_bytes(self.seq)
-    }
-
-    #[inline(always)]
-    pub const fn ack(&self) -> u32 {
-        u32::from_be_bytes(self.ack)
-    }
-
-    /// Header length with options, in bytes.
-    #[inline(always)]
-    pub const fn len(&self) -> usize {
-        (self.offset >> 4) as usize * 4
-    }
 }
 
 /// The flag byte.
@@ -81,6 +36,12 @@ impl Flags {
     #[inline(always)]
     pub const fn ack_only(self) -> bool {
         self.0 & (Self::FIN.0 | Self::SYN.0 | Self::RST.0 | Self::ACK.0) == Self::ACK.0
+    }
+
+    /// A client's first segment: SYN without ACK, FIN and RST.
+    #[inline(always)]
+    pub const fn opens(self) -> bool {
+        self.0 & (Self::FIN.0 | Self::SYN.0 | Self::RST.0 | Self::ACK.0) == Self::SYN.0
     }
 
     /// A combination that RFC 9293 gives a meaning to.
