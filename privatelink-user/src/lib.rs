@@ -5,6 +5,7 @@
 //! outer ones.
 
 pub mod agent;
+pub mod dataplane;
 pub mod control;
 pub mod health;
 pub mod model;
