@@ -47,6 +47,8 @@ fn main() -> Result<()> {
     unsafe {
         env::set_var("PATH", env::join_paths(&path)?);
         env::set_var("RUSTC_BOOTSTRAP", "1");
+        // aya-build shows everything that the inner cargo says as a warning; only warnings and errors should be.
+        env::set_var("CARGO_TERM_QUIET", "true");
     }
 
     let toolchain = pinned_toolchain(workspace)?;

@@ -1,1 +1,16 @@
-//! Namespaces, topologies and traffic.
+//! Network namespaces, topologies, the agent and real traffic: what the suites, the demo and the benchmarks stand on.
+//!
+//! Everything is made in namespaces with names of this process, and taken down by `Drop`, by Ctrl-C, or by the next
+//! run if this one is killed. Nothing here sends a packet outside the namespaces that it made.
+
+pub mod cleanup;
+pub mod cli;
+pub mod daemon;
+pub mod eventually;
+pub mod link;
+pub mod netns;
+pub mod programs;
+pub mod require;
+pub mod scenario;
+pub mod topology;
+pub mod traffic;

@@ -41,64 +41,52 @@ pub fn cargo(pins: &Pins, verb: &str, profile: Profile) -> Command {
     command
 }
 
-/// Builds everything that runs.
+/// Builds everything that runs. Always for the whole workspace: a choice of packages would choose other features of
+/// their dependencies, and build those twice.
+pub fn programs(pins: &Pins, profile: Profile) -> Result<()> {
+    process::run(cargo(pins, "build", profile).args(["--workspace", "--bins"]))
+}
+
+/// Builds everything that runs and says where it is.
 pub fn workspace(pins: &Pins, profile: Profile) -> Result<()> {
-    process::run(cargo(pins, "build", profile).args(["--workspace", "--bins"]))?;
-    println!(
-        "built {}",
-        pins.target
-            .join(profile.dir())
-            .join("privatelink")
-            .display()
-    );
+    programs(pins, profile)?;
+    println!("built {}", pins.target.join(profile.dir()).join("privatelink").display());
     Ok(())
 }
 
 /// `privatelink ARGS` on this host as root.
 pub fn run(pins: &Pins, args: Vec<String>) -> Result<()> {
     let profile = Profile::Release;
-    process::run(cargo(pins, "build", profile).args(["--package", "privatelink-user"]))?;
-    let args = if args.is_empty() {
-        vec!["agent".to_owned()]
-    } else {
-        args
-    };
+    programs(pins, profile)?;
+    let args = if args.is_empty() { vec!["agent".to_owned()] } else { args };
     replace(as_root(&pins.target.join(profile.dir()).join("privatelink")).args(args))
 }
 
-/// The demo: its agent is the optimised one, as a user would run it.
+/// The demo; its programs are the ones that the tests build too, so that a newcomer waits for one build only.
 pub fn demo(pins: &Pins, keep: bool, remove: bool) -> Result<()> {
     let mut args: Vec<String> = Vec::new();
     args.extend(keep.then(|| "--keep".to_owned()));
     args.extend(remove.then(|| "--remove".to_owned()));
-    harness(pins, "demo", args)
+    harness(pins, "demo", Profile::Dev, args)
 }
 
 /// The benchmarks.
 pub fn bench(pins: &Pins, json: Option<PathBuf>, filter: Option<String>) -> Result<()> {
     let mut args: Vec<String> = Vec::new();
     if let Some(file) = json {
-        let file =
-            std::path::absolute(&file).with_context(|| format!("the path {}", file.display()))?;
+        let file = std::path::absolute(&file).with_context(|| format!("the path {}", file.display()))?;
         args.extend(["--json".to_owned(), file.display().to_string()]);
     }
     if let Some(filter) = filter {
         args.extend(["--filter".to_owned(), filter]);
     }
-    harness(pins, "bench", args)
+    harness(pins, "bench", Profile::Release, args)
 }
 
 /// Builds and runs a program of `privatelink-tests` as root.
-fn harness(pins: &Pins, name: &str, args: Vec<String>) -> Result<()> {
-    let profile = Profile::Release;
-    process::run(cargo(pins, "build", profile).args(["--workspace", "--bins"]))?;
-    let dir = pins.target.join(profile.dir());
-    replace(
-        as_root(&dir.join(name))
-            .args(args)
-            .arg("--bin-dir")
-            .arg(&dir),
-    )
+fn harness(pins: &Pins, name: &str, profile: Profile, args: Vec<String>) -> Result<()> {
+    programs(pins, profile)?;
+    replace(as_root(&pins.target.join(profile.dir()).join(name)).args(args))
 }
 
 /// `program`, through sudo unless this already is root.

@@ -110,9 +110,5 @@ fn run() -> Result<()> {
 }
 
 fn profile(release: bool) -> build::Profile {
-    if release {
-        build::Profile::Release
-    } else {
-        build::Profile::Dev
-    }
+    if release { build::Profile::Release } else { build::Profile::Dev }
 }

@@ -24,73 +24,22 @@ pub struct Program {
 
 /// Everything that is run but not built here.
 pub const PROGRAMS: &[Program] = &[
-    Program {
-        name: "ip",
-        package: "iproute2",
-        purpose: "namespaces and links",
-    },
-    Program {
-        name: "ethtool",
-        package: "ethtool",
-        purpose: "link settings",
-    },
-    Program {
-        name: "curl",
-        package: "curl",
-        purpose: "demo and tests",
-    },
-    Program {
-        name: "nginx",
-        package: "nginx",
-        purpose: "demo, tests and rival",
-    },
-    Program {
-        name: "sshd",
-        package: "openssh-server",
-        purpose: "demo and tests",
-    },
-    Program {
-        name: "ssh",
-        package: "openssh-client",
-        purpose: "demo and tests",
-    },
-    Program {
-        name: "ssh-keygen",
-        package: "openssh-client",
-        purpose: "demo and tests",
-    },
-    Program {
-        name: "tcpdump",
-        package: "tcpdump",
-        purpose: "looking into a kept demo",
-    },
-    Program {
-        name: "iperf3",
-        package: "iperf3",
-        purpose: "tests and benchmarks",
-    },
-    Program {
-        name: "wrk",
-        package: "wrk",
-        purpose: "benchmarks",
-    },
-    Program {
-        name: "nft",
-        package: "nftables",
-        purpose: "rival",
-    },
-    Program {
-        name: "haproxy",
-        package: "haproxy",
-        purpose: "rival",
-    },
+    Program { name: "ip", package: "iproute2", purpose: "namespaces and links" },
+    Program { name: "ethtool", package: "ethtool", purpose: "link settings" },
+    Program { name: "curl", package: "curl", purpose: "demo and tests" },
+    Program { name: "nginx", package: "nginx", purpose: "demo, tests and rival" },
+    Program { name: "sshd", package: "openssh-server", purpose: "demo and tests" },
+    Program { name: "ssh", package: "openssh-client", purpose: "demo and tests" },
+    Program { name: "ssh-keygen", package: "openssh-client", purpose: "demo and tests" },
+    Program { name: "tcpdump", package: "tcpdump", purpose: "looking into a kept demo" },
+    Program { name: "iperf3", package: "iperf3", purpose: "tests and benchmarks" },
+    Program { name: "wrk", package: "wrk", purpose: "benchmarks" },
+    Program { name: "nft", package: "nftables", purpose: "rival" },
+    Program { name: "haproxy", package: "haproxy", purpose: "rival" },
 ];
 
 /// nginx loads its TCP proxy, one of the rivals, from a file of its own package.
-const NGINX_STREAM: (&str, &str) = (
-    "/usr/lib/nginx/modules/ngx_stream_module.so",
-    "libnginx-mod-stream",
-);
+const NGINX_STREAM: (&str, &str) = ("/usr/lib/nginx/modules/ngx_stream_module.so", "libnginx-mod-stream");
 
 /// Services that the packages above would enable; disabled again if this run installed them.
 const SERVICES: &[(&str, &str)] = &[
@@ -112,18 +61,12 @@ pub fn find(name: &str) -> Option<PathBuf> {
 
 /// Installs what is missing where apt can; elsewhere, or without root, says what to install and goes on.
 pub fn ensure(tools: &Path) -> Result<String> {
-    let missing: Vec<&Program> = PROGRAMS
-        .iter()
-        .filter(|program| find(program.name).is_none())
-        .collect();
+    let missing: Vec<&Program> = PROGRAMS.iter().filter(|program| find(program.name).is_none()).collect();
     let stream = which::which("apt-get").is_ok() && !Path::new(NGINX_STREAM.0).exists();
     if missing.is_empty() && !stream {
         return Ok(format!("programs: all {} found", PROGRAMS.len()));
     }
-    let mut wanted: Vec<String> = missing
-        .iter()
-        .map(|program| program.package.to_owned())
-        .collect();
+    let mut wanted: Vec<String> = missing.iter().map(|program| program.package.to_owned()).collect();
     wanted.extend(stream.then(|| NGINX_STREAM.1.to_owned()));
     wanted.sort();
     wanted.dedup();
@@ -148,15 +91,9 @@ pub fn ensure(tools: &Path) -> Result<String> {
 /// Installs Debian packages without starting any service.
 pub fn install<S: AsRef<str>>(packages: &[S], tools: &Path) -> Result<()> {
     let names: Vec<&str> = packages.iter().map(AsRef::as_ref).collect();
-    let line = format!(
-        "apt-get install --no-install-recommends {}",
-        names.join(" ")
-    );
+    let line = format!("apt-get install --no-install-recommends {}", names.join(" "));
     if which::which("apt-get").is_err() {
-        bail!(
-            "no apt here; these packages of Debian are meant: {}",
-            names.join(" ")
-        );
+        bail!("no apt here; these packages of Debian are meant: {}", names.join(" "));
     }
     if !process::is_root() {
         bail!("as root, run: {line}");
@@ -167,19 +104,13 @@ pub fn install<S: AsRef<str>>(packages: &[S], tools: &Path) -> Result<()> {
     let install = || {
         let mut command = Command::new("apt-get");
         command.env("DEBIAN_FRONTEND", "noninteractive");
-        command
-            .args(["install", "--yes", "--quiet", "--no-install-recommends"])
-            .args(&names);
+        command.args(["install", "--yes", "--quiet", "--no-install-recommends"]).args(&names);
         command
     };
     if process::run_quietly(&what, &mut install(), &log).is_err() {
         // The package lists are absent (containers) or older than the archive.
         let mut update = Command::new("apt-get");
-        process::run_quietly(
-            "updating the package lists",
-            update.args(["update", "--quiet"]),
-            &log,
-        )?;
+        process::run_quietly("updating the package lists", update.args(["update", "--quiet"]), &log)?;
         process::run_quietly(&what, &mut install(), &log)?;
     }
     Ok(())
@@ -192,18 +123,12 @@ struct NoServiceStarts(Option<PathBuf>);
 impl NoServiceStarts {
     fn new() -> Result<Self> {
         let path = PathBuf::from("/usr/sbin/policy-rc.d");
-        let file = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o755)
-            .open(&path);
+        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(&path);
         match file {
             Ok(mut file) => {
-                file.write_all(b"#!/bin/sh\nexit 101\n")
-                    .with_context(|| format!("writing {}", path.display()))?;
+                file.write_all(b"#!/bin/sh\nexit 101\n").with_context(|| format!("writing {}", path.display()))?;
                 let executable = fs::Permissions::from_mode(0o755);
-                fs::set_permissions(&path, executable)
-                    .with_context(|| format!("opening up {}", path.display()))?;
+                fs::set_permissions(&path, executable).with_context(|| format!("opening up {}", path.display()))?;
                 Ok(Self(Some(path)))
             }
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(Self(None)),
@@ -217,10 +142,7 @@ impl Drop for NoServiceStarts {
         if let Some(path) = &self.0
             && let Err(error) = fs::remove_file(path)
         {
-            eprintln!(
-                "  {} stayed behind and forbids starting services: {error}",
-                path.display()
-            );
+            eprintln!("  {} stayed behind and forbids starting services: {error}", path.display());
         }
     }
 }
@@ -232,13 +154,9 @@ fn disable_services(installed: &[&Program]) {
     }
     for (program, unit) in SERVICES {
         if installed.iter().any(|new| new.name == *program) {
-            let done = process::output(
-                Command::new("systemctl").args(["disable", "--quiet", "--now", unit]),
-            );
+            let done = process::output(Command::new("systemctl").args(["disable", "--quiet", "--now", unit]));
             if done.is_none() {
-                eprintln!(
-                    "  {unit} may start at the next boot; `systemctl disable {unit}` prevents it"
-                );
+                eprintln!("  {unit} may start at the next boot; `systemctl disable {unit}` prevents it");
             }
         }
     }

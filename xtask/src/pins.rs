@@ -47,12 +47,11 @@ impl Pins {
             .workspace_metadata
             .get("ebpf")
             .with_context(|| format!("{} has no [workspace.metadata.ebpf]", manifest.display()))?;
-        let ebpf = Ebpf::deserialize(table)
-            .with_context(|| format!("[workspace.metadata.ebpf] of {}", manifest.display()))?;
+        let ebpf =
+            Ebpf::deserialize(table).with_context(|| format!("[workspace.metadata.ebpf] of {}", manifest.display()))?;
 
         let file = manifest.with_file_name("rust-toolchain.toml");
-        let text = std::fs::read_to_string(&file)
-            .with_context(|| format!("reading {}", file.display()))?;
+        let text = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
         ensure!(
             text.contains(&format!("channel = \"{}\"", ebpf.toolchain)),
             "{} and [workspace.metadata.ebpf] name different toolchains; the latter says {}",

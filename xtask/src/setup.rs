@@ -38,15 +38,8 @@ pub fn everything(pins: &Pins) -> Result<()> {
 /// What this kernel offers, for the reader; the agent probes for itself.
 fn kernel() -> String {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let rights = if process::is_root() {
-        "root"
-    } else {
-        "not root: demo, run, bench and two of the suites will ask sudo"
-    };
-    let btf = if std::path::Path::new("/sys/kernel/btf/vmlinux").exists() {
-        "with BTF"
-    } else {
-        "without BTF"
-    };
+    let rights =
+        if process::is_root() { "root" } else { "not root: demo, run, bench and two of the suites will ask sudo" };
+    let btf = if std::path::Path::new("/sys/kernel/btf/vmlinux").exists() { "with BTF" } else { "without BTF" };
     format!("kernel: {} {btf}, {rights}", release.trim())
 }

@@ -41,7 +41,8 @@ pub fn run(pins: &Pins, suite: Option<Suite>, filter: Option<&str>) -> Result<()
     let mut failed = Vec::new();
     for suite in suites {
         println!("\n== {}", suite.title());
-        if let Err(error) = process::run(&mut command(pins, suite, filter)) {
+        let ran = command(pins, suite, filter).and_then(|mut command| process::run(&mut command));
+        if let Err(error) = ran {
             eprintln!("{error:#}");
             failed.push(suite.title());
         }
@@ -53,55 +54,32 @@ pub fn run(pins: &Pins, suite: Option<Suite>, filter: Option<&str>) -> Result<()
 }
 
 /// The command that runs one suite.
-fn command(pins: &Pins, suite: Suite, filter: Option<&str>) -> Command {
+fn command(pins: &Pins, suite: Suite, filter: Option<&str>) -> Result<Command> {
     let mut command = build::cargo(pins, "test", Profile::Dev);
+    command.arg("--workspace");
     match suite {
         Suite::Unit => {
-            command.args(["--workspace", "--lib", "--bins", "--"]);
+            command.args(["--lib", "--bins", "--"]);
         }
         Suite::Kernel => {
-            as_root(command.args([
-                "--package",
-                "privatelink-tests",
-                "--test",
-                "suite",
-                "--",
-                "--test-threads=1",
-            ]));
+            command.args(["--test", "suite", "--", "--test-threads=1"]);
+            as_root(&mut command);
         }
         Suite::Net => {
-            // The harness starts the agent from here; `cargo test` of one package does not build another's programs.
-            command.args([
-                "--package",
-                "privatelink-user",
-                "--package",
-                "privatelink-tests",
-            ]);
-            command.args([
-                "--bin",
-                "privatelink",
-                "--test",
-                "net",
-                "--",
-                "--test-threads=1",
-            ]);
+            // The suite starts the agent from beside its own program; cargo builds no program of another package.
+            build::programs(pins, Profile::Dev)?;
+            command.args(["--test", "net", "--", "--test-threads=1"]);
             as_root(&mut command);
         }
     }
     command.args(filter);
-    command
+    Ok(command)
 }
 
 /// Has cargo start the test program through sudo where this is not root.
 fn as_root(command: &mut Command) {
     if !process::is_root() {
-        let target = format!(
-            "{}_UNKNOWN_LINUX_GNU",
-            std::env::consts::ARCH.to_uppercase()
-        );
-        command.env(
-            format!("CARGO_TARGET_{target}_RUNNER"),
-            "sudo --preserve-env",
-        );
+        let target = format!("{}_UNKNOWN_LINUX_GNU", std::env::consts::ARCH.to_uppercase());
+        command.env(format!("CARGO_TARGET_{target}_RUNNER"), "sudo --preserve-env");
     }
 }

@@ -56,14 +56,8 @@ pub fn ensure(pins: &Pins, choice: Choice) -> Result<String> {
         Choice::Auto => match rustup(&pins.ebpf) {
             Ok(source) => source,
             Err(reason) => {
-                eprintln!(
-                    "  rustup has no complete {}: {reason:#}",
-                    pins.ebpf.toolchain
-                );
-                eprintln!(
-                    "  falling back to Debian's {}",
-                    pins.ebpf.debian_packages.join(", ")
-                );
+                eprintln!("  rustup has no complete {}: {reason:#}", pins.ebpf.toolchain);
+                eprintln!("  falling back to Debian's {}", pins.ebpf.debian_packages.join(", "));
                 debian(pins)?
             }
         },
@@ -76,11 +70,7 @@ pub fn ensure(pins: &Pins, choice: Choice) -> Result<String> {
 fn recorded(pins: &Pins, choice: Choice) -> Option<String> {
     let tools = pins.tools();
     let ready = fs::read_to_string(tools.join("ready")).ok()?;
-    let source = if tools.join("toolchain").exists() {
-        Source::Debian
-    } else {
-        rustup_or_path(&pins.ebpf)?
-    };
+    let source = if tools.join("toolchain").exists() { Source::Debian } else { rustup_or_path(&pins.ebpf)? };
     let wanted = match choice {
         Choice::Auto => true,
         Choice::Rustup => source != Source::Debian,
@@ -109,13 +99,7 @@ fn rustup(ebpf: &Ebpf) -> Result<Source> {
     if !has_sources(&source) {
         match &source {
             Source::Rustup(name) => {
-                process::run(Command::new("rustup").args([
-                    "component",
-                    "add",
-                    "rust-src",
-                    "--toolchain",
-                    name,
-                ]))?;
+                process::run(Command::new("rustup").args(["component", "add", "rust-src", "--toolchain", name]))?;
             }
             Source::OnPath | Source::Debian => {
                 bail!("the rustc on PATH comes without its library sources")
@@ -132,9 +116,7 @@ fn rustup_or_path(ebpf: &Ebpf) -> Option<Source> {
         return sysroot(&source).map(|_| source);
     }
     let version = process::output(Command::new("rustc").arg("--version"))?;
-    version
-        .starts_with(&format!("rustc {} ", ebpf.toolchain))
-        .then_some(Source::OnPath)
+    version.starts_with(&format!("rustc {} ", ebpf.toolchain)).then_some(Source::OnPath)
 }
 
 /// Debian's packages, installed if need be, and the stand-in that makes `rustup run` use them.
@@ -143,10 +125,7 @@ fn debian(pins: &Pins) -> Result<Source> {
         packages::install(&pins.ebpf.debian_packages, &pins.tools())?;
     }
     if !has_sources(&Source::Debian) {
-        bail!(
-            "{} came without library sources",
-            pins.ebpf.debian_packages.join(", ")
-        );
+        bail!("{} came without library sources", pins.ebpf.debian_packages.join(", "));
     }
     let dir = pins.tools().join("debian");
     fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
@@ -155,8 +134,7 @@ fn debian(pins: &Pins) -> Result<Source> {
     let script = "#!/bin/sh\n# Stands in for `rustup run TOOLCHAIN PROGRAM ...`: runs Debian's PROGRAM.\n\
                   shift 2\nunset RUSTUP_TOOLCHAIN CARGO RUSTC\nPATH=/usr/bin:$PATH exec \"$@\"\n";
     fs::write(&stand_in, script).with_context(|| format!("writing {}", stand_in.display()))?;
-    fs::set_permissions(&stand_in, fs::Permissions::from_mode(0o755))
-        .context("making the stand-in executable")?;
+    fs::set_permissions(&stand_in, fs::Permissions::from_mode(0o755)).context("making the stand-in executable")?;
     Ok(Source::Debian)
 }
 
@@ -173,45 +151,26 @@ fn install_bpf_linker(pins: &Pins, source: &Source) -> Result<()> {
         Source::Debian => {
             let mut command = Command::new("/usr/bin/cargo");
             let path = std::env::var_os("PATH").unwrap_or_default();
-            let path = std::env::join_paths(
-                std::iter::once(PathBuf::from("/usr/bin")).chain(std::env::split_paths(&path)),
-            )
-            .context("putting /usr/bin first on PATH")?;
+            let path =
+                std::env::join_paths(std::iter::once(PathBuf::from("/usr/bin")).chain(std::env::split_paths(&path)))
+                    .context("putting /usr/bin first on PATH")?;
             command.env("PATH", path);
-            if let Some((variable, prefix)) = llvm_prefix(&pins.ebpf) {
-                command.env(variable, prefix);
+            if let Some(prefix) = llvm_prefix(&pins.ebpf) {
+                command.env("LLVM_PREFIX", prefix);
             }
             command
         }
     };
-    for variable in [
-        "RUSTUP_TOOLCHAIN",
-        "CARGO",
-        "RUSTC",
-        "RUSTFLAGS",
-        "CARGO_TARGET_DIR",
-    ] {
+    for variable in ["RUSTUP_TOOLCHAIN", "CARGO", "RUSTC", "RUSTFLAGS", "CARGO_TARGET_DIR"] {
         install.env_remove(variable);
     }
     // Outside the workspace: neither its rust-toolchain.toml nor its .cargo/config.toml applies to the linker.
     install.current_dir(std::env::temp_dir());
-    install.args([
-        "install",
-        "bpf-linker",
-        "--locked",
-        "--force",
-        "--no-default-features",
-    ]);
-    install
-        .arg(format!("--version={version}"))
-        .arg(format!("--features={features}"));
+    install.args(["install", "bpf-linker", "--locked", "--force", "--no-default-features"]);
+    install.arg(format!("--version={version}")).arg(format!("--features={features}"));
     install.arg("--root").arg(pins.tools());
     let log = pins.tools().join("bpf-linker.log");
-    process::run_quietly(
-        &format!("building bpf-linker {version} (about a minute)"),
-        &mut install,
-        &log,
-    )
+    process::run_quietly(&format!("building bpf-linker {version} (about a minute)"), &mut install, &log)
 }
 
 /// Writes down what `source` is; the files change only if their contents do, because the kernel object is rebuilt then.
@@ -242,28 +201,19 @@ fn write_if_changed(path: &Path, text: &str) -> Result<()> {
 /// Everything that the installed linker depends on.
 fn stamp(pins: &Pins, source: &Source) -> String {
     let (version, features) = linker_pin(&pins.ebpf, source);
-    format!(
-        "{}\nbpf-linker {version} {features}\n",
-        compiler(&pins.ebpf, source)
-    )
+    format!("{}\nbpf-linker {version} {features}\n", compiler(&pins.ebpf, source))
 }
 
 fn describe(pins: &Pins, source: &Source) -> String {
     let (version, _) = linker_pin(&pins.ebpf, source);
-    format!(
-        "kernel object: {}, bpf-linker {version}",
-        compiler(&pins.ebpf, source)
-    )
+    format!("kernel object: {}, bpf-linker {version}", compiler(&pins.ebpf, source))
 }
 
 fn compiler(ebpf: &Ebpf, source: &Source) -> String {
     match source {
         Source::Rustup(name) => format!("rustup's {name} with rust-src"),
         Source::OnPath => format!("rustc {} on PATH", ebpf.toolchain),
-        Source::Debian => format!(
-            "Debian's {} (fallback)",
-            ebpf.debian_packages[..].join(", ")
-        ),
+        Source::Debian => format!("Debian's {} (fallback)", ebpf.debian_packages[..].join(", ")),
     }
 }
 
@@ -293,15 +243,9 @@ fn sysroot(source: &Source) -> Option<PathBuf> {
     process::output(command.args(["--print", "sysroot"])).map(PathBuf::from)
 }
 
-/// The environment variable by which llvm-sys finds Debian's LLVM, and its directory, for `llvm-22` among the features.
-fn llvm_prefix(ebpf: &Ebpf) -> Option<(String, PathBuf)> {
-    let major = ebpf
-        .debian_bpf_linker_features
-        .split(',')
-        .find_map(|feature| feature.strip_prefix("llvm-"))?;
+/// The directory of Debian's LLVM, for `llvm-22` among the features; bpf-linker's build looks there if told.
+fn llvm_prefix(ebpf: &Ebpf) -> Option<PathBuf> {
+    let major = ebpf.debian_bpf_linker_features.split(',').find_map(|feature| feature.strip_prefix("llvm-"))?;
     let prefix = PathBuf::from(format!("/usr/lib/llvm-{major}"));
-    prefix
-        .join("bin/llvm-config")
-        .exists()
-        .then(|| (format!("LLVM_SYS_{major}1_PREFIX"), prefix))
+    prefix.join("bin/llvm-config").exists().then_some(prefix)
 }

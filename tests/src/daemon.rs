@@ -1,0 +1,219 @@
+//! The agent in a namespace of its own, with files of its own.
+
+use std::{
+    ffi::CString,
+    fs::{self, File},
+    io,
+    os::unix::{ffi::OsStrExt as _, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Child, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::{
+    mount::{MsFlags, mount},
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::{
+    cleanup::{Leftover, Undo, unique},
+    cli::Cli,
+    eventually::eventually,
+    netns::Netns,
+};
+
+/// Longer than a start ever takes; a start that fails is noticed at once.
+const READY: Duration = Duration::from_secs(20);
+
+/// `privatelink agent` in a namespace. Dropping it ends the agent and takes its pins and files away.
+#[derive(Debug)]
+pub struct Agent {
+    program: PathBuf,
+    netns: Netns,
+    child: Option<Child>,
+    dir: PathBuf,
+    // In this order: the mount has to go before the directory that holds it.
+    undo: Vec<Undo>,
+}
+
+impl Agent {
+    /// Starts the agent in `netns` and waits until it answers.
+    ///
+    /// It sees a BPF file system of its own in the usual place, whose pins outlive the process as they would on a
+    /// real host, and are gone when this value is.
+    pub fn start(program: &Path, netns: &Netns) -> Result<Self> {
+        Self::start_in(program, netns, std::env::temp_dir().join(unique("agent")))
+    }
+
+    /// The same with the files in `dir`, which must not exist.
+    pub fn start_in(program: &Path, netns: &Netns, dir: PathBuf) -> Result<Self> {
+        ensure!(program.is_file(), "{} is not built; `cargo xtask build` does", program.display());
+        let bpf = dir.join("bpf");
+        let directory = Undo::register(Leftover::Directory(dir.clone()));
+        fs::create_dir_all(&bpf).with_context(|| format!("creating {}", bpf.display()))?;
+        mount(Some("bpf"), &bpf, Some("bpf"), MsFlags::empty(), None::<&str>)
+            .with_context(|| format!("mounting a BPF file system at {}", bpf.display()))?;
+        let mounted = Undo::register(Leftover::Mount(bpf));
+        let mut agent = Self {
+            program: program.to_owned(),
+            netns: netns.clone(),
+            child: None,
+            dir,
+            undo: vec![mounted, directory],
+        };
+        agent.start_again()?;
+        Ok(agent)
+    }
+
+    /// The command line that talks to this agent.
+    pub fn cli(&self) -> Cli {
+        Cli::new(&self.program, &self.netns, &self.socket())
+    }
+
+    /// Where the agent listens.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("socket")
+    }
+
+    /// Where the agent keeps its state.
+    pub fn state_dir(&self) -> PathBuf {
+        self.dir.join("state")
+    }
+
+    /// The agent's process id while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// What the agent logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+
+    /// Starts it after [`Agent::kill`] or [`Agent::stop`]; returns how long it took until it answered.
+    pub fn start_again(&mut self) -> Result<Duration> {
+        ensure!(self.child.is_none(), "the agent is running");
+        let path = self.dir.join("log");
+        let log = fs::OpenOptions::new().create(true).append(true).open(&path);
+        let log = log.with_context(|| format!("opening {}", path.display()))?;
+        let started = Instant::now();
+        self.child = Some(self.spawn(&log, &[])?);
+        let cli = self.cli();
+        eventually("the agent answers", READY, || {
+            if let Some(status) = self.ended()? {
+                // Ends the wait: the error below carries the log.
+                return Ok(Err(status));
+            }
+            cli.run("vpc list").map(|_| Ok(()))
+        })
+        .and_then(|end| match end {
+            Ok(()) => Ok(started.elapsed()),
+            Err(status) => bail!("the agent ended with {status}"),
+        })
+        .with_context(|| format!("the agent's log ends:\n{}", self.log_tail()))
+    }
+
+    /// Ends it without warning (SIGKILL).
+    pub fn kill(&mut self) -> Result<()> {
+        let mut child = self.child.take().context("the agent is not running")?;
+        child.kill().context("killing the agent")?;
+        child.wait().context("waiting for the agent").map(drop)
+    }
+
+    /// Asks it to end (SIGTERM) and returns how it did.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        let mut child = self.child.take().context("the agent is not running")?;
+        let pid = i32::try_from(child.id()).context("the process id")?;
+        kill(Pid::from_raw(pid), Signal::SIGTERM).context("asking the agent to end")?;
+        let ended = eventually("the agent ends after SIGTERM", Duration::from_secs(15), || {
+            child.try_wait().context("waiting for the agent")?.context("it still runs")
+        });
+        if ended.is_err() {
+            child.kill().context("killing the agent")?;
+            child.wait().context("waiting for the agent")?;
+        }
+        ended
+    }
+
+    /// Runs `privatelink agent --remove` with this agent's files, and returns how it ended.
+    pub fn remove(&mut self) -> Result<ExitStatus> {
+        let log = fs::OpenOptions::new().append(true).open(self.dir.join("log")).context("opening the log")?;
+        let mut child = self.spawn(&log, &["--remove"])?;
+        child.wait().context("waiting for agent --remove")
+    }
+
+    /// The pins under the agent's BPF file system, as paths relative to it.
+    pub fn pins(&self) -> Vec<PathBuf> {
+        fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
+            for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if path.is_dir() { walk(&path, found) } else { found.push(path) }
+            }
+        }
+        let root = self.dir.join("bpf");
+        let mut found = Vec::new();
+        walk(&root, &mut found);
+        found.iter().filter_map(|path| path.strip_prefix(&root).map(Path::to_owned).ok()).collect()
+    }
+
+    /// The end of the log, for error messages.
+    pub fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+
+    /// Leaves the agent running and its files in place, for a human to look at.
+    pub fn keep(mut self) {
+        self.child = None;
+        for undo in self.undo.drain(..) {
+            undo.keep();
+        }
+    }
+
+    fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        let Some(child) = &mut self.child else { return Ok(None) };
+        let status = child.try_wait().context("looking after the agent")?;
+        if status.is_some() {
+            self.child = None;
+        }
+        Ok(status)
+    }
+
+    fn spawn(&self, log: &File, more: &[&str]) -> Result<Child> {
+        let bpf = CString::new(self.dir.join("bpf").as_os_str().as_bytes()).context("the directory's name")?;
+        let mut command = self.netns.command(&self.program);
+        command.arg("--socket").arg(self.socket()).arg("agent").arg("--state-dir").arg(self.state_dir()).args(more);
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().context("the log")?)
+            .stderr(log.try_clone().context("the log")?);
+        // SAFETY: between fork and exec the closure makes system calls only and allocates nothing.
+        unsafe { command.pre_exec(move || own_bpf_file_system(&bpf)) };
+        command.spawn().with_context(|| format!("starting {}", self.program.display()))
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if self.child.is_some()
+            && let Err(error) = self.kill()
+        {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
+/// Gives the calling process a mount namespace in which `/sys/fs/bpf` is `bpf`.
+fn own_bpf_file_system(bpf: &CString) -> io::Result<()> {
+    let none = std::ptr::null();
+    // SAFETY: all pointers are to NUL-terminated strings that outlive the calls, or null where the kernel allows it.
+    let done = unsafe {
+        libc::unshare(libc::CLONE_NEWNS) == 0
+            && libc::mount(none, c"/".as_ptr(), none, libc::MS_REC | libc::MS_SLAVE, none.cast()) == 0
+            && libc::mount(bpf.as_ptr(), c"/sys/fs/bpf".as_ptr(), none, libc::MS_BIND, none.cast()) == 0
+    };
+    if done { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,0 +1,130 @@
+//! Frames that no honest stack would send: forged resets, floods of SYNs.
+
+use std::{
+    io,
+    net::SocketAddrV4,
+    os::fd::{AsRawFd as _, OwnedFd},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use etherparse::PacketBuilder;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+
+use crate::link::End;
+
+/// Which TCP segment to forge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Segment {
+    /// The first of a connection.
+    Syn,
+    /// A reset.
+    Rst,
+    /// An acknowledgement out of the blue.
+    Ack,
+}
+
+/// A frame to forge.
+#[derive(Clone, Copy, Debug)]
+pub struct Forged {
+    /// Ethernet source.
+    pub from_mac: [u8; 6],
+    /// Ethernet destination.
+    pub to_mac: [u8; 6],
+    /// IP source and TCP source port.
+    pub from: SocketAddrV4,
+    /// IP destination and TCP destination port.
+    pub to: SocketAddrV4,
+    /// The flags.
+    pub segment: Segment,
+    /// The sequence number.
+    pub sequence: u32,
+}
+
+impl Forged {
+    /// The bytes, with correct checksums.
+    pub fn frame(&self) -> Result<Vec<u8>> {
+        let Self { from_mac, to_mac, from, to, segment, sequence } = *self;
+        let tcp = PacketBuilder::ethernet2(from_mac, to_mac).ipv4(from.ip().octets(), to.ip().octets(), 64).tcp(
+            from.port(),
+            to.port(),
+            sequence,
+            64_240,
+        );
+        let tcp = match segment {
+            Segment::Syn => tcp.syn().options(&[etherparse::TcpOptionElement::MaximumSegmentSize(1460)])?,
+            Segment::Rst => tcp.rst(),
+            Segment::Ack => tcp.ack(1),
+        };
+        let mut frame = Vec::with_capacity(tcp.size(0));
+        tcp.write(&mut frame, &[]).context("building a frame")?;
+        Ok(frame)
+    }
+}
+
+/// Sends raw frames out of one interface.
+#[derive(Debug)]
+pub struct Injector(OwnedFd);
+
+impl Injector {
+    /// Opens a packet socket on `link`.
+    pub fn new(link: &End) -> Result<Self> {
+        let open = || {
+            // Protocol 0: it sends only, and never has to look at what arrives.
+            let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
+            let index = nix::net::if_::if_nametoindex(link.name.as_str())?;
+            // SAFETY: an all-zero sockaddr_ll is a valid one.
+            let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+            address.sll_family = libc::AF_PACKET as u16;
+            address.sll_ifindex = index.cast_signed();
+            // SAFETY: the address is live and its size is given.
+            let bound = unsafe {
+                libc::bind(
+                    socket.as_raw_fd(),
+                    (&raw const address).cast(),
+                    size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+                )
+            };
+            if bound == 0 { Ok(socket) } else { Err(io::Error::last_os_error()) }
+        };
+        let socket = link.netns.run(open)?;
+        socket.map(Self).with_context(|| format!("a packet socket on {} in {}", link.name, link.netns.name()))
+    }
+
+    /// Sends one frame.
+    pub fn send(&self, frame: &[u8]) -> io::Result<()> {
+        // SAFETY: the frame is live and its length is given.
+        let sent = unsafe { libc::send(self.0.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
+        if sent >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// Sends SYNs from ever new addresses and ports as fast as this thread can, until `stop` says so; returns how
+    /// many. Sources are 10.0.128.0/17: nobody's addresses, so no reset answers for them.
+    pub fn flood(&self, template: Forged, stop: impl Fn() -> bool) -> Result<u64> {
+        let mut sent = 0;
+        let mut random: u32 = 0x2545_f491;
+        while !stop() {
+            for _ in 0..256 {
+                random ^= random << 13;
+                random ^= random >> 17;
+                random ^= random << 5;
+                let [a, b, c, d] = random.to_be_bytes();
+                let from = SocketAddrV4::new([10, 0, 128 | a, b].into(), 1024 | u16::from_be_bytes([c, d]));
+                let frame = Forged { from, sequence: random, segment: Segment::Syn, ..template }.frame()?;
+                match self.send(&frame) {
+                    Ok(()) => sent += 1,
+                    // The device's queue is full: that is as fast as it goes.
+                    Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
+                    Err(error) => return Err(error).context("sending a SYN"),
+                }
+            }
+        }
+        Ok(sent)
+    }
+}
+
+/// A `stop` for [`Injector::flood`] that ends it after `limit`.
+pub fn after(limit: Duration) -> impl Fn() -> bool {
+    let started = Instant::now();
+    move || started.elapsed() >= limit
+}
