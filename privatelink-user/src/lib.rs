@@ -5,8 +5,11 @@
 //! outer ones.
 
 pub mod agent;
+pub mod api;
+pub mod cli;
 pub mod control;
 pub mod health;
 pub mod model;
 pub mod net;
 pub mod runtime;
+pub mod store;
