@@ -115,7 +115,7 @@ fn idle(hook: Hook) -> Result<()> {
     with_web(1, hook, |scenario| {
         let _echo = Server::start(&server(scenario, 1).netns, target(scenario, 1), Behaviour::Echo)?;
         scenario.wait_healthy("web")?;
-        scenario.cli.run("listener modify web --port 80 --attribute tcp.idle_timeout.seconds=60")?;
+        scenario.cli.run("listener modify web:80 --attribute tcp.idle_timeout.seconds=60")?;
         let client = scenario.topology.host("client-a");
         let mut silent = stream::connect(&client.netns, Source::ANY, FRONTEND, PATIENCE)?;
         let mut lively = stream::connect(&client.netns, Source::ANY, FRONTEND, PATIENCE)?;
