@@ -5,9 +5,12 @@
 //! outer ones.
 
 pub mod agent;
-pub mod dataplane;
+pub mod api;
+pub mod cli;
 pub mod control;
+pub mod dataplane;
 pub mod health;
 pub mod model;
 pub mod net;
 pub mod runtime;
+pub mod store;

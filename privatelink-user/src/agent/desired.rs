@@ -48,8 +48,8 @@ pub struct World<'a> {
     /// What the kernel holds.
     pub actual: &'a Tables,
     pub busy: &'a Busy,
-    /// Targets whose flows are to end now.
-    pub end_flows: &'a BTreeSet<TargetKey>,
+    /// Targets that have become unhealthy since the last pass that was finished.
+    pub unhealthy: &'a BTreeSet<CheckKey>,
     /// Targets that were draining, by group: if the group is still in use when they go, their flows may live on.
     pub lingering: &'a BTreeMap<TargetKey, TargetGroupId>,
     pub capacity: Capacity,
@@ -323,13 +323,14 @@ fn targets(world: &World<'_>, uses: &[Use<'_>], desired: &mut Desired, plan: &mu
     if plan.targets.len() < wanted.len() {
         plan.full.insert("TARGETS");
     }
+    let end_flows = ended(world, uses, plan);
     for (key, index) in &plan.targets {
         let hop = hops
             .get(key)
             .copied()
             .flatten()
             .and_then(|ip| world.next_hops.get(&HopKey { vpc: key.vpc, ip }));
-        desired.targets.insert(*index, record(world, key, *index, hop));
+        desired.targets.insert(*index, record(world, key, *index, hop, end_flows.contains(key)));
     }
     let in_use: BTreeSet<&TargetGroupId> = uses.iter().map(|used| &used.group.id).collect();
     for (index, record) in &world.actual.targets {
@@ -342,12 +343,39 @@ fn targets(world: &World<'_>, uses: &[Use<'_>], desired: &mut Desired, plan: &mu
     }
 }
 
-fn record(world: &World<'_>, key: &TargetKey, index: u32, hop: Option<&Hop>) -> Target {
+/// Targets whose flows end because they have become unhealthy: if their group says so, and not while its traffic goes to
+/// unhealthy targets for lack of others, and not if another group finds the same target healthy.
+fn ended(world: &World<'_>, uses: &[Use<'_>], plan: &Plan) -> BTreeSet<TargetKey> {
+    let takes_traffic = |key: &CheckKey| world.health.get(key).is_some_and(|checked| checked.takes_traffic());
+    let mut ended = BTreeSet::new();
+    for used in uses.iter().filter(|used| used.group.attributes.unhealthy_connection_termination) {
+        let checks = || {
+            used.group
+                .targets
+                .values()
+                .filter(|target| target.draining_since.is_none())
+                .map(|target| CheckKey { group: used.group.id.clone(), target: target.address })
+        };
+        if checks().any(|key| takes_traffic(&key)) {
+            let unhealthy = checks().filter(|key| world.unhealthy.contains(key) && !takes_traffic(key));
+            ended.extend(unhealthy.filter_map(|key| plan.registrations.get(&key)).flatten().copied());
+        }
+    }
+    if !ended.is_empty() {
+        for (check, keys) in &plan.registrations {
+            if takes_traffic(check) {
+                keys.iter().for_each(|key| drop(ended.remove(key)));
+            }
+        }
+    }
+    ended
+}
+
+fn record(world: &World<'_>, key: &TargetKey, index: u32, hop: Option<&Hop>, ends: bool) -> Target {
     let generation = match world.actual.targets.get(&index) {
         None => 0,
         Some(old) => {
-            let ends = TargetKey::of(old) != Some(*key) || world.end_flows.contains(key);
-            if ends { old.generation.wrapping_add(1) } else { old.generation }
+            if ends || TargetKey::of(old) != Some(*key) { old.generation.wrapping_add(1) } else { old.generation }
         }
     };
     let (flags, ifindex, mac) = match hop {
@@ -526,7 +554,7 @@ fn identity(key: &TargetKey) -> u64 {
 }
 
 /// Listeners of health checks have the highest indexes, one for each target index.
-fn first_check_listener(capacity: Capacity) -> u32 {
+pub fn first_check_listener(capacity: Capacity) -> u32 {
     capacity.listeners.saturating_sub(capacity.targets)
 }
 

@@ -11,7 +11,7 @@ pub mod endpoints;
 mod error;
 pub mod listeners;
 pub mod load_balancers;
-mod lookup;
+pub(crate) mod lookup;
 pub mod ports;
 pub mod target_groups;
 pub mod targets;

@@ -1,5 +1,7 @@
 //! What the datapath reports through its ring buffer.
 
+use std::io;
+
 use aya::maps::{MapData, RingBuf};
 use privatelink_ebpf::abi::event::{Event, EventKind};
 use tokio::{io::unix::AsyncFd, sync::mpsc};
@@ -8,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 /// Reads records and sends them on until `stop`, or until nobody listens. Records that nobody takes in time stay in the
 /// ring buffer, where the datapath counts what finds no room.
 pub async fn read(ring: RingBuf<MapData>, events: mpsc::Sender<(EventKind, Event)>, stop: CancellationToken) {
-    let mut ring = match AsyncFd::new(ring) {
+    let mut ring = match register(ring) {
         Ok(ring) => ring,
         Err(error) => {
             tracing::warn!(%error, "events of the datapath cannot be read: next hops are found by polling only");
@@ -43,6 +45,11 @@ pub async fn read(ring: RingBuf<MapData>, events: mpsc::Sender<(EventKind, Event
             }
         }
     }
+}
+
+fn register(ring: RingBuf<MapData>) -> io::Result<AsyncFd<RingBuf<MapData>>> {
+    // SAFETY: the ring buffer owns its descriptor, keeps it open and does not exchange it as long as it lives.
+    unsafe { AsyncFd::register(ring) }
 }
 
 fn parse(record: &[u8]) -> Option<(EventKind, Event)> {

@@ -10,7 +10,7 @@ use privatelink_ebpf::abi::{
 };
 
 use super::{
-    Capacity, Collected, Counts, Dataplane, DataplaneError, Hook, HookPlan, Installed, Op, Tables,
+    Capacity, Counts, Dataplane, DataplaneError, Hook, HookPlan, Installed, Op, Tables,
     stats::Wanted,
 };
 
@@ -156,8 +156,8 @@ impl Dataplane for Fake {
         self.attached.clone()
     }
 
-    fn collect(&mut self, _first: u32, _buckets: u32, _stash: bool) -> Result<Collected, DataplaneError> {
-        Ok(Collected::default())
+    fn collect(&mut self, _first: u32, _buckets: u32, _stash: bool) -> Result<(), DataplaneError> {
+        Ok(())
     }
 
     fn each_flow(&self, visit: &mut dyn FnMut(&Slot)) -> Result<(), DataplaneError> {

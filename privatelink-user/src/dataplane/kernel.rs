@@ -28,7 +28,7 @@ use privatelink_ebpf::abi::{
 };
 
 use super::{
-    Capacity, Collected, Counts, Dataplane, DataplaneError, Hook, HookPlan, Installed, Op, Tables,
+    Capacity, Counts, Dataplane, DataplaneError, Hook, HookPlan, Installed, Op, Tables,
     load::{self, Loaded, Options},
     mapped::Mapping,
     pin::{self, PinDir},
@@ -495,26 +495,37 @@ impl Dataplane for Kernel {
         self.attached.clone()
     }
 
-    fn collect(&mut self, first: u32, buckets: u32, stash: bool) -> Result<Collected, DataplaneError> {
+    fn collect(&mut self, first: u32, buckets: u32, stash: bool) -> Result<(), DataplaneError> {
         let request = CollectRequest { first_bucket: first, buckets, stash: u32::from(stash), _pad: 0 };
         let mut frame = [0; 64];
         if let Some(head) = frame.get_mut(..size_of::<CollectRequest>()) {
             head.copy_from_slice(bytemuck::bytes_of(&request));
         }
-        let (_, removed) = load::run(&mut self.ebpf, load::COLLECT, &frame)?;
-        Ok(Collected { removed })
+        match load::run(&mut self.ebpf, load::COLLECT, &frame)? {
+            (_, 0) => Ok(()),
+            (_, returned) => Err(DataplaneError::Result { name: load::COLLECT, returned }),
+        }
     }
 
     fn each_flow(&self, visit: &mut dyn FnMut(&Slot)) -> Result<(), DataplaneError> {
         for bucket in 0..self.capacity.buckets {
-            let Some(Bucket { slots }) = self.maps.flows.get::<Bucket>(bucket) else { break };
-            for slot in slots.iter().take(WAYS).filter(|slot| in_use(slot)) {
-                visit(slot);
+            for way in 0..WAYS {
+                // Most slots are free: one word tells.
+                let at = way * size_of::<Slot>();
+                let Some(meta) = self.maps.flows.field::<u64>(bucket, at) else { break };
+                if !in_use(meta) {
+                    continue;
+                }
+                let Some(slot) = self.maps.flows.field::<Slot>(bucket, at) else { break };
+                // The same owner before and after, or the copy is torn.
+                if in_use(slot.meta) && self.maps.flows.field::<u64>(bucket, at).is_some_and(same_owner(slot.meta)) {
+                    visit(&slot);
+                }
             }
         }
         for entry in self.maps.stash.iter() {
             match entry {
-                Ok((_, slot)) if in_use(&slot) => visit(&slot),
+                Ok((_, slot)) if in_use(slot.meta) => visit(&slot),
                 Ok(_) | Err(MapError::KeyNotFound) => {}
                 Err(error) => return Err(DataplaneError::map("STASH")(error)),
             }
@@ -579,8 +590,12 @@ fn xdp_map_error(error: aya::maps::xdp::XdpMapError) -> MapError {
     }
 }
 
-fn in_use(slot: &Slot) -> bool {
-    match Meta::unpack(slot.meta).state {
+fn same_owner(meta: u64) -> impl Fn(u64) -> bool {
+    move |now| Meta::unpack(now).version == Meta::unpack(meta).version
+}
+
+fn in_use(meta: u64) -> bool {
+    match Meta::unpack(meta).state {
         FlowState::Free | FlowState::Busy => false,
         FlowState::SynSent
         | FlowState::SynReceived

@@ -60,6 +60,12 @@ impl Mapping {
         Some(read(self.start, at))
     }
 
+    /// A copy of the part of a value that begins at `within` bytes.
+    pub fn field<T: Pod>(&self, index: u32, within: usize) -> Option<T> {
+        let at = self.offset(index, within, size_of::<T>())?;
+        Some(read(self.start, at))
+    }
+
     /// The copies of all values that are not all zero, with their indexes.
     pub fn nonzero<T: Pod>(&self) -> impl Iterator<Item = (u32, T)> + '_ {
         (0..self.entries).filter_map(|index| {

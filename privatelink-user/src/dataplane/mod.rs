@@ -41,13 +41,6 @@ pub struct Capacity {
     pub buckets: u32,
 }
 
-/// What one run of the collector did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Collected {
-    /// Entries that it took away.
-    pub removed: u32,
-}
-
 /// What the reconciler and the collector need of the kernel.
 pub trait Dataplane: Send {
     /// The sizes of the tables; fixed when they were made.
@@ -99,7 +92,7 @@ pub trait Dataplane: Send {
     /// # Errors
     ///
     /// [`DataplaneError::Program`] when the kernel does not run it.
-    fn collect(&mut self, first: u32, buckets: u32, stash: bool) -> Result<Collected, DataplaneError>;
+    fn collect(&mut self, first: u32, buckets: u32, stash: bool) -> Result<(), DataplaneError>;
 
     /// Shows every flow entry that is in use, in no order. Entries change while they are read; a torn one is skipped.
     ///
