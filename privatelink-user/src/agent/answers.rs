@@ -20,7 +20,7 @@ use super::{
     ports,
 };
 use crate::{
-    dataplane::{Dataplane, Hook, stats::Wanted},
+    dataplane::{Hook, stats::Wanted},
     health::state::{Checked, Failure},
     model::{Hook as WantedHook, InterfaceName, State, Target, TargetGroup, TargetGroupId},
     net::neighbor::Neighbor,

@@ -7,13 +7,13 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use crate::control;
+use crate::control::targets;
 
 /// Takes expired targets out until `stop`.
 pub async fn run(shared: &Shared, stop: CancellationToken) {
     let mut states = shared.store.watch();
     loop {
-        let wait = control::next_expiry(&states.borrow_and_update()).map(|at| until(at, Timestamp::now()));
+        let wait = targets::next_expiry(&states.borrow_and_update()).map(|at| until(at, Timestamp::now()));
         tokio::select! {
             () = stop.cancelled() => return,
             changed = states.changed() => {
@@ -25,7 +25,7 @@ pub async fn run(shared: &Shared, stop: CancellationToken) {
             () = tokio::time::sleep(wait.unwrap_or(Duration::MAX)) => {}
         }
         let expired = shared.store.update(|state| {
-            Ok::<_, std::convert::Infallible>((control::expire(state, Timestamp::now()), ()))
+            Ok::<_, std::convert::Infallible>((targets::expire(state, Timestamp::now()), ()))
         });
         if let Err(error) = expired {
             tracing::warn!(?error, "drained targets cannot be taken out of the state; trying again");

@@ -43,7 +43,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     desired::{CheckKey, HostPort, Plan},
-    index::{Busy, TargetKey},
+    index::Busy,
     neighbors::{Heard, Neighbors},
 };
 use crate::{

@@ -49,7 +49,7 @@ pub async fn read(ring: RingBuf<MapData>, events: mpsc::Sender<(EventKind, Event
 
 fn register(ring: RingBuf<MapData>) -> io::Result<AsyncFd<RingBuf<MapData>>> {
     // SAFETY: the ring buffer owns its descriptor, keeps it open and does not exchange it as long as it lives.
-    unsafe { AsyncFd::register(ring) }
+    unsafe { AsyncFd::register(ring) }.map_err(Into::into)
 }
 
 fn parse(record: &[u8]) -> Option<(EventKind, Event)> {
