@@ -364,7 +364,9 @@ fn ended(world: &World<'_>, uses: &[Use<'_>], plan: &Plan) -> BTreeSet<TargetKey
     if !ended.is_empty() {
         for (check, keys) in &plan.registrations {
             if takes_traffic(check) {
-                keys.iter().for_each(|key| drop(ended.remove(key)));
+                for key in keys {
+                    ended.remove(key);
+                }
             }
         }
     }
@@ -486,10 +488,11 @@ fn listeners(
     for endpoint in state.endpoints.values() {
         let Some(vpc) = state.vpcs.get(&endpoint.vpc).and_then(vpc_index) else { continue };
         let Some(service) = state.endpoint_services.get(&endpoint.service) else { continue };
-        let Some(&number) = endpoints.get(&AddressKey::new(vpc, endpoint.address.into())) else { continue };
+        let address = AddressKey::new(vpc, endpoint.address.into());
+        desired.addresses.insert(address, AddressKind::Endpoint.into());
+        let Some(&number) = endpoints.get(&address) else { continue };
         plan.endpoints.insert(endpoint.id.clone(), number);
         desired.endpoints.insert(number, Budget { half_open: ENDPOINT_HALF_OPEN });
-        desired.addresses.insert(AddressKey::new(vpc, endpoint.address.into()), AddressKind::Endpoint.into());
         for listener in state.listeners.values().filter(|listener| listener.load_balancer == service.load_balancer) {
             let Some(&index) = plan.listeners.get(&listener.id) else { continue };
             let key = frontend_key(vpc, endpoint.address, listener.port);
@@ -498,7 +501,8 @@ fn listeners(
     }
 }
 
-/// An endpoint is known by its address in its VPC, in the kernel's frontends too.
+/// An endpoint is known by its address in its VPC, in the kernel's frontends too. One without listeners has none there,
+/// and no index.
 fn endpoint_indexes(world: &World<'_>, plan: &mut Plan) -> BTreeMap<AddressKey, u16> {
     let state = world.state;
     let wanted: BTreeSet<AddressKey> = state
@@ -506,6 +510,9 @@ fn endpoint_indexes(world: &World<'_>, plan: &mut Plan) -> BTreeMap<AddressKey, 
         .values()
         .filter_map(|endpoint| {
             let vpc = state.vpcs.get(&endpoint.vpc).and_then(vpc_index)?;
+            let service = state.endpoint_services.get(&endpoint.service)?;
+            let mut listeners = plan.listeners.keys().filter_map(|id| state.listeners.get(id));
+            listeners.any(|listener| listener.load_balancer == service.load_balancer).then_some(())?;
             Some(AddressKey::new(vpc, endpoint.address.into()))
         })
         .collect();
