@@ -8,6 +8,7 @@ pub mod agent;
 pub mod api;
 pub mod cli;
 pub mod control;
+pub mod dataplane;
 pub mod health;
 pub mod logging;
 pub mod model;
