@@ -52,7 +52,8 @@ impl CliError {
             Format::Json => serde_json::to_string(&body).unwrap_or_else(|_| body.message.clone()),
             Format::Table => {
                 let ErrorBody { code, message, hint } = body;
-                format!("error: {message} ({code})\n hint: {hint}")
+                let hint = if hint.is_empty() { hint } else { format!("\n hint: {hint}") };
+                format!("error: {message} ({code}){hint}")
             }
         };
         // Nowhere to go with a failure to report a failure.

@@ -2,6 +2,8 @@
 
 use std::{net::Ipv4Addr, str::FromStr};
 
+use ipnet::Ipv4Net;
+
 use crate::{control::Reference, model::InvalidValue};
 
 fn text(error: InvalidValue) -> String {
@@ -58,4 +60,23 @@ pub fn attribute(argument: &str) -> Result<(String, String), String> {
             "use a pair like deregistration_delay.timeout_seconds=60",
         ))),
     }
+}
+
+/// An IPv4 prefix without host bits.
+pub fn prefix(argument: &str) -> Result<Ipv4Net, String> {
+    argument.parse().ok().filter(|net: &Ipv4Net| net.addr() == net.network()).ok_or_else(|| {
+        text(InvalidValue::new(
+            "Prefix",
+            argument,
+            "must be an IPv4 network address, a slash and a prefix length",
+            "use a prefix like 100.64.0.0/16",
+        ))
+    })
+}
+
+/// A power of two.
+pub fn power_of_two(argument: &str) -> Result<u32, String> {
+    argument.parse().ok().filter(|number: &u32| number.is_power_of_two()).ok_or_else(|| {
+        text(InvalidValue::new("Number", argument, "must be a power of two", "use a number like 262144"))
+    })
 }
