@@ -10,6 +10,7 @@ pub mod cli;
 pub mod control;
 pub mod dataplane;
 pub mod health;
+pub mod logging;
 pub mod model;
 pub mod net;
 pub mod runtime;
