@@ -67,6 +67,12 @@ macro_rules! operation {
 }
 pub(crate) use operation;
 
+/// `views` in the order in which people look for them.
+fn sorted<V, K: Ord>(mut views: Vec<V>, key: impl Fn(&V) -> K) -> Vec<V> {
+    views.sort_by_key(key);
+    views
+}
+
 /// The state after `change`.
 fn after(state: &State, change: &Change) -> State {
     let mut next = state.clone();

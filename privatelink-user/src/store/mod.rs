@@ -20,7 +20,7 @@ use redb::Database;
 use tokio::sync::watch;
 
 pub use error::{StoreError, UpdateError};
-use lock::DirectoryLock;
+pub use lock::DirectoryLock;
 
 use crate::model::{Change, State};
 
