@@ -280,13 +280,25 @@ fn put_port(
     if let LinkKind::Veth { peer: _, elsewhere: true } = link.kind {
         flags = flags.with(PortFlags::PEER);
     }
-    if world.hooks.get(&link.ifindex).is_some_and(|hook| hook.has_xdp()) {
+    // Frames that arrive by XDP on any port may leave by XDP here, if the driver sends them.
+    let arrive = world.hooks.values().any(|hook| hook.has_xdp());
+    if arrive && transmits(link) {
         flags = flags.with(PortFlags::XDP_TRANSMIT);
         desired.xdp_ports.insert(link.ifindex);
     }
     let port = Port { vpc, flags, mtu: link.mtu, mac: Mac(mac), _pad: [0; 2] };
     desired.ports.insert(link.ifindex, port);
     plan.ports.insert(link.ifindex, vpc);
+}
+
+/// Whether the interface sends frames that XDP redirects to it. A kernel that does not say so has drivers that do, but
+/// for veth, where it depends on the other end.
+fn transmits(link: &Link) -> bool {
+    match (link.xdp_features, &link.kind) {
+        (Some(features), _) => features.transmits(),
+        (None, LinkKind::Physical) => true,
+        (None, LinkKind::Veth { .. } | LinkKind::Virtual(_) | LinkKind::Loopback) => false,
+    }
 }
 
 fn targets(world: &World<'_>, uses: &[Use<'_>], desired: &mut Desired, plan: &mut Plan) {

@@ -35,15 +35,8 @@ impl Neighbors {
     /// Starts from what the kernel's records say, so that a new agent needs no answer before it can go on.
     pub fn adopt(&mut self, hops: impl IntoIterator<Item = (HopKey, Hop)>, now: u64) {
         for (key, Hop { ifindex, mac }) in hops {
-            let state = Neighbor::Unresolved.answered(mac, now, 0).tick(u64::MAX).0;
-            // Known, and asked again at once.
-            let state = match state {
-                Neighbor::Stale { mac, probes: _, next: _ } => Neighbor::Stale { mac, probes: 0, next: now },
-                Neighbor::Unresolved
-                | Neighbor::Probing { .. }
-                | Neighbor::Reachable { .. }
-                | Neighbor::Failed { .. } => state,
-            };
+            // Used as it is, and asked again at once.
+            let state = Neighbor::Stale { mac, probes: 0, next: now };
             self.0.insert(key, Entry { state, ifindex });
         }
     }

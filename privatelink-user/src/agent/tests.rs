@@ -119,6 +119,7 @@ fn link(ifindex: u32, name: &str) -> Link {
         up: true,
         carrier: true,
         xdp: None,
+        xdp_features: None,
     }
 }
 

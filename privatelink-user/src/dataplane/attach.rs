@@ -1,6 +1,9 @@
 //! Where the programs go on an interface: the choice, and its reason.
 
-use crate::net::links::{Link, LinkKind};
+use crate::net::{
+    links::{Link, LinkKind},
+    xdp_features::XdpFeatures,
+};
 
 /// What the operator asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +113,12 @@ fn forced_xdp(link: &Link, foreign: Option<u32>) -> Result<Choice, Unfit> {
             way_out: format!("detach it with `ip link set dev {name} xdp off`"),
         });
     }
+    if link.xdp_features.is_some_and(|features| !features.native()) {
+        return Err(Unfit::Xdp {
+            why: "its driver runs no XDP programs".to_owned(),
+            way_out: "attach the device below it".to_owned(),
+        });
+    }
     let mut warnings = Vec::new();
     match &link.kind {
         LinkKind::Veth { peer, elsewhere } => {
@@ -125,9 +134,12 @@ fn forced_xdp(link: &Link, foreign: Option<u32>) -> Result<Choice, Unfit> {
                 "XDP cannot see that a checksum is still to be completed: turn that off on {peer}{place} with \
                  `ethtool -K <peer> tx off`; until then TCP stalls, and `privatelink stats` counts partial_checksum"
             ));
-            warnings.push(format!(
-                "frames that XDP sends to {name} are lost unless {peer}{place} polls for them: `ethtool -K <peer> gro on`"
-            ));
+            if !link.xdp_features.is_some_and(XdpFeatures::transmits) {
+                warnings.push(format!(
+                    "{peer}{place} does not poll, so frames leave by {name} through TC only: `ethtool -K <peer> gro on` \
+                     lets XDP send them"
+                ));
+            }
         }
         LinkKind::Virtual(_) | LinkKind::Physical | LinkKind::Loopback => {}
     }
@@ -149,6 +161,7 @@ mod tests {
             up: true,
             carrier: true,
             xdp: None,
+            xdp_features: None,
         }
     }
 

@@ -17,7 +17,10 @@ use netlink_packet_route::{
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, MulticastGroup, RouteMessageBuilder};
 use tokio::{sync::watch, task::JoinHandle};
 
-use super::neighbor::MacAddress;
+use super::{
+    neighbor::MacAddress,
+    xdp_features::{self, XdpFeatures},
+};
 
 /// The longest interface name (`IFNAMSIZ` less its terminating zero).
 pub const LONGEST_NAME: usize = 15;
@@ -35,8 +38,10 @@ pub struct Link {
     pub up: bool,
     /// Up, and the other end too (`IFF_LOWER_UP`).
     pub carrier: bool,
-    /// The interface of an XDP program that is attached, if any, and its program id.
+    /// The XDP program that is attached, if any.
     pub xdp: Option<Xdp>,
+    /// What the driver can do with XDP; `None` if the kernel does not say (before 6.3).
+    pub xdp_features: Option<XdpFeatures>,
 }
 
 /// What matters of a device's type.
@@ -123,7 +128,16 @@ impl LinkService {
             .try_collect()
             .await
             .map_err(refused("list the links"))?;
-        Ok(messages.iter().filter_map(link).map(|link| (link.ifindex, link)).collect())
+        let mut links: Links = messages.iter().filter_map(link).map(|link| (link.ifindex, link)).collect();
+        match xdp_features::all() {
+            Ok(features) => {
+                for (ifindex, link) in &mut links {
+                    link.xdp_features = features.get(ifindex).copied();
+                }
+            }
+            Err(error) => tracing::debug!(%error, "the kernel does not tell what interfaces can do with XDP"),
+        }
+        Ok(links)
     }
 
     /// Makes `pair` exist and be up, its host end have its address, and its prefix lead to its gateway; what exists is
@@ -297,6 +311,7 @@ fn link(message: &LinkMessage) -> Option<Link> {
         up: message.header.flags.contains(LinkFlags::Up),
         carrier: message.header.flags.contains(LinkFlags::LowerUp),
         xdp,
+        xdp_features: None,
     })
 }
 
