@@ -24,7 +24,7 @@ use crate::{
     dataplane::{Capacity, Hook, Tables},
     health::state::Checked,
     model::{
-        EndpointId, HealthCheck, Listener, ListenerId, LoadBalancer, State, TargetAddress, TargetGroup, TargetGroupId,
+        EndpointId, HealthCheck, Listener, ListenerId, LoadBalancer, LoadBalancerId, State, TargetAddress, TargetGroup, TargetGroupId,
         Vpc, VpcId,
     },
     net::links::{Link, LinkKind, Links},
@@ -152,10 +152,13 @@ pub struct Check {
 
 /// Rings by their members: computing one costs milliseconds, and most passes change none.
 #[derive(Debug, Default)]
-pub struct RingCache(BTreeMap<Vec<(u64, u32)>, (Arc<[u32]>, bool)>);
+pub struct RingCache(BTreeMap<Members, (Arc<[u32]>, bool)>);
+
+/// Identity and index of each member, sorted.
+type Members = Vec<(u64, u32)>;
 
 impl RingCache {
-    fn ring(&mut self, members: Vec<(u64, u32)>) -> Arc<[u32]> {
+    fn ring(&mut self, members: Members) -> Arc<[u32]> {
         let (ring, used) = self.0.entry(members).or_insert_with_key(|members| {
             let members: Vec<Member> =
                 members.iter().map(|&(identity, index)| Member { index, identity, weight: 1 }).collect();
@@ -178,7 +181,7 @@ pub fn next_hop(vpc: &Vpc, target: Ipv4Addr) -> Option<Ipv4Addr> {
 
 /// The number of a VPC in the kernel's tables.
 pub fn vpc_index(vpc: &Vpc) -> Option<VpcIndex> {
-    u16::try_from(vpc.index.get()).ok().map(VpcIndex).filter(|index| *index != VpcIndex::HOST)
+    Some(VpcIndex(vpc.index.get())).filter(|index| *index != VpcIndex::HOST)
 }
 
 /// Whether a load balancer or an endpoint owns `ip` in `vpc`, so that no target can have it.
@@ -364,7 +367,9 @@ fn ended(world: &World<'_>, uses: &[Use<'_>], plan: &Plan) -> BTreeSet<TargetKey
     if !ended.is_empty() {
         for (check, keys) in &plan.registrations {
             if takes_traffic(check) {
-                keys.iter().for_each(|key| drop(ended.remove(key)));
+                for key in keys {
+                    ended.remove(key);
+                }
             }
         }
     }
@@ -466,13 +471,17 @@ fn listeners(
         }
     }
     let endpoints = endpoint_indexes(world, plan);
+    let mut by_lb: BTreeMap<&LoadBalancerId, Vec<&Listener>> = BTreeMap::new();
+    for listener in state.listeners.values() {
+        by_lb.entry(&listener.load_balancer).or_default().push(listener);
+    }
 
     for lb in state.load_balancers.values() {
         let Some(vpc) = state.vpcs.get(&lb.vpc).and_then(vpc_index) else { continue };
         for node in &lb.addresses {
             desired.addresses.insert(AddressKey::new(vpc, (*node).into()), AddressKind::Node.into());
         }
-        for listener in state.listeners.values().filter(|listener| listener.load_balancer == lb.id) {
+        for listener in by_lb.get(&lb.id).into_iter().flatten() {
             let Some(&index) = plan.listeners.get(&listener.id) else { continue };
             let members = members(chosen, listener, lb, vpc, &plan.targets);
             let idle_s = u16::try_from(listener.attributes.idle_timeout).unwrap_or(u16::MAX);
@@ -486,11 +495,12 @@ fn listeners(
     for endpoint in state.endpoints.values() {
         let Some(vpc) = state.vpcs.get(&endpoint.vpc).and_then(vpc_index) else { continue };
         let Some(service) = state.endpoint_services.get(&endpoint.service) else { continue };
-        let Some(&number) = endpoints.get(&AddressKey::new(vpc, endpoint.address.into())) else { continue };
+        let address = AddressKey::new(vpc, endpoint.address.into());
+        desired.addresses.insert(address, AddressKind::Endpoint.into());
+        let Some(&number) = endpoints.get(&address) else { continue };
         plan.endpoints.insert(endpoint.id.clone(), number);
         desired.endpoints.insert(number, Budget { half_open: ENDPOINT_HALF_OPEN });
-        desired.addresses.insert(AddressKey::new(vpc, endpoint.address.into()), AddressKind::Endpoint.into());
-        for listener in state.listeners.values().filter(|listener| listener.load_balancer == service.load_balancer) {
+        for listener in by_lb.get(&service.load_balancer).into_iter().flatten() {
             let Some(&index) = plan.listeners.get(&listener.id) else { continue };
             let key = frontend_key(vpc, endpoint.address, listener.port);
             desired.frontends.insert(key, Frontend { listener: index, endpoint: number, _pad: 0 });
@@ -498,14 +508,19 @@ fn listeners(
     }
 }
 
-/// An endpoint is known by its address in its VPC, in the kernel's frontends too.
+/// An endpoint is known by its address in its VPC, in the kernel's frontends too. One without listeners has none there,
+/// and no index.
 fn endpoint_indexes(world: &World<'_>, plan: &mut Plan) -> BTreeMap<AddressKey, u16> {
     let state = world.state;
+    let published: BTreeSet<&LoadBalancerId> =
+        plan.listeners.keys().filter_map(|id| Some(&state.listeners.get(id)?.load_balancer)).collect();
     let wanted: BTreeSet<AddressKey> = state
         .endpoints
         .values()
         .filter_map(|endpoint| {
             let vpc = state.vpcs.get(&endpoint.vpc).and_then(vpc_index)?;
+            let service = state.endpoint_services.get(&endpoint.service)?;
+            published.contains(&service.load_balancer).then_some(())?;
             Some(AddressKey::new(vpc, endpoint.address.into()))
         })
         .collect();
@@ -532,7 +547,7 @@ fn members(
     lb: &LoadBalancer,
     vpc: VpcIndex,
     indexes: &BTreeMap<TargetKey, u32>,
-) -> Vec<(u64, u32)> {
+) -> Members {
     let mut members = Vec::new();
     for target in chosen.get(&listener.target_group).into_iter().flatten() {
         for node in &lb.addresses {

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use privatelink_ebpf::abi::service::Listener;
+use privatelink_ebpf::abi::service::{Listener, TargetFlags};
 
 use super::{
     desired::{Desired, DesiredListener},
@@ -29,7 +29,7 @@ pub fn diff(desired: &Desired, actual: &Tables, capacity: Capacity) -> (Vec<Op>,
             None => ops.extend([Op::ResetEndpointStats(*index), Op::PutEndpoint(*index, *budget)]),
         }
     }
-    targets(&mut ops, desired, actual);
+    targets(&mut ops, desired, actual, false);
     let rings = listeners(&mut ops, desired, actual, capacity);
     put(&mut ops, &desired.ports, &actual.ports, |key, value| Op::PutPort(*key, *value));
     ops.extend(desired.xdp_ports.difference(&actual.xdp_ports).map(|ifindex| Op::PutXdpPort(*ifindex)));
@@ -47,6 +47,8 @@ pub fn diff(desired: &Desired, actual: &Tables, capacity: Capacity) -> (Vec<Op>,
     ops.extend(actual.xdp_ports.difference(&desired.xdp_ports).map(|ifindex| Op::RemoveXdpPort(*ifindex)));
     remove(&mut ops, &desired.ports, &actual.ports, |key| Op::RemovePort(*key));
     remove(&mut ops, &desired.listeners, &actual.listeners, |key| Op::RemoveListener(*key));
+    // Nothing leads to them any more.
+    targets(&mut ops, desired, actual, true);
     remove(&mut ops, &desired.endpoints, &actual.endpoints, |key| Op::RemoveEndpoint(*key));
     remove(&mut ops, &desired.vpcs, &actual.vpcs, |key| Op::RemoveVpc(*key));
     let full = if rings.skipped.is_empty() { Ok(()) } else { Err(RingsFull { listeners: rings.skipped.len() }) };
@@ -78,9 +80,10 @@ fn remove<K: Ord, D, A>(
     ops.extend(actual.keys().filter(|key| !desired.contains_key(key)).map(op));
 }
 
-/// Records of targets. Indexes that the desired state knows nothing of cannot be: retired ones are part of it.
-fn targets(ops: &mut Vec<Op>, desired: &Desired, actual: &Tables) {
-    for (index, record) in &desired.targets {
+/// Records of targets, retired or not. Indexes that the desired state knows nothing of cannot be: retired ones are part of it.
+fn targets(ops: &mut Vec<Op>, desired: &Desired, actual: &Tables, retired: bool) {
+    let records = desired.targets.iter().filter(|(_, record)| record.flags.has(TargetFlags::RETIRED) == retired);
+    for (index, record) in records {
         let old = actual.targets.get(index);
         if old == Some(record) {
             continue;

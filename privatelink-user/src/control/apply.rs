@@ -11,6 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+pub use super::declaration::*;
 use super::{
     Context, ControlError, Mutation, Reference, after,
     endpoint_services::{CreateEndpointService, DeleteEndpointService},
@@ -19,124 +20,15 @@ use super::{
     load_balancers::{CreateLoadBalancer, DeleteLoadBalancer},
     lookup, operation,
     ports::{AttachPort, DetachPort},
-    target_groups::{CreateTargetGroup, DeleteTargetGroup, HealthCheckSettings, ModifyTargetGroup},
+    target_groups::{CreateTargetGroup, DeleteTargetGroup, ModifyTargetGroup},
     targets::{DeregisterTargets, RegisterTargets, TargetSpec},
     view,
     vpcs::{CreateVpc, DeleteVpc, ModifyVpc},
 };
 use crate::model::{
-    AttributeMap, Change, Endpoint, EndpointId, Hook, InterfaceName, ListenerAttributes, LoadBalancer, Protocol,
-    ResourceName, State, TargetAddress, TargetGroup, TargetGroupAttributes, VpcCidr,
+    AttributeMap, Change, Endpoint, EndpointId, ListenerAttributes, LoadBalancer, ResourceName, State, TargetAddress,
+    TargetGroup, TargetGroupAttributes,
 };
-
-/// Resources as a file declares them. Resources refer to each other by name or id; the order does not matter.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Declaration {
-    pub vpc: Vec<DeclaredVpc>,
-    pub port: Vec<DeclaredPort>,
-    pub target_group: Vec<DeclaredTargetGroup>,
-    pub load_balancer: Vec<DeclaredLoadBalancer>,
-    pub endpoint_service: Vec<DeclaredEndpointService>,
-    pub endpoint: Vec<DeclaredEndpoint>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct DeclaredVpc {
-    pub name: ResourceName,
-    pub cidr: VpcCidr,
-    #[serde(default)]
-    pub gateway: Option<Ipv4Addr>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct DeclaredPort {
-    pub interface: InterfaceName,
-    pub vpc: Reference,
-    #[serde(default)]
-    pub hook: Hook,
-    #[serde(default)]
-    pub shared: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct DeclaredTargetGroup {
-    pub name: ResourceName,
-    pub vpc: Reference,
-    #[serde(default = "tcp")]
-    pub protocol: Protocol,
-    pub port: u16,
-    #[serde(default)]
-    pub health_check: HealthCheckSettings,
-    #[serde(default)]
-    pub attributes: BTreeMap<String, AttributeValue>,
-    #[serde(default)]
-    pub targets: Vec<TargetSpec>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct DeclaredLoadBalancer {
-    pub name: ResourceName,
-    pub vpc: Reference,
-    pub addresses: Vec<Ipv4Addr>,
-    #[serde(default)]
-    pub listener: Vec<DeclaredListener>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct DeclaredListener {
-    #[serde(default = "tcp")]
-    pub protocol: Protocol,
-    pub port: u16,
-    pub target_group: Reference,
-    #[serde(default)]
-    pub attributes: BTreeMap<String, AttributeValue>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct DeclaredEndpointService {
-    #[serde(default)]
-    pub name: Option<ResourceName>,
-    pub load_balancer: Reference,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct DeclaredEndpoint {
-    pub service_name: Reference,
-    pub vpc: Reference,
-    #[serde(default)]
-    pub address: Option<Ipv4Addr>,
-}
-
-/// An attribute's value in a file: text, or a bare number or boolean.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum AttributeValue {
-    Text(String),
-    Number(i64),
-    Boolean(bool),
-}
-
-impl fmt::Display for AttributeValue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Text(text) => f.write_str(text),
-            Self::Number(number) => number.fmt(f),
-            Self::Boolean(boolean) => boolean.fmt(f),
-        }
-    }
-}
-
-fn tcp() -> Protocol {
-    Protocol::Tcp
-}
 
 /// Makes the state hold what is declared.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -6,6 +6,7 @@
 
 mod address;
 pub mod apply;
+mod declaration;
 pub mod endpoint_services;
 pub mod endpoints;
 mod error;

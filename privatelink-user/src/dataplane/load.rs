@@ -117,7 +117,7 @@ fn check_capabilities(status: &str) -> Result<(), DataplaneError> {
     let has = |bit: u32| effective & (1 << bit) != 0;
     let missing: Vec<&'static str> = CAPABILITIES
         .into_iter()
-        .filter(|&(bit, _)| !has(bit) && !(bit >= 38 && has(CAP_SYS_ADMIN)))
+        .filter(|&(bit, _)| !(has(bit) || bit >= 38 && has(CAP_SYS_ADMIN)))
         .map(|(_, name)| name)
         .collect();
     if missing.is_empty() { Ok(()) } else { Err(DataplaneError::MissingCapability { missing }) }
