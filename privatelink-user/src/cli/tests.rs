@@ -400,3 +400,19 @@ fn a_plan_is_a_line_for_each_change() {
     assert_eq!(apply::changes(&plan, true), "+ vpc a (10.0.0.0/16)\n~ vpc b\n- vpc c\n3 changes, not made (--dry-run)");
     assert_eq!(apply::changes(&Plan::default(), false), "nothing to change");
 }
+
+#[test]
+fn a_usage_error_is_json_where_json_is_asked_for() {
+    let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>().into_iter();
+    for line in ["vpc create -o json", "--output=json vpc lits", "vpc create --output json", "-ojson vpc"] {
+        assert!(asks_for_json(words(line)), "{line}");
+    }
+    for line in ["vpc create", "vpc create -o table json"] {
+        assert!(!asks_for_json(words(line)), "{line}");
+    }
+    let error = CliError::usage(&parse_line("vpc create a --cidr 10.0.0.1/16").expect_err("host bits"));
+    assert_eq!(
+        error.to_string(),
+        "invalid value '10.0.0.1/16' for '--cidr <CIDR>': VPC CIDR '10.0.0.1/16' has host bits set; use 10.0.0.0/16"
+    );
+}

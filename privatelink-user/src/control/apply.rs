@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::declaration::*;
 use super::{
-    Context, ControlError, Mutation, Reference, after,
+    Context, ControlError, Mutation, Reference,
     endpoint_services::{CreateEndpointService, DeleteEndpointService},
     endpoints::{CreateEndpoint, DeleteEndpoint},
     listeners::{CreateListener, DeleteListener, ModifyListener},
@@ -27,7 +27,7 @@ use super::{
 };
 use crate::model::{
     AttributeMap, Change, Endpoint, EndpointId, ListenerAttributes, LoadBalancer, ResourceName, State, TargetAddress,
-    TargetGroup, TargetGroupAttributes,
+    TargetGroupAttributes,
 };
 
 /// Makes the state hold what is declared.
@@ -199,7 +199,7 @@ impl Planner<'_, '_> {
         if change.is_empty() {
             return;
         }
-        self.state = after(&self.state, &change);
+        self.state.apply(&change);
         self.change = std::mem::take(&mut self.change).then(change);
         self.plan.steps.push(Step { action, kind: kind.to_owned(), name: name.to_string(), detail: detail.into() });
     }
@@ -265,23 +265,45 @@ impl Planner<'_, '_> {
         prune: bool,
     ) -> Result<(), ControlError> {
         let wanted: BTreeSet<TargetAddress> = declared.iter().map(|spec| spec.resolve(port)).collect();
-        let spec = |address: &TargetAddress| TargetSpec { ip: address.ip, port: Some(address.port) };
-        for address in &wanted {
-            let request = RegisterTargets { target_group: group.into(), targets: vec![spec(address)] };
-            self.step(&request, Action::Create, "target", address, format!("target group {group}"))?;
-        }
-        if !prune {
-            return Ok(());
-        }
-        let taking = |group: &TargetGroup| -> Vec<TargetAddress> {
-            let targets = group.targets.values().filter(|target| target.draining_since.is_none());
-            targets.map(|target| target.address).filter(|address| !wanted.contains(address)).collect()
+        let present = lookup::target_group(&self.state, &group.into())?;
+        let active = |address: &TargetAddress| {
+            present.targets.get(address).is_some_and(|target| target.draining_since.is_none())
         };
-        let surplus = lookup::target_group(&self.state, &group.into()).map(taking)?;
-        for address in surplus {
-            let request = DeregisterTargets { target_group: group.into(), targets: vec![spec(&address)] };
-            self.step(&request, Action::Delete, "target", address, format!("target group {group}, drains"))?;
+        let missing: Vec<TargetAddress> = wanted.iter().copied().filter(|address| !active(address)).collect();
+        let surplus: Vec<TargetAddress> = if prune {
+            present.targets.keys().copied().filter(|address| active(address) && !wanted.contains(address)).collect()
+        } else {
+            Vec::new()
+        };
+        if !missing.is_empty() {
+            let request = RegisterTargets { target_group: group.into(), targets: specs(&missing) };
+            self.target_steps(&request, Action::Create, &missing, &format!("target group {group}"))?;
         }
+        if !surplus.is_empty() {
+            let request = DeregisterTargets { target_group: group.into(), targets: specs(&surplus) };
+            self.target_steps(&request, Action::Delete, &surplus, &format!("target group {group}, drains"))?;
+        }
+        Ok(())
+    }
+
+    /// Does `request` once, and notes a step for each target that it is about.
+    fn target_steps<M: Mutation>(
+        &mut self,
+        request: &M,
+        action: Action,
+        targets: &[TargetAddress],
+        detail: &str,
+    ) -> Result<(), ControlError> {
+        let (change, _) = request.decide(&self.state, self.context)?;
+        self.state.apply(&change);
+        self.change = std::mem::take(&mut self.change).then(change);
+        let step = |target: &TargetAddress| Step {
+            action,
+            kind: "target".to_owned(),
+            name: target.to_string(),
+            detail: detail.to_owned(),
+        };
+        self.plan.steps.extend(targets.iter().map(step));
         Ok(())
     }
 
@@ -418,6 +440,10 @@ impl Planner<'_, '_> {
 fn over_defaults<T: AttributeMap>(declared: &BTreeMap<String, AttributeValue>) -> BTreeMap<String, String> {
     let defaults = T::default().entries().into_iter().map(|(key, value)| (key.to_owned(), value));
     defaults.chain(declared.iter().map(|(key, value)| (key.clone(), value.to_string()))).collect()
+}
+
+fn specs(targets: &[TargetAddress]) -> Vec<TargetSpec> {
+    targets.iter().map(|target| TargetSpec { ip: target.ip, port: Some(target.port) }).collect()
 }
 
 fn list(addresses: &[Ipv4Addr]) -> String {

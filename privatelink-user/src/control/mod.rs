@@ -74,12 +74,5 @@ fn sorted<V, K: Ord>(mut views: Vec<V>, key: impl Fn(&V) -> K) -> Vec<V> {
     views
 }
 
-/// The state after `change`.
-fn after(state: &State, change: &Change) -> State {
-    let mut next = state.clone();
-    next.apply(change);
-    next
-}
-
 #[cfg(test)]
 mod tests;
