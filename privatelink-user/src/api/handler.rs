@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::{Api, ApiError, DescribeFlows, DescribeStats, FlowView, RandomIds};
 use crate::{
     control::{
-        Context, ControlError, Mutation, Query,
+        Context, ControlError, Mutation, Operation as _, Query,
         apply::{ApplyDeclaration, Plan},
         lookup,
         ports::{AttachPort, AttachedPort, DescribePorts},
@@ -46,10 +46,21 @@ impl Api {
 /// Any operation that changes the state.
 pub async fn mutation<M: Mutation + Sync>(Shared(api): Shared<Arc<Api>>, request: Request<M>) -> Answer<M::Response> {
     let Json(request) = request?;
-    tracing::debug!(operation = M::NAME, "asked");
+    let asked = asked(&request);
     let answer = api.update(move |state, context| request.decide(state, context)).await?;
-    tracing::info!(operation = M::NAME, "done");
+    tracing::info!(operation = M::NAME, request = asked, "done");
     Ok(Json(answer))
+}
+
+/// The request as the log shows it.
+fn asked<T: serde::Serialize>(request: &T) -> String {
+    const MOST: usize = 400;
+    let mut text = serde_json::to_string(request).unwrap_or_default();
+    if let Some((end, _)) = text.char_indices().nth(MOST) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 /// Any operation that only reads the state.
@@ -63,7 +74,10 @@ pub async fn attach_port(Shared(api): Shared<Arc<Api>>, request: Request<AttachP
     // Refused for what the state says before the interface is looked at.
     lookup::vpc(&api.store.state(), &request.vpc)?;
     let facts = api.runtime.inspect_interface(&request.interface, request.hook, request.shared).await?;
-    Ok(Json(api.update(move |state, context| request.decide(facts, state, context)).await?))
+    let asked = asked(&request);
+    let attached = api.update(move |state, context| request.decide(facts, state, context)).await?;
+    tracing::info!(operation = AttachPort::NAME, request = asked, "done");
+    Ok(Json(attached))
 }
 
 pub async fn describe_ports(Shared(api): Shared<Arc<Api>>, request: Request<DescribePorts>) -> Answer<Vec<PortView>> {
@@ -137,6 +151,7 @@ pub async fn describe_stats(Shared(api): Shared<Arc<Api>>, request: Request<Desc
 
 pub async fn apply(Shared(api): Shared<Arc<Api>>, request: Request<ApplyDeclaration>) -> Answer<Plan> {
     let Json(request) = request?;
+    let dry_run = request.dry_run;
     let state = api.store.state();
     for port in request.ports_to_inspect(&state) {
         api.runtime.inspect_interface(&port.interface, port.hook, port.shared).await?;
@@ -144,8 +159,11 @@ pub async fn apply(Shared(api): Shared<Arc<Api>>, request: Request<ApplyDeclarat
     let plan = api
         .update(move |state, context| {
             let (change, plan) = request.decide(state, context)?;
-            Ok((if request.dry_run { Change::default() } else { change }, plan))
+            Ok((if dry_run { Change::default() } else { change }, plan))
         })
         .await?;
+    if !dry_run {
+        tracing::info!(operation = ApplyDeclaration::NAME, changes = plan.steps.len(), "done");
+    }
     Ok(Json(plan))
 }

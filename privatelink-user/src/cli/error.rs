@@ -42,6 +42,16 @@ pub enum CliError {
 }
 
 impl CliError {
+    /// A command line that cannot be parsed.
+    pub fn usage(error: &clap::Error) -> Self {
+        let text = error.render().to_string();
+        let message = text.split("\n\nUsage:").next().unwrap_or(&text).split("\n\nFor more").next().unwrap_or(&text);
+        Self::Input {
+            message: message.trim().strip_prefix("error: ").unwrap_or(message).to_owned(),
+            hint: "`privatelink --help` lists the commands, `privatelink COMMAND --help` explains one".to_owned(),
+        }
+    }
+
     /// Prints the failure on standard error.
     pub fn report(&self, format: Format) {
         if matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe) {

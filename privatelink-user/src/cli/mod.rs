@@ -135,6 +135,11 @@ struct Session {
 pub fn main() -> ExitCode {
     let Cli { global: Global { output: format, socket }, command } = match Cli::try_parse() {
         Ok(cli) => cli,
+        Err(error) if error.use_stderr() && asks_for_json(std::env::args()) => {
+            let error = CliError::usage(&error);
+            error.report(Format::Json);
+            return error.exit_code();
+        }
         Err(error) => return ExitCode::from(if error.print().is_err() || error.use_stderr() { 2 } else { 0 }),
     };
     let result = match command {
@@ -150,6 +155,16 @@ pub fn main() -> ExitCode {
             error.exit_code()
         }
     }
+}
+
+/// Whether a command line that cannot be parsed asks for JSON.
+fn asks_for_json(arguments: impl Iterator<Item = String>) -> bool {
+    let arguments: Vec<String> = arguments.collect();
+    let joined = |argument: &String| matches!(argument.as_str(), "-ojson" | "-o=json" | "--output=json");
+    arguments.iter().any(joined)
+        || arguments
+            .windows(2)
+            .any(|pair| matches!(pair, [flag, value] if (flag == "-o" || flag == "--output") && value == "json"))
 }
 
 fn run_client(command: Command, mut session: Session) -> Result<(), CliError> {

@@ -6,6 +6,7 @@
 
 mod address;
 pub mod apply;
+mod declaration;
 pub mod endpoint_services;
 pub mod endpoints;
 mod error;
@@ -71,13 +72,6 @@ pub(crate) use operation;
 fn sorted<V, K: Ord>(mut views: Vec<V>, key: impl Fn(&V) -> K) -> Vec<V> {
     views.sort_by_key(key);
     views
-}
-
-/// The state after `change`.
-fn after(state: &State, change: &Change) -> State {
-    let mut next = state.clone();
-    next.apply(change);
-    next
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod isolation;
 mod lifetime;
 mod overlap;
 mod pool;
+mod refusals;
 mod restart;
 mod routing;
 mod targets;
@@ -52,6 +53,7 @@ fn tests() -> Vec<Test> {
         lifetime::TESTS,
         targets::TESTS,
         isolation::TESTS,
+        refusals::TESTS,
         restart::TESTS,
         flood::TESTS,
         pool::TESTS,
