@@ -26,6 +26,16 @@ type Answer<T> = Result<Json<T>, ApiError>;
 type Request<T> = Result<Json<T>, JsonRejection>;
 
 impl Api {
+    /// Decides, and commits nothing.
+    fn consider<R>(
+        &self,
+        decide: impl FnOnce(&State, &mut Context<'_>) -> Result<R, ControlError>,
+    ) -> Result<R, ControlError> {
+        let Self { store, runtime: _, region, account } = self;
+        let mut context = Context { region, account, now: Timestamp::now(), ids: &mut RandomIds };
+        decide(&store.state(), &mut context)
+    }
+
     /// Decides and commits on a thread that may wait for the disk.
     async fn update<R: Send + 'static>(
         self: &Arc<Self>,
@@ -72,7 +82,7 @@ pub async fn query<Q: Query + Sync>(Shared(api): Shared<Arc<Api>>, request: Requ
 pub async fn attach_port(Shared(api): Shared<Arc<Api>>, request: Request<AttachPort>) -> Answer<AttachedPort> {
     let Json(request) = request?;
     // Refused for what the state says before the interface is looked at.
-    lookup::vpc(&api.store.state(), &request.vpc)?;
+    api.consider(|state, context| request.decide_change(state, context))?;
     let facts = api.runtime.inspect_interface(&request.interface, request.hook, request.shared).await?;
     let asked = asked(&request);
     let attached = api.update(move |state, context| request.decide(facts, state, context)).await?;
@@ -152,6 +162,7 @@ pub async fn describe_stats(Shared(api): Shared<Arc<Api>>, request: Request<Desc
 pub async fn apply(Shared(api): Shared<Arc<Api>>, request: Request<ApplyDeclaration>) -> Answer<Plan> {
     let Json(request) = request?;
     let dry_run = request.dry_run;
+    api.consider(|state, context| request.decide(state, context))?;
     let state = api.store.state();
     for port in request.ports_to_inspect(&state) {
         api.runtime.inspect_interface(&port.interface, port.hook, port.shared).await?;

@@ -6,6 +6,8 @@ use std::{
     process::ExitCode,
 };
 
+use clap::error::ErrorKind;
+
 use super::output::Format;
 use crate::{
     api::{ErrorBody, SocketError},
@@ -45,11 +47,20 @@ impl CliError {
     /// A command line that cannot be parsed.
     pub fn usage(error: &clap::Error) -> Self {
         let text = error.render().to_string();
-        let message = text.split("\n\nUsage:").next().unwrap_or(&text).split("\n\nFor more").next().unwrap_or(&text);
-        Self::Input {
-            message: message.trim().strip_prefix("error: ").unwrap_or(message).to_owned(),
-            hint: "`privatelink --help` lists the commands, `privatelink COMMAND --help` explains one".to_owned(),
-        }
+        let usage = text.lines().find(|line| line.starts_with("Usage:"));
+        let message = match error.kind() {
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+                "a command is missing".to_owned()
+            }
+            _ => {
+                let end = ["\n\nUsage:", "\n\nFor more"].iter().filter_map(|mark| text.find(mark)).min();
+                let message = end.and_then(|end| text.get(..end)).unwrap_or(&text).trim();
+                message.strip_prefix("error: ").unwrap_or(message).to_owned()
+            }
+        };
+        let hint =
+            usage.unwrap_or("`privatelink --help` lists the commands, `privatelink COMMAND --help` explains one");
+        Self::Input { message, hint: hint.to_owned() }
     }
 
     /// Prints the failure on standard error.

@@ -44,7 +44,7 @@ const ROWS: &[Row] = &[
     ("vpc create x --cidr 10.0.0.1/16", WRONG, &["10.0.0.1/16", "host bits", "10.0.0.0/16"]),
     ("vpc create x --cidr 10.0.0.0/33", WRONG, &["10.0.0.0/33"]),
     ("vpc create x --cidr lan", WRONG, &["lan", "slash", "10.0.0.0/16"]),
-    ("vpc create -- -x --cidr 10.0.0.0/16", WRONG, &["-x"]),
+    ("vpc create --cidr 10.0.0.0/16 -- -x", WRONG, &["-x"]),
     ("vpc create a_b --cidr 10.0.0.0/16", WRONG, &["a_b"]),
     ("vpc create a-name-that-is-longer-than-the-32-bytes --cidr 10.0.0.0/16", WRONG, &["32"]),
     ("vpc create consumer-a --cidr 10.1.0.0/16", REFUSED, &["consumer-a", "different settings"]),
@@ -62,7 +62,7 @@ const ROWS: &[Row] = &[
     ("port attach sixteen-bytes-16 --vpc consumer-a", WRONG, &["sixteen-bytes-16", "15"]),
     ("port detach nosuch0", REFUSED, &["nosuch0"]),
     ("target-group create x --vpc provider --protocol UDP --port 80", WRONG, &["UDP", "TCP"]),
-    ("target-group create x --vpc provider --protocol TCP --port 0", REFUSED, &["0", "1-65535"]),
+    ("target-group create x --vpc provider --protocol TCP --port 0", WRONG, &["0", "1-65535"]),
     ("target-group create x --vpc provider --protocol TCP --port 65536", WRONG, &["65536", "65535"]),
     ("target-group create x --vpc nowhere --protocol TCP --port 80", REFUSED, &["nowhere"]),
     (
@@ -130,7 +130,7 @@ const ROWS: &[Row] = &[
     ("endpoint-service delete web", REFUSED, &["active"]),
     ("endpoint create --service-name nosuch --vpc consumer-b", REFUSED, &["nosuch"]),
     ("endpoint create --service-name web --vpc nowhere", REFUSED, &["nowhere"]),
-    ("endpoint create --service-name web --vpc consumer-a --address 10.0.0.50", REFUSED, &["10.0.0.50", "in use"]),
+    ("endpoint create --service-name web --vpc provider --address 10.0.0.5", REFUSED, &["10.0.0.5", "in use"]),
     (
         "endpoint create --service-name web --vpc consumer-b --address 192.168.0.1",
         REFUSED,
@@ -219,7 +219,7 @@ fn declared_files() -> Result<()> {
         ("[[port]]\ninterface = \"nosuch0\"\nvpc = \"provider\"\n", REFUSED, &["nosuch0"]),
         ("[[port]]\ninterface = \"provider\"\nvpc = \"provider\"\nhook = \"fast\"\n", WRONG, &["fast", "auto"]),
         ("[[target-group]]\nname = \"y\"\nvpc = \"provider\"\nport = \"http\"\n", WRONG, &["port"]),
-        ("[[target-group]]\nname = \"y\"\nvpc = \"provider\"\nport = 0\n", REFUSED, &["0", "1-65535"]),
+        ("[[target-group]]\nname = \"y\"\nvpc = \"provider\"\nport = 0\n", WRONG, &["0", "1-65535"]),
         (
             "[[target-group]]\nname = \"y\"\nvpc = \"provider\"\nport = 1\nhealth-check = { interval = 1 }\n",
             REFUSED,
