@@ -17,9 +17,7 @@ fn main() -> Result<()> {
     println!("cargo:rerun-if-env-changed=AYA_BUILD_SKIP");
     println!("cargo:rerun-if-env-changed=CLIPPY_ARGS");
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is not set")?);
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .context("the user crate has no parent directory")?;
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the user crate has no parent directory")?;
 
     // `cargo xtask setup` puts bpf-linker here, beside the artefacts of the build that needs it.
     let tools = target_dir(&out_dir)?.join("tools");
@@ -58,15 +56,9 @@ fn main() -> Result<()> {
 
     let toolchain = pinned_toolchain(workspace)?;
     let root_dir = workspace.join("privatelink-ebpf");
-    let root_dir = root_dir
-        .to_str()
-        .context("the workspace path is not UTF-8")?;
+    let root_dir = root_dir.to_str().context("the workspace path is not UTF-8")?;
     aya_build::build_ebpf(
-        [aya_build::Package {
-            name: "privatelink-ebpf",
-            root_dir,
-            ..Default::default()
-        }],
+        [aya_build::Package { name: "privatelink-ebpf", root_dir, ..Default::default() }],
         aya_build::Toolchain::Custom(&toolchain),
     )
 }

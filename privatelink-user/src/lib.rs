@@ -5,8 +5,13 @@
 //! outer ones.
 
 pub mod agent;
+pub mod api;
+pub mod cli;
 pub mod control;
+pub mod dataplane;
 pub mod health;
+pub mod logging;
 pub mod model;
 pub mod net;
 pub mod runtime;
+pub mod store;

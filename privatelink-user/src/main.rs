@@ -1,1 +1,5 @@
-fn main() {}
+//! The `privatelink` command.
+
+fn main() -> std::process::ExitCode {
+    privatelink_user::cli::main()
+}

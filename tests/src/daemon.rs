@@ -1,10 +1,7 @@
 //! The agent in a namespace of its own, with files of its own.
 
 use std::{
-    ffi::CString,
     fs::{self, File},
-    io,
-    os::unix::{ffi::OsStrExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -34,6 +31,7 @@ pub struct Agent {
     netns: Netns,
     child: Option<Child>,
     dir: PathBuf,
+    state: PathBuf,
     // In this order: the mount has to go before the directory that holds it.
     undo: Vec<Undo>,
 }
@@ -41,14 +39,24 @@ pub struct Agent {
 impl Agent {
     /// Starts the agent in `netns` and waits until it answers.
     ///
-    /// It sees a BPF file system of its own in the usual place, whose pins outlive the process as they would on a
-    /// real host, and are gone when this value is.
+    /// It has a BPF file system of its own, whose pins outlive the process as they would on a real host, and are gone
+    /// when this value is.
     pub fn start(program: &Path, netns: &Netns) -> Result<Self> {
         Self::start_in(program, netns, std::env::temp_dir().join(unique("agent")))
     }
 
     /// The same with the files in `dir`, which must not exist.
     pub fn start_in(program: &Path, netns: &Netns, dir: PathBuf) -> Result<Self> {
+        let state = dir.join("state");
+        Self::start_with(program, netns, dir, state)
+    }
+
+    /// The same with the state in `state`, which may be on another file system.
+    pub fn start_with_state(program: &Path, netns: &Netns, state: PathBuf) -> Result<Self> {
+        Self::start_with(program, netns, std::env::temp_dir().join(unique("agent")), state)
+    }
+
+    fn start_with(program: &Path, netns: &Netns, dir: PathBuf, state: PathBuf) -> Result<Self> {
         ensure!(program.is_file(), "{} is not built; `cargo xtask build` does", program.display());
         let bpf = dir.join("bpf");
         let directory = Undo::register(Leftover::Directory(dir.clone()));
@@ -61,6 +69,7 @@ impl Agent {
             netns: netns.clone(),
             child: None,
             dir,
+            state,
             undo: vec![mounted, directory],
         };
         agent.start_again()?;
@@ -79,7 +88,12 @@ impl Agent {
 
     /// Where the agent keeps its state.
     pub fn state_dir(&self) -> PathBuf {
-        self.dir.join("state")
+        self.state.clone()
+    }
+
+    /// Where the agent's BPF file system is mounted.
+    pub fn bpffs(&self) -> PathBuf {
+        self.dir.join("bpf")
     }
 
     /// The agent's process id while it runs.
@@ -152,7 +166,7 @@ impl Agent {
                 if path.is_dir() { walk(&path, found) } else { found.push(path) }
             }
         }
-        let root = self.dir.join("bpf");
+        let root = self.bpffs();
         let mut found = Vec::new();
         walk(&root, &mut found);
         found.iter().filter_map(|path| path.strip_prefix(&root).map(Path::to_owned).ok()).collect()
@@ -183,15 +197,13 @@ impl Agent {
     }
 
     fn spawn(&self, log: &File, more: &[&str]) -> Result<Child> {
-        let bpf = CString::new(self.dir.join("bpf").as_os_str().as_bytes()).context("the directory's name")?;
         let mut command = self.netns.command(&self.program);
-        command.arg("--socket").arg(self.socket()).arg("agent").arg("--state-dir").arg(self.state_dir()).args(more);
+        command.arg("--socket").arg(self.socket()).arg("agent").arg("--state-dir").arg(&self.state);
+        command.arg("--bpffs").arg(self.bpffs()).args(more);
         command
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("the log")?)
             .stderr(log.try_clone().context("the log")?);
-        // SAFETY: between fork and exec the closure makes system calls only and allocates nothing.
-        unsafe { command.pre_exec(move || own_bpf_file_system(&bpf)) };
         command.spawn().with_context(|| format!("starting {}", self.program.display()))
     }
 }
@@ -204,16 +216,4 @@ impl Drop for Agent {
             eprintln!("{error:#}");
         }
     }
-}
-
-/// Gives the calling process a mount namespace in which `/sys/fs/bpf` is `bpf`.
-fn own_bpf_file_system(bpf: &CString) -> io::Result<()> {
-    let none = std::ptr::null();
-    // SAFETY: all pointers are to NUL-terminated strings that outlive the calls, or null where the kernel allows it.
-    let done = unsafe {
-        libc::unshare(libc::CLONE_NEWNS) == 0
-            && libc::mount(none, c"/".as_ptr(), none, libc::MS_REC | libc::MS_SLAVE, none.cast()) == 0
-            && libc::mount(bpf.as_ptr(), c"/sys/fs/bpf".as_ptr(), none, libc::MS_BIND, none.cast()) == 0
-    };
-    if done { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

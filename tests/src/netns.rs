@@ -91,6 +91,13 @@ impl Netns {
         })
     }
 
+    /// The names of all interfaces inside.
+    pub fn links(&self) -> Result<Vec<String>> {
+        let output = Command::new("ip").args(["-n", self.name(), "-j", "link"]).output().context("starting ip")?;
+        let links: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).context("what ip printed")?;
+        Ok(links.iter().filter_map(|link| link["ifname"].as_str().map(str::to_owned)).collect())
+    }
+
     /// Sets `net.<key>` to `value` inside.
     pub fn sysctl(&self, key: &str, value: &str) -> Result<()> {
         let path = format!("/proc/sys/net/{}", key.replace('.', "/"));

@@ -158,12 +158,12 @@ impl Scenario {
     pub fn health(&self, group: &str) -> Result<Vec<(SocketAddrV4, String)>> {
         let answer = self.cli.run(&format!("target health {group}"))?;
         let rows = rows(&answer).with_context(|| format!("the health of {group}: {answer}"))?;
-        rows.iter()
-            .map(|row| {
-                Ok((text(row, "target").or_else(|_| text(row, "address"))?.parse()?, text(row, "state")?.to_owned()))
-            })
-            .collect::<Result<_>>()
-            .with_context(|| format!("the health of {group}: {answer}"))
+        let target = |row: &Value| {
+            let ip = text(&row["address"], "ip")?.parse()?;
+            let port = row["address"]["port"].as_u64().and_then(|port| u16::try_from(port).ok()).context("no port")?;
+            Ok((SocketAddrV4::new(ip, port), text(row, "state")?.to_owned()))
+        };
+        rows.iter().map(target).collect::<Result<_>>().with_context(|| format!("the health of {group}: {answer}"))
     }
 
     /// Waits until the target at `address` is in `state`.

@@ -26,6 +26,8 @@ const PREFIX: u8 = 16;
 /// Which hook the ports are made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
+    /// The agent's choice; the links keep all offloads.
+    Auto,
     /// The links keep all offloads.
     Tc,
     /// The far ends complete their checksums and have GRO on, without which native XDP on a veth cannot work.
@@ -33,12 +35,13 @@ pub enum Hook {
 }
 
 impl Hook {
-    /// Both, for tests that run with each.
-    pub const ALL: [Self; 2] = [Self::Tc, Self::Xdp];
+    /// Both forced ones, for tests that run with each.
+    pub const FORCED: [Self; 2] = [Self::Tc, Self::Xdp];
 
     /// The value of `privatelink port attach --hook`.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Auto => "auto",
             Self::Tc => "tc",
             Self::Xdp => "xdp",
         }
@@ -239,7 +242,7 @@ impl Topology {
         let near = End::new(&self.lb, port);
         join(&near, far, mtu).with_context(|| format!("the port {port}"))?;
         match self.hook {
-            Hook::Tc => {}
+            Hook::Auto | Hook::Tc => {}
             Hook::Xdp => {
                 far.set_offload(Offload::TxChecksum, false)?;
                 far.set_offload(Offload::Gro, true)?;

@@ -1,9 +1,6 @@
 //! Building the workspace and starting its programs as root.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{path::Path, process::Command};
 
 use anyhow::{Context as _, Result};
 
@@ -20,7 +17,7 @@ pub enum Profile {
 
 impl Profile {
     /// The directory under `target/`.
-    fn dir(self) -> &'static str {
+    pub fn dir(self) -> &'static str {
         match self {
             Self::Dev => "debug",
             Self::Release => "release",
@@ -54,43 +51,14 @@ pub fn workspace(pins: &Pins, profile: Profile) -> Result<()> {
     Ok(())
 }
 
-/// `privatelink ARGS` on this host as root.
-pub fn run(pins: &Pins, args: Vec<String>) -> Result<()> {
-    let profile = Profile::Release;
-    programs(pins, profile)?;
-    let args = if args.is_empty() { vec!["agent".to_owned()] } else { args };
-    replace(as_root(&pins.target.join(profile.dir()).join("privatelink")).args(args))
-}
-
-/// The demo; its programs are the ones that the tests build too, so that a newcomer waits for one build only.
-pub fn demo(pins: &Pins, keep: bool, remove: bool) -> Result<()> {
-    let mut args: Vec<String> = Vec::new();
-    args.extend(keep.then(|| "--keep".to_owned()));
-    args.extend(remove.then(|| "--remove".to_owned()));
-    harness(pins, "demo", Profile::Dev, args)
-}
-
-/// The benchmarks.
-pub fn bench(pins: &Pins, json: Option<PathBuf>, filter: Option<String>) -> Result<()> {
-    let mut args: Vec<String> = Vec::new();
-    if let Some(file) = json {
-        let file = std::path::absolute(&file).with_context(|| format!("the path {}", file.display()))?;
-        args.extend(["--json".to_owned(), file.display().to_string()]);
-    }
-    if let Some(filter) = filter {
-        args.extend(["--filter".to_owned(), filter]);
-    }
-    harness(pins, "bench", Profile::Release, args)
-}
-
 /// Builds and runs a program of `privatelink-tests` as root.
-fn harness(pins: &Pins, name: &str, profile: Profile, args: Vec<String>) -> Result<()> {
+pub fn harness(pins: &Pins, name: &str, profile: Profile, args: Vec<String>) -> Result<()> {
     programs(pins, profile)?;
     replace(as_root(&pins.target.join(profile.dir()).join(name)).args(args))
 }
 
 /// `program`, through sudo unless this already is root.
-fn as_root(program: &Path) -> Command {
+pub fn as_root(program: &Path) -> Command {
     if process::is_root() {
         return Command::new(program);
     }
@@ -100,7 +68,7 @@ fn as_root(program: &Path) -> Command {
 }
 
 /// Becomes `command`, so that signals and the exit status are its own.
-fn replace(command: &mut Command) -> Result<()> {
+pub fn replace(command: &mut Command) -> Result<()> {
     use std::os::unix::process::CommandExt as _;
     let error = command.exec();
     Err(error).with_context(|| format!("starting {}", process::line(command)))

@@ -5,10 +5,13 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod build;
+mod demo;
 mod packages;
 mod pins;
 mod process;
+mod run;
 mod setup;
 mod test;
 mod toolchain;
@@ -72,7 +75,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match run() {
+    match command() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Never with a backtrace: these errors are about this machine, not about this program.
@@ -82,7 +85,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<()> {
+fn command() -> Result<()> {
     let pins = pins::Pins::read()?;
     match Cli::parse().command {
         Command::Setup { toolchain } => setup::run(&pins, toolchain, setup::Report::Full),
@@ -92,11 +95,11 @@ fn run() -> Result<()> {
         }
         Command::Run { args } => {
             setup::build_tools(&pins)?;
-            build::run(&pins, args)
+            run::run(&pins, args)
         }
         Command::Demo { keep, remove } => {
             setup::everything(&pins)?;
-            build::demo(&pins, keep, remove)
+            demo::run(&pins, keep, remove)
         }
         Command::Test { suite, filter } => {
             setup::everything(&pins)?;
@@ -104,7 +107,7 @@ fn run() -> Result<()> {
         }
         Command::Bench { json, filter } => {
             setup::everything(&pins)?;
-            build::bench(&pins, json, filter)
+            bench::run(&pins, json, filter)
         }
     }
 }

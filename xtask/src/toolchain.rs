@@ -100,6 +100,9 @@ fn rustup(ebpf: &Ebpf) -> Result<Source> {
         match &source {
             Source::Rustup(name) => {
                 process::run(Command::new("rustup").args(["component", "add", "rust-src", "--toolchain", name]))?;
+                if !has_sources(&source) {
+                    bail!("rustup says that {name} has rust-src, but its files are not there");
+                }
             }
             Source::OnPath | Source::Debian => {
                 bail!("the rustc on PATH comes without its library sources")

@@ -1,4 +1,279 @@
 //! The reconciler: what the kernel's tables should say, how they differ from what they say, and the loops that keep
 //! the two together.
+//!
+//! ```text
+//!  store ──watch──┐
+//!  links ─────────┤
+//!  checker ───────┼─► reconcile: desired(world) ─► diff ─► Dataplane::apply ─► plan ──► checker, neighbors, answers
+//!  neighbors ─────┘
+//! ```
+//!
+//! [`desired`], [`diff`], [`index`] and [`ring`] are pure. One lock guards the dataplane; the other locks guard plain
+//! data and are held for no longer than a copy.
 
+pub mod answers;
+pub mod checker;
+pub mod desired;
+pub mod diff;
+pub mod drain;
+pub mod gc;
+pub mod host_port;
+pub mod index;
+pub mod neighbors;
+pub mod ports;
+pub mod reconcile;
 pub mod ring;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use ipnet::Ipv4Net;
+use privatelink_ebpf::abi::event::{Event, EventKind};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    desired::{CheckKey, HostPort, Plan},
+    index::Busy,
+    neighbors::{Heard, Neighbors},
+};
+use crate::{
+    dataplane::{
+        Dataplane, DataplaneError, events,
+        kernel::{Kernel, Streams},
+        load, pin,
+    },
+    health::{dial::Dialer, state::Checked},
+    model::InterfaceName,
+    net::links::{self, LinkError, LinkService, Links},
+    runtime::{PortStatus, Runtime},
+    store::Store,
+};
+
+/// How the agent runs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub dataplane: load::Options,
+    /// Internal addresses of targets, inside 100.64.0.0/10; 16 bits long or shorter prefix.
+    pub host_prefix: Ipv4Net,
+}
+
+impl Options {
+    /// The defaults for one state directory.
+    pub fn new(state_dir: impl Into<std::path::PathBuf>) -> Self {
+        Self { dataplane: load::Options::new(state_dir), host_prefix: host_port::DEFAULT_PREFIX }
+    }
+}
+
+/// Why the agent does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    #[error(transparent)]
+    Dataplane(#[from] DataplaneError),
+    #[error(transparent)]
+    Links(#[from] LinkError),
+    #[error("the prefix {prefix} of internal addresses is outside {range}, or has no room for {targets} targets")]
+    HostPrefix { prefix: Ipv4Net, range: Ipv4Net, targets: u32 },
+}
+
+/// What the loops share.
+pub struct Shared {
+    pub store: Arc<Store>,
+    dataplane: Mutex<Box<dyn Dataplane>>,
+    links: Mutex<Arc<Links>>,
+    health: Mutex<BTreeMap<CheckKey, Checked>>,
+    /// Targets that have just become unhealthy; the reconciler decides about their flows.
+    unhealthy: Mutex<BTreeSet<CheckKey>>,
+    neighbors: Mutex<Neighbors>,
+    busy: Mutex<Busy>,
+    ports: Mutex<BTreeMap<InterfaceName, PortStatus>>,
+    /// What the last pass decided.
+    pub plan: watch::Sender<Arc<Plan>>,
+    /// Something changed that the reconciler cannot see by itself.
+    pub reconcile: Notify,
+    host_port: Option<HostPort>,
+    host_pair: links::Pair,
+    started: Instant,
+}
+
+impl Shared {
+    fn dataplane(&self) -> MutexGuard<'_, Box<dyn Dataplane>> {
+        lock(&self.dataplane)
+    }
+
+    fn health(&self) -> MutexGuard<'_, BTreeMap<CheckKey, Checked>> {
+        lock(&self.health)
+    }
+
+    fn unhealthy(&self) -> MutexGuard<'_, BTreeSet<CheckKey>> {
+        lock(&self.unhealthy)
+    }
+
+    fn neighbors(&self) -> MutexGuard<'_, Neighbors> {
+        lock(&self.neighbors)
+    }
+
+    fn links(&self) -> Arc<Links> {
+        lock(&self.links).clone()
+    }
+
+    fn ports(&self) -> MutexGuard<'_, BTreeMap<InterfaceName, PortStatus>> {
+        lock(&self.ports)
+    }
+
+    fn busy(&self) -> Busy {
+        lock(&self.busy).clone()
+    }
+
+    fn set_busy(&self, busy: Busy) {
+        *lock(&self.busy) = busy;
+    }
+
+    /// Milliseconds on the agent's monotonic clock.
+    fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// What the locks guard is consistent at every point where a panic could happen.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A started agent: programs loaded, tables as the state wants them, ports attached.
+pub struct Agent {
+    shared: Arc<Shared>,
+    streams: Streams,
+    reconciler: reconcile::Reconciler,
+}
+
+impl Agent {
+    /// Loads or adopts the datapath and makes it what the state says, once.
+    ///
+    /// # Errors
+    ///
+    /// [`AgentError`] when the datapath cannot be had. A port that cannot be attached is no error: it is reported by
+    /// [`Runtime::ports`] and tried again.
+    pub async fn start(options: Options, store: Arc<Store>) -> Result<Self, AgentError> {
+        let Options { dataplane: load, host_prefix } = options;
+        let room = 1u64 << (32 - host_prefix.prefix_len());
+        let needed = u64::from(HostPort::FIRST_TARGET) + u64::from(load.max_targets);
+        if !host_port::RANGE.contains(&host_prefix) || room < needed {
+            return Err(AgentError::HostPrefix {
+                prefix: host_prefix,
+                range: host_port::RANGE,
+                targets: load.max_targets,
+            });
+        }
+        let instance = pin::instance(&load.state_dir);
+        let (kernel, streams) = tokio::task::block_in_place(|| Kernel::open(&load))?;
+        let service = LinkService::connect()?;
+        let host_pair = host_port::pair(&instance, host_prefix);
+        let host_port = host_port::ensure(&service, &host_pair).await?;
+        let links = service.links().await?;
+        let busy = tokio::task::block_in_place(|| gc::busy(&kernel))?;
+        let shared = Arc::new(Shared {
+            store,
+            dataplane: Mutex::new(Box::new(kernel)),
+            links: Mutex::new(Arc::new(links)),
+            health: Mutex::default(),
+            unhealthy: Mutex::default(),
+            neighbors: Mutex::default(),
+            busy: Mutex::new(busy),
+            ports: Mutex::default(),
+            plan: watch::Sender::default(),
+            reconcile: Notify::new(),
+            host_port: Some(host_port),
+            host_pair,
+            started: Instant::now(),
+        });
+        let mut reconciler = reconcile::Reconciler::new(service);
+        reconciler.adopt(&shared)?;
+        if let Err(error) = reconciler.pass(&shared) {
+            tracing::warn!(%error, "the first pass did not finish; the next ones go on");
+        }
+        Ok(Self { shared, streams, reconciler })
+    }
+
+    /// What the API asks.
+    pub fn runtime(&self) -> Arc<dyn Runtime> {
+        Arc::new(answers::Answers::new(Arc::clone(&self.shared)))
+    }
+
+    /// Keeps everything going until `stop`. The kernel goes on forwarding afterwards.
+    pub async fn run(self, stop: CancellationToken) {
+        let Self { shared, streams, reconciler } = self;
+        let Streams { events, log } = streams;
+        let (heard, hears) = mpsc::channel(4_096);
+        let (records, recorded) = mpsc::channel(4_096);
+        let dialer = Dialer { device: Some(shared.host_pair.host.clone()) };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(events::read(events, records, stop.clone()));
+        tasks.spawn(forward(recorded, heard));
+        tasks.spawn(reconcile::run(reconciler, Arc::clone(&shared), stop.clone()));
+        tasks.spawn(checker::run(Arc::clone(&shared), dialer, stop.clone()));
+        let (a, b, c, d) =
+            (Arc::clone(&shared), Arc::clone(&shared), Arc::clone(&shared), Arc::clone(&shared));
+        let stops = [stop.clone(), stop.clone(), stop.clone(), stop.clone()];
+        let [stop_a, stop_b, stop_c, stop_d] = stops;
+        tasks.spawn(async move { neighbors::run(&a, hears, stop_a).await });
+        tasks.spawn(async move { drain::run(&b, stop_b).await });
+        tasks.spawn(async move { gc::collect(&c, stop_c).await });
+        tasks.spawn(async move { gc::sweep(&d, stop_d).await });
+        if let Some(log) = log {
+            tasks.spawn(bridge(log, stop.clone()));
+        }
+        while let Some(ended) = tasks.join_next().await {
+            match ended {
+                Ok(()) if stop.is_cancelled() => {}
+                Ok(()) => tracing::debug!("a task of the agent ended"),
+                Err(error) => tracing::error!(%error, "a task of the agent failed"),
+            }
+        }
+    }
+}
+
+/// Picks what the agent acts on out of the datapath's records.
+async fn forward(mut records: mpsc::Receiver<(EventKind, Event)>, heard: mpsc::Sender<Heard>) {
+    while let Some((kind, event)) = records.recv().await {
+        match kind {
+            EventKind::Neighbor => {
+                let ip: Ipv4Addr = event.client.into();
+                // A full queue means that answers come faster than they are used; the next refresh asks again.
+                let _ = heard.try_send(Heard { ifindex: event.ifindex, ip, mac: event.mac.0 });
+            }
+            EventKind::FlowOpened | EventKind::FlowClosed => {
+                tracing::trace!(?kind, ?event, "flow");
+            }
+        }
+    }
+}
+
+/// Brings the programs' debug lines into the agent's log.
+async fn bridge(mut log: aya_log::EbpfLogger<&'static dyn log::Log>, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        log.flush();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Takes the datapath of an instance out of the kernel: links, tables, host port. Flows end.
+///
+/// # Errors
+///
+/// [`AgentError`] with what cannot be taken out.
+pub async fn remove(options: &Options) -> Result<load::Removed, AgentError> {
+    let removed = load::remove(&options.dataplane)?;
+    let pair = host_port::pair(&pin::instance(&options.dataplane.state_dir), options.host_prefix);
+    LinkService::connect()?.delete(&pair.host).await?;
+    Ok(removed)
+}

@@ -11,132 +11,24 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+pub use super::declaration::*;
 use super::{
-    Context, ControlError, Mutation, Reference, after,
+    Context, ControlError, Mutation, Reference,
     endpoint_services::{CreateEndpointService, DeleteEndpointService},
     endpoints::{CreateEndpoint, DeleteEndpoint},
     listeners::{CreateListener, DeleteListener, ModifyListener},
     load_balancers::{CreateLoadBalancer, DeleteLoadBalancer},
     lookup, operation,
     ports::{AttachPort, DetachPort},
-    target_groups::{CreateTargetGroup, DeleteTargetGroup, HealthCheckSettings, ModifyTargetGroup},
+    target_groups::{CreateTargetGroup, DeleteTargetGroup, ModifyTargetGroup},
     targets::{DeregisterTargets, RegisterTargets, TargetSpec},
     view,
     vpcs::{CreateVpc, DeleteVpc, ModifyVpc},
 };
 use crate::model::{
-    AttributeMap, Change, Endpoint, EndpointId, Hook, InterfaceName, ListenerAttributes, LoadBalancer, Protocol,
-    ResourceName, State, TargetAddress, TargetGroup, TargetGroupAttributes, VpcCidr,
+    AttributeMap, Change, Endpoint, EndpointId, ListenerAttributes, LoadBalancer, ResourceName, State, TargetAddress,
+    TargetGroupAttributes,
 };
-
-/// Resources as a file declares them. Resources refer to each other by name or id; the order does not matter.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Declaration {
-    pub vpc: Vec<DeclaredVpc>,
-    pub port: Vec<DeclaredPort>,
-    pub target_group: Vec<DeclaredTargetGroup>,
-    pub load_balancer: Vec<DeclaredLoadBalancer>,
-    pub endpoint_service: Vec<DeclaredEndpointService>,
-    pub endpoint: Vec<DeclaredEndpoint>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct DeclaredVpc {
-    pub name: ResourceName,
-    pub cidr: VpcCidr,
-    #[serde(default)]
-    pub gateway: Option<Ipv4Addr>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct DeclaredPort {
-    pub interface: InterfaceName,
-    pub vpc: Reference,
-    #[serde(default)]
-    pub hook: Hook,
-    #[serde(default)]
-    pub shared: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct DeclaredTargetGroup {
-    pub name: ResourceName,
-    pub vpc: Reference,
-    #[serde(default = "tcp")]
-    pub protocol: Protocol,
-    pub port: u16,
-    #[serde(default)]
-    pub health_check: HealthCheckSettings,
-    #[serde(default)]
-    pub attributes: BTreeMap<String, AttributeValue>,
-    #[serde(default)]
-    pub targets: Vec<TargetSpec>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct DeclaredLoadBalancer {
-    pub name: ResourceName,
-    pub vpc: Reference,
-    pub addresses: Vec<Ipv4Addr>,
-    #[serde(default)]
-    pub listener: Vec<DeclaredListener>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct DeclaredListener {
-    #[serde(default = "tcp")]
-    pub protocol: Protocol,
-    pub port: u16,
-    pub target_group: Reference,
-    #[serde(default)]
-    pub attributes: BTreeMap<String, AttributeValue>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct DeclaredEndpointService {
-    #[serde(default)]
-    pub name: Option<ResourceName>,
-    pub load_balancer: Reference,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct DeclaredEndpoint {
-    pub service_name: Reference,
-    pub vpc: Reference,
-    #[serde(default)]
-    pub address: Option<Ipv4Addr>,
-}
-
-/// An attribute's value in a file: text, or a bare number or boolean.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum AttributeValue {
-    Text(String),
-    Number(i64),
-    Boolean(bool),
-}
-
-impl fmt::Display for AttributeValue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Text(text) => f.write_str(text),
-            Self::Number(number) => number.fmt(f),
-            Self::Boolean(boolean) => boolean.fmt(f),
-        }
-    }
-}
-
-fn tcp() -> Protocol {
-    Protocol::Tcp
-}
 
 /// Makes the state hold what is declared.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -307,7 +199,7 @@ impl Planner<'_, '_> {
         if change.is_empty() {
             return;
         }
-        self.state = after(&self.state, &change);
+        self.state.apply(&change);
         self.change = std::mem::take(&mut self.change).then(change);
         self.plan.steps.push(Step { action, kind: kind.to_owned(), name: name.to_string(), detail: detail.into() });
     }
@@ -373,23 +265,45 @@ impl Planner<'_, '_> {
         prune: bool,
     ) -> Result<(), ControlError> {
         let wanted: BTreeSet<TargetAddress> = declared.iter().map(|spec| spec.resolve(port)).collect();
-        let spec = |address: &TargetAddress| TargetSpec { ip: address.ip, port: Some(address.port) };
-        for address in &wanted {
-            let request = RegisterTargets { target_group: group.into(), targets: vec![spec(address)] };
-            self.step(&request, Action::Create, "target", address, format!("target group {group}"))?;
-        }
-        if !prune {
-            return Ok(());
-        }
-        let taking = |group: &TargetGroup| -> Vec<TargetAddress> {
-            let targets = group.targets.values().filter(|target| target.draining_since.is_none());
-            targets.map(|target| target.address).filter(|address| !wanted.contains(address)).collect()
+        let present = lookup::target_group(&self.state, &group.into())?;
+        let active = |address: &TargetAddress| {
+            present.targets.get(address).is_some_and(|target| target.draining_since.is_none())
         };
-        let surplus = lookup::target_group(&self.state, &group.into()).map(taking)?;
-        for address in surplus {
-            let request = DeregisterTargets { target_group: group.into(), targets: vec![spec(&address)] };
-            self.step(&request, Action::Delete, "target", address, format!("target group {group}, drains"))?;
+        let missing: Vec<TargetAddress> = wanted.iter().copied().filter(|address| !active(address)).collect();
+        let surplus: Vec<TargetAddress> = if prune {
+            present.targets.keys().copied().filter(|address| active(address) && !wanted.contains(address)).collect()
+        } else {
+            Vec::new()
+        };
+        if !missing.is_empty() {
+            let request = RegisterTargets { target_group: group.into(), targets: specs(&missing) };
+            self.target_steps(&request, Action::Create, &missing, &format!("target group {group}"))?;
         }
+        if !surplus.is_empty() {
+            let request = DeregisterTargets { target_group: group.into(), targets: specs(&surplus) };
+            self.target_steps(&request, Action::Delete, &surplus, &format!("target group {group}, drains"))?;
+        }
+        Ok(())
+    }
+
+    /// Does `request` once, and notes a step for each target that it is about.
+    fn target_steps<M: Mutation>(
+        &mut self,
+        request: &M,
+        action: Action,
+        targets: &[TargetAddress],
+        detail: &str,
+    ) -> Result<(), ControlError> {
+        let (change, _) = request.decide(&self.state, self.context)?;
+        self.state.apply(&change);
+        self.change = std::mem::take(&mut self.change).then(change);
+        let step = |target: &TargetAddress| Step {
+            action,
+            kind: "target".to_owned(),
+            name: target.to_string(),
+            detail: detail.to_owned(),
+        };
+        self.plan.steps.extend(targets.iter().map(step));
         Ok(())
     }
 
@@ -526,6 +440,10 @@ impl Planner<'_, '_> {
 fn over_defaults<T: AttributeMap>(declared: &BTreeMap<String, AttributeValue>) -> BTreeMap<String, String> {
     let defaults = T::default().entries().into_iter().map(|(key, value)| (key.to_owned(), value));
     defaults.chain(declared.iter().map(|(key, value)| (key.clone(), value.to_string()))).collect()
+}
+
+fn specs(targets: &[TargetAddress]) -> Vec<TargetSpec> {
+    targets.iter().map(|target| TargetSpec { ip: target.ip, port: Some(target.port) }).collect()
 }
 
 fn list(addresses: &[Ipv4Addr]) -> String {

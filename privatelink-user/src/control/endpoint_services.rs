@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, ControlError, Mutation, Query, Reference, lookup, operation, view::EndpointServiceView};
+use super::{Context, ControlError, Mutation, Query, Reference, lookup, operation, sorted, view::EndpointServiceView};
 use crate::model::{Change, EndpointService, EndpointServiceId, ResourceName, ServiceName, State};
 
 /// Publishes a load balancer. Idempotent for the same load balancer and name.
@@ -84,9 +84,10 @@ operation!(DescribeEndpointServices -> Vec<EndpointServiceView>);
 impl Query for DescribeEndpointServices {
     fn answer(&self, state: &State) -> Result<Vec<EndpointServiceView>, ControlError> {
         match &self.endpoint_services {
-            None => {
-                Ok(state.endpoint_services.values().map(|service| EndpointServiceView::new(state, service)).collect())
-            }
+            None => Ok(sorted(
+                state.endpoint_services.values().map(|service| EndpointServiceView::new(state, service)).collect(),
+                |service| (service.alias.clone(), service.id.clone()),
+            )),
             Some(references) => references
                 .iter()
                 .map(|reference| {

@@ -4,7 +4,9 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, ControlError, Mutation, Query, Reference, address, lookup, operation, view::EndpointView};
+use super::{
+    Context, ControlError, Mutation, Query, Reference, address, lookup, operation, sorted, view::EndpointView,
+};
 use crate::model::{Change, Endpoint, EndpointId, EndpointState, State};
 
 /// Makes an endpoint: an address in `vpc` that leads to a service. With an address it is idempotent; without one each
@@ -81,7 +83,10 @@ operation!(DescribeEndpoints -> Vec<EndpointView>);
 impl Query for DescribeEndpoints {
     fn answer(&self, state: &State) -> Result<Vec<EndpointView>, ControlError> {
         match &self.endpoints {
-            None => Ok(state.endpoints.values().map(|endpoint| EndpointView::new(state, endpoint)).collect()),
+            None => Ok(sorted(
+                state.endpoints.values().map(|endpoint| EndpointView::new(state, endpoint)).collect(),
+                |endpoint| (endpoint.vpc_name.clone(), endpoint.address),
+            )),
             Some(references) => references
                 .iter()
                 .map(|reference| lookup::endpoint(state, reference).map(|found| EndpointView::new(state, found)))

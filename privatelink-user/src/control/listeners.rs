@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, ControlError, Mutation, Query, Reference, lookup, operation, view::ListenerView};
+use super::{Context, ControlError, Mutation, Query, Reference, lookup, operation, sorted, view::ListenerView};
 use crate::model::{
     AttributeMap, Change, InvalidValue, Listener, ListenerAttributes, ListenerId, LoadBalancer, Protocol, State,
     TargetGroup,
@@ -116,12 +116,13 @@ operation!(DescribeListeners -> Vec<ListenerView>);
 impl Query for DescribeListeners {
     fn answer(&self, state: &State) -> Result<Vec<ListenerView>, ControlError> {
         let lb = self.load_balancer.as_ref().map(|reference| lookup::load_balancer(state, reference)).transpose()?;
-        Ok(state
+        let listeners = state
             .listeners
             .values()
             .filter(|listener| lb.is_none_or(|lb| listener.load_balancer == lb.id))
             .map(|listener| ListenerView::new(state, listener))
-            .collect())
+            .collect();
+        Ok(sorted(listeners, |listener| listener.name.clone()))
     }
 }
 

@@ -4,7 +4,9 @@ use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, ControlError, Mutation, Query, Reference, address, lookup, operation, view::LoadBalancerView};
+use super::{
+    Context, ControlError, Mutation, Query, Reference, address, lookup, operation, sorted, view::LoadBalancerView,
+};
 use crate::model::{Change, LoadBalancer, LoadBalancerId, ResourceName, State};
 
 /// Makes a Network Load Balancer. Idempotent.
@@ -93,7 +95,11 @@ operation!(DescribeLoadBalancers -> Vec<LoadBalancerView>);
 impl Query for DescribeLoadBalancers {
     fn answer(&self, state: &State) -> Result<Vec<LoadBalancerView>, ControlError> {
         match &self.load_balancers {
-            None => Ok(state.load_balancers.values().map(|lb| LoadBalancerView::new(state, lb)).collect()),
+            None => {
+                Ok(sorted(state.load_balancers.values().map(|lb| LoadBalancerView::new(state, lb)).collect(), |lb| {
+                    lb.name.clone()
+                }))
+            }
             Some(references) => references
                 .iter()
                 .map(|reference| lookup::load_balancer(state, reference).map(|lb| LoadBalancerView::new(state, lb)))

@@ -6,12 +6,13 @@
 
 mod address;
 pub mod apply;
+mod declaration;
 pub mod endpoint_services;
 pub mod endpoints;
 mod error;
 pub mod listeners;
 pub mod load_balancers;
-mod lookup;
+pub(crate) mod lookup;
 pub mod ports;
 pub mod target_groups;
 pub mod targets;
@@ -67,11 +68,10 @@ macro_rules! operation {
 }
 pub(crate) use operation;
 
-/// The state after `change`.
-fn after(state: &State, change: &Change) -> State {
-    let mut next = state.clone();
-    next.apply(change);
-    next
+/// `views` in the order in which people look for them.
+fn sorted<V, K: Ord>(mut views: Vec<V>, key: impl Fn(&V) -> K) -> Vec<V> {
+    views.sort_by_key(key);
+    views
 }
 
 #[cfg(test)]

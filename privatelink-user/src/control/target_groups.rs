@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Context, ControlError, Mutation, Query, Reference,
     listeners::{check_port, with_attributes},
-    lookup, operation,
+    lookup, operation, sorted,
     view::{self, TargetGroupView},
 };
 use crate::model::{
@@ -192,7 +192,10 @@ operation!(DescribeTargetGroups -> Vec<TargetGroupView>);
 impl Query for DescribeTargetGroups {
     fn answer(&self, state: &State) -> Result<Vec<TargetGroupView>, ControlError> {
         match &self.target_groups {
-            None => Ok(state.target_groups.values().map(|group| TargetGroupView::new(state, group)).collect()),
+            None => Ok(sorted(
+                state.target_groups.values().map(|group| TargetGroupView::new(state, group)).collect(),
+                |group| group.name.clone(),
+            )),
             Some(references) => references
                 .iter()
                 .map(|reference| {

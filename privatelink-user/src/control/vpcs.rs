@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, ControlError, Mutation, Query, Reference, address, lookup, operation, view::VpcView};
+use super::{Context, ControlError, Mutation, Query, Reference, address, lookup, operation, sorted, view::VpcView};
 use crate::model::{AddressUse, Change, ResourceName, State, Vpc, VpcCidr, VpcId, VpcIndex};
 
 /// Makes a VPC. Idempotent: the same name with the same settings answers the VPC that there is.
@@ -137,7 +137,9 @@ operation!(DescribeVpcs -> Vec<VpcView>);
 impl Query for DescribeVpcs {
     fn answer(&self, state: &State) -> Result<Vec<VpcView>, ControlError> {
         match &self.vpcs {
-            None => Ok(state.vpcs.values().map(|vpc| VpcView::new(state, vpc)).collect()),
+            None => {
+                Ok(sorted(state.vpcs.values().map(|vpc| VpcView::new(state, vpc)).collect(), |vpc| vpc.name.clone()))
+            }
             Some(references) => references
                 .iter()
                 .map(|reference| lookup::vpc(state, reference).map(|vpc| VpcView::new(state, vpc)))

@@ -9,14 +9,18 @@ use std::{
 };
 
 use futures::{StreamExt as _, TryStreamExt as _};
+use ipnet::Ipv4Net;
 use netlink_packet_route::{
     AddressFamily,
     link::{InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached},
 };
-use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, MulticastGroup};
+use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, MulticastGroup, RouteMessageBuilder};
 use tokio::{sync::watch, task::JoinHandle};
 
-use super::neighbor::MacAddress;
+use super::{
+    neighbor::MacAddress,
+    xdp_features::{self, XdpFeatures},
+};
 
 /// The longest interface name (`IFNAMSIZ` less its terminating zero).
 pub const LONGEST_NAME: usize = 15;
@@ -34,8 +38,10 @@ pub struct Link {
     pub up: bool,
     /// Up, and the other end too (`IFF_LOWER_UP`).
     pub carrier: bool,
-    /// The interface of an XDP program that is attached, if any, and its program id.
+    /// The XDP program that is attached, if any.
     pub xdp: Option<Xdp>,
+    /// What the driver can do with XDP; `None` if the kernel does not say (before 6.3).
+    pub xdp_features: Option<XdpFeatures>,
 }
 
 /// What matters of a device's type.
@@ -77,6 +83,8 @@ pub type Links = BTreeMap<u32, Link>;
 pub enum LinkError {
     #[error("cannot talk to the kernel's link service: {0}")]
     Socket(#[source] io::Error),
+    #[error("the interface {0} does not exist")]
+    Missing(String),
     #[error("the kernel refused to {doing}: {source}")]
     Refused { doing: String, #[source] source: rtnetlink::Error },
 }
@@ -120,52 +128,51 @@ impl LinkService {
             .try_collect()
             .await
             .map_err(refused("list the links"))?;
-        Ok(messages.iter().filter_map(link).map(|link| (link.ifindex, link)).collect())
+        let mut links: Links = messages.iter().filter_map(link).map(|link| (link.ifindex, link)).collect();
+        match xdp_features::all() {
+            Ok(features) => {
+                for (ifindex, link) in &mut links {
+                    link.xdp_features = features.get(ifindex).copied();
+                }
+            }
+            Err(error) => tracing::debug!(%error, "the kernel does not tell what interfaces can do with XDP"),
+        }
+        Ok(links)
     }
 
-    /// Makes the pair `host` and `port` exist and be up, with `address` on the host end; what exists is kept. The port
-    /// end has no address: IPv6 finds no use for it and IPv4 has nothing to say.
+    /// Makes `pair` exist and be up, its host end have its address, and its prefix lead to its gateway; what exists is
+    /// kept. The port end has no address: the host's stack has nothing to say on it.
     ///
     /// # Errors
     ///
     /// [`LinkError::Refused`] with the step that failed.
-    pub async fn ensure_pair(
-        &self,
-        host: &str,
-        port: &str,
-        address: Ipv4Addr,
-        prefix: u8,
-        mtu: u32,
-    ) -> Result<(Link, Link), LinkError> {
-        let named = |links: &Links, name: &str| links.values().find(|link| link.name == name).cloned();
-        let links = self.links().await?;
-        if named(&links, host).is_none() {
-            let pair = LinkVeth::new(host, port).mtu(mtu).build();
-            self.handle
-                .link()
-                .add(pair)
-                .execute()
-                .await
-                .map_err(refused(format!("create the veth pair {host}, {port}")))?;
+    pub async fn ensure_pair(&self, pair: &Pair) -> Result<(Link, Link), LinkError> {
+        let Pair { host, port, address, gateway, prefix, mtu } = pair;
+        if find(&self.links().await?, host).is_err() {
+            let request = self.handle.link().add(LinkVeth::new(host, port).mtu(*mtu).build());
+            request.execute().await.map_err(refused(format!("create the veth pair {host}, {port}")))?;
         }
         let links = self.links().await?;
-        let missing = |name: &str| LinkError::Refused {
-            doing: format!("find {name}, which it has just created"),
-            source: rtnetlink::Error::RequestFailed,
-        };
-        let host_link = named(&links, host).ok_or_else(|| missing(host))?;
-        let port_link = named(&links, port).ok_or_else(|| missing(port))?;
+        let (host_link, port_link) = (find(&links, host)?, find(&links, port)?);
         // Before the links come up, so that neither end ever sends a router solicitation into the datapath.
         for name in [host, port] {
             disable_ipv6(name);
         }
-        self.add_address(host_link.ifindex, host, address, prefix).await?;
+        self.add_address(host_link.ifindex, host, *address, POINT_TO_POINT).await?;
         for link in [&host_link, &port_link] {
-            let up = LinkMessageBuilder::<LinkUnspec>::default().index(link.ifindex).mtu(mtu).up().build();
+            let up = LinkMessageBuilder::<LinkUnspec>::default().index(link.ifindex).mtu(*mtu).up().build();
             self.handle.link().set(up).execute().await.map_err(refused(format!("set {} up", link.name)))?;
         }
+        // One neighbour for the whole prefix: the host's neighbour table stays small with thousands of targets.
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(prefix.network(), prefix.prefix_len())
+            .gateway(*gateway)
+            .output_interface(host_link.ifindex)
+            .build();
+        let routed = self.handle.route().add(route).replace().execute().await;
+        routed.map_err(refused(format!("route {prefix} through {host}")))?;
         let links = self.links().await?;
-        Ok((named(&links, host).ok_or_else(|| missing(host))?, named(&links, port).ok_or_else(|| missing(port))?))
+        Ok((find(&links, host)?, find(&links, port)?))
     }
 
     async fn add_address(&self, ifindex: u32, name: &str, address: Ipv4Addr, prefix: u8) -> Result<(), LinkError> {
@@ -191,6 +198,29 @@ impl LinkService {
             Err(source) => Err(LinkError::Refused { doing: format!("delete {name}"), source }),
         }
     }
+}
+
+/// The veth pair that gives the host's own sockets a place in the datapath.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// The host's end.
+    pub host: String,
+    /// The datapath's end, which becomes a port.
+    pub port: String,
+    /// The host end's address.
+    pub address: Ipv4Addr,
+    /// Answers for the whole prefix, on the other side; in the same /30 as the address.
+    pub gateway: Ipv4Addr,
+    /// What is reached through the pair.
+    pub prefix: Ipv4Net,
+    pub mtu: u32,
+}
+
+/// Prefix length of the host end's address: itself and the gateway.
+const POINT_TO_POINT: u8 = 30;
+
+fn find(links: &Links, name: &str) -> Result<Link, LinkError> {
+    links.values().find(|link| link.name == name).cloned().ok_or_else(|| LinkError::Missing(name.to_owned()))
 }
 
 /// Counts up whenever a link appears, changes or goes away, for as long as the returned task runs. The count says only
@@ -281,6 +311,7 @@ fn link(message: &LinkMessage) -> Option<Link> {
         up: message.header.flags.contains(LinkFlags::Up),
         carrier: message.header.flags.contains(LinkFlags::LowerUp),
         xdp,
+        xdp_features: None,
     })
 }
 

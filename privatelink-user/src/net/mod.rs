@@ -4,3 +4,4 @@
 pub mod arp;
 pub mod links;
 pub mod neighbor;
+pub mod xdp_features;

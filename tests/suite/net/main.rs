@@ -14,7 +14,18 @@ use privatelink_tests::{
     traffic,
 };
 
+mod churn;
+mod common;
+mod flood;
+mod isolation;
+mod lifetime;
+mod overlap;
+mod pool;
+mod refusals;
+mod restart;
 mod routing;
+mod targets;
+mod transfer;
 
 /// A test and what it needs.
 struct Test {
@@ -35,7 +46,22 @@ enum Run {
 const NEEDS: &[Need] = &[Need::Root, Need::Program("ip")];
 
 fn tests() -> Vec<Test> {
-    [routing::TESTS].into_iter().flat_map(|tests| tests()).collect()
+    [
+        routing::TESTS,
+        overlap::TESTS,
+        transfer::TESTS,
+        lifetime::TESTS,
+        targets::TESTS,
+        isolation::TESTS,
+        refusals::TESTS,
+        restart::TESTS,
+        flood::TESTS,
+        pool::TESTS,
+        churn::TESTS,
+    ]
+    .into_iter()
+    .flat_map(|tests| tests())
+    .collect()
 }
 
 fn main() -> ExitCode {
@@ -55,7 +81,7 @@ fn main() -> ExitCode {
         match run {
             Run::Once(run) => trials.push(trial(name.to_owned(), unmet, &mut skipped, run)),
             Run::EachHook(run) => {
-                for hook in Hook::ALL {
+                for hook in Hook::FORCED {
                     let name = format!("{}::{name}", hook.name());
                     trials.push(trial(name, unmet.clone(), &mut skipped, move || run(hook)));
                 }

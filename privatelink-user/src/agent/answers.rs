@@ -1,0 +1,359 @@
+//! What the API asks of the running agent.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
+};
+
+use privatelink_ebpf::abi::{
+    VpcIndex,
+    counters,
+    flow::{FlowKey, FlowState, Meta, Slot},
+    pool,
+};
+
+use super::{
+    Shared,
+    desired::{self, CheckKey, HopKey, Plan},
+    index::TargetKey,
+    ports,
+};
+use crate::{
+    dataplane::{Hook, stats::Wanted},
+    health::state::{Checked, Failure},
+    model::{Hook as WantedHook, InterfaceName, State, Target, TargetGroup, TargetGroupId},
+    net::neighbor::Neighbor,
+    runtime::{
+        Answer, AttachRefusal, Counter, CounterKind, EndpointTraffic, FlowFilter, FlowRecord, InterfaceFacts,
+        ListenerTraffic, NextHop, Pool, PortStatus, Runtime, RuntimeError, Stats, TargetHealth, TargetHealthReport,
+        TargetTraffic,
+    },
+};
+
+/// [`Runtime`] over what the agent's loops share.
+pub struct Answers {
+    shared: Arc<Shared>,
+}
+
+impl Answers {
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    fn plan(&self) -> Arc<Plan> {
+        self.shared.plan.borrow().clone()
+    }
+
+    fn report(&self, state: &State, plan: &Plan, group: &TargetGroup, target: &Target) -> TargetHealthReport {
+        let key = CheckKey { group: group.id.clone(), target: target.address };
+        let checked = self.shared.health().get(&key).copied();
+        let health = if target.draining_since.is_some() {
+            TargetHealth::DeregistrationInProgress
+        } else if desired::owned(state, &group.vpc, target.address.ip) {
+            TargetHealth::IpUnusable
+        } else if !state.listeners.values().any(|listener| listener.target_group == group.id) {
+            TargetHealth::NotInUse
+        } else if plan.checks.contains_key(&key) {
+            health(checked)
+        } else {
+            TargetHealth::RegistrationInProgress
+        };
+        TargetHealthReport {
+            address: target.address,
+            health_check_port: group.health_check.port.resolve(target.address.port),
+            health,
+            next_hop: self.next_hop(state, plan, group, target.address.ip),
+        }
+    }
+
+    fn next_hop(&self, state: &State, plan: &Plan, group: &TargetGroup, ip: Ipv4Addr) -> NextHop {
+        let Some(vpc) = state.vpcs.get(&group.vpc) else { return NextHop::NoPort };
+        let Some(index) = desired::vpc_index(vpc) else { return NextHop::NoPort };
+        if !plan.ports.values().any(|of| *of == index) {
+            return NextHop::NoPort;
+        }
+        let Some(asked) = desired::next_hop(vpc, ip) else { return NextHop::NoGateway };
+        let found = self.shared.neighbors().get(&HopKey { vpc: index, ip: asked });
+        match found {
+            None => NextHop::Resolving { asked },
+            Some((Neighbor::Unresolved | Neighbor::Probing { .. }, _)) => NextHop::Resolving { asked },
+            Some((Neighbor::Failed { .. }, _)) => NextHop::Unresolvable { asked },
+            Some((Neighbor::Reachable { mac, .. } | Neighbor::Stale { mac, .. }, ifindex)) => {
+                let interface = self.shared.links().get(&ifindex).and_then(|link| link.name.parse().ok());
+                match interface {
+                    Some(interface) => NextHop::Resolved {
+                        address: asked,
+                        mac: privatelink_ebpf::abi::addr::Mac(mac).to_string(),
+                        interface,
+                    },
+                    None => NextHop::Resolving { asked },
+                }
+            }
+        }
+    }
+
+    fn flows(&self, filter: &FlowFilter) -> Result<Vec<FlowRecord>, RuntimeError> {
+        let plan = self.plan();
+        let endpoints: BTreeMap<u16, _> = plan.endpoints.iter().map(|(id, index)| (*index, id)).collect();
+        let mut forward: Vec<Slot> = Vec::new();
+        let mut last_reply: BTreeMap<FlowId, u32> = BTreeMap::new();
+        let mut dataplane = self.shared.dataplane();
+        dataplane
+            .each_flow(&mut |slot| {
+                if Meta::unpack(slot.meta).forward() {
+                    forward.push(*slot);
+                } else {
+                    last_reply.insert(FlowId::of_reverse(slot), slot.last_seen);
+                }
+            })
+            .map_err(tables)?;
+        let now = dataplane.tick().map_err(tables)?;
+        let clock = dataplane.clock();
+        drop(dataplane);
+        let mut records: Vec<FlowRecord> = forward
+            .iter()
+            .filter_map(|slot| {
+                let key = FlowKey::from_words(slot.key);
+                let state = Meta::unpack(slot.meta).state;
+                let reply = last_reply.get(&FlowId::of_forward(slot)).copied();
+                let silent = now.wrapping_sub(slot.last_seen);
+                let silent = reply.map_or(silent, |reply| silent.min(now.wrapping_sub(reply)));
+                // A packet of this very moment may carry the next tick.
+                let silent = if silent > u32::MAX / 2 { 0 } else { silent };
+                if key.vpc == VpcIndex::HOST {
+                    return None;
+                }
+                let record = FlowRecord {
+                    vpc: plan.vpcs.get(&key.vpc).cloned(),
+                    client: SocketAddrV4::new(key.src.into(), key.src_port.get()),
+                    frontend: SocketAddrV4::new(key.dst.into(), key.dst_port.get()),
+                    endpoint: endpoints.get(&slot.endpoint).map(|id| (*id).clone()),
+                    node: SocketAddrV4::new(slot.new_src.into(), slot.new_src_port.get()),
+                    target: SocketAddrV4::new(slot.new_dst.into(), slot.new_dst_port.get()),
+                    state: state.name().to_owned(),
+                    idle_seconds: u64::from(clock.seconds(silent)),
+                };
+                admits(filter, &record).then_some(record)
+            })
+            .collect();
+        records.sort_by(|a, b| (&a.vpc, a.client, a.frontend).cmp(&(&b.vpc, b.client, b.frontend)));
+        Ok(records)
+    }
+
+    fn stats(&self) -> Result<Stats, RuntimeError> {
+        let plan = self.plan();
+        let wanted = Wanted {
+            endpoints: plan.endpoints.values().copied().collect(),
+            listeners: plan.listeners.values().copied().collect(),
+            targets: plan.targets.values().copied().collect(),
+        };
+        let dataplane = self.shared.dataplane();
+        let counts = dataplane.counts(&wanted).map_err(tables)?;
+        let mut held: BTreeMap<u32, u32> = BTreeMap::new();
+        dataplane
+            .each_flow(&mut |slot| {
+                let meta = Meta::unpack(slot.meta);
+                if !meta.forward() && meta.state == FlowState::TimeWait {
+                    *held.entry(slot.target).or_default() += 1;
+                }
+            })
+            .map_err(tables)?;
+        let pools = plan
+            .targets
+            .iter()
+            .filter_map(|(key, index)| {
+                let found = dataplane.pool(*index)?;
+                let held = held.get(index).copied().unwrap_or(0).min(found.used());
+                Some(Pool {
+                    vpc: plan.vpcs.get(&key.vpc).cloned(),
+                    node: key.node,
+                    target: SocketAddrV4::new(key.ip, key.port),
+                    used: found.used() - held,
+                    held,
+                    capacity: pool::CAPACITY,
+                    exhausted: found.exhausted,
+                })
+            })
+            .collect();
+        drop(dataplane);
+        let counters = counts
+            .counters
+            .iter()
+            .map(|(counter, count)| Counter {
+                name: counter.name().to_owned(),
+                help: counter.help().trim().to_owned(),
+                kind: kind(counter.kind()),
+                count: *count,
+            })
+            .collect();
+        let endpoints = plan
+            .endpoints
+            .iter()
+            .filter_map(|(id, index)| {
+                let privatelink_ebpf::abi::stats::EndpointStats {
+                    packets_in,
+                    bytes_in,
+                    packets_out,
+                    bytes_out,
+                    new_flows,
+                    refused,
+                } = *counts.endpoints.get(index)?;
+                let endpoint = id.clone();
+                Some(EndpointTraffic { endpoint, new_flows, refused, packets_in, bytes_in, packets_out, bytes_out })
+            })
+            .collect();
+        let listeners = plan
+            .listeners
+            .iter()
+            .filter_map(|(id, index)| {
+                let found = counts.listeners.get(index)?;
+                Some(ListenerTraffic { listener: id.clone(), new_flows: found.new_flows, refused: found.refused })
+            })
+            .collect();
+        let targets = plan
+            .registrations
+            .iter()
+            .map(|(check, keys)| target_traffic(check, keys, &plan, &counts.targets))
+            .collect();
+        Ok(Stats { counters, endpoints, listeners, targets, pools })
+    }
+}
+
+/// What both entries of a flow agree on: the target's view of it.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct FlowId {
+    node: (u32, u16),
+    target: (u32, u16),
+    index: u32,
+}
+
+impl FlowId {
+    fn of_forward(slot: &Slot) -> Self {
+        Self {
+            node: (slot.new_src.word(), slot.new_src_port.word()),
+            target: (slot.new_dst.word(), slot.new_dst_port.word()),
+            index: slot.target,
+        }
+    }
+
+    fn of_reverse(slot: &Slot) -> Self {
+        let key = FlowKey::from_words(slot.key);
+        Self {
+            node: (key.dst.word(), key.dst_port.word()),
+            target: (key.src.word(), key.src_port.word()),
+            index: slot.target,
+        }
+    }
+}
+
+fn tables(error: crate::dataplane::DataplaneError) -> RuntimeError {
+    RuntimeError::Tables(error.to_string())
+}
+
+fn admits(filter: &FlowFilter, record: &FlowRecord) -> bool {
+    let FlowFilter { vpc, endpoint } = filter;
+    vpc.as_ref().is_none_or(|vpc| record.vpc.as_ref() == Some(vpc))
+        && endpoint.as_ref().is_none_or(|endpoint| record.endpoint.as_ref() == Some(endpoint))
+}
+
+fn kind(kind: counters::CounterKind) -> CounterKind {
+    match kind {
+        counters::CounterKind::Activity => CounterKind::Activity,
+        counters::CounterKind::Drop => CounterKind::Drop,
+        counters::CounterKind::Symptom => CounterKind::Symptom,
+    }
+}
+
+fn health(checked: Option<Checked>) -> TargetHealth {
+    match checked {
+        None | Some(Checked::Initial { .. }) => TargetHealth::InitialHealthChecking,
+        Some(Checked::Healthy { .. }) => TargetHealth::Healthy,
+        Some(Checked::Unhealthy { passed: _, last }) => match last {
+            Failure::Timeout => TargetHealth::Timeout,
+            Failure::Refused | Failure::Malformed => TargetHealth::FailedHealthChecks,
+            Failure::StatusCode(code) => TargetHealth::ResponseCodeMismatch(code),
+            Failure::Internal => TargetHealth::InternalError,
+        },
+    }
+}
+
+fn target_traffic(
+    check: &CheckKey,
+    keys: &[TargetKey],
+    plan: &Plan,
+    counts: &BTreeMap<u32, privatelink_ebpf::abi::stats::TargetStats>,
+) -> TargetTraffic {
+    use crate::dataplane::stats::Sum as _;
+    let found = keys.iter().filter_map(|key| counts.get(plan.targets.get(key)?).copied());
+    let privatelink_ebpf::abi::stats::TargetStats {
+        packets_in,
+        bytes_in,
+        packets_out,
+        bytes_out,
+        new_flows,
+        port_allocation_errors,
+        client_resets,
+        target_resets,
+    } = privatelink_ebpf::abi::stats::TargetStats::sum(found);
+    TargetTraffic {
+        target_group: check.group.clone(),
+        target: check.target,
+        new_flows,
+        packets_in,
+        bytes_in,
+        packets_out,
+        bytes_out,
+        port_allocation_errors,
+        client_resets,
+        target_resets,
+    }
+}
+
+fn ready<'a, T: Send + 'a>(value: T) -> Answer<'a, T> {
+    Box::pin(std::future::ready(value))
+}
+
+impl Runtime for Answers {
+    fn inspect_interface<'a>(
+        &'a self,
+        interface: &'a InterfaceName,
+        hook: WantedHook,
+        _shared: bool,
+    ) -> Answer<'a, Result<InterfaceFacts, AttachRefusal>> {
+        let (attached, capacity) = {
+            let dataplane = self.shared.dataplane();
+            (dataplane.attached(), dataplane.capacity())
+        };
+        let clsact = attached.values().any(|hook| matches!(hook, Hook::Clsact | Hook::XdpClsact));
+        let links = self.shared.links();
+        let facts =
+            ports::inspect(&links, &self.shared.host_pair, &attached, capacity, clsact, interface, hook.into());
+        ready(facts)
+    }
+
+    fn target_health<'a>(
+        &'a self,
+        state: &'a State,
+        target_group: &'a TargetGroupId,
+    ) -> Answer<'a, Vec<TargetHealthReport>> {
+        let plan = self.plan();
+        let reports = state.target_groups.get(target_group).map_or_else(Vec::new, |group| {
+            group.targets.values().map(|target| self.report(state, &plan, group, target)).collect()
+        });
+        ready(reports)
+    }
+
+    fn ports(&self) -> Answer<'_, Vec<PortStatus>> {
+        let statuses = self.shared.ports().values().cloned().collect();
+        ready(statuses)
+    }
+
+    fn flows<'a>(&'a self, filter: &'a FlowFilter) -> Answer<'a, Result<Vec<FlowRecord>, RuntimeError>> {
+        ready(tokio::task::block_in_place(|| self.flows(filter)))
+    }
+
+    fn stats(&self) -> Answer<'_, Result<Stats, RuntimeError>> {
+        ready(tokio::task::block_in_place(|| self.stats()))
+    }
+}

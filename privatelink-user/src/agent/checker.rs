@@ -1,0 +1,128 @@
+//! Runs the health checks that the plan names, and says when a target's health changes.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{sync::Semaphore, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Shared,
+    desired::{Check, CheckKey, Plan},
+};
+use crate::{
+    health::{
+        dial::Dialer,
+        probe_http::{self, HttpCheck},
+        probe_tcp,
+        schedule::Schedule,
+        state::{Checked, Failure, Outcome, Thresholds},
+    },
+    model::{HealthCheck, HealthCheckProtocol},
+};
+
+/// Checks under way at once: each holds a descriptor.
+const AT_ONCE: usize = 1_024;
+
+/// Checks until `stop`.
+pub async fn run(shared: Arc<Shared>, dialer: Dialer, stop: CancellationToken) {
+    let mut schedule: Schedule<CheckKey> = Schedule::new(rand::random());
+    let slots = Arc::new(Semaphore::new(AT_ONCE));
+    let mut probes: JoinSet<(CheckKey, Outcome)> = JoinSet::new();
+    let mut plans = shared.plan.subscribe();
+    let mut plan = plans.borrow_and_update().clone();
+    adjust(&mut schedule, &shared, &plan);
+    loop {
+        let wait = schedule.next_due().map_or(1_000, |due| due.saturating_sub(shared.now())).min(1_000);
+        tokio::select! {
+            () = stop.cancelled() => break,
+            changed = plans.changed() => {
+                if changed.is_err() {
+                    break;
+                }
+                plan = plans.borrow_and_update().clone();
+                adjust(&mut schedule, &shared, &plan);
+            }
+            Some(done) = probes.join_next() => {
+                if let Ok((key, outcome)) = done {
+                    observe(&shared, &plan, &key, outcome);
+                }
+                continue;
+            }
+            () = tokio::time::sleep(Duration::from_millis(wait)) => {}
+        }
+        for key in schedule.take_due(shared.now()) {
+            let Some(check) = plan.checks.get(&key).cloned() else { continue };
+            let (slots, dialer) = (Arc::clone(&slots), dialer.clone());
+            probes.spawn(async move {
+                let _slot = slots.acquire().await;
+                let outcome = probe(&dialer, &check).await;
+                (key, outcome)
+            });
+        }
+    }
+    probes.shutdown().await;
+}
+
+/// Takes over the plan's checks: new ones begin, gone ones and their health are forgotten.
+fn adjust(schedule: &mut Schedule<CheckKey>, shared: &Shared, plan: &Plan) {
+    let wanted: HashMap<CheckKey, u64> = plan
+        .checks
+        .iter()
+        .filter(|(_, check)| check.address.is_some())
+        .map(|(key, check)| (key.clone(), u64::from(check.settings.interval) * 1_000))
+        .collect();
+    schedule.retain_and_add(&wanted, shared.now());
+    shared.health().retain(|key, _| plan.checks.contains_key(key));
+}
+
+async fn probe(dialer: &Dialer, check: &Check) -> Outcome {
+    let Check { address, node, listener_port, settings } = check;
+    let Some(address) = address else { return Outcome::Failed(Failure::Internal) };
+    let HealthCheck { protocol, port: _, path, interval: _, timeout, healthy_threshold: _, unhealthy_threshold: _, matcher } =
+        settings;
+    let address = SocketAddr::from(*address);
+    let limit = Duration::from_secs(u64::from(*timeout));
+    match protocol {
+        HealthCheckProtocol::Tcp => probe_tcp::probe(dialer, address, limit).await,
+        HealthCheckProtocol::Http => {
+            let request =
+                HttpCheck { path: path.as_str().to_owned(), node: (*node).into(), listener_port: *listener_port };
+            probe_http::probe(dialer, address, &request, |code| matcher.matches(code), limit).await
+        }
+    }
+}
+
+fn observe(shared: &Shared, plan: &Plan, key: &CheckKey, outcome: Outcome) {
+    let Some(check) = plan.checks.get(key) else { return };
+    let thresholds =
+        Thresholds { healthy: check.settings.healthy_threshold, unhealthy: check.settings.unhealthy_threshold };
+    let (before, after) = record(&mut shared.health(), key, outcome, thresholds);
+    if before.takes_traffic() == after.takes_traffic() {
+        return;
+    }
+    let CheckKey { group, target } = key;
+    if after.takes_traffic() {
+        tracing::info!(%group, %target, "target is healthy");
+    } else {
+        tracing::info!(%group, %target, ?outcome, "target is unhealthy");
+        shared.unhealthy().insert(key.clone());
+    }
+    shared.reconcile.notify_one();
+}
+
+fn record(
+    health: &mut BTreeMap<CheckKey, Checked>,
+    key: &CheckKey,
+    outcome: Outcome,
+    thresholds: Thresholds,
+) -> (Checked, Checked) {
+    let state = health.entry(key.clone()).or_insert(Checked::NEW);
+    let before = *state;
+    *state = before.observe(outcome, thresholds);
+    (before, *state)
+}

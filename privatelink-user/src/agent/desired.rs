@@ -1,0 +1,631 @@
+//! What the kernel's tables should say. Pure: the state, the links, the targets' health, the next hops and what the
+//! kernel holds now come in; exact contents come out, with the plan that the rest of the agent works by.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
+};
+
+use privatelink_ebpf::abi::{
+    Mac, Proto, VpcIndex,
+    addr::L4Port,
+    service::{
+        Address, AddressKey, AddressKind, Budget, Frontend, FrontendKey, Port, PortFlags, Target, TargetFlags,
+    },
+};
+
+use super::{
+    index::{self, Busy, TargetKey},
+    ring::{self, Member},
+};
+use crate::{
+    dataplane::{Capacity, Hook, Tables},
+    health::state::Checked,
+    model::{
+        EndpointId, HealthCheck, Listener, ListenerId, LoadBalancer, LoadBalancerId, State, TargetAddress, TargetGroup, TargetGroupId,
+        Vpc, VpcId,
+    },
+    net::links::{Link, LinkKind, Links},
+};
+
+/// Half-open flows that one endpoint may have at once: a flood leaves the other endpoints' share of a target's ports.
+pub const ENDPOINT_HALF_OPEN: u32 = 8_192;
+/// Half-open flows that all endpoints of one VPC may have at once.
+pub const VPC_HALF_OPEN: u32 = 16_384;
+
+/// Everything that decides.
+pub struct World<'a> {
+    pub state: &'a State,
+    pub links: &'a Links,
+    pub host_port: Option<HostPort>,
+    /// Where the programs are attached.
+    pub hooks: &'a BTreeMap<u32, Hook>,
+    /// What the checks have found.
+    pub health: &'a BTreeMap<CheckKey, Checked>,
+    pub next_hops: &'a BTreeMap<HopKey, Hop>,
+    /// What the kernel holds.
+    pub actual: &'a Tables,
+    pub busy: &'a Busy,
+    /// Targets that have become unhealthy since the last pass that was finished.
+    pub unhealthy: &'a BTreeSet<CheckKey>,
+    /// Targets that were draining, by group: if the group is still in use when they go, their flows may live on.
+    pub lingering: &'a BTreeMap<TargetKey, TargetGroupId>,
+    pub capacity: Capacity,
+}
+
+/// The datapath's end of the host port, and the prefix in which targets have their internal addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    pub ifindex: u32,
+    /// First address of the prefix.
+    pub base: Ipv4Addr,
+    /// The address that answers ARP for the whole prefix.
+    pub gateway: Ipv4Addr,
+}
+
+impl HostPort {
+    /// Internal addresses of targets begin this far into the prefix.
+    pub const FIRST_TARGET: u32 = 256;
+
+    /// The internal address of a target.
+    pub fn internal(&self, target: u32) -> Option<Ipv4Addr> {
+        u32::from(self.base).checked_add(Self::FIRST_TARGET)?.checked_add(target).map(Ipv4Addr::from)
+    }
+}
+
+/// One registration of a target in a group: what is checked.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CheckKey {
+    pub group: TargetGroupId,
+    pub target: TargetAddress,
+}
+
+/// A neighbour that packets are sent to: on the link of a VPC's ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HopKey {
+    pub vpc: VpcIndex,
+    pub ip: Ipv4Addr,
+}
+
+/// Where a neighbour is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    pub ifindex: u32,
+    pub mac: [u8; 6],
+}
+
+/// The contents of the tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Desired {
+    pub ports: BTreeMap<u32, Port>,
+    pub xdp_ports: BTreeSet<u32>,
+    pub addresses: BTreeMap<AddressKey, Address>,
+    pub frontends: BTreeMap<FrontendKey, Frontend>,
+    pub listeners: BTreeMap<u32, DesiredListener>,
+    /// Retired ones too.
+    pub targets: BTreeMap<u32, Target>,
+    pub vpcs: BTreeMap<VpcIndex, Budget>,
+    pub endpoints: BTreeMap<u16, Budget>,
+}
+
+/// A listener; where its ring lies is decided when it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DesiredListener {
+    pub idle_s: u16,
+    pub ring: Arc<[u32]>,
+}
+
+/// What the rest of the agent works by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    pub targets: BTreeMap<TargetKey, u32>,
+    pub listeners: BTreeMap<ListenerId, u32>,
+    pub endpoints: BTreeMap<EndpointId, u16>,
+    pub vpcs: BTreeMap<VpcIndex, VpcId>,
+    /// Interfaces to attach, with the VPC.
+    pub ports: BTreeMap<u32, VpcIndex>,
+    /// What is checked, and where.
+    pub checks: BTreeMap<CheckKey, Check>,
+    /// For each group in use and registered target: its keys, one a node address.
+    pub registrations: BTreeMap<CheckKey, Vec<TargetKey>>,
+    /// Next hops to find, and the node address that asks for each.
+    pub next_hops: BTreeMap<HopKey, Ipv4Addr>,
+    /// For the next pass: see [`World::lingering`].
+    pub lingering: BTreeMap<TargetKey, TargetGroupId>,
+    /// Groups all of whose targets are used because none is healthy.
+    pub fail_open: BTreeSet<TargetGroupId>,
+    /// What found no room.
+    pub full: BTreeSet<&'static str>,
+}
+
+/// One health check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// The target's internal address and the port to check; `None` while there is no host port or no room.
+    pub address: Option<SocketAddrV4>,
+    pub node: Ipv4Addr,
+    pub listener_port: u16,
+    pub settings: HealthCheck,
+}
+
+/// Rings by their members: computing one costs milliseconds, and most passes change none.
+#[derive(Debug, Default)]
+pub struct RingCache(BTreeMap<Members, (Arc<[u32]>, bool)>);
+
+/// Identity and index of each member, sorted.
+type Members = Vec<(u64, u32)>;
+
+impl RingCache {
+    fn ring(&mut self, members: Members) -> Arc<[u32]> {
+        let (ring, used) = self.0.entry(members).or_insert_with_key(|members| {
+            let members: Vec<Member> =
+                members.iter().map(|&(identity, index)| Member { index, identity, weight: 1 }).collect();
+            (ring::build(&members).into(), true)
+        });
+        *used = true;
+        Arc::clone(ring)
+    }
+
+    /// Forgets what was not asked for since the last call.
+    fn sweep(&mut self) {
+        self.0.retain(|_, (_, used)| std::mem::take(used));
+    }
+}
+
+/// Where a target's packets go first: itself inside the VPC's range, else the VPC's gateway.
+pub fn next_hop(vpc: &Vpc, target: Ipv4Addr) -> Option<Ipv4Addr> {
+    if vpc.cidr.net().contains(&target) { Some(target) } else { vpc.gateway }
+}
+
+/// The number of a VPC in the kernel's tables.
+pub fn vpc_index(vpc: &Vpc) -> Option<VpcIndex> {
+    Some(VpcIndex(vpc.index.get())).filter(|index| *index != VpcIndex::HOST)
+}
+
+/// Whether a load balancer or an endpoint owns `ip` in `vpc`, so that no target can have it.
+pub fn owned(state: &State, vpc: &VpcId, ip: Ipv4Addr) -> bool {
+    state.load_balancers.values().any(|lb| lb.vpc == *vpc && lb.addresses.contains(&ip))
+        || state.endpoints.values().any(|endpoint| endpoint.vpc == *vpc && endpoint.address == ip)
+}
+
+/// A target group with the listeners that lead to it.
+struct Use<'a> {
+    group: &'a TargetGroup,
+    vpc: &'a Vpc,
+    vpc_index: VpcIndex,
+    listeners: Vec<(&'a Listener, &'a LoadBalancer)>,
+}
+
+impl Use<'_> {
+    /// The node addresses of all its load balancers, each once, in order.
+    fn nodes(&self) -> Vec<Ipv4Addr> {
+        let mut nodes: Vec<Ipv4Addr> =
+            self.listeners.iter().flat_map(|(_, lb)| lb.addresses.iter().copied()).collect();
+        let mut seen = BTreeSet::new();
+        nodes.retain(|node| seen.insert(*node));
+        nodes
+    }
+}
+
+fn uses<'a>(state: &'a State) -> Vec<Use<'a>> {
+    let mut uses: BTreeMap<&TargetGroupId, Use<'a>> = BTreeMap::new();
+    for listener in state.listeners.values() {
+        let Some(lb) = state.load_balancers.get(&listener.load_balancer) else { continue };
+        let Some(group) = state.target_groups.get(&listener.target_group) else { continue };
+        let Some(vpc) = state.vpcs.get(&group.vpc) else { continue };
+        let Some(vpc_index) = vpc_index(vpc) else { continue };
+        uses.entry(&group.id)
+            .or_insert_with(|| Use { group, vpc, vpc_index, listeners: Vec::new() })
+            .listeners
+            .push((listener, lb));
+    }
+    uses.into_values().collect()
+}
+
+/// Decides.
+pub fn desired(world: &World<'_>, rings: &mut RingCache) -> (Desired, Plan) {
+    let mut desired = Desired::default();
+    let mut plan = Plan::default();
+    let state = world.state;
+    for vpc in state.vpcs.values() {
+        if let Some(index) = vpc_index(vpc) {
+            desired.vpcs.insert(index, Budget { half_open: VPC_HALF_OPEN });
+            plan.vpcs.insert(index, vpc.id.clone());
+        }
+    }
+    ports(world, &mut desired, &mut plan);
+    let uses = uses(state);
+    targets(world, &uses, &mut desired, &mut plan);
+    let chosen: BTreeMap<&TargetGroupId, Vec<TargetAddress>> =
+        uses.iter().map(|used| (&used.group.id, choose(world, used, &mut plan))).collect();
+    listeners(world, &chosen, rings, &mut desired, &mut plan);
+    checks(world, &uses, &mut desired, &mut plan);
+    rings.sweep();
+    (desired, plan)
+}
+
+fn ports(world: &World<'_>, desired: &mut Desired, plan: &mut Plan) {
+    let by_name: BTreeMap<&str, &Link> = world.links.values().map(|link| (link.name.as_str(), link)).collect();
+    for port in world.state.ports.values() {
+        let Some(link) = by_name.get(port.interface.as_str()) else { continue };
+        let Some(vpc) = world.state.vpcs.get(&port.vpc).and_then(vpc_index) else { continue };
+        let flags = if port.shared { PortFlags::SHARED } else { PortFlags::default() };
+        put_port(world, link, vpc, flags, desired, plan);
+    }
+    if let Some(host_port) = world.host_port
+        && let Some(link) = world.links.get(&host_port.ifindex)
+    {
+        put_port(world, link, VpcIndex::HOST, PortFlags::default(), desired, plan);
+        let key = AddressKey::new(VpcIndex::HOST, host_port.gateway.into());
+        desired.addresses.insert(key, AddressKind::Internal.into());
+    }
+}
+
+fn put_port(
+    world: &World<'_>,
+    link: &Link,
+    vpc: VpcIndex,
+    flags: PortFlags,
+    desired: &mut Desired,
+    plan: &mut Plan,
+) {
+    let Some(mac) = link.mac else { return };
+    if link.ifindex >= world.capacity.ports {
+        plan.full.insert("PORTS");
+        return;
+    }
+    let mut flags = flags;
+    if let LinkKind::Veth { peer: _, elsewhere: true } = link.kind {
+        flags = flags.with(PortFlags::PEER);
+    }
+    // Frames that arrive by XDP on any port may leave by XDP here, if the driver sends them.
+    let arrive = world.hooks.values().any(|hook| hook.has_xdp());
+    if arrive && transmits(link) {
+        flags = flags.with(PortFlags::XDP_TRANSMIT);
+        desired.xdp_ports.insert(link.ifindex);
+    }
+    let port = Port { vpc, flags, mtu: link.mtu, mac: Mac(mac), _pad: [0; 2] };
+    desired.ports.insert(link.ifindex, port);
+    plan.ports.insert(link.ifindex, vpc);
+}
+
+/// Whether the interface sends frames that XDP redirects to it. A kernel that does not say so has drivers that do, but
+/// for veth, where it depends on the other end.
+fn transmits(link: &Link) -> bool {
+    match (link.xdp_features, &link.kind) {
+        (Some(features), _) => features.transmits(),
+        (None, LinkKind::Physical) => true,
+        (None, LinkKind::Veth { .. } | LinkKind::Virtual(_) | LinkKind::Loopback) => false,
+    }
+}
+
+fn targets(world: &World<'_>, uses: &[Use<'_>], desired: &mut Desired, plan: &mut Plan) {
+    // A key may come from several registrations; its record does not depend on which.
+    let mut hops: BTreeMap<TargetKey, Option<Ipv4Addr>> = BTreeMap::new();
+    for used in uses {
+        let nodes = used.nodes();
+        for target in used.group.targets.values() {
+            let address = target.address;
+            if owned(world.state, &used.vpc.id, address.ip) {
+                continue;
+            }
+            let hop = next_hop(used.vpc, address.ip);
+            let check = CheckKey { group: used.group.id.clone(), target: address };
+            let key = |node: Ipv4Addr, port: u16| TargetKey { vpc: used.vpc_index, node, ip: address.ip, port };
+            let keys: Vec<TargetKey> = nodes.iter().map(|node| key(*node, address.port)).collect();
+            for key in &keys {
+                hops.insert(*key, hop);
+                let ends = used.group.attributes.deregistration_connection_termination;
+                if target.draining_since.is_some() && !ends {
+                    plan.lingering.insert(*key, used.group.id.clone());
+                }
+            }
+            plan.registrations.insert(check, keys);
+            if let Some(node) = nodes.first() {
+                if target.draining_since.is_none() {
+                    hops.insert(key(*node, used.group.health_check.port.resolve(address.port)), hop);
+                }
+                if let Some(hop) = hop {
+                    plan.next_hops.entry(HopKey { vpc: used.vpc_index, ip: hop }).or_insert(*node);
+                }
+            }
+        }
+    }
+    let wanted: BTreeSet<TargetKey> = hops.keys().copied().collect();
+    plan.targets = index::targets(&wanted, world.actual, world.busy, world.capacity.targets);
+    if plan.targets.len() < wanted.len() {
+        plan.full.insert("TARGETS");
+    }
+    let end_flows = ended(world, uses, plan);
+    for (key, index) in &plan.targets {
+        let hop = hops
+            .get(key)
+            .copied()
+            .flatten()
+            .and_then(|ip| world.next_hops.get(&HopKey { vpc: key.vpc, ip }));
+        desired.targets.insert(*index, record(world, key, *index, hop, end_flows.contains(key)));
+    }
+    let in_use: BTreeSet<&TargetGroupId> = uses.iter().map(|used| &used.group.id).collect();
+    for (index, record) in &world.actual.targets {
+        if !desired.targets.contains_key(index) {
+            let lives_on = TargetKey::of(record)
+                .and_then(|key| world.lingering.get(&key))
+                .is_some_and(|group| in_use.contains(group));
+            desired.targets.insert(*index, retired(*record, lives_on));
+        }
+    }
+}
+
+/// Targets whose flows end because they have become unhealthy: if their group says so, and not while its traffic goes to
+/// unhealthy targets for lack of others, and not if another group finds the same target healthy.
+fn ended(world: &World<'_>, uses: &[Use<'_>], plan: &Plan) -> BTreeSet<TargetKey> {
+    let takes_traffic = |key: &CheckKey| world.health.get(key).is_some_and(|checked| checked.takes_traffic());
+    let mut ended = BTreeSet::new();
+    for used in uses.iter().filter(|used| used.group.attributes.unhealthy_connection_termination) {
+        let checks = || {
+            used.group
+                .targets
+                .values()
+                .filter(|target| target.draining_since.is_none())
+                .map(|target| CheckKey { group: used.group.id.clone(), target: target.address })
+        };
+        if checks().any(|key| takes_traffic(&key)) {
+            let unhealthy = checks().filter(|key| world.unhealthy.contains(key) && !takes_traffic(key));
+            ended.extend(unhealthy.filter_map(|key| plan.registrations.get(&key)).flatten().copied());
+        }
+    }
+    if !ended.is_empty() {
+        for (check, keys) in &plan.registrations {
+            if takes_traffic(check) {
+                for key in keys {
+                    ended.remove(key);
+                }
+            }
+        }
+    }
+    ended
+}
+
+fn record(world: &World<'_>, key: &TargetKey, index: u32, hop: Option<&Hop>, ends: bool) -> Target {
+    let generation = match world.actual.targets.get(&index) {
+        None => 0,
+        Some(old) => {
+            if ends || TargetKey::of(old) != Some(*key) { old.generation.wrapping_add(1) } else { old.generation }
+        }
+    };
+    let (flags, ifindex, mac) = match hop {
+        Some(Hop { ifindex, mac }) => (TargetFlags::RESOLVED, *ifindex, Mac(*mac)),
+        None => (TargetFlags::default(), 0, Mac::ZERO),
+    };
+    let TargetKey { vpc, node, ip, port } = *key;
+    Target {
+        ip: ip.into(),
+        node_ip: node.into(),
+        port: L4Port::new(port),
+        vpc,
+        generation,
+        flags,
+        ifindex,
+        pool: index,
+        mac,
+        _pad: [0; 2],
+    }
+}
+
+/// The record of a target that is gone. It keeps everything that its last flows need to end, or to live on, properly.
+fn retired(record: Target, lives_on: bool) -> Target {
+    if record.flags.has(TargetFlags::RETIRED) {
+        return record;
+    }
+    let generation = if lives_on { record.generation } else { record.generation.wrapping_add(1) };
+    Target { generation, flags: record.flags.with(TargetFlags::RETIRED), ..record }
+}
+
+/// The targets that new flows may go to.
+fn choose(world: &World<'_>, used: &Use<'_>, plan: &mut Plan) -> Vec<TargetAddress> {
+    let registered: Vec<TargetAddress> = used
+        .group
+        .targets
+        .values()
+        .filter(|target| target.draining_since.is_none())
+        .map(|target| target.address)
+        .collect();
+    let check = |target: &TargetAddress| CheckKey { group: used.group.id.clone(), target: *target };
+    let healthy: Vec<TargetAddress> = registered
+        .iter()
+        .copied()
+        .filter(|target| world.health.get(&check(target)).is_some_and(|checked| checked.takes_traffic()))
+        .collect();
+    if !healthy.is_empty() || registered.is_empty() {
+        return healthy;
+    }
+    plan.fail_open.insert(used.group.id.clone());
+    registered
+}
+
+fn listeners(
+    world: &World<'_>,
+    chosen: &BTreeMap<&TargetGroupId, Vec<TargetAddress>>,
+    rings: &mut RingCache,
+    desired: &mut Desired,
+    plan: &mut Plan,
+) {
+    let state = world.state;
+    let actual = world.actual;
+    // What is reached at a load balancer's first node address and port is that listener, in the kernel too.
+    let doors: BTreeMap<FrontendKey, &Listener> = state
+        .listeners
+        .values()
+        .filter_map(|listener| {
+            let lb = state.load_balancers.get(&listener.load_balancer)?;
+            let vpc = state.vpcs.get(&lb.vpc).and_then(vpc_index)?;
+            Some((frontend_key(vpc, *lb.addresses.first()?, listener.port), listener))
+        })
+        .collect();
+    let wanted: BTreeSet<FrontendKey> = doors.keys().copied().collect();
+    let limit = first_check_listener(world.capacity);
+    let held: BTreeMap<FrontendKey, u32> = actual
+        .frontends
+        .iter()
+        .filter(|(key, frontend)| wanted.contains(key) && (index::first()..limit).contains(&frontend.listener))
+        .map(|(key, frontend)| (*key, frontend.listener))
+        .collect();
+    let taken: BTreeSet<u32> = actual.listeners.keys().copied().collect();
+    let indexes = index::assign(&wanted, &held, &taken, index::first()..limit);
+    if indexes.len() < wanted.len() {
+        plan.full.insert("LISTENERS");
+    }
+    for (door, listener) in &doors {
+        if let Some(index) = indexes.get(door) {
+            plan.listeners.insert(listener.id.clone(), *index);
+        }
+    }
+    let endpoints = endpoint_indexes(world, plan);
+    let mut by_lb: BTreeMap<&LoadBalancerId, Vec<&Listener>> = BTreeMap::new();
+    for listener in state.listeners.values() {
+        by_lb.entry(&listener.load_balancer).or_default().push(listener);
+    }
+
+    for lb in state.load_balancers.values() {
+        let Some(vpc) = state.vpcs.get(&lb.vpc).and_then(vpc_index) else { continue };
+        for node in &lb.addresses {
+            desired.addresses.insert(AddressKey::new(vpc, (*node).into()), AddressKind::Node.into());
+        }
+        for listener in by_lb.get(&lb.id).into_iter().flatten() {
+            let Some(&index) = plan.listeners.get(&listener.id) else { continue };
+            let members = members(chosen, listener, lb, vpc, &plan.targets);
+            let idle_s = u16::try_from(listener.attributes.idle_timeout).unwrap_or(u16::MAX);
+            desired.listeners.insert(index, DesiredListener { idle_s, ring: rings.ring(members) });
+            for node in &lb.addresses {
+                let key = frontend_key(vpc, *node, listener.port);
+                desired.frontends.insert(key, Frontend { listener: index, endpoint: 0, _pad: 0 });
+            }
+        }
+    }
+    for endpoint in state.endpoints.values() {
+        let Some(vpc) = state.vpcs.get(&endpoint.vpc).and_then(vpc_index) else { continue };
+        let Some(service) = state.endpoint_services.get(&endpoint.service) else { continue };
+        let address = AddressKey::new(vpc, endpoint.address.into());
+        desired.addresses.insert(address, AddressKind::Endpoint.into());
+        let Some(&number) = endpoints.get(&address) else { continue };
+        plan.endpoints.insert(endpoint.id.clone(), number);
+        desired.endpoints.insert(number, Budget { half_open: ENDPOINT_HALF_OPEN });
+        for listener in by_lb.get(&service.load_balancer).into_iter().flatten() {
+            let Some(&index) = plan.listeners.get(&listener.id) else { continue };
+            let key = frontend_key(vpc, endpoint.address, listener.port);
+            desired.frontends.insert(key, Frontend { listener: index, endpoint: number, _pad: 0 });
+        }
+    }
+}
+
+/// An endpoint is known by its address in its VPC, in the kernel's frontends too. One without listeners has none there,
+/// and no index.
+fn endpoint_indexes(world: &World<'_>, plan: &mut Plan) -> BTreeMap<AddressKey, u16> {
+    let state = world.state;
+    let published: BTreeSet<&LoadBalancerId> =
+        plan.listeners.keys().filter_map(|id| Some(&state.listeners.get(id)?.load_balancer)).collect();
+    let wanted: BTreeSet<AddressKey> = state
+        .endpoints
+        .values()
+        .filter_map(|endpoint| {
+            let vpc = state.vpcs.get(&endpoint.vpc).and_then(vpc_index)?;
+            let service = state.endpoint_services.get(&endpoint.service)?;
+            published.contains(&service.load_balancer).then_some(())?;
+            Some(AddressKey::new(vpc, endpoint.address.into()))
+        })
+        .collect();
+    let held: BTreeMap<AddressKey, u16> = world
+        .actual
+        .frontends
+        .iter()
+        .filter(|(_, frontend)| frontend.endpoint != 0 && u32::from(frontend.endpoint) < world.capacity.endpoints)
+        .map(|(key, frontend)| (AddressKey::new(key.vpc, key.ip), frontend.endpoint))
+        .collect();
+    let taken: BTreeSet<u16> =
+        world.busy.endpoints.iter().chain(world.actual.endpoints.keys()).copied().collect();
+    let last = u16::try_from(world.capacity.endpoints.saturating_sub(1)).unwrap_or(u16::MAX);
+    let indexes = index::assign(&wanted, &held, &taken, 1..=last);
+    if indexes.len() < wanted.len() {
+        plan.full.insert("ENDPOINTS");
+    }
+    indexes
+}
+
+fn members(
+    chosen: &BTreeMap<&TargetGroupId, Vec<TargetAddress>>,
+    listener: &Listener,
+    lb: &LoadBalancer,
+    vpc: VpcIndex,
+    indexes: &BTreeMap<TargetKey, u32>,
+) -> Members {
+    let mut members = Vec::new();
+    for target in chosen.get(&listener.target_group).into_iter().flatten() {
+        for node in &lb.addresses {
+            let key = TargetKey { vpc, node: *node, ip: target.ip, port: target.port };
+            if let Some(index) = indexes.get(&key) {
+                members.push((identity(&key), *index));
+            }
+        }
+    }
+    members.sort_unstable();
+    members
+}
+
+/// Stable over restarts: `DefaultHasher::new` has fixed keys, and a change of its algorithm costs one reshuffle.
+fn identity(key: &TargetKey) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (key.node, key.ip, key.port).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Listeners of health checks have the highest indexes, one for each target index.
+pub fn first_check_listener(capacity: Capacity) -> u32 {
+    capacity.listeners.saturating_sub(capacity.targets)
+}
+
+fn checks(world: &World<'_>, uses: &[Use<'_>], desired: &mut Desired, plan: &mut Plan) {
+    for used in uses {
+        let Some((listener, _)) = used.listeners.first() else { continue };
+        let Some(node) = used.nodes().first().copied() else { continue };
+        for target in used.group.targets.values().filter(|target| target.draining_since.is_none()) {
+            let check = CheckKey { group: used.group.id.clone(), target: target.address };
+            if !plan.registrations.contains_key(&check) {
+                continue;
+            }
+            let port = used.group.health_check.port.resolve(target.address.port);
+            let key = TargetKey { vpc: used.vpc_index, node, ip: target.address.ip, port };
+            let address = world
+                .host_port
+                .zip(plan.targets.get(&key).copied())
+                .and_then(|(host_port, index)| way_to(world, &host_port, index, port, desired));
+            let settings = used.group.health_check.clone();
+            plan.checks.insert(check, Check { address, node, listener_port: listener.port, settings });
+        }
+    }
+}
+
+/// Makes the target reachable from the host port: an internal address, a frontend, a listener with the one target.
+fn way_to(
+    world: &World<'_>,
+    host_port: &HostPort,
+    target: u32,
+    port: u16,
+    desired: &mut Desired,
+) -> Option<SocketAddrV4> {
+    let internal = host_port.internal(target)?;
+    let listener = first_check_listener(world.capacity).checked_add(target)?;
+    let ring: Arc<[u32]> = Arc::new([target]);
+    desired.listeners.insert(listener, DesiredListener { idle_s: 350, ring });
+    desired
+        .addresses
+        .insert(AddressKey::new(VpcIndex::HOST, internal.into()), AddressKind::Internal.into());
+    let key = frontend_key(VpcIndex::HOST, internal, port);
+    desired.frontends.insert(key, Frontend { listener, endpoint: 0, _pad: 0 });
+    Some(SocketAddrV4::new(internal, port))
+}
+
+fn frontend_key(vpc: VpcIndex, ip: Ipv4Addr, port: u16) -> FrontendKey {
+    FrontendKey::new(vpc, ip.into(), L4Port::new(port), Proto::Tcp)
+}

@@ -1,0 +1,189 @@
+//! From what the tables say to what they should say, in an order in which no packet sees half of a change: first what
+//! is referred to (targets, rings, listeners), then what refers to it (frontends), then removals the other way round.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use privatelink_ebpf::abi::service::{Listener, TargetFlags};
+
+use super::{
+    desired::{Desired, DesiredListener},
+    index::TargetKey,
+};
+use crate::dataplane::{Capacity, Installed, Op, Tables};
+
+/// The operations that lead from `actual` to `desired`; empty if and only if they agree.
+///
+/// # Errors
+///
+/// [`RingsFull`] when no slice of `RINGS` is large enough for a ring; everything else can still be done.
+pub fn diff(desired: &Desired, actual: &Tables, capacity: Capacity) -> (Vec<Op>, Result<(), RingsFull>) {
+    let mut ops = Vec::new();
+    put(&mut ops, &desired.vpcs, &actual.vpcs, |key, value| Op::PutVpc(*key, *value));
+    for (index, budget) in &desired.endpoints {
+        match actual.endpoints.get(index) {
+            Some(old) if old == budget => {}
+            Some(_) => ops.push(Op::PutEndpoint(*index, *budget)),
+            None => ops.extend([Op::ResetEndpointStats(*index), Op::PutEndpoint(*index, *budget)]),
+        }
+    }
+    targets(&mut ops, desired, actual, false);
+    let rings = listeners(&mut ops, desired, actual, capacity);
+    put(&mut ops, &desired.ports, &actual.ports, |key, value| Op::PutPort(*key, *value));
+    ops.extend(desired.xdp_ports.difference(&actual.xdp_ports).map(|ifindex| Op::PutXdpPort(*ifindex)));
+    put(&mut ops, &desired.addresses, &actual.addresses, |key, value| Op::PutAddress(*key, *value));
+    // A listener whose ring found no room is not there: its frontends wait for it.
+    let ready = |listener: u32| actual.listeners.contains_key(&listener) || !rings.skipped.contains(&listener);
+    for (key, frontend) in &desired.frontends {
+        if actual.frontends.get(key) != Some(frontend) && ready(frontend.listener) {
+            ops.push(Op::PutFrontend(*key, *frontend));
+        }
+    }
+
+    remove(&mut ops, &desired.frontends, &actual.frontends, |key| Op::RemoveFrontend(*key));
+    remove(&mut ops, &desired.addresses, &actual.addresses, |key| Op::RemoveAddress(*key));
+    ops.extend(actual.xdp_ports.difference(&desired.xdp_ports).map(|ifindex| Op::RemoveXdpPort(*ifindex)));
+    remove(&mut ops, &desired.ports, &actual.ports, |key| Op::RemovePort(*key));
+    remove(&mut ops, &desired.listeners, &actual.listeners, |key| Op::RemoveListener(*key));
+    // Nothing leads to them any more.
+    targets(&mut ops, desired, actual, true);
+    remove(&mut ops, &desired.endpoints, &actual.endpoints, |key| Op::RemoveEndpoint(*key));
+    remove(&mut ops, &desired.vpcs, &actual.vpcs, |key| Op::RemoveVpc(*key));
+    let full = if rings.skipped.is_empty() { Ok(()) } else { Err(RingsFull { listeners: rings.skipped.len() }) };
+    (ops, full)
+}
+
+/// There is no room for some rings.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("table RINGS is full: {listeners} listeners keep their old targets; use fewer listeners with over 100 targets")]
+pub struct RingsFull {
+    pub listeners: usize,
+}
+
+fn put<K: Ord, V: PartialEq>(
+    ops: &mut Vec<Op>,
+    desired: &BTreeMap<K, V>,
+    actual: &BTreeMap<K, V>,
+    op: impl Fn(&K, &V) -> Op,
+) {
+    ops.extend(desired.iter().filter(|(key, value)| actual.get(key) != Some(*value)).map(|(key, value)| op(key, value)));
+}
+
+fn remove<K: Ord, D, A>(
+    ops: &mut Vec<Op>,
+    desired: &BTreeMap<K, D>,
+    actual: &BTreeMap<K, A>,
+    op: impl Fn(&K) -> Op,
+) {
+    ops.extend(actual.keys().filter(|key| !desired.contains_key(key)).map(op));
+}
+
+/// Records of targets, retired or not. Indexes that the desired state knows nothing of cannot be: retired ones are part of it.
+fn targets(ops: &mut Vec<Op>, desired: &Desired, actual: &Tables, retired: bool) {
+    let records = desired.targets.iter().filter(|(_, record)| record.flags.has(TargetFlags::RETIRED) == retired);
+    for (index, record) in records {
+        let old = actual.targets.get(index);
+        if old == Some(record) {
+            continue;
+        }
+        if old.and_then(TargetKey::of) != TargetKey::of(record) {
+            ops.extend([Op::ResetPool(*index), Op::ResetTargetStats(*index)]);
+        }
+        ops.push(Op::PutTarget(*index, *record));
+    }
+}
+
+#[derive(Default)]
+struct Placed {
+    skipped: BTreeSet<u32>,
+}
+
+/// New rings are written where no listener points, then the listener is switched. Equal rings share a slice; a ring of
+/// one target lies at the target's own index, where nothing else ever lies.
+fn listeners(ops: &mut Vec<Op>, desired: &Desired, actual: &Tables, capacity: Capacity) -> Placed {
+    let mut placed = Placed::default();
+    let mut slices = Slices::new(actual, capacity);
+    let mut written: BTreeMap<Arc<[u32]>, u32> = BTreeMap::new();
+    for (index, wanted) in &desired.listeners {
+        let DesiredListener { idle_s, ring } = wanted;
+        let old = actual.listeners.get(index);
+        let record = |ring_base: u32| Listener {
+            ring_base,
+            ring_len: ring.len() as u32,
+            idle_s: *idle_s,
+            ..Listener::default()
+        };
+        let base = match old {
+            Some(Installed { record, ring: slots }) if slots == ring && record.ring_len as usize == ring.len() => {
+                record.ring_base
+            }
+            Some(_) | None => {
+                let known = written.get(ring).copied();
+                let base = known.or_else(|| match &**ring {
+                    [] => Some(0),
+                    [target] => Some(*target),
+                    slots => slices.allocate(slots.len() as u32),
+                });
+                let Some(base) = base else {
+                    placed.skipped.insert(*index);
+                    continue;
+                };
+                if known.is_none() && !ring.is_empty() {
+                    ops.push(Op::WriteRing { base, slots: Arc::clone(ring) });
+                }
+                written.insert(Arc::clone(ring), base);
+                base
+            }
+        };
+        let record = record(base);
+        if old.map(|installed| installed.record) != Some(record) {
+            if old.is_none() {
+                ops.push(Op::ResetListenerStats(*index));
+            }
+            ops.push(Op::PutListener(*index, record));
+        }
+    }
+    placed
+}
+
+/// The parts of `RINGS` that no listener points at, now or before the operations are done.
+struct Slices {
+    /// Begin → end, disjoint.
+    free: Vec<(u32, u32)>,
+}
+
+impl Slices {
+    fn new(actual: &Tables, capacity: Capacity) -> Self {
+        let mut used: Vec<(u32, u32)> = actual
+            .listeners
+            .values()
+            .filter(|installed| installed.record.ring_len > 0)
+            .map(|Installed { record, ring: _ }| {
+                (record.ring_base, record.ring_base.saturating_add(record.ring_len).min(capacity.rings))
+            })
+            .collect();
+        used.sort_unstable();
+        let mut free = Vec::new();
+        // Below lie the rings of single targets.
+        let mut at = capacity.targets.min(capacity.rings);
+        for (begin, end) in used {
+            if begin > at {
+                free.push((at, begin));
+            }
+            at = at.max(end);
+        }
+        if at < capacity.rings {
+            free.push((at, capacity.rings));
+        }
+        Self { free }
+    }
+
+    fn allocate(&mut self, length: u32) -> Option<u32> {
+        let (begin, _) = self.free.iter_mut().find(|(begin, end)| end - *begin >= length)?;
+        let base = *begin;
+        *begin += length;
+        Some(base)
+    }
+}

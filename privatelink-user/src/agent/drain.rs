@@ -1,0 +1,42 @@
+//! The deregistration delay: a draining target has left the rings, its flows go on; when its delay has ended, it is
+//! taken out of the state, and the reconciler retires it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+use crate::control::targets;
+
+/// Takes expired targets out until `stop`.
+pub async fn run(shared: &Shared, stop: CancellationToken) {
+    let mut states = shared.store.watch();
+    loop {
+        let wait = targets::next_expiry(&states.borrow_and_update()).map(|at| until(at, Timestamp::now()));
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = states.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                continue;
+            }
+            () = tokio::time::sleep(wait.unwrap_or(Duration::MAX)) => {}
+        }
+        let expired = shared.store.update(|state| {
+            Ok::<_, std::convert::Infallible>((targets::expire(state, Timestamp::now()), ()))
+        });
+        if let Err(error) = expired {
+            tracing::warn!(?error, "drained targets cannot be taken out of the state; trying again");
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            }
+        }
+    }
+}
+
+fn until(at: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(at.duration_since(now)).unwrap_or_default()
+}

@@ -1,0 +1,171 @@
+//! Which index stands for what in the kernel's tables, read off the tables themselves: what they hold keeps its index,
+//! over changes and restarts alike.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
+
+use privatelink_ebpf::abi::{
+    VpcIndex,
+    service::{Target, TargetFlags},
+};
+
+use crate::dataplane::Tables;
+
+/// What a target index stands for: an address and port behind one node address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TargetKey {
+    /// The provider's VPC.
+    pub vpc: VpcIndex,
+    pub node: Ipv4Addr,
+    pub ip: Ipv4Addr,
+    pub port: u16,
+}
+
+impl TargetKey {
+    /// What a record in the kernel stands for; a zero record stands for nothing.
+    pub fn of(record: &Target) -> Option<Self> {
+        let Target { ip, node_ip, port, vpc, generation: _, flags: _, ifindex: _, pool: _, mac: _, _pad: _ } = *record;
+        (vpc != VpcIndex::NONE).then(|| Self { vpc, node: node_ip.into(), ip: ip.into(), port: port.get() })
+    }
+}
+
+/// What flows in the kernel refer to: indexes that must not come to mean something else.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Busy {
+    pub targets: BTreeSet<u32>,
+    pub endpoints: BTreeSet<u16>,
+}
+
+/// Index 0 stands for nothing in every table, so that a zeroed record leads nowhere.
+const FIRST: u32 = 1;
+
+/// Finds an index for every wanted key: the one that it has already, else one that nothing stands for, else one that
+/// is retired and that no flow refers to. Keys for which there is no room are missing from the answer.
+pub fn targets(
+    wanted: &BTreeSet<TargetKey>,
+    actual: &Tables,
+    busy: &Busy,
+    capacity: u32,
+) -> BTreeMap<TargetKey, u32> {
+    let mut assigned = BTreeMap::new();
+    let mut retired = Vec::new();
+    for (&index, record) in actual.targets.range(FIRST..capacity) {
+        match TargetKey::of(record) {
+            Some(key) if wanted.contains(&key) && !assigned.contains_key(&key) => drop(assigned.insert(key, index)),
+            Some(_) if record.flags.has(TargetFlags::RETIRED) && !busy.targets.contains(&index) => retired.push(index),
+            Some(_) => {}
+            None => retired.push(index),
+        }
+    }
+    let fresh = (FIRST..capacity).filter(|index| !actual.targets.contains_key(index) && !busy.targets.contains(index));
+    let mut free = fresh.chain(retired);
+    for key in wanted {
+        if !assigned.contains_key(key) {
+            match free.next() {
+                Some(index) => drop(assigned.insert(*key, index)),
+                None => break,
+            }
+        }
+    }
+    assigned
+}
+
+/// Finds an index for every wanted key: the one of `held` (what the kernel has for it) if no other key has it, else one
+/// that nothing holds, lowest first. `taken` are indexes that new keys must not get.
+pub fn assign<K: Ord + Clone, I: Copy + Ord>(
+    wanted: &BTreeSet<K>,
+    held: &BTreeMap<K, I>,
+    taken: &BTreeSet<I>,
+    range: impl Iterator<Item = I>,
+) -> BTreeMap<K, I> {
+    let mut assigned = BTreeMap::new();
+    let mut used = taken.clone();
+    let mut claimed = BTreeSet::new();
+    for (key, &index) in held {
+        if wanted.contains(key) && claimed.insert(index) {
+            assigned.insert(key.clone(), index);
+        }
+        used.insert(index);
+    }
+    let mut free = range.filter(|index| !used.contains(index));
+    for key in wanted {
+        if !assigned.contains_key(key) {
+            match free.next() {
+                Some(index) => drop(assigned.insert(key.clone(), index)),
+                None => break,
+            }
+        }
+    }
+    assigned
+}
+
+/// The indexes of ordinary listeners and endpoints begin here.
+pub const fn first() -> u32 {
+    FIRST
+}
+
+#[cfg(test)]
+mod tests {
+    use privatelink_ebpf::abi::L4Port;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(n: u8) -> TargetKey {
+        TargetKey { vpc: VpcIndex(1), node: [10, 0, 0, 5].into(), ip: [10, 0, 1, n].into(), port: 80 }
+    }
+
+    fn record(key: TargetKey, flags: TargetFlags) -> Target {
+        Target {
+            ip: key.ip.into(),
+            node_ip: key.node.into(),
+            port: L4Port::new(key.port),
+            vpc: key.vpc,
+            flags,
+            ..Target::default()
+        }
+    }
+
+    #[test]
+    fn an_index_with_flows_is_not_given_to_another_target() {
+        let retired = Tables { targets: [(1, record(key(1), TargetFlags::RETIRED))].into(), ..Tables::default() };
+        let busy = Busy { targets: [1].into(), ..Busy::default() };
+        let wanted = BTreeSet::from([key(2)]);
+        assert!(targets(&wanted, &retired, &busy, 2).is_empty());
+        assert_eq!(targets(&wanted, &retired, &Busy::default(), 2)[&key(2)], 1);
+        // The same target gets its index back, flows or not.
+        assert_eq!(targets(&[key(1)].into(), &retired, &busy, 2)[&key(1)], 1);
+    }
+
+    proptest! {
+        #[test]
+        fn what_has_an_index_keeps_it_and_no_two_share_one(
+            before in prop::collection::btree_set(0u8..60, 0..60),
+            after in prop::collection::btree_set(0u8..60, 0..60),
+            busy in prop::collection::btree_set(1u32..60, 0..60),
+        ) {
+            let busy = Busy { targets: busy, endpoints: BTreeSet::new() };
+            let wanted: BTreeSet<TargetKey> = before.iter().copied().map(key).collect();
+            let first = targets(&wanted, &Tables::default(), &Busy::default(), 100);
+            let installed = Tables {
+                targets: first.iter().map(|(key, index)| (*index, record(*key, TargetFlags::default()))).collect(),
+                ..Tables::default()
+            };
+            let wanted: BTreeSet<TargetKey> = after.iter().copied().map(key).collect();
+            let second = targets(&wanted, &installed, &busy, 200);
+            prop_assert_eq!(second.len(), wanted.len());
+            prop_assert_eq!(second.values().collect::<BTreeSet<_>>().len(), second.len());
+            for (key, index) in &second {
+                match first.get(key) {
+                    Some(old) => prop_assert_eq!(old, index),
+                    None => {
+                        prop_assert!(!busy.targets.contains(index));
+                        prop_assert!(!installed.targets.contains_key(index), "taken from a live target");
+                    }
+                }
+            }
+        }
+    }
+}

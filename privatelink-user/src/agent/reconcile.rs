@@ -1,0 +1,262 @@
+//! The loop that makes the kernel say what the state says: on every change, after every failure, and once a minute
+//! without any reason. Each pass reads all that the kernel holds; what was written before decides nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use privatelink_ebpf::abi::service::TargetFlags;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Shared,
+    desired::{self, CheckKey, Desired, Hop, HopKey, HostPort, Plan, RingCache, World},
+    diff::{self, RingsFull},
+    index::{Busy, TargetKey},
+    ports,
+};
+use crate::{
+    dataplane::{Capacity, Dataplane, DataplaneError, Hook, Tables},
+    health::state::Checked,
+    model::{State, TargetGroupId},
+    net::links::{LinkError, LinkService, Links, watch_links},
+};
+
+/// A pass without a reason: heals what nobody reported.
+const QUIET: Duration = Duration::from_secs(60);
+/// After a failure: this long at first, doubled up to [`LONGEST_RETRY`].
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LONGEST_RETRY: Duration = Duration::from_secs(5);
+
+/// Why a pass did not finish.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    #[error(transparent)]
+    Dataplane(#[from] DataplaneError),
+    #[error(transparent)]
+    Links(#[from] LinkError),
+    #[error(transparent)]
+    Rings(#[from] RingsFull),
+    #[error("some ports are not as they should be")]
+    Ports,
+}
+
+/// Everything that a pass starts from, but the kernel.
+#[derive(Clone, Default)]
+pub struct Inputs {
+    pub state: Arc<State>,
+    pub links: Arc<Links>,
+    pub host_port: Option<HostPort>,
+    pub health: BTreeMap<CheckKey, Checked>,
+    pub next_hops: BTreeMap<HopKey, Hop>,
+    pub busy: Busy,
+    pub unhealthy: BTreeSet<CheckKey>,
+    pub lingering: BTreeMap<TargetKey, TargetGroupId>,
+}
+
+/// Reads what the kernel holds and makes it what it should hold; the plan, and how many operations it took.
+///
+/// # Errors
+///
+/// [`PassError`]; what was done until then stays, and the next pass goes on from there.
+pub fn converge(
+    dataplane: &mut dyn Dataplane,
+    inputs: &Inputs,
+    rings: &mut RingCache,
+) -> Result<(Plan, usize), PassError> {
+    let actual = dataplane.read()?;
+    let capacity = dataplane.capacity();
+    let (desired, plan) = decide(inputs, &actual, &dataplane.attached(), capacity, rings);
+    let (ops, full) = diff::diff(&desired, &actual, capacity);
+    for op in &ops {
+        dataplane.apply(op)?;
+    }
+    full?;
+    Ok((plan, ops.len()))
+}
+
+fn decide(
+    inputs: &Inputs,
+    actual: &Tables,
+    hooks: &BTreeMap<u32, Hook>,
+    capacity: Capacity,
+    rings: &mut RingCache,
+) -> (Desired, Plan) {
+    let Inputs { state, links, host_port, health, next_hops, busy, unhealthy, lingering } = inputs;
+    let world = World {
+        state,
+        links,
+        host_port: *host_port,
+        hooks,
+        health,
+        next_hops,
+        actual,
+        busy,
+        unhealthy,
+        lingering,
+        capacity,
+    };
+    desired::desired(&world, rings)
+}
+
+/// What a finished pass did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Passed {
+    pub operations: usize,
+    pub took: Duration,
+}
+
+/// The loop's own memory.
+pub struct Reconciler {
+    links: LinkService,
+    rings: RingCache,
+    /// What was draining at the last pass.
+    lingering: BTreeMap<TargetKey, TargetGroupId>,
+}
+
+impl Reconciler {
+    pub fn new(links: LinkService) -> Self {
+        Self { links, rings: RingCache::default(), lingering: BTreeMap::new() }
+    }
+
+    fn inputs(&self, shared: &Shared) -> Inputs {
+        Inputs {
+            state: shared.store.state(),
+            links: shared.links(),
+            host_port: shared.host_port,
+            health: shared.health().clone(),
+            next_hops: shared.neighbors().hops(),
+            busy: shared.busy(),
+            unhealthy: shared.unhealthy().clone(),
+            lingering: self.lingering.clone(),
+        }
+    }
+
+    /// Takes over what the kernel knows from an earlier agent: targets that take traffic count as healthy until a check
+    /// says otherwise, and next hops are used until an answer changes them.
+    ///
+    /// # Errors
+    ///
+    /// [`DataplaneError::Map`] when the tables cannot be read.
+    pub fn adopt(&mut self, shared: &Shared) -> Result<(), DataplaneError> {
+        let inputs = self.inputs(shared);
+        let (actual, hooks, capacity) = {
+            let dataplane = shared.dataplane();
+            (dataplane.read()?, dataplane.attached(), dataplane.capacity())
+        };
+        let (_, plan) = decide(&inputs, &actual, &hooks, capacity, &mut self.rings);
+        let (health, hops) = adopted(&plan, &inputs.state, &actual, capacity);
+        *shared.health() = health;
+        shared.neighbors().adopt(hops, shared.now());
+        Ok(())
+    }
+
+    /// One pass: from whatever the kernel holds to what it should hold.
+    ///
+    /// # Errors
+    ///
+    /// [`PassError`]; everything that could be done is done.
+    pub fn pass(&mut self, shared: &Shared) -> Result<Passed, PassError> {
+        let begun = Instant::now();
+        let mut inputs = self.inputs(shared);
+        let mut guard = shared.dataplane();
+        let dataplane: &mut dyn Dataplane = &mut **guard;
+        let detached = ports::detach_others(shared, dataplane, &inputs.state, &inputs.links);
+        let (mut plan, mut operations) = converge(dataplane, &inputs, &mut self.rings)?;
+        let handled = std::mem::take(&mut inputs.unhealthy);
+        shared.unhealthy().retain(|key| !handled.contains(key));
+        let (changed, attached) = ports::attach_all(shared, dataplane, &inputs.state, &inputs.links);
+        if changed {
+            // The ports' records say where the programs are.
+            let (again, more) = converge(dataplane, &inputs, &mut self.rings)?;
+            (plan, operations) = (again, operations + more);
+        }
+        drop(guard);
+        for table in &plan.full {
+            tracing::warn!(table, "no room: some resources are not forwarded");
+        }
+        self.lingering.clone_from(&plan.lingering);
+        shared.plan.send_if_modified(|present| {
+            let modified = **present != plan;
+            if modified {
+                *present = Arc::new(plan);
+            }
+            modified
+        });
+        if detached && attached { Ok(Passed { operations, took: begun.elapsed() }) } else { Err(PassError::Ports) }
+    }
+}
+
+/// Healthy are the targets in a ring of a listener; known are the next hops in the targets' records.
+fn adopted(
+    plan: &Plan,
+    state: &State,
+    actual: &Tables,
+    capacity: Capacity,
+) -> (BTreeMap<CheckKey, Checked>, Vec<(HopKey, Hop)>) {
+    let checks = desired::first_check_listener(capacity);
+    let in_rings: BTreeSet<u32> =
+        actual.listeners.range(..checks).flat_map(|(_, installed)| installed.ring.iter().copied()).collect();
+    let takes_traffic = |key: &TargetKey| plan.targets.get(key).is_some_and(|index| in_rings.contains(index));
+    let health = plan
+        .registrations
+        .iter()
+        .filter(|(check, keys)| plan.checks.contains_key(check) && keys.iter().any(takes_traffic))
+        .map(|(check, _)| (check.clone(), Checked::Healthy { failed: 0 }))
+        .collect();
+    let hops = plan.targets.iter().filter_map(|(key, index)| {
+        let record = actual.targets.get(index).filter(|record| record.flags.has(TargetFlags::RESOLVED))?;
+        let vpc = state.vpcs.get(plan.vpcs.get(&key.vpc)?)?;
+        let ip = desired::next_hop(vpc, key.ip)?;
+        Some((HopKey { vpc: key.vpc, ip }, Hop { ifindex: record.ifindex, mac: record.mac.0 }))
+    });
+    (health, hops.collect())
+}
+
+/// Reconciles until `stop`.
+pub async fn run(mut reconciler: Reconciler, shared: Arc<Shared>, stop: CancellationToken) {
+    let mut states = shared.store.watch();
+    let (mut changed_links, watcher) = match watch_links() {
+        Ok(watch) => watch,
+        Err(error) => {
+            tracing::error!(%error, "changes of links go unseen until the next full pass");
+            let (_, never) = tokio::sync::watch::channel(0);
+            (never, tokio::spawn(std::future::pending()))
+        }
+    };
+    let mut wait = Duration::ZERO;
+    let mut retry = FIRST_RETRY;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            changed = states.changed() => if changed.is_err() { break },
+            Ok(()) = changed_links.changed() => {}
+            () = shared.reconcile.notified() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+        states.mark_unchanged();
+        changed_links.mark_unchanged();
+        let links = reconciler.links.links().await;
+        let result = match links {
+            Ok(links) => {
+                *super::lock(&shared.links) = Arc::new(links);
+                tokio::task::block_in_place(|| reconciler.pass(&shared))
+            }
+            Err(error) => Err(error.into()),
+        };
+        match result {
+            Ok(Passed { operations, took }) => {
+                tracing::debug!(operations, ?took, "pass");
+                (wait, retry) = (QUIET, FIRST_RETRY);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a pass did not finish; it is tried again");
+                wait = retry;
+                retry = (retry * 2).min(LONGEST_RETRY);
+            }
+        }
+    }
+    watcher.abort();
+}

@@ -1,0 +1,180 @@
+//! From a request to its answer.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{
+    Json,
+    extract::{State as Shared, rejection::JsonRejection},
+};
+use jiff::Timestamp;
+
+use super::{Api, ApiError, DescribeFlows, DescribeStats, FlowView, RandomIds};
+use crate::{
+    control::{
+        Context, ControlError, Mutation, Operation as _, Query,
+        apply::{ApplyDeclaration, Plan},
+        lookup,
+        ports::{AttachPort, AttachedPort, DescribePorts},
+        targets::DescribeTargetHealth,
+        view::{self, PortView, TargetHealthView},
+    },
+    model::{Change, State, TargetAddress},
+    runtime::{FlowFilter, Stats, TargetHealthReport},
+};
+
+type Answer<T> = Result<Json<T>, ApiError>;
+type Request<T> = Result<Json<T>, JsonRejection>;
+
+impl Api {
+    /// Decides, and commits nothing.
+    fn consider<R>(
+        &self,
+        decide: impl FnOnce(&State, &mut Context<'_>) -> Result<R, ControlError>,
+    ) -> Result<R, ControlError> {
+        let Self { store, runtime: _, region, account } = self;
+        let mut context = Context { region, account, now: Timestamp::now(), ids: &mut RandomIds };
+        decide(&store.state(), &mut context)
+    }
+
+    /// Decides and commits on a thread that may wait for the disk.
+    async fn update<R: Send + 'static>(
+        self: &Arc<Self>,
+        decide: impl FnOnce(&State, &mut Context<'_>) -> Result<(Change, R), ControlError> + Send + 'static,
+    ) -> Result<R, ApiError> {
+        let api = self.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            let mut ids = RandomIds;
+            let (region, account) = (&api.region, &api.account);
+            let mut context = Context { region, account, now: Timestamp::now(), ids: &mut ids };
+            api.store.update(|state| decide(state, &mut context))
+        });
+        let result = done.await.map_err(|error| ApiError::internal(format!("the operation was aborted: {error}")))?;
+        Ok(result?)
+    }
+}
+
+/// Any operation that changes the state.
+pub async fn mutation<M: Mutation + Sync>(Shared(api): Shared<Arc<Api>>, request: Request<M>) -> Answer<M::Response> {
+    let Json(request) = request?;
+    let asked = asked(&request);
+    let answer = api.update(move |state, context| request.decide(state, context)).await?;
+    tracing::info!(operation = M::NAME, request = asked, "done");
+    Ok(Json(answer))
+}
+
+/// The request as the log shows it.
+fn asked<T: serde::Serialize>(request: &T) -> String {
+    const MOST: usize = 400;
+    let mut text = serde_json::to_string(request).unwrap_or_default();
+    if let Some((end, _)) = text.char_indices().nth(MOST) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+/// Any operation that only reads the state.
+pub async fn query<Q: Query + Sync>(Shared(api): Shared<Arc<Api>>, request: Request<Q>) -> Answer<Q::Response> {
+    let Json(request) = request?;
+    Ok(Json(request.answer(&api.store.state())?))
+}
+
+pub async fn attach_port(Shared(api): Shared<Arc<Api>>, request: Request<AttachPort>) -> Answer<AttachedPort> {
+    let Json(request) = request?;
+    // Refused for what the state says before the interface is looked at.
+    api.consider(|state, context| request.decide_change(state, context))?;
+    let facts = api.runtime.inspect_interface(&request.interface, request.hook, request.shared).await?;
+    let asked = asked(&request);
+    let attached = api.update(move |state, context| request.decide(facts, state, context)).await?;
+    tracing::info!(operation = AttachPort::NAME, request = asked, "done");
+    Ok(Json(attached))
+}
+
+pub async fn describe_ports(Shared(api): Shared<Arc<Api>>, request: Request<DescribePorts>) -> Answer<Vec<PortView>> {
+    let Json(DescribePorts {}) = request?;
+    let mut status: BTreeMap<_, _> =
+        api.runtime.ports().await.into_iter().map(|status| (status.interface.clone(), status)).collect();
+    let state = api.store.state();
+    Ok(Json(state.ports.values().map(|port| PortView::new(&state, port, status.remove(&port.interface))).collect()))
+}
+
+pub async fn describe_target_health(
+    Shared(api): Shared<Arc<Api>>,
+    request: Request<DescribeTargetHealth>,
+) -> Answer<Vec<TargetHealthView>> {
+    let Json(DescribeTargetHealth { target_group, targets }) = request?;
+    let state = api.store.state();
+    let group = lookup::target_group(&state, &target_group)?;
+    let reports = api.runtime.target_health(&state, &group.id).await;
+    let mut views: BTreeMap<TargetAddress, TargetHealthView> =
+        reports.into_iter().map(|report| (report.address, health_view(report))).collect();
+    let Some(targets) = targets else {
+        return Ok(Json(views.into_values().collect()));
+    };
+    let answer = targets.into_iter().map(|spec| {
+        let address = spec.resolve(group.port);
+        views.remove(&address).unwrap_or_else(|| TargetHealthView {
+            address,
+            health_check_port: group.health_check.port.resolve(address.port),
+            state: "unused".to_owned(),
+            reason: Some("Target.NotRegistered".to_owned()),
+            description: Some("Target is not registered to the target group".to_owned()),
+            next_hop: None,
+        })
+    });
+    Ok(Json(answer.collect()))
+}
+
+fn health_view(report: TargetHealthReport) -> TargetHealthView {
+    let TargetHealthReport { address, health_check_port, health, next_hop } = report;
+    TargetHealthView {
+        address,
+        health_check_port,
+        state: health.state().to_owned(),
+        reason: health.reason().map(str::to_owned),
+        description: health.description(),
+        next_hop: Some(next_hop),
+    }
+}
+
+pub async fn describe_flows(Shared(api): Shared<Arc<Api>>, request: Request<DescribeFlows>) -> Answer<Vec<FlowView>> {
+    let Json(DescribeFlows { vpc, endpoint }) = request?;
+    let state = api.store.state();
+    let filter = FlowFilter {
+        vpc: vpc.map(|reference| lookup::vpc(&state, &reference).map(|vpc| vpc.id.clone())).transpose()?,
+        endpoint: endpoint
+            .map(|reference| lookup::endpoint(&state, &reference).map(|endpoint| endpoint.id.clone()))
+            .transpose()?,
+    };
+    let flows = api.runtime.flows(&filter).await?;
+    let view = |flow: crate::runtime::FlowRecord| FlowView {
+        vpc_name: flow.vpc.as_ref().map(|vpc| view::vpc_name(&state, vpc)),
+        flow,
+    };
+    Ok(Json(flows.into_iter().map(view).collect()))
+}
+
+pub async fn describe_stats(Shared(api): Shared<Arc<Api>>, request: Request<DescribeStats>) -> Answer<Stats> {
+    let Json(DescribeStats {}) = request?;
+    Ok(Json(api.runtime.stats().await?))
+}
+
+pub async fn apply(Shared(api): Shared<Arc<Api>>, request: Request<ApplyDeclaration>) -> Answer<Plan> {
+    let Json(request) = request?;
+    let dry_run = request.dry_run;
+    api.consider(|state, context| request.decide(state, context))?;
+    let state = api.store.state();
+    for port in request.ports_to_inspect(&state) {
+        api.runtime.inspect_interface(&port.interface, port.hook, port.shared).await?;
+    }
+    let plan = api
+        .update(move |state, context| {
+            let (change, plan) = request.decide(state, context)?;
+            Ok((if dry_run { Change::default() } else { change }, plan))
+        })
+        .await?;
+    if !dry_run {
+        tracing::info!(operation = ApplyDeclaration::NAME, changes = plan.steps.len(), "done");
+    }
+    Ok(Json(plan))
+}

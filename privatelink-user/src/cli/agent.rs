@@ -1,0 +1,169 @@
+//! `privatelink agent`: parse, log, open the store, start forwarding, serve the API, wait for a signal, stop.
+
+use std::{path::PathBuf, sync::Arc};
+
+use clap::{Args, builder::PossibleValuesParser};
+use ipnet::Ipv4Net;
+use privatelink_ebpf::abi::entries;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{CliError, DEFAULT_STATE_DIR, value};
+use crate::{
+    agent::{self, Agent, AgentError, host_port},
+    api::{self, Api, SocketFile},
+    dataplane::load,
+    logging::{self, LogFormat},
+    model::{AccountId, Region},
+    store::{DirectoryLock, Store},
+};
+
+#[derive(Debug, Args)]
+pub struct AgentArgs {
+    /// Where the state is kept. One agent for each directory.
+    #[arg(long, value_name = "DIR", env = "PRIVATELINK_STATE_DIR", default_value = DEFAULT_STATE_DIR)]
+    state_dir: PathBuf,
+    /// Take everything of this state directory's agent out of the kernel (programs, tables, host port) and end; its flows
+    /// end, its resources stay. The agent must not run.
+    #[arg(long)]
+    remove: bool,
+    /// The region that new ids and service names carry; a label only.
+    #[arg(long, env = "PRIVATELINK_REGION", default_value = "us-east-1", value_parser = value::parse::<Region>)]
+    region: Region,
+    /// The account that new ARNs carry; a label only.
+    #[arg(long, env = "PRIVATELINK_ACCOUNT", default_value = "123456789012", value_parser = value::parse::<AccountId>)]
+    account: AccountId,
+    /// What is logged to standard error: error, warn, info, debug, trace, or a filter such as
+    /// info,privatelink_user::agent=debug.
+    #[arg(long, value_name = "FILTER", env = "PRIVATELINK_LOG", default_value = "info")]
+    log: String,
+    /// How it is logged.
+    #[arg(long, value_enum, default_value_t)]
+    log_format: LogFormat,
+    #[command(flatten)]
+    datapath: DatapathArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Datapath")]
+struct DatapathArgs {
+    /// Where the BPF file system is, or is to be mounted.
+    #[arg(long, value_name = "DIR", env = "PRIVATELINK_BPFFS", default_value = "/sys/fs/bpf")]
+    bpffs: PathBuf,
+    /// The internal addresses of health checks, inside 100.64.0.0/10; tenants never see them.
+    #[arg(long, value_name = "CIDR", default_value_t = host_port::DEFAULT_PREFIX, value_parser = value::prefix)]
+    host_prefix: Ipv4Net,
+    /// Targets that there is room for, with 8 kB for the ports of each. Tables that are pinned keep their size.
+    #[arg(long, value_name = "N", default_value_t = entries::TARGETS, value_parser = value::number)]
+    max_targets: u32,
+    /// Buckets of the flow table: a power of two. A bucket has room for two flows and takes 256 bytes.
+    #[arg(long, value_name = "N", default_value_t = entries::FLOWS, value_parser = value::power_of_two)]
+    flow_buckets: u32,
+    /// Keep flows in the kernel's hash map only: slower, the reference to compare with.
+    #[arg(long)]
+    reference_table: bool,
+    /// Attach by clsact even where the kernel has tcx.
+    #[arg(long)]
+    clsact: bool,
+    /// Report flows that open and close.
+    #[arg(long)]
+    flow_events: bool,
+    /// Bring the kernel programs' log lines up to this level into the agent's log. Without it they have none, and cost
+    /// nothing.
+    #[arg(long, value_name = "LEVEL", value_parser = PossibleValuesParser::new(["error", "warn", "info", "debug", "trace"]))]
+    kernel_log: Option<String>,
+}
+
+impl DatapathArgs {
+    fn options(self, state_dir: PathBuf) -> agent::Options {
+        let Self { bpffs, host_prefix, max_targets, flow_buckets, reference_table, clsact, flow_events, kernel_log } =
+            self;
+        let log_level = kernel_log.and_then(|level| level.parse::<log::Level>().ok()).map(|level| match level {
+            log::Level::Error => aya_log::Level::Error,
+            log::Level::Warn => aya_log::Level::Warn,
+            log::Level::Info => aya_log::Level::Info,
+            log::Level::Debug => aya_log::Level::Debug,
+            log::Level::Trace => aya_log::Level::Trace,
+        });
+        let dataplane = load::Options {
+            bpffs,
+            state_dir,
+            max_targets,
+            buckets: flow_buckets,
+            reference_table,
+            clsact,
+            flow_events,
+            log_level,
+        };
+        agent::Options { dataplane, host_prefix }
+    }
+}
+
+impl AgentArgs {
+    pub fn run(self, socket: PathBuf) -> Result<(), CliError> {
+        logging::init(&self.log, self.log_format)
+            .map_err(|error| CliError::Input { message: error.to_string(), hint: error.hint().to_owned() })?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime)?;
+        runtime.block_on(async {
+            // Spawned, because the agent's start blocks in place, which only a worker thread may.
+            let task = if self.remove { tokio::spawn(self.take_out()) } else { tokio::spawn(self.serve(socket)) };
+            task.await.unwrap_or_else(|error| {
+                Err(CliError::Agent { message: format!("the agent was aborted: {error}"), hint: String::new() })
+            })
+        })
+    }
+
+    async fn serve(self, socket: PathBuf) -> Result<(), CliError> {
+        let Self { state_dir, remove: _, region, account, log: _, log_format: _, datapath } = self;
+        let store = Arc::new(Store::open(&state_dir)?);
+        // Clients may connect from here on; they are answered when the agent forwards.
+        let (listener, _socket_file) = SocketFile::listen(&socket)?;
+        let shutdown = CancellationToken::new();
+        stop_on_signals(shutdown.clone())?;
+        let agent = Agent::start(datapath.options(state_dir.clone()), store.clone()).await?;
+        let api = Arc::new(Api { store, runtime: agent.runtime(), region, account });
+        tracing::info!(socket = %socket.display(), state = %state_dir.display(), "ready");
+        let forwarding = tokio::spawn(agent.run(shutdown.clone()));
+        let served = api::serve(listener, api, shutdown.clone()).await;
+        shutdown.cancel();
+        if let Err(error) = forwarding.await {
+            tracing::error!(%error, "the agent was aborted");
+        }
+        served.map_err(|error| CliError::Agent {
+            message: format!("serving the API: {error}"),
+            hint: "start the agent again; the kernel goes on forwarding".to_owned(),
+        })?;
+        tracing::info!("stopped; the kernel goes on forwarding until `privatelink agent --remove`");
+        Ok(())
+    }
+
+    async fn take_out(self) -> Result<(), CliError> {
+        let Self { state_dir, remove: _, region: _, account: _, log: _, log_format: _, datapath } = self;
+        // An agent that runs would put everything back.
+        let _lock = if state_dir.exists() { Some(DirectoryLock::acquire(&state_dir)?) } else { None };
+        let load::Removed { ports } = agent::remove(&datapath.options(state_dir.clone())).await?;
+        tracing::info!(state = %state_dir.display(), ports, "taken out of the kernel");
+        Ok(())
+    }
+}
+
+impl From<AgentError> for CliError {
+    fn from(error: AgentError) -> Self {
+        // The agent's texts name the way out themselves.
+        Self::Agent { message: error.to_string(), hint: String::new() }
+    }
+}
+
+/// Cancels `shutdown` on SIGINT and SIGTERM.
+fn stop_on_signals(shutdown: CancellationToken) -> Result<(), CliError> {
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(CliError::Runtime)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(CliError::Runtime)?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+            _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        }
+        shutdown.cancel();
+    });
+    Ok(())
+}

@@ -1,0 +1,197 @@
+//! The command line. Everything but `agent`, `completions` and `man` is a client of the API and has no other door.
+
+mod agent;
+mod apply;
+mod client;
+mod endpoint;
+mod endpoint_service;
+mod error;
+mod flow;
+mod listener;
+mod load_balancer;
+mod manual;
+mod output;
+mod port;
+mod stats;
+mod target;
+mod target_group;
+mod value;
+mod vpc;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+pub use client::Client;
+pub use error::CliError;
+use output::{Format, Output};
+
+/// Where the agent listens unless it is told otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/privatelink.sock";
+/// Where the agent keeps its state unless it is told otherwise.
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/privatelink";
+
+const ABOUT: &str = "PrivateLink and the Network Load Balancer behind it, for any Linux host";
+
+const LONG_ABOUT: &str = "\
+PrivateLink and the Network Load Balancer behind it, for any Linux host.
+
+A provider publishes a load balancer as an endpoint service; a consumer gets an address for it inside its own VPC, and \
+nothing else of either network becomes reachable. The VPCs may overlap. The kernel forwards; the agent decides what the \
+kernel's tables say; every other command asks the agent.";
+
+const AFTER_HELP: &str = "\
+A first service, step by step (see `privatelink COMMAND --help` for each):
+  privatelink agent &
+  privatelink vpc create provider --cidr 10.0.0.0/16
+  privatelink vpc create consumer --cidr 10.0.0.0/16
+  privatelink port attach veth-p --vpc provider
+  privatelink port attach veth-c --vpc consumer
+  privatelink target-group create web --vpc provider --protocol TCP --port 80
+  privatelink target register web 10.0.1.10 10.0.1.11
+  privatelink load-balancer create web --vpc provider --address 10.0.0.5
+  privatelink listener create web --protocol TCP --port 80 --target-group web
+  privatelink endpoint-service create --load-balancer web --name shop
+  privatelink endpoint create --service-name shop --vpc consumer --address 10.0.0.50
+
+Resources are named by name or id wherever one is meant.
+
+Exit status:
+  0  done
+  1  the agent refused; the message names the value, the rule and the way out
+  2  the command line or a file is wrong
+  3  no agent answers on the socket
+  4  the agent failed, or could not start";
+
+/// The whole command tree; completions and man pages are made from it.
+#[derive(Debug, Parser)]
+#[command(name = "privatelink", version, about = ABOUT, long_about = LONG_ABOUT, after_long_help = AFTER_HELP)]
+#[command(propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+struct Global {
+    /// How to print: a table for people, JSON for programs (errors too).
+    #[arg(short, long, value_enum, default_value_t, global = true)]
+    output: Format,
+    /// The agent's Unix socket.
+    #[arg(long, value_name = "PATH", env = "PRIVATELINK_SOCKET", default_value = DEFAULT_SOCKET, global = true)]
+    socket: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent: forward traffic and serve the API, until SIGINT or SIGTERM.
+    Agent(agent::AgentArgs),
+    /// VPCs: address spaces, which may overlap.
+    #[command(subcommand)]
+    Vpc(vpc::VpcCommand),
+    /// Ports: the host's interfaces that lead to the VPCs.
+    #[command(subcommand)]
+    Port(port::PortCommand),
+    /// Target groups: servers that offer the same thing, and how their health is checked.
+    #[command(subcommand)]
+    TargetGroup(target_group::TargetGroupCommand),
+    /// Targets of a target group, and their health.
+    #[command(subcommand)]
+    Target(target::TargetCommand),
+    /// Network Load Balancers: node addresses in a provider's VPC.
+    #[command(subcommand)]
+    LoadBalancer(load_balancer::LoadBalancerCommand),
+    /// Listeners: ports of a load balancer that lead to a target group.
+    #[command(subcommand)]
+    Listener(listener::ListenerCommand),
+    /// Endpoint services: published load balancers.
+    #[command(subcommand)]
+    EndpointService(endpoint_service::EndpointServiceCommand),
+    /// Endpoints: addresses in a consumer's VPC that lead to an endpoint service.
+    #[command(subcommand)]
+    Endpoint(endpoint::EndpointCommand),
+    /// Open flows.
+    #[command(subcommand)]
+    Flow(flow::FlowCommand),
+    /// Counters of the datapath, endpoints, listeners, targets and port pools.
+    Stats(stats::StatsArgs),
+    /// Make the agent hold what a TOML file declares, and print the changes.
+    Apply(apply::ApplyArgs),
+    /// Print a completion script for a shell.
+    Completions(manual::CompletionsArgs),
+    /// Write the man pages into a directory.
+    Man(manual::ManArgs),
+}
+
+/// What a client command works with.
+struct Session {
+    client: Client,
+    output: Output,
+}
+
+/// Parses the command line, runs the command, and turns its result into an exit status.
+pub fn main() -> ExitCode {
+    let Cli { global: Global { output: format, socket }, command } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() && asks_for_json(std::env::args()) => {
+            let error = CliError::usage(&error);
+            error.report(Format::Json);
+            return error.exit_code();
+        }
+        Err(error) => return ExitCode::from(if error.print().is_err() || error.use_stderr() { 2 } else { 0 }),
+    };
+    let result = match command {
+        Command::Agent(args) => args.run(socket),
+        Command::Completions(args) => args.run(),
+        Command::Man(args) => args.run(),
+        command => run_client(command, Session { client: Client::new(socket), output: Output::stdout(format) }),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error.report(format);
+            error.exit_code()
+        }
+    }
+}
+
+/// Whether a command line that cannot be parsed asks for JSON.
+fn asks_for_json(arguments: impl Iterator<Item = String>) -> bool {
+    let arguments: Vec<String> = arguments.collect();
+    let joined = |argument: &String| matches!(argument.as_str(), "-ojson" | "-o=json" | "--output=json");
+    arguments.iter().any(joined)
+        || arguments
+            .windows(2)
+            .any(|pair| matches!(pair, [flag, value] if (flag == "-o" || flag == "--output") && value == "json"))
+}
+
+fn run_client(command: Command, mut session: Session) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CliError::Runtime)?;
+    runtime.block_on(async {
+        let session = &mut session;
+        match command {
+            Command::Vpc(command) => command.run(session).await,
+            Command::Port(command) => command.run(session).await,
+            Command::TargetGroup(command) => command.run(session).await,
+            Command::Target(command) => command.run(session).await,
+            Command::LoadBalancer(command) => command.run(session).await,
+            Command::Listener(command) => command.run(session).await,
+            Command::EndpointService(command) => command.run(session).await,
+            Command::Endpoint(command) => command.run(session).await,
+            Command::Flow(command) => command.run(session).await,
+            Command::Stats(args) => args.run(session).await,
+            Command::Apply(args) => args.run(session).await,
+            Command::Agent(_) | Command::Completions(_) | Command::Man(_) => Ok(()),
+        }
+    })
+}
+
+/// The command tree, for completions and man pages.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+#[cfg(test)]
+mod tests;

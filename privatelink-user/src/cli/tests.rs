@@ -1,0 +1,418 @@
+use std::collections::BTreeSet;
+
+use clap::{Arg, error::ErrorKind};
+
+use super::{apply::parse, *};
+use crate::{
+    api::ErrorBody,
+    control::apply::{Action, Plan, Step},
+};
+
+/// Words as a shell would split them.
+fn parse_line(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(std::iter::once("privatelink").chain(line.split_whitespace()))
+}
+
+#[test]
+fn the_command_tree_is_consistent_and_explains_itself() {
+    command().debug_assert();
+    fn walk(command: &clap::Command, path: &str) {
+        let path = format!("{path} {}", command.get_name());
+        assert!(command.get_about().is_some(), "{path} says nothing about itself");
+        for argument in command.get_arguments() {
+            let help = argument.get_help().or_else(|| argument.get_long_help()).map(ToString::to_string);
+            assert!(help.is_some_and(|help| !help.is_empty()), "{path}: {} has no help", argument.get_id());
+        }
+        command
+            .get_subcommands()
+            .filter(|command| command.get_name() != "help")
+            .for_each(|command| walk(command, &path));
+    }
+    walk(&command(), "");
+}
+
+#[test]
+fn every_documented_command_line_is_understood() {
+    for line in [
+        "agent",
+        "agent --state-dir /tmp/x --socket /tmp/y",
+        "agent --state-dir /tmp/x --remove",
+        "vpc create a --cidr 10.0.0.0/16",
+        "vpc create a --cidr 10.0.0.0/16 --gateway 10.0.0.1",
+        "vpc list -o json",
+        "vpc describe a",
+        "vpc modify a --no-gateway",
+        "vpc delete vpc-0123456789abcdef0",
+        "port attach veth-a234567890 --vpc a --hook xdp --shared",
+        "port attach veth-a --vpc a --hook tc",
+        "port list",
+        "port detach veth-a",
+        "target-group create web --vpc a --protocol TCP --port 80",
+        "target-group create web --vpc a --protocol TCP --port 80 --health-check-protocol HTTP --health-check-port 81 \
+         --health-check-path /health --health-check-interval 5 --health-check-timeout 2 --healthy-threshold 2 \
+         --unhealthy-threshold 2 --matcher 200-299",
+        "target-group list",
+        "target-group describe web",
+        "target-group modify web --attribute deregistration_delay.timeout_seconds=0 --attribute a=b",
+        "target-group delete web",
+        "target register web 10.0.1.10 10.0.1.11:8080",
+        "target deregister web 10.0.1.10",
+        "target health web --watch",
+        "load-balancer create web --vpc a --address 10.0.0.5",
+        "load-balancer create web --vpc a --address 10.0.0.5 10.0.0.6 --address 10.0.0.7",
+        "load-balancer list",
+        "load-balancer describe web",
+        "load-balancer delete web",
+        "listener create web --protocol TCP --port 80 --target-group web",
+        "listener list",
+        "listener list web",
+        "listener modify web:80 --attribute tcp.idle_timeout.seconds=60",
+        "listener delete web:80",
+        "endpoint-service create --load-balancer web",
+        "endpoint-service create --load-balancer web --name shop",
+        "endpoint-service list",
+        "endpoint-service describe shop",
+        "endpoint-service delete shop",
+        "endpoint create --service-name shop --vpc b",
+        "endpoint create --service-name shop --vpc b --address 10.0.0.50",
+        "endpoint list",
+        "endpoint describe b/10.0.0.50",
+        "endpoint delete vpce-0123456789abcdef0",
+        "flow list --vpc b --endpoint b/10.0.0.50",
+        "stats --drops",
+        "apply -f x.toml --dry-run --prune",
+        "--socket /tmp/x -o table stats",
+        "completions bash",
+        "man /tmp/x",
+    ] {
+        parse_line(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+    }
+}
+
+/// Every argument that takes a value, with a value that it must refuse and what it must say.
+const BAD_VALUES: &[(&str, &str)] = &[
+    ("vpc create -a --cidr 10.0.0.0/16", "unexpected argument '-a'"),
+    ("vpc create a_b --cidr 10.0.0.0/16", "name 'a_b' can contain only alphanumeric characters and hyphens; use"),
+    ("vpc create a --cidr 10.0.0.1/16", "VPC CIDR '10.0.0.1/16' has host bits set; use 10.0.0.0/16"),
+    ("vpc create a --cidr 10.0.0.0/7", "VPC CIDR '10.0.0.0/7' must have a prefix length between 8 and 30; use"),
+    ("vpc create a --cidr fd00::/64", "VPC CIDR 'fd00::/64' must be an IPv4 network address"),
+    ("vpc create a --cidr 10.0.0.0/16 --gateway x", "Address 'x' must be an IPv4 address; use an address like"),
+    ("vpc modify a --gateway 10.0.0.300", "Address '10.0.0.300' must be an IPv4 address; use an address like"),
+    ("vpc modify a --gateway 10.0.0.1 --no-gateway", "cannot be used with"),
+    ("vpc modify a", "--gateway <IP>"),
+    ("port attach a234567890123456 --vpc a", "cannot be longer than '15' bytes, the kernel's limit; `ip link` lists"),
+    ("port attach a/b --vpc a", "interface name 'a/b' cannot contain '/', ':' or white space; `ip link` lists"),
+    ("port attach a --vpc a --hook nic", "hook 'nic' must be one of '[auto, tc, xdp]'; use auto"),
+    ("port attach a", "--vpc <VPC>"),
+    ("port detach ..", "interface name '..' is reserved by the kernel; `ip link` lists"),
+    ("target-group create web- --vpc a --protocol TCP --port 80", "name 'web-' cannot begin or end with a hyphen; use"),
+    ("target-group create w --vpc a --protocol HTTP --port 80", "Protocol 'HTTP' must be one of '[TCP]'; use TCP"),
+    ("target-group create w --vpc a --protocol TCP --port 0", "Port '0' must be between '1-65535' inclusive; use"),
+    ("target-group create w --vpc a --protocol TCP --port 65536", "Port '65536' must be between '1-65535' inclusive"),
+    ("target-group create w --vpc a --protocol TCP", "--port <N>"),
+    ("target-group create w --vpc a --port 80", "--protocol <PROTOCOL>"),
+    ("target-group create w --protocol TCP --port 80", "--vpc <VPC>"),
+    (
+        "target-group modify w --health-check-protocol UDP",
+        "Health check protocol 'UDP' must be one of '[TCP, HTTP]'; use",
+    ),
+    ("target-group modify w --health-check-port x", "Health check port 'x' must be 'traffic-port' or a number"),
+    ("target-group modify w --health-check-path x", "Health check path 'x' must begin with '/'; use a path like"),
+    ("target-group modify w --health-check-interval x", "Number 'x' must be a whole number; use"),
+    ("target-group modify w --health-check-timeout 1.5", "Number '1.5' must be a whole number; use"),
+    ("target-group modify w --healthy-threshold -1", "unexpected argument '-1'"),
+    ("target-group modify w --unhealthy-threshold x", "Number 'x' must be a whole number; use"),
+    ("target-group modify w --matcher 600", "Matcher '600' must be HTTP codes or ranges of them between '200-599'"),
+    ("target-group modify w --attribute x", "Attribute 'x' must be a key, an equals sign and a value; use"),
+    ("target register w", "<IP[:PORT]>"),
+    (
+        "target register w 10.0.0.1:0",
+        "Target '10.0.0.1:0' must be an IPv4 address, or an IPv4 address, a colon and a port",
+    ),
+    ("target register w web.example", "Target 'web.example' must be an IPv4 address"),
+    ("target deregister w ::1", "Target '::1' must be an IPv4 address"),
+    ("target health", "<TARGET_GROUP>"),
+    ("target health w x", "Target 'x' must be an IPv4 address"),
+    ("load-balancer create w --vpc a", "--address <IP>"),
+    ("load-balancer create w --vpc a --address x", "Address 'x' must be an IPv4 address; use"),
+    ("load-balancer create internal-w --vpc a --address 10.0.0.5", "cannot begin with 'internal-', which is reserved"),
+    ("listener create w --protocol UDP --port 80 --target-group w", "Protocol 'UDP' must be one of '[TCP]'; use TCP"),
+    ("listener create w --protocol TCP --port x --target-group w", "Port 'x' must be between '1-65535' inclusive; use"),
+    ("listener create w --protocol TCP --port 80", "--target-group <TARGET_GROUP>"),
+    ("listener create w --protocol TCP --port 80 --target-group w --attribute =1", "Attribute '=1' must be a key"),
+    ("listener modify w:80", "--target-group <TARGET_GROUP>"),
+    ("endpoint-service create", "--load-balancer <LOAD_BALANCER>"),
+    (
+        "endpoint-service create --load-balancer w --name vpce-x",
+        "name 'vpce-x' cannot begin with 'vpce-', which is reserved",
+    ),
+    ("endpoint create --vpc b", "--service-name <SERVICE>"),
+    ("endpoint create --service-name shop", "--vpc <VPC>"),
+    (
+        "endpoint create --service-name shop --vpc b --address 10.0.0.0/16",
+        "Address '10.0.0.0/16' must be an IPv4 address",
+    ),
+    ("apply", "--file <FILE>"),
+    ("agent --region US", "region 'US' must be 1 to 32 lower-case letters, digits and inner hyphens; use a name like"),
+    ("agent --account 12", "account '12' must be 12 digits; use an account id like"),
+    ("agent --log-format xml", "[possible values: text, json]"),
+    ("agent --host-prefix 100.64.0.1/16", "Prefix '100.64.0.1/16' must be an IPv4 network address"),
+    ("agent --max-targets x", "Number 'x' must be a whole number; use"),
+    ("agent --flow-buckets 1000", "Number '1000' must be a power of two; use"),
+    ("agent --kernel-log loud", "[possible values: error, warn, info, debug, trace]"),
+    ("completions tcsh", "possible values"),
+    ("man", "<DIR>"),
+    ("vpc list -o xml", "[possible values: table, json]"),
+    ("vpc lits", "a similar subcommand exists: 'list'"),
+];
+
+#[test]
+fn every_verb_refuses_bad_values_with_value_rule_and_way_out() {
+    for (line, expected) in BAD_VALUES {
+        match parse_line(line) {
+            Ok(_) => panic!("`{line}` was accepted"),
+            Err(error) => {
+                let text = error.to_string();
+                assert!(text.contains(expected), "`{line}` says: {text}");
+                assert!(error.use_stderr() && error.exit_code() == 2, "`{line}`");
+            }
+        }
+    }
+    for verb in ["vpc describe", "target-group delete", "load-balancer delete", "listener delete", "endpoint delete"] {
+        let words = ["privatelink"].into_iter().chain(verb.split(' ')).chain([""]);
+        let error = Cli::try_parse_from(words).expect_err(verb);
+        assert!(error.to_string().contains("cannot be empty"), "{verb}: {error}");
+    }
+}
+
+#[test]
+fn every_argument_with_a_rule_is_in_the_table() {
+    // Free text, and references, which the empty value above covers; the agent decides on the rest.
+    let free = ["file", "directory", "socket", "state_dir", "bpffs", "log", "vpc", "target_group", "load_balancer"];
+    let free: BTreeSet<&str> =
+        free.into_iter().chain(["listener", "endpoint", "endpoint_service", "service_name"]).collect();
+    let mut missing = Vec::new();
+    fn walk<'a>(command: &'a clap::Command, path: Vec<&'a str>, visit: &mut impl FnMut(&[&str], &Arg)) {
+        command.get_arguments().for_each(|argument| visit(&path, argument));
+        for inner in command.get_subcommands() {
+            walk(inner, [path.clone(), vec![inner.get_name()]].concat(), visit);
+        }
+    }
+    let tree = command();
+    walk(&tree, Vec::new(), &mut |path, argument| {
+        let id = argument.get_id().as_str();
+        if !argument.get_action().takes_values() || free.contains(id) {
+            return;
+        }
+        let covered = BAD_VALUES.iter().any(|(line, _)| match argument.get_long() {
+            Some(long) => {
+                line.contains(&format!("--{long} "))
+                    || argument.get_short().is_some_and(|s| line.contains(&format!("-{s} ")))
+            }
+            None => line.starts_with(&path.join(" ")),
+        });
+        if !covered {
+            missing.push(format!("{} {id}", path.join(" ")));
+        }
+    });
+    assert!(missing.is_empty(), "no bad value for: {missing:?}");
+}
+
+/// A declaration with every field; each case below replaces one piece of it.
+const FULL: &str = r#"
+[[vpc]]
+name = "a"
+cidr = "10.0.0.0/16"
+gateway = "10.0.0.1"
+[[port]]
+interface = "veth-a"
+vpc = "a"
+hook = "auto"
+shared = false
+[[target-group]]
+name = "web"
+vpc = "a"
+protocol = "TCP"
+port = 80
+health-check = { protocol = "HTTP", port = "traffic-port", path = "/", interval = 30, timeout = 6, healthy-threshold = 5, unhealthy-threshold = 2, matcher = "200" }
+attributes = { "deregistration_delay.timeout_seconds" = 300 }
+targets = ["10.0.1.10"]
+[[load-balancer]]
+name = "lb"
+vpc = "a"
+addresses = ["10.0.0.5"]
+[[load-balancer.listener]]
+protocol = "TCP"
+port = 8080
+target-group = "web"
+attributes = { "tcp.idle_timeout.seconds" = 350 }
+[[endpoint-service]]
+name = "shop"
+load-balancer = "lb"
+[[endpoint]]
+service-name = "shop"
+vpc = "a"
+address = "10.0.0.50"
+"#;
+
+/// What is replaced, by what, and what the refusal must say.
+const BAD_FIELDS: &[(&str, &str, &str)] = &[
+    ("[[vpc]]", "[[vpcs]]", "unknown field `vpcs`, expected one of `vpc`, `port`, `target-group`"),
+    ("name = \"a\"", "name = \"a b\"", "name 'a b' can contain only alphanumeric characters and hyphens; use"),
+    ("name = \"a\"\n", "", "missing field `name`"),
+    ("cidr = \"10.0.0.0/16\"", "cidr = \"10.0.0.1/16\"", "VPC CIDR '10.0.0.1/16' has host bits set; use 10.0.0.0/16"),
+    ("cidr = \"10.0.0.0/16\"", "cidr = 10", "invalid type: integer `10`, expected a string"),
+    ("cidr = \"10.0.0.0/16\"\n", "", "missing field `cidr`"),
+    ("gateway = \"10.0.0.1\"", "gateway = \"router\"", "Address 'router' must be an IPv4 address; use an address like"),
+    ("gateway", "gatway", "unknown field `gatway`, expected one of `name`, `cidr`, `gateway`"),
+    ("interface = \"veth-a\"", "interface = \"a234567890123456\"", "cannot be longer than '15' bytes"),
+    ("interface = \"veth-a\"\n", "", "missing field `interface`"),
+    ("hook = \"auto\"", "hook = \"nic\"", "hook 'nic' must be one of '[auto, tc, xdp]'; use auto"),
+    ("shared = false", "shared = \"no\"", "expected a boolean"),
+    ("name = \"web\"", "name = \"-web\"", "name '-web' cannot begin or end with a hyphen; use"),
+    (
+        "protocol = \"TCP\"\nport = 80\n",
+        "protocol = \"UDP\"\nport = 80\n",
+        "Protocol 'UDP' must be one of '[TCP]'; use TCP",
+    ),
+    ("port = 80\n", "port = 65536\n", "Port '65536' must be between '1-65535' inclusive; use"),
+    ("port = 80\n", "", "missing field `port`"),
+    ("protocol = \"HTTP\"", "protocol = \"UDP\"", "Health check protocol 'UDP' must be one of '[TCP, HTTP]'; use"),
+    ("port = \"traffic-port\"", "port = \"0\"", "Health check port '0' must be 'traffic-port' or a number"),
+    ("path = \"/\"", "path = \"x\"", "Health check path 'x' must begin with '/'; use a path like /health"),
+    ("interval = 30", "interval = -1", "invalid value: integer `-1`, expected u32"),
+    ("timeout = 6", "timeout = 1.5", "invalid type: floating point `1.5`, expected u32"),
+    ("healthy-threshold = 5", "healthy-threshold = \"5\"", "expected u32"),
+    ("unhealthy-threshold = 2", "unhealthy = 2", "unknown field `unhealthy`"),
+    ("matcher = \"200\"", "matcher = \"100\"", "Matcher '100' must be HTTP codes or ranges of them between '200-599'"),
+    ("timeout_seconds\" = 300", "timeout_seconds\" = [300]", "did not match any variant"),
+    ("targets = [\"10.0.1.10\"]", "targets = [\"web-1\"]", "Target 'web-1' must be an IPv4 address"),
+    ("name = \"lb\"", "name = \"internal-lb\"", "cannot begin with 'internal-', which is reserved"),
+    ("addresses = [\"10.0.0.5\"]", "addresses = [\"10.0.0\"]", "Address '10.0.0' must be an IPv4 address; use"),
+    ("addresses = [\"10.0.0.5\"]\n", "", "missing field `addresses`"),
+    ("port = 8080", "port = 0", "Port '0' must be between '1-65535' inclusive; use"),
+    ("target-group = \"web\"\n", "", "missing field `target-group`"),
+    ("seconds\" = 350", "seconds\" = {}", "did not match any variant"),
+    ("name = \"shop\"", "name = \"shop-\"", "name 'shop-' cannot begin or end with a hyphen"),
+    ("load-balancer = \"lb\"\n", "", "missing field `load-balancer`"),
+    ("service-name = \"shop\"\n", "", "missing field `service-name`"),
+    ("address = \"10.0.0.50\"", "address = \"10.0.0.50/16\"", "Address '10.0.0.50/16' must be an IPv4 address; use"),
+    ("address = \"10.0.0.50\"", "address = 10.0.0.50", "TOML parse error"),
+];
+
+#[test]
+fn every_field_of_a_declaration_refuses_bad_values_and_names_the_line() {
+    parse("full.toml", FULL).expect("the full declaration");
+    for (good, bad, expected) in BAD_FIELDS {
+        assert!(FULL.contains(good), "{good}");
+        let text = FULL.replacen(good, bad, 1);
+        match parse("x.toml", &text) {
+            Ok(_) => panic!("{bad:?} was accepted"),
+            Err(error) => {
+                let text = error.to_string();
+                assert!(text.contains(expected), "{bad:?} says: {text}");
+                assert!(text.contains("x.toml") && text.contains("line "), "{bad:?} does not say where: {text}");
+                assert_eq!(error.exit_code(), ExitCode::from(2));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_file_in_the_help_of_apply_is_a_declaration() {
+    let tree = command();
+    let apply = tree.find_subcommand("apply").expect("apply");
+    let help = apply.get_after_long_help().expect("its help").to_string();
+    let file: String =
+        help.lines().filter_map(|line| line.strip_prefix("  ")).map(|line| format!("{line}\n")).collect();
+    let declaration = parse("help", &file).unwrap_or_else(|error| panic!("{error}\n{file}"));
+    assert_eq!(
+        (
+            declaration.vpc.len(),
+            declaration.load_balancer.first().map(|lb| lb.listener.len()),
+            declaration.endpoint.len()
+        ),
+        (1, Some(1), 1)
+    );
+}
+
+#[test]
+fn help_is_no_error() {
+    for line in ["--help", "vpc --help", "target health -h", "--version"] {
+        let error = parse_line(line).expect_err(line);
+        assert!(matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion), "{line}: {error}");
+        assert!(!error.use_stderr(), "{line}");
+    }
+}
+
+#[test]
+fn failures_have_their_documented_exit_status() {
+    let body = || ErrorBody { code: "C".to_owned(), message: "m".to_owned(), hint: "h".to_owned() };
+    let gone = || std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+    let cases = [
+        (CliError::Refused(body()), 1),
+        (CliError::Input { message: "m".to_owned(), hint: "h".to_owned() }, 2),
+        (CliError::Unreachable { socket: "/x".into(), source: gone() }, 3),
+        (CliError::AgentFailed(body()), 4),
+        (CliError::Protocol { socket: "/x".into(), detail: "d".to_owned() }, 4),
+        (CliError::Output(std::io::ErrorKind::BrokenPipe.into()), 0),
+    ];
+    for (error, status) in cases {
+        assert_eq!(error.exit_code(), ExitCode::from(status), "{error}");
+    }
+}
+
+#[test]
+fn completions_and_man_pages_come_from_the_tree() {
+    let mut script = Vec::new();
+    clap_complete::generate(clap_complete::Shell::Bash, &mut command(), "privatelink", &mut script);
+    let script = String::from_utf8(script).expect("text");
+    assert!(script.contains("endpoint-service") && script.contains("--health-check-path"));
+    let dir = tempfile::TempDir::new().expect("a directory");
+    clap_mangen::generate_to(command().disable_help_subcommand(true), dir.path()).expect("man pages");
+    for page in ["privatelink.1", "privatelink-endpoint-create.1", "privatelink-apply.1"] {
+        assert!(dir.path().join(page).is_file(), "{page}");
+    }
+}
+
+#[test]
+fn tables_are_aligned_and_a_row_is_a_line() {
+    let rows = [["a".to_owned(), "10.0.0.0/16".to_owned()], ["longer".to_owned(), "-".to_owned()]];
+    assert_eq!(output::table(["NAME", "CIDR"], rows), "NAME    CIDR\na       10.0.0.0/16\nlonger  -");
+    assert_eq!(output::fields([("Name", "a".to_owned()), ("Longer", "b".to_owned())]), "Name:    a\nLonger:  b");
+}
+
+#[test]
+fn a_plan_is_a_line_for_each_change() {
+    let step = |action, name: &str, detail: &str| Step {
+        action,
+        kind: "vpc".to_owned(),
+        name: name.to_owned(),
+        detail: detail.to_owned(),
+    };
+    let plan = Plan {
+        steps: vec![
+            step(Action::Create, "a", "10.0.0.0/16"),
+            step(Action::Modify, "b", ""),
+            step(Action::Delete, "c", ""),
+        ],
+    };
+    assert_eq!(apply::changes(&plan, true), "+ vpc a (10.0.0.0/16)\n~ vpc b\n- vpc c\n3 changes, not made (--dry-run)");
+    assert_eq!(apply::changes(&Plan::default(), false), "nothing to change");
+}
+
+#[test]
+fn a_usage_error_is_json_where_json_is_asked_for() {
+    let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>().into_iter();
+    for line in ["vpc create -o json", "--output=json vpc lits", "vpc create --output json", "-ojson vpc"] {
+        assert!(asks_for_json(words(line)), "{line}");
+    }
+    for line in ["vpc create", "vpc create -o table json"] {
+        assert!(!asks_for_json(words(line)), "{line}");
+    }
+    let error = CliError::usage(&parse_line("vpc create a --cidr 10.0.0.1/16").expect_err("host bits"));
+    assert_eq!(
+        error.to_string(),
+        "invalid value '10.0.0.1/16' for '--cidr <CIDR>': VPC CIDR '10.0.0.1/16' has host bits set; use 10.0.0.0/16"
+    );
+}

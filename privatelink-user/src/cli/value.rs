@@ -1,0 +1,82 @@
+//! Arguments' values: parsed into types that cannot be wrong; a refusal names the value, the rule and the way out.
+
+use std::{net::Ipv4Addr, str::FromStr};
+
+use ipnet::Ipv4Net;
+
+use crate::{control::Reference, model::InvalidValue};
+
+fn text(error: InvalidValue) -> String {
+    format!("{error}; {}", error.hint)
+}
+
+/// Any value of the model.
+pub fn parse<T: FromStr<Err = InvalidValue>>(argument: &str) -> Result<T, String> {
+    argument.parse().map_err(text)
+}
+
+/// An IPv4 address.
+pub fn address(argument: &str) -> Result<Ipv4Addr, String> {
+    argument.parse().map_err(|_| {
+        text(InvalidValue::new("Address", argument, "must be an IPv4 address", "use an address like 10.0.0.5"))
+    })
+}
+
+/// A TCP port.
+pub fn port(argument: &str) -> Result<u16, String> {
+    argument.parse().ok().filter(|port| *port != 0).ok_or_else(|| {
+        text(InvalidValue::new("Port", argument, "must be between '1-65535' inclusive", "use a port like 80"))
+    })
+}
+
+/// A whole number.
+pub fn number(argument: &str) -> Result<u32, String> {
+    argument
+        .parse()
+        .map_err(|_| text(InvalidValue::new("Number", argument, "must be a whole number", "use a number like 10")))
+}
+
+/// The name or id of a resource.
+pub fn reference(argument: &str) -> Result<Reference, String> {
+    if argument.trim().is_empty() {
+        return Err(text(InvalidValue::new(
+            "Name or id",
+            argument,
+            "cannot be empty",
+            "use the resource's name or id",
+        )));
+    }
+    Ok(argument.into())
+}
+
+/// `KEY=VALUE`.
+pub fn attribute(argument: &str) -> Result<(String, String), String> {
+    match argument.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        Some(_) | None => Err(text(InvalidValue::new(
+            "Attribute",
+            argument,
+            "must be a key, an equals sign and a value",
+            "use a pair like deregistration_delay.timeout_seconds=60",
+        ))),
+    }
+}
+
+/// An IPv4 prefix without host bits.
+pub fn prefix(argument: &str) -> Result<Ipv4Net, String> {
+    argument.parse().ok().filter(|net: &Ipv4Net| net.addr() == net.network()).ok_or_else(|| {
+        text(InvalidValue::new(
+            "Prefix",
+            argument,
+            "must be an IPv4 network address, a slash and a prefix length",
+            "use a prefix like 100.64.0.0/16",
+        ))
+    })
+}
+
+/// A power of two.
+pub fn power_of_two(argument: &str) -> Result<u32, String> {
+    argument.parse().ok().filter(|number: &u32| number.is_power_of_two()).ok_or_else(|| {
+        text(InvalidValue::new("Number", argument, "must be a power of two", "use a number like 262144"))
+    })
+}

@@ -1,0 +1,116 @@
+//! `privatelink vpc`.
+
+use std::net::Ipv4Addr;
+
+use clap::{Args, Subcommand};
+
+use super::{
+    CliError, Session,
+    output::{fields, list, or_dash, table},
+    value,
+};
+use crate::{
+    control::{
+        Reference,
+        view::VpcView,
+        vpcs::{CreateVpc, DeleteVpc, DescribeVpcs, ModifyVpc},
+    },
+    model::{ResourceName, VpcCidr},
+};
+
+#[derive(Debug, Subcommand)]
+pub enum VpcCommand {
+    /// Make a VPC. Doing it again with the same settings changes nothing.
+    Create(CreateArgs),
+    /// List the VPCs.
+    List,
+    /// Show one VPC.
+    Describe {
+        /// Name or id.
+        #[arg(value_parser = value::reference)]
+        vpc: Reference,
+    },
+    /// Change a VPC's gateway; open flows stay.
+    Modify(ModifyArgs),
+    /// Delete a VPC that has no ports, load balancers, target groups and endpoints.
+    Delete {
+        /// Name or id.
+        #[arg(value_parser = value::reference)]
+        vpc: Reference,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    /// The VPC's name: 1 to 32 letters, digits and inner hyphens.
+    #[arg(value_parser = value::parse::<ResourceName>)]
+    name: ResourceName,
+    /// Its IPv4 range, /8 to /30; it may overlap with other VPCs'.
+    #[arg(long, value_parser = value::parse::<VpcCidr>)]
+    cidr: VpcCidr,
+    /// The router through which targets outside the range are reached.
+    #[arg(long, value_name = "IP", value_parser = value::address)]
+    gateway: Option<Ipv4Addr>,
+}
+
+#[derive(Debug, Args)]
+pub struct ModifyArgs {
+    /// Name or id.
+    #[arg(value_parser = value::reference)]
+    vpc: Reference,
+    /// The router through which targets outside the range are reached.
+    #[arg(long, value_name = "IP", value_parser = value::address, required_unless_present = "no_gateway")]
+    gateway: Option<Ipv4Addr>,
+    /// The VPC has no router.
+    #[arg(long, conflicts_with = "gateway")]
+    no_gateway: bool,
+}
+
+impl VpcCommand {
+    pub async fn run(self, session: &mut Session) -> Result<(), CliError> {
+        match self {
+            Self::Create(CreateArgs { name, cidr, gateway }) => {
+                let vpc = session.client.call(&CreateVpc { name, cidr, gateway }).await?;
+                session.output.show(&vpc, |vpc| rows([vpc]))
+            }
+            Self::List => {
+                let vpcs = session.client.call(&DescribeVpcs { vpcs: None }).await?;
+                session.output.show(&vpcs, |vpcs| rows(vpcs))
+            }
+            Self::Describe { vpc } => {
+                let vpcs = session.client.call(&DescribeVpcs { vpcs: Some(vec![vpc]) }).await?;
+                vpcs.iter().try_for_each(|vpc| session.output.show(vpc, describe))
+            }
+            Self::Modify(ModifyArgs { vpc, gateway, no_gateway: _ }) => {
+                let vpc = session.client.call(&ModifyVpc { vpc, gateway }).await?;
+                session.output.show(&vpc, |vpc| rows([vpc]))
+            }
+            Self::Delete { vpc } => {
+                session.client.call(&DeleteVpc { vpc: vpc.clone() }).await?;
+                session.output.done(&format!("deleted VPC {}", vpc.as_str()))
+            }
+        }
+    }
+}
+
+fn rows<'a>(vpcs: impl IntoIterator<Item = &'a VpcView>) -> String {
+    table(
+        ["NAME", "CIDR", "GATEWAY", "PORTS", "ID"],
+        vpcs.into_iter().map(|vpc| {
+            [vpc.name.to_string(), vpc.cidr.to_string(), or_dash(vpc.gateway), list(&vpc.ports), vpc.id.to_string()]
+        }),
+    )
+}
+
+fn describe(vpc: &VpcView) -> String {
+    let VpcView { id, name, cidr, gateway, index, ports, created_at } = vpc;
+    fields([
+        ("Name", name.to_string()),
+        ("ID", id.to_string()),
+        ("CIDR", cidr.to_string()),
+        ("Gateway", or_dash(*gateway)),
+        ("Ports", list(ports)),
+        ("Number in the kernel", index.to_string()),
+        ("Created", created_at.to_string()),
+    ])
+}

@@ -1,0 +1,152 @@
+//! Resources as a file declares them.
+
+use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::{Reference, target_groups::HealthCheckSettings, targets::TargetSpec};
+use crate::model::{Hook, InterfaceName, InvalidValue, Protocol, ResourceName, VpcCidr};
+
+/// Resources as a file declares them. Resources refer to each other by name or id; the order does not matter.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Declaration {
+    pub vpc: Vec<DeclaredVpc>,
+    pub port: Vec<DeclaredPort>,
+    pub target_group: Vec<DeclaredTargetGroup>,
+    pub load_balancer: Vec<DeclaredLoadBalancer>,
+    pub endpoint_service: Vec<DeclaredEndpointService>,
+    pub endpoint: Vec<DeclaredEndpoint>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DeclaredVpc {
+    pub name: ResourceName,
+    pub cidr: VpcCidr,
+    #[serde(default, deserialize_with = "optional_address")]
+    pub gateway: Option<Ipv4Addr>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DeclaredPort {
+    pub interface: InterfaceName,
+    pub vpc: Reference,
+    #[serde(default)]
+    pub hook: Hook,
+    #[serde(default)]
+    pub shared: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DeclaredTargetGroup {
+    pub name: ResourceName,
+    pub vpc: Reference,
+    #[serde(default = "tcp")]
+    pub protocol: Protocol,
+    #[serde(deserialize_with = "port")]
+    pub port: u16,
+    #[serde(default)]
+    pub health_check: HealthCheckSettings,
+    #[serde(default)]
+    pub attributes: BTreeMap<String, AttributeValue>,
+    #[serde(default)]
+    pub targets: Vec<TargetSpec>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DeclaredLoadBalancer {
+    pub name: ResourceName,
+    pub vpc: Reference,
+    #[serde(deserialize_with = "addresses")]
+    pub addresses: Vec<Ipv4Addr>,
+    #[serde(default)]
+    pub listener: Vec<DeclaredListener>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DeclaredListener {
+    #[serde(default = "tcp")]
+    pub protocol: Protocol,
+    #[serde(deserialize_with = "port")]
+    pub port: u16,
+    pub target_group: Reference,
+    #[serde(default)]
+    pub attributes: BTreeMap<String, AttributeValue>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DeclaredEndpointService {
+    #[serde(default)]
+    pub name: Option<ResourceName>,
+    pub load_balancer: Reference,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DeclaredEndpoint {
+    pub service_name: Reference,
+    pub vpc: Reference,
+    #[serde(default, deserialize_with = "optional_address")]
+    pub address: Option<Ipv4Addr>,
+}
+
+/// An attribute's value in a file: text, or a bare number or boolean.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum AttributeValue {
+    Text(String),
+    Number(i64),
+    Boolean(bool),
+}
+
+impl fmt::Display for AttributeValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Number(number) => number.fmt(f),
+            Self::Boolean(boolean) => boolean.fmt(f),
+        }
+    }
+}
+
+/// The protocol if none is declared.
+fn tcp() -> Protocol {
+    Protocol::Tcp
+}
+
+fn refuse<E: serde::de::Error>(error: &InvalidValue) -> E {
+    E::custom(format_args!("{error}; {}", error.hint))
+}
+
+fn parse_address<E: serde::de::Error>(text: &str) -> Result<Ipv4Addr, E> {
+    text.parse().map_err(|_| {
+        refuse(&InvalidValue::new("Address", text, "must be an IPv4 address", "use an address like 10.0.0.5"))
+    })
+}
+
+/// serde's own refusal of an address names neither the value nor the way out.
+fn optional_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Ipv4Addr>, D::Error> {
+    Option::<String>::deserialize(deserializer)?.map(|text| parse_address(&text)).transpose()
+}
+
+fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Ipv4Addr>, D::Error> {
+    Vec::<String>::deserialize(deserializer)?.iter().map(|text| parse_address(text)).collect()
+}
+
+fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    let number = i64::deserialize(deserializer)?;
+    u16::try_from(number).ok().filter(|port| *port != 0).ok_or_else(|| {
+        refuse(&InvalidValue::new(
+            "Port",
+            number.to_string(),
+            "must be between '1-65535' inclusive",
+            "use a port like 80",
+        ))
+    })
+}

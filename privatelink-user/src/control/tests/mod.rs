@@ -1,0 +1,115 @@
+//! Operations on states, through one door that checks what must hold after every one of them.
+
+mod declarations;
+mod refusals;
+mod rules;
+mod walk;
+
+use jiff::Timestamp;
+
+use super::{
+    endpoint_services::*, endpoints::*, listeners::*, load_balancers::*, ports::*, target_groups::*, targets::*,
+    vpcs::*, *,
+};
+use crate::model::{AccountId, IdSource, Region, State};
+
+/// Identifiers in a row.
+#[derive(Default)]
+struct Counter(u64);
+
+impl IdSource for Counter {
+    fn hex(&mut self, digits: usize) -> String {
+        self.0 += 1;
+        format!("{:0digits$x}", self.0)
+    }
+}
+
+/// A state, its clock and its identifiers; every accepted change must keep the invariants, every refused one the state.
+struct World {
+    state: State,
+    ids: Counter,
+    now: Timestamp,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { state: State::default(), ids: Counter::default(), now: Timestamp::from_second(1_800_000_000).unwrap() }
+    }
+
+    fn with_context<T>(
+        &mut self,
+        run: impl FnOnce(&State, &mut Context<'_>) -> Result<(Change, T), ControlError>,
+    ) -> Result<T, ControlError> {
+        let region: Region = "us-east-1".parse().unwrap();
+        let account: AccountId = "123456789012".parse().unwrap();
+        let mut context = Context { region: &region, account: &account, now: self.now, ids: &mut self.ids };
+        let before = self.state.clone();
+        let result = run(&self.state, &mut context);
+        assert_eq!(self.state, before, "deciding changes nothing");
+        let (change, answer) = result?;
+        self.state.apply(&change);
+        if let Err(violation) = self.state.check_invariants() {
+            panic!("{violation}");
+        }
+        Ok(answer)
+    }
+
+    fn run<M: Mutation>(&mut self, request: M) -> Result<M::Response, ControlError> {
+        self.with_context(|state, context| request.decide(state, context))
+    }
+
+    /// Runs a request that is written as JSON.
+    fn json<M: Mutation>(&mut self, request: serde_json::Value) -> Result<M::Response, ControlError> {
+        self.run(serde_json::from_value::<M>(request).expect("a request"))
+    }
+
+    fn attach(&mut self, request: serde_json::Value) -> Result<(), ControlError> {
+        let request: AttachPort = serde_json::from_value(request).expect("a request");
+        self.with_context(|state, context| request.decide_change(state, context)).map(drop)
+    }
+
+    /// Two VPCs with equal addresses, a published web service in `provider`, and an endpoint in `consumer`.
+    fn published() -> Self {
+        let mut world = Self::new();
+        world.json::<CreateVpc>(serde_json::json!({"name": "provider", "cidr": "10.0.0.0/16"})).unwrap();
+        world
+            .json::<CreateVpc>(serde_json::json!({"name": "consumer", "cidr": "10.0.0.0/16", "gateway": "10.0.0.1"}))
+            .unwrap();
+        world.attach(serde_json::json!({"interface": "veth-c", "vpc": "consumer"})).unwrap();
+        world
+            .json::<CreateTargetGroup>(
+                serde_json::json!({"name": "web", "vpc": "provider", "protocol": "TCP", "port": 80}),
+            )
+            .unwrap();
+        world
+            .json::<RegisterTargets>(
+                serde_json::json!({"target_group": "web", "targets": ["10.0.1.10", "10.0.1.11:81"]}),
+            )
+            .unwrap();
+        world
+            .json::<CreateLoadBalancer>(serde_json::json!({"name": "lb", "vpc": "provider", "addresses": ["10.0.0.5"]}))
+            .unwrap();
+        world
+            .json::<CreateListener>(
+                serde_json::json!({"load_balancer": "lb", "protocol": "TCP", "port": 80, "target_group": "web"}),
+            )
+            .unwrap();
+        world.json::<CreateEndpointService>(serde_json::json!({"load_balancer": "lb", "name": "shop"})).unwrap();
+        world
+            .json::<CreateEndpoint>(
+                serde_json::json!({"service_name": "shop", "vpc": "consumer", "address": "10.0.0.50"}),
+            )
+            .unwrap();
+        world
+    }
+}
+
+fn refusal<T>(result: Result<T, ControlError>) -> (String, String) {
+    match result {
+        Ok(_) => panic!("accepted"),
+        Err(error) => {
+            assert!(!error.hint().is_empty(), "{error} names no way out");
+            (error.code().to_owned(), error.to_string())
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! A random walk through the operations.
+
+use std::net::Ipv4Addr;
+
+use jiff::SignedDuration;
+use proptest::prelude::*;
+
+use super::*;
+
+/// One random request on few names, so that they meet.
+fn requests() -> impl Strategy<Value = (u8, u8, u8, u8, bool)> {
+    (0u8..16, 0u8..3, 0u8..3, 0u8..8, any::<bool>())
+}
+
+fn random(world: &mut World, (what, name, other, number, flag): (u8, u8, u8, u8, bool)) -> Result<(), ControlError> {
+    use serde_json::json;
+    let (name, other) = (format!("n{name}"), format!("n{other}"));
+    let address = Ipv4Addr::new(10, 0, 0, number);
+    let attributes = if flag { json!({}) } else { json!({"deregistration_delay.timeout_seconds": "5"}) };
+    match what {
+        0 => world
+            .json::<CreateVpc>(json!({"name": name, "cidr": "10.0.0.0/29", "gateway": flag.then_some(address)}))
+            .map(drop),
+        1 => world.json::<DeleteVpc>(json!({"vpc": name})),
+        2 => world.json::<ModifyVpc>(json!({"vpc": name, "gateway": flag.then_some(address)})).map(drop),
+        3 => world.attach(json!({"interface": name, "vpc": other, "shared": flag})),
+        4 => world.json::<DetachPort>(json!({"port": name})),
+        5 => world.json::<CreateLoadBalancer>(json!({"name": name, "vpc": other, "addresses": [address]})).map(drop),
+        6 => world.json::<DeleteLoadBalancer>(json!({"load_balancer": name})),
+        7 => world
+            .json::<CreateTargetGroup>(
+                json!({"name": name, "vpc": other, "protocol": "TCP", "port": number, "attributes": attributes}),
+            )
+            .map(drop),
+        8 => world.json::<DeleteTargetGroup>(json!({"target_group": name})),
+        9 => world.json::<RegisterTargets>(json!({"target_group": name, "targets": [address]})).map(drop),
+        10 => world.json::<DeregisterTargets>(json!({"target_group": name, "targets": [address]})).map(drop),
+        11 => world
+            .json::<CreateListener>(
+                json!({"load_balancer": name, "protocol": "TCP", "port": number, "target_group": other}),
+            )
+            .map(drop),
+        12 => world.json::<DeleteListener>(json!({"listener": format!("{name}:{number}")})),
+        13 => {
+            world.json::<CreateEndpointService>(json!({"load_balancer": name, "name": flag.then_some(other)})).map(drop)
+        }
+        14 => world
+            .json::<CreateEndpoint>(json!({"service_name": name, "vpc": other, "address": flag.then_some(address)}))
+            .map(drop),
+        _ if flag => world.json::<DeleteEndpointService>(json!({"endpoint_service": name})),
+        _ => world.json::<DeleteEndpoint>(json!({"endpoint": format!("{name}/{address}")})),
+    }
+}
+
+proptest! {
+    /// `World` checks after every request that an accepted one keeps the invariants and that a refused one keeps the state.
+    #[test]
+    fn random_operations_keep_the_invariants(walk in prop::collection::vec(requests(), 1..120)) {
+        let mut world = World::new();
+        for request in walk {
+            let before = world.state.clone();
+            if let Err(error) = random(&mut world, request) {
+                prop_assert_eq!(&world.state, &before);
+                prop_assert!(!error.hint().is_empty());
+            }
+            world.now += SignedDuration::from_secs(1);
+            let change = expire(&world.state, world.now);
+            world.state.apply(&change);
+            prop_assert!(world.state.check_invariants().is_ok());
+        }
+    }
+}
+
+#[test]
+fn the_random_walk_reaches_every_kind_of_resource() {
+    let mut world = World::new();
+    let walk = [
+        (0, 0, 0, 1, true),
+        (0, 1, 0, 0, false),
+        (3, 0, 0, 0, true),
+        (7, 0, 0, 3, true),
+        (9, 0, 0, 6, true),
+        (5, 0, 0, 4, true),
+        (11, 0, 0, 5, true),
+        (13, 0, 1, 0, true),
+        (14, 1, 1, 5, true),
+    ];
+    for step in walk {
+        random(&mut world, step).unwrap_or_else(|error| panic!("{step:?}: {error}"));
+    }
+    let state = &world.state;
+    assert_eq!(
+        (
+            state.vpcs.len(),
+            state.ports.len(),
+            state.listeners.len(),
+            state.endpoint_services.len(),
+            state.endpoints.len()
+        ),
+        (2, 1, 1, 1, 1)
+    );
+}

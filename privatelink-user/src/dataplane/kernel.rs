@@ -1,0 +1,622 @@
+//! The real [`Dataplane`]: aya's handles on the pinned tables, the programs and their links.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    path::Path,
+    sync::Arc,
+};
+
+use aya::{
+    Ebpf, Pod,
+    maps::{Array, DevMap, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, RingBuf},
+    programs::{
+        LinkOrder, Program, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode,
+        links::{FdLink, PinnedLink},
+        tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle},
+    },
+    util::{KernelVersion, nr_cpus},
+};
+use privatelink_ebpf::abi::{
+    Counter, VpcIndex,
+    flow::{Bucket, FlowKey, FlowState, Meta, Slot, WAYS},
+    pool::{PortPool, SUMMARIES},
+    service::{Address, AddressKey, Budget, Frontend, FrontendKey, Listener, Port, Target},
+    settings::{Clock, CollectRequest},
+    stats::{EndpointStats, ListenerStats, TargetStats},
+};
+
+use super::{
+    Capacity, Counts, Dataplane, DataplaneError, Hook, HookPlan, Installed, Op, Tables,
+    load::{self, Loaded, Options},
+    mapped::Mapping,
+    pin::{self, PinDir},
+    stats::{Sum, Wanted},
+    syscall::delete_element,
+};
+
+/// Priority and handle of our clsact filter: what a later agent finds it by.
+const CLSACT_PRIORITY: u16 = 0x50;
+const CLSACT_HANDLE: TcHandle = TcHandle::new(0, 1);
+
+/// The datapath in this host's kernel.
+pub struct Kernel {
+    ebpf: Ebpf,
+    clock: Clock,
+    pins: PinDir,
+    clsact: bool,
+    capacity: Capacity,
+    cpus: usize,
+    attached: BTreeMap<u32, Hook>,
+    maps: Maps,
+}
+
+struct Maps {
+    ports: Table<Port>,
+    listeners: Table<Listener>,
+    targets: Table<Target>,
+    vpcs: Table<Budget>,
+    endpoints: Table<Budget>,
+    xdp_ports: DevMap<MapData>,
+    /// For removal, which aya's device map lacks.
+    xdp_ports_fd: OwnedFd,
+    addresses: HashMap<MapData, AddressKey, Address>,
+    frontends: HashMap<MapData, FrontendKey, Frontend>,
+    stash: HashMap<MapData, FlowKey, Slot>,
+    rings: Mapping,
+    flows: Mapping,
+    pools: Table<PortPool>,
+    vpc_half_open: Array<MapData, u32>,
+    counters: PerCpuArray<MapData, u64>,
+    endpoint_stats: PerCpuArray<MapData, EndpointStats>,
+    listener_stats: PerCpuArray<MapData, ListenerStats>,
+    target_stats: PerCpuArray<MapData, TargetStats>,
+}
+
+/// An array that is read through memory and written through the kernel, which copies a value at a time.
+struct Table<V: Pod> {
+    name: &'static str,
+    array: Array<MapData, V>,
+    mapping: Mapping,
+}
+
+impl<V: Pod + bytemuck::Pod> Table<V> {
+    fn open(ebpf: &mut Ebpf, name: &'static str) -> Result<Self, DataplaneError> {
+        let data = array_data(ebpf, name)?;
+        let mapping = map_array::<V>(&data, name)?;
+        let array = Map::Array(data).try_into().map_err(DataplaneError::map(name))?;
+        Ok(Self { name, array, mapping })
+    }
+
+    fn put(&mut self, index: u32, value: V) -> Result<(), DataplaneError> {
+        self.array.set(index, value, 0).map_err(DataplaneError::map(self.name))
+    }
+
+    fn remove(&mut self, index: u32) -> Result<(), DataplaneError> {
+        self.put(index, bytemuck::Zeroable::zeroed())
+    }
+
+    fn all(&self) -> BTreeMap<u32, V> {
+        self.mapping.nonzero().collect()
+    }
+}
+
+fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, DataplaneError> {
+    ebpf.take_map(name).ok_or(DataplaneError::Missing { kind: "table", name })
+}
+
+fn array_data(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, DataplaneError> {
+    match take(ebpf, name)? {
+        Map::Array(data) => Ok(data),
+        _ => Err(DataplaneError::Missing { kind: "array table", name }),
+    }
+}
+
+fn map_array<V>(data: &MapData, name: &'static str) -> Result<Mapping, DataplaneError> {
+    let entries = data.info().map_err(DataplaneError::map(name))?.max_entries();
+    Mapping::new(data.fd(), size_of::<V>(), entries)
+        .map_err(|source| DataplaneError::Mmap { table: name, source })
+}
+
+fn typed<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, DataplaneError> {
+    take(ebpf, name)?.try_into().map_err(DataplaneError::map(name))
+}
+
+/// What the agent reads from the kernel besides tables.
+pub struct Streams {
+    /// Records of `abi::event`.
+    pub events: RingBuf<MapData>,
+    /// Debug lines of the programs, if they were asked for.
+    pub log: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
+}
+
+impl Kernel {
+    /// Loads the programs, adopts or makes the tables, and puts the new programs into the links that are pinned.
+    ///
+    /// # Errors
+    ///
+    /// Every one of [`DataplaneError`] that is about loading.
+    pub fn open(options: &Options) -> Result<(Self, Streams), DataplaneError> {
+        let Loaded { mut ebpf, settings, clock } = load::load(options)?;
+        let log = match options.log_level {
+            Some(_) => aya_log::EbpfLogger::init(&mut ebpf)
+                .inspect_err(|error| tracing::warn!(%error, "the programs' debug lines cannot be read"))
+                .ok(),
+            None => None,
+        };
+        let events = typed(&mut ebpf, "EVENTS")?;
+        let rings = array_data(&mut ebpf, "RINGS")?;
+        let flows = array_data(&mut ebpf, "FLOWS")?;
+        let Map::DevMap(xdp_ports) = take(&mut ebpf, "XDP_PORTS")? else {
+            return Err(DataplaneError::Missing { kind: "device table", name: "XDP_PORTS" });
+        };
+        let xdp_ports_fd = xdp_ports
+            .fd()
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|error| DataplaneError::map("XDP_PORTS")(MapError::IoError(error)))?;
+        let maps = Maps {
+            ports: Table::open(&mut ebpf, "PORTS")?,
+            listeners: Table::open(&mut ebpf, "LISTENERS")?,
+            targets: Table::open(&mut ebpf, "TARGETS")?,
+            vpcs: Table::open(&mut ebpf, "VPCS")?,
+            endpoints: Table::open(&mut ebpf, "ENDPOINTS")?,
+            xdp_ports: Map::DevMap(xdp_ports).try_into().map_err(DataplaneError::map("XDP_PORTS"))?,
+            xdp_ports_fd,
+            addresses: typed(&mut ebpf, "ADDRESSES")?,
+            frontends: typed(&mut ebpf, "FRONTENDS")?,
+            stash: typed(&mut ebpf, "STASH")?,
+            rings: map_array::<u32>(&rings, "RINGS")?,
+            flows: map_array::<Bucket>(&flows, "FLOWS")?,
+            pools: Table::open(&mut ebpf, "POOLS")?,
+            vpc_half_open: typed(&mut ebpf, "VPC_HALF_OPEN")?,
+            counters: typed(&mut ebpf, "COUNTERS")?,
+            endpoint_stats: typed(&mut ebpf, "ENDPOINT_STATS")?,
+            listener_stats: typed(&mut ebpf, "LISTENER_STATS")?,
+            target_stats: typed(&mut ebpf, "TARGET_STATS")?,
+        };
+        let capacity = Capacity {
+            ports: maps.ports.mapping.entries(),
+            listeners: maps.listeners.mapping.entries(),
+            endpoints: maps.endpoints.mapping.entries(),
+            targets: maps.targets.mapping.entries().min(maps.pools.mapping.entries()),
+            rings: maps.rings.entries(),
+            buckets: settings.buckets.min(maps.flows.entries()),
+        };
+        let mut kernel = Self {
+            ebpf,
+            clock,
+            pins: options.pins(),
+            clsact: options.clsact || KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(6, 6, 0)),
+            capacity,
+            cpus: nr_cpus().map_err(|(_, source)| DataplaneError::Mmap { table: "COUNTERS", source })?,
+            attached: BTreeMap::new(),
+            maps,
+        };
+        kernel.adopt_links();
+        Ok((kernel, Streams { events, log }))
+    }
+
+    /// Puts the new programs into pinned links; a link whose interface is gone is unpinned.
+    fn adopt_links(&mut self) {
+        for ifindex in self.pins.linked() {
+            let tc = self.adopt_tc(ifindex);
+            let xdp = self.adopt_xdp(ifindex);
+            match (tc, xdp) {
+                (true, true) => drop(self.attached.insert(ifindex, Hook::XdpTcx)),
+                (true, false) => drop(self.attached.insert(ifindex, Hook::Tcx)),
+                (false, _) => {}
+            }
+        }
+    }
+
+    fn adopt_tc(&mut self, ifindex: u32) -> bool {
+        let path = self.pins.tc_link(ifindex);
+        adopt(&path, |link| {
+            let program = classifier(&mut self.ebpf)?;
+            let link = SchedClassifierLink::try_from(link)
+                .map_err(|error| ProgramError::IOError(io::Error::other(error)))?;
+            let id = program.attach_to_link(link)?;
+            program.take_link(id).map(drop)
+        })
+    }
+
+    fn adopt_xdp(&mut self, ifindex: u32) -> bool {
+        let path = self.pins.xdp_link(ifindex);
+        adopt(&path, |link| {
+            let program = xdp(&mut self.ebpf)?;
+            let link = aya::programs::xdp::XdpLink::try_from(link)
+                .map_err(|error| ProgramError::IOError(io::Error::other(error)))?;
+            let id = program.attach_to_link(link)?;
+            program.take_link(id).map(drop)
+        })
+    }
+
+    fn attach_tcx(&mut self, ifindex: u32, name: &str) -> Result<(), DataplaneError> {
+        let refused = attach_error(name, "tcx");
+        let path = self.pins.tc_link(ifindex);
+        pin::unpin(&path)?;
+        let attach = || -> Result<(), ProgramError> {
+            let program = classifier(&mut self.ebpf)?;
+            let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+            let id = program.attach_with_options(name, TcAttachType::Ingress, options)?;
+            let link: FdLink = program
+                .take_link(id)?
+                .try_into()
+                .map_err(|error| ProgramError::IOError(io::Error::other(error)))?;
+            link.pin(&path).map(drop).map_err(|error| ProgramError::IOError(io::Error::other(error)))
+        };
+        let mut attach = attach;
+        attach().map_err(refused)
+    }
+
+    fn attach_clsact(&mut self, name: &str) -> Result<(), DataplaneError> {
+        let refused = attach_error(name, "clsact");
+        if let Err(error) = aya::programs::tc::qdisc_add_clsact(name) {
+            tracing::debug!(%error, interface = name, "clsact is there already, or cannot be added");
+        }
+        let attach = |ebpf: &mut Ebpf| -> Result<(), ProgramError> {
+            let program = classifier(ebpf)?;
+            // The filter of an earlier agent is replaced in place.
+            let old =
+                SchedClassifierLink::attached(name, TcAttachType::Ingress, CLSACT_PRIORITY, CLSACT_HANDLE, None)?;
+            let id = match program.attach_to_link(old) {
+                Ok(id) => id,
+                Err(_) => {
+                    let options = NlOptions { priority: CLSACT_PRIORITY, handle: CLSACT_HANDLE, classid: None };
+                    program.attach_with_options(name, TcAttachType::Ingress, TcAttachOptions::Netlink(options))?
+                }
+            };
+            // The filter outlives the agent; dropping the link would take it off.
+            std::mem::forget(program.take_link(id)?);
+            Ok(())
+        };
+        attach(&mut self.ebpf).map_err(refused)
+    }
+
+    fn attach_xdp(&mut self, ifindex: u32, name: &str) -> Result<(), DataplaneError> {
+        let path = self.pins.xdp_link(ifindex);
+        pin::unpin(&path)?;
+        let mut attach = || -> Result<(), ProgramError> {
+            let program = xdp(&mut self.ebpf)?;
+            let id = program.attach_to_if_index(ifindex, XdpMode::Driver)?;
+            let link: FdLink = program
+                .take_link(id)?
+                .try_into()
+                .map_err(|error| ProgramError::IOError(io::Error::other(error)))?;
+            link.pin(&path).map(drop).map_err(|error| ProgramError::IOError(io::Error::other(error)))
+        };
+        attach().map_err(attach_error(name, "native XDP"))
+    }
+
+    fn detach_xdp(&mut self, ifindex: u32) -> Result<(), DataplaneError> {
+        pin::unpin(&self.pins.xdp_link(ifindex))
+    }
+
+    fn ring(&self, listener: &Listener) -> Arc<[u32]> {
+        let end = listener.ring_base.saturating_add(listener.ring_len).min(self.capacity.rings);
+        (listener.ring_base..end).filter_map(|slot| self.maps.rings.get::<u32>(slot)).collect()
+    }
+}
+
+fn adopt(path: &Path, update: impl FnOnce(FdLink) -> Result<(), ProgramError>) -> bool {
+    if !path.exists() {
+        return false;
+    }
+    let updated = PinnedLink::from_pin(path)
+        .map_err(|error| ProgramError::IOError(io::Error::other(error)))
+        .and_then(|link| update(link.into()));
+    match updated {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::info!(%error, path = %path.display(), "a pinned link leads nowhere and is removed");
+            if let Err(error) = pin::unpin(path) {
+                tracing::warn!(%error, "a pinned link cannot be removed");
+            }
+            false
+        }
+    }
+}
+
+fn classifier(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, ProgramError> {
+    match ebpf.program_mut(load::TC) {
+        Some(Program::SchedClassifier(program)) => Ok(program),
+        Some(_) | None => Err(ProgramError::NotLoaded),
+    }
+}
+
+fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, ProgramError> {
+    match ebpf.program_mut(load::XDP) {
+        Some(Program::Xdp(program)) => Ok(program),
+        Some(_) | None => Err(ProgramError::NotLoaded),
+    }
+}
+
+fn attach_error(interface: &str, hook: &'static str) -> impl FnOnce(ProgramError) -> DataplaneError {
+    let interface = interface.to_owned();
+    move |source| DataplaneError::Attach { interface, hook, source: Box::new(source) }
+}
+
+/// Takes our clsact filter off an interface, if there is one.
+pub(super) fn remove_clsact(ifindex: u32) {
+    let Ok(name) = nix::net::if_::if_indextoname(ifindex) else { return };
+    let Ok(name) = name.into_string() else { return };
+    match SchedClassifierLink::attached(&name, TcAttachType::Ingress, CLSACT_PRIORITY, CLSACT_HANDLE, None) {
+        // Dropping the link detaches the filter.
+        Ok(link) => drop(link),
+        Err(error) => tracing::debug!(%error, name, "no clsact filter to remove"),
+    }
+}
+
+impl Dataplane for Kernel {
+    fn capacity(&self) -> Capacity {
+        self.capacity
+    }
+
+    fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    fn tick(&mut self) -> Result<u32, DataplaneError> {
+        let sample = load::sample(&mut self.ebpf)?;
+        Ok((sample.jiffies >> self.clock.tick_shift) as u32)
+    }
+
+    fn read(&self) -> Result<Tables, DataplaneError> {
+        let maps = &self.maps;
+        let ports = maps.ports.all();
+        let mut xdp_ports = std::collections::BTreeSet::new();
+        for ifindex in ports.keys() {
+            match maps.xdp_ports.get(*ifindex, 0) {
+                Ok(_) => drop(xdp_ports.insert(*ifindex)),
+                Err(MapError::KeyNotFound) => {}
+                Err(error) => return Err(DataplaneError::map("XDP_PORTS")(error)),
+            }
+        }
+        let listeners = maps
+            .listeners
+            .all()
+            .into_iter()
+            .map(|(index, record)| (index, Installed { ring: self.ring(&record), record }))
+            .collect();
+        Ok(Tables {
+            ports,
+            xdp_ports,
+            addresses: maps.addresses.iter().collect::<Result<_, _>>().map_err(DataplaneError::map("ADDRESSES"))?,
+            frontends: maps.frontends.iter().collect::<Result<_, _>>().map_err(DataplaneError::map("FRONTENDS"))?,
+            listeners,
+            targets: maps.targets.all(),
+            vpcs: maps.vpcs.all().into_iter().map(|(index, budget)| (VpcIndex(index as u16), budget)).collect(),
+            endpoints: maps.endpoints.all().into_iter().map(|(index, budget)| (index as u16, budget)).collect(),
+        })
+    }
+
+    fn apply(&mut self, op: &Op) -> Result<(), DataplaneError> {
+        let maps = &mut self.maps;
+        let refused = DataplaneError::map(op.table());
+        let gone = |result: Result<(), MapError>| match result {
+            Err(MapError::KeyNotFound) => Ok(()),
+            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+            other => other,
+        };
+        match op {
+            Op::PutPort(ifindex, port) => maps.ports.put(*ifindex, *port),
+            Op::RemovePort(ifindex) => maps.ports.remove(*ifindex),
+            Op::PutXdpPort(ifindex) => {
+                maps.xdp_ports.set(*ifindex, *ifindex, None, 0).map_err(xdp_map_error).map_err(refused)
+            }
+            Op::RemoveXdpPort(ifindex) => {
+                delete_element(&maps.xdp_ports_fd, *ifindex).map_err(MapError::IoError).map_err(refused)
+            }
+            Op::PutAddress(key, address) => maps.addresses.insert(key, address, 0).map_err(refused),
+            Op::RemoveAddress(key) => gone(maps.addresses.remove(key)).map_err(refused),
+            Op::PutFrontend(key, frontend) => maps.frontends.insert(key, frontend, 0).map_err(refused),
+            Op::RemoveFrontend(key) => gone(maps.frontends.remove(key)).map_err(refused),
+            Op::WriteRing { base, slots } => {
+                for (offset, target) in (0..).zip(slots.iter()) {
+                    maps.rings
+                        .store_u32(base.saturating_add(offset), *target)
+                        .ok_or_else(|| MapError::OutOfBounds {
+                            index: base.saturating_add(offset),
+                            max_entries: self.capacity.rings,
+                        })
+                        .map_err(DataplaneError::map("RINGS"))?;
+                }
+                Ok(())
+            }
+            Op::PutListener(index, listener) => maps.listeners.put(*index, *listener),
+            Op::RemoveListener(index) => maps.listeners.remove(*index),
+            Op::PutTarget(index, target) => maps.targets.put(*index, *target),
+            Op::ResetPool(index) => maps.pools.put(*index, PortPool::EMPTY),
+            Op::PutVpc(index, budget) => maps.vpcs.put(u32::from(index.0), *budget),
+            Op::RemoveVpc(index) => maps.vpcs.remove(u32::from(index.0)),
+            Op::PutEndpoint(index, budget) => maps.endpoints.put(u32::from(*index), *budget),
+            Op::RemoveEndpoint(index) => maps.endpoints.remove(u32::from(*index)),
+            Op::ResetListenerStats(index) => clear(&mut maps.listener_stats, *index, self.cpus).map_err(refused),
+            Op::ResetTargetStats(index) => clear(&mut maps.target_stats, *index, self.cpus).map_err(refused),
+            Op::ResetEndpointStats(index) => {
+                clear(&mut maps.endpoint_stats, u32::from(*index), self.cpus).map_err(refused)
+            }
+        }
+    }
+
+    fn attach(&mut self, ifindex: u32, name: &str, plan: HookPlan) -> Result<Hook, DataplaneError> {
+        let tc = if self.clsact { Hook::Clsact } else { Hook::Tcx };
+        let both = if self.clsact { Hook::XdpClsact } else { Hook::XdpTcx };
+        let present = self.attached.get(&ifindex).copied();
+        match present {
+            // A pinned link stays; the filter of clsact is put again, because nothing says that it is still there.
+            Some(Hook::Tcx | Hook::XdpTcx) if !self.clsact => {}
+            Some(Hook::Tcx | Hook::XdpTcx | Hook::Clsact | Hook::XdpClsact) | None if self.clsact => {
+                self.attach_clsact(name)?;
+            }
+            Some(Hook::Tcx | Hook::XdpTcx | Hook::Clsact | Hook::XdpClsact) | None => {
+                self.attach_tcx(ifindex, name)?;
+            }
+        }
+        let has_xdp = present.is_some_and(Hook::has_xdp);
+        let hook = match plan {
+            HookPlan::Tc => {
+                if has_xdp {
+                    self.detach_xdp(ifindex)?;
+                }
+                tc
+            }
+            HookPlan::PreferXdp | HookPlan::Xdp if has_xdp => both,
+            HookPlan::Xdp => {
+                self.attached.insert(ifindex, tc);
+                self.attach_xdp(ifindex, name)?;
+                both
+            }
+            HookPlan::PreferXdp => match self.attach_xdp(ifindex, name) {
+                Ok(()) => both,
+                Err(error) => {
+                    tracing::info!(interface = name, %error, "TC only: native XDP is not to be had");
+                    tc
+                }
+            },
+        };
+        self.attached.insert(ifindex, hook);
+        Ok(hook)
+    }
+
+    fn detach(&mut self, ifindex: u32) -> Result<(), DataplaneError> {
+        self.detach_xdp(ifindex)?;
+        pin::unpin(&self.pins.tc_link(ifindex))?;
+        match self.attached.remove(&ifindex) {
+            Some(Hook::Clsact | Hook::XdpClsact) => remove_clsact(ifindex),
+            Some(Hook::Tcx | Hook::XdpTcx) | None => {}
+        }
+        Ok(())
+    }
+
+    fn attached(&self) -> BTreeMap<u32, Hook> {
+        self.attached.clone()
+    }
+
+    fn collect(&mut self, first: u32, buckets: u32, stash: bool) -> Result<(), DataplaneError> {
+        let request = CollectRequest { first_bucket: first, buckets, stash: u32::from(stash), _pad: 0 };
+        let mut frame = [0; 64];
+        if let Some(head) = frame.get_mut(..size_of::<CollectRequest>()) {
+            head.copy_from_slice(bytemuck::bytes_of(&request));
+        }
+        match load::run(&mut self.ebpf, load::COLLECT, &frame)? {
+            (_, 0) => Ok(()),
+            (_, returned) => Err(DataplaneError::Result { name: load::COLLECT, returned }),
+        }
+    }
+
+    fn each_flow(&self, visit: &mut dyn FnMut(&Slot)) -> Result<(), DataplaneError> {
+        for bucket in 0..self.capacity.buckets {
+            for way in 0..WAYS {
+                // Most slots are free: one word tells.
+                let at = way * size_of::<Slot>();
+                let Some(meta) = self.maps.flows.field::<u64>(bucket, at) else { break };
+                if !in_use(meta) {
+                    continue;
+                }
+                let Some(slot) = self.maps.flows.field::<Slot>(bucket, at) else { break };
+                // The same owner before and after, or the copy is torn.
+                if in_use(slot.meta) && self.maps.flows.field::<u64>(bucket, at).is_some_and(same_owner(slot.meta)) {
+                    visit(&slot);
+                }
+            }
+        }
+        for entry in self.maps.stash.iter() {
+            match entry {
+                Ok((_, slot)) if in_use(slot.meta) => visit(&slot),
+                Ok(_) | Err(MapError::KeyNotFound) => {}
+                Err(error) => return Err(DataplaneError::map("STASH")(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn pool(&self, index: u32) -> Option<PortPool> {
+        self.maps.pools.mapping.get(index)
+    }
+
+    fn release_port(&mut self, pool: u32, bit: u32) {
+        // The bit first and the hints after, as in `datapath::ports`.
+        let word = bit as usize / 64;
+        let group = word / 64;
+        let pools = &self.maps.pools.mapping;
+        let summary = std::mem::offset_of!(PortPool, summary);
+        let words = std::mem::offset_of!(PortPool, words);
+        if group < SUMMARIES {
+            pools.clear_bits(pool, words + 8 * word, 1 << (bit % 64));
+            pools.clear_bits(pool, summary + 8 * group, 1 << (word % 64));
+            pools.clear_bits(pool, std::mem::offset_of!(PortPool, top), 1 << group);
+        }
+    }
+
+    fn half_open(&self) -> Result<u64, DataplaneError> {
+        let mut sum = 0;
+        for index in self.maps.vpcs.all().keys() {
+            sum += u64::from(self.maps.vpc_half_open.get(index, 0).map_err(DataplaneError::map("VPC_HALF_OPEN"))?);
+        }
+        Ok(sum)
+    }
+
+    fn counts(&self, wanted: &Wanted) -> Result<Counts, DataplaneError> {
+        let Wanted { endpoints, listeners, targets } = wanted;
+        let maps = &self.maps;
+        let mut counts = Counts::default();
+        for counter in Counter::ALL {
+            let value = total(&maps.counters, *counter as u32).map_err(DataplaneError::map("COUNTERS"))?;
+            counts.counters.push((*counter, value));
+        }
+        for index in endpoints {
+            let value = total(&maps.endpoint_stats, u32::from(*index)).map_err(DataplaneError::map("ENDPOINT_STATS"))?;
+            counts.endpoints.insert(*index, value);
+        }
+        for index in listeners {
+            let value = total(&maps.listener_stats, *index).map_err(DataplaneError::map("LISTENER_STATS"))?;
+            counts.listeners.insert(*index, value);
+        }
+        for index in targets {
+            let value = total(&maps.target_stats, *index).map_err(DataplaneError::map("TARGET_STATS"))?;
+            counts.targets.insert(*index, value);
+        }
+        Ok(counts)
+    }
+}
+
+fn xdp_map_error(error: aya::maps::xdp::XdpMapError) -> MapError {
+    match error {
+        aya::maps::xdp::XdpMapError::MapError(error) => error,
+        aya::maps::xdp::XdpMapError::ChainedProgramNotSupported => MapError::IoError(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+fn same_owner(meta: u64) -> impl Fn(u64) -> bool {
+    move |now| Meta::unpack(now).version == Meta::unpack(meta).version
+}
+
+fn in_use(meta: u64) -> bool {
+    match Meta::unpack(meta).state {
+        FlowState::Free | FlowState::Busy => false,
+        FlowState::SynSent
+        | FlowState::SynReceived
+        | FlowState::Established
+        | FlowState::Closing
+        | FlowState::LastAck
+        | FlowState::TimeWait
+        | FlowState::Resetting => true,
+    }
+}
+
+fn total<V: Pod + Sum + Default>(map: &PerCpuArray<MapData, V>, index: u32) -> Result<V, MapError> {
+    let values = map.get(&index, 0)?;
+    Ok(V::sum(values.iter().copied()))
+}
+
+fn clear<V: Pod + Default>(
+    map: &mut PerCpuArray<MapData, V>,
+    index: u32,
+    cpus: usize,
+) -> Result<(), MapError> {
+    let zero = PerCpuValues::try_from(vec![V::default(); cpus]).map_err(MapError::IoError)?;
+    map.set(index, zero, 0)
+}

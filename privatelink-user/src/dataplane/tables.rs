@@ -1,0 +1,87 @@
+//! What the agent owns of the kernel's tables, and the operations on it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use privatelink_ebpf::abi::{
+    VpcIndex,
+    service::{Address, AddressKey, Budget, Frontend, FrontendKey, Listener, Port, Target},
+};
+
+/// The contents of the tables. Entries that are all zero are not there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// By interface index.
+    pub ports: BTreeMap<u32, Port>,
+    /// Interface indexes that take XDP frames.
+    pub xdp_ports: BTreeSet<u32>,
+    pub addresses: BTreeMap<AddressKey, Address>,
+    pub frontends: BTreeMap<FrontendKey, Frontend>,
+    pub listeners: BTreeMap<u32, Installed>,
+    /// Retired targets too: a retired record keeps its generation and, until no flow refers to it, its identity.
+    pub targets: BTreeMap<u32, Target>,
+    pub vpcs: BTreeMap<VpcIndex, Budget>,
+    pub endpoints: BTreeMap<u16, Budget>,
+}
+
+/// A listener as it is in the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installed {
+    pub record: Listener,
+    /// What its slice of `RINGS` holds; shorter than the record says if the record points outside the table.
+    pub ring: Arc<[u32]>,
+}
+
+/// One change of the kernel's tables. Each is idempotent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    PutPort(u32, Port),
+    RemovePort(u32),
+    PutXdpPort(u32),
+    RemoveXdpPort(u32),
+    PutAddress(AddressKey, Address),
+    RemoveAddress(AddressKey),
+    PutFrontend(FrontendKey, Frontend),
+    RemoveFrontend(FrontendKey),
+    /// Fills `RINGS` from `base` on. No listener may point there yet.
+    WriteRing {
+        base: u32,
+        slots: Arc<[u32]>,
+    },
+    PutListener(u32, Listener),
+    RemoveListener(u32),
+    PutTarget(u32, Target),
+    /// Marks all ports of a pool free. No flow may use it.
+    ResetPool(u32),
+    PutVpc(VpcIndex, Budget),
+    RemoveVpc(VpcIndex),
+    PutEndpoint(u16, Budget),
+    RemoveEndpoint(u16),
+    /// Counters of an index that is about to mean something else.
+    ResetListenerStats(u32),
+    ResetTargetStats(u32),
+    ResetEndpointStats(u16),
+}
+
+impl Op {
+    /// The table that the operation changes.
+    pub const fn table(&self) -> &'static str {
+        match self {
+            Self::PutPort(..) | Self::RemovePort(_) => "PORTS",
+            Self::PutXdpPort(_) | Self::RemoveXdpPort(_) => "XDP_PORTS",
+            Self::PutAddress(..) | Self::RemoveAddress(_) => "ADDRESSES",
+            Self::PutFrontend(..) | Self::RemoveFrontend(_) => "FRONTENDS",
+            Self::WriteRing { .. } => "RINGS",
+            Self::PutListener(..) | Self::RemoveListener(_) => "LISTENERS",
+            Self::PutTarget(..) => "TARGETS",
+            Self::ResetPool(_) => "POOLS",
+            Self::PutVpc(..) | Self::RemoveVpc(_) => "VPCS",
+            Self::PutEndpoint(..) | Self::RemoveEndpoint(_) => "ENDPOINTS",
+            Self::ResetListenerStats(_) => "LISTENER_STATS",
+            Self::ResetTargetStats(_) => "TARGET_STATS",
+            Self::ResetEndpointStats(_) => "ENDPOINT_STATS",
+        }
+    }
+}

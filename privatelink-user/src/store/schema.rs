@@ -1,0 +1,133 @@
+//! The tables of the state file: one for each kind of resource, identity → JSON record, and one for what is single.
+
+use std::path::Path;
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction};
+
+use super::StoreError;
+use crate::model::{Change, Edit, Key, Record, State, VpcIndex};
+
+/// The version of the tables and records. A file with another one is refused.
+pub const VERSION: u32 = 1;
+
+type Table = TableDefinition<'static, &'static str, &'static [u8]>;
+
+const META: TableDefinition<'static, &'static str, u32> = TableDefinition::new("meta");
+const META_VERSION: &str = "schema_version";
+const META_LAST_VPC_INDEX: &str = "last_vpc_index";
+
+const VPCS: Table = TableDefinition::new("vpcs");
+const PORTS: Table = TableDefinition::new("ports");
+const LOAD_BALANCERS: Table = TableDefinition::new("load_balancers");
+const LISTENERS: Table = TableDefinition::new("listeners");
+const TARGET_GROUPS: Table = TableDefinition::new("target_groups");
+const ENDPOINT_SERVICES: Table = TableDefinition::new("endpoint_services");
+const ENDPOINTS: Table = TableDefinition::new("endpoints");
+
+/// Where a record is kept.
+fn place(key: &Key) -> (Table, &str) {
+    match key {
+        Key::Vpc(id) => (VPCS, id.as_str()),
+        Key::Port(interface) => (PORTS, interface.as_str()),
+        Key::LoadBalancer(id) => (LOAD_BALANCERS, id.as_str()),
+        Key::Listener(id) => (LISTENERS, id.as_str()),
+        Key::TargetGroup(id) => (TARGET_GROUPS, id.as_str()),
+        Key::EndpointService(id) => (ENDPOINT_SERVICES, id.as_str()),
+        Key::Endpoint(id) => (ENDPOINTS, id.as_str()),
+    }
+}
+
+fn encode(record: &Record) -> serde_json::Result<Vec<u8>> {
+    match record {
+        Record::Vpc(record) => serde_json::to_vec(record),
+        Record::Port(record) => serde_json::to_vec(record),
+        Record::LoadBalancer(record) => serde_json::to_vec(record),
+        Record::Listener(record) => serde_json::to_vec(record),
+        Record::TargetGroup(record) => serde_json::to_vec(record),
+        Record::EndpointService(record) => serde_json::to_vec(record),
+        Record::Endpoint(record) => serde_json::to_vec(record),
+    }
+}
+
+/// Commits `change` durably, whole or not at all.
+pub fn write(database: &Database, change: &Change) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(META)?.insert(META_VERSION, VERSION)?;
+    for edit in change.edits() {
+        write_edit(&transaction, edit)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+fn write_edit(transaction: &WriteTransaction, edit: &Edit) -> Result<(), redb::Error> {
+    match edit {
+        Edit::Put(record) => {
+            let key = record.key();
+            let (table, id) = place(&key);
+            let bytes = encode(record).map_err(|error| redb::Error::Io(std::io::Error::other(error)))?;
+            transaction.open_table(table)?.insert(id, bytes.as_slice())?;
+        }
+        Edit::Remove(key) => {
+            let (table, id) = place(key);
+            transaction.open_table(table)?.remove(id)?;
+        }
+        Edit::LastVpcIndex(index) => {
+            transaction.open_table(META)?.insert(META_LAST_VPC_INDEX, u32::from(index.get()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads the whole state. An empty file is an empty state; records that contradict each other are a corrupt file.
+pub fn read(database: &Database, file: &Path) -> Result<State, StoreError> {
+    let corrupt = |detail: String| StoreError::Corrupt { file: file.to_owned(), detail };
+    let unreadable = |error: redb::Error| StoreError::write(file, error);
+    let transaction = database.begin_read().map_err(|error| unreadable(error.into()))?;
+    let mut state = State::default();
+
+    let meta = match transaction.open_table(META) {
+        Ok(meta) => meta,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(state),
+        Err(error) => return Err(unreadable(error.into())),
+    };
+    let number =
+        |key: &str| meta.get(key).map(|found| found.map(|guard| guard.value())).map_err(|e| unreadable(e.into()));
+    match number(META_VERSION)? {
+        Some(VERSION) => {}
+        Some(found) => {
+            return Err(StoreError::Schema { file: file.to_owned(), found: found.to_string(), known: VERSION });
+        }
+        None => return Err(corrupt("it does not say its schema version".to_owned())),
+    }
+    if let Some(index) = number(META_LAST_VPC_INDEX)? {
+        let index = u16::try_from(index).map_err(|error| corrupt(error.to_string()))?;
+        state.last_vpc_index = Some(VpcIndex::new(index).map_err(|error| corrupt(error.to_string()))?);
+    }
+
+    let mut load = |table: Table, decode: fn(&[u8]) -> serde_json::Result<Record>| -> Result<(), StoreError> {
+        let records = match transaction.open_table(table) {
+            Ok(records) => records,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(()),
+            Err(error) => return Err(unreadable(error.into())),
+        };
+        for entry in records.iter().map_err(|error| unreadable(error.into()))? {
+            let (id, bytes) = entry.map_err(|error| unreadable(error.into()))?;
+            let record = decode(bytes.value()).map_err(|error| corrupt(format!("record '{}': {error}", id.value())))?;
+            if place(&record.key()).1 != id.value() {
+                return Err(corrupt(format!("record '{}' is another one", id.value())));
+            }
+            state.put(record);
+        }
+        Ok(())
+    };
+    load(VPCS, |bytes| serde_json::from_slice(bytes).map(Record::Vpc))?;
+    load(PORTS, |bytes| serde_json::from_slice(bytes).map(Record::Port))?;
+    load(LOAD_BALANCERS, |bytes| serde_json::from_slice(bytes).map(Record::LoadBalancer))?;
+    load(LISTENERS, |bytes| serde_json::from_slice(bytes).map(Record::Listener))?;
+    load(TARGET_GROUPS, |bytes| serde_json::from_slice(bytes).map(Record::TargetGroup))?;
+    load(ENDPOINT_SERVICES, |bytes| serde_json::from_slice(bytes).map(Record::EndpointService))?;
+    load(ENDPOINTS, |bytes| serde_json::from_slice(bytes).map(Record::Endpoint))?;
+    state.check_invariants().map_err(|violation| corrupt(violation.to_string()))?;
+    Ok(state)
+}

@@ -1,0 +1,75 @@
+//! All source ports towards one target.
+
+use anyhow::{Context as _, Result, ensure};
+use privatelink_tests::{
+    eventually::eventually,
+    topology::Hook,
+    traffic::{
+        fleet::{Fleet, Servers},
+        stream::{self, Source},
+    },
+};
+
+use crate::{
+    Run, Test,
+    common::{FRONTEND, PATIENCE, server, target, with_web},
+    progress,
+};
+
+/// Every test of this file.
+pub const TESTS: fn() -> Vec<Test> =
+    || vec![Test { name: "all_64512_ports_of_one_target", needs: &[], run: Run::EachHook(all_ports) }];
+
+/// Ports from 1024 up.
+const PORTS: usize = 64_512;
+
+/// Every port is usable at the same time, the next connection is refused and counted, and a port that is freed serves
+/// again. The health checker claims ports of the same pool, so the last few may be its own.
+fn all_ports(hook: Hook) -> Result<()> {
+    with_web(1, hook, |scenario| {
+        let address = target(scenario, 1);
+        let mut servers = Servers::start(&server(scenario, 1).netns, address, PORTS)?;
+        scenario.wait_healthy("web")?;
+        // The checks' ports come from the same pool, and a check closes first, so each is free at once.
+        let client = scenario.topology.host("client-a");
+        progress!("opening {PORTS} connections");
+        let refused = scenario.counter("ports_exhausted")?;
+        let mut fleet = Fleet::open(&client.netns, &client.addresses, FRONTEND, PORTS - 1)?;
+        fleet.tally.all_succeeded().context("64,511 of 64,512")?;
+        // Between two checks the last port is free: the check's own connection is over within milliseconds.
+        let last = eventually("the last port serves", PATIENCE, || {
+            stream::connect(&client.netns, Source::ANY, FRONTEND, PATIENCE)
+        })?;
+        let seen = servers.peer_ports()?;
+        ensure!(seen.len() == PORTS, "the target saw {} different ports", seen.len());
+        ensure!(
+            seen.first() == Some(&1024) && seen.last() == Some(&u16::MAX),
+            "ports {:?} to {:?}",
+            seen.first(),
+            seen.last()
+        );
+
+        progress!("one more");
+        let one_more = stream::connect(&client.netns, Source::ANY, FRONTEND, PATIENCE);
+        let error = one_more.err().context("a connection beyond the last port was accepted")?;
+        ensure!(format!("{error:#}").contains("refused"), "not refused but: {error:#}");
+        let now = scenario.counter("ports_exhausted")?;
+        ensure!(now > refused, "the refusal was not counted");
+        let pool = scenario.pool(address)?;
+        ensure!(pool["used"].as_u64() == Some(PORTS as u64), "the pool says {pool}");
+
+        progress!("an echo over each");
+        fleet.echo_all()?.all_succeeded()?;
+
+        progress!("one closed, one opened");
+        fleet.close_one()?;
+        let mut again = eventually("the freed port serves again", PATIENCE, || {
+            stream::connect(&client.netns, Source::ANY, FRONTEND, PATIENCE)
+        })?;
+        stream::echo(&mut again, b"again")?;
+        drop((last, again));
+        let errors = scenario.topology.checksum_errors()?;
+        ensure!(errors == 0, "{errors} checksum errors");
+        Ok(())
+    })
+}
