@@ -108,6 +108,45 @@ impl Mac {
     pub const BROADCAST: Self = Self([0xff; 6]);
 }
 
+impl Mac {
+    #[inline(always)]
+    pub const fn bits(self) -> MacBits {
+        let [a, b, c, d, e, f] = self.0;
+        MacBits(u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]))
+    }
+}
+
+/// An Ethernet address as one word: its bytes in memory order, two zero bytes behind them (little-endian kernels only).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct MacBits(u64);
+
+impl MacBits {
+    /// The first six of eight bytes in memory order.
+    #[inline(always)]
+    pub const fn from_word(word: u64) -> Self {
+        Self(word & 0xffff_ffff_ffff)
+    }
+
+    #[inline(always)]
+    pub const fn word(self) -> u64 {
+        self.0
+    }
+
+    #[inline(always)]
+    pub const fn mac(self) -> Mac {
+        let [a, b, c, d, e, f, ..] = self.0.to_ne_bytes();
+        Mac([a, b, c, d, e, f])
+    }
+
+    /// The group bit: multicast or broadcast.
+    #[inline(always)]
+    pub const fn group(self) -> bool {
+        self.0 & 1 != 0
+    }
+}
+
+const _: () = assert!(cfg!(target_endian = "little"), "Ethernet addresses are compared as little-endian words");
+
 impl core::fmt::Display for Mac {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let [a, b, c, d, e, g] = self.0;

@@ -23,6 +23,14 @@ macro_rules! counters {
             pub const ALL: &[Self] = &[$(Self::$variant),+];
             pub const COUNT: usize = Self::ALL.len();
 
+            /// The counter of an id; an id that is none counts as [`Counter::KernelRefused`].
+            pub const fn from_bits(bits: u8) -> Self {
+                $(if bits == Self::$variant as u8 {
+                    return Self::$variant;
+                })+
+                Self::KernelRefused
+            }
+
             /// The name in tables and metrics (snake case).
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name),+ }

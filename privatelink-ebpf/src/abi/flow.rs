@@ -138,6 +138,14 @@ impl Meta {
     pub const CLIENT_FIN: u8 = 2;
     /// The target's FIN has been seen (both entries).
     pub const TARGET_FIN: u8 = 4;
+    /// This direction's sender leaves checksums to its device: XDP cannot rewrite its packets, TC can.
+    pub const TC_ONLY: u8 = 8;
+    /// The reset of [`FlowState::Resetting`] came from the client.
+    pub const CLIENT_RST: u8 = 16;
+    /// The entry is in the stash.
+    pub const STASHED: u8 = 32;
+    /// What belongs to one entry and not to its flow.
+    pub const OWN: u8 = Self::FORWARD | Self::TC_ONLY | Self::STASHED;
 
     #[inline(always)]
     pub const fn pack(self) -> u64 {

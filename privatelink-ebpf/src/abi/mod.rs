@@ -13,7 +13,7 @@ pub mod service;
 pub mod settings;
 pub mod stats;
 
-pub use addr::{Ip4, L4Port, Mac, Proto, VpcIndex};
+pub use addr::{Ip4, L4Port, Mac, MacBits, Proto, VpcIndex};
 pub use counters::Counter;
 
 /// The layout of everything in this module.
@@ -90,6 +90,12 @@ maps! {
     TARGET_STATS = 16_384, false;
     /// VPC index → resets sent in the current tick (`settings::ResetBudget`)
     RESET_BUDGETS = 65_536, false;
+    /// 0 → `privatelink_tc_slow`, which `privatelink_tc` goes on in
+    SLOW_TC = 1, false;
+    /// 0 → `privatelink_xdp_slow`, which `privatelink_xdp` goes on in
+    SLOW_XDP = 1, false;
+    /// one record a CPU: the segment that the slow half is at
+    SEGMENT = 1, false;
     /// one slot a CPU: a flow entry on its way into the stash
     SCRATCH = 1, false;
     /// ring buffer of `event` records; the number is its size in bytes

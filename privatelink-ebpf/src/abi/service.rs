@@ -2,10 +2,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Ip4, L4Port, Mac, Proto, VpcIndex, assert_size, aya_pod};
+use super::{Ip4, L4Port, Mac, MacBits, Proto, VpcIndex, assert_size, aya_pod};
 
 /// A host interface that belongs to one VPC. Map `PORTS`, key: interface index.
-#[repr(C)]
+#[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
 pub struct Port {
     /// [`VpcIndex::NONE`]: the interface is no port.
@@ -38,6 +38,16 @@ impl PortFlags {
     #[must_use]
     pub const fn with(self, flag: Self) -> Self {
         Self(self.0 | flag.0)
+    }
+}
+
+impl Port {
+    /// `mac`, read as the word that it and the padding behind it are.
+    #[inline(always)]
+    pub fn mac_bits(&self) -> MacBits {
+        const _: () = assert!(core::mem::offset_of!(Port, mac) == 8);
+        // SAFETY: the record is aligned to 8 bytes and 16 bytes long.
+        MacBits::from_word(unsafe { core::ptr::from_ref(self).cast::<u64>().add(1).read() })
     }
 }
 
@@ -126,7 +136,7 @@ pub struct Listener {
 }
 
 /// One address and L4 port behind one node address. Map `TARGETS`.
-#[repr(C)]
+#[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
 pub struct Target {
     pub ip: Ip4,
@@ -145,6 +155,16 @@ pub struct Target {
     /// The next hop's Ethernet address; meaningful with [`TargetFlags::RESOLVED`].
     pub mac: Mac,
     pub _pad: [u8; 2],
+}
+
+impl Target {
+    /// `mac`, read as the word that it and the padding behind it are.
+    #[inline(always)]
+    pub fn mac_bits(&self) -> MacBits {
+        const _: () = assert!(core::mem::offset_of!(Target, mac) == 24);
+        // SAFETY: the record is aligned to 8 bytes and 32 bytes long.
+        MacBits::from_word(unsafe { core::ptr::from_ref(self).cast::<u64>().add(3).read() })
+    }
 }
 
 #[repr(transparent)]
@@ -173,7 +193,7 @@ impl TargetFlags {
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
 pub struct Budget {
-    /// Half-open flows that it may have at once.
+    /// Half-open flows that it may have at once; 0: no limit.
     pub half_open: u32,
 }
 

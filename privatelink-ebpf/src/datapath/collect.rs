@@ -1,0 +1,78 @@
+//! The sweep: forgets what has been silent for too long. It runs in the kernel, slice by slice, when the agent asks for it.
+//!
+//! An entry is taken away by compare-and-swap from the state in which it was judged, and both directions' time stamps are
+//! read right before; a packet that comes in between finds no flow, which is what its sender would have been told anyway.
+
+use super::{
+    flow_table::SlotRef,
+    lifecycle::{Pair, later, twin_key, vpc_beyond},
+    tables::Tables,
+    tcp_state::lifetime,
+};
+use crate::abi::{
+    Counter,
+    flow::{Bucket, FlowState, Meta, Slot, WAYS},
+};
+
+/// Sweeps one bucket.
+#[inline(always)]
+pub fn bucket<'t, T: Tables<'t>>(t: T, bucket: *mut Bucket) {
+    for way in 0..WAYS {
+        // SAFETY: `way` is below WAYS; only the address is formed.
+        slot(t, unsafe { bucket.cast::<Slot>().add(way) });
+    }
+}
+
+/// Judges one entry.
+#[inline(always)]
+pub fn slot<'t, T: Tables<'t>>(t: T, slot: *mut Slot) {
+    if let Some(own) = SlotRef::live(slot) {
+        judge(t, own);
+    }
+}
+
+#[inline(always)]
+fn judge<'t, T: Tables<'t>>(t: T, own: SlotRef) {
+    let meta = own.meta();
+    let gone = t.target(own.target()).is_none_or(|target| target.generation != own.generation());
+    if meta.forward() {
+        // The reverse entry is made first and taken away last: a forward entry without it is what a crash left.
+        if let Some(vpc) = vpc_beyond(t, own)
+            && t.find(&twin_key(own, vpc)).is_none()
+            && own.current()
+        {
+            own.remove(t);
+        }
+        return;
+    }
+    let pair = Pair::of(t, own);
+    let last = match pair {
+        Some(pair) => later(pair.forward.last_seen(), own.last_seen()),
+        None => own.last_seen(),
+    };
+    let silent = t.now().wrapping_sub(last);
+    if !gone && silent <= t.clock().ticks(lifetime(meta.state, meta.idle_s)) {
+        return;
+    }
+    let why = if gone { Counter::FlowEndedWithTarget } else { why(meta) };
+    if pair.is_none() {
+        t.count(why);
+    }
+    if own.current() {
+        t.close(&own.key(), why as u32);
+    }
+}
+
+#[inline(always)]
+const fn why(meta: Meta) -> Counter {
+    match meta.state {
+        FlowState::SynSent | FlowState::SynReceived => Counter::FlowExpiredHalfOpen,
+        FlowState::TimeWait => Counter::PortReleasedAfterHold,
+        FlowState::LastAck => Counter::FlowClosed,
+        FlowState::Resetting => match meta.flags & Meta::CLIENT_RST {
+            0 => Counter::FlowResetByTarget,
+            _ => Counter::FlowResetByClient,
+        },
+        FlowState::Established | FlowState::Closing | FlowState::Free | FlowState::Busy => Counter::FlowExpiredIdle,
+    }
+}

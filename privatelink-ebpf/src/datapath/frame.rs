@@ -1,0 +1,18 @@
+//! How the datapath sees a frame: copying, bounds-checked reads, nothing else.
+
+use crate::wire::{Window, Wire};
+
+/// An Ethernet frame, from the destination address on. Implementations are pointer-sized and passed by value.
+pub trait Frame: Copy {
+    /// A copy of the `T` at byte offset `at`, or nothing if it does not lie within the frame (in TC: within its linear part).
+    fn read<T: Wire>(self, at: usize) -> Option<T>;
+
+    /// The `LEN` bytes from `at` on, checked once.
+    fn window<const LEN: usize>(self, at: usize) -> Option<Window<LEN>>;
+
+    /// The frame's length in bytes, paged parts included.
+    fn len(self) -> usize;
+
+    /// The frame stands for several segments that the device or the stack will cut (TC only).
+    fn segmented(self) -> bool;
+}

@@ -1,0 +1,324 @@
+//! What segments that may change a flow's state do to the table, and how a flow is forgotten.
+//!
+//! The reverse entry owns the flow: its state is the flow's, its removal gives the source port back, and who moves it out of
+//! a half-open state returns the budgets. The forward entry follows.
+
+use super::{
+    flow_table::SlotRef,
+    parse::Segment,
+    tables::Tables,
+    tcp_state::{self, Event, Flow, Step},
+};
+use crate::{
+    abi::{
+        Counter, VpcIndex,
+        event::EventKind,
+        flow::{FlowKey, FlowState, Meta},
+        stats::TargetStats,
+    },
+    wire::tcp::{Flags, within},
+};
+
+/// The key of the entry for the opposite direction: the rewritten packet, turned round, in the VPC where it is sent.
+#[inline(always)]
+pub fn twin_key(slot: SlotRef, vpc: VpcIndex) -> FlowKey {
+    FlowKey::tcp(vpc, slot.new_dst(), slot.new_dst_port(), slot.new_src(), slot.new_src_port())
+}
+
+/// The VPC that the entry's packets are sent into.
+#[inline(always)]
+pub fn vpc_beyond<'t, T: Tables<'t>>(t: T, slot: SlotRef) -> Option<VpcIndex> {
+    if slot.meta().forward() {
+        Some(t.target(slot.target())?.vpc)
+    } else {
+        let (_, ifindex) = slot.peer();
+        Some(t.port(ifindex as u32)?.vpc)
+    }
+}
+
+/// Both entries of a flow.
+#[derive(Clone, Copy)]
+pub struct Pair {
+    pub forward: SlotRef,
+    pub reverse: SlotRef,
+}
+
+impl Pair {
+    /// The flow that `slot` is half of. Nothing if the other half is gone, or belongs to another flow by now.
+    #[inline(always)]
+    pub fn of<'t, T: Tables<'t>>(t: T, slot: SlotRef) -> Option<Self> {
+        let twin = t.find(&twin_key(slot, vpc_beyond(t, slot)?))?;
+        let pair = if slot.meta().forward() {
+            Self { forward: slot, reverse: twin }
+        } else {
+            Self { forward: twin, reverse: slot }
+        };
+        let Self { forward, reverse } = pair;
+        let matched = forward.meta().forward()
+            && !reverse.meta().forward()
+            && forward.new_src_port() == reverse.key().dst_port
+            && forward.generation() == reverse.generation();
+        matched.then_some(pair)
+    }
+
+    /// Moves both entries to `next`. False: another CPU was faster.
+    #[inline(always)]
+    fn transition<'t, T: Tables<'t>>(self, t: T, next: Flow) -> bool {
+        let was = self.reverse.meta();
+        let Some(_) = self.reverse.transition(next.state, was.flags & Meta::OWN | next.flags) else { return false };
+        if was.state.half_open() && !next.state.half_open() {
+            give_back_half_open(t, self.forward.key().vpc, self.forward.endpoint());
+        }
+        let forward = self.forward.meta();
+        // The forward entry's copy steers the fast path only; a lost race leaves it on the slow path, which corrects it.
+        let _ = self.forward.transition(next.state, forward.flags & Meta::OWN | next.flags);
+        self.forward.set_ack(next.client_ack);
+        self.reverse.set_ack(next.target_ack);
+        true
+    }
+
+    /// Forgets the flow and gives its port back. False: another CPU did, or changed it meanwhile.
+    #[inline(always)]
+    pub fn close<'t, T: Tables<'t>>(self, t: T, why: Counter) -> bool {
+        let (forward, reverse) = (self.forward, self.reverse);
+        let key = forward.key();
+        super::open::report_flow(t, &key, EventKind::FlowClosed, why);
+        let vpc = key.vpc;
+        let endpoint = forward.endpoint();
+        let half_open = reverse.meta().state.half_open();
+        let _ = forward.remove(t);
+        if !release(t, reverse) {
+            return false;
+        }
+        if half_open {
+            give_back_half_open(t, vpc, endpoint);
+        }
+        t.count(why);
+        true
+    }
+}
+
+/// Removes a reverse entry and gives its source port back.
+#[inline(always)]
+pub fn release<'t, T: Tables<'t>>(t: T, reverse: SlotRef) -> bool {
+    let key = reverse.key();
+    let index = reverse.target();
+    if !reverse.remove(t) {
+        return false;
+    }
+    // An index that has been given to another target has another pool; the old pool is swept by the agent.
+    if let Some(target) = t.target(index)
+        && target.ip == key.src
+        && target.port == key.src_port
+        && target.node_ip == key.dst
+    {
+        t.release_port(target.pool, key.dst_port.get());
+    }
+    true
+}
+
+#[inline(always)]
+fn give_back_half_open<'t, T: Tables<'t>>(t: T, vpc: VpcIndex, endpoint: u16) {
+    super::open::give_back(t.vpc_half_open(vpc.0 as u32));
+    if endpoint != 0 {
+        super::open::give_back(t.endpoint_half_open(endpoint as u32));
+    }
+}
+
+/// What [`step`] came to, as one scalar for the kernel's calling convention.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    Forward,
+    ForwardAndClose(Counter),
+    /// There is no flow (any more): the segment is judged as if none had been found.
+    NoFlow,
+    Drop(Counter),
+}
+
+impl Outcome {
+    #[inline(always)]
+    const fn to_bits(self) -> u32 {
+        match self {
+            Self::Forward => 0,
+            Self::NoFlow => 1,
+            Self::ForwardAndClose(counter) => 0x100 | counter as u32,
+            Self::Drop(counter) => 0x200 | counter as u32,
+        }
+    }
+
+    #[inline(always)]
+    fn from_bits(bits: u32) -> Self {
+        match bits >> 8 {
+            1 => Self::ForwardAndClose(Counter::from_bits(bits as u8)),
+            2 => Self::Drop(Counter::from_bits(bits as u8)),
+            _ if bits == 1 => Self::NoFlow,
+            _ => Self::Forward,
+        }
+    }
+}
+
+/// Applies a segment that may change the state of the flow that it belongs to.
+#[inline(always)]
+pub fn step<'t, T: Tables<'t>>(t: T, segment: &Segment) -> Outcome {
+    Outcome::from_bits(t.step(segment))
+}
+
+/// [`step`] as one scalar.
+#[inline(always)]
+pub fn step_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
+    step_on_tables(t, segment).to_bits()
+}
+
+#[inline(always)]
+fn step_on_tables<'t, T: Tables<'t>>(t: T, segment: &Segment) -> Outcome {
+    let Some(own) = t.find(&segment.key) else { return Outcome::NoFlow };
+    let from_client = own.meta().forward();
+    let Some(pair) = Pair::of(t, own) else {
+        // Half a flow: a forward entry is of no use alone, a reverse entry holds its port until its time is over.
+        if from_client {
+            own.remove(t);
+        }
+        return Outcome::NoFlow;
+    };
+    let reverse = pair.reverse.meta();
+    let flow = Flow {
+        state: reverse.state,
+        flags: reverse.flags & !Meta::OWN,
+        client_ack: pair.forward.ack(),
+        target_ack: pair.reverse.ack(),
+    };
+    let event = Event {
+        from_client,
+        flags: segment.flags,
+        seq: segment.seq,
+        ack: segment.ack,
+        sequence_len: segment.sequence_len(),
+    };
+    let (next, step) = tcp_state::next(flow, event);
+    match step {
+        Step::Drop(counter) => return Outcome::Drop(counter),
+        // `supersede` has judged this SYN already; another one changed the flow meanwhile.
+        Step::Replace => return Outcome::Drop(Counter::FlowRaced),
+        Step::ForwardAndClose(counter) => {
+            count_reset(t, segment, from_client, own.target());
+            return Outcome::ForwardAndClose(counter);
+        }
+        Step::Forward => {}
+    }
+    if next != flow {
+        if !pair.transition(t, next) {
+            return Outcome::Drop(Counter::FlowRaced);
+        }
+        if flow.state.half_open() && !next.state.half_open() {
+            t.count(Counter::FlowEstablished);
+        }
+    } else if segment.flags.has(Flags::RST) {
+        t.count(Counter::ResetOutOfWindow);
+    }
+    if segment.flags.has(Flags::RST) {
+        count_reset(t, segment, from_client, own.target());
+    }
+    Outcome::Forward
+}
+
+#[inline(always)]
+fn count_reset<'t, T: Tables<'t>>(t: T, segment: &Segment, from_client: bool, target: u32) {
+    if !segment.flags.has(Flags::RST) {
+        return;
+    }
+    if let Some(stats) = t.target_stats(target) {
+        // SAFETY: this CPU's own counters.
+        let TargetStats { client_resets, target_resets, .. } = unsafe { &mut *stats };
+        *(if from_client { client_resets } else { target_resets }) += 1;
+    }
+}
+
+/// Forgets the flow that `key` belongs to, whatever its state, and counts the reason.
+#[inline(always)]
+pub fn close_bits<'t, T: Tables<'t>>(t: T, key: &FlowKey, why: u32) -> u32 {
+    let why = Counter::from_bits(why as u8);
+    let Some(own) = t.find(key) else { return 0 };
+    match Pair::of(t, own) {
+        Some(pair) => u32::from(pair.close(t, why)),
+        None if own.meta().forward() => u32::from(own.remove(t)),
+        None => u32::from(release(t, own)),
+    }
+}
+
+/// A client's SYN meets an entry of its own: 1 if the entry's flow is over, and now forgotten, so that the SYN opens another;
+/// 0 if it is a retransmission, or belongs to a flow that lives.
+#[inline(always)]
+pub fn supersede_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
+    let Some(own) = t.find(&segment.key) else { return 1 };
+    let meta = own.meta();
+    if !meta.forward() {
+        return 0;
+    }
+    let ended = t.target(own.target()).is_none_or(|target| target.generation != own.generation());
+    let over = match meta.state {
+        FlowState::LastAck | FlowState::TimeWait | FlowState::Resetting => true,
+        FlowState::Free
+        | FlowState::Busy
+        | FlowState::SynSent
+        | FlowState::SynReceived
+        | FlowState::Established
+        | FlowState::Closing => ended || silent_bits(t, segment) != 0,
+    };
+    if !over {
+        return 0;
+    }
+    // A port whose target holds it in TIME_WAIT stays held by the reverse entry.
+    if meta.state == FlowState::TimeWait {
+        own.remove(t);
+        t.count(Counter::FlowReplaced);
+    } else {
+        t.close(&segment.key, Counter::FlowReplaced as u32);
+    }
+    1
+}
+
+/// Marks the segment's entry: its sender leaves checksums to its device, so XDP hands its segments to TC.
+#[inline(always)]
+pub fn keep_to_tc_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
+    if let Some(slot) = t.find(&segment.key) {
+        let Meta { version: _, state, flags, idle_s: _ } = slot.meta();
+        if flags & Meta::TC_ONLY == 0 {
+            // Who loses the race to another change is marked by the next retransmission, if there is one.
+            let _ = slot.transition(state, flags | Meta::TC_ONLY);
+        }
+    }
+    0
+}
+
+/// The client answers from another Ethernet address than before. Believed only if the segment lies where the target expects
+/// the client's next bytes, so that a neighbour who knows no more than the addresses cannot draw a flow to itself.
+#[inline(always)]
+pub fn move_client_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, ifindex: u32) -> u32 {
+    if let Some(slot) = t.find(&segment.key)
+        && let Some(pair) = Pair::of(t, slot)
+        && within(segment.seq, pair.reverse.ack(), tcp_state::RESET_WINDOW)
+    {
+        pair.forward.set_peer(segment.src_mac, ifindex as u16);
+        pair.reverse.set_peer(segment.src_mac, ifindex as u16);
+        t.count(Counter::ClientMoved);
+    }
+    0
+}
+
+/// Neither direction has had a packet for as long as the flow may be silent.
+#[inline(always)]
+pub fn silent_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
+    let Some(own) = t.find(&segment.key) else { return 1 };
+    let last = match Pair::of(t, own) {
+        Some(pair) => later(pair.forward.last_seen(), pair.reverse.last_seen()),
+        None => own.last_seen(),
+    };
+    let meta = own.meta();
+    u32::from(t.now().wrapping_sub(last) > t.clock().ticks(tcp_state::lifetime(meta.state, meta.idle_s)))
+}
+
+/// The later of two ticks, which wrap.
+#[inline(always)]
+pub fn later(a: u32, b: u32) -> u32 {
+    if (a.wrapping_sub(b) as i32) > 0 { a } else { b }
+}

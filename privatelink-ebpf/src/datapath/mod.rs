@@ -1,0 +1,298 @@
+//! What happens to a frame: the pipeline on one screen, and a module for each of its steps.
+//!
+//! ```text
+//! frame ─► parse ─► flow_table::find ─┬─ hit, plain segment ─────────────────────────► forward
+//!                                     ├─ hit, SYN FIN RST or a closing flow: lifecycle ─┤
+//!                                     └─ miss ─► SYN to a listener: open ───────────────┘
+//!                                                anything else: refused by name, with RST where TCP asks for one
+//! ```
+//!
+//! Pure: same frame, tables and clock give the same verdict. Nothing here writes a packet byte; a [`Rewrite`] says what to
+//! change, and the hook does it. A frame that XDP does not finish changes no table on its way to TC.
+
+pub mod arp;
+pub mod atomic;
+pub mod collect;
+pub mod flow_table;
+pub mod frame;
+pub mod lifecycle;
+pub mod mss;
+pub mod open;
+pub mod parse;
+pub mod ports;
+pub mod refusal;
+pub mod reset;
+pub mod tables;
+pub mod tcp_state;
+pub mod verdict;
+
+pub use frame::Frame;
+pub use tables::{Hook, Tables};
+pub use verdict::{Mss, Rewrite, Verdict};
+
+use flow_table::SlotRef;
+use lifecycle::Outcome;
+use parse::{Parsed, Segment};
+use refusal::{refuse, to_tc};
+
+use crate::{
+    abi::{
+        Counter, MacBits, VpcIndex,
+        flow::Meta,
+        service::{Port, PortFlags, Target},
+    },
+    wire::{checksum, tcp::Flags},
+};
+
+/// Decides what happens to a frame that came in on interface `ifindex`: forwarded, rewritten like this, or what else.
+#[inline(always)]
+pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result<Rewrite, Verdict> {
+    match fast(frame, t, ifindex) {
+        Some(rewrite) => Ok(rewrite),
+        None => slow(frame, t, ifindex),
+    }
+}
+
+/// The first half of [`decide`], and all of it for nearly every packet: a segment that cannot change its flow's state, and a
+/// flow about which nothing is to be done. Nothing: [`slow`] decides, and no table has been changed. In the kernel each half
+/// is a program with a stack of its own.
+#[inline(always)]
+pub fn fast<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Option<Rewrite> {
+    let port = t.port(ifindex)?;
+    let (segment, parsed) = parse::parse(frame, port.vpc);
+    if parsed != Parsed::Segment || !segment.flags.ack_only() || port.vpc == VpcIndex::NONE {
+        return None;
+    }
+    let slot = flow_table::find_primary(t, &segment.key)?;
+    if !slot.plainly_established() {
+        return None;
+    }
+    forward_plain(frame, t, &segment, slot)
+}
+
+/// The second half of [`decide`].
+#[inline(always)]
+pub fn slow<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result<Rewrite, Verdict> {
+    let port = match t.port(ifindex) {
+        Some(port) if port.vpc != VpcIndex::NONE => port,
+        Some(_) | None => {
+            t.count(Counter::NoPort);
+            return Err(Verdict::Pass);
+        }
+    };
+    let (segment, parsed) = parse::parse(frame, port.vpc);
+    if parsed != Parsed::Segment {
+        return Err(refusal::judge_unparsed(frame, t, port, ifindex, &segment, parsed));
+    }
+    consider(frame, t, port, ifindex, t.lend(segment))
+}
+
+/// Forwards a plain segment, unless there is something to be done about it or its flow.
+#[inline(always)]
+fn forward_plain<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, segment: &Segment, slot: SlotRef) -> Option<Rewrite> {
+    let meta = slot.meta();
+    let index = slot.target();
+    let target = t.target(index)?;
+    let now = t.now();
+    let way = Way::of(slot, meta, target);
+    let out = t.port(way.ifindex)?;
+    let plain = target.generation == slot.generation()
+        && now.wrapping_sub(slot.last_seen()) <= t.clock().ticks(meta.idle_s as u32)
+        && (T::HOOK == Hook::Tc || usable_by_xdp(meta, out))
+        && segment.ttl > 1
+        && (segment.ip_len as u32 <= out.mtu || frame.segmented())
+        && (!meta.forward() || way.peer_mac == segment.src_mac);
+    if !plain {
+        return None;
+    }
+    let rewrite = rewrite(slot, &way, out, segment.l4, Mss::UNCHANGED);
+    let endpoint = slot.endpoint();
+    if !slot.current() {
+        return None;
+    }
+    slot.set_ack(segment.ack);
+    slot.touch(now);
+    count_packet(t, endpoint, index, meta.forward(), segment.ip_len);
+    Some(rewrite)
+}
+
+/// Judges a segment that the fast path has left.
+#[inline(always)]
+fn consider<'t, F: Frame, T: Tables<'t>>(
+    frame: F,
+    t: T,
+    port: &Port,
+    ifindex: u32,
+    segment: &Segment,
+) -> Result<Rewrite, Verdict> {
+    let (slot, fresh) = match t.find(&segment.key) {
+        Some(slot) if !segment.flags.opens() || t.supersede(segment) == 0 => (slot, false),
+        Some(_) | None => (open(t, port, ifindex, segment)?, true),
+    };
+    let meta = slot.meta();
+    let index = slot.target();
+    let Some(target) = t.target(index) else { return Err(refuse(t, Counter::FlowRaced)) };
+    if target.generation != slot.generation() {
+        return Err(refusal::end_flow(t, segment, Counter::TargetGone));
+    }
+    let now = t.now();
+    if now.wrapping_sub(slot.last_seen()) > t.clock().ticks(meta.idle_s as u32) && t.silent(segment) != 0 {
+        return Err(refusal::end_flow(t, segment, Counter::IdleExpired));
+    }
+    let way = Way::of(slot, meta, target);
+    let Some(out) = t.port(way.ifindex) else { return Err(refuse(t, Counter::FlowRaced)) };
+    if T::HOOK == Hook::Xdp && !usable_by_xdp(meta, out) {
+        return Err(to_tc(t));
+    }
+    if segment.ttl <= 1 {
+        return Err(refuse(t, Counter::TtlExceeded));
+    }
+    if segment.ip_len as u32 > out.mtu && !frame.segmented() {
+        return Err(refuse(t, Counter::MtuExceeded));
+    }
+    let mut close = None;
+    if !fresh {
+        if T::HOOK == Hook::Xdp && partial_checksum(t, segment) {
+            return Err(to_tc(t));
+        }
+        match lifecycle::step(t, segment) {
+            Outcome::Forward => {}
+            Outcome::ForwardAndClose(why) => close = Some(why),
+            Outcome::Drop(reason) => return Err(refuse(t, reason)),
+            Outcome::NoFlow => return Err(refusal::judge_stranger(t, port, segment)),
+        }
+    }
+    let mut mss = Mss::UNCHANGED;
+    if segment.flags.has(Flags::SYN) {
+        mss = mss::clamp(frame, segment, port.mtu, out.mtu);
+        if T::HOOK == Hook::Tc && !fresh && looks_partial(segment) {
+            t.keep_to_tc(segment);
+        }
+    }
+    slot.touch(now);
+    if meta.forward() && way.peer_mac != segment.src_mac {
+        t.move_client(segment, ifindex);
+    }
+    let rewrite = rewrite(slot, &way, out, segment.l4, mss);
+    let endpoint = slot.endpoint();
+    if !slot.current() {
+        return Err(refuse(t, Counter::FlowRaced));
+    }
+    count_packet(t, endpoint, index, meta.forward(), segment.ip_len);
+    if let Some(why) = close {
+        t.close(&segment.key, why as u32);
+    }
+    Ok(rewrite)
+}
+
+/// Where a flow's packets of one direction go.
+struct Way {
+    ifindex: u32,
+    dst_mac: MacBits,
+    /// The client's Ethernet address, as the flow knows it.
+    peer_mac: MacBits,
+}
+
+impl Way {
+    /// To the target: by its record, which the agent keeps up to date for all its flows. To the client: the way that its own
+    /// packets came.
+    #[inline(always)]
+    fn of(slot: SlotRef, meta: Meta, target: &Target) -> Self {
+        let (peer_mac, peer_ifindex) = slot.peer();
+        let (ifindex, dst_mac) =
+            if meta.forward() { (target.ifindex, target.mac_bits()) } else { (peer_ifindex as u32, peer_mac) };
+        Self { ifindex, dst_mac, peer_mac }
+    }
+}
+
+#[inline(always)]
+fn usable_by_xdp(meta: Meta, out: &Port) -> bool {
+    out.flags.has(PortFlags::XDP_TRANSMIT) && meta.flags & Meta::TC_ONLY == 0
+}
+
+#[inline(always)]
+fn rewrite(slot: SlotRef, way: &Way, out: &Port, l4: u16, mss: Mss) -> Rewrite {
+    Rewrite {
+        src: slot.new_src(),
+        dst: slot.new_dst(),
+        src_port: slot.new_src_port(),
+        dst_port: slot.new_dst_port(),
+        d_addr: slot.d_addr(),
+        d_port: slot.d_port(),
+        src_mac: out.mac_bits(),
+        dst_mac: way.dst_mac,
+        l4,
+        mss,
+        ifindex: way.ifindex,
+        out: out.flags,
+    }
+}
+
+/// A segment that no flow entry matches: opens one, or is refused.
+#[inline(always)]
+fn open<'t, T: Tables<'t>>(t: T, port: &Port, ifindex: u32, segment: &Segment) -> Result<SlotRef, Verdict> {
+    if !segment.flags.opens() {
+        return Err(refusal::judge_stranger(t, port, segment));
+    }
+    if T::HOOK == Hook::Xdp && partial_checksum(t, segment) {
+        return Err(to_tc(t));
+    }
+    let tc_only = T::HOOK == Hook::Tc && looks_partial(segment);
+    match open::open(t, segment, ifindex, tc_only) {
+        Ok(()) => t.find(&segment.key).ok_or_else(|| refuse(t, Counter::FlowRaced)),
+        Err(Counter::NoListener) => Err(refusal::judge_stranger(t, port, segment)),
+        Err(reason) => Err(refusal::refuse_connection(t, segment, reason)),
+    }
+}
+
+/// Counts a forwarded packet for its endpoint and its target.
+#[inline(always)]
+fn count_packet<'t, T: Tables<'t>>(t: T, endpoint: u16, target: u32, from_client: bool, ip_len: u16) {
+    // SAFETY: both are this CPU's own counters.
+    unsafe {
+        if let Some(stats) = t.endpoint_stats(endpoint as u32) {
+            if from_client {
+                (*stats).packets_in += 1;
+                (*stats).bytes_in += ip_len as u64;
+            } else {
+                (*stats).packets_out += 1;
+                (*stats).bytes_out += ip_len as u64;
+            }
+        }
+        if let Some(stats) = t.target_stats(target) {
+            if from_client {
+                (*stats).packets_in += 1;
+                (*stats).bytes_in += ip_len as u64;
+            } else {
+                (*stats).packets_out += 1;
+                (*stats).bytes_out += ip_len as u64;
+            }
+        }
+    }
+}
+
+/// The checksum field holds the sum of the pseudo header and nothing more: the mark of a sender whose device is to complete
+/// it. One in 65,536 complete checksums looks the same.
+#[inline(always)]
+fn looks_partial(segment: &Segment) -> bool {
+    let key = &segment.key;
+    let tcp_len = segment.ip_len as u32 - (segment.l4 as u32 - crate::wire::L3 as u32);
+    let sum = checksum::words(key.src.word())
+        + checksum::words(key.dst.word())
+        + u16::from_ne_bytes([0, key.proto]) as u32
+        + u16::from_ne_bytes((tcp_len as u16).to_be_bytes()) as u32;
+    segment.check == checksum::fold(sum)
+}
+
+/// XDP only: counts and hands to TC what only TC can rewrite.
+#[inline(always)]
+fn partial_checksum<'t, T: Tables<'t>>(t: T, segment: &Segment) -> bool {
+    let partial = looks_partial(segment);
+    if partial {
+        t.count(Counter::PartialChecksum);
+    }
+    partial
+}
+
+#[cfg(test)]
+mod tests;

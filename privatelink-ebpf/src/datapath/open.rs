@@ -1,0 +1,369 @@
+//! New flows: frontend, budgets, target, port, two entries.
+
+use super::{
+    atomic::{add32, load32},
+    flow_table::{self, NoRoom},
+    parse::{Segment, unroutable},
+    ports::Claim,
+    tables::Tables,
+};
+use crate::{
+    abi::{
+        Counter, Ip4, L4Port, Mac, Proto, VpcIndex,
+        event::EventKind,
+        flow::{FlowKey, FlowState, Meta, Slot},
+        service::{AddressKey, Frontend, FrontendKey, Listener, Target, TargetFlags},
+    },
+    wire::checksum,
+};
+
+/// The listener that a segment is for.
+#[inline(always)]
+pub fn frontend<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> Option<Frontend> {
+    t.frontend(&FrontendKey::new(key.vpc, key.dst, key.dst_port, Proto::Tcp))
+}
+
+/// The target index that a connection is led to: the listener's ring at a hash of the five-tuple and, as a Network Load
+/// Balancer does, the sequence number, so that a client that reuses a port is spread too.
+#[inline(always)]
+pub fn select<'t, T: Tables<'t>>(t: T, listener: &Listener, segment: &Segment) -> Option<u32> {
+    let [lo, hi] = segment.key.words();
+    let hash = flow_table::hash([lo, hi ^ (segment.seq as u64) << 16], !t.hash_seed());
+    let way = ((hash >> 32) * listener.ring_len as u64) >> 32;
+    t.ring(listener.ring_base.wrapping_add(way as u32))
+}
+
+/// Opens a flow for a client's SYN. Afterwards the table has an entry for it, made by this CPU or another.
+#[inline(always)]
+pub fn open<'t, T: Tables<'t>>(t: T, segment: &Segment, ifindex: u32, tc_only: bool) -> Result<(), Counter> {
+    let admitted = t.admit(segment);
+    if admitted < 0 {
+        return Err(Counter::from_bits(!admitted as u8));
+    }
+    match t.insert(segment, admitted, ifindex | (tc_only as u32) << 31) {
+        0 => {
+            t.report_opened(segment);
+            Ok(())
+        }
+        bits => Err(Counter::from_bits(bits as u8)),
+    }
+}
+
+/// Reports a flow that was opened by `segment`.
+#[inline(always)]
+pub fn report_opened_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
+    report_flow(t, &segment.key, EventKind::FlowOpened, Counter::FlowOpened);
+    0
+}
+
+/// Where an admitted connection goes; crosses from one function of the kernel to another as one scalar.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Admission {
+    /// Index into `TARGETS` (20 bits).
+    target: u32,
+    /// Index into `LISTENERS` (24 bits).
+    listener: u32,
+    endpoint: u16,
+}
+
+impl Admission {
+    #[inline(always)]
+    const fn to_bits(self) -> i64 {
+        self.target as i64 & 0xf_ffff | (self.listener as i64 & 0xff_ffff) << 20 | (self.endpoint as i64) << 44
+    }
+
+    #[inline(always)]
+    const fn from_bits(bits: i64) -> Self {
+        Self {
+            target: bits as u32 & 0xf_ffff,
+            listener: (bits >> 20) as u32 & 0xff_ffff,
+            endpoint: (bits >> 44) as u16,
+        }
+    }
+}
+
+/// Finds a connection's target and charges its budgets: an admission, or the complement of the counter that names the
+/// refusal.
+#[inline(always)]
+pub fn admit_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> i64 {
+    match admit(t, segment) {
+        Ok(admission) => admission.to_bits(),
+        Err(reason) => !(reason as i64),
+    }
+}
+
+#[inline(always)]
+fn admit<'t, T: Tables<'t>>(t: T, segment: &Segment) -> Result<Admission, Counter> {
+    let key = &segment.key;
+    let Some(frontend) = frontend(t, key) else { return Err(Counter::NoListener) };
+    if unroutable(key.src) || segment.src_mac.group() {
+        return Err(Counter::InvalidAddress);
+    }
+    if t.owns(&AddressKey::new(key.vpc, key.src)) {
+        return Err(Counter::SpoofedSource);
+    }
+    let listener = t.listener(frontend.listener).ok_or(Counter::NoListener)?;
+    if listener.ring_len == 0 {
+        return Err(Counter::NoTarget);
+    }
+    let index = select(t, listener, segment).ok_or(Counter::NoTarget)?;
+    let target = t.target(index).ok_or(Counter::NoTarget)?;
+    if !target.flags.has(TargetFlags::RESOLVED) {
+        return Err(Counter::NextHopUnresolved);
+    }
+    let vpc = key.vpc.0 as u32;
+    take(t.vpc_half_open(vpc), t.vpc_budget(vpc).map(|b| b.half_open), Counter::VpcHalfOpenLimit)?;
+    let endpoint = frontend.endpoint as u32;
+    if endpoint != 0 {
+        let limit = t.endpoint_budget(endpoint).map(|b| b.half_open);
+        if let Err(counter) = take(t.endpoint_half_open(endpoint), limit, Counter::EndpointHalfOpenLimit) {
+            give_back(t.vpc_half_open(vpc));
+            return Err(counter);
+        }
+    }
+    Ok(Admission { target: index, listener: frontend.listener, endpoint: frontend.endpoint })
+}
+
+/// Makes the entries of an admitted connection: 0, or 256 plus the counter that names the refusal.
+#[inline(always)]
+pub fn insert_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, admission: i64, ifindex_and_flag: u32) -> u32 {
+    let Admission { target: index, listener, endpoint } = Admission::from_bits(admission);
+    let (Some(target), Some(idle_s)) = (t.target(index), t.listener(listener).map(|l| l.idle_s)) else {
+        return 0x100 | Counter::NoTarget as u32;
+    };
+    let plan = Plan {
+        endpoint,
+        target: index,
+        idle_s,
+        ifindex: ifindex_and_flag & 0xffff,
+        flags: if ifindex_and_flag >> 31 != 0 { Meta::TC_ONLY } else { 0 },
+    };
+    let outcome = insert(t, segment, target, &plan);
+    if outcome == Ok(true) {
+        count_opened(t, &plan, listener);
+        return 0;
+    }
+    give_back(t.vpc_half_open(segment.key.vpc.0 as u32));
+    if endpoint != 0 {
+        give_back(t.endpoint_half_open(endpoint as u32));
+    }
+    match outcome {
+        Ok(_) => 0,
+        Err(reason) => 0x100 | reason as u32,
+    }
+}
+
+struct Plan {
+    endpoint: u16,
+    target: u32,
+    idle_s: u16,
+    ifindex: u32,
+    /// Of the forward entry's meta.
+    flags: u8,
+}
+
+/// True: opened. False: another CPU opened it meanwhile.
+#[inline(always)]
+fn insert<'t, T: Tables<'t>>(t: T, segment: &Segment, target: &Target, plan: &Plan) -> Result<bool, Counter> {
+    let lock = flow_table::lock(t, &segment.key).ok_or(Counter::FlowTableContended)?;
+    let outcome = if t.find(&segment.key).is_some() {
+        Ok(false)
+    } else {
+        insert_locked(t, segment, target, plan).map(|()| true)
+    };
+    lock.unlock();
+    outcome
+}
+
+#[inline(always)]
+fn insert_locked<'t, T: Tables<'t>>(t: T, segment: &Segment, target: &Target, plan: &Plan) -> Result<(), Counter> {
+    let [lo, hi] = segment.key.words();
+    let hint = flow_table::hash([hi, lo], t.hash_seed()) as u32;
+    let port = match t.claim_port(target.pool, hint) {
+        Claim::Port(port) => port,
+        Claim::Exhausted => return Err(Counter::PortsExhausted),
+        Claim::Contended => return Err(Counter::PortsContended),
+    };
+    let outcome = insert_pair(t, segment, target, plan, L4Port::new(port));
+    if outcome.is_err() {
+        t.release_port(target.pool, port);
+    }
+    outcome
+}
+
+#[inline(always)]
+fn insert_pair<'t, T: Tables<'t>>(
+    t: T,
+    segment: &Segment,
+    target: &Target,
+    plan: &Plan,
+    node_port: L4Port,
+) -> Result<(), Counter> {
+    let FlowKey { src: client, dst: service, src_port: client_port, dst_port: service_port, .. } = segment.key;
+    let reverse_key = FlowKey::tcp(target.vpc, target.ip, target.port, target.node_ip, node_port);
+    let d_addr = checksum::difference32(client.word(), target.node_ip.word())
+        + checksum::difference32(service.word(), target.ip.word());
+    let d_port = checksum::difference16(client_port.word(), node_port.word())
+        + checksum::difference16(service_port.word(), target.port.word());
+    // The reverse entry first: it owns the port, and a target that answers finds it.
+    let reserved = flow_table::reserve(t, &reverse_key).map_err(no_room)?;
+    if reserved.stashed() {
+        t.count(Counter::FlowStashed);
+    }
+    let entry = reserved.entry();
+    fill(entry, &reverse_key, t.now(), segment, target, plan);
+    // SAFETY: as `fill`.
+    unsafe {
+        (&raw mut (*entry).new_src).write(service);
+        (&raw mut (*entry).new_dst).write(client);
+        (&raw mut (*entry).new_src_port).write(service_port);
+        (&raw mut (*entry).new_dst_port).write(client_port);
+        (&raw mut (*entry).d_addr).write(!checksum::fold(d_addr));
+        (&raw mut (*entry).d_port).write(!checksum::fold(d_port));
+        (&raw mut (*entry).ack).write(segment.seq.wrapping_add(1));
+    }
+    if !reserved.publish(t, &reverse_key, FlowState::SynSent, 0, plan.idle_s) {
+        return Err(Counter::FlowTableFull);
+    }
+    let forward = insert_forward(t, segment, target, plan, node_port, checksum::fold(d_addr), checksum::fold(d_port));
+    if forward.is_err()
+        && let Some(reverse) = t.find(&reverse_key)
+    {
+        reverse.remove(t);
+    }
+    forward
+}
+
+#[inline(always)]
+fn insert_forward<'t, T: Tables<'t>>(
+    t: T,
+    segment: &Segment,
+    target: &Target,
+    plan: &Plan,
+    node_port: L4Port,
+    d_addr: u16,
+    d_port: u16,
+) -> Result<(), Counter> {
+    let reserved = flow_table::reserve(t, &segment.key).map_err(no_room)?;
+    let entry = reserved.entry();
+    fill(entry, &segment.key, t.now(), segment, target, plan);
+    // SAFETY: as `fill`.
+    unsafe {
+        (&raw mut (*entry).new_src).write(target.node_ip);
+        (&raw mut (*entry).new_dst).write(target.ip);
+        (&raw mut (*entry).new_src_port).write(node_port);
+        (&raw mut (*entry).new_dst_port).write(target.port);
+        (&raw mut (*entry).d_addr).write(d_addr);
+        (&raw mut (*entry).d_port).write(d_port);
+        (&raw mut (*entry).ack).write(0);
+    }
+    match reserved.publish(t, &segment.key, FlowState::SynSent, Meta::FORWARD | plan.flags, plan.idle_s) {
+        true => Ok(()),
+        false => Err(Counter::FlowTableFull),
+    }
+}
+
+/// Writes what both entries of a flow have in common. The rest, all but `meta`, is the caller's to write.
+#[inline(always)]
+fn fill(entry: *mut Slot, key: &FlowKey, now: u32, segment: &Segment, target: &Target, plan: &Plan) {
+    let [lo, hi] = key.words();
+    // SAFETY: the entry is reserved, so this CPU is its only writer; readers that still hold it see another version.
+    unsafe {
+        let words = (&raw mut (*entry).key).cast::<u64>();
+        words.write(lo);
+        words.add(1).write(hi);
+        (&raw mut (*entry).target).write(plan.target);
+        (&raw mut (*entry).generation).write(target.generation);
+        (&raw mut (*entry).endpoint).write(plan.endpoint);
+        (&raw mut (*entry).last_seen).write(now);
+        flow_table::peer_word(entry).write(segment.src_mac.word() | (plan.ifindex as u64) << 48);
+    }
+}
+
+#[inline(always)]
+const fn no_room(why: NoRoom) -> Counter {
+    match why {
+        NoRoom::Full => Counter::FlowTableFull,
+        NoRoom::Contended => Counter::FlowTableContended,
+    }
+}
+
+/// Takes one from a half-open budget.
+#[inline(always)]
+fn take(count: Option<*mut u32>, limit: Option<u32>, refusal: Counter) -> Result<(), Counter> {
+    let (Some(count), Some(limit)) = (count, limit) else { return Err(refusal) };
+    // SAFETY: the word is in a live map value.
+    if unsafe { add32(count, 1) } >= limit && limit != 0 {
+        give_back(Some(count));
+        return Err(refusal);
+    }
+    Ok(())
+}
+
+/// Returns one to a half-open budget.
+#[inline(always)]
+pub fn give_back(count: Option<*mut u32>) {
+    if let Some(count) = count {
+        // SAFETY: the word is in a live map value.
+        unsafe {
+            if load32(count) != 0 {
+                add32(count, u32::MAX);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn count_opened<'t, T: Tables<'t>>(t: T, plan: &Plan, listener: u32) {
+    t.count(Counter::FlowOpened);
+    // SAFETY: all three are this CPU's own counters.
+    unsafe {
+        if let Some(stats) = t.endpoint_stats(plan.endpoint as u32) {
+            (*stats).new_flows += 1;
+        }
+        if let Some(stats) = t.listener_stats(listener) {
+            (*stats).new_flows += 1;
+        }
+        if let Some(stats) = t.target_stats(plan.target) {
+            (*stats).new_flows += 1;
+        }
+    }
+}
+
+/// Reports a flow, named by its forward entry's key, if anybody wants to know.
+#[inline(always)]
+pub fn report_flow<'t, T: Tables<'t>>(t: T, key: &FlowKey, kind: EventKind, why: Counter) {
+    if !t.flow_events() {
+        return;
+    }
+    let Some(forward) = t.find(key) else { return };
+    t.emit(|event| {
+        let (_, ifindex) = forward.peer();
+        event.kind = kind as u32;
+        event.ifindex = ifindex as u32;
+        event.client = key.src;
+        event.service = key.dst;
+        event.node = forward.new_src();
+        event.target = forward.new_dst();
+        event.client_port = key.src_port;
+        event.service_port = key.dst_port;
+        event.node_port = forward.new_src_port();
+        event.target_port = forward.new_dst_port();
+        event.vpc = key.vpc;
+        event.endpoint = forward.endpoint();
+        event.target_index = forward.target();
+        event.reason = why as u32;
+    });
+}
+
+/// Reports that an ARP packet told an Ethernet address.
+#[inline(always)]
+pub fn emit_neighbor<'t, T: Tables<'t>>(t: T, vpc: VpcIndex, ifindex: u32, ip: Ip4, mac: Mac) {
+    t.emit(|event| {
+        event.kind = EventKind::Neighbor as u32;
+        event.ifindex = ifindex;
+        event.client = ip;
+        event.vpc = vpc;
+        event.mac = mac;
+    });
+}

@@ -1,0 +1,204 @@
+//! Whatever is not forwarded: refused by name, answered with a reset where TCP asks for one, or somebody else's.
+
+use super::{
+    arp,
+    frame::Frame,
+    open,
+    parse::{Parsed, Segment},
+    reset,
+    tables::{Hook, Tables},
+    verdict::Verdict,
+};
+use crate::{
+    abi::{
+        Counter, Ip4, VpcIndex,
+        service::{AddressKey, Port, PortFlags, Target},
+        settings::ResetBudget,
+    },
+    wire::{Ipv4Hdr, L3, tcp::Flags},
+};
+
+/// A segment that belongs to no flow and cannot open one.
+#[inline(always)]
+pub fn judge_stranger<'t, T: Tables<'t>>(t: T, port: &Port, segment: &Segment) -> Verdict {
+    Verdict::from_bits(t.judge_stranger(segment, port.flags.0 as u32))
+}
+
+/// [`judge_stranger`] with scalars.
+#[inline(always)]
+pub fn judge_stranger_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, port_flags: u32) -> u32 {
+    stranger(t, PortFlags(port_flags as u16), segment).to_bits()
+}
+
+#[inline(always)]
+fn stranger<'t, T: Tables<'t>>(t: T, port: PortFlags, segment: &Segment) -> Verdict {
+    let key = &segment.key;
+    if !t.owns(&AddressKey::new(key.vpc, key.dst)) {
+        return not_ours(t, port, Counter::NotOurs);
+    }
+    if t.owns(&AddressKey::new(key.vpc, key.src)) {
+        return refuse(t, Counter::SpoofedSource);
+    }
+    if !segment.flags.valid() {
+        return refuse(t, Counter::InvalidFlags);
+    }
+    let has_listener = open::frontend(t, key).is_some();
+    if segment.flags.has(Flags::SYN) {
+        let reason = match (has_listener, segment.flags.has(Flags::ACK)) {
+            (true, _) => Counter::InvalidFlags,
+            (false, _) if t.is_node(&AddressKey::new(key.vpc, key.dst)) => Counter::SynFromTarget,
+            (false, _) => Counter::NoListener,
+        };
+        return refuse(t, reason);
+    }
+    if has_listener || t.is_node(&AddressKey::new(key.vpc, key.dst)) {
+        return answer_with_reset(t, segment, Counter::NoFlow);
+    }
+    refuse(t, Counter::NoListener)
+}
+
+/// Forgets a flow that may not go on, and tells the sender.
+#[inline(always)]
+pub fn end_flow<'t, T: Tables<'t>>(t: T, segment: &Segment, why: Counter) -> Verdict {
+    if T::HOOK == Hook::Xdp {
+        return to_tc(t);
+    }
+    Verdict::from_bits(t.end_flow(segment, why as u32))
+}
+
+/// [`end_flow`] with scalars.
+#[inline(always)]
+pub fn end_flow_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, why: u32) -> u32 {
+    ended(t, segment, Counter::from_bits(why as u8)).to_bits()
+}
+
+#[inline(always)]
+fn ended<'t, T: Tables<'t>>(t: T, segment: &Segment, why: Counter) -> Verdict {
+    let target_gone = why == Counter::TargetGone;
+    let ended = if target_gone { Counter::FlowEndedWithTarget } else { Counter::FlowExpiredIdle };
+    t.close(&segment.key, ended as u32);
+    answer_with_reset(t, segment, why)
+}
+
+/// Refuses a connection: with RST where the client should know at once, silently where it should try again.
+#[inline(always)]
+pub fn refuse_connection<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counter) -> Verdict {
+    Verdict::from_bits(t.refuse_connection(segment, reason as u32))
+}
+
+/// [`refuse_connection`] with scalars.
+#[inline(always)]
+pub fn refuse_connection_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: u32) -> u32 {
+    connection_refused(t, segment, Counter::from_bits(reason as u8)).to_bits()
+}
+
+#[inline(always)]
+fn connection_refused<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counter) -> Verdict {
+    let answered = matches!(reason, Counter::NoTarget | Counter::PortsExhausted | Counter::FlowTableFull);
+    if T::HOOK == Hook::Xdp && answered {
+        return to_tc(t);
+    }
+    if let Some(frontend) = open::frontend(t, &segment.key) {
+        // SAFETY: both are this CPU's own counters.
+        unsafe {
+            if let Some(stats) = t.endpoint_stats(frontend.endpoint as u32) {
+                (*stats).refused += 1;
+            }
+            if let Some(stats) = t.listener_stats(frontend.listener) {
+                (*stats).refused += 1;
+            }
+        }
+        if reason == Counter::PortsExhausted
+            && let Some(listener) = t.listener(frontend.listener)
+            && let Some(index) = open::select(t, listener, segment)
+            && let Some(Target { pool, .. }) = t.target(index)
+        {
+            t.count_exhausted(*pool);
+            if let Some(stats) = t.target_stats(index) {
+                // SAFETY: this CPU's own counters.
+                unsafe { (*stats).port_allocation_errors += 1 };
+            }
+        }
+    }
+    if answered { answer_with_reset(t, segment, reason) } else { refuse(t, reason) }
+}
+
+/// Refuses a segment and resets its sender, within the VPC's budget of resets.
+#[inline(always)]
+fn answer_with_reset<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counter) -> Verdict {
+    // A reset is never answered (RFC 9293 section 3.10.7.1). The reply lies over the segment's own headers, so one with IP
+    // options, whose checksum start is elsewhere, gets none.
+    if segment.flags.has(Flags::RST) || segment.l4 as usize != L3 + Ipv4Hdr::LEN {
+        return refuse(t, reason);
+    }
+    if T::HOOK == Hook::Xdp {
+        return to_tc(t);
+    }
+    t.count(reason);
+    if !may_reset(t, segment.key.vpc) {
+        return refuse(t, Counter::ResetLimited);
+    }
+    t.count(Counter::ResetSent);
+    Verdict::AnswerReset
+}
+
+/// Takes one from the VPC's budget of resets for this tick. Two CPUs may both take the last one.
+#[inline(always)]
+fn may_reset<'t, T: Tables<'t>>(t: T, vpc: VpcIndex) -> bool {
+    let Some(budget) = t.reset_budget(vpc.0 as u32) else { return false };
+    let now = t.now();
+    // SAFETY: the record is in a live map value; a lost update lets one reset more through.
+    unsafe {
+        let ResetBudget { tick, sent } = budget.read_volatile();
+        let sent = if tick == now { sent } else { 0 };
+        budget.write_volatile(ResetBudget { tick: now, sent: sent + 1 });
+        sent < reset::PER_TICK
+    }
+}
+
+/// A frame that is no TCP segment.
+#[inline(always)]
+pub fn judge_unparsed<'t, F: Frame, T: Tables<'t>>(
+    frame: F,
+    t: T,
+    port: &Port,
+    ifindex: u32,
+    segment: &Segment,
+    parsed: Parsed,
+) -> Verdict {
+    match parsed {
+        Parsed::Arp if T::HOOK == Hook::Xdp => to_tc(t),
+        Parsed::Arp => Verdict::from_bits(arp::judge_bits(frame, t, port, ifindex)),
+        Parsed::Refused(reason) if segment.key.dst == Ip4::UNSPECIFIED => not_ours(t, port.flags, reason),
+        Parsed::Refused(reason) if t.owns(&AddressKey::new(port.vpc, segment.key.dst)) => refuse(t, reason),
+        Parsed::Refused(_) | Parsed::Segment => not_ours(t, port.flags, Counter::NotOurs),
+    }
+}
+
+/// Somebody else's: the host's on a shared port, nobody's on an isolated one.
+#[inline(always)]
+fn not_ours<'t, T: Tables<'t>>(t: T, port: PortFlags, reason: Counter) -> Verdict {
+    if !port.has(PortFlags::SHARED) {
+        return refuse(t, reason);
+    }
+    if T::HOOK == Hook::Xdp {
+        return to_tc(t);
+    }
+    t.count(Counter::PassedToHost);
+    Verdict::Pass
+}
+
+/// Counts the reason.
+#[inline(always)]
+pub fn refuse<'t, T: Tables<'t>>(t: T, reason: Counter) -> Verdict {
+    t.count(reason);
+    Verdict::Drop(reason)
+}
+
+/// Counts what XDP does not finish.
+#[inline(always)]
+pub fn to_tc<'t, T: Tables<'t>>(t: T) -> Verdict {
+    t.count(Counter::XdpPassedToTc);
+    Verdict::ToTc
+}
+

@@ -1,0 +1,130 @@
+//! What the datapath may ask of the world.
+
+use super::{
+    flow_table::{self, SlotRef},
+    lifecycle, open,
+    parse::Segment,
+    refusal,
+};
+use crate::abi::{
+    Counter,
+    event::Event,
+    flow::{Bucket, FlowKey, Slot},
+    service::{AddressKey, Budget, Frontend, FrontendKey, Listener, Port, Target},
+    settings::{Clock, ResetBudget},
+    stats::{EndpointStats, ListenerStats, TargetStats},
+};
+
+/// Which program asks. XDP hands to TC, unmodified and without having changed any table, whatever it does not finish itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hook {
+    Tc,
+    Xdp,
+}
+
+/// The tables, the clock and the counters. Implemented by a zero-sized type over BPF maps and by a reference to tables in
+/// memory; passed by value, so that it costs no register.
+///
+/// Raw pointers point to records that several CPUs change at once; `flow_table` and `ports` are the only users.
+pub trait Tables<'t>: Copy {
+    const HOOK: Hook;
+
+    fn port(self, ifindex: u32) -> Option<&'t Port>;
+    /// The address is ours in this VPC.
+    fn owns(self, key: &AddressKey) -> bool;
+    /// The address is a load balancer's node address.
+    fn is_node(self, key: &AddressKey) -> bool;
+    fn frontend(self, key: &FrontendKey) -> Option<Frontend>;
+    fn listener(self, index: u32) -> Option<&'t Listener>;
+    /// A ring's entry: a target index.
+    fn ring(self, index: u32) -> Option<u32>;
+    fn target(self, index: u32) -> Option<&'t Target>;
+
+    /// Claims a source port; see [`super::ports::claim`].
+    fn claim_port(self, pool: u32, hint: u32) -> super::ports::Claim;
+    fn release_port(self, pool: u32, port: u16);
+    /// Counts a claim that found every port in use.
+    fn count_exhausted(self, pool: u32);
+
+    fn bucket(self, index: u32) -> Option<*mut Bucket>;
+    fn bucket_mask(self) -> u32;
+    fn hash_seed(self) -> u64;
+    /// Use the stash only: the kernel's hash map as the reference.
+    fn reference_table(self) -> bool;
+    fn stash(self, key: &FlowKey) -> Option<*mut Slot>;
+    /// Inserts the scratch entry under its key, unless the key exists.
+    fn stash_insert(self, key: &FlowKey) -> bool;
+    fn stash_remove(self, key: &FlowKey);
+    /// This CPU's entry on its way into the stash.
+    fn scratch(self) -> Option<*mut Slot>;
+    fn lock(self, stripe: u32) -> Option<*mut u32>;
+
+    fn vpc_budget(self, vpc: u32) -> Option<&'t Budget>;
+    fn endpoint_budget(self, endpoint: u32) -> Option<&'t Budget>;
+    fn vpc_half_open(self, vpc: u32) -> Option<*mut u32>;
+    fn endpoint_half_open(self, endpoint: u32) -> Option<*mut u32>;
+    fn reset_budget(self, vpc: u32) -> Option<*mut ResetBudget>;
+
+    fn clock(self) -> Clock;
+    /// Now, in ticks.
+    fn now(self) -> u32;
+
+    fn count(self, counter: Counter);
+    fn endpoint_stats(self, endpoint: u32) -> Option<*mut EndpointStats>;
+    fn listener_stats(self, listener: u32) -> Option<*mut ListenerStats>;
+    fn target_stats(self, target: u32) -> Option<*mut TargetStats>;
+    /// Flow events are wanted.
+    fn flow_events(self) -> bool;
+    /// Reports a record: zeroed, then filled by `fill` where it lies, so that it takes no stack.
+    fn emit(self, fill: impl FnOnce(&mut Event));
+
+    // The cold paths, through the tables, so that the kernel can make each a function that the verifier checks once
+    // instead of once a path that leads to it. An implementation calls what the default calls.
+
+    /// Puts the segment aside for the cold paths, where it takes no stack.
+    fn lend(self, segment: Segment) -> &'t Segment;
+
+    /// Finds an entry wherever it is.
+    fn find(self, key: &FlowKey) -> Option<SlotRef> {
+        flow_table::find_anywhere(self, key)
+    }
+    fn reserve(self, key: &FlowKey) -> i64 {
+        flow_table::reserve_index(self, key)
+    }
+    fn admit(self, segment: &Segment) -> i64 {
+        open::admit_bits(self, segment)
+    }
+    fn insert(self, segment: &Segment, admission: i64, ifindex_and_flag: u32) -> u32 {
+        open::insert_bits(self, segment, admission, ifindex_and_flag)
+    }
+    fn report_opened(self, segment: &Segment) -> u32 {
+        open::report_opened_bits(self, segment)
+    }
+    fn step(self, segment: &Segment) -> u32 {
+        lifecycle::step_bits(self, segment)
+    }
+    fn close(self, key: &FlowKey, why: u32) -> u32 {
+        lifecycle::close_bits(self, key, why)
+    }
+    fn judge_stranger(self, segment: &Segment, port_flags: u32) -> u32 {
+        refusal::judge_stranger_bits(self, segment, port_flags)
+    }
+    fn refuse_connection(self, segment: &Segment, reason: u32) -> u32 {
+        refusal::refuse_connection_bits(self, segment, reason)
+    }
+    fn end_flow(self, segment: &Segment, why: u32) -> u32 {
+        refusal::end_flow_bits(self, segment, why)
+    }
+    fn silent(self, segment: &Segment) -> u32 {
+        lifecycle::silent_bits(self, segment)
+    }
+    fn supersede(self, segment: &Segment) -> u32 {
+        lifecycle::supersede_bits(self, segment)
+    }
+    fn move_client(self, segment: &Segment, ifindex: u32) -> u32 {
+        lifecycle::move_client_bits(self, segment, ifindex)
+    }
+    fn keep_to_tc(self, segment: &Segment) -> u32 {
+        lifecycle::keep_to_tc_bits(self, segment)
+    }
+}

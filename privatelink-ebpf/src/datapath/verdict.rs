@@ -1,0 +1,81 @@
+//! What the datapath decides, and what it wants changed.
+
+use crate::abi::{Counter, Ip4, L4Port, MacBits, service::PortFlags};
+
+/// What happens to a frame that is not forwarded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// On to the host's stack, unmodified.
+    Pass,
+    /// XDP only: on to TC on the same port, unmodified.
+    ToTc,
+    /// Refused, for the reason counted.
+    Drop(Counter),
+    /// TC only: the frame becomes [`super::arp::reply`] and leaves by the port that it came in on.
+    AnswerArp,
+    /// TC only: the frame becomes [`super::reset::build`] and leaves by the port that it came in on.
+    AnswerReset,
+}
+
+impl Verdict {
+    /// As one scalar, for functions that the verifier checks on their own.
+    #[inline(always)]
+    pub const fn to_bits(self) -> u32 {
+        match self {
+            Self::Pass => 0x100,
+            Self::ToTc => 0x101,
+            Self::AnswerArp => 0x102,
+            Self::AnswerReset => 0x103,
+            Self::Drop(counter) => counter as u32,
+        }
+    }
+
+    #[inline(always)]
+    pub const fn from_bits(bits: u32) -> Self {
+        match bits {
+            0x100 => Self::Pass,
+            0x101 => Self::ToTc,
+            0x102 => Self::AnswerArp,
+            0x103 => Self::AnswerReset,
+            counter => Self::Drop(Counter::from_bits(counter as u8)),
+        }
+    }
+}
+
+/// What changes in a forwarded packet. The hook applies it in its own right way: TC with the checksum helpers, XDP and the
+/// host with the arithmetic of `wire::checksum`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rewrite {
+    pub src: Ip4,
+    pub dst: Ip4,
+    pub src_port: L4Port,
+    pub dst_port: L4Port,
+    /// What the address change adds to the IP and the TCP checksum.
+    pub d_addr: u16,
+    /// What the port change adds to the TCP checksum.
+    pub d_port: u16,
+    pub src_mac: MacBits,
+    pub dst_mac: MacBits,
+    /// Where the TCP header starts in the frame.
+    pub l4: u16,
+    pub mss: Mss,
+    /// The interface to leave by, and how.
+    pub ifindex: u32,
+    pub out: PortFlags,
+}
+
+/// A smaller maximum segment size (RFC 6691) in a SYN or SYN-ACK.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mss {
+    /// Offset of the 16-bit value in the frame; 0: nothing changes. (No `Option`: a value that may be absent becomes a
+    /// register that may be unset, which the verifier refuses.)
+    pub at: u16,
+    /// The new value, host order.
+    pub value: u16,
+    /// What the change adds to the TCP checksum.
+    pub difference: u16,
+}
+
+impl Mss {
+    pub const UNCHANGED: Self = Self { at: 0, value: 0, difference: 0 };
+}

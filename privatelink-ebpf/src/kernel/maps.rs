@@ -1,0 +1,74 @@
+//! One static for each row of `abi::MAPS`; sizes are defaults that the loader may change.
+
+use aya_ebpf::{
+    Global,
+    bindings::BPF_F_MMAPABLE,
+    macros::map,
+    maps::{Array, DevMap, HashMap, PerCpuArray, ProgramArray, RingBuf},
+};
+use privatelink_ebpf::abi::{
+    entries,
+    flow::{Bucket, FlowKey, Slot},
+    pool::PortPool,
+    service::{Address, AddressKey, Budget, Frontend, FrontendKey, Listener, Port, Target},
+    settings::{ResetBudget, Settings},
+    stats::{EndpointStats, ListenerStats, TargetStats},
+};
+
+macro_rules! maps {
+    ($($name:ident: $kind:ident<$($t:ty),+> $(, $flags:expr)?;)+) => {
+        $(#[map]
+        pub static $name: $kind<$($t),+> = $kind::with_max_entries(entries::$name, 0 $(| $flags)?);)+
+    };
+}
+
+maps! {
+    SETTINGS: Array<Settings>;
+    PORTS: Array<Port>, BPF_F_MMAPABLE;
+    ADDRESSES: HashMap<AddressKey, Address>;
+    FRONTENDS: HashMap<FrontendKey, Frontend>;
+    LISTENERS: Array<Listener>, BPF_F_MMAPABLE;
+    RINGS: Array<u32>, BPF_F_MMAPABLE;
+    TARGETS: Array<Target>, BPF_F_MMAPABLE;
+    POOLS: Array<PortPool>, BPF_F_MMAPABLE;
+    VPCS: Array<Budget>, BPF_F_MMAPABLE;
+    ENDPOINTS: Array<Budget>, BPF_F_MMAPABLE;
+    VPC_HALF_OPEN: Array<u32>;
+    ENDPOINT_HALF_OPEN: Array<u32>;
+    FLOWS: Array<Bucket>, BPF_F_MMAPABLE;
+    STASH: HashMap<FlowKey, Slot>;
+    LOCKS: Array<u32>;
+    COUNTERS: PerCpuArray<u64>;
+    ENDPOINT_STATS: PerCpuArray<EndpointStats>;
+    LISTENER_STATS: PerCpuArray<ListenerStats>;
+    TARGET_STATS: PerCpuArray<TargetStats>;
+    RESET_BUDGETS: Array<ResetBudget>;
+    SCRATCH: PerCpuArray<Slot>;
+}
+
+/// Interfaces that take XDP frames.
+#[map]
+pub static XDP_PORTS: DevMap = DevMap::with_max_entries(entries::XDP_PORTS, 0);
+
+/// The slow half of the TC program.
+#[map]
+pub static SLOW_TC: ProgramArray = ProgramArray::with_max_entries(entries::SLOW_TC, 0);
+
+/// The slow half of the XDP program.
+#[map]
+pub static SLOW_XDP: ProgramArray = ProgramArray::with_max_entries(entries::SLOW_XDP, 0);
+
+/// Records for the agent.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(entries::EVENTS, 0);
+
+#[unsafe(no_mangle)]
+pub static HASH_SEED: Global<u64> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static BUCKET_MASK: Global<u32> = Global::new(entries::FLOWS - 1);
+#[unsafe(no_mangle)]
+pub static REFERENCE_TABLE: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static TICK_SHIFT: Global<u32> = Global::new(5);
+#[unsafe(no_mangle)]
+pub static TICKS_PER_256_S: Global<u32> = Global::new(2000);

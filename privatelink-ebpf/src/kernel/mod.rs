@@ -1,0 +1,8 @@
+//! The only code that touches aya-ebpf: maps, entry programs, applying a rewrite. No policy.
+
+mod maps;
+mod packet;
+mod service;
+mod tables;
+mod tc;
+mod xdp;

@@ -1,0 +1,65 @@
+//! Programs that the agent runs by hand (`BPF_PROG_TEST_RUN`): the sweep and the clock.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    bindings::TC_ACT_OK,
+    helpers::generated::{bpf_for_each_map_elem, bpf_jiffies64, bpf_ktime_get_ns, bpf_loop},
+    macros::classifier,
+    programs::TcContext,
+};
+use privatelink_ebpf::{
+    abi::{
+        flow::{FlowKey, Slot},
+        settings::{ClockSample, CollectRequest},
+    },
+    datapath::{Frame as _, collect},
+};
+
+use super::{
+    maps::{FLOWS, STASH},
+    packet::Packet,
+    tables::Maps,
+};
+
+/// Sweeps the slice of the flow table that the frame names ([`CollectRequest`]).
+#[classifier]
+pub fn privatelink_collect(ctx: TcContext) -> i32 {
+    let (data, end) = (ctx.data(), ctx.data_end());
+    let packet = Packet { data, end, len: end - data, segmented: false };
+    let Some(bytes) = packet.read::<[u8; size_of::<CollectRequest>()]>(0) else { return -1 };
+    let CollectRequest { mut first_bucket, buckets, stash, _pad: _ } = bytemuck::cast(bytes);
+    // SAFETY: the callbacks have the signatures that the helpers ask for; the context outlives the calls.
+    unsafe {
+        bpf_loop(buckets, sweep_bucket as *mut c_void, (&raw mut first_bucket).cast(), 0);
+        if stash != 0 {
+            bpf_for_each_map_elem((&raw const STASH).cast_mut().cast(), sweep_stash as *mut c_void, (&raw mut first_bucket).cast(), 0);
+        }
+    }
+    TC_ACT_OK as i32
+}
+
+unsafe extern "C" fn sweep_bucket(index: u64, first: *mut u32) -> i64 {
+    // SAFETY: the context that `privatelink_collect` passes.
+    let first = unsafe { *first };
+    if let Some(bucket) = FLOWS.get_ptr_mut(first.wrapping_add(index as u32)) {
+        collect::bucket(Maps::<false>, bucket);
+    }
+    0
+}
+
+unsafe extern "C" fn sweep_stash(_map: *mut c_void, _key: *const FlowKey, slot: *mut Slot, _context: *mut u32) -> i64 {
+    collect::slot(Maps::<false>, slot);
+    0
+}
+
+/// Writes both clocks over the frame ([`ClockSample`]), so that the agent learns what a jiffy is.
+#[classifier]
+pub fn privatelink_clock(ctx: TcContext) -> i32 {
+    // SAFETY: helpers without arguments.
+    let sample = unsafe { ClockSample { jiffies: bpf_jiffies64(), monotonic_ns: bpf_ktime_get_ns() } };
+    let (data, end) = (ctx.data(), ctx.data_end());
+    let packet = Packet { data, end, len: end - data, segmented: false };
+    let bytes: [u8; size_of::<ClockSample>()] = bytemuck::cast(sample);
+    if packet.write(0, bytes) { TC_ACT_OK as i32 } else { -1 }
+}

@@ -1,0 +1,446 @@
+//! `Tables` over BPF maps.
+
+use aya_ebpf::{helpers::generated::bpf_jiffies64, macros::map, maps::PerCpuArray};
+use privatelink_ebpf::{
+    abi::{
+        Counter,
+        event::Event,
+        flow::{Bucket, FlowKey, Slot},
+        pool::PortPool,
+        service::{AddressKey, AddressKind, Budget, Frontend, FrontendKey, Listener, Port, Target},
+        settings::{Clock, FLOW_EVENTS, ResetBudget},
+        stats::{EndpointStats, ListenerStats, TargetStats},
+    },
+    datapath::{
+        Hook, Tables,
+        atomic::add64,
+        flow_table::{self, SlotRef},
+        lifecycle, open,
+        parse::Segment,
+        ports::{self, Claim},
+        refusal,
+    },
+};
+
+use super::{maps::*, packet::opaque};
+
+const BPF_NOEXIST: u64 = 1;
+const LOCK_MASK: u32 = privatelink_ebpf::abi::entries::LOCKS - 1;
+
+/// The maps, seen from one of the two hooks.
+#[derive(Clone, Copy)]
+pub struct Maps<const XDP: bool>;
+
+// Functions that the verifier checks on their own (BTF, kernel 5.6): inlined, each would multiply the paths of its callers.
+// They take scalars and pointers to plain records, and return scalars.
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn claim_port(pool: u32, hint: u32) -> i32 {
+    match POOLS.get_ptr_mut(pool) {
+        // SAFETY: a live map value, shared through `ports` only.
+        Some(pool) => unsafe { ports::claim(pool, hint) }.to_bits(),
+        None => Claim::Exhausted.to_bits(),
+    }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn release_port(pool: u32, port: u32) -> i32 {
+    if let Some(pool) = POOLS.get_ptr_mut(pool) {
+        // SAFETY: a live map value, shared through `ports` only.
+        unsafe { ports::release(pool, port as u16) };
+    }
+    0
+}
+
+/// The segment that an entry program is at, for the cold path that it calls: beside the entry program's own 512 bytes of
+/// stack, which it shares with all that it calls.
+#[map]
+static SEGMENT: PerCpuArray<Segment> = PerCpuArray::with_max_entries(privatelink_ebpf::abi::entries::SEGMENT, 0);
+
+/// A slot's number in `FLOWS`, or one of two others.
+const NOT_FOUND: i64 = -1;
+const IN_STASH: i64 = -2;
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn find_flow(key: *const FlowKey) -> i64 {
+    // SAFETY: the verifier has checked that it is null or a whole record.
+    let Some(key) = (unsafe { key.as_ref() }) else { return NOT_FOUND };
+    match flow_table::find_index(Maps::<false>, key) {
+        Some(index) => index as i64,
+        None if STASH.get_ptr(key).is_some() => IN_STASH,
+        None => NOT_FOUND,
+    }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn reserve_slot(key: *const FlowKey) -> i64 {
+    // SAFETY: the verifier has checked that it is null or a whole record.
+    match unsafe { key.as_ref() } {
+        Some(key) => flow_table::reserve_index(Maps::<false>, key),
+        None => NOT_FOUND,
+    }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn admit_connection(segment: *const Segment) -> i64 {
+    // SAFETY: the verifier has checked that it is null or a whole record.
+    match unsafe { segment.as_ref() } {
+        Some(segment) => open::admit_bits(Maps::<false>, segment),
+        None => !(Counter::KernelRefused as i64),
+    }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn insert_flow(segment: *const Segment, admission: i64, ifindex_and_flag: u32) -> u32 {
+    // SAFETY: the verifier has checked that it is null or a whole record.
+    match unsafe { segment.as_ref() } {
+        Some(segment) => open::insert_bits(Maps::<false>, segment, admission, ifindex_and_flag),
+        None => 0x100 | Counter::KernelRefused as u32,
+    }
+}
+
+/// The cold paths that differ by hook.
+macro_rules! cold {
+    ($($tc:ident $xdp:ident = $body:path, $record:ty $(, $scalar:ident)?;)+) => { $(
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $tc(record: *const $record $(, $scalar: u32)?) -> u32 {
+            // SAFETY: the verifier has checked that it is null or a whole record.
+            match unsafe { record.as_ref() } {
+                Some(record) => $body(Maps::<false>, record $(, $scalar)?),
+                None => 0,
+            }
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $xdp(record: *const $record $(, $scalar: u32)?) -> u32 {
+            // SAFETY: the verifier has checked that it is null or a whole record.
+            match unsafe { record.as_ref() } {
+                Some(record) => $body(Maps::<true>, record $(, $scalar)?),
+                None => 0,
+            }
+        }
+    )+ };
+}
+
+cold! {
+    tc_judge_stranger xdp_judge_stranger = refusal::judge_stranger_bits, Segment, port_flags;
+    tc_refuse_connection xdp_refuse_connection = refusal::refuse_connection_bits, Segment, reason;
+}
+
+/// The cold paths that are the same for both hooks.
+macro_rules! cold_shared {
+    ($($name:ident = $body:path, $record:ty $(, $scalar:ident)?;)+) => { $(
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $name(record: *const $record $(, $scalar: u32)?) -> u32 {
+            // SAFETY: the verifier has checked that it is null or a whole record.
+            match unsafe { record.as_ref() } {
+                Some(record) => $body(Maps::<false>, record $(, $scalar)?),
+                None => 0,
+            }
+        }
+    )+ };
+}
+
+cold_shared! {
+    end_flow = refusal::end_flow_bits, Segment, why;
+    report_opened = open::report_opened_bits, Segment;
+    step_flow = lifecycle::step_bits, Segment;
+    close_flow = lifecycle::close_bits, FlowKey, why;
+    supersede_flow = lifecycle::supersede_bits, Segment;
+    flow_silent = lifecycle::silent_bits, Segment;
+    move_client = lifecycle::move_client_bits, Segment, ifindex;
+    keep_to_tc = lifecycle::keep_to_tc_bits, Segment;
+}
+
+impl<const XDP: bool> Tables<'static> for Maps<XDP> {
+    const HOOK: Hook = if XDP { Hook::Xdp } else { Hook::Tc };
+
+    #[inline(always)]
+    fn port(self, ifindex: u32) -> Option<&'static Port> {
+        PORTS.get(ifindex)
+    }
+
+    #[inline(always)]
+    fn owns(self, key: &AddressKey) -> bool {
+        ADDRESSES.get_ptr(key).is_some()
+    }
+
+    #[inline(always)]
+    fn is_node(self, key: &AddressKey) -> bool {
+        match ADDRESSES.get_ptr(key) {
+            // SAFETY: a live map value, written whole by the agent.
+            Some(address) => unsafe { (*address).kind == AddressKind::Node as u32 },
+            None => false,
+        }
+    }
+
+    #[inline(always)]
+    fn frontend(self, key: &FrontendKey) -> Option<Frontend> {
+        // SAFETY: a live map value, written whole by the agent.
+        FRONTENDS.get_ptr(key).map(|frontend| unsafe { *frontend })
+    }
+
+    #[inline(always)]
+    fn listener(self, index: u32) -> Option<&'static Listener> {
+        LISTENERS.get(index)
+    }
+
+    #[inline(always)]
+    fn ring(self, index: u32) -> Option<u32> {
+        RINGS.get(index).copied()
+    }
+
+    #[inline(always)]
+    fn target(self, index: u32) -> Option<&'static Target> {
+        TARGETS.get(index)
+    }
+
+    #[inline(always)]
+    fn claim_port(self, pool: u32, hint: u32) -> Claim {
+        Claim::from_bits(claim_port(pool, hint))
+    }
+
+    #[inline(always)]
+    fn release_port(self, pool: u32, port: u16) {
+        release_port(pool, port as u32);
+    }
+
+    #[inline(always)]
+    fn count_exhausted(self, pool: u32) {
+        if let Some(pool) = POOLS.get_ptr_mut(pool) {
+            let pool: *mut PortPool = pool;
+            // SAFETY: a live map value.
+            unsafe { add64(&raw mut (*pool).exhausted, 1) };
+        }
+    }
+
+    #[inline(always)]
+    fn bucket(self, index: u32) -> Option<*mut Bucket> {
+        FLOWS.get_ptr_mut(index)
+    }
+
+    #[inline(always)]
+    fn bucket_mask(self) -> u32 {
+        BUCKET_MASK.load()
+    }
+
+    #[inline(always)]
+    fn hash_seed(self) -> u64 {
+        HASH_SEED.load()
+    }
+
+    #[inline(always)]
+    fn reference_table(self) -> bool {
+        REFERENCE_TABLE.load() != 0
+    }
+
+    #[inline(always)]
+    fn stash(self, key: &FlowKey) -> Option<*mut Slot> {
+        STASH.get_ptr_mut(key)
+    }
+
+    #[inline(always)]
+    fn stash_insert(self, key: &FlowKey) -> bool {
+        match SCRATCH.get_ptr(0) {
+            // SAFETY: this CPU's own entry, just filled.
+            Some(slot) => STASH.insert(key, unsafe { &*slot }, BPF_NOEXIST).is_ok(),
+            None => false,
+        }
+    }
+
+    #[inline(always)]
+    fn stash_remove(self, key: &FlowKey) {
+        let _ = STASH.remove(key);
+    }
+
+    #[inline(always)]
+    fn scratch(self) -> Option<*mut Slot> {
+        SCRATCH.get_ptr_mut(0)
+    }
+
+    #[inline(always)]
+    fn lock(self, stripe: u32) -> Option<*mut u32> {
+        LOCKS.get_ptr_mut(stripe & LOCK_MASK)
+    }
+
+    #[inline(always)]
+    fn vpc_budget(self, vpc: u32) -> Option<&'static Budget> {
+        VPCS.get(vpc)
+    }
+
+    #[inline(always)]
+    fn endpoint_budget(self, endpoint: u32) -> Option<&'static Budget> {
+        ENDPOINTS.get(endpoint)
+    }
+
+    #[inline(always)]
+    fn vpc_half_open(self, vpc: u32) -> Option<*mut u32> {
+        VPC_HALF_OPEN.get_ptr_mut(vpc)
+    }
+
+    #[inline(always)]
+    fn endpoint_half_open(self, endpoint: u32) -> Option<*mut u32> {
+        ENDPOINT_HALF_OPEN.get_ptr_mut(endpoint)
+    }
+
+    #[inline(always)]
+    fn reset_budget(self, vpc: u32) -> Option<*mut ResetBudget> {
+        RESET_BUDGETS.get_ptr_mut(vpc)
+    }
+
+    #[inline(always)]
+    fn clock(self) -> Clock {
+        Clock { tick_shift: TICK_SHIFT.load(), ticks_per_256_s: TICKS_PER_256_S.load() }
+    }
+
+    #[inline(always)]
+    fn now(self) -> u32 {
+        // SAFETY: a helper without arguments; the verifier inlines it as a load.
+        (unsafe { bpf_jiffies64() } >> TICK_SHIFT.load()) as u32
+    }
+
+    #[inline(always)]
+    fn count(self, counter: Counter) {
+        if let Some(count) = COUNTERS.get_ptr_mut(counter as u32) {
+            // SAFETY: this CPU's own counter.
+            unsafe { *count += 1 };
+        }
+    }
+
+    #[inline(always)]
+    fn endpoint_stats(self, endpoint: u32) -> Option<*mut EndpointStats> {
+        ENDPOINT_STATS.get_ptr_mut(endpoint)
+    }
+
+    #[inline(always)]
+    fn listener_stats(self, listener: u32) -> Option<*mut ListenerStats> {
+        LISTENER_STATS.get_ptr_mut(listener)
+    }
+
+    #[inline(always)]
+    fn target_stats(self, target: u32) -> Option<*mut TargetStats> {
+        TARGET_STATS.get_ptr_mut(target)
+    }
+
+    #[inline(always)]
+    fn flow_events(self) -> bool {
+        SETTINGS.get(0).is_some_and(|settings| settings.flags & FLOW_EVENTS != 0)
+    }
+
+    #[inline(always)]
+    fn emit(self, fill: impl FnOnce(&mut Event)) {
+        match EVENTS.reserve::<Event>(0) {
+            Some(mut entry) => {
+                // SAFETY: the reserved record is this program's own until it is submitted; zero is a value of every field.
+                let event = unsafe {
+                    let event: *mut Event = entry.as_mut_ptr();
+                    let words = event.cast::<u32>();
+                    for i in 0..size_of::<Event>() / size_of::<u32>() {
+                        words.add(i).write_volatile(0);
+                    }
+                    &mut *event
+                };
+                fill(event);
+                entry.submit(0);
+            }
+            None => self.count(Counter::EventLost),
+        }
+    }
+
+    #[inline(always)]
+    fn lend(self, segment: Segment) -> &'static Segment {
+        match SEGMENT.get_ptr_mut(0) {
+            // SAFETY: this CPU's own record; a frame's program is not interrupted by another frame's.
+            Some(lent) => unsafe {
+                lent.write(segment);
+                // Through an opaque pointer, so that the fields are read from there and not kept in registers.
+                &*(opaque(lent as usize) as *const Segment)
+            },
+            // A per-CPU array has its first element.
+            None => &Segment::NONE,
+        }
+    }
+
+    #[inline(always)]
+    fn find(self, key: &FlowKey) -> Option<SlotRef> {
+        match find_flow(key) {
+            IN_STASH => flow_table::find_stashed(self, key),
+            NOT_FOUND => None,
+            index => flow_table::slot_by_index(self, key, index as u32),
+        }
+    }
+
+    #[inline(always)]
+    fn reserve(self, key: &FlowKey) -> i64 {
+        reserve_slot(key)
+    }
+
+    #[inline(always)]
+    fn admit(self, segment: &Segment) -> i64 {
+        admit_connection(segment)
+    }
+
+    #[inline(always)]
+    fn insert(self, segment: &Segment, admission: i64, ifindex_and_flag: u32) -> u32 {
+        insert_flow(segment, admission, ifindex_and_flag)
+    }
+
+    #[inline(always)]
+    fn judge_stranger(self, segment: &Segment, port_flags: u32) -> u32 {
+        if XDP { xdp_judge_stranger(segment, port_flags) } else { tc_judge_stranger(segment, port_flags) }
+    }
+
+    #[inline(always)]
+    fn refuse_connection(self, segment: &Segment, reason: u32) -> u32 {
+        if XDP { xdp_refuse_connection(segment, reason) } else { tc_refuse_connection(segment, reason) }
+    }
+
+    #[inline(always)]
+    fn end_flow(self, segment: &Segment, why: u32) -> u32 {
+        end_flow(segment, why)
+    }
+
+    #[inline(always)]
+    fn report_opened(self, segment: &Segment) -> u32 {
+        report_opened(segment)
+    }
+
+    #[inline(always)]
+    fn step(self, segment: &Segment) -> u32 {
+        step_flow(segment)
+    }
+
+    #[inline(always)]
+    fn close(self, key: &FlowKey, why: u32) -> u32 {
+        close_flow(key, why)
+    }
+
+    #[inline(always)]
+    fn supersede(self, segment: &Segment) -> u32 {
+        supersede_flow(segment)
+    }
+
+    #[inline(always)]
+    fn silent(self, segment: &Segment) -> u32 {
+        flow_silent(segment)
+    }
+
+    #[inline(always)]
+    fn move_client(self, segment: &Segment, ifindex: u32) -> u32 {
+        move_client(segment, ifindex)
+    }
+
+    #[inline(always)]
+    fn keep_to_tc(self, segment: &Segment) -> u32 {
+        keep_to_tc(segment)
+    }
+}

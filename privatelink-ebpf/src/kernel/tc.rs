@@ -1,0 +1,140 @@
+//! The TC program: socket buffers, which may carry partial checksums and stand for many segments. Checksums change through
+//! the helpers only; everything else is written directly afterwards, because a helper may move the packet.
+
+use aya_ebpf::{
+    bindings::{__sk_buff, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, TC_ACT_OK, TC_ACT_SHOT},
+    helpers::generated::{
+        bpf_l4_csum_replace, bpf_redirect, bpf_redirect_peer, bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_store_bytes,
+    },
+    macros::classifier,
+    programs::TcContext,
+};
+use privatelink_ebpf::{
+    abi::{Counter, VpcIndex, service::PortFlags},
+    datapath::{
+        Frame as _, Rewrite, Tables as _, Verdict, arp, fast,
+        parse::{self, Parsed},
+        reset, slow,
+    },
+    wire::{ArpHdr, L3, checksum, tcp::TcpHeader},
+};
+
+use super::{
+    maps::SLOW_TC,
+    packet::{Packet, opaque},
+    tables::Maps,
+    xdp::write_headers,
+};
+
+/// Headers that are looked at: Ethernet, IPv4 and TCP with all their options.
+const HEADERS: u32 = 14 + 60 + 60;
+
+/// The fast path; the rest is [`privatelink_tc_slow`]'s.
+#[classifier]
+pub fn privatelink_tc(ctx: TcContext) -> i32 {
+    let skb = ctx.skb.skb;
+    // SAFETY: the context is valid while the program runs.
+    let ifindex = unsafe { (*skb).ifindex };
+    if let Some(rewrite) = fast(linear(skb), Maps::<false>, ifindex) {
+        return finish(apply(skb, &rewrite));
+    }
+    // SAFETY: the program in there is of this kind; it starts anew from the context.
+    let _ = unsafe { SLOW_TC.tail_call(&ctx, 0) };
+    // Reached only while the agent has not put the slow program in its place.
+    finish(None)
+}
+
+#[classifier]
+pub fn privatelink_tc_slow(ctx: TcContext) -> i32 {
+    let skb = ctx.skb.skb;
+    // SAFETY: the context is valid while the program runs.
+    let (ifindex, len) = unsafe { ((*skb).ifindex, (*skb).len) };
+    let mut packet = linear(skb);
+    if packet.data + reset::SEGMENT_LEN > packet.end && len as usize >= reset::SEGMENT_LEN {
+        // SAFETY: a helper on the program's own context.
+        unsafe { bpf_skb_pull_data(skb, if len < HEADERS { len } else { HEADERS }) };
+        packet = linear(skb);
+    }
+    match slow(packet, Maps::<false>, ifindex) {
+        Ok(rewrite) => finish(apply(skb, &rewrite)),
+        Err(Verdict::Pass | Verdict::ToTc) => TC_ACT_OK as i32,
+        Err(Verdict::Drop(_)) => TC_ACT_SHOT as i32,
+        Err(Verdict::AnswerArp) => finish(answer_arp(skb, ifindex)),
+        Err(Verdict::AnswerReset) => finish(answer_reset(skb, ifindex)),
+    }
+}
+
+#[inline(always)]
+fn finish(done: Option<i32>) -> i32 {
+    done.unwrap_or_else(|| {
+        Maps::<false>.count(Counter::KernelRefused);
+        TC_ACT_SHOT as i32
+    })
+}
+
+/// The packet's directly accessible part; asked for again after each helper that may move it.
+#[inline(always)]
+fn linear(skb: *mut __sk_buff) -> Packet {
+    // SAFETY: the context is valid while the program runs.
+    unsafe {
+        Packet {
+            data: (*skb).data as usize,
+            end: (*skb).data_end as usize,
+            len: (*skb).len as usize,
+            segmented: (*skb).gso_size != 0,
+        }
+    }
+}
+
+/// Rewrites and sends out of the port.
+#[inline(always)]
+fn apply(skb: *mut __sk_buff, rewrite: &Rewrite) -> Option<i32> {
+    let at = opaque(rewrite.l4 as usize) & 0x7f;
+    let check = (at + TcpHeader::CHECK) as u32;
+    // The addresses are part of the pseudo header, which a partial checksum already holds; ports and options are not.
+    replace(skb, check, rewrite.d_addr, BPF_F_PSEUDO_HDR as u64)?;
+    replace(skb, check, checksum::fold(rewrite.d_port as u32 + rewrite.mss.difference as u32), 0)?;
+    let packet = linear(skb);
+    write_headers(packet, packet.window(at)?, rewrite)?;
+    let (ifindex, out) = (rewrite.ifindex, rewrite.out);
+    // SAFETY: helpers without pointers.
+    Some(unsafe {
+        if out.has(PortFlags::PEER) { bpf_redirect_peer(ifindex, 0) } else { bpf_redirect(ifindex, 0) }
+    } as i32)
+}
+
+#[inline(never)]
+fn answer_arp(skb: *mut __sk_buff, ifindex: u32) -> Option<i32> {
+    let request = linear(skb).read::<ArpHdr>(L3)?;
+    let mac = Maps::<false>.port(ifindex)?.mac;
+    send_back(skb, &arp::reply(&request, mac), ifindex)
+}
+
+#[inline(never)]
+fn answer_reset(skb: *mut __sk_buff, ifindex: u32) -> Option<i32> {
+    // The VPC is part of the key only, which a reset does not carry.
+    let (segment, Parsed::Segment) = parse::parse(linear(skb), VpcIndex::NONE) else { return None };
+    send_back(skb, &reset::build(&segment), ifindex)
+}
+
+/// Replaces the frame by an answer and sends it out of the port that it came in on.
+#[inline(always)]
+fn send_back<const N: usize>(skb: *mut __sk_buff, frame: &[u8; N], ifindex: u32) -> Option<i32> {
+    // SAFETY: helpers on the program's own context and stack. Cutting a socket buffer to one header's length also ends its
+    // standing for many segments.
+    unsafe {
+        if (*skb).len as usize != N && bpf_skb_change_tail(skb, N as u32, 0) != 0 {
+            return None;
+        }
+        if bpf_skb_store_bytes(skb, 0, frame.as_ptr().cast(), N as u32, BPF_F_RECOMPUTE_CSUM as u64) != 0 {
+            return None;
+        }
+        Some(bpf_redirect(ifindex, 0) as i32)
+    }
+}
+
+#[inline(always)]
+fn replace(skb: *mut __sk_buff, at: u32, difference: u16, flags: u64) -> Option<()> {
+    // SAFETY: a helper on the program's own context.
+    (unsafe { bpf_l4_csum_replace(skb, at, 0, difference as u64, flags) } == 0).then_some(())
+}

@@ -1,0 +1,95 @@
+//! The XDP program: whole frames with complete checksums, rewritten in place.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::{xdp_action, xdp_md},
+    macros::xdp,
+    programs::XdpContext,
+};
+use privatelink_ebpf::{
+    abi::Counter,
+    datapath::{Frame as _, Rewrite, Tables as _, Verdict, fast, slow},
+    wire::{Ipv4Hdr, L3, Window, checksum, tcp::TcpHeader},
+};
+
+use super::{
+    maps::{SLOW_XDP, XDP_PORTS},
+    packet::{Packet, opaque},
+    tables::Maps,
+};
+
+/// The fast path; the rest is [`privatelink_xdp_slow`]'s.
+#[xdp(frags)]
+pub fn privatelink_xdp(ctx: XdpContext) -> u32 {
+    let (packet, ifindex) = open(&ctx);
+    if let Some(rewrite) = fast(packet, Maps::<true>, ifindex) {
+        return forward(packet, &rewrite, ifindex);
+    }
+    // SAFETY: the program in there is of this kind; it starts anew from the context.
+    let _ = unsafe { SLOW_XDP.tail_call(&ctx, 0) };
+    // Reached only while the agent has not put the slow program in its place: TC does everything.
+    xdp_action::XDP_PASS
+}
+
+#[xdp(frags)]
+pub fn privatelink_xdp_slow(ctx: XdpContext) -> u32 {
+    let (packet, ifindex) = open(&ctx);
+    match slow(packet, Maps::<true>, ifindex) {
+        Ok(rewrite) => forward(packet, &rewrite, ifindex),
+        Err(Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerReset) => xdp_action::XDP_PASS,
+        Err(Verdict::Drop(_)) => xdp_action::XDP_DROP,
+    }
+}
+
+#[inline(always)]
+fn open(ctx: &XdpContext) -> (Packet, u32) {
+    let (data, end) = (ctx.data(), ctx.data_end());
+    let md: *const xdp_md = ctx.as_ptr().cast();
+    // SAFETY: the context is valid while the program runs.
+    let ifindex = unsafe { (*md).ingress_ifindex };
+    (Packet { data, end, len: end - data, segmented: false }, ifindex)
+}
+
+#[inline(always)]
+fn forward(packet: Packet, rewrite: &Rewrite, ifindex: u32) -> u32 {
+    match apply(packet, rewrite) {
+        Some(()) if rewrite.ifindex == ifindex => xdp_action::XDP_TX,
+        Some(()) => XDP_PORTS.redirect(rewrite.ifindex, 0).unwrap_or(xdp_action::XDP_ABORTED),
+        None => {
+            Maps::<true>.count(Counter::KernelRefused);
+            xdp_action::XDP_DROP
+        }
+    }
+}
+
+/// Changes addresses, ports, TTL and checksums in place (RFC 1624).
+#[inline(always)]
+fn apply(packet: Packet, rewrite: &Rewrite) -> Option<()> {
+    let l4: Window<{ TcpHeader::LEN }> = packet.window(opaque(rewrite.l4 as usize) & 0x7f)?;
+    let check = checksum::apply(
+        l4.load16::<{ TcpHeader::CHECK }>(),
+        rewrite.d_addr as u32 + rewrite.d_port as u32 + rewrite.mss.difference as u32,
+    );
+    l4.store16::<{ TcpHeader::CHECK }>(check);
+    write_headers(packet, l4, rewrite)
+}
+
+/// Everything but the TCP checksum: addresses, ports, TTL, IP checksum, segment size.
+#[inline(always)]
+pub fn write_headers(packet: Packet, l4: Window<{ TcpHeader::LEN }>, rewrite: &Rewrite) -> Option<()> {
+    let Rewrite { src, dst, src_port, dst_port, d_addr, d_port: _, src_mac, dst_mac, l4: _, mss, ifindex: _, out: _ } =
+        *rewrite;
+    l4.store32::<0>(src_port.word() as u32 | (dst_port.word() as u32) << 16);
+    let head: Window<{ L3 + Ipv4Hdr::LEN }> = packet.window(0)?;
+    head.store64::<0>(dst_mac.word() | src_mac.word() << 48);
+    head.store32::<8>((src_mac.word() >> 16) as u32);
+    // TTL, protocol and checksum in one word.
+    let ttl_to_check = head.load32::<{ L3 + 8 }>();
+    let check = checksum::apply((ttl_to_check >> 16) as u16, d_addr as u32 + checksum::TTL_DECREMENT);
+    head.store32::<{ L3 + 8 }>((ttl_to_check & 0xffff).wrapping_sub(1) & 0xffff | (check as u32) << 16);
+    head.store64::<{ L3 + 12 }>(src.word() as u64 | (dst.word() as u64) << 32);
+    if mss.at != 0 {
+        packet.window::<2>(mss.at as usize & 0xff)?.store16::<0>(mss.value.to_be());
+    }
+    Some(())
+}
