@@ -76,8 +76,10 @@ pub enum HookInUse {
     /// The clsact queueing discipline, before kernel 6.6.
     Clsact,
     /// Native XDP in front of tcx.
+    #[serde(rename = "xdp+tcx")]
     XdpTcx,
     /// Native XDP in front of clsact.
+    #[serde(rename = "xdp+clsact")]
     XdpClsact,
 }
 
