@@ -32,7 +32,7 @@ pub use verdict::{Mss, Rewrite, Verdict};
 
 use flow_table::SlotRef;
 use lifecycle::Outcome;
-use parse::{Parsed, Segment};
+use parse::Segment;
 use refusal::{refuse, to_tc};
 
 use crate::{
@@ -59,8 +59,8 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
 #[inline(always)]
 pub fn fast<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Option<Rewrite> {
     let port = t.port(ifindex)?;
-    let (segment, parsed) = parse::parse(frame, port.vpc);
-    if parsed != Parsed::Segment || !segment.flags.ack_only() || port.vpc == VpcIndex::NONE {
+    let segment = parse::segment(frame, port.vpc)?;
+    if !segment.flags.ack_only() || port.vpc == VpcIndex::NONE {
         return None;
     }
     let slot = flow_table::find_primary(t, &segment.key)?;
@@ -80,11 +80,10 @@ pub fn slow<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result
             return Err(Verdict::Pass);
         }
     };
-    let (segment, parsed) = parse::parse(frame, port.vpc);
-    if parsed != Parsed::Segment {
-        return Err(refusal::judge_unparsed(frame, t, port, ifindex, &segment, parsed));
+    match parse::segment(frame, port.vpc) {
+        Some(segment) => consider(frame, t, port, ifindex, t.lend(segment)),
+        None => Err(refusal::judge_unparsed(frame, t, port, ifindex)),
     }
-    consider(frame, t, port, ifindex, t.lend(segment))
 }
 
 /// Forwards a plain segment, unless there is something to be done about it or its flow.
