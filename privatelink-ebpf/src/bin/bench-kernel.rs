@@ -11,7 +11,10 @@ mod programs {
         programs::{TcContext, XdpContext},
     };
     use privatelink_ebpf::{
-        abi::bench::{COUNTS as COUNT_ENTRIES, Count, Cursor, FIRST_CLIENT_PORT, FLOWS_PER_CLIENT, FLOWS_PER_CLIENT_SHIFT, HEADERS, Traffic},
+        abi::bench::{
+            COUNTS as COUNT_ENTRIES, Count, Cursor, FIRST_CLIENT_PORT, FLOWS_PER_CLIENT, FLOWS_PER_CLIENT_SHIFT,
+            HEADERS, Traffic,
+        },
         wire::{Window, checksum},
     };
 
