@@ -130,8 +130,8 @@ impl AttachRefusal {
                     .to_owned()
             }
             Self::OtherNamespace { interface, namespace } => format!(
-                "run the agent there (`ip netns exec {namespace} privatelink agent`), or move the interface out of it \
-                 (`ip -n {namespace} link set {interface} netns …`)"
+                "run the agent there (`nsenter --net=/run/netns/{namespace} privatelink agent`), or move the interface \
+                 out of it (`ip -n {namespace} link set {interface} netns …`)"
             ),
             Self::Loopback(_) => {
                 "attach the NIC, VLAN device, veth, tap or bridge port that leads to the VPC".to_owned()
