@@ -6,7 +6,10 @@ use std::{fmt, future::Future, net::SocketAddrV4, pin::Pin};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{EndpointId, Hook, InterfaceName, ListenerId, State, TargetAddress, TargetGroupId, VpcId};
+use crate::{
+    control::Limits,
+    model::{EndpointId, Hook, InterfaceName, ListenerId, State, TargetAddress, TargetGroupId, VpcId},
+};
 
 /// A future that the API awaits; boxed so that [`Runtime`] stays object-safe.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -20,6 +23,9 @@ pub trait Runtime: Send + Sync {
         hook: Hook,
         shared: bool,
     ) -> Answer<'a, Result<InterfaceFacts, AttachRefusal>>;
+
+    /// What the datapath has room for.
+    fn limits(&self) -> Limits;
 
     /// The health of each target of the group `target_group` of `state`, draining ones included; in the order of
     /// their addresses.
@@ -430,6 +436,10 @@ impl Runtime for NoRuntime {
             warnings: Vec::new(),
         };
         Box::pin(std::future::ready(Ok(facts)))
+    }
+
+    fn limits(&self) -> Limits {
+        Limits::NONE
     }
 
     fn target_health<'a>(
