@@ -67,7 +67,7 @@ pub fn fast<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Option
     if !slot.plainly_established() {
         return None;
     }
-    forward_plain(frame, t, &segment, slot)
+    forward_plain(frame, t, ifindex, &segment, slot)
 }
 
 /// The second half of [`decide`].
@@ -88,7 +88,13 @@ pub fn slow<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result
 
 /// Forwards a plain segment, unless there is something to be done about it or its flow.
 #[inline(always)]
-fn forward_plain<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, segment: &Segment, slot: SlotRef) -> Option<Rewrite> {
+fn forward_plain<'t, F: Frame, T: Tables<'t>>(
+    frame: F,
+    t: T,
+    ifindex: u32,
+    segment: &Segment,
+    slot: SlotRef,
+) -> Option<Rewrite> {
     let meta = slot.meta();
     let index = slot.target();
     let target = t.target(index)?;
@@ -100,7 +106,7 @@ fn forward_plain<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, segment: &Segment,
         && (T::HOOK == Hook::Tc || usable_by_xdp(meta, out))
         && segment.ttl > 1
         && (segment.ip_len as u32 <= out.mtu || frame.segmented())
-        && (!meta.forward() || way.peer_mac == segment.src_mac);
+        && (!meta.forward() || way.came_from(segment, ifindex));
     if !plain {
         return None;
     }
@@ -174,7 +180,7 @@ fn consider<'t, F: Frame, T: Tables<'t>>(
         }
     }
     slot.touch(now);
-    if meta.forward() && way.peer_mac != segment.src_mac {
+    if meta.forward() && !way.came_from(segment, ifindex) {
         t.move_client(segment, ifindex);
     }
     let rewrite = rewrite(slot, &way, out, segment.l4, mss);
@@ -193,8 +199,8 @@ fn consider<'t, F: Frame, T: Tables<'t>>(
 struct Way {
     ifindex: u32,
     dst_mac: MacBits,
-    /// The client's Ethernet address, as the flow knows it.
-    peer_mac: MacBits,
+    /// The client's Ethernet address and the interface on its side, as the flow knows them.
+    peer: (MacBits, u16),
 }
 
 impl Way {
@@ -205,7 +211,13 @@ impl Way {
         let (peer_mac, peer_ifindex) = slot.peer();
         let (ifindex, dst_mac) =
             if meta.forward() { (target.ifindex, target.mac_bits()) } else { (peer_ifindex as u32, peer_mac) };
-        Self { ifindex, dst_mac, peer_mac }
+        Self { ifindex, dst_mac, peer: (peer_mac, peer_ifindex) }
+    }
+
+    /// The client's segment came from where the flow's replies go to.
+    #[inline(always)]
+    fn came_from(&self, segment: &Segment, ifindex: u32) -> bool {
+        self.peer == (segment.src_mac, ifindex as u16)
     }
 }
 
