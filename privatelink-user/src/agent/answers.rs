@@ -23,7 +23,10 @@ use crate::{
     dataplane::{Hook, stats::Wanted},
     health::state::{Checked, Failure},
     model::{Hook as WantedHook, InterfaceName, State, Target, TargetGroup, TargetGroupId},
-    net::neighbor::Neighbor,
+    net::{
+        links::{LinkError, LinkService, Links},
+        neighbor::Neighbor,
+    },
     runtime::{
         Answer, AttachRefusal, Counter, CounterKind, EndpointTraffic, FlowFilter, FlowRecord, InterfaceFacts,
         ListenerTraffic, NextHop, Pool, PortStatus, Runtime, RuntimeError, Stats, TargetHealth, TargetHealthReport,
@@ -310,6 +313,10 @@ fn target_traffic(
     }
 }
 
+async fn links_now() -> Result<Links, LinkError> {
+    LinkService::connect()?.links().await
+}
+
 fn ready<'a, T: Send + 'a>(value: T) -> Answer<'a, T> {
     Box::pin(std::future::ready(value))
 }
@@ -321,15 +328,19 @@ impl Runtime for Answers {
         hook: WantedHook,
         _shared: bool,
     ) -> Answer<'a, Result<InterfaceFacts, AttachRefusal>> {
-        let (attached, capacity) = {
-            let dataplane = self.shared.dataplane();
-            (dataplane.attached(), dataplane.capacity())
-        };
-        let clsact = attached.values().any(|hook| matches!(hook, Hook::Clsact | Hook::XdpClsact));
-        let links = self.shared.links();
-        let facts =
-            ports::inspect(&links, &self.shared.host_pair, &attached, capacity, clsact, interface, hook.into());
-        ready(facts)
+        Box::pin(async move {
+            let (attached, capacity) = {
+                let dataplane = self.shared.dataplane();
+                (dataplane.attached(), dataplane.capacity())
+            };
+            let clsact = attached.values().any(|hook| matches!(hook, Hook::Clsact | Hook::XdpClsact));
+            // Asked anew: the interface may have been made a moment ago.
+            let links = links_now().await.map_err(|error| AttachRefusal::Unreadable {
+                interface: interface.clone(),
+                why: error.to_string(),
+            })?;
+            ports::inspect(&links, &self.shared.host_pair, &attached, capacity, clsact, interface, hook.into())
+        })
     }
 
     fn target_health<'a>(
