@@ -76,8 +76,10 @@ pub enum HookInUse {
     /// The clsact queueing discipline, before kernel 6.6.
     Clsact,
     /// Native XDP in front of tcx.
+    #[serde(rename = "xdp+tcx")]
     XdpTcx,
     /// Native XDP in front of clsact.
+    #[serde(rename = "xdp+clsact")]
     XdpClsact,
 }
 
@@ -97,6 +99,8 @@ impl fmt::Display for HookInUse {
 pub enum AttachRefusal {
     #[error("the interface '{0}' does not exist in the agent's network namespace")]
     NotFound(InterfaceName),
+    #[error("the interface '{interface}' is in another network namespace, {namespace}")]
+    OtherNamespace { interface: InterfaceName, namespace: String },
     #[error("the interface '{0}' is a loopback interface, which carries no Ethernet frames of other hosts")]
     Loopback(InterfaceName),
     #[error("the interface '{interface}' does not carry Ethernet frames (link type {link_type})")]
@@ -125,6 +129,10 @@ impl AttachRefusal {
                  interface, or move it here with `ip link set DEV netns …`"
                     .to_owned()
             }
+            Self::OtherNamespace { interface, namespace } => format!(
+                "run the agent there (`ip netns exec {namespace} privatelink agent`), or move the interface out of it \
+                 (`ip -n {namespace} link set {interface} netns …`)"
+            ),
             Self::Loopback(_) => {
                 "attach the NIC, VLAN device, veth, tap or bridge port that leads to the VPC".to_owned()
             }

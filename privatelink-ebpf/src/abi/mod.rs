@@ -63,7 +63,7 @@ maps! {
     /// flat Maglev rings: a listener's slice holds target indexes (u32)
     RINGS = 4_194_304, true;
     /// target index → address, next hop, pool, generation (`service::Target`)
-    TARGETS = 16_384, true;
+    TARGETS = 4_096, true;
     /// target index → `pool::PortPool`: the source ports towards that target
     POOLS = 4_096, true;
     /// VPC index → half-open budget (`service::Budget`)
@@ -87,7 +87,7 @@ maps! {
     /// listener index → `stats::ListenerStats`, per CPU
     LISTENER_STATS = 65_536, false;
     /// target index → `stats::TargetStats`, per CPU
-    TARGET_STATS = 16_384, false;
+    TARGET_STATS = 4_096, false;
     /// VPC index → resets sent in the current tick (`settings::ResetBudget`)
     RESET_BUDGETS = 65_536, false;
     /// 0 → `privatelink_tc_slow`, which `privatelink_tc` goes on in

@@ -155,7 +155,12 @@ fn consider<'t, F: Frame, T: Tables<'t>>(
         if T::HOOK == Hook::Xdp && partial_checksum(t, segment) {
             return Err(to_tc(t));
         }
-        match lifecycle::step(t, segment) {
+        // Both ends may move a flow at the same time on two CPUs: who comes second judges what the first has left.
+        let outcome = match lifecycle::step(t, segment) {
+            Outcome::Drop(Counter::FlowRaced) => lifecycle::step(t, segment),
+            outcome => outcome,
+        };
+        match outcome {
             Outcome::Forward => {}
             Outcome::ForwardAndClose(why) => close = Some(why),
             Outcome::Drop(reason) => return Err(refuse(t, reason)),

@@ -9,6 +9,7 @@ use aya_ebpf::{
     macros::classifier,
     programs::TcContext,
 };
+use aya_log_ebpf::debug;
 use privatelink_ebpf::{
     abi::{Counter, VpcIndex, service::PortFlags},
     datapath::{
@@ -58,7 +59,11 @@ pub fn privatelink_tc_slow(ctx: TcContext) -> i32 {
     match slow(packet, Maps::<false>, ifindex) {
         Ok(rewrite) => finish(apply(skb, &rewrite)),
         Err(Verdict::Pass | Verdict::ToTc) => TC_ACT_OK as i32,
-        Err(Verdict::Drop(_)) => TC_ACT_SHOT as i32,
+        Err(Verdict::Drop(reason)) => {
+            // The agent's `--kernel-log` shows it; without that the level is 0 and the verifier removes the line.
+            debug!(&ctx, "interface {}: frame of {} bytes refused, reason {}", ifindex, len, reason as u32);
+            TC_ACT_SHOT as i32
+        }
         Err(Verdict::AnswerArp) => finish(answer_arp(skb, ifindex)),
         Err(Verdict::AnswerReset) => finish(answer_reset(skb, ifindex)),
     }

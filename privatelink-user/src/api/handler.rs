@@ -58,7 +58,7 @@ pub async fn mutation<M: Mutation + Sync>(Shared(api): Shared<Arc<Api>>, request
     let Json(request) = request?;
     let asked = asked(&request);
     let answer = api.update(move |state, context| request.decide(state, context)).await?;
-    tracing::info!(operation = M::NAME, request = asked, "done");
+    tracing::info!(operation = M::NAME, request = %asked, "done");
     Ok(Json(answer))
 }
 
@@ -86,7 +86,7 @@ pub async fn attach_port(Shared(api): Shared<Arc<Api>>, request: Request<AttachP
     let facts = api.runtime.inspect_interface(&request.interface, request.hook, request.shared).await?;
     let asked = asked(&request);
     let attached = api.update(move |state, context| request.decide(facts, state, context)).await?;
-    tracing::info!(operation = AttachPort::NAME, request = asked, "done");
+    tracing::info!(operation = AttachPort::NAME, request = %asked, "done");
     Ok(Json(attached))
 }
 

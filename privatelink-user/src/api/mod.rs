@@ -40,7 +40,9 @@ const MAX_REQUEST: usize = 16 * 1024 * 1024;
 
 /// What the API works on.
 pub struct Api {
+    /// Where accepted operations are committed.
     pub store: Arc<Store>,
+    /// Who knows the facts that the state does not hold.
     pub runtime: Arc<dyn Runtime>,
     /// Carried by new identifiers and service names.
     pub region: Region,

@@ -24,6 +24,7 @@ pub struct Client {
 }
 
 impl Client {
+    /// A client of the agent on `socket`; nothing is opened yet.
     pub fn new(socket: PathBuf) -> Self {
         Self { socket }
     }

@@ -20,7 +20,7 @@ use super::{
     load_balancers::{CreateLoadBalancer, DeleteLoadBalancer},
     lookup, operation,
     ports::{AttachPort, DetachPort},
-    target_groups::{CreateTargetGroup, DeleteTargetGroup, ModifyTargetGroup},
+    target_groups::{CreateTargetGroup, DeleteTargetGroup, HealthCheckSettings, ModifyTargetGroup},
     targets::{DeregisterTargets, RegisterTargets, TargetSpec},
     view,
     vpcs::{CreateVpc, DeleteVpc, ModifyVpc},
@@ -229,6 +229,7 @@ impl Planner<'_, '_> {
 
     fn target_group(&mut self, declared: &DeclaredTargetGroup, prune: bool) -> Result<(), ControlError> {
         let DeclaredTargetGroup { name, vpc, protocol, port, health_check, attributes, targets } = declared;
+        let health_check = HealthCheckSettings::from(health_check.clone());
         let attributes = over_defaults::<TargetGroupAttributes>(attributes);
         if let Some(present) = self.state.target_groups.values().find(|group| group.name == *name) {
             let what = || format!("target group '{name}'");
@@ -248,7 +249,7 @@ impl Planner<'_, '_> {
                 vpc: vpc.clone(),
                 protocol: *protocol,
                 port: *port,
-                health_check: health_check.clone(),
+                health_check,
                 attributes,
             };
             let detail = format!("VPC {}, {protocol} {port}", vpc.as_str());

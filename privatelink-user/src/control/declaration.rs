@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Reference, target_groups::HealthCheckSettings, targets::TargetSpec};
-use crate::model::{Hook, InterfaceName, InvalidValue, Protocol, ResourceName, VpcCidr};
+use crate::model::{
+    HealthCheckPort, HealthCheckProtocol, Hook, HttpPath, InterfaceName, InvalidValue, Matcher, Protocol, ResourceName,
+    VpcCidr,
+};
 
 /// Resources as a file declares them. Resources refer to each other by name or id; the order does not matter.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +22,7 @@ pub struct Declaration {
     pub endpoint: Vec<DeclaredEndpoint>,
 }
 
+/// `[[vpc]]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredVpc {
@@ -28,6 +32,7 @@ pub struct DeclaredVpc {
     pub gateway: Option<Ipv4Addr>,
 }
 
+/// `[[port]]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredPort {
@@ -39,6 +44,7 @@ pub struct DeclaredPort {
     pub shared: bool,
 }
 
+/// `[[target-group]]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredTargetGroup {
@@ -49,13 +55,14 @@ pub struct DeclaredTargetGroup {
     #[serde(deserialize_with = "port")]
     pub port: u16,
     #[serde(default)]
-    pub health_check: HealthCheckSettings,
+    pub health_check: DeclaredHealthCheck,
     #[serde(default)]
     pub attributes: BTreeMap<String, AttributeValue>,
     #[serde(default)]
     pub targets: Vec<TargetSpec>,
 }
 
+/// `[[load-balancer]]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredLoadBalancer {
@@ -67,6 +74,7 @@ pub struct DeclaredLoadBalancer {
     pub listener: Vec<DeclaredListener>,
 }
 
+/// `[[load-balancer.listener]]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredListener {
@@ -79,6 +87,7 @@ pub struct DeclaredListener {
     pub attributes: BTreeMap<String, AttributeValue>,
 }
 
+/// `[[endpoint-service]]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredEndpointService {
@@ -87,6 +96,7 @@ pub struct DeclaredEndpointService {
     pub load_balancer: Reference,
 }
 
+/// `[[endpoint]]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredEndpoint {
@@ -94,6 +104,38 @@ pub struct DeclaredEndpoint {
     pub vpc: Reference,
     #[serde(default, deserialize_with = "optional_address")]
     pub address: Option<Ipv4Addr>,
+}
+
+/// `health-check` of a target group: what is not declared has its default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct DeclaredHealthCheck {
+    pub protocol: Option<HealthCheckProtocol>,
+    pub port: Option<HealthCheckPort>,
+    pub path: Option<HttpPath>,
+    /// Seconds.
+    pub interval: Option<u32>,
+    /// Seconds.
+    pub timeout: Option<u32>,
+    pub healthy_threshold: Option<u32>,
+    pub unhealthy_threshold: Option<u32>,
+    pub matcher: Option<Matcher>,
+}
+
+impl From<DeclaredHealthCheck> for HealthCheckSettings {
+    fn from(declared: DeclaredHealthCheck) -> Self {
+        let DeclaredHealthCheck {
+            protocol,
+            port,
+            path,
+            interval,
+            timeout,
+            healthy_threshold,
+            unhealthy_threshold,
+            matcher,
+        } = declared;
+        Self { protocol, port, path, interval, timeout, healthy_threshold, unhealthy_threshold, matcher }
+    }
 }
 
 /// An attribute's value in a file: text, or a bare number or boolean.

@@ -17,7 +17,7 @@ use crate::model::{
 
 /// The health check settings that a request names; the others stay, or have their default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[serde(deny_unknown_fields, default)]
 pub struct HealthCheckSettings {
     pub protocol: Option<HealthCheckProtocol>,
     pub port: Option<HealthCheckPort>,

@@ -28,6 +28,7 @@ pub fn listener_name(state: &State, listener: &Listener) -> String {
     format!("{}:{}", load_balancer_name(state, &listener.load_balancer), listener.port)
 }
 
+/// A VPC, with the ports that lead to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VpcView {
     pub id: VpcId,
@@ -40,6 +41,7 @@ pub struct VpcView {
 }
 
 impl VpcView {
+    /// As `state` has it.
     pub fn new(state: &State, vpc: &Vpc) -> Self {
         let Vpc { id, name, cidr, gateway, index, created_at } = vpc.clone();
         let ports = state.ports.values().filter(|port| port.vpc == id).map(|port| port.interface.clone()).collect();
@@ -47,6 +49,7 @@ impl VpcView {
     }
 }
 
+/// A port as it is wanted and as it is attached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortView {
     pub interface: InterfaceName,
@@ -76,6 +79,7 @@ impl PortView {
     }
 }
 
+/// A load balancer, with its listeners and the service that it publishes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadBalancerView {
     pub id: LoadBalancerId,
@@ -90,6 +94,7 @@ pub struct LoadBalancerView {
 }
 
 impl LoadBalancerView {
+    /// As `state` has it.
     pub fn new(state: &State, lb: &LoadBalancer) -> Self {
         let LoadBalancer { id, name, vpc, addresses, created_at } = lb.clone();
         let listeners = state
@@ -107,6 +112,7 @@ impl LoadBalancerView {
     }
 }
 
+/// A listener, with the names of what it joins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListenerView {
     pub id: ListenerId,
@@ -122,6 +128,7 @@ pub struct ListenerView {
 }
 
 impl ListenerView {
+    /// As `state` has it.
     pub fn new(state: &State, listener: &Listener) -> Self {
         let name = listener_name(state, listener);
         let Listener { id, load_balancer, protocol, port, target_group, attributes, created_at } = listener.clone();
@@ -138,6 +145,7 @@ fn attribute_map<T: AttributeMap>(attributes: &T) -> BTreeMap<String, String> {
     attributes.entries().into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
+/// A target group, with its targets and the listeners that lead to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetGroupView {
     pub id: TargetGroupId,
@@ -155,6 +163,7 @@ pub struct TargetGroupView {
 }
 
 impl TargetGroupView {
+    /// As `state` has it.
     pub fn new(state: &State, group: &TargetGroup) -> Self {
         let TargetGroup { id, name, vpc, protocol, port, health_check, attributes, targets, created_at } =
             group.clone();
@@ -193,6 +202,7 @@ pub struct TargetHealthView {
     pub next_hop: Option<NextHop>,
 }
 
+/// An endpoint service, with the endpoints that lead to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointServiceView {
     pub id: EndpointServiceId,
@@ -205,6 +215,7 @@ pub struct EndpointServiceView {
 }
 
 impl EndpointServiceView {
+    /// As `state` has it.
     pub fn new(state: &State, service: &EndpointService) -> Self {
         let EndpointService { id, service_name, alias, load_balancer, created_at } = service.clone();
         let endpoints = state
@@ -218,6 +229,7 @@ impl EndpointServiceView {
     }
 }
 
+/// An endpoint, with the names of its VPC and service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointView {
     pub id: EndpointId,
@@ -232,6 +244,7 @@ pub struct EndpointView {
 }
 
 impl EndpointView {
+    /// As `state` has it.
     pub fn new(state: &State, endpoint: &Endpoint) -> Self {
         let Endpoint { id, service, vpc, address, state: endpoint_state, created_at } = endpoint.clone();
         let found = state.endpoint_services.get(&service);

@@ -8,7 +8,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, Map, MapData},
+    maps::{Array, Map, MapData, ProgramArray},
     programs::{Program, TestRun as _, TestRunOptions},
     util::KernelVersion,
 };
@@ -27,6 +27,9 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/da
 
 pub const TC: &str = "privatelink_tc";
 pub const XDP: &str = "privatelink_xdp";
+/// What [`TC`] and [`XDP`] call for everything but plain segments of established flows, with the table of one entry
+/// through which they find it.
+const SLOW: [(&str, &str); 2] = [("privatelink_tc_slow", "SLOW_TC"), ("privatelink_xdp_slow", "SLOW_XDP")];
 pub const COLLECT: &str = "privatelink_collect";
 pub const CLOCK: &str = "privatelink_clock";
 
@@ -142,6 +145,20 @@ pub(super) fn load(options: &Options) -> Result<Loaded, DataplaneError> {
     pins.create()?;
     let clock = calibrate()?;
     let found = pinned_settings(&pins)?;
+    let loaded = load_into(options, &pins, clock, found);
+    if loaded.is_err() && found.is_none() {
+        // Half a datapath helps nobody.
+        pins.remove_all()?;
+    }
+    loaded
+}
+
+fn load_into(
+    options: &Options,
+    pins: &PinDir,
+    clock: Clock,
+    found: Option<Settings>,
+) -> Result<Loaded, DataplaneError> {
     let settings = found.unwrap_or_else(|| Settings {
         abi_version: ABI_VERSION,
         buckets: options.buckets,
@@ -172,6 +189,17 @@ pub(super) fn load(options: &Options) -> Result<Loaded, DataplaneError> {
     let mut ebpf = loader.load(OBJECT).map_err(load_error)?;
     for name in [TC, XDP, COLLECT, CLOCK] {
         load_program(&mut ebpf, name)?;
+    }
+    for (name, table) in SLOW {
+        load_program(&mut ebpf, name)?;
+        let program = ebpf.program(name).ok_or(DataplaneError::Missing { kind: "program", name })?;
+        let program = program
+            .fd()
+            .and_then(|fd| Ok(fd.try_clone()?))
+            .map_err(|source| DataplaneError::Verify { name, source: Box::new(source) })?;
+        let map = ebpf.map_mut(table).ok_or(DataplaneError::Missing { kind: "table", name: table })?;
+        let mut programs: ProgramArray<_> = map.try_into().map_err(DataplaneError::map(table))?;
+        programs.set(0, &program, 0).map_err(DataplaneError::map(table))?;
     }
     write_settings(&mut ebpf, settings)?;
     Ok(Loaded { ebpf, settings, clock })

@@ -78,7 +78,7 @@ fn refusals_have_the_codes_and_texts_of_the_api() {
     );
     case!(
         ModifyTargetGroup,
-        r#"{"target_group": "web", "health_check": {"healthy-threshold": 11}}"#,
+        r#"{"target_group": "web", "health_check": {"healthy_threshold": 11}}"#,
         "ValidationError",
         "Healthy threshold count '11' must be between '2-10' inclusive"
     );
