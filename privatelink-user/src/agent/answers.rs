@@ -20,6 +20,7 @@ use super::{
     ports,
 };
 use crate::{
+    control::Limits,
     dataplane::{Hook, stats::Wanted},
     health::state::{Checked, Failure},
     model::{Hook as WantedHook, InterfaceName, State, Target, TargetGroup, TargetGroupId},
@@ -338,6 +339,16 @@ impl Runtime for Answers {
             let clsact = attached.values().any(|hook| matches!(hook, Hook::Clsact | Hook::XdpClsact));
             ports::inspect(&links, &self.shared.host_pair, &attached, capacity, clsact, interface, hook.into())
         })
+    }
+
+    fn limits(&self) -> Limits {
+        let capacity = self.shared.dataplane().capacity();
+        // Index 0 stands for nothing in every table.
+        Limits {
+            targets: capacity.targets.saturating_sub(1),
+            listeners: desired::first_check_listener(capacity).saturating_sub(1),
+            endpoints: capacity.endpoints.saturating_sub(1),
+        }
     }
 
     fn target_health<'a>(
