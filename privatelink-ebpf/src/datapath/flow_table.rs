@@ -61,10 +61,11 @@ pub struct SlotRef {
 /// Finds the entry of `key` where it most likely is; the fast path's look-up.
 #[inline(always)]
 pub fn find_primary<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> Option<SlotRef> {
-    if t.reference_table() {
-        return find_stashed(t, key);
-    }
     let words = key.words();
+    if t.reference_table() {
+        // A copy for the helper, so that the segment that the key is part of need not lie in memory.
+        return find_stashed(t, &FlowKey::from_words(words));
+    }
     let place = Place::of(t, words);
     find_in(t, place.first, place.way, words)
 }

@@ -3,6 +3,7 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{xdp_action, xdp_md},
+    helpers::generated::bpf_xdp_get_buff_len,
     macros::xdp,
     programs::XdpContext,
 };
@@ -34,6 +35,10 @@ pub fn privatelink_xdp(ctx: XdpContext) -> u32 {
 #[xdp(frags)]
 pub fn privatelink_xdp_slow(ctx: XdpContext) -> u32 {
     let (packet, ifindex) = open(&ctx);
+    // A frame of several buffers: only the first can be read, but the whole counts. The fast half leaves such frames here.
+    // SAFETY: a helper on the program's own context.
+    let len = unsafe { bpf_xdp_get_buff_len(ctx.as_ptr().cast()) } as usize;
+    let packet = Packet { len, ..packet };
     match slow(packet, Maps::<true>, ifindex) {
         Ok(rewrite) => forward(packet, &rewrite, ifindex),
         Err(Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerReset) => xdp_action::XDP_PASS,

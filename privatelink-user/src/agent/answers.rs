@@ -20,11 +20,12 @@ use super::{
     ports,
 };
 use crate::{
+    control::Limits,
     dataplane::{Hook, stats::Wanted},
     health::state::{Checked, Failure},
     model::{Hook as WantedHook, InterfaceName, State, Target, TargetGroup, TargetGroupId},
     net::{
-        links::{LinkError, LinkService, Links},
+        links::{LinkError, LinkService},
         neighbor::Neighbor,
     },
     runtime::{
@@ -313,10 +314,6 @@ fn target_traffic(
     }
 }
 
-async fn links_now() -> Result<Links, LinkError> {
-    LinkService::connect()?.links().await
-}
-
 fn ready<'a, T: Send + 'a>(value: T) -> Answer<'a, T> {
     Box::pin(std::future::ready(value))
 }
@@ -329,18 +326,29 @@ impl Runtime for Answers {
         _shared: bool,
     ) -> Answer<'a, Result<InterfaceFacts, AttachRefusal>> {
         Box::pin(async move {
+            // The reconciler's view may be older than an interface that was just made.
+            let unreadable = |error: LinkError| AttachRefusal::Unreadable {
+                interface: interface.clone(),
+                why: error.to_string(),
+            };
+            let links = LinkService::connect().map_err(unreadable)?.links().await.map_err(unreadable)?;
             let (attached, capacity) = {
                 let dataplane = self.shared.dataplane();
                 (dataplane.attached(), dataplane.capacity())
             };
             let clsact = attached.values().any(|hook| matches!(hook, Hook::Clsact | Hook::XdpClsact));
-            // Asked anew: the interface may have been made a moment ago.
-            let links = links_now().await.map_err(|error| AttachRefusal::Unreadable {
-                interface: interface.clone(),
-                why: error.to_string(),
-            })?;
             ports::inspect(&links, &self.shared.host_pair, &attached, capacity, clsact, interface, hook.into())
         })
+    }
+
+    fn limits(&self) -> Limits {
+        let capacity = self.shared.dataplane().capacity();
+        // Index 0 stands for nothing in every table.
+        Limits {
+            targets: capacity.targets.saturating_sub(1),
+            listeners: desired::first_check_listener(capacity).saturating_sub(1),
+            endpoints: capacity.endpoints.saturating_sub(1),
+        }
     }
 
     fn target_health<'a>(
