@@ -223,9 +223,12 @@ impl SlotRef {
     }
 
     /// An entry in the sweep, whatever its key; nothing if it is free or being changed.
+    ///
+    /// # Safety
+    /// `slot` is in a live map value.
     #[inline(always)]
-    pub fn live(slot: *mut Slot) -> Option<Self> {
-        // SAFETY: the caller's slot is in a live map value.
+    pub unsafe fn live(slot: *mut Slot) -> Option<Self> {
+        // SAFETY: as the caller promises.
         let meta = unsafe { load64(&raw const (*slot).meta) };
         is_live(meta).then_some(Self { slot, meta })
     }

@@ -306,7 +306,9 @@ pub fn remove(options: &Options) -> Result<Removed, DataplaneError> {
     for ifindex in &linked {
         pin::unpin(&pins.xdp_link(*ifindex))?;
         pin::unpin(&pins.tc_link(*ifindex))?;
-        super::kernel::remove_clsact(*ifindex);
+        if pins.clsact_mark(*ifindex).exists() {
+            super::kernel::remove_clsact(*ifindex);
+        }
     }
     pins.remove_all()?;
     // The directory above belongs to all instances; the last one takes it away.

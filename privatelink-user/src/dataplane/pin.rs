@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <bpffs>/privatelink/<instance>/maps/<TABLE>      the tables
-//!                               /links/tc-<ifindex>, xdp-<ifindex>
+//!                               /links/tc-<ifindex>, xdp-<ifindex>, clsact-<ifindex>/
 //! ```
 
 use std::{
@@ -95,7 +95,12 @@ impl PinDir {
         self.links().join(format!("xdp-{ifindex}"))
     }
 
-    /// The interfaces that have a pinned link.
+    /// A directory that says that the interface has our clsact filter, which nothing can pin.
+    pub fn clsact_mark(&self, ifindex: u32) -> PathBuf {
+        self.links().join(format!("clsact-{ifindex}"))
+    }
+
+    /// The interfaces that have a pinned link or our filter.
     pub fn linked(&self) -> Vec<u32> {
         let mut linked: Vec<u32> = fs::read_dir(self.links())
             .into_iter()
@@ -140,6 +145,27 @@ impl PinDir {
 /// [`DataplaneError::Pin`].
 pub fn unpin(path: &Path) -> Result<(), DataplaneError> {
     match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(pin_error(path)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Makes a mark; one that is there is no error.
+///
+/// # Errors
+///
+/// [`DataplaneError::Pin`].
+pub fn mark(path: &Path) -> Result<(), DataplaneError> {
+    fs::create_dir_all(path).map_err(pin_error(path))
+}
+
+/// Removes a mark; one that is not there is no error.
+///
+/// # Errors
+///
+/// [`DataplaneError::Pin`].
+pub fn unmark(path: &Path) -> Result<(), DataplaneError> {
+    match fs::remove_dir(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(pin_error(path)(error)),
         Ok(()) | Err(_) => Ok(()),
     }
