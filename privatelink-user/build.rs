@@ -10,8 +10,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-/// The object's name in `OUT_DIR`: the kernel crate's bin target.
-const OBJECT: &str = "dataplane";
+/// The objects' names in `OUT_DIR`: the kernel crate's bin targets. The second one is the benchmarks'.
+const OBJECTS: [&str; 2] = ["dataplane", "bench-kernel"];
 
 fn main() -> Result<()> {
     println!("cargo:rerun-if-env-changed=AYA_BUILD_SKIP");
@@ -37,7 +37,9 @@ fn main() -> Result<()> {
                 "cargo:warning=no bpf-linker: building without the kernel object; `cargo xtask setup` installs it"
             );
         }
-        fs::write(out_dir.join(OBJECT), []).context("writing the empty kernel object")?;
+        for object in OBJECTS {
+            fs::write(out_dir.join(object), []).context("writing the empty kernel object")?;
+        }
         return Ok(());
     }
 

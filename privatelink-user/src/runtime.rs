@@ -6,7 +6,10 @@ use std::{fmt, future::Future, net::SocketAddrV4, pin::Pin};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{EndpointId, Hook, InterfaceName, ListenerId, State, TargetAddress, TargetGroupId, VpcId};
+use crate::{
+    control::Limits,
+    model::{EndpointId, Hook, InterfaceName, ListenerId, State, TargetAddress, TargetGroupId, VpcId},
+};
 
 /// A future that the API awaits; boxed so that [`Runtime`] stays object-safe.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -20,6 +23,9 @@ pub trait Runtime: Send + Sync {
         hook: Hook,
         shared: bool,
     ) -> Answer<'a, Result<InterfaceFacts, AttachRefusal>>;
+
+    /// What the datapath has room for.
+    fn limits(&self) -> Limits;
 
     /// The health of each target of the group `target_group` of `state`, draining ones included; in the order of
     /// their addresses.
@@ -99,6 +105,8 @@ impl fmt::Display for HookInUse {
 pub enum AttachRefusal {
     #[error("the interface '{0}' does not exist in the agent's network namespace")]
     NotFound(InterfaceName),
+    #[error("the interface '{interface}' is in another network namespace, {namespace}")]
+    OtherNamespace { interface: InterfaceName, namespace: String },
     #[error("the interface '{0}' is a loopback interface, which carries no Ethernet frames of other hosts")]
     Loopback(InterfaceName),
     #[error("the interface '{interface}' does not carry Ethernet frames (link type {link_type})")]
@@ -127,6 +135,10 @@ impl AttachRefusal {
                  interface, or move it here with `ip link set DEV netns …`"
                     .to_owned()
             }
+            Self::OtherNamespace { interface, namespace } => format!(
+                "run the agent there (`nsenter --net=/run/netns/{namespace} privatelink agent`), or move the interface \
+                 out of it (`ip -n {namespace} link set {interface} netns …`)"
+            ),
             Self::Loopback(_) => {
                 "attach the NIC, VLAN device, veth, tap or bridge port that leads to the VPC".to_owned()
             }
@@ -424,6 +436,10 @@ impl Runtime for NoRuntime {
             warnings: Vec::new(),
         };
         Box::pin(std::future::ready(Ok(facts)))
+    }
+
+    fn limits(&self) -> Limits {
+        Limits::NONE
     }
 
     fn target_health<'a>(

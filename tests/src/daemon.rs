@@ -158,7 +158,7 @@ impl Agent {
         child.wait().context("waiting for agent --remove")
     }
 
-    /// The pins under the agent's BPF file system, as paths relative to it.
+    /// The pins under the agent's BPF file system, as paths relative to it, without the two that the kernel shows there.
     pub fn pins(&self) -> Vec<PathBuf> {
         fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
             for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
@@ -169,7 +169,8 @@ impl Agent {
         let root = self.bpffs();
         let mut found = Vec::new();
         walk(&root, &mut found);
-        found.iter().filter_map(|path| path.strip_prefix(&root).map(Path::to_owned).ok()).collect()
+        let own = |path: &&Path| !["maps.debug", "progs.debug"].iter().any(|name| path.ends_with(name));
+        found.iter().filter_map(|path| path.strip_prefix(&root).ok()).filter(own).map(Path::to_owned).collect()
     }
 
     /// The end of the log, for error messages.

@@ -3,6 +3,7 @@
 //! Everything is made in namespaces with names of this process, and taken down by `Drop`, by Ctrl-C, or by the next
 //! run if this one is killed. Nothing here sends a packet outside the namespaces that it made.
 
+pub mod bench;
 pub mod cleanup;
 pub mod cli;
 pub mod daemon;

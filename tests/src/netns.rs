@@ -12,7 +12,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use nix::sched::{CloneFlags, setns};
+use nix::{
+    sched::{CloneFlags, setns},
+    sys::signal::SigSet,
+};
 
 use crate::cleanup::{Leftover, Undo, unique};
 
@@ -58,8 +61,12 @@ impl Netns {
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         let inner = Arc::clone(&self.0);
-        let enter = move || setns(inner.file.as_fd(), CloneFlags::CLONE_NEWNET).map_err(io::Error::from);
-        // SAFETY: between fork and exec the closure makes one system call and allocates nothing.
+        let enter = move || {
+            // A child inherits the mask of its parent, which blocks what it waits for.
+            SigSet::all().thread_unblock()?;
+            setns(inner.file.as_fd(), CloneFlags::CLONE_NEWNET).map_err(io::Error::from)
+        };
+        // SAFETY: between fork and exec the closure makes system calls only and allocates nothing.
         unsafe { command.pre_exec(enter) };
         command
     }

@@ -10,14 +10,14 @@ use crate::{
 };
 
 /// The benchmarks, with everything optimised.
-pub fn run(pins: &Pins, json: Option<PathBuf>, filter: Option<String>) -> Result<()> {
-    let mut args: Vec<String> = Vec::new();
+pub fn run(pins: &Pins, figures: Vec<String>, json: Option<PathBuf>, rounds: Option<u16>) -> Result<()> {
+    let mut args = figures;
     if let Some(file) = json {
         let file = std::path::absolute(&file).with_context(|| format!("the path {}", file.display()))?;
         args.extend(["--json".to_owned(), file.display().to_string()]);
     }
-    if let Some(filter) = filter {
-        args.extend(["--filter".to_owned(), filter]);
+    if let Some(rounds) = rounds {
+        args.extend(["--rounds".to_owned(), rounds.to_string()]);
     }
     build::harness(pins, "bench", Profile::Release, args)
 }

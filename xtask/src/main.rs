@@ -65,12 +65,15 @@ enum Command {
     },
     /// Measures the datapath beside its rivals and prints a table. Needs root.
     Bench {
+        /// Only these figures, or groups of them by the beginning of their names (`pps`, `ns-new-flow`, `two-cpus`).
+        #[arg(value_name = "FIGURE")]
+        figures: Vec<String>,
         /// Also writes the figures to this file.
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
-        /// Only figures whose name contains this.
-        #[arg(long)]
-        filter: Option<String>,
+        /// Interleaved rounds, 5 if not said; a figure is the median of its rounds.
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+        rounds: Option<u16>,
     },
 }
 
@@ -105,9 +108,9 @@ fn command() -> Result<()> {
             setup::everything(&pins)?;
             test::run(&pins, suite, filter.as_deref())
         }
-        Command::Bench { json, filter } => {
+        Command::Bench { figures, json, rounds } => {
             setup::everything(&pins)?;
-            bench::run(&pins, json, filter)
+            bench::run(&pins, figures, json, rounds)
         }
     }
 }

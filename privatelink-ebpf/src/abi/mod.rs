@@ -5,6 +5,7 @@
 //! version before it touches them.
 
 pub mod addr;
+pub mod bench;
 pub mod counters;
 pub mod event;
 pub mod flow;

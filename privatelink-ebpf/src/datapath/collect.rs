@@ -15,18 +15,25 @@ use crate::abi::{
 };
 
 /// Sweeps one bucket.
+///
+/// # Safety
+/// `bucket` is a live map value.
 #[inline(always)]
-pub fn bucket<'t, T: Tables<'t>>(t: T, bucket: *mut Bucket) {
+pub unsafe fn bucket<'t, T: Tables<'t>>(t: T, bucket: *mut Bucket) {
     for way in 0..WAYS {
-        // SAFETY: `way` is below WAYS; only the address is formed.
-        slot(t, unsafe { bucket.cast::<Slot>().add(way) });
+        // SAFETY: `way` is below WAYS, so the slot is in the bucket.
+        unsafe { slot(t, bucket.cast::<Slot>().add(way)) };
     }
 }
 
 /// Judges one entry.
+///
+/// # Safety
+/// `slot` is in a live map value.
 #[inline(always)]
-pub fn slot<'t, T: Tables<'t>>(t: T, slot: *mut Slot) {
-    if let Some(own) = SlotRef::live(slot) {
+pub unsafe fn slot<'t, T: Tables<'t>>(t: T, slot: *mut Slot) {
+    // SAFETY: as the caller promises.
+    if let Some(own) = unsafe { SlotRef::live(slot) } {
         judge(t, own);
     }
 }

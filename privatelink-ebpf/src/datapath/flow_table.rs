@@ -61,10 +61,11 @@ pub struct SlotRef {
 /// Finds the entry of `key` where it most likely is; the fast path's look-up.
 #[inline(always)]
 pub fn find_primary<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> Option<SlotRef> {
-    if t.reference_table() {
-        return find_stashed(t, key);
-    }
     let words = key.words();
+    if t.reference_table() {
+        // A copy for the helper, so that the segment that the key is part of need not lie in memory.
+        return find_stashed(t, &FlowKey::from_words(words));
+    }
     let place = Place::of(t, words);
     find_in(t, place.first, place.way, words)
 }
@@ -222,9 +223,12 @@ impl SlotRef {
     }
 
     /// An entry in the sweep, whatever its key; nothing if it is free or being changed.
+    ///
+    /// # Safety
+    /// `slot` is in a live map value.
     #[inline(always)]
-    pub fn live(slot: *mut Slot) -> Option<Self> {
-        // SAFETY: the caller's slot is in a live map value.
+    pub unsafe fn live(slot: *mut Slot) -> Option<Self> {
+        // SAFETY: as the caller promises.
         let meta = unsafe { load64(&raw const (*slot).meta) };
         is_live(meta).then_some(Self { slot, meta })
     }

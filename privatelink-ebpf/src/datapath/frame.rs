@@ -3,6 +3,7 @@
 use crate::wire::{Window, Wire};
 
 /// An Ethernet frame, from the destination address on. Implementations are pointer-sized and passed by value.
+#[expect(clippy::len_without_is_empty, reason = "a frame is never empty")]
 pub trait Frame: Copy {
     /// A copy of the `T` at byte offset `at`, or nothing if it does not lie within the frame (in TC: within its linear part).
     fn read<T: Wire>(self, at: usize) -> Option<T>;

@@ -32,7 +32,7 @@ pub use verdict::{Mss, Rewrite, Verdict};
 
 use flow_table::SlotRef;
 use lifecycle::Outcome;
-use parse::{Parsed, Segment};
+use parse::Segment;
 use refusal::{refuse, to_tc};
 
 use crate::{
@@ -59,15 +59,15 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
 #[inline(always)]
 pub fn fast<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Option<Rewrite> {
     let port = t.port(ifindex)?;
-    let (segment, parsed) = parse::parse(frame, port.vpc);
-    if parsed != Parsed::Segment || !segment.flags.ack_only() || port.vpc == VpcIndex::NONE {
+    let segment = parse::segment(frame, port.vpc)?;
+    if !segment.flags.ack_only() || port.vpc == VpcIndex::NONE {
         return None;
     }
     let slot = flow_table::find_primary(t, &segment.key)?;
     if !slot.plainly_established() {
         return None;
     }
-    forward_plain(frame, t, &segment, slot)
+    forward_plain(frame, t, ifindex, &segment, slot)
 }
 
 /// The second half of [`decide`].
@@ -80,16 +80,21 @@ pub fn slow<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result
             return Err(Verdict::Pass);
         }
     };
-    let (segment, parsed) = parse::parse(frame, port.vpc);
-    if parsed != Parsed::Segment {
-        return Err(refusal::judge_unparsed(frame, t, port, ifindex, &segment, parsed));
+    match parse::segment(frame, port.vpc) {
+        Some(segment) => consider(frame, t, port, ifindex, t.lend(segment)),
+        None => Err(refusal::judge_unparsed(frame, t, port, ifindex)),
     }
-    consider(frame, t, port, ifindex, t.lend(segment))
 }
 
 /// Forwards a plain segment, unless there is something to be done about it or its flow.
 #[inline(always)]
-fn forward_plain<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, segment: &Segment, slot: SlotRef) -> Option<Rewrite> {
+fn forward_plain<'t, F: Frame, T: Tables<'t>>(
+    frame: F,
+    t: T,
+    ifindex: u32,
+    segment: &Segment,
+    slot: SlotRef,
+) -> Option<Rewrite> {
     let meta = slot.meta();
     let index = slot.target();
     let target = t.target(index)?;
@@ -101,7 +106,7 @@ fn forward_plain<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, segment: &Segment,
         && (T::HOOK == Hook::Tc || usable_by_xdp(meta, out))
         && segment.ttl > 1
         && (segment.ip_len as u32 <= out.mtu || frame.segmented())
-        && (!meta.forward() || way.peer_mac == segment.src_mac);
+        && (!meta.forward() || way.came_from(segment, ifindex));
     if !plain {
         return None;
     }
@@ -175,7 +180,7 @@ fn consider<'t, F: Frame, T: Tables<'t>>(
         }
     }
     slot.touch(now);
-    if meta.forward() && way.peer_mac != segment.src_mac {
+    if meta.forward() && !way.came_from(segment, ifindex) {
         t.move_client(segment, ifindex);
     }
     let rewrite = rewrite(slot, &way, out, segment.l4, mss);
@@ -194,8 +199,8 @@ fn consider<'t, F: Frame, T: Tables<'t>>(
 struct Way {
     ifindex: u32,
     dst_mac: MacBits,
-    /// The client's Ethernet address, as the flow knows it.
-    peer_mac: MacBits,
+    /// The client's Ethernet address and the interface on its side, as the flow knows them.
+    peer: (MacBits, u16),
 }
 
 impl Way {
@@ -206,7 +211,13 @@ impl Way {
         let (peer_mac, peer_ifindex) = slot.peer();
         let (ifindex, dst_mac) =
             if meta.forward() { (target.ifindex, target.mac_bits()) } else { (peer_ifindex as u32, peer_mac) };
-        Self { ifindex, dst_mac, peer_mac }
+        Self { ifindex, dst_mac, peer: (peer_mac, peer_ifindex) }
+    }
+
+    /// The client's segment came from where the flow's replies go to.
+    #[inline(always)]
+    fn came_from(&self, segment: &Segment, ifindex: u32) -> bool {
+        self.peer == (segment.src_mac, ifindex as u16)
     }
 }
 

@@ -38,7 +38,7 @@ impl Segment {
 }
 
 impl Segment {
-    /// What a frame without addresses is.
+    /// A segment of nobody.
     pub const NONE: Self = Self {
         key: FlowKey::tcp(VpcIndex::NONE, Ip4::UNSPECIFIED, L4Port::new(0), Ip4::UNSPECIFIED, L4Port::new(0)),
         seq: 0,
@@ -52,81 +52,95 @@ impl Segment {
         src_mac: MacBits::from_word(0),
         dst_mac: MacBits::from_word(0),
     };
-
-    /// Of a packet that is no TCP segment only the destination is told.
-    const fn to(dst: Ip4) -> Self {
-        Self { key: FlowKey::tcp(VpcIndex::NONE, Ip4::UNSPECIFIED, L4Port::new(0), dst, L4Port::new(0)), ..Self::NONE }
-    }
 }
 
-/// What a frame is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Parsed {
-    Segment,
-    Arp,
-    /// Refused for the reason, unless it is somebody else's: `Segment::key.dst` is the destination, if the frame has one.
-    Refused(Counter),
-}
+/// Ethernet and IPv4 header in one check: no ARP packet is shorter than that.
+const HEAD: usize = L3 + Ipv4Hdr::LEN;
 
-/// Parses the frame that came in on a port of `vpc`. (A pair and no `Result`: with one, the fields of the segment that is
-/// not there become registers that are not set, which the verifier refuses.)
+/// More fragments, or an offset.
+const FRAGMENT: u16 = 0x3fff;
+
+/// The TCP segment that came in on a port of `vpc`; nothing if the frame is something else, which [`judge`] names. (All
+/// failures are one: a reason beside the segment would be carried through registers that the fast path needs.)
 #[inline(always)]
-pub fn parse<F: Frame>(frame: F, vpc: VpcIndex) -> (Segment, Parsed) {
-    // Ethernet and IPv4 header in one check: no ARP packet is shorter than that.
-    let Some(head) = frame.window::<{ L3 + Ipv4Hdr::LEN }>(0) else {
-        return (Segment::NONE, Parsed::Refused(Counter::Truncated));
-    };
+pub fn segment<F: Frame>(frame: F, vpc: VpcIndex) -> Option<Segment> {
+    let head = frame.window::<HEAD>(0)?;
     let source_and_type = head.load64::<6>();
-    let ether_type = (source_and_type >> 48) as u16;
-    if ether_type == ETHERTYPE_ARP {
-        return (Segment::NONE, Parsed::Arp);
-    }
-    if ether_type != ETHERTYPE_IPV4 {
-        return (Segment::NONE, Parsed::Refused(Counter::OtherEtherType));
-    }
-    let src = Ip4::from_word(head.load32::<{ L3 + 12 }>());
-    let dst = Ip4::from_word(head.load32::<{ L3 + 16 }>());
     let version_and_header = head.load8::<L3>();
     let header = (version_and_header & 0xf) as usize * 4;
     let ip_len = u16::from_be(head.load16::<{ L3 + 2 }>());
-    if version_and_header >> 4 != 4 || header < Ipv4Hdr::LEN {
-        return (Segment::to(dst), Parsed::Refused(Counter::Malformed));
-    }
-    // More fragments, or an offset.
-    if u16::from_be(head.load16::<{ L3 + 6 }>()) & 0x3fff != 0 {
-        return (Segment::to(dst), Parsed::Refused(Counter::Fragment));
-    }
-    let ttl_and_proto = head.load16::<{ L3 + 8 }>().to_ne_bytes();
-    if ttl_and_proto[1] != Proto::Tcp.number() {
-        return (Segment::to(dst), Parsed::Refused(Counter::OtherProtocol));
-    }
+    let [ttl, proto] = head.load16::<{ L3 + 8 }>().to_ne_bytes();
     let l4 = L3 + header;
-    if L3 + ip_len as usize > frame.len() {
-        return (Segment::to(dst), Parsed::Refused(Counter::Truncated));
+    if (source_and_type >> 48) as u16 != ETHERTYPE_IPV4
+        || version_and_header >> 4 != 4
+        || header < Ipv4Hdr::LEN
+        || u16::from_be(head.load16::<{ L3 + 6 }>()) & FRAGMENT != 0
+        || proto != Proto::Tcp.number()
+        || L3 + ip_len as usize > frame.len()
+    {
+        return None;
     }
-    let Some(tcp) = frame.window::<{ TcpHeader::LEN }>(l4) else {
-        return (Segment::to(dst), Parsed::Refused(Counter::Truncated));
-    };
+    let tcp = frame.window::<{ TcpHeader::LEN }>(l4)?;
     let [offset, flags] = tcp.load16::<12>().to_ne_bytes();
     let tcp_header = (offset >> 4) as usize * 4;
     if tcp_header < TcpHeader::LEN || header + tcp_header > ip_len as usize {
-        return (Segment::to(dst), Parsed::Refused(Counter::Malformed));
+        return None;
     }
+    let src = Ip4::from_word(head.load32::<{ L3 + 12 }>());
+    let dst = Ip4::from_word(head.load32::<{ L3 + 16 }>());
     let ports = tcp.load32::<0>();
-    let segment = Segment {
+    Some(Segment {
         key: FlowKey::tcp(vpc, src, L4Port::from_word(ports as u16), dst, L4Port::from_word((ports >> 16) as u16)),
         seq: u32::from_be(tcp.load32::<4>()),
         ack: u32::from_be(tcp.load32::<8>()),
         flags: Flags(flags),
-        ttl: ttl_and_proto[0],
+        ttl,
         header: tcp_header as u8,
         l4: l4 as u16,
         ip_len,
         check: tcp.load16::<{ TcpHeader::CHECK }>(),
         src_mac: MacBits::from_word(source_and_type),
         dst_mac: MacBits::from_word(head.load64::<0>()),
+    })
+}
+
+/// What a frame is that is no [`segment`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unparsed {
+    Arp,
+    /// Refused for the reason, unless it is somebody else's.
+    Refused(Counter),
+}
+
+/// Names what [`segment`] has refused, and the IPv4 destination if the frame has one (else zero).
+#[inline(always)]
+pub fn judge<F: Frame>(frame: F) -> (Unparsed, Ip4) {
+    let Some(head) = frame.window::<HEAD>(0) else {
+        return (Unparsed::Refused(Counter::Truncated), Ip4::UNSPECIFIED);
     };
-    (segment, Parsed::Segment)
+    let ether_type = head.load16::<12>();
+    if ether_type == ETHERTYPE_ARP {
+        return (Unparsed::Arp, Ip4::UNSPECIFIED);
+    }
+    if ether_type != ETHERTYPE_IPV4 {
+        return (Unparsed::Refused(Counter::OtherEtherType), Ip4::UNSPECIFIED);
+    }
+    let version_and_header = head.load8::<L3>();
+    let header = (version_and_header & 0xf) as usize * 4;
+    let ip_len = u16::from_be(head.load16::<{ L3 + 2 }>()) as usize;
+    let [_, proto] = head.load16::<{ L3 + 8 }>().to_ne_bytes();
+    let reason = if version_and_header >> 4 != 4 || header < Ipv4Hdr::LEN {
+        Counter::Malformed
+    } else if u16::from_be(head.load16::<{ L3 + 6 }>()) & FRAGMENT != 0 {
+        Counter::Fragment
+    } else if proto != Proto::Tcp.number() {
+        Counter::OtherProtocol
+    } else if L3 + ip_len > frame.len() || frame.window::<{ TcpHeader::LEN }>(L3 + header).is_none() {
+        Counter::Truncated
+    } else {
+        Counter::Malformed
+    };
+    (Unparsed::Refused(reason), Ip4::from_word(head.load32::<{ L3 + 16 }>()))
 }
 
 /// An address that no packet may come from or be forwarded to (RFC 1122 section 3.2.1.3): zero, loopback, multicast,

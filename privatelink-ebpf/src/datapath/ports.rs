@@ -128,7 +128,7 @@ pub unsafe fn release(pool: *mut PortPool, port: u16) {
     // SAFETY: the index is below WORDS and so its group below SUMMARIES.
     unsafe {
         and64(word_at(pool, index), !(1 << (offset & 63)));
-        and64(summary_at(pool, index / 64 & (SUMMARIES - 1)), !(1 << (index & 63)));
+        and64(summary_at(pool, (index / 64) & (SUMMARIES - 1)), !(1 << (index & 63)));
         and64(&raw mut (*pool).top, !(1 << (index / 64)));
     }
 }
@@ -137,7 +137,7 @@ pub unsafe fn release(pool: *mut PortPool, port: u16) {
 /// As [`claim`]; `index` is below `WORDS`.
 #[inline(always)]
 unsafe fn mark_word_full(pool: *mut PortPool, index: usize) {
-    let group = index / 64 & (SUMMARIES - 1);
+    let group = (index / 64) & (SUMMARIES - 1);
     // SAFETY: as the caller promises.
     unsafe {
         let before = or64(summary_at(pool, group), 1 << (index & 63));

@@ -4,7 +4,7 @@ use super::{
     arp,
     frame::Frame,
     open,
-    parse::{Parsed, Segment},
+    parse::{self, Segment, Unparsed},
     reset,
     tables::{Hook, Tables},
     verdict::Verdict,
@@ -158,20 +158,14 @@ fn may_reset<'t, T: Tables<'t>>(t: T, vpc: VpcIndex) -> bool {
 
 /// A frame that is no TCP segment.
 #[inline(always)]
-pub fn judge_unparsed<'t, F: Frame, T: Tables<'t>>(
-    frame: F,
-    t: T,
-    port: &Port,
-    ifindex: u32,
-    segment: &Segment,
-    parsed: Parsed,
-) -> Verdict {
-    match parsed {
-        Parsed::Arp if T::HOOK == Hook::Xdp => to_tc(t),
-        Parsed::Arp => Verdict::from_bits(arp::judge_bits(frame, t, port, ifindex)),
-        Parsed::Refused(reason) if segment.key.dst == Ip4::UNSPECIFIED => not_ours(t, port.flags, reason),
-        Parsed::Refused(reason) if t.owns(&AddressKey::new(port.vpc, segment.key.dst)) => refuse(t, reason),
-        Parsed::Refused(_) | Parsed::Segment => not_ours(t, port.flags, Counter::NotOurs),
+pub fn judge_unparsed<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, port: &Port, ifindex: u32) -> Verdict {
+    let (unparsed, dst) = parse::judge(frame);
+    match unparsed {
+        Unparsed::Arp if T::HOOK == Hook::Xdp => to_tc(t),
+        Unparsed::Arp => Verdict::from_bits(arp::judge_bits(frame, t, port, ifindex)),
+        Unparsed::Refused(reason) if dst == Ip4::UNSPECIFIED => not_ours(t, port.flags, reason),
+        Unparsed::Refused(reason) if t.owns(&AddressKey::new(port.vpc, dst)) => refuse(t, reason),
+        Unparsed::Refused(_) => not_ours(t, port.flags, Counter::NotOurs),
     }
 }
 

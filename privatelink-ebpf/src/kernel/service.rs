@@ -43,13 +43,15 @@ unsafe extern "C" fn sweep_bucket(index: u64, first: *mut u32) -> i64 {
     // SAFETY: the context that `privatelink_collect` passes.
     let first = unsafe { *first };
     if let Some(bucket) = FLOWS.get_ptr_mut(first.wrapping_add(index as u32)) {
-        collect::bucket(Maps::<false>, bucket);
+        // SAFETY: a live map value.
+        unsafe { collect::bucket(Maps::<false>, bucket) };
     }
     0
 }
 
 unsafe extern "C" fn sweep_stash(_map: *mut c_void, _key: *const FlowKey, slot: *mut Slot, _context: *mut u32) -> i64 {
-    collect::slot(Maps::<false>, slot);
+    // SAFETY: the value that the helper is at.
+    unsafe { collect::slot(Maps::<false>, slot) };
     0
 }
 

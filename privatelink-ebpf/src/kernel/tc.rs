@@ -14,8 +14,7 @@ use privatelink_ebpf::{
     abi::{Counter, VpcIndex, service::PortFlags},
     datapath::{
         Frame as _, Rewrite, Tables as _, Verdict, arp, fast,
-        parse::{self, Parsed},
-        reset, slow,
+        parse, reset, slow,
     },
     wire::{ArpHdr, L3, checksum, tcp::TcpHeader},
 };
@@ -118,7 +117,7 @@ fn answer_arp(skb: *mut __sk_buff, ifindex: u32) -> Option<i32> {
 #[inline(never)]
 fn answer_reset(skb: *mut __sk_buff, ifindex: u32) -> Option<i32> {
     // The VPC is part of the key only, which a reset does not carry.
-    let (segment, Parsed::Segment) = parse::parse(linear(skb), VpcIndex::NONE) else { return None };
+    let segment = parse::segment(linear(skb), VpcIndex::NONE)?;
     send_back(skb, &reset::build(&segment), ifindex)
 }
 

@@ -20,10 +20,14 @@ use super::{
     ports,
 };
 use crate::{
+    control::Limits,
     dataplane::{Hook, stats::Wanted},
     health::state::{Checked, Failure},
     model::{Hook as WantedHook, InterfaceName, State, Target, TargetGroup, TargetGroupId},
-    net::neighbor::Neighbor,
+    net::{
+        links::{LinkError, LinkService},
+        neighbor::Neighbor,
+    },
     runtime::{
         Answer, AttachRefusal, Counter, CounterKind, EndpointTraffic, FlowFilter, FlowRecord, InterfaceFacts,
         ListenerTraffic, NextHop, Pool, PortStatus, Runtime, RuntimeError, Stats, TargetHealth, TargetHealthReport,
@@ -321,15 +325,30 @@ impl Runtime for Answers {
         hook: WantedHook,
         _shared: bool,
     ) -> Answer<'a, Result<InterfaceFacts, AttachRefusal>> {
-        let (attached, capacity) = {
-            let dataplane = self.shared.dataplane();
-            (dataplane.attached(), dataplane.capacity())
-        };
-        let clsact = attached.values().any(|hook| matches!(hook, Hook::Clsact | Hook::XdpClsact));
-        let links = self.shared.links();
-        let facts =
-            ports::inspect(&links, &self.shared.host_pair, &attached, capacity, clsact, interface, hook.into());
-        ready(facts)
+        Box::pin(async move {
+            // The reconciler's view may be older than an interface that was just made.
+            let unreadable = |error: LinkError| AttachRefusal::Unreadable {
+                interface: interface.clone(),
+                why: error.to_string(),
+            };
+            let links = LinkService::connect().map_err(unreadable)?.links().await.map_err(unreadable)?;
+            let (attached, capacity) = {
+                let dataplane = self.shared.dataplane();
+                (dataplane.attached(), dataplane.capacity())
+            };
+            let clsact = attached.values().any(|hook| matches!(hook, Hook::Clsact | Hook::XdpClsact));
+            ports::inspect(&links, &self.shared.host_pair, &attached, capacity, clsact, interface, hook.into())
+        })
+    }
+
+    fn limits(&self) -> Limits {
+        let capacity = self.shared.dataplane().capacity();
+        // Index 0 stands for nothing in every table.
+        Limits {
+            targets: capacity.targets.saturating_sub(1),
+            listeners: desired::first_check_listener(capacity).saturating_sub(1),
+            endpoints: capacity.endpoints.saturating_sub(1),
+        }
     }
 
     fn target_health<'a>(

@@ -19,6 +19,10 @@ use crate::net::{
 
 /// Looked at this often even if nothing is due.
 const LONGEST_WAIT: u64 = 1_000;
+/// Questions sent at once, and the pause before the next: thousands of new targets are asked for without a burst that a
+/// switch or a neighbour would drop.
+const AT_ONCE: usize = 64;
+const PAUSE: u64 = 10;
 
 /// All next hops that are needed.
 #[derive(Debug, Default)]
@@ -75,6 +79,10 @@ impl Neighbors {
         let mut lost = false;
         let mut next = now + LONGEST_WAIT;
         for (key, entry) in &mut self.0 {
+            if requests.len() >= AT_ONCE {
+                next = now + PAUSE;
+                break;
+            }
             let known = entry.state.mac().is_some();
             let (state, probe) = entry.state.tick(now);
             entry.state = state;

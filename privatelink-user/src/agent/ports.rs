@@ -103,13 +103,9 @@ fn fit<'a>(
 /// An interface that is not here may be in a namespace that has a name.
 fn missing(interface: &InterfaceName) -> AttachRefusal {
     match links::namespace_of(interface.as_str()) {
-        Some(namespace) => AttachRefusal::Unreadable {
+        Some(namespace) => AttachRefusal::OtherNamespace {
             interface: interface.clone(),
-            why: format!(
-                "it is in the network namespace {}; run the agent there (`ip netns exec {} privatelink agent`)",
-                namespace.display(),
-                namespace.file_name().unwrap_or_default().to_string_lossy(),
-            ),
+            namespace: namespace.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         },
         None => AttachRefusal::NotFound(interface.clone()),
     }

@@ -99,7 +99,9 @@ impl From<UpdateError<ControlError>> for ApiError {
 impl From<AttachRefusal> for ApiError {
     fn from(refusal: AttachRefusal) -> Self {
         let (status, code) = match refusal {
-            AttachRefusal::NotFound(_) => (StatusCode::NOT_FOUND, "InvalidNetworkInterfaceID.NotFound"),
+            AttachRefusal::NotFound(_) | AttachRefusal::OtherNamespace { .. } => {
+                (StatusCode::NOT_FOUND, "InvalidNetworkInterfaceID.NotFound")
+            }
             AttachRefusal::Loopback(_)
             | AttachRefusal::NotEthernet { .. }
             | AttachRefusal::HostPort(_)

@@ -26,14 +26,27 @@ type Answer<T> = Result<Json<T>, ApiError>;
 type Request<T> = Result<Json<T>, JsonRejection>;
 
 impl Api {
+    /// Decides on `state`: refused for what `control` says, or for want of room in the datapath.
+    fn decide<R>(
+        &self,
+        state: &State,
+        decide: impl FnOnce(&State, &mut Context<'_>) -> Result<(Change, R), ControlError>,
+    ) -> Result<(Change, R), ControlError> {
+        let Self { store: _, runtime, region, account } = self;
+        let mut context = Context { region, account, now: Timestamp::now(), ids: &mut RandomIds };
+        let (change, answer) = decide(state, &mut context)?;
+        let mut next = state.clone();
+        next.apply(&change);
+        runtime.limits().check(state, &next)?;
+        Ok((change, answer))
+    }
+
     /// Decides, and commits nothing.
     fn consider<R>(
         &self,
-        decide: impl FnOnce(&State, &mut Context<'_>) -> Result<R, ControlError>,
+        decide: impl FnOnce(&State, &mut Context<'_>) -> Result<(Change, R), ControlError>,
     ) -> Result<R, ControlError> {
-        let Self { store, runtime: _, region, account } = self;
-        let mut context = Context { region, account, now: Timestamp::now(), ids: &mut RandomIds };
-        decide(&store.state(), &mut context)
+        self.decide(&self.store.state(), decide).map(|(_, answer)| answer)
     }
 
     /// Decides and commits on a thread that may wait for the disk.
@@ -42,12 +55,7 @@ impl Api {
         decide: impl FnOnce(&State, &mut Context<'_>) -> Result<(Change, R), ControlError> + Send + 'static,
     ) -> Result<R, ApiError> {
         let api = self.clone();
-        let done = tokio::task::spawn_blocking(move || {
-            let mut ids = RandomIds;
-            let (region, account) = (&api.region, &api.account);
-            let mut context = Context { region, account, now: Timestamp::now(), ids: &mut ids };
-            api.store.update(|state| decide(state, &mut context))
-        });
+        let done = tokio::task::spawn_blocking(move || api.store.update(|state| api.decide(state, decide)));
         let result = done.await.map_err(|error| ApiError::internal(format!("the operation was aborted: {error}")))?;
         Ok(result?)
     }
@@ -161,20 +169,14 @@ pub async fn describe_stats(Shared(api): Shared<Arc<Api>>, request: Request<Desc
 
 pub async fn apply(Shared(api): Shared<Arc<Api>>, request: Request<ApplyDeclaration>) -> Answer<Plan> {
     let Json(request) = request?;
-    let dry_run = request.dry_run;
-    api.consider(|state, context| request.decide(state, context))?;
-    let state = api.store.state();
-    for port in request.ports_to_inspect(&state) {
+    let plan = api.consider(|state, context| request.decide(state, context))?;
+    for port in request.ports_to_inspect(&api.store.state()) {
         api.runtime.inspect_interface(&port.interface, port.hook, port.shared).await?;
     }
-    let plan = api
-        .update(move |state, context| {
-            let (change, plan) = request.decide(state, context)?;
-            Ok((if dry_run { Change::default() } else { change }, plan))
-        })
-        .await?;
-    if !dry_run {
-        tracing::info!(operation = ApplyDeclaration::NAME, changes = plan.steps.len(), "done");
+    if request.dry_run {
+        return Ok(Json(plan));
     }
+    let plan = api.update(move |state, context| request.decide(state, context)).await?;
+    tracing::info!(operation = ApplyDeclaration::NAME, changes = plan.steps.len(), "done");
     Ok(Json(plan))
 }

@@ -17,7 +17,7 @@ use super::*;
 use crate::{
     cli::{CliError, Client},
     control::{
-        ControlError,
+        ControlError, Limits,
         apply::{ApplyDeclaration, Declaration},
         ports::{AttachPort, DescribePorts},
     },
@@ -187,6 +187,10 @@ impl Runtime for OneInterface {
         })
     }
 
+    fn limits(&self) -> Limits {
+        Limits { listeners: 1, ..Limits::NONE }
+    }
+
     fn target_health<'a>(&'a self, state: &'a State, group: &'a TargetGroupId) -> Answer<'a, Vec<TargetHealthReport>> {
         NoRuntime.target_health(state, group)
     }
@@ -309,4 +313,21 @@ fn random_identifiers_have_their_length_and_differ() {
         first.len() == 17 && first.bytes().all(|byte| byte.is_ascii_hexdigit()) && first != second,
         "{first} {second}"
     );
+}
+
+#[tokio::test]
+async fn what_the_datapath_has_no_room_for_is_refused() {
+    let served = Served::with_runtime(Arc::new(OneInterface));
+    let declaration: Declaration = toml::from_str(
+        "[[vpc]]\nname = 'n'\ncidr = '10.0.0.0/16'\n[[target-group]]\nname = 't'\nvpc = 'n'\nport = 80\n\
+         [[load-balancer]]\nname = 'l'\nvpc = 'n'\naddresses = ['10.0.0.5']\n\
+         [[load-balancer.listener]]\nport = 80\ntarget-group = 't'",
+    )
+    .expect("a declaration");
+    served.client.call(&ApplyDeclaration { declaration, prune: false, dry_run: false }).await.expect("one listener");
+    let one_more = serde_json::json!({"load_balancer": "l", "protocol": "TCP", "port": 81, "target_group": "t"});
+    let request: CreateListener = serde_json::from_value(one_more).expect("a request");
+    let refused = served.client.call(&request).await;
+    assert!(matches!(refused, Err(CliError::Refused(body)) if body.code == "TooManyListeners"));
+    served.stop().await;
 }

@@ -88,6 +88,17 @@ struct Global {
 enum Command {
     /// Run the agent: forward traffic and serve the API, until SIGINT or SIGTERM.
     Agent(agent::AgentArgs),
+    #[command(flatten)]
+    Client(ClientCommand),
+    /// Print a completion script for a shell.
+    Completions(manual::CompletionsArgs),
+    /// Write the man pages into a directory.
+    Man(manual::ManArgs),
+}
+
+/// What asks the agent.
+#[derive(Debug, Subcommand)]
+enum ClientCommand {
     /// VPCs: address spaces, which may overlap.
     #[command(subcommand)]
     Vpc(vpc::VpcCommand),
@@ -119,10 +130,6 @@ enum Command {
     Stats(stats::StatsArgs),
     /// Make the agent hold what a TOML file declares, and print the changes.
     Apply(apply::ApplyArgs),
-    /// Print a completion script for a shell.
-    Completions(manual::CompletionsArgs),
-    /// Write the man pages into a directory.
-    Man(manual::ManArgs),
 }
 
 /// What a client command works with.
@@ -146,7 +153,9 @@ pub fn main() -> ExitCode {
         Command::Agent(args) => args.run(socket),
         Command::Completions(args) => args.run(),
         Command::Man(args) => args.run(),
-        command => run_client(command, Session { client: Client::new(socket), output: Output::stdout(format) }),
+        Command::Client(command) => {
+            run_client(command, Session { client: Client::new(socket), output: Output::stdout(format) })
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -167,23 +176,22 @@ fn asks_for_json(arguments: impl Iterator<Item = String>) -> bool {
             .any(|pair| matches!(pair, [flag, value] if (flag == "-o" || flag == "--output") && value == "json"))
 }
 
-fn run_client(command: Command, mut session: Session) -> Result<(), CliError> {
+fn run_client(command: ClientCommand, mut session: Session) -> Result<(), CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CliError::Runtime)?;
     runtime.block_on(async {
         let session = &mut session;
         match command {
-            Command::Vpc(command) => command.run(session).await,
-            Command::Port(command) => command.run(session).await,
-            Command::TargetGroup(command) => command.run(session).await,
-            Command::Target(command) => command.run(session).await,
-            Command::LoadBalancer(command) => command.run(session).await,
-            Command::Listener(command) => command.run(session).await,
-            Command::EndpointService(command) => command.run(session).await,
-            Command::Endpoint(command) => command.run(session).await,
-            Command::Flow(command) => command.run(session).await,
-            Command::Stats(args) => args.run(session).await,
-            Command::Apply(args) => args.run(session).await,
-            Command::Agent(_) | Command::Completions(_) | Command::Man(_) => Ok(()),
+            ClientCommand::Vpc(command) => command.run(session).await,
+            ClientCommand::Port(command) => command.run(session).await,
+            ClientCommand::TargetGroup(command) => command.run(session).await,
+            ClientCommand::Target(command) => command.run(session).await,
+            ClientCommand::LoadBalancer(command) => command.run(session).await,
+            ClientCommand::Listener(command) => command.run(session).await,
+            ClientCommand::EndpointService(command) => command.run(session).await,
+            ClientCommand::Endpoint(command) => command.run(session).await,
+            ClientCommand::Flow(command) => command.run(session).await,
+            ClientCommand::Stats(args) => args.run(session).await,
+            ClientCommand::Apply(args) => args.run(session).await,
         }
     })
 }

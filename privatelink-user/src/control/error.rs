@@ -60,6 +60,12 @@ pub enum ControlError {
     #[error("Target group '{target_group}' is currently in use by a listener or a rule")]
     TargetGroupInUse { target_group: TargetGroupId, listeners: Vec<String> },
 
+    #[error("You've reached the limit on the number of targets: there is room for {limit}, and {wanted} are wanted")]
+    TooManyTargets { wanted: usize, limit: u32 },
+    #[error("You've reached the limit on the number of listeners: there is room for {limit}")]
+    TooManyListeners { limit: u32 },
+    #[error("You've reached the limit on the number of endpoints: there is room for {limit}")]
+    TooManyEndpoints { limit: u32 },
     #[error("At least one target must be specified")]
     TargetMissing,
     #[error("The IP address '{address}' cannot be used as a target, as it is in use by a load balancer")]
@@ -131,6 +137,9 @@ impl ControlError {
             Self::TargetGroupsNotFound(_) | Self::TargetGroupNotFound(_) => "TargetGroupNotFound",
             Self::DuplicateTargetGroupName(_) => "DuplicateTargetGroupName",
             Self::TargetIpUnusable { .. } | Self::TargetIpOutside { .. } => "InvalidTarget",
+            Self::TooManyTargets { .. } => "TooManyTargets",
+            Self::TooManyListeners { .. } => "TooManyListeners",
+            Self::TooManyEndpoints { .. } => "VpcEndpointLimitExceeded",
             Self::EndpointServiceNotFound(_) => "InvalidVpcEndpointServiceId.NotFound",
             Self::InvalidServiceName(_) => "InvalidServiceName",
             Self::LoadBalancerAssociated { .. } | Self::DuplicateServiceAlias { .. } => "InvalidParameter",
@@ -178,6 +187,9 @@ impl ControlError {
             | Self::DuplicateTargetGroupName(_)
             | Self::TargetGroupInUse { .. }
             | Self::TargetIpUnusable { .. }
+            | Self::TooManyTargets { .. }
+            | Self::TooManyListeners { .. }
+            | Self::TooManyEndpoints { .. }
             | Self::LoadBalancerAssociated { .. }
             | Self::DuplicateServiceAlias { .. }
             | Self::ExistingVpcEndpointConnections { .. }
@@ -236,6 +248,13 @@ impl ControlError {
             Self::TargetGroupInUse { listeners, .. } => {
                 format!("delete its listeners first: {}", listeners.join(", "))
             }
+            Self::TooManyTargets { .. } => {
+                "a target counts once for each node address; deregister some, or make more room: \
+                                            `privatelink agent --remove`, then start the agent with --max-targets"
+                    .to_owned()
+            }
+            Self::TooManyListeners { .. } => "delete listeners that are no longer used".to_owned(),
+            Self::TooManyEndpoints { .. } => "delete endpoints that are no longer used".to_owned(),
             Self::TargetMissing => "name targets as IP or IP:PORT, such as 10.0.1.10:8080".to_owned(),
             Self::TargetIpUnusable { by, .. } => format!("it is {by}; register the address of the server itself"),
             Self::TargetIpOutside { cidr, .. } => format!(

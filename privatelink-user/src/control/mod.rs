@@ -10,6 +10,7 @@ mod declaration;
 pub mod endpoint_services;
 pub mod endpoints;
 mod error;
+mod limits;
 pub mod listeners;
 pub mod load_balancers;
 pub(crate) mod lookup;
@@ -23,6 +24,7 @@ use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use error::{ControlError, RefusalKind};
+pub use limits::Limits;
 pub use lookup::Reference;
 
 use crate::model::{AccountId, Change, IdSource, Region, State};

@@ -201,13 +201,17 @@ impl Kernel {
     /// Puts the new programs into pinned links; a link whose interface is gone is unpinned.
     fn adopt_links(&mut self) {
         for ifindex in self.pins.linked() {
-            let tc = self.adopt_tc(ifindex);
+            let tcx = self.adopt_tc(ifindex);
+            let clsact = !tcx && self.adopt_clsact(ifindex);
             let xdp = self.adopt_xdp(ifindex);
-            match (tc, xdp) {
-                (true, true) => drop(self.attached.insert(ifindex, Hook::XdpTcx)),
-                (true, false) => drop(self.attached.insert(ifindex, Hook::Tcx)),
-                (false, _) => {}
-            }
+            let hook = match (tcx, clsact, xdp) {
+                (true, _, true) => Hook::XdpTcx,
+                (true, _, false) => Hook::Tcx,
+                (false, true, true) => Hook::XdpClsact,
+                (false, true, false) => Hook::Clsact,
+                (false, false, _) => continue,
+            };
+            self.attached.insert(ifindex, hook);
         }
     }
 
@@ -220,6 +224,19 @@ impl Kernel {
             let id = program.attach_to_link(link)?;
             program.take_link(id).map(drop)
         })
+    }
+
+    fn adopt_clsact(&mut self, ifindex: u32) -> bool {
+        let mark = self.pins.clsact_mark(ifindex);
+        if !mark.exists() {
+            return false;
+        }
+        let name = nix::net::if_::if_indextoname(ifindex).ok().and_then(|name| name.into_string().ok());
+        let adopted = name.is_some_and(|name| self.attach_clsact(ifindex, &name).is_ok());
+        if !adopted && let Err(error) = pin::unmark(&mark) {
+            tracing::warn!(%error, "a mark of a filter that is gone cannot be removed");
+        }
+        adopted
     }
 
     fn adopt_xdp(&mut self, ifindex: u32) -> bool {
@@ -251,7 +268,8 @@ impl Kernel {
         attach().map_err(refused)
     }
 
-    fn attach_clsact(&mut self, name: &str) -> Result<(), DataplaneError> {
+    fn attach_clsact(&mut self, ifindex: u32, name: &str) -> Result<(), DataplaneError> {
+        pin::mark(&self.pins.clsact_mark(ifindex))?;
         let refused = attach_error(name, "clsact");
         if let Err(error) = aya::programs::tc::qdisc_add_clsact(name) {
             tracing::debug!(%error, interface = name, "clsact is there already, or cannot be added");
@@ -449,7 +467,7 @@ impl Dataplane for Kernel {
             // A pinned link stays; the filter of clsact is put again, because nothing says that it is still there.
             Some(Hook::Tcx | Hook::XdpTcx) if !self.clsact => {}
             Some(Hook::Tcx | Hook::XdpTcx | Hook::Clsact | Hook::XdpClsact) | None if self.clsact => {
-                self.attach_clsact(name)?;
+                self.attach_clsact(ifindex, name)?;
             }
             Some(Hook::Tcx | Hook::XdpTcx | Hook::Clsact | Hook::XdpClsact) | None => {
                 self.attach_tcx(ifindex, name)?;
@@ -485,7 +503,10 @@ impl Dataplane for Kernel {
         self.detach_xdp(ifindex)?;
         pin::unpin(&self.pins.tc_link(ifindex))?;
         match self.attached.remove(&ifindex) {
-            Some(Hook::Clsact | Hook::XdpClsact) => remove_clsact(ifindex),
+            Some(Hook::Clsact | Hook::XdpClsact) => {
+                remove_clsact(ifindex);
+                pin::unmark(&self.pins.clsact_mark(ifindex))?;
+            }
             Some(Hook::Tcx | Hook::XdpTcx) | None => {}
         }
         Ok(())

@@ -23,7 +23,10 @@ use super::{
 };
 
 /// The kernel object; empty when it was built without bpf-linker.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/dataplane"));
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/dataplane"));
+
+/// The object with the benchmarks' kernel programs, built beside the other; empty as that. No part of the agent.
+pub static BENCH_OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench-kernel"));
 
 pub const TC: &str = "privatelink_tc";
 pub const XDP: &str = "privatelink_xdp";
@@ -303,7 +306,9 @@ pub fn remove(options: &Options) -> Result<Removed, DataplaneError> {
     for ifindex in &linked {
         pin::unpin(&pins.xdp_link(*ifindex))?;
         pin::unpin(&pins.tc_link(*ifindex))?;
-        super::kernel::remove_clsact(*ifindex);
+        if pins.clsact_mark(*ifindex).exists() {
+            super::kernel::remove_clsact(*ifindex);
+        }
     }
     pins.remove_all()?;
     // The directory above belongs to all instances; the last one takes it away.

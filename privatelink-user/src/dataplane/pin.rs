@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! <bpffs>/privatelink/<instance>/maps/<TABLE>      the tables
-//!                               /links/tc-<ifindex>, xdp-<ifindex>
+//!                               /links/tc-<ifindex>, xdp-<ifindex>, clsact-<ifindex>/
 //! ```
 
 use std::{
     ffi::OsStr,
-    fs, io,
+    fs,
     hash::Hasher as _,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -94,7 +95,12 @@ impl PinDir {
         self.links().join(format!("xdp-{ifindex}"))
     }
 
-    /// The interfaces that have a pinned link.
+    /// A directory that says that the interface has our clsact filter, which nothing can pin.
+    pub fn clsact_mark(&self, ifindex: u32) -> PathBuf {
+        self.links().join(format!("clsact-{ifindex}"))
+    }
+
+    /// The interfaces that have a pinned link or our filter.
     pub fn linked(&self) -> Vec<u32> {
         let mut linked: Vec<u32> = fs::read_dir(self.links())
             .into_iter()
@@ -144,6 +150,27 @@ pub fn unpin(path: &Path) -> Result<(), DataplaneError> {
     }
 }
 
+/// Makes a mark; one that is there is no error.
+///
+/// # Errors
+///
+/// [`DataplaneError::Pin`].
+pub fn mark(path: &Path) -> Result<(), DataplaneError> {
+    fs::create_dir_all(path).map_err(pin_error(path))
+}
+
+/// Removes a mark; one that is not there is no error.
+///
+/// # Errors
+///
+/// [`DataplaneError::Pin`].
+pub fn unmark(path: &Path) -> Result<(), DataplaneError> {
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(pin_error(path)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 /// Mounts a BPF file system at `path` unless there is one.
 ///
 /// # Errors
@@ -157,7 +184,26 @@ pub fn ensure_bpffs(path: &Path) -> Result<(), DataplaneError> {
     fs::create_dir_all(path).map_err(no_bpffs)?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some(OsStr::new("bpf")), path, Some(OsStr::new("bpf")), flags, Some(OsStr::new("mode=0700")))
-        .map_err(|error| no_bpffs(error.into()))
+        .map_err(|error| no_bpffs(error.into()))?;
+    if mounts_are_private() {
+        tracing::warn!(
+            path = %path.display(),
+            "mounted a BPF file system that only this process sees: the kernel stops forwarding when the agent ends. \
+             `ip netns exec` does that; `nsenter --net=/run/netns/NAME privatelink agent` does not"
+        );
+    }
+    Ok(())
+}
+
+/// Whether this process has a mount namespace of its own, whose mounts go with it: another one than the first process's,
+/// or than its parent's where the first process may not be looked at.
+fn mounts_are_private() -> bool {
+    let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt"));
+    let parent = std::os::unix::process::parent_id().to_string();
+    match (namespace("self"), namespace("1").or_else(|_| namespace(&parent))) {
+        (Ok(own), Ok(other)) => own != other,
+        (Ok(_) | Err(_), _) => false,
+    }
 }
 
 /// Whether `path` is on a BPF file system.

@@ -55,7 +55,7 @@ const ROWS: &[Row] = &[
     ("port attach eth0 --vpc consumer-a", REFUSED, &["eth0", "namespace"]),
     ("port attach lo --vpc consumer-a", REFUSED, &["lo", "loopback"]),
     ("port attach tun0 --vpc consumer-a", REFUSED, &["tun0", "Ethernet"]),
-    ("port attach dummy0 --vpc consumer-a --hook xdp", REFUSED, &["dummy0", "XDP", "--hook auto"]),
+    ("port attach bridge0 --vpc consumer-a --hook xdp", REFUSED, &["bridge0", "XDP", "--hook auto"]),
     ("port attach consumer-a --vpc consumer-a --hook fast", WRONG, &["fast", "auto, tc, xdp"]),
     ("port attach consumer-a --vpc consumer-b", REFUSED, &["consumer-a", "in use"]),
     ("port attach consumer-a --vpc nowhere", REFUSED, &["nowhere"]),
@@ -193,7 +193,7 @@ fn all(results: impl Iterator<Item = (String, Result<()>)>) -> Result<()> {
 fn command_line() -> Result<()> {
     with_resources(|scenario| {
         let lb = &scenario.topology.lb;
-        lb.ip(&["link", "add", "dummy0", "type", "dummy"])?;
+        lb.ip(&["link", "add", "bridge0", "type", "bridge"])?;
         lb.ip(&["tuntap", "add", "dev", "tun0", "mode", "tun"])?;
         let before = resources(&scenario.cli)?;
         all(ROWS.iter().map(|(line, status, needles)| {
@@ -388,6 +388,7 @@ fn full_disk() -> Result<()> {
     ensure!(said.contains("no space is left") && said.contains("free some space"), "{said}");
     let vpcs = scenario.cli.run("vpc list")?.to_string();
     ensure!(!vpcs.contains(&format!("\"x{number}\"")), "the refused VPC is there");
+    drop(filler);
     fs::remove_file(disk.join("filler")).context("making room")?;
     scenario.cli.run(&format!("vpc create x{number} --cidr {CIDR}")).context("with room again")?;
     Ok(())

@@ -105,3 +105,26 @@ fn deregistered_targets_drain_and_then_go() {
     world.json::<DeregisterTargets>(serde_json::json!({"target_group": "web", "targets": ["10.0.1.10"]})).unwrap();
     assert_eq!(targets(&world), [("10.0.1.11:81".to_owned(), false)]);
 }
+
+#[test]
+fn what_exceeds_the_room_is_refused_and_what_takes_away_is_not() {
+    let mut world = World::published();
+    let before = world.state.clone();
+    // Two targets behind one node address, a listener, an endpoint.
+    let exact = Limits { targets: 2, listeners: 1, endpoints: 1 };
+    assert_eq!(exact.check(&State::default(), &world.state), Ok(()));
+    for (limits, code) in [
+        (Limits { targets: 1, ..exact }, "TooManyTargets"),
+        (Limits { listeners: 0, ..exact }, "TooManyListeners"),
+        (Limits { endpoints: 0, ..exact }, "VpcEndpointLimitExceeded"),
+    ] {
+        assert_eq!(refusal(limits.check(&State::default(), &world.state)).0, code);
+        assert_eq!(limits.check(&world.state, &world.state), Ok(()), "what is there may stay");
+    }
+    // A check on a port of its own goes through the tables as a target of its own.
+    world
+        .json::<ModifyTargetGroup>(serde_json::json!({"target_group": "web", "health_check": {"port": "9000"}}))
+        .unwrap();
+    assert_eq!(exact.check(&before, &world.state), Err(ControlError::TooManyTargets { wanted: 4, limit: 2 }));
+    assert_eq!(Limits { targets: 0, ..exact }.check(&world.state, &before), Ok(()));
+}

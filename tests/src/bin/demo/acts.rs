@@ -264,7 +264,7 @@ fn page(host: &Host) -> Result<String> {
 
 /// Checks that `from` cannot connect.
 fn refuse(from: &Host, address: Ipv4Addr, port: u16, how: &str) -> Result<()> {
-    match curl(&from.netns, &["--connect-timeout", "1", &format!("http://{address}:{port}/")]) {
+    match curl(&from.netns, &["--connect-timeout", "3", &format!("http://{address}:{port}/")]) {
         Ok(page) => bail!("{} reached {address}:{port} by {how}: {page}", from.name),
         Err(_) => Ok(()),
     }

@@ -1,0 +1,57 @@
+//! What the datapath has room for. An operation that wants more is refused, so that nothing is accepted that would not
+//! be forwarded.
+
+use std::{collections::BTreeSet, net::Ipv4Addr};
+
+use super::ControlError;
+use crate::model::{State, TargetAddress, VpcId};
+
+/// Room in the datapath's tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Targets behind load balancers, counted once for each node address.
+    pub targets: u32,
+    pub listeners: u32,
+    pub endpoints: u32,
+}
+
+impl Limits {
+    /// Room for everything.
+    pub const NONE: Self = Self { targets: u32::MAX, listeners: u32::MAX, endpoints: u32::MAX };
+
+    /// Refuses `next` if it wants more room than there is and more than `present` does: what takes away is always
+    /// accepted.
+    pub fn check(self, present: &State, next: &State) -> Result<(), ControlError> {
+        let Self { targets, listeners, endpoints } = self;
+        let exceeds = |wanted: usize, limit: u32| u32::try_from(wanted).map_or(true, |wanted| wanted > limit);
+        if exceeds(next.listeners.len(), listeners) && next.listeners.len() > present.listeners.len() {
+            return Err(ControlError::TooManyListeners { limit: listeners });
+        }
+        if exceeds(next.endpoints.len(), endpoints) && next.endpoints.len() > present.endpoints.len() {
+            return Err(ControlError::TooManyEndpoints { limit: endpoints });
+        }
+        let wanted = targets_in_use(next);
+        if exceeds(wanted, targets) && wanted > targets_in_use(present) {
+            return Err(ControlError::TooManyTargets { wanted, limit: targets });
+        }
+        Ok(())
+    }
+}
+
+/// How many (node address, target) there are; a health check on a port of its own is one more target.
+fn targets_in_use(state: &State) -> usize {
+    let mut found: BTreeSet<(&VpcId, Ipv4Addr, TargetAddress)> = BTreeSet::new();
+    for listener in state.listeners.values() {
+        let (Some(lb), Some(group)) =
+            (state.load_balancers.get(&listener.load_balancer), state.target_groups.get(&listener.target_group))
+        else {
+            continue;
+        };
+        for target in group.targets.values().map(|target| target.address) {
+            found.extend(lb.addresses.iter().map(|node| (&lb.vpc, *node, target)));
+            let port = group.health_check.port.resolve(target.port);
+            found.extend(lb.addresses.first().map(|node| (&lb.vpc, *node, TargetAddress { port, ..target })));
+        }
+    }
+    found.len()
+}

@@ -1,0 +1,7 @@
+//! Measuring the datapath beside its rivals: same topology, interleaved, medians.
+
+pub mod bed;
+pub mod figure;
+pub mod packets;
+pub mod product;
+pub mod traffic;

@@ -1,0 +1,207 @@
+//! The product's own object, loaded and filled without the agent: one listener, its targets, an endpoint.
+
+use anyhow::{Context as _, Result};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, HashMap, MapData, ProgramArray, xdp::DevMap},
+    programs::{ProgramFd, SchedClassifier, TcAttachType, Xdp, XdpMode, tc::SchedClassifierLinkId, xdp::XdpLinkId},
+};
+use privatelink_ebpf::abi::{
+    Mac, Proto, VpcIndex,
+    pool::PortPool,
+    service::{
+        Address, AddressKey, AddressKind, Frontend, FrontendKey, Listener, Port, PortFlags, Target, TargetFlags,
+    },
+    settings::{Clock, globals},
+};
+use privatelink_user::dataplane::load::OBJECT;
+
+use super::{
+    bed::{Bed, Device, ENDPOINT, NODE, PORT, TARGET_PORT, TARGETS, target},
+    traffic::xdp,
+};
+
+/// Which flow table works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// The set-associative one.
+    Own,
+    /// The kernel's hash map.
+    Reference,
+}
+
+/// Where the targets are, seen from the clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Behind another port.
+    Between,
+    /// Behind the same port.
+    Same,
+}
+
+/// Room for half a million flows at half load: 2^19 buckets of four entries.
+pub const BUCKETS: u32 = 1 << 19;
+
+/// A loaded datapath.
+#[derive(Debug)]
+pub struct Product<'a> {
+    bed: &'a Bed,
+    ebpf: Ebpf,
+    xdp_links: Vec<XdpLinkId>,
+    tc_links: Vec<SchedClassifierLinkId>,
+}
+
+impl<'a> Product<'a> {
+    pub fn load(bed: &'a Bed, table: Table, way: Way) -> Result<Self> {
+        // A tick of at least a quarter of a second on any kernel, so that no flow is idle too early.
+        let clock = Clock::for_hz(1000);
+        let (reference, stash) = match table {
+            Table::Own => (0_u32, 65_536),
+            Table::Reference => (1, BUCKETS * 4),
+        };
+        let mut loader = EbpfLoader::new();
+        loader
+            .override_global(globals::HASH_SEED, &0x5851_f42d_4c95_7f2d_u64, true)
+            .override_global(globals::BUCKET_MASK, &(BUCKETS - 1), true)
+            .override_global(globals::REFERENCE_TABLE, &reference, true)
+            .override_global(globals::TICK_SHIFT, &clock.tick_shift, true)
+            .override_global(globals::TICKS_PER_256_S, &clock.ticks_per_256_s, true)
+            .map_max_entries("FLOWS", BUCKETS)
+            .map_max_entries("STASH", stash);
+        let mut ebpf = loader.load(OBJECT).context("loading the datapath")?;
+        for name in ["privatelink_xdp", "privatelink_xdp_slow"] {
+            xdp(&mut ebpf, name)?.load().with_context(|| format!("loading {name}"))?;
+        }
+        for name in ["privatelink_tc", "privatelink_tc_slow"] {
+            tc(&mut ebpf, name)?.load().with_context(|| format!("loading {name}"))?;
+        }
+        for (map, program) in [("SLOW_XDP", "privatelink_xdp_slow"), ("SLOW_TC", "privatelink_tc_slow")] {
+            let fd = ebpf.program(program).context(program)?.fd().context(program)?.try_clone().context(program)?;
+            let mut array: ProgramArray<_> = ebpf.map_mut(map).context(map)?.try_into()?;
+            array.set(0, &fd, 0).context(map)?;
+        }
+        let mut product = Self { bed, ebpf, xdp_links: Vec::new(), tc_links: Vec::new() };
+        product.fill(way)?;
+        Ok(product)
+    }
+
+    fn fill(&mut self, way: Way) -> Result<()> {
+        let bed = self.bed;
+        let (consumer, provider) = (VpcIndex(1), VpcIndex(2));
+        let (out, far, provider) = match way {
+            Way::Between => (&bed.target, &bed.targets, provider),
+            Way::Same => (&bed.client, &bed.clients, consumer),
+        };
+        self.set_port(&bed.client, consumer, PortFlags::XDP_TRANSMIT)?;
+        if way == Way::Between {
+            self.set_port(&bed.target, provider, PortFlags::XDP_TRANSMIT)?;
+        }
+        let mut ports: DevMap<_> = self.ebpf.map_mut("XDP_PORTS").context("XDP_PORTS")?.try_into()?;
+        for device in [&bed.client, &bed.target] {
+            bed.lb.run(|| ports.set(device.index, device.index, None::<&ProgramFd>, 0))?.context("XDP_PORTS")?;
+        }
+        let mut addresses: HashMap<_, AddressKey, Address> = self.hash("ADDRESSES")?;
+        addresses.insert(AddressKey::new(consumer, ENDPOINT.into()), Address::from(AddressKind::Endpoint), 0)?;
+        addresses.insert(AddressKey::new(provider, NODE.into()), Address::from(AddressKind::Node), 0)?;
+        let mut frontends: HashMap<_, FrontendKey, Frontend> = self.hash("FRONTENDS")?;
+        let key = FrontendKey::new(consumer, ENDPOINT.into(), privatelink_ebpf::abi::L4Port::new(PORT), Proto::Tcp);
+        frontends.insert(key, Frontend { listener: 1, endpoint: 1, _pad: 0 }, 0)?;
+        self.array("LISTENERS", 1, Listener { ring_base: 0, ring_len: TARGETS.into(), idle_s: 350, _pad: [0; 6] })?;
+        for n in 0..TARGETS {
+            let index = u32::from(n) + 1;
+            self.array("RINGS", n.into(), index)?;
+            let mac = far.mac;
+            self.array("TARGETS", index, target_record(n, provider, out.index, mac, index))?;
+            self.array("POOLS", index, PortPool::EMPTY)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a port's record.
+    fn set_port(&mut self, device: &Device, vpc: VpcIndex, flags: PortFlags) -> Result<()> {
+        let Device { mac, index, .. } = *device;
+        self.array("PORTS", index, Port { vpc, flags, mtu: 1500, mac, _pad: [0; 2] })
+    }
+
+    /// From now on TC leaves by `bpf_redirect_peer`.
+    pub fn redirect_to_peers(&mut self) -> Result<()> {
+        let bed = self.bed;
+        let flags = PortFlags::XDP_TRANSMIT.with(PortFlags::PEER);
+        self.set_port(&bed.client, VpcIndex(1), flags)?;
+        self.set_port(&bed.target, VpcIndex(2), flags)
+    }
+
+    fn array<T: aya::Pod>(&mut self, name: &str, index: u32, value: T) -> Result<()> {
+        let map = self.ebpf.map_mut(name).with_context(|| format!("no map {name}"))?;
+        let mut array: Array<_, T> = map.try_into().with_context(|| name.to_owned())?;
+        array.set(index, value, 0).with_context(|| format!("{name}[{index}]"))
+    }
+
+    fn hash<K: aya::Pod, V: aya::Pod>(&mut self, name: &str) -> Result<HashMap<&mut MapData, K, V>> {
+        let map = self.ebpf.map_mut(name).with_context(|| format!("no map {name}"))?;
+        map.try_into().with_context(|| name.to_owned())
+    }
+
+    /// The XDP program.
+    pub fn xdp(&mut self) -> Result<&mut Xdp> {
+        xdp(&mut self.ebpf, "privatelink_xdp")
+    }
+
+    /// The TC program.
+    pub fn tc(&mut self) -> Result<&mut SchedClassifier> {
+        tc(&mut self.ebpf, "privatelink_tc")
+    }
+
+    /// Puts the XDP program on both ports.
+    pub fn attach_xdp(&mut self) -> Result<()> {
+        let bed = self.bed;
+        for device in [&bed.client, &bed.target] {
+            let program = xdp(&mut self.ebpf, "privatelink_xdp")?;
+            let link = bed.lb.run(|| program.attach_to_if_index(device.index, XdpMode::Driver))?;
+            self.xdp_links.push(link.with_context(|| format!("attaching to {}", device.end.name))?);
+        }
+        Ok(())
+    }
+
+    /// Puts the TC program on both ports.
+    pub fn attach_tc(&mut self) -> Result<()> {
+        let bed = self.bed;
+        for device in [&bed.client, &bed.target] {
+            let program = tc(&mut self.ebpf, "privatelink_tc")?;
+            let link = bed.lb.run(|| program.attach(&device.end.name, TcAttachType::Ingress))?;
+            self.tc_links.push(link.with_context(|| format!("attaching to {}", device.end.name))?);
+        }
+        Ok(())
+    }
+
+    /// Takes the programs off the ports; tables and flows stay.
+    pub fn detach(&mut self) -> Result<()> {
+        for link in self.xdp_links.drain(..) {
+            xdp(&mut self.ebpf, "privatelink_xdp")?.detach(link).context("detaching")?;
+        }
+        for link in self.tc_links.drain(..) {
+            tc(&mut self.ebpf, "privatelink_tc")?.detach(link).context("detaching")?;
+        }
+        Ok(())
+    }
+}
+
+fn tc<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut SchedClassifier> {
+    let program = ebpf.program_mut(name).with_context(|| format!("no program {name}"))?;
+    program.try_into().with_context(|| format!("{name} is no TC program"))
+}
+
+fn target_record(n: u8, vpc: VpcIndex, ifindex: u32, mac: Mac, pool: u32) -> Target {
+    Target {
+        ip: target(n).into(),
+        node_ip: NODE.into(),
+        port: privatelink_ebpf::abi::L4Port::new(TARGET_PORT),
+        vpc,
+        generation: 1,
+        flags: TargetFlags::RESOLVED,
+        ifindex,
+        pool,
+        mac,
+        _pad: [0; 2],
+    }
+}
