@@ -47,7 +47,7 @@ impl Host {
             Err(Verdict::Drop(_)) => (Fate::Dropped, Vec::new()),
             Err(Verdict::AnswerArp) => (Fate::Sent, self.arp_reply(ifindex, bytes)?),
             Err(Verdict::AnswerReset) => {
-                let (segment, _) = parse::parse(frame, crate::abi::VpcIndex::NONE);
+                let segment = parse::segment(frame, crate::abi::VpcIndex::NONE).ok_or("a reset for no segment")?;
                 (Fate::Sent, reset::build(&segment).to_vec())
             }
         };
@@ -107,10 +107,12 @@ impl Backend for Host {
 
     fn collect(&mut self) -> Outcome<()> {
         for bucket in self.tables.buckets() {
-            collect::bucket(self.tables.tc(), bucket);
+            // SAFETY: a live bucket of these tables.
+            unsafe { collect::bucket(self.tables.tc(), bucket) };
         }
         for slot in self.tables.stash_slots() {
-            collect::slot(self.tables.tc(), slot);
+            // SAFETY: a live slot of these tables.
+            unsafe { collect::slot(self.tables.tc(), slot) };
         }
         Ok(())
     }
