@@ -55,10 +55,17 @@ fn judge<'t, T: Tables<'t>>(t: T, own: SlotRef) {
         None => own.last_seen(),
     };
     let silent = t.now().wrapping_sub(last);
-    if !gone && silent <= t.clock().ticks(lifetime(meta.state, meta.idle_s)) {
+    let unwanted = own.endpoint() != 0 && t.endpoint_budget(own.endpoint() as u32).is_some_and(|budget| budget.ended());
+    if !gone && !unwanted && silent <= t.clock().ticks(lifetime(meta.state, meta.idle_s)) {
         return;
     }
-    let why = if gone { Counter::FlowEndedWithTarget } else { why(meta) };
+    let why = if gone {
+        Counter::FlowEndedWithTarget
+    } else if unwanted {
+        Counter::FlowEndedWithEndpoint
+    } else {
+        why(meta)
+    };
     if pair.is_none() {
         t.count(why);
     }

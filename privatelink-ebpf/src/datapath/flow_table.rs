@@ -58,16 +58,14 @@ pub struct SlotRef {
     meta: u64,
 }
 
-/// Finds the entry of `key` where it most likely is; the fast path's look-up.
+/// Finds the entry of a key ([`FlowKey::words`]) where it most likely is; the fast path's look-up.
 #[inline(always)]
-pub fn find_primary<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> Option<SlotRef> {
-    let words = key.words();
+pub fn find_primary<'t, T: Tables<'t>>(t: T, key: [u64; 2]) -> Option<SlotRef> {
     if t.reference_table() {
-        // A copy for the helper, so that the segment that the key is part of need not lie in memory.
-        return find_stashed(t, &FlowKey::from_words(words));
+        return find_stashed(t, &FlowKey::from_words(key));
     }
-    let place = Place::of(t, words);
-    find_in(t, place.first, place.way, words)
+    let place = Place::of(t, key);
+    find_in(t, place.first, place.way, key)
 }
 
 /// Finds the entry of `key` wherever it is.

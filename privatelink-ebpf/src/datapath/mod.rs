@@ -32,7 +32,7 @@ pub use verdict::{Mss, Rewrite, Verdict};
 
 use flow_table::SlotRef;
 use lifecycle::Outcome;
-use parse::Segment;
+use parse::{Plain, Segment};
 use refusal::{refuse, to_tc};
 
 use crate::{
@@ -59,11 +59,11 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
 #[inline(always)]
 pub fn fast<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Option<Rewrite> {
     let port = t.port(ifindex)?;
-    let segment = parse::segment(frame, port.vpc)?;
-    if !segment.flags.ack_only() || port.vpc == VpcIndex::NONE {
+    if port.vpc == VpcIndex::NONE {
         return None;
     }
-    let slot = flow_table::find_primary(t, &segment.key)?;
+    let segment = parse::plain(frame, port.vpc)?;
+    let slot = flow_table::find_primary(t, segment.key)?;
     if !slot.plainly_established() {
         return None;
     }
@@ -94,7 +94,7 @@ fn forward_plain<'t, F: Frame, T: Tables<'t>>(
     frame: F,
     t: T,
     ifindex: u32,
-    segment: &Segment,
+    segment: &Plain,
     slot: SlotRef,
 ) -> Option<Rewrite> {
     let meta = slot.meta();
@@ -109,11 +109,11 @@ fn forward_plain<'t, F: Frame, T: Tables<'t>>(
         && out.vpc != VpcIndex::NONE
         && segment.ttl > 1
         && (segment.ip_len as u32 <= out.mtu || frame.segmented())
-        && (!meta.forward() || way.came_from(segment, ifindex));
+        && (!meta.forward() || way.came_from(segment.src_mac, ifindex));
     if !plain {
         return None;
     }
-    let rewrite = rewrite(slot, &way, out, segment.l4, Mss::UNCHANGED);
+    let rewrite = rewrite(slot, &way, out, Plain::L4, Mss::UNCHANGED);
     let endpoint = slot.endpoint();
     if !slot.current() {
         return None;
@@ -187,7 +187,7 @@ fn consider<'t, F: Frame, T: Tables<'t>>(
         }
     }
     slot.touch(now);
-    if meta.forward() && !way.came_from(segment, ifindex) {
+    if meta.forward() && !way.came_from(segment.src_mac, ifindex) {
         t.move_client(segment, ifindex);
     }
     let rewrite = rewrite(slot, &way, out, segment.l4, mss);
@@ -223,8 +223,8 @@ impl Way {
 
     /// The client's segment came from where the flow's replies go to.
     #[inline(always)]
-    fn came_from(&self, segment: &Segment, ifindex: u32) -> bool {
-        self.peer == (segment.src_mac, ifindex as u16)
+    fn came_from(&self, mac: MacBits, ifindex: u32) -> bool {
+        self.peer == (mac, ifindex as u16)
     }
 }
 

@@ -24,7 +24,7 @@ use super::{
 pub fn privatelink_xdp(ctx: XdpContext) -> u32 {
     let (packet, ifindex) = open(&ctx);
     if let Some(rewrite) = fast(packet, Maps::<true>, ifindex) {
-        return forward(packet, &rewrite, ifindex);
+        return forward(packet, &rewrite, rewrite.l4 as usize, ifindex);
     }
     // SAFETY: the program in there is of this kind; it starts anew from the context.
     let _ = unsafe { SLOW_XDP.tail_call(&ctx, 0) };
@@ -40,7 +40,7 @@ pub fn privatelink_xdp_slow(ctx: XdpContext) -> u32 {
     let len = unsafe { bpf_xdp_get_buff_len(ctx.as_ptr().cast()) } as usize;
     let packet = Packet { len, ..packet };
     match slow(packet, Maps::<true>, ifindex) {
-        Ok(rewrite) => forward(packet, &rewrite, ifindex),
+        Ok(rewrite) => forward(packet, &rewrite, opaque(rewrite.l4 as usize) & 0x7f, ifindex),
         Err(Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerReset) => xdp_action::XDP_PASS,
         Err(Verdict::Drop(_)) => xdp_action::XDP_DROP,
     }
@@ -55,9 +55,10 @@ fn open(ctx: &XdpContext) -> (Packet, u32) {
     (Packet { data, end, len: end - data, segmented: false }, ifindex)
 }
 
+/// `l4` is [`Rewrite::l4`], either a constant or a value whose bounds only the verifier sees.
 #[inline(always)]
-fn forward(packet: Packet, rewrite: &Rewrite, ifindex: u32) -> u32 {
-    match apply(packet, rewrite) {
+fn forward(packet: Packet, rewrite: &Rewrite, l4: usize, ifindex: u32) -> u32 {
+    match apply(packet, rewrite, l4) {
         Some(()) if rewrite.ifindex == ifindex => xdp_action::XDP_TX,
         Some(()) => XDP_PORTS.redirect(rewrite.ifindex, 0).unwrap_or_else(|_| refused()),
         None => refused(),
@@ -72,8 +73,8 @@ fn refused() -> u32 {
 
 /// Changes addresses, ports, TTL and checksums in place (RFC 1624).
 #[inline(always)]
-fn apply(packet: Packet, rewrite: &Rewrite) -> Option<()> {
-    let l4: Window<{ TcpHeader::LEN }> = packet.window(opaque(rewrite.l4 as usize) & 0x7f)?;
+fn apply(packet: Packet, rewrite: &Rewrite, l4: usize) -> Option<()> {
+    let l4: Window<{ TcpHeader::LEN }> = packet.window(l4)?;
     let check = checksum::apply(
         l4.load16::<{ TcpHeader::CHECK }>(),
         rewrite.d_addr as u32 + rewrite.d_port as u32 + rewrite.mss.difference as u32,

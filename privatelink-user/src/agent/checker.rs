@@ -81,7 +81,7 @@ fn adjust(schedule: &mut Schedule<CheckKey>, shared: &Shared, plan: &Plan) {
 }
 
 async fn probe(dialer: &Dialer, check: &Check) -> Outcome {
-    let Check { address, node, listener_port, settings } = check;
+    let Check { address, node, listener_port, next_hop: _, settings } = check;
     let Some(address) = address else { return Outcome::Failed(Failure::Internal) };
     let HealthCheck { protocol, port: _, path, interval: _, timeout, healthy_threshold: _, unhealthy_threshold: _, matcher } =
         settings;
@@ -101,6 +101,9 @@ fn observe(shared: &Shared, plan: &Plan, key: &CheckKey, outcome: Outcome) {
     let Some(check) = plan.checks.get(key) else { return };
     let thresholds =
         Thresholds { healthy: check.settings.healthy_threshold, unhealthy: check.settings.unhealthy_threshold };
+    if let (Outcome::Failed(Failure::Timeout | Failure::Refused), Some(hop)) = (outcome, check.next_hop) {
+        shared.neighbors().doubt(&hop, shared.now());
+    }
     let (before, after) = record(&mut shared.health(), key, outcome, thresholds);
     if before.takes_traffic() == after.takes_traffic() {
         return;

@@ -107,6 +107,7 @@ pub struct Desired {
     /// Retired ones too.
     pub targets: BTreeMap<u32, Target>,
     pub vpcs: BTreeMap<VpcIndex, Budget>,
+    /// Those that are gone too.
     pub endpoints: BTreeMap<u16, Budget>,
 }
 
@@ -147,6 +148,8 @@ pub struct Check {
     pub address: Option<SocketAddrV4>,
     pub node: Ipv4Addr,
     pub listener_port: u16,
+    /// Where the checked target's packets go first.
+    pub next_hop: Option<HopKey>,
     pub settings: HealthCheck,
 }
 
@@ -242,6 +245,9 @@ pub fn desired(world: &World<'_>, rings: &mut RingCache) -> (Desired, Plan) {
         uses.iter().map(|used| (&used.group.id, choose(world, used, &mut plan))).collect();
     listeners(world, &chosen, rings, &mut desired, &mut plan);
     checks(world, &uses, &mut desired, &mut plan);
+    for index in world.actual.endpoints.keys() {
+        desired.endpoints.entry(*index).or_insert(Budget::ENDED);
+    }
     rings.sweep();
     (desired, plan)
 }
@@ -543,10 +549,13 @@ fn endpoint_indexes(world: &World<'_>, plan: &mut Plan) -> BTreeMap<AddressKey, 
         .filter(|(_, frontend)| frontend.endpoint != 0 && u32::from(frontend.endpoint) < world.capacity.endpoints)
         .map(|(key, frontend)| (AddressKey::new(key.vpc, key.ip), frontend.endpoint))
         .collect();
-    let taken: BTreeSet<u16> =
-        world.busy.endpoints.iter().chain(world.actual.endpoints.keys()).copied().collect();
+    let known = &world.actual.endpoints;
+    let live = known.iter().filter(|(_, budget)| !budget.ended()).map(|(index, _)| *index);
+    let taken: BTreeSet<u16> = world.busy.endpoints.iter().copied().chain(live).collect();
     let last = u16::try_from(world.capacity.endpoints.saturating_sub(1)).unwrap_or(u16::MAX);
-    let indexes = index::assign(&wanted, &held, &taken, 1..=last);
+    // What was never used comes first: the flows of an endpoint that has just gone end within a pass of the collector.
+    let fresh = (1..=last).filter(|index| !known.contains_key(index));
+    let indexes = index::assign(&wanted, &held, &taken, fresh.chain(known.keys().copied()));
     if indexes.len() < wanted.len() {
         plan.full.insert("ENDPOINTS");
     }
@@ -601,7 +610,8 @@ fn checks(world: &World<'_>, uses: &[Use<'_>], desired: &mut Desired, plan: &mut
                 .zip(plan.targets.get(&key).copied())
                 .and_then(|(host_port, index)| way_to(world, &host_port, index, port, desired));
             let settings = used.group.health_check.clone();
-            plan.checks.insert(check, Check { address, node, listener_port: listener.port, settings });
+            let hop = next_hop(used.vpc, target.address.ip).map(|ip| HopKey { vpc: used.vpc_index, ip });
+            plan.checks.insert(check, Check { address, node, listener_port: listener.port, next_hop: hop, settings });
         }
     }
 }

@@ -25,6 +25,7 @@ pub fn diff(desired: &Desired, actual: &Tables, capacity: Capacity) -> (Vec<Op>,
     for (index, budget) in &desired.endpoints {
         match actual.endpoints.get(index) {
             Some(old) if old == budget => {}
+            Some(old) if old.ended() => ops.extend([Op::ResetEndpointStats(*index), Op::PutEndpoint(*index, *budget)]),
             Some(_) => ops.push(Op::PutEndpoint(*index, *budget)),
             None => ops.extend([Op::ResetEndpointStats(*index), Op::PutEndpoint(*index, *budget)]),
         }
@@ -49,7 +50,6 @@ pub fn diff(desired: &Desired, actual: &Tables, capacity: Capacity) -> (Vec<Op>,
     remove(&mut ops, &desired.listeners, &actual.listeners, |key| Op::RemoveListener(*key));
     // Nothing leads to them any more.
     targets(&mut ops, desired, actual, true);
-    remove(&mut ops, &desired.endpoints, &actual.endpoints, |key| Op::RemoveEndpoint(*key));
     remove(&mut ops, &desired.vpcs, &actual.vpcs, |key| Op::RemoveVpc(*key));
     let full = if rings.skipped.is_empty() { Ok(()) } else { Err(RingsFull { listeners: rings.skipped.len() }) };
     (ops, full)

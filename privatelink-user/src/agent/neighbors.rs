@@ -64,6 +64,13 @@ impl Neighbors {
         self.0.get(key).map(|entry| (entry.state, entry.ifindex))
     }
 
+    /// Asks again at once, by broadcast: what is known may be wrong.
+    pub fn doubt(&mut self, key: &HopKey, now: u64) {
+        if let Some(entry) = self.0.get_mut(key) {
+            entry.state = entry.state.doubted(now);
+        }
+    }
+
     /// Notes an answer; whether it changes where packets go.
     fn answered(&mut self, key: HopKey, ifindex: u32, mac: MacAddress, now: u64) -> bool {
         let Some(entry) = self.0.get_mut(&key) else { return false };

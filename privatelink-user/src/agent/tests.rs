@@ -450,7 +450,7 @@ proptest! {
                 Op::WriteRing { .. } | Op::PutFrontend(..) | Op::PutAddress(..) => {}
                 Op::PutPort(..) | Op::RemovePort(_) | Op::PutXdpPort(_) | Op::RemoveXdpPort(_) | Op::RemoveAddress(_)
                 | Op::RemoveFrontend(_) | Op::PutVpc(..) | Op::RemoveVpc(_) | Op::PutEndpoint(..)
-                | Op::RemoveEndpoint(_) | Op::ResetEndpointStats(_) => {
+                | Op::ResetEndpointStats(_) => {
                     prop_assert!(false, "{op:?} has nothing to do with the change");
                 }
             }
@@ -547,6 +547,32 @@ fn flows_of_an_unhealthy_target_end_once_and_not_in_fail_open() {
     assert!(plan.fail_open.contains(&group_id(0)));
     let ring = &fake.read().expect("the fake reads").listeners[plan.listeners.values().next().expect("one")].ring;
     assert_eq!(ring.iter().collect::<BTreeSet<_>>().len(), 2);
+}
+
+#[test]
+fn an_endpoint_that_is_gone_is_ended_and_its_index_is_the_last_to_be_used_again() {
+    let mut fake = Fake::new(CAPACITY);
+    let with = inputs(&one_group(&[(1, Shape::Healthy, false)]));
+    let (plan, _) = pass(&mut fake, &with).expect("no failure was asked for");
+    let index = *plan.endpoints.values().next().expect("one endpoint");
+    let mut shapes = one_group(&[(1, Shape::Healthy, false)]);
+    shapes[0].endpoints = 0;
+    pass(&mut fake, &inputs(&shapes)).expect("no failure was asked for");
+    assert!(fake.read().expect("the fake reads").endpoints[&index].ended());
+    let (again, _) = pass(&mut fake, &with).expect("no failure was asked for");
+    assert_ne!(again.endpoints.values().next(), Some(&index));
+
+    // With one index only, it is used again, but not while flows refer to it.
+    let capacity = Capacity { endpoints: 2, ..CAPACITY };
+    let mut fake = Fake::new(capacity);
+    pass(&mut fake, &with).expect("no failure was asked for");
+    pass(&mut fake, &inputs(&shapes)).expect("no failure was asked for");
+    let mut busy = with.clone();
+    busy.busy.endpoints.insert(1);
+    let (plan, _) = pass(&mut fake, &busy).expect("no failure was asked for");
+    assert!(plan.endpoints.is_empty() && plan.full.contains("ENDPOINTS"));
+    let (plan, _) = pass(&mut fake, &with).expect("no failure was asked for");
+    assert_eq!(plan.endpoints.values().collect::<Vec<_>>(), [&1]);
 }
 
 #[test]

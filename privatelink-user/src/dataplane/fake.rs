@@ -130,7 +130,6 @@ impl Dataplane for Fake {
             Op::PutVpc(index, budget) => drop(tables.vpcs.insert(*index, *budget)),
             Op::RemoveVpc(index) => drop(tables.vpcs.remove(index)),
             Op::PutEndpoint(index, budget) => drop(tables.endpoints.insert(*index, *budget)),
-            Op::RemoveEndpoint(index) => drop(tables.endpoints.remove(index)),
             Op::ResetListenerStats(_) | Op::ResetTargetStats(_) | Op::ResetEndpointStats(_) => {}
         }
         Ok(())

@@ -450,7 +450,6 @@ impl Dataplane for Kernel {
             Op::PutVpc(index, budget) => maps.vpcs.put(u32::from(index.0), *budget),
             Op::RemoveVpc(index) => maps.vpcs.remove(u32::from(index.0)),
             Op::PutEndpoint(index, budget) => maps.endpoints.put(u32::from(*index), *budget),
-            Op::RemoveEndpoint(index) => maps.endpoints.remove(u32::from(*index)),
             Op::ResetListenerStats(index) => clear(&mut maps.listener_stats, *index, self.cpus).map_err(refused),
             Op::ResetTargetStats(index) => clear(&mut maps.target_stats, *index, self.cpus).map_err(refused),
             Op::ResetEndpointStats(index) => {

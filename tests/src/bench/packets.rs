@@ -16,31 +16,49 @@ use super::{
     traffic::{FarEnd, Frames, Generator, Sent},
 };
 
-/// Frames of one measurement, after a tenth of that to warm up.
-const FRAMES: u32 = 1 << 20;
+/// Frames of one run, after a quarter of that to warm up.
+const FRAMES: u32 = 1 << 19;
+/// Runs of a measurement.
+const RUNS: usize = 4;
+/// Runs until it is given up that one of them loses nothing.
+const ATTEMPTS: usize = 20;
 /// Where everything of a measurement runs.
 const CPU: usize = 0;
 
 /// Opens `flows` flows through whatever is attached.
 pub fn open(generator: &mut Generator<'_>, flows: u32) -> Result<()> {
-    generator.choose(Frames::Open, flows)?;
-    let sent = generator.send(CPU, flows, Count::Connected)?;
-    ensure!(sent.received == u64::from(flows), "{} of {flows} flows opened", sent.received);
-    Ok(())
+    let mut sent = None;
+    // A flow whose handshake lost a packet goes on with the next one's.
+    for _ in 0..ATTEMPTS {
+        generator.choose(Frames::Open, flows)?;
+        let opened = generator.send(CPU, flows, Count::Connected)?;
+        if opened.received == opened.frames {
+            return Ok(());
+        }
+        sent = Some(opened);
+    }
+    let opened = sent.map_or(0, |sent| sent.received);
+    anyhow::bail!("{opened} of {flows} flows opened; the machine is too busy to measure on")
 }
 
-/// Sends established flows' packets; all of them must arrive. A sample that something else on the machine disturbed is
-/// taken again.
+/// Sends established flows' packets, all of which must arrive. The fastest of some runs: whatever else runs on the machine
+/// only ever makes one slower, or lose packets.
 pub fn measure(generator: &mut Generator<'_>, cpus: &[usize], flows: u32, frames: u32) -> Result<Sent> {
     generator.choose(Frames::Established, flows)?;
-    let mut sent = generator.send_from(cpus, frames / 10, Count::Received)?;
-    for _ in 0..5 {
-        sent = generator.send_from(cpus, frames, Count::Received)?;
-        if sent.received == sent.frames {
-            return Ok(sent);
+    let mut best: Option<Sent> = None;
+    let mut last = generator.send_from(cpus, frames / 4, Count::Received)?;
+    for attempt in 0..ATTEMPTS {
+        if attempt >= RUNS && best.is_some() {
+            break;
+        }
+        last = generator.send_from(cpus, frames, Count::Received)?;
+        if last.received == last.frames && best.is_none_or(|best| last.time < best.time) {
+            best = Some(last);
         }
     }
-    anyhow::bail!("{} of {} packets arrived; the machine is too busy to measure on", sent.received, sent.frames)
+    best.with_context(|| {
+        format!("{} of {} packets arrived; the machine is too busy to measure on", last.received, last.frames)
+    })
 }
 
 /// `work` while the smallest program is on the clients' port.

@@ -1,6 +1,9 @@
 //! The userspace half of the generator and the far ends.
 
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
@@ -166,6 +169,7 @@ impl<'a> Generator<'a> {
             let mut set = CpuSet::new();
             set.set(cpu)?;
             sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("pinning to CPU {cpu}"))?;
+            real_time().context("real-time priority")?;
             // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
             let context: Vec<u8> =
                 [0, FRAME as u32, 0, device.index, 0, 0].into_iter().flat_map(u32::to_ne_bytes).collect();
@@ -180,6 +184,16 @@ impl<'a> Generator<'a> {
             program.test_run(options).context("a live-frames test run")?;
             Ok(started.elapsed())
         })?
+    }
+}
+
+/// Gives this thread real-time priority, so that no other process's time slice falls into a measurement.
+fn real_time() -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: 1 };
+    // SAFETY: the parameters are live and of the layout that the call takes; it concerns this thread only.
+    match unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
