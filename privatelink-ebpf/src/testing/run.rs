@@ -133,8 +133,10 @@ impl Run<'_> {
                 self.backend.advance(*seconds)?;
                 return Ok(Trace::default());
             }
-            Step::Collect(counts) => {
-                self.backend.collect()?;
+            Step::Collect(counts, times) => {
+                for _ in 0..*times {
+                    self.backend.collect()?;
+                }
                 (None, Some(counts.clone()))
             }
             Step::Check(check) => {

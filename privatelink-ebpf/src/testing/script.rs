@@ -156,8 +156,8 @@ pub enum Step {
     Change(fn(&mut World)),
     /// Seconds pass.
     Advance(u32),
-    /// The agent asks for a sweep; these counters change.
-    Collect(Vec<(Counter, u64)>),
+    /// The agent asks for so many sweeps; these counters change.
+    Collect(Vec<(Counter, u64)>, u32),
     Check(Check),
 }
 
@@ -203,12 +203,12 @@ impl Case {
     }
 
     pub fn collect(self, counts: &[(Counter, u64)]) -> Self {
-        self.push(Step::Collect(counts.to_vec()))
+        self.push(Step::Collect(counts.to_vec(), 1))
     }
 
-    /// Two sweeps, of which the first counts `counter`: what has lost its other half goes with the second at the latest.
+    /// Two sweeps: an entry that loses its other half in the first goes with the second at the latest.
     pub fn collect_twice(self, counter: Counter) -> Self {
-        self.push(Step::Collect(vec![(counter, 1)])).push(Step::Collect(Vec::new()))
+        self.push(Step::Collect(vec![(counter, 1)], 2))
     }
 
     pub fn check(self, check: Check) -> Self {

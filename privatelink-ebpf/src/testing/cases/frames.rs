@@ -60,16 +60,16 @@ pub fn cases() -> Vec<Case> {
             .frame(reply(ON_SMALL, 1360))
             .frame(reply(ON_SMALL, 1361).dropped(Counter::MtuExceeded)),
         case("jumbo frames, in XDP in several buffers")
-            .world(|world| world.ports.get_mut(&PROVIDER).expect("port").mtu = 9000)
+            .world(|world| world.ports.get_mut(&PROVIDER).expect("port").mtu = 3586)
             .handshake(ON_JUMBO)
-            .frame(data(ON_JUMBO, 8960))
-            .frame(reply(ON_JUMBO, 8960))
-            .frame(data(ON_JUMBO, 8961).dropped(Counter::MtuExceeded)),
+            .frame(data(ON_JUMBO, 3546))
+            .frame(reply(ON_JUMBO, 3546))
+            .frame(data(ON_JUMBO, 3547).dropped(Counter::MtuExceeded)),
         case("a frame that stands for many segments")
             .handshake(A)
-            .frame(data(A, 8000).gso(1460))
-            .frame(reply(A, 12_000).gso(1460))
-            .frame(fin(A).payload(5000).gso(1000)),
+            .frame(data(A, 3000).gso(1460))
+            .frame(reply(A, 3500).gso(1460))
+            .frame(fin(A).payload(2500).gso(1000)),
         case("segment size within the limit").frame(syn(A).options(&mss(536)).opens()).frame(syn_ack(A).options(&mss(1460))),
         case("segment size clamped to the provider's MTU")
             .frame(syn(ON_JUMBO).options(&mss(8960)).clamped(1460).opens())

@@ -6,10 +6,13 @@ use crate::{abi::Counter, testing::script::*, wire::L3};
 const IP: usize = L3;
 const TCP: usize = L3 + 20;
 
+/// A local experiment (IEEE 802): the kernel's test run refuses to make a packet of less than an IP header that says IPv4.
+const OTHER_TYPE: &[u8] = &[0x88, 0xb5];
+
 pub fn cases() -> Vec<Case> {
     let mut cases = vec![
         case("Katran: short packets; cut within the Ethernet and IP headers")
-            .frames([15, 20, 33].map(|len| syn(A).cut(len).dropped(Counter::Truncated))),
+            .frames([15, 20, 33].map(|len| syn(A).set(12, OTHER_TYPE).cut(len).dropped(Counter::Truncated))),
         case("cut within the TCP header and its options")
             .frames([34, 40, 53, 54, 57].map(|len| syn(A).cut(len).dropped(Counter::Truncated))),
         case("cut within the payload")
@@ -18,7 +21,7 @@ pub fn cases() -> Vec<Case> {
         case("cut short, for somebody else")
             .frame(syn(A.to([10, 0, 0, 99])).cut(40).dropped(Counter::NotOurs))
             .frame(syn(ON_SHARED.to([10, 0, 0, 99])).cut(40).passed()),
-        case("too short for an IP header, on a shared port").frame(syn(ON_SHARED).cut(20).passed()),
+        case("too short for an IP header, on a shared port").frame(syn(ON_SHARED).set(12, OTHER_TYPE).cut(20).passed()),
         case("Calico: malformed_packets; IP version").frame(syn(A).set(IP, &[0x65]).dropped(Counter::Malformed)),
         case("IP header length of sixteen").frame(syn(A).set(IP, &[0x44]).dropped(Counter::Malformed)),
         case("IP header length of zero").frame(syn(A).set(IP, &[0x40]).dropped(Counter::Malformed)),
