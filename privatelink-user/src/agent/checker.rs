@@ -83,8 +83,16 @@ fn adjust(schedule: &mut Schedule<CheckKey>, shared: &Shared, plan: &Plan) {
 async fn probe(dialer: &Dialer, check: &Check) -> Outcome {
     let Check { address, node, listener_port, next_hop: _, settings } = check;
     let Some(address) = address else { return Outcome::Failed(Failure::Internal) };
-    let HealthCheck { protocol, port: _, path, interval: _, timeout, healthy_threshold: _, unhealthy_threshold: _, matcher } =
-        settings;
+    let HealthCheck {
+        protocol,
+        port: _,
+        path,
+        interval: _,
+        timeout,
+        healthy_threshold: _,
+        unhealthy_threshold: _,
+        matcher,
+    } = settings;
     let address = SocketAddr::from(*address);
     let limit = Duration::from_secs(u64::from(*timeout));
     match protocol {

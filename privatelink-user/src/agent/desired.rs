@@ -11,9 +11,7 @@ use std::{
 use privatelink_ebpf::abi::{
     Mac, Proto, VpcIndex,
     addr::L4Port,
-    service::{
-        Address, AddressKey, AddressKind, Budget, Frontend, FrontendKey, Port, PortFlags, Target, TargetFlags,
-    },
+    service::{Address, AddressKey, AddressKind, Budget, Frontend, FrontendKey, Port, PortFlags, Target, TargetFlags},
 };
 
 use super::{
@@ -24,8 +22,8 @@ use crate::{
     dataplane::{Capacity, Hook, Tables},
     health::state::Checked,
     model::{
-        EndpointId, HealthCheck, Listener, ListenerId, LoadBalancer, LoadBalancerId, State, TargetAddress, TargetGroup, TargetGroupId,
-        Vpc, VpcId,
+        EndpointId, HealthCheck, Listener, ListenerId, LoadBalancer, LoadBalancerId, State, TargetAddress, TargetGroup,
+        TargetGroupId, Vpc, VpcId,
     },
     net::links::{Link, LinkKind, Links},
 };
@@ -204,8 +202,7 @@ struct Use<'a> {
 impl Use<'_> {
     /// The node addresses of all its load balancers, each once, in order.
     fn nodes(&self) -> Vec<Ipv4Addr> {
-        let mut nodes: Vec<Ipv4Addr> =
-            self.listeners.iter().flat_map(|(_, lb)| lb.addresses.iter().copied()).collect();
+        let mut nodes: Vec<Ipv4Addr> = self.listeners.iter().flat_map(|(_, lb)| lb.addresses.iter().copied()).collect();
         let mut seen = BTreeSet::new();
         nodes.retain(|node| seen.insert(*node));
         nodes
@@ -269,14 +266,7 @@ fn ports(world: &World<'_>, desired: &mut Desired, plan: &mut Plan) {
     }
 }
 
-fn put_port(
-    world: &World<'_>,
-    link: &Link,
-    vpc: VpcIndex,
-    flags: PortFlags,
-    desired: &mut Desired,
-    plan: &mut Plan,
-) {
+fn put_port(world: &World<'_>, link: &Link, vpc: VpcIndex, flags: PortFlags, desired: &mut Desired, plan: &mut Plan) {
     let Some(mac) = link.mac else { return };
     if link.ifindex >= world.capacity.ports {
         plan.full.insert("PORTS");
@@ -346,11 +336,7 @@ fn targets(world: &World<'_>, uses: &[Use<'_>], desired: &mut Desired, plan: &mu
     }
     let end_flows = ended(world, uses, plan);
     for (key, index) in &plan.targets {
-        let hop = hops
-            .get(key)
-            .copied()
-            .flatten()
-            .and_then(|ip| world.next_hops.get(&HopKey { vpc: key.vpc, ip }));
+        let hop = hops.get(key).copied().flatten().and_then(|ip| world.next_hops.get(&HopKey { vpc: key.vpc, ip }));
         desired.targets.insert(*index, record(world, key, *index, hop, end_flows.contains(key)));
     }
     let in_use: BTreeSet<&TargetGroupId> = uses.iter().map(|used| &used.group.id).collect();
@@ -398,7 +384,11 @@ fn record(world: &World<'_>, key: &TargetKey, index: u32, hop: Option<&Hop>, end
     let generation = match world.actual.targets.get(&index) {
         None => 0,
         Some(old) => {
-            if ends || TargetKey::of(old) != Some(*key) { old.generation.wrapping_add(1) } else { old.generation }
+            if ends || TargetKey::of(old) != Some(*key) {
+                old.generation.wrapping_add(1)
+            } else {
+                old.generation
+            }
         }
     };
     let (flags, ifindex, mac) = match hop {
@@ -628,9 +618,7 @@ fn way_to(
     let listener = first_check_listener(world.capacity).checked_add(target)?;
     let ring: Arc<[u32]> = Arc::new([target]);
     desired.listeners.insert(listener, DesiredListener { idle_s: 350, ring });
-    desired
-        .addresses
-        .insert(AddressKey::new(VpcIndex::HOST, internal.into()), AddressKind::Internal.into());
+    desired.addresses.insert(AddressKey::new(VpcIndex::HOST, internal.into()), AddressKind::Internal.into());
     let key = frontend_key(VpcIndex::HOST, internal, port);
     desired.frontends.insert(key, Frontend { listener, endpoint: 0, _pad: 0 });
     Some(SocketAddrV4::new(internal, port))

@@ -68,15 +68,12 @@ fn put<K: Ord, V: PartialEq>(
     actual: &BTreeMap<K, V>,
     op: impl Fn(&K, &V) -> Op,
 ) {
-    ops.extend(desired.iter().filter(|(key, value)| actual.get(key) != Some(*value)).map(|(key, value)| op(key, value)));
+    ops.extend(
+        desired.iter().filter(|(key, value)| actual.get(key) != Some(*value)).map(|(key, value)| op(key, value)),
+    );
 }
 
-fn remove<K: Ord, D, A>(
-    ops: &mut Vec<Op>,
-    desired: &BTreeMap<K, D>,
-    actual: &BTreeMap<K, A>,
-    op: impl Fn(&K) -> Op,
-) {
+fn remove<K: Ord, D, A>(ops: &mut Vec<Op>, desired: &BTreeMap<K, D>, actual: &BTreeMap<K, A>, op: impl Fn(&K) -> Op) {
     ops.extend(actual.keys().filter(|key| !desired.contains_key(key)).map(op));
 }
 

@@ -221,8 +221,7 @@ impl Agent {
         tasks.spawn(forward(recorded, heard));
         tasks.spawn(reconcile::run(reconciler, Arc::clone(&shared), stop.clone()));
         tasks.spawn(checker::run(Arc::clone(&shared), dialer, stop.clone()));
-        let (a, b, c, d) =
-            (Arc::clone(&shared), Arc::clone(&shared), Arc::clone(&shared), Arc::clone(&shared));
+        let (a, b, c, d) = (Arc::clone(&shared), Arc::clone(&shared), Arc::clone(&shared), Arc::clone(&shared));
         let stops = [stop.clone(), stop.clone(), stop.clone(), stop.clone()];
         let [stop_a, stop_b, stop_c, stop_d] = stops;
         tasks.spawn(async move { neighbors::run(&a, hears, stop_a).await });

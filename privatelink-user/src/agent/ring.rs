@@ -144,11 +144,7 @@ mod tests {
 
     fn weighted() -> impl Strategy<Value = Vec<Member>> {
         prop::collection::btree_map(any::<u64>(), 0u32..=8, 0..60).prop_map(|members| {
-            members
-                .into_iter()
-                .zip(0..)
-                .map(|((identity, weight), index)| Member { index, identity, weight })
-                .collect()
+            members.into_iter().zip(0..).map(|((identity, weight), index)| Member { index, identity, weight }).collect()
         })
     }
 

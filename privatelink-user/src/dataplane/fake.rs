@@ -9,10 +9,7 @@ use privatelink_ebpf::abi::{
     settings::Clock,
 };
 
-use super::{
-    Capacity, Counts, Dataplane, DataplaneError, Hook, HookPlan, Installed, Op, Tables,
-    stats::Wanted,
-};
+use super::{Capacity, Counts, Dataplane, DataplaneError, Hook, HookPlan, Installed, Op, Tables, stats::Wanted};
 
 /// Tables in memory, with `RINGS` as one flat array as in the kernel, so that a listener that points at a half-written
 /// ring is seen.

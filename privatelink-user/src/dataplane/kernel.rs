@@ -115,8 +115,7 @@ fn array_data(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, DataplaneE
 
 fn map_array<V>(data: &MapData, name: &'static str) -> Result<Mapping, DataplaneError> {
     let entries = data.info().map_err(DataplaneError::map(name))?.max_entries();
-    Mapping::new(data.fd(), size_of::<V>(), entries)
-        .map_err(|source| DataplaneError::Mmap { table: name, source })
+    Mapping::new(data.fd(), size_of::<V>(), entries).map_err(|source| DataplaneError::Mmap { table: name, source })
 }
 
 fn typed<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, DataplaneError> {
@@ -188,7 +187,8 @@ impl Kernel {
             ebpf,
             clock,
             pins: options.pins(),
-            clsact: options.clsact || KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(6, 6, 0)),
+            clsact: options.clsact
+                || KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(6, 6, 0)),
             capacity,
             cpus: nr_cpus().map_err(|(_, source)| DataplaneError::Mmap { table: "COUNTERS", source })?,
             attached: BTreeMap::new(),
@@ -219,8 +219,8 @@ impl Kernel {
         let path = self.pins.tc_link(ifindex);
         adopt(&path, |link| {
             let program = classifier(&mut self.ebpf)?;
-            let link = SchedClassifierLink::try_from(link)
-                .map_err(|error| ProgramError::IOError(io::Error::other(error)))?;
+            let link =
+                SchedClassifierLink::try_from(link).map_err(|error| ProgramError::IOError(io::Error::other(error)))?;
             let id = program.attach_to_link(link)?;
             program.take_link(id).map(drop)
         })
@@ -258,10 +258,8 @@ impl Kernel {
             let program = classifier(&mut self.ebpf)?;
             let options = TcAttachOptions::TcxOrder(LinkOrder::first());
             let id = program.attach_with_options(name, TcAttachType::Ingress, options)?;
-            let link: FdLink = program
-                .take_link(id)?
-                .try_into()
-                .map_err(|error| ProgramError::IOError(io::Error::other(error)))?;
+            let link: FdLink =
+                program.take_link(id)?.try_into().map_err(|error| ProgramError::IOError(io::Error::other(error)))?;
             link.pin(&path).map(drop).map_err(|error| ProgramError::IOError(io::Error::other(error)))
         };
         let mut attach = attach;
@@ -277,8 +275,7 @@ impl Kernel {
         let attach = |ebpf: &mut Ebpf| -> Result<(), ProgramError> {
             let program = classifier(ebpf)?;
             // The filter of an earlier agent is replaced in place.
-            let old =
-                SchedClassifierLink::attached(name, TcAttachType::Ingress, CLSACT_PRIORITY, CLSACT_HANDLE, None)?;
+            let old = SchedClassifierLink::attached(name, TcAttachType::Ingress, CLSACT_PRIORITY, CLSACT_HANDLE, None)?;
             let id = match program.attach_to_link(old) {
                 Ok(id) => id,
                 Err(_) => {
@@ -299,10 +296,8 @@ impl Kernel {
         let mut attach = || -> Result<(), ProgramError> {
             let program = xdp(&mut self.ebpf)?;
             let id = program.attach_to_if_index(ifindex, XdpMode::Driver)?;
-            let link: FdLink = program
-                .take_link(id)?
-                .try_into()
-                .map_err(|error| ProgramError::IOError(io::Error::other(error)))?;
+            let link: FdLink =
+                program.take_link(id)?.try_into().map_err(|error| ProgramError::IOError(io::Error::other(error)))?;
             link.pin(&path).map(drop).map_err(|error| ProgramError::IOError(io::Error::other(error)))
         };
         attach().map_err(attach_error(name, "native XDP"))
@@ -588,7 +583,8 @@ impl Dataplane for Kernel {
             counts.counters.push((*counter, value));
         }
         for index in endpoints {
-            let value = total(&maps.endpoint_stats, u32::from(*index)).map_err(DataplaneError::map("ENDPOINT_STATS"))?;
+            let value =
+                total(&maps.endpoint_stats, u32::from(*index)).map_err(DataplaneError::map("ENDPOINT_STATS"))?;
             counts.endpoints.insert(*index, value);
         }
         for index in listeners {
@@ -632,11 +628,7 @@ fn total<V: Pod + Sum + Default>(map: &PerCpuArray<MapData, V>, index: u32) -> R
     Ok(V::sum(values.iter().copied()))
 }
 
-fn clear<V: Pod + Default>(
-    map: &mut PerCpuArray<MapData, V>,
-    index: u32,
-    cpus: usize,
-) -> Result<(), MapError> {
+fn clear<V: Pod + Default>(map: &mut PerCpuArray<MapData, V>, index: u32, cpus: usize) -> Result<(), MapError> {
     let zero = PerCpuValues::try_from(vec![V::default(); cpus]).map_err(MapError::IoError)?;
     map.set(index, zero, 0)
 }

@@ -223,8 +223,7 @@ fn pinned_settings(pins: &PinDir) -> Result<Option<Settings>, DataplaneError> {
     if size as usize != size_of::<Settings>() {
         return Err(mismatch(pins.root(), 0));
     }
-    let array: Array<MapData, Settings> =
-        Map::Array(map).try_into().map_err(DataplaneError::map("SETTINGS"))?;
+    let array: Array<MapData, Settings> = Map::Array(map).try_into().map_err(DataplaneError::map("SETTINGS"))?;
     let settings = array.get(&0, 0).map_err(DataplaneError::map("SETTINGS"))?;
     match settings.abi_version {
         0 => Ok(None),
