@@ -100,7 +100,7 @@ pub struct Shared {
     pub plan: watch::Sender<Arc<Plan>>,
     /// Something changed that the reconciler cannot see by itself.
     pub reconcile: Notify,
-    host_port: Option<HostPort>,
+    host_port: Mutex<Option<HostPort>>,
     host_pair: links::Pair,
     started: Instant,
 }
@@ -128,6 +128,10 @@ impl Shared {
 
     fn ports(&self) -> MutexGuard<'_, BTreeMap<InterfaceName, PortStatus>> {
         lock(&self.ports)
+    }
+
+    fn host_port(&self) -> Option<HostPort> {
+        *lock(&self.host_port)
     }
 
     fn busy(&self) -> Busy {
@@ -192,7 +196,7 @@ impl Agent {
             ports: Mutex::default(),
             plan: watch::Sender::default(),
             reconcile: Notify::new(),
-            host_port: Some(host_port),
+            host_port: Mutex::new(Some(host_port)),
             host_pair,
             started: Instant::now(),
         });
