@@ -20,6 +20,7 @@ pub mod gc;
 pub mod host_port;
 pub mod index;
 pub mod neighbors;
+pub mod plan;
 pub mod ports;
 pub mod reconcile;
 pub mod ring;
@@ -42,9 +43,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    desired::{CheckKey, HostPort, Plan},
     index::Busy,
     neighbors::{Heard, Neighbors},
+    plan::{CheckKey, HostPort, Plan},
 };
 use crate::{
     dataplane::{

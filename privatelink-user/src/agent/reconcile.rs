@@ -12,11 +12,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Shared,
-    desired::{self, CheckKey, Desired, Hop, HopKey, HostPort, Plan, RingCache, World},
+    desired::{self, Desired, World},
     diff::{self, RingsFull},
     host_port,
     index::{Busy, TargetKey},
+    plan::{CheckKey, Hop, HopKey, HostPort, Plan},
     ports,
+    ring::RingCache,
 };
 use crate::{
     dataplane::{Capacity, Dataplane, DataplaneError, Hook, Tables},
