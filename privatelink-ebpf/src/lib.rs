@@ -11,5 +11,7 @@
 
 pub mod abi;
 pub mod datapath;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod wire;
 

@@ -1,1 +1,45 @@
+//! What the loaded programs do, frame by frame: `cargo xtask test kernel`.
+//!
+//! A test whose needs this machine does not meet is ignored with the reason; where `CI` is `true` that is a failure.
 
+mod kernel;
+mod kernel_budget;
+mod kernel_cases;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use libtest_mimic::{Arguments, Failed, Trial};
+use privatelink_tests::{
+    cleanup,
+    require::{self, Need},
+};
+
+fn main() -> ExitCode {
+    cleanup::on_signals();
+    let mut arguments = Arguments::from_args();
+    // The cases' interfaces have fixed indexes, and each run its own tables: one after the other.
+    arguments.test_threads = Some(1);
+    let tests: [(&str, fn() -> Result<()>); 3] = [
+        ("kernel_cases::set_associative_table", kernel_cases::set_associative_table),
+        ("kernel_cases::reference_table", kernel_cases::reference_table),
+        ("kernel_budget::verified_instructions", kernel_budget::verified_instructions),
+    ];
+    let unmet = [Need::Root, Need::Program("ip")].iter().find_map(|need| need.unmet());
+    let trials = tests
+        .into_iter()
+        .map(|(name, run)| match &unmet {
+            Some(reason) if require::strict() => {
+                let reason = reason.clone();
+                Trial::test(name, move || Err(Failed::from(reason)))
+            }
+            Some(_) => Trial::test(name, || Ok(())).with_ignored_flag(true),
+            None => Trial::test(name, move || run().map_err(|error| format!("{error:#}").into())),
+        })
+        .collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if let Some(reason) = unmet {
+        eprintln!("skipped the kernel's tests: {reason}");
+    }
+    conclusion.exit_code()
+}

@@ -65,6 +65,8 @@ counters! {
     FlowExpiredHalfOpen = Activity "flow_expired_half_open";
     /// flows ended because their target was taken away
     FlowEndedWithTarget = Activity "flow_ended_with_target";
+    /// flows ended because their endpoint was taken away
+    FlowEndedWithEndpoint = Activity "flow_ended_with_endpoint";
     /// flows replaced by a new connection from the same client address and port
     FlowReplaced = Activity "flow_replaced";
     /// flows that went into the stash because their buckets were full

@@ -197,5 +197,15 @@ pub struct Budget {
     pub half_open: u32,
 }
 
+impl Budget {
+    /// The record of an endpoint that is gone: the collector ends the flows that still name its index.
+    pub const ENDED: Self = Self { half_open: u32::MAX };
+
+    #[inline(always)]
+    pub const fn ended(self) -> bool {
+        self.half_open == Self::ENDED.half_open
+    }
+}
+
 assert_size!(Port = 16, AddressKey = 8, Address = 4, FrontendKey = 12, Frontend = 8, Listener = 16, Target = 32, Budget = 4);
 aya_pod!(Port, AddressKey, Address, FrontendKey, Frontend, Listener, Target, Budget);

@@ -5,7 +5,7 @@
 
 use super::{
     flow_table::SlotRef,
-    lifecycle::{Pair, later, twin_key, vpc_beyond},
+    lifecycle::{Pair, forget_half, later},
     tables::Tables,
     tcp_state::lifetime,
 };
@@ -43,12 +43,9 @@ fn judge<'t, T: Tables<'t>>(t: T, own: SlotRef) {
     let meta = own.meta();
     let gone = t.target(own.target()).is_none_or(|target| target.generation != own.generation());
     if meta.forward() {
-        // The reverse entry is made first and taken away last: a forward entry without it is what a crash left.
-        if let Some(vpc) = vpc_beyond(t, own)
-            && t.find(&twin_key(own, vpc)).is_none()
-            && own.current()
-        {
-            own.remove(t);
+        // The reverse entry is made first and owns the port: a forward entry without it must not go on sending.
+        if Pair::of(t, own).is_none() && own.current() {
+            forget_half(t, own);
         }
         return;
     }
@@ -58,10 +55,17 @@ fn judge<'t, T: Tables<'t>>(t: T, own: SlotRef) {
         None => own.last_seen(),
     };
     let silent = t.now().wrapping_sub(last);
-    if !gone && silent <= t.clock().ticks(lifetime(meta.state, meta.idle_s)) {
+    let unwanted = own.endpoint() != 0 && t.endpoint_budget(own.endpoint() as u32).is_some_and(|budget| budget.ended());
+    if !gone && !unwanted && silent <= t.clock().ticks(lifetime(meta.state, meta.idle_s)) {
         return;
     }
-    let why = if gone { Counter::FlowEndedWithTarget } else { why(meta) };
+    let why = if gone {
+        Counter::FlowEndedWithTarget
+    } else if unwanted {
+        Counter::FlowEndedWithEndpoint
+    } else {
+        why(meta)
+    };
     if pair.is_none() {
         t.count(why);
     }

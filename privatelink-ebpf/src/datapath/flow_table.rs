@@ -206,13 +206,13 @@ impl Reserved {
 impl SlotRef {
     #[inline(always)]
     fn matching(slot: *mut Slot, [lo, hi]: [u64; 2]) -> Option<Self> {
-        // SAFETY: the slot is in a live map value. The key is compared before the state is read: an entry that is made
-        // anew meanwhile has another version, which `current` notices.
+        // SAFETY: the slot is in a live map value. The state is read before the whole key: an entry that is made anew
+        // meanwhile has another version, which `current` notices.
         unsafe {
+            let meta = load64(&raw const (*slot).meta);
             if load64((&raw const (*slot).key).cast::<u64>()) != lo {
                 return None;
             }
-            let meta = load64(&raw const (*slot).meta);
             if load64((&raw const (*slot).key).cast::<u64>().add(1)) != hi || !is_live(meta) {
                 return None;
             }

@@ -54,9 +54,14 @@ impl Pair {
             Self { forward: twin, reverse: slot }
         };
         let Self { forward, reverse } = pair;
+        // Each must lead to the other: a held reverse entry meets its client's next connection, which may be to another
+        // target; a forward entry that lost its twin meets the flow that has the port now, maybe another VPC's.
+        let (there, back) = (forward.key(), reverse.key());
         let matched = forward.meta().forward()
             && !reverse.meta().forward()
-            && forward.new_src_port() == reverse.key().dst_port
+            && twin_key(forward, back.vpc).words() == back.words()
+            && twin_key(reverse, there.vpc).words() == there.words()
+            && forward.endpoint() == reverse.endpoint()
             && forward.generation() == reverse.generation();
         matched.then_some(pair)
     }
@@ -86,9 +91,15 @@ impl Pair {
         let vpc = key.vpc;
         let endpoint = forward.endpoint();
         let half_open = reverse.meta().state.half_open();
-        let _ = forward.remove(t);
+        // Who takes the reverse entry away closes the flow. The forward entry must not stay behind: its port is free now.
         if !release(t, reverse) {
             return false;
+        }
+        if !forward.remove(t)
+            && let Some(changed) = t.find(&key)
+            && changed.new_src_port() == reverse.key().dst_port
+        {
+            changed.remove(t);
         }
         if half_open {
             give_back_half_open(t, vpc, endpoint);
@@ -123,6 +134,18 @@ fn give_back_half_open<'t, T: Tables<'t>>(t: T, vpc: VpcIndex, endpoint: u16) {
     if endpoint != 0 {
         super::open::give_back(t.endpoint_half_open(endpoint as u32));
     }
+}
+
+/// Removes a forward entry that has lost its reverse entry, and returns the budgets that nobody else can: only a forward
+/// entry knows its VPC.
+#[inline(always)]
+pub fn forget_half<'t, T: Tables<'t>>(t: T, forward: SlotRef) -> bool {
+    let (vpc, endpoint) = (forward.key().vpc, forward.endpoint());
+    let removed = forward.remove(t);
+    if removed && forward.meta().state.half_open() {
+        give_back_half_open(t, vpc, endpoint);
+    }
+    removed
 }
 
 /// What [`step`] came to, as one scalar for the kernel's calling convention.
@@ -176,7 +199,7 @@ fn step_on_tables<'t, T: Tables<'t>>(t: T, segment: &Segment) -> Outcome {
     let Some(pair) = Pair::of(t, own) else {
         // Half a flow: a forward entry is of no use alone, a reverse entry holds its port until its time is over.
         if from_client {
-            own.remove(t);
+            forget_half(t, own);
         }
         return Outcome::NoFlow;
     };
@@ -240,7 +263,7 @@ pub fn close_bits<'t, T: Tables<'t>>(t: T, key: &FlowKey, why: u32) -> u32 {
     let Some(own) = t.find(key) else { return 0 };
     match Pair::of(t, own) {
         Some(pair) => u32::from(pair.close(t, why)),
-        None if own.meta().forward() => u32::from(own.remove(t)),
+        None if own.meta().forward() => u32::from(forget_half(t, own)),
         None => u32::from(release(t, own)),
     }
 }
@@ -290,13 +313,14 @@ pub fn keep_to_tc_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
     0
 }
 
-/// The client answers from another Ethernet address than before. Believed only if the segment lies where the target expects
+/// The client answers from another Ethernet address, or through another port of its VPC, than before. Believed only if the segment lies where the target expects
 /// the client's next bytes, so that a neighbour who knows no more than the addresses cannot draw a flow to itself.
 #[inline(always)]
 pub fn move_client_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, ifindex: u32) -> u32 {
     if let Some(slot) = t.find(&segment.key)
         && let Some(pair) = Pair::of(t, slot)
         && within(segment.seq, pair.reverse.ack(), tcp_state::RESET_WINDOW)
+        && !segment.src_mac.group()
     {
         pair.forward.set_peer(segment.src_mac, ifindex as u16);
         pair.reverse.set_peer(segment.src_mac, ifindex as u16);

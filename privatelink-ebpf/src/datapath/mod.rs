@@ -75,6 +75,8 @@ pub fn fast<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Option
 pub fn slow<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result<Rewrite, Verdict> {
     let port = match t.port(ifindex) {
         Some(port) if port.vpc != VpcIndex::NONE => port,
+        // TC counts it, whether XDP is there or not.
+        Some(_) | None if T::HOOK == Hook::Xdp => return Err(to_tc(t)),
         Some(_) | None => {
             t.count(Counter::NoPort);
             return Err(Verdict::Pass);
@@ -104,6 +106,7 @@ fn forward_plain<'t, F: Frame, T: Tables<'t>>(
     let plain = target.generation == slot.generation()
         && now.wrapping_sub(slot.last_seen()) <= t.clock().ticks(meta.idle_s as u32)
         && (T::HOOK == Hook::Tc || usable_by_xdp(meta, out))
+        && out.vpc != VpcIndex::NONE
         && segment.ttl > 1
         && (segment.ip_len as u32 <= out.mtu || frame.segmented())
         && (!meta.forward() || way.came_from(segment.src_mac, ifindex));
@@ -146,6 +149,10 @@ fn consider<'t, F: Frame, T: Tables<'t>>(
     }
     let way = Way::of(slot, meta, target);
     let Some(out) = t.port(way.ifindex) else { return Err(refuse(t, Counter::FlowRaced)) };
+    // The port has been detached; its flows are forgotten when they have been silent for long enough.
+    if out.vpc == VpcIndex::NONE {
+        return Err(refuse(t, Counter::NoPort));
+    }
     if T::HOOK == Hook::Xdp && !usable_by_xdp(meta, out) {
         return Err(to_tc(t));
     }

@@ -102,6 +102,10 @@ fn admit<'t, T: Tables<'t>>(t: T, segment: &Segment) -> Result<Admission, Counte
     if t.owns(&AddressKey::new(key.vpc, key.src)) {
         return Err(Counter::SpoofedSource);
     }
+    // What would be refused on its way out opens nothing.
+    if segment.ttl <= 1 {
+        return Err(Counter::TtlExceeded);
+    }
     let listener = t.listener(frontend.listener).ok_or(Counter::NoListener)?;
     if listener.ring_len == 0 {
         return Err(Counter::NoTarget);

@@ -60,12 +60,15 @@ fn open(ctx: &XdpContext) -> (Packet, u32) {
 fn forward(packet: Packet, rewrite: &Rewrite, l4: usize, ifindex: u32) -> u32 {
     match apply(packet, rewrite, l4) {
         Some(()) if rewrite.ifindex == ifindex => xdp_action::XDP_TX,
-        Some(()) => XDP_PORTS.redirect(rewrite.ifindex, 0).unwrap_or(xdp_action::XDP_ABORTED),
-        None => {
-            Maps::<true>.count(Counter::KernelRefused);
-            xdp_action::XDP_DROP
-        }
+        Some(()) => XDP_PORTS.redirect(rewrite.ifindex, 0).unwrap_or_else(|_| refused()),
+        None => refused(),
     }
+}
+
+#[inline(always)]
+fn refused() -> u32 {
+    Maps::<true>.count(Counter::KernelRefused);
+    xdp_action::XDP_DROP
 }
 
 /// Changes addresses, ports, TTL and checksums in place (RFC 1624).

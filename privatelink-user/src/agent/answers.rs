@@ -7,16 +7,15 @@ use std::{
 };
 
 use privatelink_ebpf::abi::{
-    VpcIndex,
-    counters,
+    VpcIndex, counters,
     flow::{FlowKey, FlowState, Meta, Slot},
     pool,
 };
 
 use super::{
-    Shared,
-    desired::{self, CheckKey, HopKey, Plan},
+    Shared, desired,
     index::TargetKey,
+    plan::{CheckKey, HopKey, Plan},
     ports,
 };
 use crate::{
@@ -327,10 +326,8 @@ impl Runtime for Answers {
     ) -> Answer<'a, Result<InterfaceFacts, AttachRefusal>> {
         Box::pin(async move {
             // The reconciler's view may be older than an interface that was just made.
-            let unreadable = |error: LinkError| AttachRefusal::Unreadable {
-                interface: interface.clone(),
-                why: error.to_string(),
-            };
+            let unreadable =
+                |error: LinkError| AttachRefusal::Unreadable { interface: interface.clone(), why: error.to_string() };
             let links = LinkService::connect().map_err(unreadable)?.links().await.map_err(unreadable)?;
             let (attached, capacity) = {
                 let dataplane = self.shared.dataplane();

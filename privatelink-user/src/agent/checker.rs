@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Shared,
-    desired::{Check, CheckKey, Plan},
+    plan::{Check, CheckKey, Plan},
 };
 use crate::{
     health::{
@@ -81,10 +81,18 @@ fn adjust(schedule: &mut Schedule<CheckKey>, shared: &Shared, plan: &Plan) {
 }
 
 async fn probe(dialer: &Dialer, check: &Check) -> Outcome {
-    let Check { address, node, listener_port, settings } = check;
+    let Check { address, node, listener_port, next_hop: _, settings } = check;
     let Some(address) = address else { return Outcome::Failed(Failure::Internal) };
-    let HealthCheck { protocol, port: _, path, interval: _, timeout, healthy_threshold: _, unhealthy_threshold: _, matcher } =
-        settings;
+    let HealthCheck {
+        protocol,
+        port: _,
+        path,
+        interval: _,
+        timeout,
+        healthy_threshold: _,
+        unhealthy_threshold: _,
+        matcher,
+    } = settings;
     let address = SocketAddr::from(*address);
     let limit = Duration::from_secs(u64::from(*timeout));
     match protocol {
@@ -101,6 +109,9 @@ fn observe(shared: &Shared, plan: &Plan, key: &CheckKey, outcome: Outcome) {
     let Some(check) = plan.checks.get(key) else { return };
     let thresholds =
         Thresholds { healthy: check.settings.healthy_threshold, unhealthy: check.settings.unhealthy_threshold };
+    if let (Outcome::Failed(Failure::Timeout | Failure::Refused), Some(hop)) = (outcome, check.next_hop) {
+        shared.neighbors().doubt(&hop, shared.now());
+    }
     let (before, after) = record(&mut shared.health(), key, outcome, thresholds);
     if before.takes_traffic() == after.takes_traffic() {
         return;

@@ -11,22 +11,18 @@ use std::{
 use privatelink_ebpf::abi::{
     Mac, Proto, VpcIndex,
     addr::L4Port,
-    service::{
-        Address, AddressKey, AddressKind, Budget, Frontend, FrontendKey, Port, PortFlags, Target, TargetFlags,
-    },
+    service::{Address, AddressKey, AddressKind, Budget, Frontend, FrontendKey, Port, PortFlags, Target, TargetFlags},
 };
 
 use super::{
     index::{self, Busy, TargetKey},
-    ring::{self, Member},
+    plan::{Check, CheckKey, Hop, HopKey, HostPort, Plan},
+    ring::{Members, RingCache},
 };
 use crate::{
     dataplane::{Capacity, Hook, Tables},
     health::state::Checked,
-    model::{
-        EndpointId, HealthCheck, Listener, ListenerId, LoadBalancer, LoadBalancerId, State, TargetAddress, TargetGroup, TargetGroupId,
-        Vpc, VpcId,
-    },
+    model::{Listener, LoadBalancer, LoadBalancerId, State, TargetAddress, TargetGroup, TargetGroupId, Vpc, VpcId},
     net::links::{Link, LinkKind, Links},
 };
 
@@ -55,47 +51,6 @@ pub struct World<'a> {
     pub capacity: Capacity,
 }
 
-/// The datapath's end of the host port, and the prefix in which targets have their internal addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HostPort {
-    pub ifindex: u32,
-    /// First address of the prefix.
-    pub base: Ipv4Addr,
-    /// The address that answers ARP for the whole prefix.
-    pub gateway: Ipv4Addr,
-}
-
-impl HostPort {
-    /// Internal addresses of targets begin this far into the prefix.
-    pub const FIRST_TARGET: u32 = 256;
-
-    /// The internal address of a target.
-    pub fn internal(&self, target: u32) -> Option<Ipv4Addr> {
-        u32::from(self.base).checked_add(Self::FIRST_TARGET)?.checked_add(target).map(Ipv4Addr::from)
-    }
-}
-
-/// One registration of a target in a group: what is checked.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CheckKey {
-    pub group: TargetGroupId,
-    pub target: TargetAddress,
-}
-
-/// A neighbour that packets are sent to: on the link of a VPC's ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct HopKey {
-    pub vpc: VpcIndex,
-    pub ip: Ipv4Addr,
-}
-
-/// Where a neighbour is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hop {
-    pub ifindex: u32,
-    pub mac: [u8; 6],
-}
-
 /// The contents of the tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
@@ -107,6 +62,7 @@ pub struct Desired {
     /// Retired ones too.
     pub targets: BTreeMap<u32, Target>,
     pub vpcs: BTreeMap<VpcIndex, Budget>,
+    /// Those that are gone too.
     pub endpoints: BTreeMap<u16, Budget>,
 }
 
@@ -115,63 +71,6 @@ pub struct Desired {
 pub struct DesiredListener {
     pub idle_s: u16,
     pub ring: Arc<[u32]>,
-}
-
-/// What the rest of the agent works by.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Plan {
-    pub targets: BTreeMap<TargetKey, u32>,
-    pub listeners: BTreeMap<ListenerId, u32>,
-    pub endpoints: BTreeMap<EndpointId, u16>,
-    pub vpcs: BTreeMap<VpcIndex, VpcId>,
-    /// Interfaces to attach, with the VPC.
-    pub ports: BTreeMap<u32, VpcIndex>,
-    /// What is checked, and where.
-    pub checks: BTreeMap<CheckKey, Check>,
-    /// For each group in use and registered target: its keys, one a node address.
-    pub registrations: BTreeMap<CheckKey, Vec<TargetKey>>,
-    /// Next hops to find, and the node address that asks for each.
-    pub next_hops: BTreeMap<HopKey, Ipv4Addr>,
-    /// For the next pass: see [`World::lingering`].
-    pub lingering: BTreeMap<TargetKey, TargetGroupId>,
-    /// Groups all of whose targets are used because none is healthy.
-    pub fail_open: BTreeSet<TargetGroupId>,
-    /// What found no room.
-    pub full: BTreeSet<&'static str>,
-}
-
-/// One health check.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
-    /// The target's internal address and the port to check; `None` while there is no host port or no room.
-    pub address: Option<SocketAddrV4>,
-    pub node: Ipv4Addr,
-    pub listener_port: u16,
-    pub settings: HealthCheck,
-}
-
-/// Rings by their members: computing one costs milliseconds, and most passes change none.
-#[derive(Debug, Default)]
-pub struct RingCache(BTreeMap<Members, (Arc<[u32]>, bool)>);
-
-/// Identity and index of each member, sorted.
-type Members = Vec<(u64, u32)>;
-
-impl RingCache {
-    fn ring(&mut self, members: Members) -> Arc<[u32]> {
-        let (ring, used) = self.0.entry(members).or_insert_with_key(|members| {
-            let members: Vec<Member> =
-                members.iter().map(|&(identity, index)| Member { index, identity, weight: 1 }).collect();
-            (ring::build(&members).into(), true)
-        });
-        *used = true;
-        Arc::clone(ring)
-    }
-
-    /// Forgets what was not asked for since the last call.
-    fn sweep(&mut self) {
-        self.0.retain(|_, (_, used)| std::mem::take(used));
-    }
 }
 
 /// Where a target's packets go first: itself inside the VPC's range, else the VPC's gateway.
@@ -201,8 +100,7 @@ struct Use<'a> {
 impl Use<'_> {
     /// The node addresses of all its load balancers, each once, in order.
     fn nodes(&self) -> Vec<Ipv4Addr> {
-        let mut nodes: Vec<Ipv4Addr> =
-            self.listeners.iter().flat_map(|(_, lb)| lb.addresses.iter().copied()).collect();
+        let mut nodes: Vec<Ipv4Addr> = self.listeners.iter().flat_map(|(_, lb)| lb.addresses.iter().copied()).collect();
         let mut seen = BTreeSet::new();
         nodes.retain(|node| seen.insert(*node));
         nodes
@@ -242,6 +140,9 @@ pub fn desired(world: &World<'_>, rings: &mut RingCache) -> (Desired, Plan) {
         uses.iter().map(|used| (&used.group.id, choose(world, used, &mut plan))).collect();
     listeners(world, &chosen, rings, &mut desired, &mut plan);
     checks(world, &uses, &mut desired, &mut plan);
+    for index in world.actual.endpoints.keys() {
+        desired.endpoints.entry(*index).or_insert(Budget::ENDED);
+    }
     rings.sweep();
     (desired, plan)
 }
@@ -263,14 +164,7 @@ fn ports(world: &World<'_>, desired: &mut Desired, plan: &mut Plan) {
     }
 }
 
-fn put_port(
-    world: &World<'_>,
-    link: &Link,
-    vpc: VpcIndex,
-    flags: PortFlags,
-    desired: &mut Desired,
-    plan: &mut Plan,
-) {
+fn put_port(world: &World<'_>, link: &Link, vpc: VpcIndex, flags: PortFlags, desired: &mut Desired, plan: &mut Plan) {
     let Some(mac) = link.mac else { return };
     if link.ifindex >= world.capacity.ports {
         plan.full.insert("PORTS");
@@ -340,11 +234,7 @@ fn targets(world: &World<'_>, uses: &[Use<'_>], desired: &mut Desired, plan: &mu
     }
     let end_flows = ended(world, uses, plan);
     for (key, index) in &plan.targets {
-        let hop = hops
-            .get(key)
-            .copied()
-            .flatten()
-            .and_then(|ip| world.next_hops.get(&HopKey { vpc: key.vpc, ip }));
+        let hop = hops.get(key).copied().flatten().and_then(|ip| world.next_hops.get(&HopKey { vpc: key.vpc, ip }));
         desired.targets.insert(*index, record(world, key, *index, hop, end_flows.contains(key)));
     }
     let in_use: BTreeSet<&TargetGroupId> = uses.iter().map(|used| &used.group.id).collect();
@@ -392,7 +282,11 @@ fn record(world: &World<'_>, key: &TargetKey, index: u32, hop: Option<&Hop>, end
     let generation = match world.actual.targets.get(&index) {
         None => 0,
         Some(old) => {
-            if ends || TargetKey::of(old) != Some(*key) { old.generation.wrapping_add(1) } else { old.generation }
+            if ends || TargetKey::of(old) != Some(*key) {
+                old.generation.wrapping_add(1)
+            } else {
+                old.generation
+            }
         }
     };
     let (flags, ifindex, mac) = match hop {
@@ -543,10 +437,13 @@ fn endpoint_indexes(world: &World<'_>, plan: &mut Plan) -> BTreeMap<AddressKey, 
         .filter(|(_, frontend)| frontend.endpoint != 0 && u32::from(frontend.endpoint) < world.capacity.endpoints)
         .map(|(key, frontend)| (AddressKey::new(key.vpc, key.ip), frontend.endpoint))
         .collect();
-    let taken: BTreeSet<u16> =
-        world.busy.endpoints.iter().chain(world.actual.endpoints.keys()).copied().collect();
+    let known = &world.actual.endpoints;
+    let live = known.iter().filter(|(_, budget)| !budget.ended()).map(|(index, _)| *index);
+    let taken: BTreeSet<u16> = world.busy.endpoints.iter().copied().chain(live).collect();
     let last = u16::try_from(world.capacity.endpoints.saturating_sub(1)).unwrap_or(u16::MAX);
-    let indexes = index::assign(&wanted, &held, &taken, 1..=last);
+    // What was never used comes first: the flows of an endpoint that has just gone end within a pass of the collector.
+    let fresh = (1..=last).filter(|index| !known.contains_key(index));
+    let indexes = index::assign(&wanted, &held, &taken, fresh.chain(known.keys().copied()));
     if indexes.len() < wanted.len() {
         plan.full.insert("ENDPOINTS");
     }
@@ -601,7 +498,8 @@ fn checks(world: &World<'_>, uses: &[Use<'_>], desired: &mut Desired, plan: &mut
                 .zip(plan.targets.get(&key).copied())
                 .and_then(|(host_port, index)| way_to(world, &host_port, index, port, desired));
             let settings = used.group.health_check.clone();
-            plan.checks.insert(check, Check { address, node, listener_port: listener.port, settings });
+            let hop = next_hop(used.vpc, target.address.ip).map(|ip| HopKey { vpc: used.vpc_index, ip });
+            plan.checks.insert(check, Check { address, node, listener_port: listener.port, next_hop: hop, settings });
         }
     }
 }
@@ -618,9 +516,7 @@ fn way_to(
     let listener = first_check_listener(world.capacity).checked_add(target)?;
     let ring: Arc<[u32]> = Arc::new([target]);
     desired.listeners.insert(listener, DesiredListener { idle_s: 350, ring });
-    desired
-        .addresses
-        .insert(AddressKey::new(VpcIndex::HOST, internal.into()), AddressKind::Internal.into());
+    desired.addresses.insert(AddressKey::new(VpcIndex::HOST, internal.into()), AddressKind::Internal.into());
     let key = frontend_key(VpcIndex::HOST, internal, port);
     desired.frontends.insert(key, Frontend { listener, endpoint: 0, _pad: 0 });
     Some(SocketAddrV4::new(internal, port))

@@ -25,6 +25,7 @@ pub fn diff(desired: &Desired, actual: &Tables, capacity: Capacity) -> (Vec<Op>,
     for (index, budget) in &desired.endpoints {
         match actual.endpoints.get(index) {
             Some(old) if old == budget => {}
+            Some(old) if old.ended() => ops.extend([Op::ResetEndpointStats(*index), Op::PutEndpoint(*index, *budget)]),
             Some(_) => ops.push(Op::PutEndpoint(*index, *budget)),
             None => ops.extend([Op::ResetEndpointStats(*index), Op::PutEndpoint(*index, *budget)]),
         }
@@ -49,7 +50,6 @@ pub fn diff(desired: &Desired, actual: &Tables, capacity: Capacity) -> (Vec<Op>,
     remove(&mut ops, &desired.listeners, &actual.listeners, |key| Op::RemoveListener(*key));
     // Nothing leads to them any more.
     targets(&mut ops, desired, actual, true);
-    remove(&mut ops, &desired.endpoints, &actual.endpoints, |key| Op::RemoveEndpoint(*key));
     remove(&mut ops, &desired.vpcs, &actual.vpcs, |key| Op::RemoveVpc(*key));
     let full = if rings.skipped.is_empty() { Ok(()) } else { Err(RingsFull { listeners: rings.skipped.len() }) };
     (ops, full)
@@ -68,15 +68,12 @@ fn put<K: Ord, V: PartialEq>(
     actual: &BTreeMap<K, V>,
     op: impl Fn(&K, &V) -> Op,
 ) {
-    ops.extend(desired.iter().filter(|(key, value)| actual.get(key) != Some(*value)).map(|(key, value)| op(key, value)));
+    ops.extend(
+        desired.iter().filter(|(key, value)| actual.get(key) != Some(*value)).map(|(key, value)| op(key, value)),
+    );
 }
 
-fn remove<K: Ord, D, A>(
-    ops: &mut Vec<Op>,
-    desired: &BTreeMap<K, D>,
-    actual: &BTreeMap<K, A>,
-    op: impl Fn(&K) -> Op,
-) {
+fn remove<K: Ord, D, A>(ops: &mut Vec<Op>, desired: &BTreeMap<K, D>, actual: &BTreeMap<K, A>, op: impl Fn(&K) -> Op) {
     ops.extend(actual.keys().filter(|key| !desired.contains_key(key)).map(op));
 }
 

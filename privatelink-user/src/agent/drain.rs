@@ -24,9 +24,9 @@ pub async fn run(shared: &Shared, stop: CancellationToken) {
             }
             () = tokio::time::sleep(wait.unwrap_or(Duration::MAX)) => {}
         }
-        let expired = shared.store.update(|state| {
-            Ok::<_, std::convert::Infallible>((targets::expire(state, Timestamp::now()), ()))
-        });
+        let expired = shared
+            .store
+            .update(|state| Ok::<_, std::convert::Infallible>((targets::expire(state, Timestamp::now()), ())));
         if let Err(error) = expired {
             tracing::warn!(?error, "drained targets cannot be taken out of the state; trying again");
             tokio::select! {

@@ -124,8 +124,10 @@ impl Suspects {
         pools: impl Iterator<Item = u32>,
     ) -> Result<(Busy, usize), DataplaneError> {
         // The pools before the flows: a port whose flow is there all the time is never a suspect.
-        let pools: BTreeMap<u32, PortPool> =
-            pools.filter_map(|index| Some((index, dataplane.pool(index)?))).filter(|(_, pool)| pool.used() > 0).collect();
+        let pools: BTreeMap<u32, PortPool> = pools
+            .filter_map(|index| Some((index, dataplane.pool(index)?)))
+            .filter(|(_, pool)| pool.used() > 0)
+            .collect();
         let mut busy = Busy::default();
         let mut owned: HashSet<(u32, u32)> = HashSet::new();
         dataplane.each_flow(&mut |slot| {
@@ -152,9 +154,9 @@ impl Suspects {
 }
 
 fn set_bits(pool: &PortPool) -> impl Iterator<Item = u32> + '_ {
-    (0..).zip(&pool.words).flat_map(|(word, bits)| {
-        (0..64).filter(move |bit| bits & (1 << bit) != 0).map(move |bit| word * 64 + bit)
-    })
+    (0..)
+        .zip(&pool.words)
+        .flat_map(|(word, bits)| (0..64).filter(move |bit| bits & (1 << bit) != 0).map(move |bit| word * 64 + bit))
 }
 
 #[cfg(test)]
@@ -167,8 +169,7 @@ mod tests {
     use super::*;
     use crate::dataplane::{Capacity, fake::Fake};
 
-    const CAPACITY: Capacity =
-        Capacity { ports: 8, listeners: 8, endpoints: 8, targets: 8, rings: 8, buckets: 8 };
+    const CAPACITY: Capacity = Capacity { ports: 8, listeners: 8, endpoints: 8, targets: 8, rings: 8, buckets: 8 };
 
     fn reverse_entry(target: u32, port: u16) -> Slot {
         let meta = Meta { version: 1, state: FlowState::Established, flags: 0, idle_s: 350 };

@@ -43,12 +43,7 @@ const FIRST: u32 = 1;
 
 /// Finds an index for every wanted key: the one that it has already, else one that nothing stands for, else one that
 /// is retired and that no flow refers to. Keys for which there is no room are missing from the answer.
-pub fn targets(
-    wanted: &BTreeSet<TargetKey>,
-    actual: &Tables,
-    busy: &Busy,
-    capacity: u32,
-) -> BTreeMap<TargetKey, u32> {
+pub fn targets(wanted: &BTreeSet<TargetKey>, actual: &Tables, busy: &Busy, capacity: u32) -> BTreeMap<TargetKey, u32> {
     let mut assigned = BTreeMap::new();
     let mut retired = Vec::new();
     for (&index, record) in actual.targets.range(FIRST..capacity) {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Shared,
-    desired::{Hop, HopKey, Plan},
+    plan::{Hop, HopKey, Plan},
 };
 use crate::net::{
     arp::{self, Request},
@@ -62,6 +62,13 @@ impl Neighbors {
     /// One neighbour's state.
     pub fn get(&self, key: &HopKey) -> Option<(Neighbor, u32)> {
         self.0.get(key).map(|entry| (entry.state, entry.ifindex))
+    }
+
+    /// Asks again at once, by broadcast: what is known may be wrong.
+    pub fn doubt(&mut self, key: &HopKey, now: u64) {
+        if let Some(entry) = self.0.get_mut(key) {
+            entry.state = entry.state.doubted(now);
+        }
     }
 
     /// Notes an answer; whether it changes where packets go.

@@ -88,10 +88,8 @@ fn fit<'a>(
             limit: capacity.ports,
         });
     }
-    let own = attached
-        .get(&link.ifindex)
-        .filter(|hook| hook.has_xdp())
-        .and_then(|_| link.xdp.map(|xdp| xdp.program_id));
+    let own =
+        attached.get(&link.ifindex).filter(|hook| hook.has_xdp()).and_then(|_| link.xdp.map(|xdp| xdp.program_id));
     let choice = attach::choose(link, wish, own).map_err(|unfit| match unfit {
         Unfit::Loopback => AttachRefusal::Loopback(interface.clone()),
         Unfit::NotEthernet { link_type } => AttachRefusal::NotEthernet { interface: interface.clone(), link_type },
@@ -148,9 +146,8 @@ pub fn attach_all(shared: &Shared, dataplane: &mut dyn Dataplane, state: &State,
                                 tracing::warn!(interface = %link.name, "{warning}");
                             }
                         }
-                        let down = (!link.up).then(|| {
-                            format!("the interface is down; `ip link set {} up` brings it up", link.name)
-                        });
+                        let down = (!link.up)
+                            .then(|| format!("the interface is down; `ip link set {} up` brings it up", link.name));
                         PortStatus { interface: port.interface.clone(), hook: Some(hook.into()), reason, error: down }
                     }
                     Err(error) => {
@@ -168,7 +165,7 @@ pub fn attach_all(shared: &Shared, dataplane: &mut dyn Dataplane, state: &State,
         };
         statuses.insert(port.interface.clone(), status);
     }
-    if let Some(host_port) = shared.host_port
+    if let Some(host_port) = shared.host_port()
         && !dataplane.attached().contains_key(&host_port.ifindex)
     {
         match dataplane.attach(host_port.ifindex, &shared.host_pair.port, HookPlan::Tc) {
@@ -186,10 +183,10 @@ pub fn attach_all(shared: &Shared, dataplane: &mut dyn Dataplane, state: &State,
 /// Takes the programs off interfaces that are no ports any more.
 pub fn detach_others(shared: &Shared, dataplane: &mut dyn Dataplane, state: &State, links: &Links) -> bool {
     let wanted = |ifindex: &u32| {
-        shared.host_port.is_some_and(|host_port| host_port.ifindex == *ifindex)
-            || links.get(ifindex).is_some_and(|link| {
-                state.ports.values().any(|port| port.interface.as_str() == link.name)
-            })
+        shared.host_port().is_some_and(|host_port| host_port.ifindex == *ifindex)
+            || links
+                .get(ifindex)
+                .is_some_and(|link| state.ports.values().any(|port| port.interface.as_str() == link.name))
     };
     let mut complete = true;
     for ifindex in dataplane.attached().into_keys().filter(|ifindex| !wanted(ifindex)) {

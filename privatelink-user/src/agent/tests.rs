@@ -18,10 +18,10 @@ use privatelink_ebpf::abi::{
 use proptest::prelude::*;
 
 use super::{
-    desired::{CheckKey, Hop, HopKey, HostPort, Plan, RingCache},
     index::{Busy, TargetKey},
+    plan::{CheckKey, Hop, HopKey, HostPort, Plan},
     reconcile::{Inputs, PassError, converge},
-    ring,
+    ring::{self, RingCache},
 };
 use crate::{
     dataplane::{Capacity, Dataplane as _, Installed, Op, Tables, fake::Fake},
@@ -83,17 +83,8 @@ impl From<Shape> for Checked {
 }
 
 fn shapes() -> impl Strategy<Value = Vec<GroupShape>> {
-    let health = prop_oneof![
-        Just(Shape::New),
-        Just(Shape::Healthy),
-        Just(Shape::Unhealthy)
-    ];
-    let group = (
-        prop::collection::btree_map(1u8..30, (health, any::<bool>()), 0..6),
-        1u8..3,
-        0u8..3,
-        0u8..3,
-    )
+    let health = prop_oneof![Just(Shape::New), Just(Shape::Healthy), Just(Shape::Unhealthy)];
+    let group = (prop::collection::btree_map(1u8..30, (health, any::<bool>()), 0..6), 1u8..3, 0u8..3, 0u8..3)
         .prop_map(|(targets, nodes, listeners, endpoints)| GroupShape { targets, nodes, listeners, endpoints });
     prop::collection::vec(group, 0..4)
 }
@@ -180,8 +171,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
                 created_at: now(),
             }));
         }
-        let service: crate::model::EndpointServiceId =
-            format!("vpce-svc-{}", hex(number, 17)).parse().expect("an id");
+        let service: crate::model::EndpointServiceId = format!("vpce-svc-{}", hex(number, 17)).parse().expect("an id");
         state.put(Record::EndpointService(EndpointService {
             service_name: ServiceName::new(&"us-east-1".parse().expect("a region"), &service),
             id: service.clone(),
@@ -333,8 +323,7 @@ fn check(fake: &Fake, inputs: &Inputs, plan: &Plan) -> Result<(), TestCaseError>
     }
     for check in plan.checks.values() {
         let address = check.address.expect("the host port is there");
-        let key =
-            FrontendKey::new(VpcIndex::HOST, (*address.ip()).into(), L4Port::new(address.port()), Proto::Tcp);
+        let key = FrontendKey::new(VpcIndex::HOST, (*address.ip()).into(), L4Port::new(address.port()), Proto::Tcp);
         prop_assert!(tables.frontends.contains_key(&key));
     }
     prop_assert_eq!(tables.ports.keys().copied().collect::<Vec<_>>(), [1, 2, 9]);
@@ -450,7 +439,7 @@ proptest! {
                 Op::WriteRing { .. } | Op::PutFrontend(..) | Op::PutAddress(..) => {}
                 Op::PutPort(..) | Op::RemovePort(_) | Op::PutXdpPort(_) | Op::RemoveXdpPort(_) | Op::RemoveAddress(_)
                 | Op::RemoveFrontend(_) | Op::PutVpc(..) | Op::RemoveVpc(_) | Op::PutEndpoint(..)
-                | Op::RemoveEndpoint(_) | Op::ResetEndpointStats(_) => {
+                | Op::ResetEndpointStats(_) => {
                     prop_assert!(false, "{op:?} has nothing to do with the change");
                 }
             }
@@ -469,19 +458,12 @@ fn one_group(targets: &[(u8, Shape, bool)]) -> Vec<GroupShape> {
 }
 
 fn key(octet: u8) -> TargetKey {
-    TargetKey {
-        vpc: VpcIndex(1),
-        node: Ipv4Addr::new(10, 0, 2, 1),
-        ip: Ipv4Addr::new(10, 0, 1, octet),
-        port: 80,
-    }
+    TargetKey { vpc: VpcIndex(1), node: Ipv4Addr::new(10, 0, 2, 1), ip: Ipv4Addr::new(10, 0, 1, octet), port: 80 }
 }
 
 fn record(fake: &Fake, plan: &Plan, octet: u8) -> TargetRecord {
     fake.read().expect("the fake reads").targets[&plan.targets[&key(octet)]]
 }
-
-
 
 #[test]
 fn a_removed_target_is_retired_with_a_new_generation_and_comes_back_at_its_index() {
@@ -508,8 +490,8 @@ fn a_removed_target_is_retired_with_a_new_generation_and_comes_back_at_its_index
 #[test]
 fn a_draining_target_leaves_the_ring_and_keeps_its_generation() {
     let mut fake = Fake::new(CAPACITY);
-    let (plan, _) =
-        pass(&mut fake, &inputs(&one_group(&[(1, Shape::Healthy, false), (2, Shape::Healthy, false)]))).expect("no failure");
+    let (plan, _) = pass(&mut fake, &inputs(&one_group(&[(1, Shape::Healthy, false), (2, Shape::Healthy, false)])))
+        .expect("no failure");
     let before = record(&fake, &plan, 2);
     let draining = inputs(&one_group(&[(1, Shape::Healthy, false), (2, Shape::Healthy, true)]));
     let (plan, _) = pass(&mut fake, &draining).expect("no failure was asked for");
@@ -528,8 +510,8 @@ fn a_draining_target_leaves_the_ring_and_keeps_its_generation() {
 #[test]
 fn flows_of_an_unhealthy_target_end_once_and_not_in_fail_open() {
     let mut fake = Fake::new(CAPACITY);
-    let (plan, _) =
-        pass(&mut fake, &inputs(&one_group(&[(1, Shape::Healthy, false), (2, Shape::Healthy, false)]))).expect("no failure");
+    let (plan, _) = pass(&mut fake, &inputs(&one_group(&[(1, Shape::Healthy, false), (2, Shape::Healthy, false)])))
+        .expect("no failure");
     let before = record(&fake, &plan, 2).generation;
     let check = CheckKey { group: group_id(0), target: TargetAddress { ip: Ipv4Addr::new(10, 0, 1, 2), port: 80 } };
     let mut one_down = inputs(&one_group(&[(1, Shape::Healthy, false), (2, Shape::Unhealthy, false)]));
@@ -547,6 +529,32 @@ fn flows_of_an_unhealthy_target_end_once_and_not_in_fail_open() {
     assert!(plan.fail_open.contains(&group_id(0)));
     let ring = &fake.read().expect("the fake reads").listeners[plan.listeners.values().next().expect("one")].ring;
     assert_eq!(ring.iter().collect::<BTreeSet<_>>().len(), 2);
+}
+
+#[test]
+fn an_endpoint_that_is_gone_is_ended_and_its_index_is_the_last_to_be_used_again() {
+    let mut fake = Fake::new(CAPACITY);
+    let with = inputs(&one_group(&[(1, Shape::Healthy, false)]));
+    let (plan, _) = pass(&mut fake, &with).expect("no failure was asked for");
+    let index = *plan.endpoints.values().next().expect("one endpoint");
+    let mut shapes = one_group(&[(1, Shape::Healthy, false)]);
+    shapes[0].endpoints = 0;
+    pass(&mut fake, &inputs(&shapes)).expect("no failure was asked for");
+    assert!(fake.read().expect("the fake reads").endpoints[&index].ended());
+    let (again, _) = pass(&mut fake, &with).expect("no failure was asked for");
+    assert_ne!(again.endpoints.values().next(), Some(&index));
+
+    // With one index only, it is used again, but not while flows refer to it.
+    let capacity = Capacity { endpoints: 2, ..CAPACITY };
+    let mut fake = Fake::new(capacity);
+    pass(&mut fake, &with).expect("no failure was asked for");
+    pass(&mut fake, &inputs(&shapes)).expect("no failure was asked for");
+    let mut busy = with.clone();
+    busy.busy.endpoints.insert(1);
+    let (plan, _) = pass(&mut fake, &busy).expect("no failure was asked for");
+    assert!(plan.endpoints.is_empty() && plan.full.contains("ENDPOINTS"));
+    let (plan, _) = pass(&mut fake, &with).expect("no failure was asked for");
+    assert_eq!(plan.endpoints.values().collect::<Vec<_>>(), [&1]);
 }
 
 #[test]

@@ -59,9 +59,14 @@ pub struct Choice {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unfit {
     Loopback,
-    NotEthernet { link_type: String },
+    NotEthernet {
+        link_type: String,
+    },
     /// Native XDP was asked for and cannot be.
-    Xdp { why: String, way_out: String },
+    Xdp {
+        why: String,
+        way_out: String,
+    },
 }
 
 /// The largest MTU of a veth pair that takes an XDP program: a frame and its headroom fit into one page.
@@ -89,7 +94,8 @@ pub fn choose(link: &Link, wish: HookWish, own_program: Option<u32>) -> Result<C
         HookWish::Auto => match (&link.kind, foreign) {
             (_, Some(id)) => tc(format!("TC: the XDP program {id} of somebody else is on it")),
             (LinkKind::Veth { .. }, None) => {
-                tc("TC: a veth carries partial checksums and segments to be split later, which XDP cannot see".to_owned())
+                tc("TC: a veth carries partial checksums and segments to be split later, which XDP cannot see"
+                    .to_owned())
             }
             (LinkKind::Virtual(name), None) => {
                 tc(format!("TC: a {name} device has no complete frames of the wire, or no native XDP"))

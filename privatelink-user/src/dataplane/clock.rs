@@ -28,8 +28,7 @@ mod tests {
         for rate in [100, 250, 300, 1_000] {
             for (begin, jiffies) in [(0, rate / 10 - 1), (7, rate / 10), (9, rate / 10 + 1)] {
                 let first = ClockSample { jiffies: begin, monotonic_ns: 5 };
-                let second =
-                    ClockSample { jiffies: begin + u64::from(jiffies), monotonic_ns: 5 + 100_000_000 };
+                let second = ClockSample { jiffies: begin + u64::from(jiffies), monotonic_ns: 5 + 100_000_000 };
                 assert_eq!(hz(first, second), Some(rate), "{jiffies} jiffies in 100 ms");
             }
         }

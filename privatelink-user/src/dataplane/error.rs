@@ -15,7 +15,11 @@ pub enum DataplaneError {
     )]
     MissingCapability { missing: Vec<&'static str> },
     #[error("there is no bpffs at {path} and none can be mounted there: {source}; run `mount -t bpf bpf {path}`")]
-    NoBpffs { path: PathBuf, #[source] source: io::Error },
+    NoBpffs {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error(
         "the pinned tables under {path} have layout version {found}, this agent needs {ours}; take the old datapath out \
          with `privatelink agent --remove` (this ends its flows), then start the agent again"
@@ -26,24 +30,49 @@ pub enum DataplaneError {
     #[error("the kernel object has no {kind} named {name}; build it anew with `cargo xtask build`")]
     Missing { kind: &'static str, name: &'static str },
     #[error("the kernel refuses the program {name}: {source}")]
-    Verify { name: &'static str, #[source] source: Box<aya::programs::ProgramError> },
+    Verify {
+        name: &'static str,
+        #[source]
+        source: Box<aya::programs::ProgramError>,
+    },
     #[error("the kernel does not run the program {name}: {source}")]
-    Program { name: &'static str, #[source] source: Box<aya::programs::ProgramError> },
+    Program {
+        name: &'static str,
+        #[source]
+        source: Box<aya::programs::ProgramError>,
+    },
     #[error("the program {name} returned {returned} instead of a result")]
     Result { name: &'static str, returned: u32 },
     #[error("table {table}: {source}")]
-    Map { table: &'static str, #[source] source: Box<aya::maps::MapError> },
+    Map {
+        table: &'static str,
+        #[source]
+        source: Box<aya::maps::MapError>,
+    },
     #[error("table {table} cannot be mapped into memory: {source}")]
-    Mmap { table: &'static str, #[source] source: io::Error },
+    Mmap {
+        table: &'static str,
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot attach to {interface} by {hook}: {source}")]
-    Attach { interface: String, hook: &'static str, #[source] source: Box<aya::programs::ProgramError> },
+    Attach {
+        interface: String,
+        hook: &'static str,
+        #[source]
+        source: Box<aya::programs::ProgramError>,
+    },
     #[error(
         "the XDP program {program_id} of somebody else is attached to {interface}; detach it \
          (`ip link set dev {interface} xdp off`) or attach the port with `--hook tc`"
     )]
     ForeignXdp { interface: String, program_id: u32 },
     #[error("pin {path}: {source}")]
-    Pin { path: PathBuf, #[source] source: io::Error },
+    Pin {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("a fault was asked for")]
     Injected,
 }

@@ -9,10 +9,7 @@ use privatelink_ebpf::abi::{
     settings::Clock,
 };
 
-use super::{
-    Capacity, Counts, Dataplane, DataplaneError, Hook, HookPlan, Installed, Op, Tables,
-    stats::Wanted,
-};
+use super::{Capacity, Counts, Dataplane, DataplaneError, Hook, HookPlan, Installed, Op, Tables, stats::Wanted};
 
 /// Tables in memory, with `RINGS` as one flat array as in the kernel, so that a listener that points at a half-written
 /// ring is seen.
@@ -130,7 +127,6 @@ impl Dataplane for Fake {
             Op::PutVpc(index, budget) => drop(tables.vpcs.insert(*index, *budget)),
             Op::RemoveVpc(index) => drop(tables.vpcs.remove(index)),
             Op::PutEndpoint(index, budget) => drop(tables.endpoints.insert(*index, *budget)),
-            Op::RemoveEndpoint(index) => drop(tables.endpoints.remove(index)),
             Op::ResetListenerStats(_) | Op::ResetTargetStats(_) | Op::ResetEndpointStats(_) => {}
         }
         Ok(())

@@ -223,8 +223,7 @@ fn pinned_settings(pins: &PinDir) -> Result<Option<Settings>, DataplaneError> {
     if size as usize != size_of::<Settings>() {
         return Err(mismatch(pins.root(), 0));
     }
-    let array: Array<MapData, Settings> =
-        Map::Array(map).try_into().map_err(DataplaneError::map("SETTINGS"))?;
+    let array: Array<MapData, Settings> = Map::Array(map).try_into().map_err(DataplaneError::map("SETTINGS"))?;
     let settings = array.get(&0, 0).map_err(DataplaneError::map("SETTINGS"))?;
     match settings.abi_version {
         0 => Ok(None),
@@ -307,7 +306,7 @@ pub fn remove(options: &Options) -> Result<Removed, DataplaneError> {
         pin::unpin(&pins.xdp_link(*ifindex))?;
         pin::unpin(&pins.tc_link(*ifindex))?;
         if pins.clsact_mark(*ifindex).exists() {
-            super::kernel::remove_clsact(*ifindex);
+            super::links::remove_clsact(*ifindex);
         }
     }
     pins.remove_all()?;

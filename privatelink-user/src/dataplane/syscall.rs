@@ -33,8 +33,7 @@ pub fn delete_element(map: impl AsFd, key: u32) -> io::Result<()> {
     };
     // SAFETY: the attribute and the key that it points to outlive the call; the size is that of the attribute, and the
     // map's keys are 4 bytes.
-    let result =
-        unsafe { libc::syscall(libc::SYS_bpf, MAP_DELETE_ELEM, &raw const attr, size_of::<ElementAttr>()) };
+    let result = unsafe { libc::syscall(libc::SYS_bpf, MAP_DELETE_ELEM, &raw const attr, size_of::<ElementAttr>()) };
     match io::Error::last_os_error() {
         _ if result == 0 => Ok(()),
         error if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),

@@ -58,7 +58,6 @@ pub enum Op {
     PutVpc(VpcIndex, Budget),
     RemoveVpc(VpcIndex),
     PutEndpoint(u16, Budget),
-    RemoveEndpoint(u16),
     /// Counters of an index that is about to mean something else.
     ResetListenerStats(u32),
     ResetTargetStats(u32),
@@ -78,7 +77,7 @@ impl Op {
             Self::PutTarget(..) => "TARGETS",
             Self::ResetPool(_) => "POOLS",
             Self::PutVpc(..) | Self::RemoveVpc(_) => "VPCS",
-            Self::PutEndpoint(..) | Self::RemoveEndpoint(_) => "ENDPOINTS",
+            Self::PutEndpoint(..) => "ENDPOINTS",
             Self::ResetListenerStats(_) => "LISTENER_STATS",
             Self::ResetTargetStats(_) => "TARGET_STATS",
             Self::ResetEndpointStats(_) => "ENDPOINT_STATS",

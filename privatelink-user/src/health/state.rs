@@ -44,9 +44,16 @@ pub enum Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checked {
     /// No probe has passed yet, and too few failed to tell.
-    Initial { failed: u32 },
-    Healthy { failed: u32 },
-    Unhealthy { passed: u32, last: Failure },
+    Initial {
+        failed: u32,
+    },
+    Healthy {
+        failed: u32,
+    },
+    Unhealthy {
+        passed: u32,
+        last: Failure,
+    },
 }
 
 impl Checked {
@@ -119,9 +126,8 @@ mod tests {
         let down = [Outcome::Failed(Failure::Refused); 2];
         let state = run(&down, DEFAULT);
         assert_eq!(state, Checked::Unhealthy { passed: 0, last: Failure::Refused });
-        let after = |passes: usize| {
-            (0..passes).fold(state, |state, _| state.observe(Outcome::Passed, DEFAULT)).takes_traffic()
-        };
+        let after =
+            |passes: usize| (0..passes).fold(state, |state, _| state.observe(Outcome::Passed, DEFAULT)).takes_traffic();
         assert!(!after(4));
         assert!(after(5));
     }

@@ -86,7 +86,11 @@ pub enum LinkError {
     #[error("the interface {0} does not exist")]
     Missing(String),
     #[error("the kernel refused to {doing}: {source}")]
-    Refused { doing: String, #[source] source: rtnetlink::Error },
+    Refused {
+        doing: String,
+        #[source]
+        source: rtnetlink::Error,
+    },
 }
 
 /// A connection to the kernel's link service in the agent's network namespace.
@@ -180,7 +184,9 @@ impl LinkService {
         match request.execute().await {
             Ok(()) => Ok(()),
             Err(rtnetlink::Error::NetlinkError(message)) if message.raw_code() == -libc::EEXIST => Ok(()),
-            Err(source) => Err(LinkError::Refused { doing: format!("give {name} the address {address}/{prefix}"), source }),
+            Err(source) => {
+                Err(LinkError::Refused { doing: format!("give {name} the address {address}/{prefix}"), source })
+            }
         }
     }
 

@@ -102,6 +102,16 @@ impl Neighbor {
         }
     }
 
+    /// The state after something sent there went unanswered: a known address is asked for again at `now`, by broadcast,
+    /// because the neighbour may have come back with another one.
+    #[must_use]
+    pub const fn doubted(self, now: u64) -> Self {
+        match self {
+            Self::Reachable { mac, refresh: _ } => Self::Stale { mac, probes: UNICAST_PROBES, next: now },
+            Self::Unresolved | Self::Probing { .. } | Self::Stale { .. } | Self::Failed { .. } => self,
+        }
+    }
+
     /// The state after the neighbour said that it is at `mac`. `jitter` (0..1000 ms) keeps the refreshes of neighbours
     /// that were resolved together apart.
     #[must_use]
@@ -161,6 +171,15 @@ mod tests {
         assert_eq!(probe, Some(Probe::Unicast(MAC)));
         assert_eq!(stale.mac(), Some(MAC));
         assert_eq!(stale.answered(MAC, 10_051, 0).name(), "reachable");
+    }
+
+    #[test]
+    fn a_doubted_neighbour_is_asked_for_by_broadcast_and_still_used() {
+        let state = Neighbor::Unresolved.answered(MAC, 0, 0).doubted(50);
+        assert_eq!(state.mac(), Some(MAC));
+        assert_eq!(state.tick(50).1, Some(Probe::Broadcast));
+        let failed = Neighbor::Failed { next: 9_000 };
+        assert_eq!(failed.doubted(50), failed);
     }
 
     #[test]

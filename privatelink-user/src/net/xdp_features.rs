@@ -75,8 +75,7 @@ fn device(message: &[u8]) -> Option<(u32, XdpFeatures)> {
 }
 
 fn open() -> io::Result<OwnedFd> {
-    let socket =
-        socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkGeneric)?;
+    let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkGeneric)?;
     setsockopt(&socket, sockopt::ReceiveTimeout, &PATIENCE)?;
     bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
     Ok(socket)

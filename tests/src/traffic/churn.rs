@@ -69,8 +69,9 @@ pub fn churn(netns: &Netns, plan: &Plan) -> Result<Report> {
 }
 
 async fn run(plan: &Plan) -> Result<Report> {
-    /// Connections that may be on their way at once: a second's worth of waiting for a server that stalls.
-    const AT_ONCE: usize = 4096;
+    /// Connections that may be on their way at once: where the machine is too busy, the rate falls, and no queue grows
+    /// until connections time out.
+    const AT_ONCE: usize = 256;
     let Plan { sources, to, rate, duration, close_first } = plan.clone();
     let turns = Arc::new(Semaphore::new(AT_ONCE));
     let mut attempts = JoinSet::new();
@@ -86,7 +87,7 @@ async fn run(plan: &Plan) -> Result<Report> {
             let turn = Arc::clone(&turns).acquire_owned().await.context("the semaphore")?;
             let source = Source { address: sources.next().context("no source address")?, port: 0 };
             attempts.spawn(async move {
-                let result = within(Duration::from_secs(5), once(source, to, close_first)).await;
+                let result = within(Duration::from_secs(10), once(source, to, close_first)).await;
                 drop(turn);
                 result
             });

@@ -29,7 +29,7 @@ pub const TESTS: fn() -> Vec<Test> = || {
 const DURATION: Duration = Duration::from_secs(64);
 
 fn closed_by_client(hook: Hook) -> Result<()> {
-    churn(hook, Behaviour::Echo, CloseFirst::Client, 3300, 3000.0)
+    churn(hook, Behaviour::Echo, CloseFirst::Client, 3150, 3000.0)
 }
 
 /// 64,512 ports held for 60 s each allow 1,075 a second.

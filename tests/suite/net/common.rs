@@ -26,14 +26,18 @@ pub const TARGET_PORT: u16 = 8080;
 /// The address of the first client and of the first server: the same.
 pub const FIRST: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 10);
 
+/// Addresses of each client. Closed connections keep their ports for a minute in TIME_WAIT, and where most ports of an
+/// address are taken, the client's kernel searches long for a free one.
+const CLIENT_ADDRESSES: u8 = 32;
+
 /// Two consumers and a provider with `servers` servers, each host wired directly; every first host is [`FIRST`].
 pub fn plans(servers: u8) -> Vec<VpcPlan> {
     const NAMES: [&str; 4] = ["server-1", "server-2", "server-3", "server-4"];
     let servers =
         NAMES.iter().zip(10..).take(servers.into()).map(|(name, last)| HostPlan::new(name, 1, last)).collect();
     vec![
-        VpcPlan::new("consumer-a", vec![HostPlan::new("client-a", 1, 10).with_addresses(8)]),
-        VpcPlan::new("consumer-b", vec![HostPlan::new("client-b", 1, 10).with_addresses(8)]),
+        VpcPlan::new("consumer-a", vec![HostPlan::new("client-a", 1, 10).with_addresses(CLIENT_ADDRESSES)]),
+        VpcPlan::new("consumer-b", vec![HostPlan::new("client-b", 1, 10).with_addresses(CLIENT_ADDRESSES)]),
         VpcPlan::new("provider", servers),
     ]
 }

@@ -3,9 +3,9 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// An independent implementation of the whole-buffer checksum.
+/// An independent implementation of the whole-buffer checksum, its bytes in memory order.
 fn oracle(bytes: &[u8]) -> u16 {
-    Sum16BitWords::new().add_slice(bytes).ones_complement().to_be()
+    Sum16BitWords::new().add_slice(bytes).ones_complement()
 }
 
 /// 0 and 0xffff are the same number in one's complement.
@@ -16,7 +16,7 @@ fn same(a: u16, b: u16) -> bool {
 proptest! {
     #[test]
     fn whole_sum_agrees_with_an_independent_implementation(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
-        prop_assert!(same(u16::from_be(!fold(sum(&bytes))), u16::from_be(oracle(&bytes).to_be()).to_be()) || same(!fold(sum(&bytes)), oracle(&bytes)));
+        prop_assert!(same(!fold(sum(&bytes)), oracle(&bytes)));
     }
 
     #[test]

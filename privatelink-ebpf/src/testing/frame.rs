@@ -1,0 +1,77 @@
+//! Frames in slices.
+
+use crate::{
+    datapath::{Frame, Rewrite},
+    wire::{Ipv4Hdr, L3, Window, Wire, checksum, tcp::TcpHeader},
+};
+
+/// A whole frame in a slice.
+#[derive(Clone, Copy, Debug)]
+pub struct SliceFrame<'a> {
+    bytes: &'a [u8],
+    segmented: bool,
+}
+
+impl<'a> SliceFrame<'a> {
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, segmented: false }
+    }
+
+    /// A frame that stands for several segments.
+    pub fn segmented(bytes: &'a [u8], segmented: bool) -> Self {
+        Self { bytes, segmented }
+    }
+}
+
+impl Frame for SliceFrame<'_> {
+    fn read<T: Wire>(self, at: usize) -> Option<T> {
+        let bytes = self.bytes.get(at..at.checked_add(size_of::<T>())?)?;
+        // SAFETY: the slice is as long as `T`, and `Wire` has no invalid bits.
+        Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+    }
+
+    fn window<const LEN: usize>(self, at: usize) -> Option<Window<LEN>> {
+        let bytes = self.bytes.get(at..at.checked_add(LEN)?)?;
+        // SAFETY: `LEN` readable bytes; the datapath only reads through a frame.
+        Some(unsafe { Window::new(bytes.as_ptr().cast_mut()) })
+    }
+
+    fn len(self) -> usize {
+        self.bytes.len()
+    }
+
+    fn segmented(self) -> bool {
+        self.segmented
+    }
+}
+
+/// Rewrites a frame as a hook does, with the arithmetic of RFC 1624.
+///
+/// # Panics
+///
+/// If the rewrite names bytes outside the frame: the datapath must not ask for that.
+pub fn apply(frame: &mut [u8], rewrite: &Rewrite) {
+    let Rewrite { src, dst, src_port, dst_port, d_addr, d_port, src_mac, dst_mac, l4, mss, ifindex: _, out: _ } = *rewrite;
+    let l4 = l4 as usize;
+    let mut put = |at: usize, bytes: &[u8]| frame[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, &dst_mac.mac().0);
+    put(6, &src_mac.mac().0);
+    put(L3 + 12, &src.to_wire());
+    put(L3 + 16, &dst.to_wire());
+    put(l4, &src_port.to_wire());
+    put(l4 + 2, &dst_port.to_wire());
+    if mss.at != 0 {
+        put(mss.at as usize, &mss.value.to_be_bytes());
+    }
+    frame[L3 + 8] -= 1;
+    add(frame, L3 + 10, d_addr as u32 + checksum::TTL_DECREMENT);
+    add(frame, l4 + TcpHeader::CHECK, d_addr as u32 + d_port as u32 + mss.difference as u32);
+}
+
+/// Adds a difference to the checksum at `at`.
+fn add(frame: &mut [u8], at: usize, difference: u32) {
+    let old = u16::from_ne_bytes([frame[at], frame[at + 1]]);
+    frame[at..at + 2].copy_from_slice(&checksum::apply(old, difference).to_ne_bytes());
+}
+
+const _: () = assert!(Ipv4Hdr::LEN == 20);

@@ -1,0 +1,538 @@
+//! Runs a case against tables and programs, wherever they are, and holds what happens against what is expected.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{
+    packet::{Arp, Tcp},
+    script::{Case, Check, Client, Edit, Expect, Frame, Packet, Sender, Step},
+    world::{VPCS, World},
+};
+use crate::{
+    abi::{
+        Counter, Ip4, L4Port, VpcIndex,
+        event::{Event, EventKind},
+        flow::{FlowKey, Meta, Slot},
+        pool::PortPool,
+        service::Target,
+        stats::{EndpointStats, ListenerStats, TargetStats},
+    },
+    wire::tcp::Flags,
+};
+
+/// A failure, in words.
+pub type Outcome<T> = Result<T, String>;
+
+/// Which programs a frame goes through.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Path {
+    Tc,
+    /// XDP first; what it passes on goes to TC.
+    XdpThenTc,
+}
+
+/// What became of a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    Sent,
+    Passed,
+    Dropped,
+}
+
+/// What was seen of a frame.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Seen {
+    pub fate: Fate,
+    /// XDP finished it.
+    pub by_xdp: bool,
+    /// XDP sent it back out of the port that it came in on.
+    pub transmitted: bool,
+    /// As it left; empty if it was dropped.
+    pub bytes: Vec<u8>,
+}
+
+/// Everything that a step brought about; equal for all backends.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Trace {
+    pub seen: Option<Seen>,
+    pub counts: Vec<(&'static str, u64)>,
+    pub events: Vec<Event>,
+    /// Entries by key, all but version, time and stash flag.
+    pub entries: BTreeMap<[u64; 2], String>,
+}
+
+/// Tables, and programs over them.
+pub trait Backend {
+    /// Empties all tables and writes the configuration.
+    fn reset(&mut self, world: &World) -> Outcome<()>;
+    /// Writes the configuration, leaves flows and pools.
+    fn configure(&mut self, world: &World) -> Outcome<()>;
+    fn frame(&mut self, path: Path, ifindex: u32, gso_size: u32, bytes: &[u8]) -> Outcome<Seen>;
+    /// By counter id.
+    fn counters(&mut self) -> Outcome<Vec<u64>>;
+    /// Takes the events since the last call.
+    fn events(&mut self) -> Outcome<Vec<Event>>;
+    fn slots(&mut self) -> Outcome<Vec<Slot>>;
+    fn advance(&mut self, seconds: u32) -> Outcome<()>;
+    fn collect(&mut self) -> Outcome<()>;
+    fn pool(&mut self, index: usize) -> Outcome<PortPool>;
+    fn half_open_vpc(&mut self, vpc: u16) -> Outcome<u32>;
+    fn half_open_endpoint(&mut self, endpoint: u32) -> Outcome<u32>;
+    fn endpoint_stats(&mut self, index: usize) -> Outcome<EndpointStats>;
+    fn listener_stats(&mut self, index: usize) -> Outcome<ListenerStats>;
+    fn target_stats(&mut self, index: usize) -> Outcome<TargetStats>;
+}
+
+/// What is known of a client's connection: the target's view of it.
+#[derive(Clone, Copy, Debug)]
+struct Learned {
+    target: u32,
+    node_port: u16,
+}
+
+/// Runs a case; a trace a step.
+///
+/// # Errors
+///
+/// The first expectation that does not hold.
+pub fn run(case: &Case, path: Path, backend: &mut dyn Backend) -> Outcome<Vec<Trace>> {
+    let mut world = super::cases::world();
+    if let Some(change) = case.world {
+        change(&mut world);
+    }
+    backend.reset(&world)?;
+    let mut run = Run { path, backend, world, learned: HashMap::new(), last_events: Vec::new() };
+    let mut traces = Vec::new();
+    for (number, step) in case.steps.iter().enumerate() {
+        traces.push(run.step(step).map_err(|wrong| format!("{} ({path:?}), step {}: {wrong}", case.name, number + 1))?);
+    }
+    Ok(traces)
+}
+
+struct Run<'a> {
+    path: Path,
+    backend: &'a mut dyn Backend,
+    world: World,
+    learned: HashMap<FlowKey, Learned>,
+    last_events: Vec<Event>,
+}
+
+impl Run<'_> {
+    fn step(&mut self, step: &Step) -> Outcome<Trace> {
+        let before = self.backend.counters()?;
+        let (seen, expected) = match step {
+            Step::Frame(frame) => {
+                let (seen, expected) = self.frame(frame)?;
+                (Some(seen), Some(expected))
+            }
+            Step::Change(change) => {
+                change(&mut self.world);
+                self.backend.configure(&self.world)?;
+                return Ok(Trace::default());
+            }
+            Step::Advance(seconds) => {
+                self.backend.advance(*seconds)?;
+                return Ok(Trace::default());
+            }
+            Step::Collect(counts, times) => {
+                for _ in 0..*times {
+                    self.backend.collect()?;
+                }
+                (None, Some(counts.clone()))
+            }
+            Step::Check(check) => {
+                self.check(check)?;
+                return Ok(Trace::default());
+            }
+        };
+        let after = self.backend.counters()?;
+        let counts: Vec<(&'static str, u64)> = Counter::ALL
+            .iter()
+            .map(|counter| (counter.name(), after[*counter as usize] - before[*counter as usize]))
+            .filter(|(_, count)| *count != 0)
+            .collect();
+        let mut expected = sum(&expected.unwrap_or_default());
+        // What found no room in its bucket, or is put there by the reference mode, is counted besides.
+        if let Some((_, stashed)) = counts.iter().find(|(name, _)| *name == Counter::FlowStashed.name()) {
+            expected.push((Counter::FlowStashed.name(), *stashed));
+        }
+        expected.sort_unstable();
+        let mut sorted = counts.clone();
+        sorted.sort_unstable();
+        same("counted", &sorted, &expected)?;
+        self.last_events = self.backend.events()?;
+        let entries = self.backend.slots()?.iter().map(|slot| (slot.key, describe(slot))).collect();
+        let counts = counts.into_iter().filter(|(name, _)| *name != Counter::FlowStashed.name()).collect();
+        Ok(Trace { seen, counts, events: self.last_events.clone(), entries })
+    }
+
+    /// Sends a frame and compares what comes of it; the counters that it is expected to change.
+    fn frame(&mut self, frame: &Frame) -> Outcome<(Seen, Vec<(Counter, u64)>)> {
+        let ifindex = self.ingress(frame.sender)?;
+        let packet = self.fill(frame)?;
+        let mut bytes = match &packet {
+            Packet::Tcp(tcp) => tcp.build(),
+            Packet::Arp(arp) => arp.build(),
+            Packet::Raw(bytes) => bytes.clone(),
+        };
+        for edit in &frame.edits {
+            match edit {
+                Edit::Set(at, new) => bytes[*at..*at + new.len()].copy_from_slice(new),
+                Edit::Cut(len) => bytes.truncate(*len),
+                Edit::Pad(len) => bytes.resize(*len, 0),
+            }
+        }
+        let path = if frame.gso_size == 0 { self.path } else { Path::Tc };
+        let seen = self.backend.frame(path, ifindex, frame.gso_size, &bytes)?;
+        let mut counts = frame.counts.clone();
+        if path == Path::XdpThenTc {
+            if frame.by_tc {
+                counts.push((Counter::XdpPassedToTc, 1));
+            }
+            if frame.partial {
+                counts.push((Counter::PartialChecksum, 1));
+            }
+            same("finished by XDP", &seen.by_xdp, &!frame.by_tc)?;
+        }
+        match frame.expect {
+            Expect::Drop => same("fate", &seen.fate, &Fate::Dropped)?,
+            Expect::Pass => {
+                same("fate", &seen.fate, &Fate::Passed)?;
+                same("frame", &seen.bytes, &bytes)?;
+            }
+            Expect::Forward | Expect::ForwardMss(_) => {
+                same("fate", &seen.fate, &Fate::Sent)?;
+                let Packet::Tcp(tcp) = packet else { return Err("only segments are forwarded".into()) };
+                let expected = self.translated(frame, &tcp, &seen.bytes)?;
+                same("segment", &Tcp::parse(&seen.bytes), &Some(Tcp { partial: false, ..expected.clone() }))?;
+                let mut built = expected.build();
+                if tcp.partial {
+                    // A test run has no device that would complete the checksum: what becomes of it is not looked at.
+                    let check = tcp.l4() + 16;
+                    built[check..check + 2].copy_from_slice(&seen.bytes[check..check + 2]);
+                } else {
+                    verify_checksums(&seen.bytes)?;
+                }
+                same("bytes", &hex(&seen.bytes), &hex(&built))?;
+                if seen.by_xdp {
+                    same("leaves by the same port", &seen.transmitted, &(self.egress(frame)? == ifindex))?;
+                }
+            }
+            Expect::Arp => {
+                same("fate", &seen.fate, &Fate::Sent)?;
+                let Packet::Arp(request) = packet else { return Err("only ARP is answered by ARP".into()) };
+                let ours = self.world.ports[&ifindex].mac;
+                let reply = Arp {
+                    src_mac: ours,
+                    dst_mac: request.sender_mac,
+                    operation: 2,
+                    sender_mac: ours,
+                    sender: request.target,
+                    target_mac: request.sender_mac,
+                    target: request.sender,
+                };
+                same("reply", &hex(&seen.bytes), &hex(&reply.build()))?;
+            }
+            Expect::Reset => {
+                same("fate", &seen.fate, &Fate::Sent)?;
+                let Packet::Tcp(segment) = packet else { return Err("only segments are reset".into()) };
+                let reset = Tcp::parse(&seen.bytes).ok_or("the reset is no segment")?;
+                let expected = expected_reset(&segment, reset.window);
+                same("reset", &reset, &expected)?;
+                same("bytes", &hex(&seen.bytes), &hex(&expected.build()))?;
+                // A device that completes the checksum must find the sum of the pseudo header.
+                same("bytes", &hex(&seen.bytes), &hex(&Tcp { partial: true, ..expected }.build()))?;
+                verify_checksums(&seen.bytes)?;
+            }
+        }
+        Ok((seen, counts))
+    }
+
+    fn ingress(&self, sender: Sender) -> Outcome<u32> {
+        Ok(match sender {
+            Sender::Client(client) => client.ifindex,
+            Sender::Target(client) => self.target(&client)?.1.ifindex,
+            Sender::Other(ifindex) => ifindex,
+        })
+    }
+
+    fn egress(&self, frame: &Frame) -> Outcome<u32> {
+        Ok(match frame.sender {
+            Sender::Client(client) => self.target(&client)?.1.ifindex,
+            Sender::Target(client) => client.ifindex,
+            Sender::Other(_) => return Err("nobody's segment was forwarded".into()),
+        })
+    }
+
+    fn target(&self, client: &Client) -> Outcome<(Learned, &Target)> {
+        let learned = self.learned.get(&key(client)).ok_or("no SYN of this client has been forwarded")?;
+        Ok((*learned, &self.world.targets[&learned.target]))
+    }
+
+    /// Fills in the sender's addresses.
+    fn fill(&self, frame: &Frame) -> Outcome<Packet> {
+        let Packet::Tcp(tcp) = &frame.packet else { return Ok(frame.packet.clone()) };
+        let mut tcp = tcp.clone();
+        match frame.sender {
+            Sender::Client(client) => {
+                tcp.src_mac = client.mac;
+                tcp.dst_mac = super::world::port_mac(client.ifindex);
+                (tcp.src, tcp.src_port) = (client.ip, client.port);
+                (tcp.dst, tcp.dst_port) = (client.service, client.service_port);
+            }
+            Sender::Target(client) => {
+                let (Learned { node_port, .. }, target) = self.target(&client)?;
+                tcp.src_mac = target.mac;
+                tcp.dst_mac = super::world::port_mac(target.ifindex);
+                (tcp.src, tcp.src_port) = (target.ip.to_wire(), target.port.get());
+                (tcp.dst, tcp.dst_port) = (target.node_ip.to_wire(), node_port);
+            }
+            Sender::Other(_) => {}
+        }
+        if let Some(adjust) = frame.adjust {
+            adjust(&mut tcp);
+        }
+        Ok(Packet::Tcp(tcp))
+    }
+
+    /// What a forwarded segment must look like: built anew, with the fields that a translation changes, and nothing of what
+    /// the datapath computed but the choice of target and port.
+    fn translated(&mut self, frame: &Frame, tcp: &Tcp, bytes: &[u8]) -> Outcome<Tcp> {
+        let mut expected = Tcp { ttl: tcp.ttl - 1, ..tcp.clone() };
+        match frame.sender {
+            Sender::Client(client) => {
+                let out = Tcp::parse(bytes).ok_or("what was sent is no segment")?;
+                let known = self.learned.get(&key(&client)).copied();
+                let ring = self.ring_of(&client);
+                let chosen = self.world.targets.iter().find(|(index, target)| {
+                    target.ip.to_wire() == out.dst
+                        && target.port.get() == out.dst_port
+                        && target.node_ip.to_wire() == out.src
+                        && (ring.contains(index) || known.is_some_and(|known| known.target == **index))
+                });
+                let (index, target) = chosen.ok_or_else(|| format!("sent to no target of the listener: {out:?}"))?;
+                let opened = frame.counts.contains(&(Counter::FlowOpened, 1));
+                if let Some(known) = known.filter(|_| !opened) {
+                    same("target", index, &known.target)?;
+                    same("source port", &out.src_port, &known.node_port)?;
+                } else {
+                    same("opened", &opened, &true)?;
+                }
+                if out.src_port < 1024 {
+                    return Err(format!("source port {} is not in the pool", out.src_port));
+                }
+                expected.src_mac = self.world.ports[&target.ifindex].mac;
+                expected.dst_mac = target.mac;
+                (expected.src, expected.src_port) = (target.node_ip.to_wire(), out.src_port);
+                (expected.dst, expected.dst_port) = (target.ip.to_wire(), target.port.get());
+                let learned = Learned { target: *index, node_port: out.src_port };
+                self.learned.insert(key(&client), learned);
+            }
+            Sender::Target(client) => {
+                expected.src_mac = self.world.ports[&client.ifindex].mac;
+                expected.dst_mac = client.mac;
+                (expected.src, expected.src_port) = (client.service, client.service_port);
+                (expected.dst, expected.dst_port) = (client.ip, client.port);
+            }
+            Sender::Other(_) => return Err("nobody's segment was forwarded".into()),
+        }
+        if let Expect::ForwardMss(mss) = frame.expect {
+            let at = mss_value(&expected.options).ok_or("no segment size to clamp")?;
+            expected.options[at..at + 2].copy_from_slice(&mss.to_be_bytes());
+        }
+        Ok(expected)
+    }
+
+    fn ring_of(&self, client: &Client) -> Vec<u32> {
+        let frontend = self.world.frontends.iter().find(|(key, _)| {
+            key.vpc.0 == client.vpc && key.ip.to_wire() == client.service && key.port.get() == client.service_port
+        });
+        let Some(listener) = frontend.and_then(|(_, frontend)| self.world.listeners.get(&frontend.listener)) else {
+            return Vec::new();
+        };
+        self.world.rings[listener.ring_base as usize..][..listener.ring_len as usize].to_vec()
+    }
+
+    fn check(&mut self, check: &Check) -> Outcome<()> {
+        let backend = &mut *self.backend;
+        match *check {
+            Check::Flows(count) => {
+                let slots = backend.slots()?;
+                let forward = slots.iter().filter(|slot| Meta::unpack(slot.meta).forward());
+                let whole = forward.filter(|forward| {
+                    let twin = [forward.new_dst.word() as u64 | (forward.new_src.word() as u64) << 32, 0];
+                    slots.iter().any(|slot| {
+                        slot.key[0] == twin[0] && (slot.key[1] >> 16) as u16 == forward.new_src_port.word()
+                    })
+                });
+                same("flows", &whole.count(), &count)
+            }
+            Check::Entries(count) => same("entries", &backend.slots()?.len(), &count),
+            Check::State(client, state) => {
+                let slots = backend.slots()?;
+                let words = key(&client).words();
+                let forward = slots.iter().find(|slot| slot.key == words).ok_or("the client has no flow")?;
+                let reverse = slots
+                    .iter()
+                    .find(|slot| {
+                        !Meta::unpack(slot.meta).forward()
+                            && slot.new_dst.to_wire() == client.ip
+                            && slot.new_dst_port.get() == client.port
+                            && slot.key[0] as u32 == forward.new_dst.word()
+                            && (slot.key[1] >> 16) as u16 == forward.new_src_port.word()
+                    })
+                    .ok_or("the client's flow has one entry only")?;
+                same("state", &Meta::unpack(forward.meta).state, &state)?;
+                same("state of the reverse entry", &Meta::unpack(reverse.meta).state, &state)
+            }
+            Check::PoolUsed(index, used) => same("ports in use", &backend.pool(index)?.used(), &used),
+            Check::PoolExhausted(index, count) => same("claims refused", &backend.pool(index)?.exhausted, &count),
+            Check::HalfOpenVpc(vpc, count) => same("half-open of the VPC", &backend.half_open_vpc(vpc)?, &count),
+            Check::HalfOpenEndpoint(endpoint, count) => {
+                same("half-open of the endpoint", &backend.half_open_endpoint(endpoint)?, &count)
+            }
+            Check::EndpointPackets(index, packets_in, packets_out) => {
+                let stats = backend.endpoint_stats(index)?;
+                same("packets", &(stats.packets_in, stats.packets_out), &(packets_in, packets_out))
+            }
+            Check::EndpointBytes(index, bytes_in, bytes_out) => {
+                let stats = backend.endpoint_stats(index)?;
+                same("bytes", &(stats.bytes_in, stats.bytes_out), &(bytes_in, bytes_out))
+            }
+            Check::EndpointRefused(index, refused) => same("refused", &backend.endpoint_stats(index)?.refused, &refused),
+            Check::ListenerFlows(index, flows) => same("flows", &backend.listener_stats(index)?.new_flows, &flows),
+            Check::TargetPackets(index, packets_in, packets_out) => {
+                let stats = backend.target_stats(index)?;
+                same("packets", &(stats.packets_in, stats.packets_out), &(packets_in, packets_out))
+            }
+            Check::TargetResets(index, by_client, by_target) => {
+                let stats = backend.target_stats(index)?;
+                same("resets", &(stats.client_resets, stats.target_resets), &(by_client, by_target))
+            }
+            Check::PortAllocationErrors(index, count) => {
+                same("port allocation errors", &backend.target_stats(index)?.port_allocation_errors, &count)
+            }
+            Check::Neighbor(ip, mac) => {
+                let found: Vec<_> = self.last_events.iter().map(|e| (e.kind, e.client.to_wire(), e.mac)).collect();
+                same("events", &found, &vec![(EventKind::Neighbor as u32, ip, mac)])
+            }
+            Check::NoEvent => same("events", &self.last_events.len(), &0),
+            Check::OpenedEvent(client) => self.flow_event(&client, EventKind::FlowOpened, Counter::FlowOpened),
+            Check::ClosedEvent(client, why) => self.flow_event(&client, EventKind::FlowClosed, why),
+        }
+    }
+
+    fn flow_event(&self, client: &Client, kind: EventKind, why: Counter) -> Outcome<()> {
+        let (Learned { target: index, node_port }, target) = self.target(client)?;
+        let [event] = &self.last_events[..] else { return Err(format!("events: {:?}", self.last_events)) };
+        let expected = Event {
+            kind: kind as u32,
+            ifindex: client.ifindex,
+            client: Ip4::from_wire(client.ip),
+            service: Ip4::from_wire(client.service),
+            node: target.node_ip,
+            target: target.ip,
+            client_port: L4Port::new(client.port),
+            service_port: L4Port::new(client.service_port),
+            node_port: L4Port::new(node_port),
+            target_port: target.port,
+            vpc: VpcIndex(client.vpc),
+            endpoint: event.endpoint,
+            target_index: index,
+            reason: why as u32,
+            mac: event.mac,
+            _pad: [0; 2],
+        };
+        same("event", event, &expected)
+    }
+}
+
+fn key(client: &Client) -> FlowKey {
+    FlowKey::tcp(
+        VpcIndex(client.vpc),
+        Ip4::from_wire(client.ip),
+        L4Port::new(client.port),
+        Ip4::from_wire(client.service),
+        L4Port::new(client.service_port),
+    )
+}
+
+/// RFC 9293 section 3.10.7.1: a reset takes its sequence number from the segment's acknowledgement, or acknowledges it.
+fn expected_reset(segment: &Tcp, window: u16) -> Tcp {
+    let len = segment.payload.len() as u32
+        + u32::from(segment.flags.has(Flags::SYN))
+        + u32::from(segment.flags.has(Flags::FIN));
+    let (seq, ack, flags) = if segment.flags.has(Flags::ACK) {
+        (segment.ack, 0, Flags::RST)
+    } else {
+        (0, segment.seq.wrapping_add(len), Flags::RST.with(Flags::ACK))
+    };
+    Tcp {
+        src_mac: segment.dst_mac,
+        dst_mac: segment.src_mac,
+        src: segment.dst,
+        dst: segment.src,
+        src_port: segment.dst_port,
+        dst_port: segment.src_port,
+        seq,
+        ack,
+        flags,
+        window,
+        id: 0,
+        ttl: 64,
+        ..Tcp::default()
+    }
+}
+
+/// Both checksums, from scratch.
+fn verify_checksums(frame: &[u8]) -> Outcome<()> {
+    let ip = etherparse::Ipv4Slice::from_slice(&frame[14..]).map_err(|e| format!("not IPv4: {e}"))?;
+    let header = ip.header().to_header();
+    let sum = etherparse::checksum::Sum16BitWords::new().add_slice(ip.header().slice()).ones_complement();
+    same("sum over the IP header", &sum, &0)?;
+    let tcp = etherparse::TcpSlice::from_slice(ip.payload().payload).map_err(|e| format!("not TCP: {e}"))?;
+    let expected = tcp.calc_checksum_ipv4(header.source, header.destination).map_err(|e| e.to_string())?;
+    same("TCP checksum", &tcp.checksum(), &expected)
+}
+
+/// Where the value of the segment size option is.
+fn mss_value(options: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    while at < options.len() {
+        match options[at] {
+            0 => return None,
+            1 => at += 1,
+            2 => return Some(at + 2),
+            _ => at += *options.get(at + 1)? as usize,
+        }
+    }
+    None
+}
+
+fn describe(slot: &Slot) -> String {
+    let Meta { version: _, state, flags, idle_s } = Meta::unpack(slot.meta);
+    let Slot { new_src, new_dst, new_src_port, new_dst_port, d_addr, d_port, target, generation, .. } = *slot;
+    let Slot { endpoint, ack, peer_mac, ifindex, .. } = *slot;
+    let flags = flags & !Meta::STASHED;
+    format!(
+        "{state:?} {flags:#x} {idle_s} {new_src:?}:{new_src_port:?} {new_dst:?}:{new_dst_port:?} {d_addr:#x} {d_port:#x} \
+         {target} {generation} {endpoint} {ack} {peer_mac} {ifindex}"
+    )
+}
+
+fn sum(counts: &[(Counter, u64)]) -> Vec<(&'static str, u64)> {
+    let mut sums = BTreeMap::new();
+    for (counter, count) in counts {
+        *sums.entry(counter.name()).or_insert(0) += count;
+    }
+    sums.into_iter().collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: &T, expected: &T) -> Outcome<()> {
+    if found == expected { Ok(()) } else { Err(format!("{what}: found {found:?}, expected {expected:?}")) }
+}
+
+const _: () = assert!(VPCS > u16::MAX as u32);

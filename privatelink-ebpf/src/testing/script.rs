@@ -1,0 +1,448 @@
+//! What a case is: a configuration and steps, as data. A step is a frame and what is expected to come of it, a change of the
+//! configuration, time that passes, or a look at the tables. A case knows no hook: what XDP hands to TC is expected to come
+//! to the same.
+
+use super::{
+    packet::{Arp, Tcp},
+    world::World,
+};
+use crate::{
+    abi::{Counter, Mac, flow::FlowState},
+    wire::tcp::Flags,
+};
+
+/// A client's connection to a service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Client {
+    /// The port that its frames come in on.
+    pub ifindex: u32,
+    pub vpc: u16,
+    pub mac: Mac,
+    pub ip: [u8; 4],
+    pub port: u16,
+    pub service: [u8; 4],
+    pub service_port: u16,
+}
+
+impl Client {
+    /// The same client, from another source port.
+    pub const fn from_port(self, port: u16) -> Self {
+        Self { port, ..self }
+    }
+
+    /// The same client, to another listener of the endpoint.
+    pub const fn to_port(self, service_port: u16) -> Self {
+        Self { service_port, ..self }
+    }
+
+    /// The same client, to another address.
+    pub const fn to(self, service: [u8; 4]) -> Self {
+        Self { service, ..self }
+    }
+
+    /// The same client with another Ethernet address.
+    pub const fn with_mac(self, mac: Mac) -> Self {
+        Self { mac, ..self }
+    }
+
+    /// The same client behind another port.
+    pub const fn behind(self, ifindex: u32) -> Self {
+        Self { ifindex, ..self }
+    }
+}
+
+/// Who sends a frame; fills in addresses and ports.
+#[derive(Clone, Copy, Debug)]
+pub enum Sender {
+    Client(Client),
+    /// The target that this client's connection was led to.
+    Target(Client),
+    /// As the packet says, on this interface.
+    Other(u32),
+}
+
+/// What a frame is.
+#[derive(Clone, Debug)]
+pub enum Packet {
+    Tcp(Tcp),
+    Arp(Arp),
+    Raw(Vec<u8>),
+}
+
+/// A change of the finished frame, checksums left as they are.
+#[derive(Clone, Debug)]
+pub enum Edit {
+    Set(usize, Vec<u8>),
+    /// Cuts the frame to this length.
+    Cut(usize),
+    /// Fills the frame up to this length.
+    Pad(usize),
+}
+
+/// What comes of a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Expect {
+    /// Sent on, rewritten; all but what the translation changes is as it came in.
+    Forward,
+    /// Sent on with this maximum segment size.
+    ForwardMss(u16),
+    Drop,
+    /// On to the host, unmodified.
+    Pass,
+    /// Answered by an ARP reply.
+    Arp,
+    /// Answered by a reset.
+    Reset,
+}
+
+/// A frame and what is expected to come of it.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    pub sender: Sender,
+    pub packet: Packet,
+    /// Applied to the packet after the sender's addresses have been filled in.
+    pub adjust: Option<fn(&mut Tcp)>,
+    pub edits: Vec<Edit>,
+    /// Segment size of a frame that stands for several segments; 0: it does not. XDP never sees such frames.
+    pub gso_size: u32,
+    pub expect: Expect,
+    /// All counters that change, and by how much.
+    pub counts: Vec<(Counter, u64)>,
+    /// XDP leaves it to TC.
+    pub by_tc: bool,
+    /// XDP counts the partial checksum.
+    pub partial: bool,
+}
+
+/// A look at the tables.
+#[derive(Clone, Copy, Debug)]
+pub enum Check {
+    /// Flows of which both entries are there.
+    Flows(usize),
+    /// Entries, whole flows or halves.
+    Entries(usize),
+    /// The state of both entries of this client's flow.
+    State(Client, FlowState),
+    PoolUsed(usize, u32),
+    PoolExhausted(usize, u64),
+    HalfOpenVpc(u16, u32),
+    HalfOpenEndpoint(u32, u32),
+    /// Packets in and out of an endpoint.
+    EndpointPackets(usize, u64, u64),
+    /// IP bytes in and out of an endpoint.
+    EndpointBytes(usize, u64, u64),
+    EndpointRefused(usize, u64),
+    ListenerFlows(usize, u64),
+    /// Packets to and from a target.
+    TargetPackets(usize, u64, u64),
+    /// Resets by clients and by the target.
+    TargetResets(usize, u64, u64),
+    PortAllocationErrors(usize, u64),
+    /// The last frame reported this neighbour, and nothing else.
+    Neighbor([u8; 4], Mac),
+    /// The last frame reported nothing.
+    NoEvent,
+    /// The last frame reported this flow opened.
+    OpenedEvent(Client),
+    /// The last frame reported this flow closed, for this reason.
+    ClosedEvent(Client, Counter),
+}
+
+/// One step of a case.
+#[derive(Clone, Debug)]
+pub enum Step {
+    Frame(Box<Frame>),
+    /// The agent writes another configuration.
+    Change(fn(&mut World)),
+    /// Seconds pass.
+    Advance(u32),
+    /// The agent asks for so many sweeps; these counters change.
+    Collect(Vec<(Counter, u64)>, u32),
+    Check(Check),
+}
+
+/// One row of the table.
+#[derive(Clone, Debug)]
+pub struct Case {
+    pub name: &'static str,
+    /// Changes of [`super::cases::world`].
+    pub world: Option<fn(&mut World)>,
+    pub steps: Vec<Step>,
+}
+
+/// A case without steps.
+pub fn case(name: &'static str) -> Case {
+    Case { name, world: None, steps: Vec::new() }
+}
+
+impl Case {
+    /// The configuration differs from the common one.
+    pub fn world(self, world: fn(&mut World)) -> Self {
+        Self { world: Some(world), ..self }
+    }
+
+    fn push(mut self, step: Step) -> Self {
+        self.steps.push(step);
+        self
+    }
+
+    pub fn frame(self, frame: Frame) -> Self {
+        self.push(Step::Frame(Box::new(frame)))
+    }
+
+    pub fn frames(self, frames: impl IntoIterator<Item = Frame>) -> Self {
+        frames.into_iter().fold(self, Self::frame)
+    }
+
+    pub fn change(self, change: fn(&mut World)) -> Self {
+        self.push(Step::Change(change))
+    }
+
+    pub fn advance(self, seconds: u32) -> Self {
+        self.push(Step::Advance(seconds))
+    }
+
+    pub fn collect(self, counts: &[(Counter, u64)]) -> Self {
+        self.push(Step::Collect(counts.to_vec(), 1))
+    }
+
+    /// Two sweeps: an entry that loses its other half in the first goes with the second at the latest.
+    pub fn collect_twice(self, counter: Counter) -> Self {
+        self.push(Step::Collect(vec![(counter, 1)], 2))
+    }
+
+    pub fn check(self, check: Check) -> Self {
+        self.push(Step::Check(check))
+    }
+
+    /// SYN, SYN-ACK and ACK.
+    pub fn handshake(self, client: Client) -> Self {
+        self.frame(syn(client).opens()).frame(syn_ack(client)).frame(ack(client).establishes())
+    }
+
+    /// A handshake, and both sides' FIN and ACK, the client's first.
+    pub fn closed_by_client(self, client: Client) -> Self {
+        self.handshake(client)
+            .frame(fin(client))
+            .frame(target_fin(client).numbers(5001, 1002))
+            .frame(ack(client).numbers(1002, 5002).counts(Counter::FlowClosed))
+    }
+
+    /// A handshake, and both sides' FIN and ACK, the target's first.
+    pub fn closed_by_target(self, client: Client) -> Self {
+        self.handshake(client)
+            .frame(target_fin(client))
+            .frame(fin(client).numbers(1001, 5002))
+            .frame(target_ack(client).numbers(5002, 1002))
+    }
+}
+
+impl Frame {
+    fn new(sender: Sender, packet: Packet) -> Self {
+        Self {
+            sender,
+            packet,
+            adjust: None,
+            edits: Vec::new(),
+            gso_size: 0,
+            expect: Expect::Forward,
+            counts: Vec::new(),
+            by_tc: false,
+            partial: false,
+        }
+    }
+
+    /// The segment, to set fields of.
+    ///
+    /// # Panics
+    ///
+    /// If it is none.
+    fn tcp(&mut self) -> &mut Tcp {
+        match &mut self.packet {
+            Packet::Tcp(tcp) => tcp,
+            Packet::Arp(_) | Packet::Raw(_) => panic!("not a segment"),
+        }
+    }
+
+    pub fn numbers(mut self, seq: u32, ack: u32) -> Self {
+        (self.tcp().seq, self.tcp().ack) = (seq, ack);
+        self
+    }
+
+    pub fn flags(mut self, flags: u8) -> Self {
+        self.tcp().flags = Flags(flags);
+        self
+    }
+
+    pub fn payload(mut self, len: usize) -> Self {
+        self.tcp().payload = (0..len).map(|i| (i * 7 + 3) as u8).collect();
+        self
+    }
+
+    pub fn options(mut self, options: &[u8]) -> Self {
+        self.tcp().options = options.to_vec();
+        self
+    }
+
+    pub fn with(mut self, change: impl FnOnce(&mut Tcp)) -> Self {
+        change(self.tcp());
+        self
+    }
+
+    /// Changes the segment after the sender's addresses have been filled in.
+    pub fn adjusted(mut self, adjust: fn(&mut Tcp)) -> Self {
+        self.adjust = Some(adjust);
+        self
+    }
+
+    pub fn set(mut self, at: usize, bytes: &[u8]) -> Self {
+        self.edits.push(Edit::Set(at, bytes.to_vec()));
+        self
+    }
+
+    pub fn cut(mut self, len: usize) -> Self {
+        self.edits.push(Edit::Cut(len));
+        self
+    }
+
+    pub fn pad(mut self, len: usize) -> Self {
+        self.edits.push(Edit::Pad(len));
+        self
+    }
+
+    /// The frame stands for segments of this size.
+    pub fn gso(mut self, size: u32) -> Self {
+        self.gso_size = size;
+        self
+    }
+
+    /// One more of `counter` is counted.
+    pub fn counts(mut self, counter: Counter) -> Self {
+        self.counts.push((counter, 1));
+        self
+    }
+
+    pub fn opens(self) -> Self {
+        self.counts(Counter::FlowOpened)
+    }
+
+    pub fn establishes(self) -> Self {
+        self.counts(Counter::FlowEstablished)
+    }
+
+    /// XDP leaves the frame to TC.
+    pub fn by_tc(mut self) -> Self {
+        self.by_tc = true;
+        self
+    }
+
+    /// The sender leaves the checksum to its device, which XDP notices.
+    pub fn partial(mut self) -> Self {
+        self.partial = true;
+        self.offloaded().by_tc()
+    }
+
+    /// The sender leaves the checksum to its device.
+    pub fn offloaded(mut self) -> Self {
+        self.tcp().partial = true;
+        self
+    }
+
+    pub fn clamped(mut self, mss: u16) -> Self {
+        self.expect = Expect::ForwardMss(mss);
+        self
+    }
+
+    pub fn dropped(mut self, reason: Counter) -> Self {
+        self.expect = Expect::Drop;
+        self.counts(reason)
+    }
+
+    pub fn passed(mut self) -> Self {
+        self.expect = Expect::Pass;
+        self.by_tc().counts(Counter::PassedToHost)
+    }
+
+    /// The interface is no port.
+    pub fn on_no_port(mut self) -> Self {
+        self.expect = Expect::Pass;
+        self.by_tc().counts(Counter::NoPort)
+    }
+
+    pub fn reset(mut self, reason: Counter) -> Self {
+        self.expect = Expect::Reset;
+        self.by_tc().counts(reason).counts(Counter::ResetSent)
+    }
+
+    pub fn answered(mut self) -> Self {
+        self.expect = Expect::Arp;
+        self.by_tc().counts(Counter::ArpAnswered)
+    }
+}
+
+/// A maximum segment size option.
+pub fn mss(value: u16) -> [u8; 4] {
+    let [hi, lo] = value.to_be_bytes();
+    [2, 4, hi, lo]
+}
+
+fn segment(sender: Sender, flags: Flags, seq: u32, ack: u32) -> Frame {
+    Frame::new(sender, Packet::Tcp(Tcp { flags, seq, ack, ..Tcp::default() }))
+}
+
+// The client's first sequence number is 1000, the target's 5000.
+
+pub fn syn(client: Client) -> Frame {
+    segment(Sender::Client(client), Flags::SYN, 1000, 0).options(&mss(1460))
+}
+
+pub fn syn_ack(client: Client) -> Frame {
+    segment(Sender::Target(client), Flags::SYN.with(Flags::ACK), 5000, 1001).options(&mss(1460))
+}
+
+pub fn ack(client: Client) -> Frame {
+    segment(Sender::Client(client), Flags::ACK, 1001, 5001)
+}
+
+pub fn target_ack(client: Client) -> Frame {
+    segment(Sender::Target(client), Flags::ACK, 5001, 1001)
+}
+
+/// `len` bytes from the client.
+pub fn data(client: Client, len: usize) -> Frame {
+    ack(client).flags(0x18).payload(len)
+}
+
+/// `len` bytes from the target.
+pub fn reply(client: Client, len: usize) -> Frame {
+    target_ack(client).flags(0x18).payload(len)
+}
+
+pub fn fin(client: Client) -> Frame {
+    ack(client).flags(0x11)
+}
+
+pub fn target_fin(client: Client) -> Frame {
+    target_ack(client).flags(0x11)
+}
+
+pub fn rst(client: Client) -> Frame {
+    segment(Sender::Client(client), Flags::RST, 1001, 0)
+}
+
+pub fn target_rst(client: Client) -> Frame {
+    segment(Sender::Target(client), Flags::RST, 5001, 0)
+}
+
+/// A segment that names its own addresses.
+pub fn other(ifindex: u32, tcp: Tcp) -> Frame {
+    Frame::new(Sender::Other(ifindex), Packet::Tcp(tcp))
+}
+
+pub fn arp(ifindex: u32, arp: Arp) -> Frame {
+    Frame::new(Sender::Other(ifindex), Packet::Arp(arp))
+}
+
+pub fn raw(ifindex: u32, bytes: Vec<u8>) -> Frame {
+    Frame::new(Sender::Other(ifindex), Packet::Raw(bytes))
+}

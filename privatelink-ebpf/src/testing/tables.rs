@@ -1,0 +1,455 @@
+//! `Tables` in memory.
+
+use std::{
+    cell::UnsafeCell,
+    collections::HashMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use super::world::{CLOCK, ENDPOINTS, LISTENERS, POOLS, PORTS, TARGETS, VPCS, World};
+use crate::{
+    abi::{
+        Counter,
+        event::Event,
+        flow::{Bucket, FlowKey, Slot},
+        pool::PortPool,
+        service::{AddressKey, AddressKind, Budget, Frontend, FrontendKey, Listener, Port, Target},
+        settings::{Clock, ResetBudget},
+        stats::{EndpointStats, ListenerStats, TargetStats},
+    },
+    datapath::{
+        Hook, Tables,
+        atomic::{add64, store64},
+        parse::Segment,
+        ports::{self, Claim},
+    },
+};
+
+/// How the flow table is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// A power of two.
+    pub buckets: u32,
+    /// Entries in the stash.
+    pub stash: usize,
+    pub hash_seed: u64,
+    /// Only the stash, as the reference.
+    pub reference: bool,
+    /// Threads that use the tables at once.
+    pub cpus: usize,
+}
+
+/// The hash seed of all cases.
+pub const SEED: u64 = 0x5eed_0123_4567_89ab;
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { buckets: 64, stash: 256, hash_seed: SEED, reference: false, cpus: 1 }
+    }
+}
+
+/// Cells that threads share as CPUs share map values.
+struct Cells<T>(Box<[UnsafeCell<T>]>);
+
+// SAFETY: the datapath changes shared words by atomic operations only, and each CPU's own records from one thread only.
+unsafe impl<T: Send> Sync for Cells<T> {}
+
+impl<T: Copy> Cells<T> {
+    fn new(value: T, count: usize) -> Self {
+        Self((0..count).map(|_| UnsafeCell::new(value)).collect())
+    }
+
+    fn get(&self, index: usize) -> Option<*mut T> {
+        self.0.get(index).map(UnsafeCell::get)
+    }
+
+    /// A copy of a record, for looking at while no thread changes it.
+    fn copy(&self, index: usize) -> T {
+        // SAFETY: the caller's index exists (the slice checks it); tests look while their threads are joined.
+        unsafe { self.0[index].get().read() }
+    }
+
+    fn set(&mut self, index: usize, value: T) {
+        *self.0[index].get_mut() = value;
+    }
+}
+
+/// What a per-CPU map holds.
+struct Cpu {
+    scratch: Cells<Slot>,
+    segment: Cells<Segment>,
+    endpoint_stats: Cells<EndpointStats>,
+    listener_stats: Cells<ListenerStats>,
+    target_stats: Cells<TargetStats>,
+}
+
+/// The kernel's hash map: preallocated entries that are used again at once.
+struct Stash {
+    index: HashMap<[u64; 2], usize>,
+    free: Vec<usize>,
+}
+
+/// All tables.
+pub struct MemTables {
+    options: Options,
+    pub world: World,
+    flows: Cells<Bucket>,
+    stash: Mutex<Stash>,
+    stashed: Cells<Slot>,
+    locks: Cells<u32>,
+    pools: Cells<PortPool>,
+    vpc_half_open: Cells<u32>,
+    endpoint_half_open: Cells<u32>,
+    reset_budgets: Cells<ResetBudget>,
+    counters: Vec<AtomicU64>,
+    events: Mutex<Vec<Event>>,
+    now: AtomicU32,
+    cpus: Vec<Cpu>,
+}
+
+impl MemTables {
+    pub fn new(world: World, options: Options) -> Self {
+        let mut pools = Cells::new(PortPool::EMPTY, POOLS as usize);
+        for (index, pool) in world.pools.iter().enumerate() {
+            pools.set(index, *pool);
+        }
+        let bucket = Bucket { slots: [Slot::FREE; crate::abi::flow::WAYS] };
+        Self {
+            options,
+            world,
+            flows: Cells::new(bucket, options.buckets as usize),
+            stash: Mutex::new(Stash { index: HashMap::new(), free: (0..options.stash).rev().collect() }),
+            stashed: Cells::new(Slot::FREE, options.stash),
+            locks: Cells::new(0, 64),
+            pools,
+            vpc_half_open: Cells::new(0, VPCS as usize),
+            endpoint_half_open: Cells::new(0, ENDPOINTS as usize),
+            reset_budgets: Cells::new(ResetBudget::default(), VPCS as usize),
+            counters: Counter::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+            events: Mutex::new(Vec::new()),
+            // Near the wrap, so that every case crosses it or shows that it does not matter.
+            now: AtomicU32::new(u32::MAX - 50),
+            cpus: (0..options.cpus)
+                .map(|_| Cpu {
+                    scratch: Cells::new(Slot::FREE, 1),
+                    segment: Cells::new(Segment::NONE, 1),
+                    endpoint_stats: Cells::new(EndpointStats::default(), ENDPOINTS as usize),
+                    listener_stats: Cells::new(ListenerStats::default(), LISTENERS as usize),
+                    target_stats: Cells::new(TargetStats::default(), TARGETS as usize),
+                })
+                .collect(),
+        }
+    }
+
+    /// The tables as the TC program sees them.
+    pub fn tc(&self) -> View<'_, false> {
+        self.view(0)
+    }
+
+    /// The tables as the XDP program sees them.
+    pub fn xdp(&self) -> View<'_, true> {
+        self.view(0)
+    }
+
+    /// The tables as a program on one CPU sees them.
+    pub fn view<const XDP: bool>(&self, cpu: usize) -> View<'_, XDP> {
+        View { tables: self, cpu }
+    }
+
+    /// Lets time pass.
+    pub fn advance_ticks(&self, ticks: u32) {
+        self.now.store(self.now.load(Relaxed).wrapping_add(ticks), Relaxed);
+    }
+
+    pub fn counter(&self, counter: Counter) -> u64 {
+        self.counters[counter as usize].load(Relaxed)
+    }
+
+    /// Takes the recorded events.
+    pub fn take_events(&self) -> Vec<Event> {
+        std::mem::take(&mut *self.events.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn pool(&self, index: usize) -> PortPool {
+        self.pools.copy(index)
+    }
+
+    pub fn set_pool(&mut self, index: usize, pool: PortPool) {
+        self.pools.set(index, pool);
+    }
+
+    pub fn half_open_of_vpc(&self, vpc: u16) -> u32 {
+        self.vpc_half_open.copy(vpc as usize)
+    }
+
+    pub fn half_open_of_endpoint(&self, endpoint: u32) -> u32 {
+        self.endpoint_half_open.copy(endpoint as usize)
+    }
+
+    /// Sums over CPUs.
+    pub fn endpoint_stats_of(&self, index: usize) -> EndpointStats {
+        self.cpus.iter().fold(EndpointStats::default(), |sum, cpu| {
+            let one = cpu.endpoint_stats.copy(index);
+            EndpointStats {
+                packets_in: sum.packets_in + one.packets_in,
+                bytes_in: sum.bytes_in + one.bytes_in,
+                packets_out: sum.packets_out + one.packets_out,
+                bytes_out: sum.bytes_out + one.bytes_out,
+                new_flows: sum.new_flows + one.new_flows,
+                refused: sum.refused + one.refused,
+            }
+        })
+    }
+
+    pub fn listener_stats_of(&self, index: usize) -> ListenerStats {
+        self.cpus.iter().fold(ListenerStats::default(), |sum, cpu| {
+            let one = cpu.listener_stats.copy(index);
+            ListenerStats { new_flows: sum.new_flows + one.new_flows, refused: sum.refused + one.refused }
+        })
+    }
+
+    /// As the first CPU counts them.
+    pub fn target_stats_of(&self, index: usize) -> TargetStats {
+        self.cpus[0].target_stats.copy(index)
+    }
+
+    /// All entries in use, stashed ones included; nobody may be changing them.
+    pub fn slots(&self) -> Vec<Slot> {
+        let mut slots: Vec<Slot> = (0..self.options.buckets as usize).flat_map(|i| self.flows.copy(i).slots).collect();
+        let stash = self.locked_stash();
+        slots.extend(stash.index.values().map(|index| self.stashed.copy(*index)));
+        slots.retain(|slot| (slot.meta >> 32) as u8 != 0);
+        slots
+    }
+
+    /// Buckets, for a sweep.
+    pub fn buckets(&self) -> impl Iterator<Item = *mut Bucket> + '_ {
+        self.flows.0.iter().map(UnsafeCell::get)
+    }
+
+    /// Stashed entries, for a sweep.
+    pub fn stash_slots(&self) -> Vec<*mut Slot> {
+        self.locked_stash().index.values().filter_map(|index| self.stashed.get(*index)).collect()
+    }
+
+    pub fn stash_len(&self) -> usize {
+        self.locked_stash().index.len()
+    }
+
+    fn locked_stash(&self) -> MutexGuard<'_, Stash> {
+        self.stash.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cpu(&self, cpu: usize) -> &Cpu {
+        &self.cpus[cpu]
+    }
+}
+
+/// The tables, seen from one hook on one CPU.
+#[derive(Clone, Copy)]
+pub struct View<'t, const XDP: bool> {
+    tables: &'t MemTables,
+    cpu: usize,
+}
+
+/// What an array map holds at an index that nobody has written.
+fn record<'t, T>(records: &'t std::collections::BTreeMap<u32, T>, index: u32, size: u32, zero: &'t T) -> Option<&'t T> {
+    (index < size).then(|| records.get(&index).unwrap_or(zero))
+}
+
+static NO_PORT: Port = Port {
+    vpc: crate::abi::VpcIndex::NONE,
+    flags: crate::abi::service::PortFlags(0),
+    mtu: 0,
+    mac: crate::abi::Mac::ZERO,
+    _pad: [0; 2],
+};
+static NO_LISTENER: Listener = Listener { ring_base: 0, ring_len: 0, idle_s: 0, _pad: [0; 6] };
+static NO_BUDGET: Budget = Budget { half_open: 0 };
+static NO_TARGET: Target = Target {
+    ip: crate::abi::Ip4::UNSPECIFIED,
+    node_ip: crate::abi::Ip4::UNSPECIFIED,
+    port: crate::abi::L4Port::new(0),
+    vpc: crate::abi::VpcIndex::NONE,
+    generation: 0,
+    flags: crate::abi::service::TargetFlags(0),
+    ifindex: 0,
+    pool: 0,
+    mac: crate::abi::Mac::ZERO,
+    _pad: [0; 2],
+};
+
+impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
+    const HOOK: Hook = if XDP { Hook::Xdp } else { Hook::Tc };
+
+    fn port(self, ifindex: u32) -> Option<&'t Port> {
+        record(&self.tables.world.ports, ifindex, PORTS, &NO_PORT)
+    }
+
+    fn owns(self, key: &AddressKey) -> bool {
+        self.tables.world.addresses.contains_key(key)
+    }
+
+    fn is_node(self, key: &AddressKey) -> bool {
+        self.tables.world.addresses.get(key).is_some_and(|address| address.kind == AddressKind::Node as u32)
+    }
+
+    fn frontend(self, key: &FrontendKey) -> Option<Frontend> {
+        self.tables.world.frontends.get(key).copied()
+    }
+
+    fn listener(self, index: u32) -> Option<&'t Listener> {
+        record(&self.tables.world.listeners, index, LISTENERS, &NO_LISTENER)
+    }
+
+    fn ring(self, index: u32) -> Option<u32> {
+        let ring = &self.tables.world.rings;
+        (index < super::world::RINGS).then(|| ring.get(index as usize).copied().unwrap_or(0))
+    }
+
+    fn target(self, index: u32) -> Option<&'t Target> {
+        record(&self.tables.world.targets, index, TARGETS, &NO_TARGET)
+    }
+
+    fn claim_port(self, pool: u32, hint: u32) -> Claim {
+        match self.tables.pools.get(pool as usize) {
+            // SAFETY: a live pool, shared through `ports` only.
+            Some(pool) => unsafe { ports::claim(pool, hint) },
+            None => Claim::Exhausted,
+        }
+    }
+
+    fn release_port(self, pool: u32, port: u16) {
+        if let Some(pool) = self.tables.pools.get(pool as usize) {
+            // SAFETY: as the claim.
+            unsafe { ports::release(pool, port) };
+        }
+    }
+
+    fn count_exhausted(self, pool: u32) {
+        if let Some(pool) = self.tables.pools.get(pool as usize) {
+            // SAFETY: as the claim.
+            unsafe { add64(&raw mut (*pool).exhausted, 1) };
+        }
+    }
+
+    fn bucket(self, index: u32) -> Option<*mut Bucket> {
+        self.tables.flows.get(index as usize)
+    }
+
+    fn bucket_mask(self) -> u32 {
+        self.tables.options.buckets - 1
+    }
+
+    fn hash_seed(self) -> u64 {
+        self.tables.options.hash_seed
+    }
+
+    fn reference_table(self) -> bool {
+        self.tables.options.reference
+    }
+
+    fn stash(self, key: &FlowKey) -> Option<*mut Slot> {
+        let index = *self.tables.locked_stash().index.get(&key.words())?;
+        self.tables.stashed.get(index)
+    }
+
+    fn stash_insert(self, key: &FlowKey) -> bool {
+        let mut stash = self.tables.locked_stash();
+        if stash.index.contains_key(&key.words()) {
+            return false;
+        }
+        let Some(index) = stash.free.pop() else { return false };
+        let (Some(from), Some(to)) = (self.scratch(), self.tables.stashed.get(index)) else { return false };
+        for word in 0..size_of::<Slot>() / 8 {
+            // SAFETY: both are whole slots. Word by word and upwards, as the kernel copies a value; who still reads the
+            // entry's last owner sees another version first.
+            unsafe { store64(to.cast::<u64>().add(word), from.cast::<u64>().add(word).read()) };
+        }
+        stash.index.insert(key.words(), index);
+        true
+    }
+
+    fn stash_remove(self, key: &FlowKey) {
+        let mut stash = self.tables.locked_stash();
+        if let Some(index) = stash.index.remove(&key.words()) {
+            stash.free.push(index);
+        }
+    }
+
+    fn scratch(self) -> Option<*mut Slot> {
+        self.tables.cpu(self.cpu).scratch.get(0)
+    }
+
+    fn lock(self, stripe: u32) -> Option<*mut u32> {
+        self.tables.locks.get(stripe as usize & 63)
+    }
+
+    fn vpc_budget(self, vpc: u32) -> Option<&'t Budget> {
+        record(&self.tables.world.vpc_budgets, vpc, VPCS, &NO_BUDGET)
+    }
+
+    fn endpoint_budget(self, endpoint: u32) -> Option<&'t Budget> {
+        record(&self.tables.world.endpoint_budgets, endpoint, ENDPOINTS, &NO_BUDGET)
+    }
+
+    fn vpc_half_open(self, vpc: u32) -> Option<*mut u32> {
+        self.tables.vpc_half_open.get(vpc as usize)
+    }
+
+    fn endpoint_half_open(self, endpoint: u32) -> Option<*mut u32> {
+        self.tables.endpoint_half_open.get(endpoint as usize)
+    }
+
+    fn reset_budget(self, vpc: u32) -> Option<*mut ResetBudget> {
+        self.tables.reset_budgets.get(vpc as usize)
+    }
+
+    fn clock(self) -> Clock {
+        CLOCK
+    }
+
+    fn now(self) -> u32 {
+        self.tables.now.load(Relaxed)
+    }
+
+    fn count(self, counter: Counter) {
+        self.tables.counters[counter as usize].fetch_add(1, Relaxed);
+    }
+
+    fn endpoint_stats(self, endpoint: u32) -> Option<*mut EndpointStats> {
+        self.tables.cpu(self.cpu).endpoint_stats.get(endpoint as usize)
+    }
+
+    fn listener_stats(self, listener: u32) -> Option<*mut ListenerStats> {
+        self.tables.cpu(self.cpu).listener_stats.get(listener as usize)
+    }
+
+    fn target_stats(self, target: u32) -> Option<*mut TargetStats> {
+        self.tables.cpu(self.cpu).target_stats.get(target as usize)
+    }
+
+    fn flow_events(self) -> bool {
+        self.tables.world.flow_events
+    }
+
+    fn emit(self, fill: impl FnOnce(&mut Event)) {
+        let mut event = Event::default();
+        fill(&mut event);
+        self.tables.events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+    }
+
+    fn lend(self, segment: Segment) -> &'t Segment {
+        match self.tables.cpu(self.cpu).segment.get(0) {
+            // SAFETY: this thread's own record; its last borrower's frame is done.
+            Some(lent) => unsafe {
+                lent.write(segment);
+                &*lent
+            },
+            None => &Segment::NONE,
+        }
+    }
+}

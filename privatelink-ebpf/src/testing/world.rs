@@ -1,0 +1,129 @@
+//! The configuration as data: what an agent would have written into the maps.
+
+use std::collections::BTreeMap;
+
+use crate::abi::{
+    Ip4, L4Port, Mac, Proto, VpcIndex,
+    pool::PortPool,
+    service::{
+        Address, AddressKey, AddressKind, Budget, Frontend, FrontendKey, Listener, Port, PortFlags, Target, TargetFlags,
+    },
+    settings::Clock,
+};
+
+/// Sizes of the tables that index their records: an index at or above is no record.
+pub const PORTS: u32 = 64;
+pub const LISTENERS: u32 = 16;
+pub const RINGS: u32 = 64;
+pub const TARGETS: u32 = 16;
+pub const POOLS: u32 = 8;
+pub const ENDPOINTS: u32 = 16;
+pub const VPCS: u32 = 65_536;
+
+/// The clock of all cases: ticks of 1/15 second.
+pub const CLOCK: Clock = Clock::for_hz(1000);
+
+/// Everything that is configured. Records that are not named are zero, as in an array map.
+#[derive(Clone, Debug)]
+pub struct World {
+    pub ports: BTreeMap<u32, Port>,
+    pub addresses: BTreeMap<AddressKey, Address>,
+    pub frontends: BTreeMap<FrontendKey, Frontend>,
+    pub listeners: BTreeMap<u32, Listener>,
+    pub rings: Vec<u32>,
+    pub targets: BTreeMap<u32, Target>,
+    pub vpc_budgets: BTreeMap<u32, Budget>,
+    pub endpoint_budgets: BTreeMap<u32, Budget>,
+    /// The pools' state when a case begins.
+    pub pools: Vec<PortPool>,
+    /// Flow events are wanted.
+    pub flow_events: bool,
+}
+
+impl World {
+    pub fn empty() -> Self {
+        Self {
+            ports: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            frontends: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            rings: Vec::new(),
+            targets: BTreeMap::new(),
+            vpc_budgets: BTreeMap::new(),
+            endpoint_budgets: BTreeMap::new(),
+            pools: vec![PortPool::EMPTY; POOLS as usize],
+            flow_events: false,
+        }
+    }
+
+    /// A port of `vpc` with the Ethernet address [`port_mac`].
+    pub fn port(&mut self, ifindex: u32, vpc: u16, mtu: u32, flags: PortFlags) {
+        let record = Port { vpc: VpcIndex(vpc), flags, mtu, mac: port_mac(ifindex), _pad: [0; 2] };
+        self.ports.insert(ifindex, record);
+    }
+
+    /// An owned address.
+    pub fn address(&mut self, vpc: u16, ip: [u8; 4], kind: AddressKind) {
+        self.addresses.insert(AddressKey::new(VpcIndex(vpc), Ip4::from_wire(ip)), kind.into());
+    }
+
+    /// An address and L4 port that lead to a listener.
+    pub fn frontend(&mut self, vpc: u16, ip: [u8; 4], port: u16, listener: u32, endpoint: u16) {
+        let key = FrontendKey::new(VpcIndex(vpc), Ip4::from_wire(ip), L4Port::new(port), Proto::Tcp);
+        self.frontends.insert(key, Frontend { listener, endpoint, _pad: 0 });
+    }
+
+    /// A listener with a ring of these targets.
+    pub fn listener(&mut self, index: u32, idle_s: u16, ring: &[u32]) {
+        let ring_base = self.rings.len() as u32;
+        self.rings.extend_from_slice(ring);
+        self.listeners.insert(index, Listener { ring_base, ring_len: ring.len() as u32, idle_s, _pad: [0; 6] });
+    }
+
+    /// A target with a resolved next hop, [`target_mac`], behind port `ifindex`.
+    pub fn target(&mut self, index: u32, vpc: u16, ip: [u8; 4], port: u16, ifindex: u32, pool: u32) {
+        let record = Target {
+            ip: Ip4::from_wire(ip),
+            node_ip: Ip4::from_wire(super::cases::NODE),
+            port: L4Port::new(port),
+            vpc: VpcIndex(vpc),
+            generation: 7,
+            flags: TargetFlags::RESOLVED,
+            ifindex,
+            pool,
+            mac: target_mac(index),
+            _pad: [0; 2],
+        };
+        self.targets.insert(index, record);
+    }
+}
+
+/// A port's own Ethernet address.
+pub const fn port_mac(ifindex: u32) -> Mac {
+    Mac([0x02, 0, 0, 0, 0x01, ifindex as u8])
+}
+
+/// A target's Ethernet address.
+pub const fn target_mac(index: u32) -> Mac {
+    Mac([0x02, 0, 0, 0, 0x02, index as u8])
+}
+
+/// A pool with all ports taken but the `free` highest.
+pub fn nearly_full(free: u32) -> PortPool {
+    use crate::abi::pool::{CAPACITY, WORDS};
+    let mut pool = PortPool::EMPTY;
+    for port in 0..CAPACITY - free {
+        pool.words[port as usize / 64] |= 1 << (port % 64);
+    }
+    for index in 0..WORDS {
+        if pool.words[index] == !0 {
+            pool.summary[index / 64] |= 1 << (index % 64);
+        }
+    }
+    for (group, summary) in pool.summary.iter().enumerate() {
+        if *summary == !0 {
+            pool.top |= 1 << group;
+        }
+    }
+    pool
+}

@@ -1,0 +1,28 @@
+//! What the verifier has to look at: its work grows with paths, not with lines, and a kernel refuses at one million.
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::kernel::{self, COLLECT, TC, TC_SLOW, XDP, XDP_SLOW};
+
+/// Instructions that the verifier processes for each program, as measured on kernel 6.18.
+const BUDGETS: [(&str, u32); 5] = [(XDP, 845), (TC, 734), (XDP_SLOW, 84_776), (TC_SLOW, 171_148), (COLLECT, 39_557)];
+
+/// What a program may exceed its budget by, in percent.
+const MARGIN: u32 = 10;
+
+/// No program takes the verifier more than a tenth more than its budget.
+pub fn verified_instructions() -> Result<()> {
+    let mut ebpf = kernel::load(false)?;
+    let mut over = Vec::new();
+    for (name, budget) in BUDGETS {
+        kernel::load_program(&mut ebpf, name)?;
+        let info = ebpf.program(name).context(name)?.info().context(name)?;
+        let count = info.verified_instruction_count().context("this kernel does not tell (5.16 and newer do)")?;
+        eprintln!("{name}: {count} verified instructions, budget {budget}");
+        if count > budget + budget * MARGIN / 100 {
+            over.push(format!("{name}: {count}, budget {budget}"));
+        }
+    }
+    ensure!(over.is_empty(), "more than {MARGIN} % over budget: {}", over.join("; "));
+    Ok(())
+}
