@@ -46,7 +46,11 @@ fn compare(reference: bool) -> Result<()> {
             };
             for (step, (there, here)) in there.iter().zip(&here).enumerate() {
                 if there != here {
-                    wrong.push(format!("{} ({path:?}), step {}: kernel {there:?}\n host {here:?}", case.name, step + 1));
+                    wrong.push(format!(
+                        "{} ({path:?}), step {}: kernel {there:?}\n host {here:?}",
+                        case.name,
+                        step + 1
+                    ));
                 }
             }
             let seen = || there.iter().filter_map(|trace| trace.seen.as_ref());

@@ -13,9 +13,9 @@ use privatelink_ebpf::abi::{
 };
 
 use super::{
-    Shared,
-    desired::{self, CheckKey, HopKey, Plan},
+    Shared, desired,
     index::TargetKey,
+    plan::{CheckKey, HopKey, Plan},
     ports,
 };
 use crate::{

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Shared,
-    desired::{Check, CheckKey, Plan},
+    plan::{Check, CheckKey, Plan},
 };
 use crate::{
     health::{

@@ -16,15 +16,13 @@ use privatelink_ebpf::abi::{
 
 use super::{
     index::{self, Busy, TargetKey},
-    ring::{self, Member},
+    plan::{Check, CheckKey, Hop, HopKey, HostPort, Plan},
+    ring::{Members, RingCache},
 };
 use crate::{
     dataplane::{Capacity, Hook, Tables},
     health::state::Checked,
-    model::{
-        EndpointId, HealthCheck, Listener, ListenerId, LoadBalancer, LoadBalancerId, State, TargetAddress, TargetGroup,
-        TargetGroupId, Vpc, VpcId,
-    },
+    model::{Listener, LoadBalancer, LoadBalancerId, State, TargetAddress, TargetGroup, TargetGroupId, Vpc, VpcId},
     net::links::{Link, LinkKind, Links},
 };
 
@@ -53,47 +51,6 @@ pub struct World<'a> {
     pub capacity: Capacity,
 }
 
-/// The datapath's end of the host port, and the prefix in which targets have their internal addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HostPort {
-    pub ifindex: u32,
-    /// First address of the prefix.
-    pub base: Ipv4Addr,
-    /// The address that answers ARP for the whole prefix.
-    pub gateway: Ipv4Addr,
-}
-
-impl HostPort {
-    /// Internal addresses of targets begin this far into the prefix.
-    pub const FIRST_TARGET: u32 = 256;
-
-    /// The internal address of a target.
-    pub fn internal(&self, target: u32) -> Option<Ipv4Addr> {
-        u32::from(self.base).checked_add(Self::FIRST_TARGET)?.checked_add(target).map(Ipv4Addr::from)
-    }
-}
-
-/// One registration of a target in a group: what is checked.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CheckKey {
-    pub group: TargetGroupId,
-    pub target: TargetAddress,
-}
-
-/// A neighbour that packets are sent to: on the link of a VPC's ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct HopKey {
-    pub vpc: VpcIndex,
-    pub ip: Ipv4Addr,
-}
-
-/// Where a neighbour is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hop {
-    pub ifindex: u32,
-    pub mac: [u8; 6],
-}
-
 /// The contents of the tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
@@ -114,65 +71,6 @@ pub struct Desired {
 pub struct DesiredListener {
     pub idle_s: u16,
     pub ring: Arc<[u32]>,
-}
-
-/// What the rest of the agent works by.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Plan {
-    pub targets: BTreeMap<TargetKey, u32>,
-    pub listeners: BTreeMap<ListenerId, u32>,
-    pub endpoints: BTreeMap<EndpointId, u16>,
-    pub vpcs: BTreeMap<VpcIndex, VpcId>,
-    /// Interfaces to attach, with the VPC.
-    pub ports: BTreeMap<u32, VpcIndex>,
-    /// What is checked, and where.
-    pub checks: BTreeMap<CheckKey, Check>,
-    /// For each group in use and registered target: its keys, one a node address.
-    pub registrations: BTreeMap<CheckKey, Vec<TargetKey>>,
-    /// Next hops to find, and the node address that asks for each.
-    pub next_hops: BTreeMap<HopKey, Ipv4Addr>,
-    /// For the next pass: see [`World::lingering`].
-    pub lingering: BTreeMap<TargetKey, TargetGroupId>,
-    /// Groups all of whose targets are used because none is healthy.
-    pub fail_open: BTreeSet<TargetGroupId>,
-    /// What found no room.
-    pub full: BTreeSet<&'static str>,
-}
-
-/// One health check.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
-    /// The target's internal address and the port to check; `None` while there is no host port or no room.
-    pub address: Option<SocketAddrV4>,
-    pub node: Ipv4Addr,
-    pub listener_port: u16,
-    /// Where the checked target's packets go first.
-    pub next_hop: Option<HopKey>,
-    pub settings: HealthCheck,
-}
-
-/// Rings by their members: computing one costs milliseconds, and most passes change none.
-#[derive(Debug, Default)]
-pub struct RingCache(BTreeMap<Members, (Arc<[u32]>, bool)>);
-
-/// Identity and index of each member, sorted.
-type Members = Vec<(u64, u32)>;
-
-impl RingCache {
-    fn ring(&mut self, members: Members) -> Arc<[u32]> {
-        let (ring, used) = self.0.entry(members).or_insert_with_key(|members| {
-            let members: Vec<Member> =
-                members.iter().map(|&(identity, index)| Member { index, identity, weight: 1 }).collect();
-            (ring::build(&members).into(), true)
-        });
-        *used = true;
-        Arc::clone(ring)
-    }
-
-    /// Forgets what was not asked for since the last call.
-    fn sweep(&mut self) {
-        self.0.retain(|_, (_, used)| std::mem::take(used));
-    }
 }
 
 /// Where a target's packets go first: itself inside the VPC's range, else the VPC's gateway.

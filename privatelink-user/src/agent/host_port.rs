@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-use super::desired::HostPort;
+use super::plan::HostPort;
 use crate::net::links::{LinkError, LinkService, Pair};
 
 /// The addresses of the host port: carrier-grade NAT space (RFC 6598), which no tenant's network uses as its own.

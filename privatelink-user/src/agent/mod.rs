@@ -20,6 +20,7 @@ pub mod gc;
 pub mod host_port;
 pub mod index;
 pub mod neighbors;
+pub mod plan;
 pub mod ports;
 pub mod reconcile;
 pub mod ring;
@@ -42,9 +43,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    desired::{CheckKey, HostPort, Plan},
     index::Busy,
     neighbors::{Heard, Neighbors},
+    plan::{CheckKey, HostPort, Plan},
 };
 use crate::{
     dataplane::{
@@ -100,7 +101,7 @@ pub struct Shared {
     pub plan: watch::Sender<Arc<Plan>>,
     /// Something changed that the reconciler cannot see by itself.
     pub reconcile: Notify,
-    host_port: Option<HostPort>,
+    host_port: Mutex<Option<HostPort>>,
     host_pair: links::Pair,
     started: Instant,
 }
@@ -128,6 +129,10 @@ impl Shared {
 
     fn ports(&self) -> MutexGuard<'_, BTreeMap<InterfaceName, PortStatus>> {
         lock(&self.ports)
+    }
+
+    fn host_port(&self) -> Option<HostPort> {
+        *lock(&self.host_port)
     }
 
     fn busy(&self) -> Busy {
@@ -192,7 +197,7 @@ impl Agent {
             ports: Mutex::default(),
             plan: watch::Sender::default(),
             reconcile: Notify::new(),
-            host_port: Some(host_port),
+            host_port: Mutex::new(Some(host_port)),
             host_pair,
             started: Instant::now(),
         });

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Shared,
-    desired::{Hop, HopKey, Plan},
+    plan::{Hop, HopKey, Plan},
 };
 use crate::net::{
     arp::{self, Request},

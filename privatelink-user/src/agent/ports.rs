@@ -165,7 +165,7 @@ pub fn attach_all(shared: &Shared, dataplane: &mut dyn Dataplane, state: &State,
         };
         statuses.insert(port.interface.clone(), status);
     }
-    if let Some(host_port) = shared.host_port
+    if let Some(host_port) = shared.host_port()
         && !dataplane.attached().contains_key(&host_port.ifindex)
     {
         match dataplane.attach(host_port.ifindex, &shared.host_pair.port, HookPlan::Tc) {
@@ -183,7 +183,7 @@ pub fn attach_all(shared: &Shared, dataplane: &mut dyn Dataplane, state: &State,
 /// Takes the programs off interfaces that are no ports any more.
 pub fn detach_others(shared: &Shared, dataplane: &mut dyn Dataplane, state: &State, links: &Links) -> bool {
     let wanted = |ifindex: &u32| {
-        shared.host_port.is_some_and(|host_port| host_port.ifindex == *ifindex)
+        shared.host_port().is_some_and(|host_port| host_port.ifindex == *ifindex)
             || links
                 .get(ifindex)
                 .is_some_and(|link| state.ports.values().any(|port| port.interface.as_str() == link.name))

@@ -12,10 +12,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Shared,
-    desired::{self, CheckKey, Desired, Hop, HopKey, HostPort, Plan, RingCache, World},
+    desired::{self, Desired, World},
     diff::{self, RingsFull},
+    host_port,
     index::{Busy, TargetKey},
+    plan::{CheckKey, Hop, HopKey, HostPort, Plan},
     ports,
+    ring::RingCache,
 };
 use crate::{
     dataplane::{Capacity, Dataplane, DataplaneError, Hook, Tables},
@@ -125,13 +128,25 @@ impl Reconciler {
         Inputs {
             state: shared.store.state(),
             links: shared.links(),
-            host_port: shared.host_port,
+            host_port: shared.host_port(),
             health: shared.health().clone(),
             next_hops: shared.neighbors().hops(),
             busy: shared.busy(),
             unhealthy: shared.unhealthy().clone(),
             lingering: self.lingering.clone(),
         }
+    }
+
+    /// The links as they are now, with the host port among them, whoever took it away.
+    async fn links_now(&self, shared: &Shared) -> Result<Links, LinkError> {
+        let links = self.links.links().await?;
+        if shared.host_port().is_some_and(|host_port| links.contains_key(&host_port.ifindex)) {
+            return Ok(links);
+        }
+        tracing::warn!(interface = shared.host_pair.port, "the host port is gone and is made again");
+        let host_port = host_port::ensure(&self.links, &shared.host_pair).await?;
+        *super::lock(&shared.host_port) = Some(host_port);
+        self.links.links().await
     }
 
     /// Takes over what the kernel knows from an earlier agent: targets that take traffic count as healthy until a check
@@ -238,8 +253,7 @@ pub async fn run(mut reconciler: Reconciler, shared: Arc<Shared>, stop: Cancella
         }
         states.mark_unchanged();
         changed_links.mark_unchanged();
-        let links = reconciler.links.links().await;
-        let result = match links {
+        let result = match reconciler.links_now(&shared).await {
             Ok(links) => {
                 *super::lock(&shared.links) = Arc::new(links);
                 tokio::task::block_in_place(|| reconciler.pass(&shared))

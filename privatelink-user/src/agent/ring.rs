@@ -4,6 +4,8 @@
 //! weight *w* has *w* turns where the heaviest has *max(w)* (Eisenbud et al., "Maglev", NSDI 2016, section 3.4). Two
 //! rings whose members differ by one differ in little more than that member's share of the slots.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 /// Slots of a ring of up to [`SMALL_MEMBERS`] members. Prime, so that every step width visits every slot.
 pub const SMALL: u32 = 1_009;
 /// Slots of a larger ring. Prime.
@@ -100,6 +102,31 @@ const fn mix(mut x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
+/// Rings by their members: computing one costs milliseconds, and most passes change none.
+#[derive(Debug, Default)]
+pub struct RingCache(BTreeMap<Members, (Arc<[u32]>, bool)>);
+
+/// Identity and index of each member, sorted.
+pub type Members = Vec<(u64, u32)>;
+
+impl RingCache {
+    /// The ring of `members`, each of weight 1.
+    pub fn ring(&mut self, members: Members) -> Arc<[u32]> {
+        let (ring, used) = self.0.entry(members).or_insert_with_key(|members| {
+            let members: Vec<Member> =
+                members.iter().map(|&(identity, index)| Member { index, identity, weight: 1 }).collect();
+            (build(&members).into(), true)
+        });
+        *used = true;
+        Arc::clone(ring)
+    }
+
+    /// Forgets what was not asked for since the last call.
+    pub fn sweep(&mut self) {
+        self.0.retain(|_, (_, used)| std::mem::take(used));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
@@ -169,8 +196,10 @@ mod tests {
                     prop_assert_eq!(share, 0.0);
                 } else {
                     let fair = ring.len() as f64 * f64::from(member.weight) / f64::from(total);
-                    // One turn more or less for each unit of the last, unfinished round.
-                    prop_assert!((share - fair).abs() <= 2.0, "{} has {share} of fair {fair}", member.index);
+                    // All members have the same number of rounds, each rounded down to whole turns: that is one turn of
+                    // error of its own, and its part of the slots that all the others' errors leave over.
+                    let bound = 2.0 + f64::from(member.weight) * live.len() as f64 / f64::from(total);
+                    prop_assert!((share - fair).abs() <= bound, "{} has {share} of fair {fair}", member.index);
                 }
             }
         }

@@ -18,10 +18,10 @@ use privatelink_ebpf::abi::{
 use proptest::prelude::*;
 
 use super::{
-    desired::{CheckKey, Hop, HopKey, HostPort, Plan, RingCache},
     index::{Busy, TargetKey},
+    plan::{CheckKey, Hop, HopKey, HostPort, Plan},
     reconcile::{Inputs, PassError, converge},
-    ring,
+    ring::{self, RingCache},
 };
 use crate::{
     dataplane::{Capacity, Dataplane as _, Installed, Op, Tables, fake::Fake},

@@ -4,18 +4,12 @@ use std::{
     collections::BTreeMap,
     io,
     os::fd::{AsFd as _, OwnedFd},
-    path::Path,
     sync::Arc,
 };
 
 use aya::{
     Ebpf, Pod,
     maps::{Array, DevMap, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, RingBuf},
-    programs::{
-        LinkOrder, Program, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode,
-        links::{FdLink, PinnedLink},
-        tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle},
-    },
     util::{KernelVersion, nr_cpus},
 };
 use privatelink_ebpf::abi::{
@@ -31,24 +25,21 @@ use super::{
     Capacity, Counts, Dataplane, DataplaneError, Hook, HookPlan, Installed, Op, Tables,
     load::{self, Loaded, Options},
     mapped::Mapping,
-    pin::{self, PinDir},
+    pin::PinDir,
     stats::{Sum, Wanted},
     syscall::delete_element,
 };
 
-/// Priority and handle of our clsact filter: what a later agent finds it by.
-const CLSACT_PRIORITY: u16 = 0x50;
-const CLSACT_HANDLE: TcHandle = TcHandle::new(0, 1);
-
 /// The datapath in this host's kernel.
 pub struct Kernel {
-    ebpf: Ebpf,
+    pub(super) ebpf: Ebpf,
     clock: Clock,
-    pins: PinDir,
-    clsact: bool,
+    pub(super) pins: PinDir,
+    /// Attach by clsact, because of the kernel's age or because it was asked for.
+    pub(super) clsact: bool,
     capacity: Capacity,
     cpus: usize,
-    attached: BTreeMap<u32, Hook>,
+    pub(super) attached: BTreeMap<u32, Hook>,
     maps: Maps,
 }
 
@@ -198,167 +189,9 @@ impl Kernel {
         Ok((kernel, Streams { events, log }))
     }
 
-    /// Puts the new programs into pinned links; a link whose interface is gone is unpinned.
-    fn adopt_links(&mut self) {
-        for ifindex in self.pins.linked() {
-            let tcx = self.adopt_tc(ifindex);
-            let clsact = !tcx && self.adopt_clsact(ifindex);
-            let xdp = self.adopt_xdp(ifindex);
-            let hook = match (tcx, clsact, xdp) {
-                (true, _, true) => Hook::XdpTcx,
-                (true, _, false) => Hook::Tcx,
-                (false, true, true) => Hook::XdpClsact,
-                (false, true, false) => Hook::Clsact,
-                (false, false, _) => continue,
-            };
-            self.attached.insert(ifindex, hook);
-        }
-    }
-
-    fn adopt_tc(&mut self, ifindex: u32) -> bool {
-        let path = self.pins.tc_link(ifindex);
-        adopt(&path, |link| {
-            let program = classifier(&mut self.ebpf)?;
-            let link =
-                SchedClassifierLink::try_from(link).map_err(|error| ProgramError::IOError(io::Error::other(error)))?;
-            let id = program.attach_to_link(link)?;
-            program.take_link(id).map(drop)
-        })
-    }
-
-    fn adopt_clsact(&mut self, ifindex: u32) -> bool {
-        let mark = self.pins.clsact_mark(ifindex);
-        if !mark.exists() {
-            return false;
-        }
-        let name = nix::net::if_::if_indextoname(ifindex).ok().and_then(|name| name.into_string().ok());
-        let adopted = name.is_some_and(|name| self.attach_clsact(ifindex, &name).is_ok());
-        if !adopted && let Err(error) = pin::unmark(&mark) {
-            tracing::warn!(%error, "a mark of a filter that is gone cannot be removed");
-        }
-        adopted
-    }
-
-    fn adopt_xdp(&mut self, ifindex: u32) -> bool {
-        let path = self.pins.xdp_link(ifindex);
-        adopt(&path, |link| {
-            let program = xdp(&mut self.ebpf)?;
-            let link = aya::programs::xdp::XdpLink::try_from(link)
-                .map_err(|error| ProgramError::IOError(io::Error::other(error)))?;
-            let id = program.attach_to_link(link)?;
-            program.take_link(id).map(drop)
-        })
-    }
-
-    fn attach_tcx(&mut self, ifindex: u32, name: &str) -> Result<(), DataplaneError> {
-        let refused = attach_error(name, "tcx");
-        let path = self.pins.tc_link(ifindex);
-        pin::unpin(&path)?;
-        let attach = || -> Result<(), ProgramError> {
-            let program = classifier(&mut self.ebpf)?;
-            let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-            let id = program.attach_with_options(name, TcAttachType::Ingress, options)?;
-            let link: FdLink =
-                program.take_link(id)?.try_into().map_err(|error| ProgramError::IOError(io::Error::other(error)))?;
-            link.pin(&path).map(drop).map_err(|error| ProgramError::IOError(io::Error::other(error)))
-        };
-        let mut attach = attach;
-        attach().map_err(refused)
-    }
-
-    fn attach_clsact(&mut self, ifindex: u32, name: &str) -> Result<(), DataplaneError> {
-        pin::mark(&self.pins.clsact_mark(ifindex))?;
-        let refused = attach_error(name, "clsact");
-        if let Err(error) = aya::programs::tc::qdisc_add_clsact(name) {
-            tracing::debug!(%error, interface = name, "clsact is there already, or cannot be added");
-        }
-        let attach = |ebpf: &mut Ebpf| -> Result<(), ProgramError> {
-            let program = classifier(ebpf)?;
-            // The filter of an earlier agent is replaced in place.
-            let old = SchedClassifierLink::attached(name, TcAttachType::Ingress, CLSACT_PRIORITY, CLSACT_HANDLE, None)?;
-            let id = match program.attach_to_link(old) {
-                Ok(id) => id,
-                Err(_) => {
-                    let options = NlOptions { priority: CLSACT_PRIORITY, handle: CLSACT_HANDLE, classid: None };
-                    program.attach_with_options(name, TcAttachType::Ingress, TcAttachOptions::Netlink(options))?
-                }
-            };
-            // The filter outlives the agent; dropping the link would take it off.
-            std::mem::forget(program.take_link(id)?);
-            Ok(())
-        };
-        attach(&mut self.ebpf).map_err(refused)
-    }
-
-    fn attach_xdp(&mut self, ifindex: u32, name: &str) -> Result<(), DataplaneError> {
-        let path = self.pins.xdp_link(ifindex);
-        pin::unpin(&path)?;
-        let mut attach = || -> Result<(), ProgramError> {
-            let program = xdp(&mut self.ebpf)?;
-            let id = program.attach_to_if_index(ifindex, XdpMode::Driver)?;
-            let link: FdLink =
-                program.take_link(id)?.try_into().map_err(|error| ProgramError::IOError(io::Error::other(error)))?;
-            link.pin(&path).map(drop).map_err(|error| ProgramError::IOError(io::Error::other(error)))
-        };
-        attach().map_err(attach_error(name, "native XDP"))
-    }
-
-    fn detach_xdp(&mut self, ifindex: u32) -> Result<(), DataplaneError> {
-        pin::unpin(&self.pins.xdp_link(ifindex))
-    }
-
     fn ring(&self, listener: &Listener) -> Arc<[u32]> {
         let end = listener.ring_base.saturating_add(listener.ring_len).min(self.capacity.rings);
         (listener.ring_base..end).filter_map(|slot| self.maps.rings.get::<u32>(slot)).collect()
-    }
-}
-
-fn adopt(path: &Path, update: impl FnOnce(FdLink) -> Result<(), ProgramError>) -> bool {
-    if !path.exists() {
-        return false;
-    }
-    let updated = PinnedLink::from_pin(path)
-        .map_err(|error| ProgramError::IOError(io::Error::other(error)))
-        .and_then(|link| update(link.into()));
-    match updated {
-        Ok(()) => true,
-        Err(error) => {
-            tracing::info!(%error, path = %path.display(), "a pinned link leads nowhere and is removed");
-            if let Err(error) = pin::unpin(path) {
-                tracing::warn!(%error, "a pinned link cannot be removed");
-            }
-            false
-        }
-    }
-}
-
-fn classifier(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, ProgramError> {
-    match ebpf.program_mut(load::TC) {
-        Some(Program::SchedClassifier(program)) => Ok(program),
-        Some(_) | None => Err(ProgramError::NotLoaded),
-    }
-}
-
-fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, ProgramError> {
-    match ebpf.program_mut(load::XDP) {
-        Some(Program::Xdp(program)) => Ok(program),
-        Some(_) | None => Err(ProgramError::NotLoaded),
-    }
-}
-
-fn attach_error(interface: &str, hook: &'static str) -> impl FnOnce(ProgramError) -> DataplaneError {
-    let interface = interface.to_owned();
-    move |source| DataplaneError::Attach { interface, hook, source: Box::new(source) }
-}
-
-/// Takes our clsact filter off an interface, if there is one.
-pub(super) fn remove_clsact(ifindex: u32) {
-    let Ok(name) = nix::net::if_::if_indextoname(ifindex) else { return };
-    let Ok(name) = name.into_string() else { return };
-    match SchedClassifierLink::attached(&name, TcAttachType::Ingress, CLSACT_PRIORITY, CLSACT_HANDLE, None) {
-        // Dropping the link detaches the filter.
-        Ok(link) => drop(link),
-        Err(error) => tracing::debug!(%error, name, "no clsact filter to remove"),
     }
 }
 
@@ -454,56 +287,11 @@ impl Dataplane for Kernel {
     }
 
     fn attach(&mut self, ifindex: u32, name: &str, plan: HookPlan) -> Result<Hook, DataplaneError> {
-        let tc = if self.clsact { Hook::Clsact } else { Hook::Tcx };
-        let both = if self.clsact { Hook::XdpClsact } else { Hook::XdpTcx };
-        let present = self.attached.get(&ifindex).copied();
-        match present {
-            // A pinned link stays; the filter of clsact is put again, because nothing says that it is still there.
-            Some(Hook::Tcx | Hook::XdpTcx) if !self.clsact => {}
-            Some(Hook::Tcx | Hook::XdpTcx | Hook::Clsact | Hook::XdpClsact) | None if self.clsact => {
-                self.attach_clsact(ifindex, name)?;
-            }
-            Some(Hook::Tcx | Hook::XdpTcx | Hook::Clsact | Hook::XdpClsact) | None => {
-                self.attach_tcx(ifindex, name)?;
-            }
-        }
-        let has_xdp = present.is_some_and(Hook::has_xdp);
-        let hook = match plan {
-            HookPlan::Tc => {
-                if has_xdp {
-                    self.detach_xdp(ifindex)?;
-                }
-                tc
-            }
-            HookPlan::PreferXdp | HookPlan::Xdp if has_xdp => both,
-            HookPlan::Xdp => {
-                self.attached.insert(ifindex, tc);
-                self.attach_xdp(ifindex, name)?;
-                both
-            }
-            HookPlan::PreferXdp => match self.attach_xdp(ifindex, name) {
-                Ok(()) => both,
-                Err(error) => {
-                    tracing::info!(interface = name, %error, "TC only: native XDP is not to be had");
-                    tc
-                }
-            },
-        };
-        self.attached.insert(ifindex, hook);
-        Ok(hook)
+        self.put_programs(ifindex, name, plan)
     }
 
     fn detach(&mut self, ifindex: u32) -> Result<(), DataplaneError> {
-        self.detach_xdp(ifindex)?;
-        pin::unpin(&self.pins.tc_link(ifindex))?;
-        match self.attached.remove(&ifindex) {
-            Some(Hook::Clsact | Hook::XdpClsact) => {
-                remove_clsact(ifindex);
-                pin::unmark(&self.pins.clsact_mark(ifindex))?;
-            }
-            Some(Hook::Tcx | Hook::XdpTcx) | None => {}
-        }
-        Ok(())
+        self.take_programs(ifindex)
     }
 
     fn attached(&self) -> BTreeMap<u32, Hook> {

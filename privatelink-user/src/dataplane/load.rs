@@ -306,7 +306,7 @@ pub fn remove(options: &Options) -> Result<Removed, DataplaneError> {
         pin::unpin(&pins.xdp_link(*ifindex))?;
         pin::unpin(&pins.tc_link(*ifindex))?;
         if pins.clsact_mark(*ifindex).exists() {
-            super::kernel::remove_clsact(*ifindex);
+            super::links::remove_clsact(*ifindex);
         }
     }
     pins.remove_all()?;

@@ -10,6 +10,7 @@ pub mod error;
 pub mod events;
 pub mod fake;
 pub mod kernel;
+mod links;
 pub mod load;
 pub mod mapped;
 pub mod pin;

@@ -27,6 +27,7 @@ pub const TESTS: fn() -> Vec<Test> = || {
         Test { name: "consumer_reaches_nothing_but_the_endpoint", needs: &[], run: Run::EachHook(consumer) },
         Test { name: "arp_speaks_for_owned_addresses_only", needs: &[], run: Run::EachHook(arp) },
         Test { name: "host_stack_sees_nothing", needs: &[], run: Run::EachHook(host_stack) },
+        Test { name: "shared_port_passes_on_what_is_not_ours", needs: &[], run: Run::EachHook(shared) },
     ]
 };
 
@@ -150,6 +151,28 @@ fn host_stack(hook: Hook) -> Result<()> {
         };
         Injector::new(&client.link)?.send(&frame.frame()?).context("sending a SYN")?;
         ensure!(open.accepted() == 0, "the host's stack was reached");
+        Ok(())
+    })
+}
+
+/// On a shared port the host's own stack answers for its own address, and the endpoint works beside it.
+fn shared(hook: Hook) -> Result<()> {
+    with_web(1, hook, |scenario| {
+        let _echo = Server::start(&server(scenario, 1).netns, target(scenario, 1), Behaviour::Echo)?;
+        scenario.wait_healthy("web")?;
+        let own = SocketAddrV4::new(Ipv4Addr::new(10, 0, 3, 3), 22);
+        End::new(&scenario.topology.lb, "consumer-a").add_address(&format!("{}/16", own.ip()))?;
+        let _host = Server::start(&scenario.topology.lb, own, Behaviour::Greet("the host".to_owned()))?;
+        let client = scenario.topology.host("client-a");
+        unreachable(client, own)?;
+        scenario.cli.run(&format!("port attach consumer-a --vpc consumer-a --hook {} --shared", hook.name()))?;
+        eventually("the host's own service answers", PATIENCE, || {
+            let mut stream = stream::connect(&client.netns, Source::ANY, own, SILENCE)?;
+            Ok(ensure!(stream::read_line(&mut stream)? == "the host", "somebody else answered"))
+        })?;
+        let mut stream = stream::connect(&client.netns, Source::ANY, FRONTEND, PATIENCE)?;
+        stream::echo(&mut stream, b"through the endpoint")?;
+        ensure!(scenario.counter("passed_to_host")? > 0, "nothing was counted as passed on");
         Ok(())
     })
 }

@@ -17,6 +17,7 @@ use privatelink_tests::{
 mod churn;
 mod common;
 mod flood;
+mod hooks;
 mod isolation;
 mod lifetime;
 mod overlap;
@@ -54,6 +55,7 @@ fn tests() -> Vec<Test> {
         targets::TESTS,
         isolation::TESTS,
         refusals::TESTS,
+        hooks::TESTS,
         restart::TESTS,
         flood::TESTS,
         pool::TESTS,
