@@ -5,7 +5,9 @@
 #[cfg(target_arch = "bpf")]
 mod programs {
     use aya_ebpf::{
-        bindings::{TC_ACT_SHOT, xdp_action},
+        EbpfContext as _,
+        bindings::{TC_ACT_SHOT, xdp_action, xdp_md},
+        helpers::generated::bpf_redirect,
         macros::{classifier, map, xdp},
         maps::{Array, DevMap, PerCpuArray},
         programs::{TcContext, XdpContext},
@@ -155,7 +157,10 @@ mod programs {
                 return xdp_action::XDP_DROP;
             }
         }
-        xdp_action::XDP_TX
+        // Not XDP_TX: on a veth that wakes the peer only if the peer has an XDP program too.
+        let context: *const xdp_md = ctx.as_ptr().cast();
+        // SAFETY: the context is valid while the program runs; a helper without pointers.
+        unsafe { bpf_redirect((*context).ingress_ifindex, 0) as u32 }
     }
 
     /// Turns the frame round with other flags and numbers.

@@ -76,7 +76,7 @@ impl Bed {
         let (clients, lb, targets) = (Netns::new("clients")?, Netns::new("lb")?, Netns::new("targets")?);
         for netns in [&clients, &lb, &targets] {
             // No neighbour discovery among the measured packets. A kernel without IPv6 has none either.
-            let _ = netns.sysctl("net.ipv6.conf.default.disable_ipv6", "1");
+            let _ = netns.sysctl("ipv6.conf.default.disable_ipv6", "1");
         }
         let client = join(&End::new(&lb, "client"), &End::new(&clients, "clients"))?;
         let target = join(&End::new(&lb, "target"), &End::new(&targets, "targets"))?;
@@ -98,8 +98,8 @@ impl Bed {
             let line = ["neighbor", "replace", &address, "lladdr", &mac, "dev", &near.end.name, "nud", "permanent"];
             netns.ip(&line)?;
         }
-        netns.sysctl("net.ipv4.ip_forward", "1")?;
-        netns.sysctl("net.ipv4.conf.all.rp_filter", "0")
+        netns.sysctl("ipv4.ip_forward", "1")?;
+        netns.sysctl("ipv4.conf.all.rp_filter", "0")
     }
 }
 

@@ -2,6 +2,8 @@
 
 pub mod bed;
 pub mod figure;
+pub mod nftables;
 pub mod packets;
 pub mod product;
+pub mod sizes;
 pub mod traffic;

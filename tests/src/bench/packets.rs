@@ -23,7 +23,7 @@ const RUNS: usize = 4;
 /// Runs until it is given up that one of them loses nothing.
 const ATTEMPTS: usize = 20;
 /// Where everything of a measurement runs.
-const CPU: usize = 0;
+pub const CPU: usize = 0;
 
 /// Opens `flows` flows through whatever is attached.
 pub fn open(generator: &mut Generator<'_>, flows: u32) -> Result<()> {
@@ -38,7 +38,13 @@ pub fn open(generator: &mut Generator<'_>, flows: u32) -> Result<()> {
         sent = Some(opened);
     }
     let opened = sent.map_or(0, |sent| sent.received);
-    anyhow::bail!("{opened} of {flows} flows opened; the machine is too busy to measure on")
+    anyhow::bail!(
+        "{opened} of {flows} flows opened; the far ends answered {} SYNs and {} SYN-ACKs in {ATTEMPTS} attempts and saw \
+         {} other frames",
+        generator.count(Count::Accepted)?,
+        generator.count(Count::Connected)?,
+        generator.count(Count::Other)?
+    )
 }
 
 /// Sends established flows' packets, all of which must arrive. The fastest of some runs: whatever else runs on the machine
@@ -101,8 +107,8 @@ pub fn rates(
                 continue;
             }
             let goal = if way == Way::Between { between } else { same };
-            let mut own = Product::load(bed, Table::Own, way)?;
-            let mut reference = Product::load(bed, Table::Reference, way)?;
+            let mut own = Product::load(bed, Table::Own, way, flows)?;
+            let mut reference = Product::load(bed, Table::Reference, way, flows)?;
             for product in [&mut own, &mut reference] {
                 with_product(product, || open(&mut generator, flows))?;
             }
@@ -159,8 +165,8 @@ pub fn program_time(
         if !wanted(label) {
             continue;
         }
-        let mut own = Product::load(bed, Table::Own, way)?;
-        let mut reference = Product::load(bed, Table::Reference, way)?;
+        let mut own = Product::load(bed, Table::Own, way, 1)?;
+        let mut reference = Product::load(bed, Table::Reference, way, 1)?;
         for product in [&mut own, &mut reference] {
             with_product(product, || open(&mut generator, 1))?;
         }
@@ -199,7 +205,7 @@ pub fn new_flow(bed: &Bed, rounds: usize, mut done: impl FnMut(Figure)) -> Resul
     let mut samples = [Vec::new(), Vec::new()];
     for _ in 0..rounds {
         for (table, samples) in [Table::Own, Table::Reference].into_iter().zip(&mut samples) {
-            let mut product = Product::load(bed, table, Way::Between)?;
+            let mut product = Product::load(bed, table, Way::Between, FLOWS)?;
             let info = statistics(product.xdp()?)?;
             let open = || {
                 generator.choose(Frames::Open, FLOWS)?;
@@ -223,7 +229,7 @@ pub fn new_flow(bed: &Bed, rounds: usize, mut done: impl FnMut(Figure)) -> Resul
 pub fn two_cpus(bed: &Bed, rounds: usize, mut done: impl FnMut(Figure)) -> Result<()> {
     const FLOWS: u32 = 50_000;
     let mut generator = Generator::load(bed, FarEnd::Answers)?;
-    let mut own = Product::load(bed, Table::Own, Way::Same)?;
+    let mut own = Product::load(bed, Table::Own, Way::Same, FLOWS)?;
     with_product(&mut own, || open(&mut generator, FLOWS))?;
     let (mut one, mut two, mut least_one, mut least_two) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {

@@ -1,13 +1,18 @@
 //! The product's own object, loaded and filled without the agent: one listener, its targets, an endpoint.
 
-use anyhow::{Context as _, Result};
+use std::{
+    fs,
+    os::fd::{AsFd as _, AsRawFd as _},
+};
+
+use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, MapData, ProgramArray, xdp::DevMap},
-    programs::{ProgramFd, SchedClassifier, TcAttachType, Xdp, XdpMode, tc::SchedClassifierLinkId, xdp::XdpLinkId},
+    maps::{Array, HashMap, Map, MapData, PerCpuArray, ProgramArray, xdp::DevMap},
+    programs::{ProgramFd, ProgramInfo, SchedClassifier, TcAttachType, Xdp, XdpMode, tc::SchedClassifierLinkId, xdp::XdpLinkId},
 };
 use privatelink_ebpf::abi::{
-    Mac, Proto, VpcIndex,
+    Counter, Mac, Proto, VpcIndex, entries,
     pool::PortPool,
     service::{
         Address, AddressKey, AddressKind, Frontend, FrontendKey, Listener, Port, PortFlags, Target, TargetFlags,
@@ -39,8 +44,10 @@ pub enum Way {
     Same,
 }
 
-/// Room for half a million flows at half load: 2^19 buckets of four entries.
-pub const BUCKETS: u32 = 1 << 19;
+/// The agent's default number of buckets, or what `flows` need at half load if that is more.
+fn buckets(flows: u32) -> u32 {
+    flows.next_power_of_two().max(entries::FLOWS)
+}
 
 /// A loaded datapath.
 #[derive(Debug)]
@@ -52,27 +59,29 @@ pub struct Product<'a> {
 }
 
 impl<'a> Product<'a> {
-    pub fn load(bed: &'a Bed, table: Table, way: Way) -> Result<Self> {
+    pub fn load(bed: &'a Bed, table: Table, way: Way, flows: u32) -> Result<Self> {
+        let buckets = buckets(flows);
+        let mask = buckets - 1;
         // A tick of at least a quarter of a second on any kernel, so that no flow is idle too early.
         let clock = Clock::for_hz(1000);
         let (reference, stash) = match table {
             Table::Own => (0_u32, 65_536),
-            Table::Reference => (1, BUCKETS * 4),
+            Table::Reference => (1, buckets * 4),
         };
         let mut loader = EbpfLoader::new();
         loader
             .override_global(globals::HASH_SEED, &0x5851_f42d_4c95_7f2d_u64, true)
-            .override_global(globals::BUCKET_MASK, &(BUCKETS - 1), true)
+            .override_global(globals::BUCKET_MASK, &mask, true)
             .override_global(globals::REFERENCE_TABLE, &reference, true)
             .override_global(globals::TICK_SHIFT, &clock.tick_shift, true)
             .override_global(globals::TICKS_PER_256_S, &clock.ticks_per_256_s, true)
-            .map_max_entries("FLOWS", BUCKETS)
+            .map_max_entries("FLOWS", buckets)
             .map_max_entries("STASH", stash);
         let mut ebpf = loader.load(OBJECT).context("loading the datapath")?;
         for name in ["privatelink_xdp", "privatelink_xdp_slow"] {
             xdp(&mut ebpf, name)?.load().with_context(|| format!("loading {name}"))?;
         }
-        for name in ["privatelink_tc", "privatelink_tc_slow"] {
+        for name in ["privatelink_tc", "privatelink_tc_slow", "privatelink_collect", "privatelink_clock"] {
             tc(&mut ebpf, name)?.load().with_context(|| format!("loading {name}"))?;
         }
         for (map, program) in [("SLOW_XDP", "privatelink_xdp_slow"), ("SLOW_TC", "privatelink_tc_slow")] {
@@ -140,6 +149,46 @@ impl<'a> Product<'a> {
     fn hash<K: aya::Pod, V: aya::Pod>(&mut self, name: &str) -> Result<HashMap<&mut MapData, K, V>> {
         let map = self.ebpf.map_mut(name).with_context(|| format!("no map {name}"))?;
         map.try_into().with_context(|| name.to_owned())
+    }
+
+    /// A counter of the datapath, since the object was loaded.
+    pub fn counter(&self, counter: Counter) -> Result<u64> {
+        let counters: PerCpuArray<_, u64> = self.ebpf.map("COUNTERS").context("COUNTERS")?.try_into()?;
+        Ok(counters.get(&(counter as u32), 0).context("COUNTERS")?.iter().sum())
+    }
+
+    /// All counters that are not zero, for error messages.
+    pub fn counters(&self) -> String {
+        let count = |counter: &&Counter| self.counter(**counter).unwrap_or_default();
+        let counted = Counter::ALL.iter().filter(|counter| count(counter) != 0);
+        counted.map(|counter| format!("{} {}", counter.name(), count(&counter))).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Bytes that the kernel says the maps of these names take; of all without names.
+    pub fn memory(&self, names: Option<&[&str]>) -> Result<u64> {
+        let mut sum = 0;
+        for (name, map) in self.ebpf.maps().filter(|(name, _)| names.is_none_or(|names| names.contains(name))) {
+            let (Map::Array(data)
+            | Map::PerCpuArray(data)
+            | Map::HashMap(data)
+            | Map::DevMap(data)
+            | Map::ProgramArray(data)
+            | Map::RingBuf(data)) = map
+            else {
+                bail!("{name} is of a kind that is not measured")
+            };
+            let fd = data.fd().as_fd().as_raw_fd();
+            let text = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).with_context(|| name.to_owned())?;
+            let bytes = text.lines().find_map(|line| line.strip_prefix("memlock:")).map(str::trim);
+            sum += bytes.and_then(|bytes| bytes.parse::<u64>().ok()).with_context(|| format!("{name}: {text}"))?;
+        }
+        Ok(sum)
+    }
+
+    /// What the kernel knows of each program.
+    pub fn programs(&self) -> Result<Vec<(String, ProgramInfo)>> {
+        let programs = self.ebpf.programs();
+        programs.map(|(name, program)| Ok((name.to_owned(), program.info().context("a program")?))).collect()
     }
 
     /// The XDP program.

@@ -8,7 +8,7 @@ use privatelink_tests::{
     bench::{
         bed::Bed,
         figure::{Figure, Machine, Report, head},
-        packets,
+        nftables, packets, sizes,
     },
     cleanup,
 };
@@ -68,6 +68,16 @@ fn run(args: &Args) -> Result<()> {
     }
     if args.wants("two-cpus") {
         packets::two_cpus(&bed, rounds, &mut done)?;
+    }
+    if args.wants("instructions") {
+        sizes::instructions(&bed, &mut done)?;
+    }
+    if args.wants("memory-million-flows") {
+        sizes::memory(&bed, &mut done)?;
+    }
+    // Last on this bed, because conntrack stays in its namespace.
+    if args.wants("nftables") {
+        nftables::compare(&bed, rounds, &mut done)?;
     }
     eprintln!("{:.0} s", started.elapsed().as_secs_f32());
     if let Some(path) = &args.json {
