@@ -59,7 +59,7 @@ fn command(pins: &Pins, suite: Suite, filter: Option<&str>) -> Result<Command> {
     command.arg("--workspace");
     match suite {
         Suite::Unit => {
-            command.args(["--lib", "--bins", "--"]);
+            command.args(["--no-fail-fast", "--lib", "--bins", "--"]);
         }
         Suite::Kernel => {
             command.args(["--test", "suite", "--", "--test-threads=1"]);
