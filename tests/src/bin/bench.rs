@@ -80,6 +80,9 @@ fn run(args: &Args) -> Result<()> {
         nftables::compare(&bed, rounds, &mut done)?;
     }
     drop(bed);
+    if args.wants("apply-10000-targets") {
+        sizes::apply(rounds, &mut done)?;
+    }
     streams::compare(rounds, |name| args.wants(name), &mut done)?;
     eprintln!("{:.0} s", started.elapsed().as_secs_f32());
     if let Some(path) = &args.json {
