@@ -17,10 +17,11 @@ use super::{
     traffic::{FarEnd, Frames, Generator},
 };
 use crate::{
+    daemon::Agent,
     eventually::eventually,
     programs::Directory,
     scenario::{Scenario, program},
-    topology::{Hook, HostPlan, VpcPlan},
+    topology::{Hook, HostPlan, Topology, VpcPlan},
 };
 
 /// Memory of a million flows, all of them there.
@@ -79,7 +80,10 @@ fn apply_once() -> Result<Duration> {
         VpcPlan::new("consumer", vec![HostPlan::new("client", 1, 10)]),
         VpcPlan::new("provider", vec![HostPlan::new("server", 2, 10)]),
     ];
-    let scenario = Scenario::start(&program()?, Hook::Tc, plans)?;
+    let topology = Topology::build(Hook::Tc, plans, None)?;
+    let room = ["--max-targets".to_owned(), "16384".to_owned()];
+    let agent = Agent::start_with_arguments(&program()?, &topology.lb, room.into())?;
+    let scenario = Scenario::configure(topology, agent)?;
     let file = files.path().join("targets.toml");
     fs::write(&file, declaration()?).context("the declaration")?;
     let started = Instant::now();
