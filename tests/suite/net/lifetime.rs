@@ -115,10 +115,17 @@ fn idle(hook: Hook) -> Result<()> {
     with_web(1, hook, |scenario| {
         let _echo = Server::start(&server(scenario, 1).netns, target(scenario, 1), Behaviour::Echo)?;
         scenario.wait_healthy("web")?;
-        scenario.cli.run("listener modify web:80 --attribute tcp.idle_timeout.seconds=60")?;
+        // A listener of its own: flows keep the timeout that they were opened with, and through this one none is opened
+        // before the timeout is in force.
+        let frontend = SocketAddrV4::new(*FRONTEND.ip(), 81);
+        scenario.cli.run(
+            "listener create web --protocol TCP --port 81 --target-group web --attribute tcp.idle_timeout.seconds=60",
+        )?;
         let client = scenario.topology.host("client-a");
-        let mut silent = stream::connect(&client.netns, Source::ANY, FRONTEND, PATIENCE)?;
-        let mut lively = stream::connect(&client.netns, Source::ANY, FRONTEND, PATIENCE)?;
+        let mut silent = eventually("the listener forwards", PATIENCE, || {
+            stream::connect(&client.netns, Source::ANY, frontend, PATIENCE)
+        })?;
+        let mut lively = stream::connect(&client.netns, Source::ANY, frontend, PATIENCE)?;
         stream::echo(&mut silent, b"hello")?;
         progress!("a connection is silent for 63 s, another one speaks every 5 s");
         let since = Instant::now();
