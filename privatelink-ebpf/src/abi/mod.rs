@@ -77,8 +77,9 @@ maps! {
     ENDPOINT_HALF_OPEN = 65_536, false;
     /// bucket index → `flow::Bucket`
     FLOWS = 262_144, true;
-    /// `flow::FlowKey` → `flow::Slot`: what found no room in its buckets, and everything in the reference mode
-    STASH = 65_536, false;
+    /// `flow::FlowKey` → `flow::Slot`: what found no room in its buckets (8 % of the entries where FLOWS holds 90 % of what
+    /// it could), and everything in the reference mode
+    STASH = 131_072, false;
     /// insertion locks, one a stripe of primary buckets (u32)
     LOCKS = 4_096, false;
     /// counter id → count, per CPU (u64)

@@ -86,3 +86,6 @@ fn refuse<'t, T: Tables<'t>>(t: T, reason: Counter) -> Verdict {
     t.count(reason);
     Verdict::Drop(reason)
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,7 +39,7 @@ impl Place {
     }
 }
 
-/// Two rounds of multiply-and-shift over the key, keyed by a secret: all bits of the result depend on all bits of the key.
+/// Multiply-and-shift over the key, keyed by a secret: all bits of the result depend on all bits of addresses and ports.
 /// A client that cannot read the seed cannot aim at a bucket; one that floods blindly fills the stash, which is bounded.
 #[inline(always)]
 pub fn hash([lo, hi]: [u64; 2], seed: u64) -> u64 {

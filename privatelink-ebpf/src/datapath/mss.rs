@@ -59,3 +59,6 @@ fn find<F: Frame>(frame: F, l4: usize, header: usize) -> Option<usize> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests;

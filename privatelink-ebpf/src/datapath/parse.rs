@@ -202,3 +202,6 @@ pub fn unroutable(ip: Ip4) -> bool {
     let [first, ..] = ip.to_wire();
     first == 0 || first == 127 || first >= 224
 }
+
+#[cfg(test)]
+mod tests;

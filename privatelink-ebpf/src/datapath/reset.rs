@@ -80,3 +80,6 @@ pub fn build(segment: &Segment) -> [u8; SEGMENT_LEN] {
     put(&[0, 0]);
     frame
 }
+
+#[cfg(test)]
+mod tests;

@@ -212,3 +212,39 @@ pub fn internet_checksum(parts: &[&[u8]]) -> u16 {
     }
     !(sum as u16)
 }
+
+#[cfg(test)]
+mod tests {
+    use etherparse::PacketBuilder;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// The builder agrees with an independent one, and reads what it has written.
+        #[test]
+        fn built_as_another_builds(
+            src: [u8; 4], dst: [u8; 4], src_port: u16, dst_port: u16, seq: u32, ack: u32, window: u16, ttl: u8,
+            payload in prop::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let (src_mac, dst_mac) = (Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]));
+            let flags = Flags::SYN.with(Flags::ACK);
+            let tcp = Tcp {
+                src_mac, dst_mac, src, dst, src_port, dst_port, seq, ack, window, ttl, payload,
+                flags, id: 0, options: vec![2, 4, 5, 0xb4], ..Tcp::default()
+            };
+            let mut expected = Vec::new();
+            PacketBuilder::ethernet2(src_mac.0, dst_mac.0)
+                .ipv4(src, dst, ttl)
+                .tcp(src_port, dst_port, seq, window)
+                .syn()
+                .ack(ack)
+                .options_raw(&tcp.options)
+                .expect("options")
+                .write(&mut expected, &tcp.payload)
+                .expect("a packet");
+            prop_assert_eq!(tcp.build(), expected);
+            prop_assert_eq!(Tcp::parse(&tcp.build()), Some(tcp));
+        }
+    }
+}
