@@ -49,14 +49,12 @@ fn greeters(scenario: &Scenario, count: u8) -> Result<Vec<Server>> {
 fn one_to_each(scenario: &Scenario, count: usize) -> Result<BTreeMap<String, TcpStream>> {
     let client = scenario.topology.host("client-a");
     let mut streams = BTreeMap::new();
-    for _ in 0..200 {
+    eventually("connections reach every server", SOON, || {
         let mut stream = stream::connect(&client.netns, Source::ANY, FRONTEND, PATIENCE)?;
         streams.insert(stream::read_line(&mut stream)?, stream);
-        if streams.len() == count {
-            return Ok(streams);
-        }
-    }
-    anyhow::bail!("200 connections reached only {:?}", streams.keys())
+        Ok(ensure!(streams.len() == count, "they reached only {:?}", streams.keys()))
+    })?;
+    Ok(streams)
 }
 
 /// New connections reach exactly `expected`, soon.
