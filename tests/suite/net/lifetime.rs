@@ -47,7 +47,8 @@ fn reset(hook: Hook) -> Result<()> {
         stream::reset_on_close(&stream)?;
         drop(stream);
         eventually("the server saw the reset", PATIENCE, || {
-            Ok(ensure!(echo.resets() == 1, "{} resets", echo.resets()))
+            ensure!(echo.resets() == 1, "{} resets", echo.resets());
+            Ok(())
         })?;
         // The same address and port at once: nothing of the old flow is in the way.
         let mut stream = stream::connect(&client.netns, source, FRONTEND, PATIENCE)?;
@@ -86,7 +87,8 @@ fn blind_reset(hook: Hook) -> Result<()> {
         )?;
         eventually("the resets are counted", PATIENCE, || {
             let now = scenario.counter("reset_out_of_window")?;
-            Ok(ensure!(now >= seen + 6, "{} of 8", now - seen))
+            ensure!(now >= seen + 6, "{} of 8", now - seen);
+            Ok(())
         })?;
         for _ in 0..10 {
             stream::echo(&mut stream, b"after")?;
@@ -105,7 +107,8 @@ fn no_flow(hook: Hook) -> Result<()> {
         forge(scenario, "client-a", "consumer-a", from, FRONTEND, Segment::Ack, &[77])?;
         eventually("the reset is sent and counted", PATIENCE, || {
             let (now, answered) = (scenario.counter("no_flow")?, scenario.counter("reset_sent")?);
-            Ok(ensure!(now > refused && answered > sent, "no_flow {now}, reset_sent {answered}"))
+            ensure!(now > refused && answered > sent, "no_flow {now}, reset_sent {answered}");
+            Ok(())
         })
     })
 }

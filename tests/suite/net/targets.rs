@@ -52,7 +52,8 @@ fn one_to_each(scenario: &Scenario, count: usize) -> Result<BTreeMap<String, Tcp
     eventually("connections reach every server", SOON, || {
         let mut stream = stream::connect(&client.netns, Source::ANY, FRONTEND, PATIENCE)?;
         streams.insert(stream::read_line(&mut stream)?, stream);
-        Ok(ensure!(streams.len() == count, "they reached only {:?}", streams.keys()))
+        ensure!(streams.len() == count, "they reached only {:?}", streams.keys());
+        Ok(())
     })?;
     Ok(streams)
 }
@@ -66,7 +67,8 @@ fn reached(scenario: &Scenario, expected: &[&str]) -> Result<()> {
             let mut stream = stream::connect(&client.netns, Source::ANY, FRONTEND, PATIENCE)?;
             seen.insert(stream::read_line(&mut stream)?);
         }
-        Ok(ensure!(seen.iter().eq(expected), "they reach {seen:?}"))
+        ensure!(seen.iter().eq(expected), "they reach {seen:?}");
+        Ok(())
     })
 }
 
@@ -105,7 +107,8 @@ fn remove(hook: Hook) -> Result<()> {
         eventually("the flow to the removed target is reset", SOON, || {
             let error = gone.write_all(b"?").and_then(|()| gone.read_exact(&mut [0])).err();
             let kind = error.context("it still echoes")?.kind();
-            Ok(ensure!(kind == ErrorKind::ConnectionReset || kind == ErrorKind::BrokenPipe, "it ended with {kind:?}"))
+            ensure!(kind == ErrorKind::ConnectionReset || kind == ErrorKind::BrokenPipe, "it ended with {kind:?}");
+            Ok(())
         })?;
         for _ in 0..10 {
             stream::echo(kept, b"untouched")?;
