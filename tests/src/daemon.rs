@@ -64,13 +64,7 @@ impl Agent {
         Self::start_with(program, netns, std::env::temp_dir().join(unique("agent")), state, Vec::new())
     }
 
-    fn start_with(
-        program: &Path,
-        netns: &Netns,
-        dir: PathBuf,
-        state: PathBuf,
-        arguments: Vec<String>,
-    ) -> Result<Self> {
+    fn start_with(program: &Path, netns: &Netns, dir: PathBuf, state: PathBuf, arguments: Vec<String>) -> Result<Self> {
         ensure!(program.is_file(), "{} is not built; `cargo xtask build` does", program.display());
         let bpf = dir.join("bpf");
         let directory = Undo::register(Leftover::Directory(dir.clone()));

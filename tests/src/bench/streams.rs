@@ -158,7 +158,8 @@ impl Contestant {
         let output = command.stdin(Stdio::null()).output().context("starting iperf3")?;
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).context("what iperf3 printed")?;
         let rate = report["end"]["sum_received"]["bits_per_second"].as_f64();
-        rate.map(|rate| rate / 1e9).with_context(|| format!("iperf3 through {}: {}", self.carrier.name(), report["error"]))
+        rate.map(|rate| rate / 1e9)
+            .with_context(|| format!("iperf3 through {}: {}", self.carrier.name(), report["error"]))
     }
 
     /// Connections a second, each for one request.
@@ -272,7 +273,8 @@ fn rival(carrier: Carrier, lb: &Netns, files: &Directory) -> Result<Option<Runni
             command
         }
         Carrier::Nginx => {
-            let proxy = |port| format!("server {{ listen {FRONT}:{port} backlog=4096; proxy_pass {SERVER}:{port}; }}\n");
+            let proxy =
+                |port| format!("server {{ listen {FRONT}:{port} backlog=4096; proxy_pass {SERVER}:{port}; }}\n");
             let config = format!(
                 "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\n\
                  user root; worker_processes 1; daemon off; pid {dir}/proxy.pid; error_log {dir}/proxy.log;\n\
@@ -336,8 +338,7 @@ pub fn compare(rounds: usize, mut wanted: impl FnMut(&str) -> bool, mut done: im
         return Ok(());
     }
     preferred().context("raising the priority of the measured programs")?;
-    let contestants: Vec<Contestant> =
-        Carrier::ALL.into_iter().map(Contestant::start).collect::<Result<_>>()?;
+    let contestants: Vec<Contestant> = Carrier::ALL.into_iter().map(Contestant::start).collect::<Result<_>>()?;
     for Measure { name, unit, goal, sample } in measures {
         let mut samples = vec![Vec::new(); contestants.len()];
         for _ in 0..rounds {
