@@ -31,6 +31,9 @@ use crate::{
 };
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 10);
+/// Addresses of the server, of which its web server's are targets each: it closes first, so that a source port towards one
+/// of them rests for a minute, and wrk makes more connections than that leaves to one.
+const ADDRESSES: u8 = 16;
 /// Where clients find the service, unless they are routed to the server itself.
 const FRONT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 50);
 /// The load balancer's address among servers.
@@ -81,14 +84,21 @@ struct Contestant {
     /// Servers and proxies, ended before the namespaces go.
     _running: Vec<Running>,
     _files: Directory,
-    _place: Place,
+    place: Place,
 }
 
 /// What holds the namespaces.
 #[derive(Debug)]
 enum Place {
     Plain { _topology: Topology },
-    Ours { _scenario: Box<Scenario> },
+    Ours { scenario: Box<Scenario> },
+}
+
+/// Where connections to a port are led.
+fn targets(port: u16) -> Vec<Ipv4Addr> {
+    let [a, b, c, d] = SERVER.octets();
+    let count = if port == HTTP { ADDRESSES } else { 1 };
+    (0..count).map(|n| Ipv4Addr::new(a, b, c, d + n)).collect()
 }
 
 /// Pins this thread, and what it starts, to a CPU.
@@ -129,7 +139,7 @@ impl Contestant {
         let files = Directory::new("bench")?;
         let plans = vec![
             VpcPlan::new("consumer", vec![HostPlan::new("client", 1, 10)]),
-            VpcPlan::new("provider", vec![HostPlan::new("server", 2, 10)]),
+            VpcPlan::new("provider", vec![HostPlan::new("server", 2, 10).with_addresses(ADDRESSES)]),
         ];
         let hook = if carrier == Carrier::Xdp { Hook::Xdp } else { Hook::Tc };
         let topology = Topology::build(hook, plans, None)?;
@@ -137,14 +147,14 @@ impl Contestant {
         let mut running = servers(&server, &files)?;
         let front = if carrier == Carrier::Routing { SERVER } else { FRONT };
         let place = match carrier {
-            Carrier::Tc | Carrier::Xdp => Place::Ours { _scenario: Box::new(ours(topology)?) },
+            Carrier::Tc | Carrier::Xdp => Place::Ours { scenario: Box::new(ours(topology)?) },
             Carrier::Routing | Carrier::Nftables | Carrier::Haproxy | Carrier::Nginx => {
                 route(&topology.lb)?;
                 running.extend(rival(carrier, &topology.lb, &files)?);
                 Place::Plain { _topology: topology }
             }
         };
-        let contestant = Self { carrier, client, front, _running: running, _files: files, _place: place };
+        let contestant = Self { carrier, client, front, _running: running, _files: files, place };
         eventually("the service answers", Duration::from_secs(20), || contestant.ping(1).map(drop))
             .with_context(|| format!("through {}", carrier.name()))?;
         Ok(contestant)
@@ -170,7 +180,16 @@ impl Contestant {
         let output = command.stdin(Stdio::null()).output().context("starting wrk")?;
         let text = String::from_utf8_lossy(&output.stdout);
         let rate = text.lines().find_map(|line| line.strip_prefix("Requests/sec:")).map(str::trim);
-        rate.and_then(|rate| rate.parse().ok()).with_context(|| format!("wrk through {}: {text}", self.carrier.name()))
+        let said = String::from_utf8_lossy(&output.stderr);
+        rate.and_then(|rate| rate.parse().ok()).with_context(|| format!("wrk printed {text}{said}"))
+    }
+
+    /// What helps to understand why a sample failed.
+    fn diagnosis(&self) -> String {
+        match &self.place {
+            Place::Plain { .. } => format!("through {}", self.carrier.name()),
+            Place::Ours { scenario } => format!("through {}: {}", self.carrier.name(), scenario.diagnosis()),
+        }
     }
 
     /// Times of 64-byte round trips in microseconds, sorted.
@@ -205,7 +224,7 @@ fn servers(netns: &Netns, files: &Directory) -> Result<Vec<Running>> {
          events {{ worker_connections 4096; }}\n\
          http {{ access_log off; client_body_temp_path {dir}/a; proxy_temp_path {dir}/b; fastcgi_temp_path {dir}/c;\n\
          uwsgi_temp_path {dir}/d; scgi_temp_path {dir}/e;\n\
-         server {{ listen {SERVER}:{HTTP} backlog=4096; return 200 \"hello\\n\"; }} }}\n"
+         server {{ listen {HTTP} backlog=4096; return 200 \"hello\\n\"; }} }}\n"
     );
     fs::write(path.join("web.conf"), config).context("nginx's configuration")?;
     let mut iperf = netns.command(find("iperf3")?);
@@ -234,9 +253,9 @@ fn echo(mut stream: TcpStream) {
 
 /// Makes the load balancer's namespace a router between two networks of which each takes the other for its own link.
 fn route(lb: &Netns) -> Result<()> {
-    for (device, host, address) in [("consumer", "10.0.1.10", FRONT), ("provider", "10.0.2.10", NODE)] {
+    for (device, hosts, address) in [("consumer", "10.0.1.0/24", FRONT), ("provider", "10.0.2.0/24", NODE)] {
         lb.ip(&["address", "add", &format!("{address}/32"), "dev", device])?;
-        lb.ip(&["route", "add", host, "dev", device, "src", &address.to_string()])?;
+        lb.ip(&["route", "add", hosts, "dev", device, "src", &address.to_string()])?;
     }
     for (key, value) in [("ip_forward", "1"), ("conf.all.proxy_arp", "1"), ("conf.all.rp_filter", "0")] {
         lb.sysctl(&format!("ipv4.{key}"), value)?;
@@ -251,17 +270,27 @@ fn rival(carrier: Carrier, lb: &Netns, files: &Directory) -> Result<Option<Runni
     let mut command = match carrier {
         Carrier::Routing | Carrier::Tc | Carrier::Xdp => return Ok(None),
         Carrier::Nftables => {
-            let ports = PORTS.map(|port| port.to_string()).join(", ");
+            let dnat = |port| {
+                let targets = targets(port);
+                let map = targets.iter().enumerate().map(|(n, target)| format!("{n} : {target}")).collect::<Vec<_>>();
+                let (count, map) = (targets.len(), map.join(", "));
+                format!(" ip daddr {FRONT} tcp dport {port} dnat to numgen inc mod {count} map {{ {map} }};")
+            };
+            let dnat = PORTS.map(dnat).concat();
             let rules = format!(
                 "table ip nat {{\n\
-                 chain in {{ type nat hook prerouting priority -100; ip daddr {FRONT} tcp dport {{ {ports} }} dnat to {SERVER}; }}\n\
+                 chain in {{ type nat hook prerouting priority -100;{dnat} }}\n\
                  chain out {{ type nat hook postrouting priority 100; oifname provider masquerade; }}\n}}\n"
             );
             nftables::load(lb, &rules)?;
             return Ok(None);
         }
         Carrier::Haproxy => {
-            let proxy = |port| format!("listen p{port}\n bind {FRONT}:{port}\n server s {SERVER}:{port}\n");
+            let proxy = |port| {
+                let servers = targets(port).into_iter().enumerate();
+                let servers: String = servers.map(|(n, target)| format!(" server s{n} {target}:{port}\n")).collect();
+                format!("listen p{port}\n bind {FRONT}:{port}\n{servers}")
+            };
             let config = format!(
                 "global\n nbthread 1\n maxconn 4000\ndefaults\n mode tcp\n timeout connect 5s\n timeout client 60s\n \
                  timeout server 60s\n{}",
@@ -299,7 +328,7 @@ fn ours(topology: Topology) -> Result<Scenario> {
         group,
         port,
         target_port: port,
-        targets: vec![SERVER],
+        targets: targets(port),
         check: Check::Tcp,
     });
     let service = Service { name: "bench", vpc: "provider", node: NODE, listeners: listeners.collect() };
@@ -347,7 +376,7 @@ pub fn compare(rounds: usize, mut wanted: impl FnMut(&str) -> bool, mut done: im
                     let on_client_cpu = scope.spawn(|| pin(CLIENT_CPU).and_then(|()| sample(contestant)));
                     on_client_cpu.join().unwrap_or_else(|_| anyhow::bail!("the sample's thread panicked"))
                 });
-                samples.push(taken.with_context(|| contestant.carrier.name())?);
+                samples.push(taken.with_context(|| contestant.diagnosis())?);
             }
         }
         let of = |carrier: Carrier| {
