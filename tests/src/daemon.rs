@@ -31,6 +31,7 @@ pub struct Agent {
     netns: Netns,
     child: Option<Child>,
     dir: PathBuf,
+    arguments: Vec<String>,
     state: PathBuf,
     // In this order: the mount has to go before the directory that holds it.
     undo: Vec<Undo>,
@@ -48,15 +49,22 @@ impl Agent {
     /// The same with the files in `dir`, which must not exist.
     pub fn start_in(program: &Path, netns: &Netns, dir: PathBuf) -> Result<Self> {
         let state = dir.join("state");
-        Self::start_with(program, netns, dir, state)
+        Self::start_with(program, netns, dir, state, Vec::new())
+    }
+
+    /// The same with more arguments for `privatelink agent`.
+    pub fn start_with_arguments(program: &Path, netns: &Netns, arguments: Vec<String>) -> Result<Self> {
+        let dir = std::env::temp_dir().join(unique("agent"));
+        let state = dir.join("state");
+        Self::start_with(program, netns, dir, state, arguments)
     }
 
     /// The same with the state in `state`, which may be on another file system.
     pub fn start_with_state(program: &Path, netns: &Netns, state: PathBuf) -> Result<Self> {
-        Self::start_with(program, netns, std::env::temp_dir().join(unique("agent")), state)
+        Self::start_with(program, netns, std::env::temp_dir().join(unique("agent")), state, Vec::new())
     }
 
-    fn start_with(program: &Path, netns: &Netns, dir: PathBuf, state: PathBuf) -> Result<Self> {
+    fn start_with(program: &Path, netns: &Netns, dir: PathBuf, state: PathBuf, arguments: Vec<String>) -> Result<Self> {
         ensure!(program.is_file(), "{} is not built; `cargo xtask build` does", program.display());
         let bpf = dir.join("bpf");
         let directory = Undo::register(Leftover::Directory(dir.clone()));
@@ -69,6 +77,7 @@ impl Agent {
             netns: netns.clone(),
             child: None,
             dir,
+            arguments,
             state,
             undo: vec![mounted, directory],
         };
@@ -200,7 +209,7 @@ impl Agent {
     fn spawn(&self, log: &File, more: &[&str]) -> Result<Child> {
         let mut command = self.netns.command(&self.program);
         command.arg("--socket").arg(self.socket()).arg("agent").arg("--state-dir").arg(&self.state);
-        command.arg("--bpffs").arg(self.bpffs()).args(more);
+        command.arg("--bpffs").arg(self.bpffs()).args(&self.arguments).args(more);
         command
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("the log")?)

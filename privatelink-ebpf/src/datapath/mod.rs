@@ -47,7 +47,7 @@ use crate::{
 /// Decides what happens to a frame that came in on interface `ifindex`: forwarded, rewritten like this, or what else.
 #[inline(always)]
 pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result<Rewrite, Verdict> {
-    match fast(frame, t, ifindex) {
+    match fast(frame, t, ifindex, |rewrite| *rewrite) {
         Some(rewrite) => Ok(rewrite),
         None => slow(frame, t, ifindex),
     }
@@ -56,8 +56,16 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
 /// The first half of [`decide`], and all of it for nearly every packet: a segment that cannot change its flow's state, and a
 /// flow about which nothing is to be done. Nothing: [`slow`] decides, and no table has been changed. In the kernel each half
 /// is a program with a stack of its own.
+///
+/// `apply` rewrites the packet; its result is the function's. It comes before the counting, so that a rewrite's fields need
+/// not be kept over the look-ups of the counters.
 #[inline(always)]
-pub fn fast<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Option<Rewrite> {
+pub fn fast<'t, F: Frame, T: Tables<'t>, R>(
+    frame: F,
+    t: T,
+    ifindex: u32,
+    apply: impl FnOnce(&Rewrite) -> R,
+) -> Option<R> {
     let port = t.port(ifindex)?;
     if port.vpc == VpcIndex::NONE {
         return None;
@@ -67,7 +75,7 @@ pub fn fast<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Option
     if !slot.plainly_established() {
         return None;
     }
-    forward_plain(frame, t, ifindex, &segment, slot)
+    forward_plain(frame, t, ifindex, &segment, slot, apply)
 }
 
 /// The second half of [`decide`].
@@ -90,13 +98,14 @@ pub fn slow<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result
 
 /// Forwards a plain segment, unless there is something to be done about it or its flow.
 #[inline(always)]
-fn forward_plain<'t, F: Frame, T: Tables<'t>>(
+fn forward_plain<'t, F: Frame, T: Tables<'t>, R>(
     frame: F,
     t: T,
     ifindex: u32,
     segment: &Plain,
     slot: SlotRef,
-) -> Option<Rewrite> {
+    apply: impl FnOnce(&Rewrite) -> R,
+) -> Option<R> {
     let meta = slot.meta();
     let index = slot.target();
     let target = t.target(index)?;
@@ -120,8 +129,9 @@ fn forward_plain<'t, F: Frame, T: Tables<'t>>(
     }
     slot.set_ack(segment.ack);
     slot.touch(now);
+    let done = apply(&rewrite);
     count_packet(t, endpoint, index, meta.forward(), segment.ip_len);
-    Some(rewrite)
+    Some(done)
 }
 
 /// Judges a segment that the fast path has left.

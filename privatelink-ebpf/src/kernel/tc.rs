@@ -35,8 +35,10 @@ pub fn privatelink_tc(ctx: TcContext) -> i32 {
     let skb = ctx.skb.skb;
     // SAFETY: the context is valid while the program runs.
     let ifindex = unsafe { (*skb).ifindex };
-    if let Some(rewrite) = fast(linear(skb), Maps::<false>, ifindex) {
-        return finish(apply(skb, &rewrite));
+    // One scalar comes back: with an option in an option the verifier sees registers that are not set.
+    let apply = |rewrite: &Rewrite| finish(apply(skb, rewrite, rewrite.l4 as usize));
+    if let Some(action) = fast(linear(skb), Maps::<false>, ifindex, apply) {
+        return action;
     }
     // SAFETY: the program in there is of this kind; it starts anew from the context.
     let _ = unsafe { SLOW_TC.tail_call(&ctx, 0) };
@@ -56,7 +58,7 @@ pub fn privatelink_tc_slow(ctx: TcContext) -> i32 {
         packet = linear(skb);
     }
     match slow(packet, Maps::<false>, ifindex) {
-        Ok(rewrite) => finish(apply(skb, &rewrite)),
+        Ok(rewrite) => finish(apply(skb, &rewrite, opaque(rewrite.l4 as usize) & 0x7f)),
         Err(Verdict::Pass | Verdict::ToTc) => TC_ACT_OK as i32,
         Err(Verdict::Drop(reason)) => {
             // The agent's `--kernel-log` shows it; without that the level is 0 and the verifier removes the line.
@@ -90,10 +92,10 @@ fn linear(skb: *mut __sk_buff) -> Packet {
     }
 }
 
-/// Rewrites and sends out of the port.
+/// Rewrites and sends out of the port. `at` is [`Rewrite::l4`], either a constant or a value whose bounds only the verifier
+/// sees.
 #[inline(always)]
-fn apply(skb: *mut __sk_buff, rewrite: &Rewrite) -> Option<i32> {
-    let at = opaque(rewrite.l4 as usize) & 0x7f;
+fn apply(skb: *mut __sk_buff, rewrite: &Rewrite, at: usize) -> Option<i32> {
     let check = (at + TcpHeader::CHECK) as u32;
     // The addresses are part of the pseudo header, which a partial checksum already holds; ports and options are not.
     replace(skb, check, rewrite.d_addr, BPF_F_PSEUDO_HDR as u64)?;

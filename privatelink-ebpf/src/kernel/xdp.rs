@@ -23,8 +23,9 @@ use super::{
 #[xdp(frags)]
 pub fn privatelink_xdp(ctx: XdpContext) -> u32 {
     let (packet, ifindex) = open(&ctx);
-    if let Some(rewrite) = fast(packet, Maps::<true>, ifindex) {
-        return forward(packet, &rewrite, rewrite.l4 as usize, ifindex);
+    let apply = |rewrite: &Rewrite| (apply(packet, rewrite, rewrite.l4 as usize), rewrite.ifindex);
+    if let Some((done, out)) = fast(packet, Maps::<true>, ifindex, apply) {
+        return send(done, out, ifindex);
     }
     // SAFETY: the program in there is of this kind; it starts anew from the context.
     let _ = unsafe { SLOW_XDP.tail_call(&ctx, 0) };
@@ -40,7 +41,9 @@ pub fn privatelink_xdp_slow(ctx: XdpContext) -> u32 {
     let len = unsafe { bpf_xdp_get_buff_len(ctx.as_ptr().cast()) } as usize;
     let packet = Packet { len, ..packet };
     match slow(packet, Maps::<true>, ifindex) {
-        Ok(rewrite) => forward(packet, &rewrite, opaque(rewrite.l4 as usize) & 0x7f, ifindex),
+        Ok(rewrite) => {
+            send(apply(packet, &rewrite, opaque(rewrite.l4 as usize) & 0x7f), rewrite.ifindex, ifindex)
+        }
         Err(Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerReset) => xdp_action::XDP_PASS,
         Err(Verdict::Drop(_)) => xdp_action::XDP_DROP,
     }
@@ -55,12 +58,12 @@ fn open(ctx: &XdpContext) -> (Packet, u32) {
     (Packet { data, end, len: end - data, segmented: false }, ifindex)
 }
 
-/// `l4` is [`Rewrite::l4`], either a constant or a value whose bounds only the verifier sees.
+/// Sends a frame that has been rewritten out of interface `out`.
 #[inline(always)]
-fn forward(packet: Packet, rewrite: &Rewrite, l4: usize, ifindex: u32) -> u32 {
-    match apply(packet, rewrite, l4) {
-        Some(()) if rewrite.ifindex == ifindex => xdp_action::XDP_TX,
-        Some(()) => XDP_PORTS.redirect(rewrite.ifindex, 0).unwrap_or_else(|_| refused()),
+fn send(rewritten: Option<()>, out: u32, ifindex: u32) -> u32 {
+    match rewritten {
+        Some(()) if out == ifindex => xdp_action::XDP_TX,
+        Some(()) => XDP_PORTS.redirect(out, 0).unwrap_or_else(|_| refused()),
         None => refused(),
     }
 }
@@ -71,7 +74,8 @@ fn refused() -> u32 {
     xdp_action::XDP_DROP
 }
 
-/// Changes addresses, ports, TTL and checksums in place (RFC 1624).
+/// Changes addresses, ports, TTL and checksums in place (RFC 1624). `l4` is [`Rewrite::l4`], either a constant or a value
+/// whose bounds only the verifier sees.
 #[inline(always)]
 fn apply(packet: Packet, rewrite: &Rewrite, l4: usize) -> Option<()> {
     let l4: Window<{ TcpHeader::LEN }> = packet.window(l4)?;

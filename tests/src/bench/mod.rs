@@ -6,4 +6,5 @@ pub mod nftables;
 pub mod packets;
 pub mod product;
 pub mod sizes;
+pub mod streams;
 pub mod traffic;

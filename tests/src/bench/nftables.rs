@@ -45,8 +45,7 @@ pub fn compare(bed: &Bed, rounds: usize, mut done: impl FnMut(Figure)) -> Result
     tc.detach()?;
     tc.redirect_to_peers()?;
     bed.route(1)?;
-    let targets: Vec<String> =
-        (0..TARGETS).map(|n| format!("{n} : {} . {TARGET_PORT}", target(n))).collect();
+    let targets: Vec<String> = (0..TARGETS).map(|n| format!("{n} : {} . {TARGET_PORT}", target(n))).collect();
     let rules = format!(
         "table ip nat {{\n\
          chain in {{ type nat hook prerouting priority -100; ip daddr {ENDPOINT} tcp dport {PORT} \

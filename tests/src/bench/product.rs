@@ -9,7 +9,9 @@ use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, HashMap, Map, MapData, PerCpuArray, ProgramArray, xdp::DevMap},
-    programs::{ProgramFd, ProgramInfo, SchedClassifier, TcAttachType, Xdp, XdpMode, tc::SchedClassifierLinkId, xdp::XdpLinkId},
+    programs::{
+        ProgramFd, ProgramInfo, SchedClassifier, TcAttachType, Xdp, XdpMode, tc::SchedClassifierLinkId, xdp::XdpLinkId,
+    },
 };
 use privatelink_ebpf::abi::{
     Counter, Mac, Proto, VpcIndex, entries,

@@ -8,7 +8,7 @@ use privatelink_tests::{
     bench::{
         bed::Bed,
         figure::{Figure, Machine, Report, head},
-        nftables, packets, sizes,
+        nftables, packets, sizes, streams,
     },
     cleanup,
 };
@@ -79,6 +79,11 @@ fn run(args: &Args) -> Result<()> {
     if args.wants("nftables") {
         nftables::compare(&bed, rounds, &mut done)?;
     }
+    drop(bed);
+    if args.wants("apply-10000-targets") {
+        sizes::apply(rounds, &mut done)?;
+    }
+    streams::compare(rounds, |name| args.wants(name), &mut done)?;
     eprintln!("{:.0} s", started.elapsed().as_secs_f32());
     if let Some(path) = &args.json {
         Report { machine: &machine, rounds, figures: &figures }.write(path)?;

@@ -57,7 +57,8 @@ fn checksum_offload() -> Result<()> {
             let stream = stream::connect(&client.netns, Source::ANY, FRONTEND, PATIENCE)?;
             stream::transfer(&stream, 4 << 20)?;
             let count = scenario.counter("partial_checksum")?;
-            Ok(ensure!(count > 0, "partial_checksum is 0"))
+            ensure!(count > 0, "partial_checksum is 0");
+            Ok(())
         });
         symptom?;
         let errors = scenario.topology.checksum_errors()?;

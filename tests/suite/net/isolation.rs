@@ -119,7 +119,8 @@ fn arp(hook: Hook) -> Result<()> {
         frame.extend(ENDPOINT.octets());
         Injector::new(&client.link)?.send(&frame).context("sending a gratuitous ARP")?;
         eventually("the forged claim is counted", PATIENCE, || {
-            Ok(ensure!(scenario.counter("arp_forged")? > forged, "it is not"))
+            ensure!(scenario.counter("arp_forged")? > forged, "it is not");
+            Ok(())
         })?;
         let mut again = stream::connect(&client.netns, Source::ANY, FRONTEND, PATIENCE)?;
         stream::echo(&mut again, b"still the endpoint")?;
@@ -168,7 +169,8 @@ fn shared(hook: Hook) -> Result<()> {
         scenario.cli.run(&format!("port attach consumer-a --vpc consumer-a --hook {} --shared", hook.name()))?;
         eventually("the host's own service answers", PATIENCE, || {
             let mut stream = stream::connect(&client.netns, Source::ANY, own, SILENCE)?;
-            Ok(ensure!(stream::read_line(&mut stream)? == "the host", "somebody else answered"))
+            ensure!(stream::read_line(&mut stream)? == "the host", "somebody else answered");
+            Ok(())
         })?;
         let mut stream = stream::connect(&client.netns, Source::ANY, FRONTEND, PATIENCE)?;
         stream::echo(&mut stream, b"through the endpoint")?;

@@ -47,7 +47,8 @@ fn reset(hook: Hook) -> Result<()> {
         stream::reset_on_close(&stream)?;
         drop(stream);
         eventually("the server saw the reset", PATIENCE, || {
-            Ok(ensure!(echo.resets() == 1, "{} resets", echo.resets()))
+            ensure!(echo.resets() == 1, "{} resets", echo.resets());
+            Ok(())
         })?;
         // The same address and port at once: nothing of the old flow is in the way.
         let mut stream = stream::connect(&client.netns, source, FRONTEND, PATIENCE)?;
@@ -86,7 +87,8 @@ fn blind_reset(hook: Hook) -> Result<()> {
         )?;
         eventually("the resets are counted", PATIENCE, || {
             let now = scenario.counter("reset_out_of_window")?;
-            Ok(ensure!(now >= seen + 6, "{} of 8", now - seen))
+            ensure!(now >= seen + 6, "{} of 8", now - seen);
+            Ok(())
         })?;
         for _ in 0..10 {
             stream::echo(&mut stream, b"after")?;
@@ -105,7 +107,8 @@ fn no_flow(hook: Hook) -> Result<()> {
         forge(scenario, "client-a", "consumer-a", from, FRONTEND, Segment::Ack, &[77])?;
         eventually("the reset is sent and counted", PATIENCE, || {
             let (now, answered) = (scenario.counter("no_flow")?, scenario.counter("reset_sent")?);
-            Ok(ensure!(now > refused && answered > sent, "no_flow {now}, reset_sent {answered}"))
+            ensure!(now > refused && answered > sent, "no_flow {now}, reset_sent {answered}");
+            Ok(())
         })
     })
 }
@@ -115,10 +118,17 @@ fn idle(hook: Hook) -> Result<()> {
     with_web(1, hook, |scenario| {
         let _echo = Server::start(&server(scenario, 1).netns, target(scenario, 1), Behaviour::Echo)?;
         scenario.wait_healthy("web")?;
-        scenario.cli.run("listener modify web:80 --attribute tcp.idle_timeout.seconds=60")?;
+        // A listener of its own: flows keep the timeout that they were opened with, and through this one none is opened
+        // before the timeout is in force.
+        let frontend = SocketAddrV4::new(*FRONTEND.ip(), 81);
+        scenario.cli.run(
+            "listener create web --protocol TCP --port 81 --target-group web --attribute tcp.idle_timeout.seconds=60",
+        )?;
         let client = scenario.topology.host("client-a");
-        let mut silent = stream::connect(&client.netns, Source::ANY, FRONTEND, PATIENCE)?;
-        let mut lively = stream::connect(&client.netns, Source::ANY, FRONTEND, PATIENCE)?;
+        let mut silent = eventually("the listener forwards", PATIENCE, || {
+            stream::connect(&client.netns, Source::ANY, frontend, PATIENCE)
+        })?;
+        let mut lively = stream::connect(&client.netns, Source::ANY, frontend, PATIENCE)?;
         stream::echo(&mut silent, b"hello")?;
         progress!("a connection is silent for 63 s, another one speaks every 5 s");
         let since = Instant::now();

@@ -49,14 +49,13 @@ fn greeters(scenario: &Scenario, count: u8) -> Result<Vec<Server>> {
 fn one_to_each(scenario: &Scenario, count: usize) -> Result<BTreeMap<String, TcpStream>> {
     let client = scenario.topology.host("client-a");
     let mut streams = BTreeMap::new();
-    for _ in 0..200 {
+    eventually("connections reach every server", SOON, || {
         let mut stream = stream::connect(&client.netns, Source::ANY, FRONTEND, PATIENCE)?;
         streams.insert(stream::read_line(&mut stream)?, stream);
-        if streams.len() == count {
-            return Ok(streams);
-        }
-    }
-    anyhow::bail!("200 connections reached only {:?}", streams.keys())
+        ensure!(streams.len() == count, "they reached only {:?}", streams.keys());
+        Ok(())
+    })?;
+    Ok(streams)
 }
 
 /// New connections reach exactly `expected`, soon.
@@ -68,7 +67,8 @@ fn reached(scenario: &Scenario, expected: &[&str]) -> Result<()> {
             let mut stream = stream::connect(&client.netns, Source::ANY, FRONTEND, PATIENCE)?;
             seen.insert(stream::read_line(&mut stream)?);
         }
-        Ok(ensure!(seen.iter().eq(expected), "they reach {seen:?}"))
+        ensure!(seen.iter().eq(expected), "they reach {seen:?}");
+        Ok(())
     })
 }
 
@@ -107,7 +107,8 @@ fn remove(hook: Hook) -> Result<()> {
         eventually("the flow to the removed target is reset", SOON, || {
             let error = gone.write_all(b"?").and_then(|()| gone.read_exact(&mut [0])).err();
             let kind = error.context("it still echoes")?.kind();
-            Ok(ensure!(kind == ErrorKind::ConnectionReset || kind == ErrorKind::BrokenPipe, "it ended with {kind:?}"))
+            ensure!(kind == ErrorKind::ConnectionReset || kind == ErrorKind::BrokenPipe, "it ended with {kind:?}");
+            Ok(())
         })?;
         for _ in 0..10 {
             stream::echo(kept, b"untouched")?;

@@ -184,7 +184,8 @@ fn agent_killed(stage: &mut Stage, tell: &mut Tell) -> Result<()> {
     session.say("before the kill")?;
     let size = || std::fs::metadata(&path).map_or(0, |file| file.len());
     eventually("the download is under way", Duration::from_secs(5), || {
-        Ok(ensure!(size() > 4 << 20, "{} bytes", size()))
+        ensure!(size() > 4 << 20, "{} bytes", size());
+        Ok(())
     })?;
 
     let at_kill = size();
@@ -192,7 +193,8 @@ fn agent_killed(stage: &mut Stage, tell: &mut Tell) -> Result<()> {
     tell.doing(format!("agent killed; the download had {} MiB of {}", at_kill >> 20, FILE_BYTES >> 20));
     session.say("while there is no agent")?;
     eventually("the download goes on", Duration::from_secs(5), || {
-        Ok(ensure!(size() > at_kill + (8 << 20), "{} bytes since the kill", size() - at_kill))
+        ensure!(size() > at_kill + (8 << 20), "{} bytes since the kill", size() - at_kill);
+        Ok(())
     })?;
     ensure!(download.is_running(), "the download ended before anything was shown");
     tell.shown(format!("no agent: the download reached {} MiB, the ssh session answers", size() >> 20));
