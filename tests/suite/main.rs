@@ -15,12 +15,15 @@ use privatelink_tests::{
     require::{self, Need},
 };
 
+/// A test's name and what it does.
+type Test = (&'static str, fn() -> Result<()>);
+
 fn main() -> ExitCode {
     cleanup::on_signals();
     let mut arguments = Arguments::from_args();
     // The cases' interfaces have fixed indexes, and each run its own tables: one after the other.
     arguments.test_threads = Some(1);
-    let tests: [(&str, fn() -> Result<()>); 3] = [
+    let tests: [Test; 3] = [
         ("kernel_cases::set_associative_table", kernel_cases::set_associative_table),
         ("kernel_cases::reference_table", kernel_cases::reference_table),
         ("kernel_budget::verified_instructions", kernel_budget::verified_instructions),

@@ -249,6 +249,14 @@ impl SlotRef {
         unsafe { load64(&raw const (*self.slot).meta) as u32 == self.meta as u32 }
     }
 
+    /// The same entry with the state and flags that it has by now; nothing if the slot has changed hands.
+    #[inline(always)]
+    pub fn renewed(self) -> Option<Self> {
+        // SAFETY: the slot is in a live map value.
+        let meta = unsafe { load64(&raw const (*self.slot).meta) };
+        (meta as u32 == self.meta as u32 && is_live(meta)).then_some(Self { slot: self.slot, meta })
+    }
+
     /// Changes state and flags if nobody else did since the entry was found.
     #[inline(always)]
     pub fn transition(self, state: FlowState, flags: u8) -> Option<Self> {

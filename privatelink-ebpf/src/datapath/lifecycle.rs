@@ -70,9 +70,11 @@ impl Pair {
     #[inline(always)]
     fn transition<'t, T: Tables<'t>>(self, t: T, next: Flow) -> bool {
         let was = self.reverse.meta();
+        // Read while the reverse entry is as it was found: afterwards another CPU may close the flow and use the slot again.
+        let (vpc, endpoint) = (self.forward.key().vpc, self.forward.endpoint());
         let Some(_) = self.reverse.transition(next.state, was.flags & Meta::OWN | next.flags) else { return false };
         if was.state.half_open() && !next.state.half_open() {
-            give_back_half_open(t, self.forward.key().vpc, self.forward.endpoint());
+            give_back_half_open(t, vpc, endpoint);
         }
         let forward = self.forward.meta();
         // The forward entry's copy steers the fast path only; a lost race leaves it on the slow path, which corrects it.
@@ -91,13 +93,16 @@ impl Pair {
         let vpc = key.vpc;
         let endpoint = forward.endpoint();
         let half_open = reverse.meta().state.half_open();
-        // Who takes the reverse entry away closes the flow. The forward entry must not stay behind: its port is free now.
+        // Who takes the reverse entry away closes the flow, and returns its budgets: the forward entry shows that it is not
+        // to be taken for a half that was left alone (`forget_half`). It must not stay behind: its port is free then.
+        let Meta { version: _, state, flags, idle_s: _ } = forward.meta();
+        let forward = forward.transition(FlowState::Closing, flags).unwrap_or(forward);
         if !release(t, reverse) {
+            let _ = forward.transition(state, flags);
             return false;
         }
         if !forward.remove(t)
-            && let Some(changed) = t.find(&key)
-            && changed.new_src_port() == reverse.key().dst_port
+            && let Some(changed) = forward.renewed()
         {
             changed.remove(t);
         }

@@ -138,3 +138,83 @@ fn a_forward_entry_whose_port_is_another_flows_is_swept() {
         assert_eq!(kept.meta().state, FlowState::Established);
     }
 }
+
+/// Four CPUs open, answer, establish, close, reset and sweep the flows of a few clients at once. Whatever they do to each
+/// other, at the end nothing is left: no entry, no port, no half-open flow.
+#[test]
+fn concurrent_lives_leave_nothing_behind() {
+    let rounds = std::env::var("CHURN_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(100u32);
+    for reference in [false, true] {
+        for round in 0..rounds {
+            let options = Options { buckets: 8, stash: 64, reference, cpus: 4, ..Options::default() };
+            let tables = MemTables::new(world(), options);
+            std::thread::scope(|scope| {
+                for cpu in 0..4usize {
+                    let tables = &tables;
+                    scope.spawn(move || live(tables, cpu, round * 4 + cpu as u32));
+                }
+            });
+            for happened in [
+                Counter::FlowOpened,
+                Counter::FlowEstablished,
+                Counter::FlowReplaced,
+                Counter::FlowResetByClient,
+                Counter::FlowResetByTarget,
+            ] {
+                assert!(tables.counter(happened) > 10, "{} is {}", happened.name(), tables.counter(happened));
+            }
+            let keys: Vec<_> = tables.slots().iter().map(|slot| slot.key).collect();
+            let distinct: std::collections::HashSet<_> = keys.iter().copied().collect();
+            assert_eq!(distinct.len(), keys.len(), "a key is there twice");
+            // Every port in use is the port of one reverse entry.
+            let reverse = tables.slots().iter().filter(|slot| !Meta::unpack(slot.meta).forward()).count();
+            let used: u32 = (0..4).map(|pool| tables.pool(pool).used()).sum();
+            assert_eq!(used as usize, reverse, "ports in use, reverse entries");
+            for _ in 0..3 {
+                tables.advance_ticks(tables.tc().clock().ticks(400));
+                sweep(&tables);
+            }
+            assert_eq!(tables.slots().len(), 0);
+            assert_eq!((0..4).map(|pool| tables.pool(pool).used()).sum::<u32>(), 0);
+            assert_eq!((tables.half_open_of_vpc(1), tables.half_open_of_endpoint(1)), (0, 0));
+        }
+    }
+}
+
+/// One CPU's part: segments of six clients in any order, the answers of their targets, and a sweep now and then.
+fn live(tables: &MemTables, cpu: usize, seed: u32) {
+    let t = tables.view::<false>(cpu);
+    let mut random = seed.wrapping_mul(0x9e37_79b9) | 1;
+    let mut arrived: Vec<Option<Tcp>> = vec![None; 6];
+    for _ in 0..4000 {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let who = (random >> 16) as usize % arrived.len();
+        let client = A.from_port(100 + who as u16).to_port(if who.is_multiple_of(2) { HTTPS } else { A.service_port });
+        // Sequence numbers that mostly fit.
+        let (ours, theirs) = (1001 + (random >> 8 & 1), 5001 + (random >> 9 & 1));
+        let flags = [0x02, 0x10, 0x10, 0x18, 0x11, 0x04, 0x12, 0x11][(random >> 20) as usize & 7];
+        let (ifindex, segment) = match &arrived[who] {
+            Some(arrived) if random >> 28 < 7 => {
+                let seq = if flags & 0x02 != 0 { theirs - 1 } else { theirs };
+                (crate::testing::cases::PROVIDER, answer(arrived, flags, seq, ours))
+            }
+            _ => {
+                let seq = if flags & 0x02 != 0 { 1000 } else { ours };
+                (client.ifindex, from_client(&client, flags & !0x02 | if flags == 0x02 { 0x02 } else { 0 }, seq, theirs))
+            }
+        };
+        let mut bytes = segment.build();
+        if let Ok(rewrite) = decide(SliceFrame::new(&bytes), t, ifindex) {
+            apply(&mut bytes, &rewrite);
+            if ifindex == client.ifindex {
+                arrived[who] = Tcp::parse(&bytes);
+            }
+        }
+        if random >> 24 == 0x42 {
+            for bucket in tables.buckets() {
+                // SAFETY: a live bucket of these tables.
+                unsafe { collect::bucket(t, bucket) };
+            }
+        }
+    }
+}

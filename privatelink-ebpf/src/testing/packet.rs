@@ -74,7 +74,9 @@ impl Tcp {
     pub fn build(&self) -> Vec<u8> {
         let ip_header = 20 + self.ip_options.len();
         let tcp_header = 20 + self.options.len();
-        assert!(ip_header % 4 == 0 && ip_header <= 60 && tcp_header % 4 == 0 && tcp_header <= 60, "no such header");
+        for header in [ip_header, tcp_header] {
+            assert!(header.is_multiple_of(4) && header <= 60, "no header has {header} bytes");
+        }
         let ip_len = ip_header + tcp_header + self.payload.len();
         let mut ip = vec![0x40 | (ip_header / 4) as u8, self.tos];
         ip.extend_from_slice(&(ip_len as u16).to_be_bytes());
