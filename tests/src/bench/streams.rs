@@ -144,6 +144,11 @@ impl Contestant {
         let hook = if carrier == Carrier::Xdp { Hook::Xdp } else { Hook::Tc };
         let topology = Topology::build(hook, plans, None)?;
         let (client, server) = (topology.host("client").netns.clone(), topology.host("server").netns.clone());
+        for netns in [&client, &topology.lb] {
+            // What one tunes first where many short connections start; without it, proxies run out of ports.
+            netns.sysctl("ipv4.tcp_tw_reuse", "1")?;
+            netns.sysctl("ipv4.ip_local_port_range", "1024 65535")?;
+        }
         let mut running = servers(&server, &files)?;
         let front = if carrier == Carrier::Routing { SERVER } else { FRONT };
         let place = match carrier {
