@@ -292,12 +292,12 @@ impl Kernel {
     }
 
     fn sweep(&mut self) -> Result<()> {
-        let request = CollectRequest { first_bucket: 0, buckets: self.flows.len(), stash: 1, _pad: 0 };
+        let request = CollectRequest { first_bucket: 0, buckets: self.flows.len(), stash: 1, port: 0 };
         let bytes: [u8; size_of::<CollectRequest>()] = [
             request.first_bucket.to_ne_bytes(),
             request.buckets.to_ne_bytes(),
             request.stash.to_ne_bytes(),
-            request._pad.to_ne_bytes(),
+            request.port.to_ne_bytes(),
         ]
         .concat()
         .try_into()

@@ -67,6 +67,8 @@ counters! {
     FlowEndedWithTarget = Activity "flow_ended_with_target";
     /// flows ended because their endpoint was taken away
     FlowEndedWithEndpoint = Activity "flow_ended_with_endpoint";
+    /// flows ended because the port that their client was behind went to another VPC
+    FlowEndedWithPort = Activity "flow_ended_with_port";
     /// flows replaced by a new connection from the same client address and port
     FlowReplaced = Activity "flow_replaced";
     /// flows that went into the stash because their buckets were full

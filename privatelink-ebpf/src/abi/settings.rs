@@ -85,8 +85,8 @@ pub struct CollectRequest {
     pub buckets: u32,
     /// 1: also sweep the stash.
     pub stash: u32,
-    /// Fills the frame to a size that the test run accepts (14 bytes at least).
-    pub _pad: u32,
+    /// Interface index: flows whose client is behind it end, because it is about to belong to another VPC. 0: none.
+    pub port: u32,
 }
 
 /// Output of `privatelink_clock` (written over the frame of its test run).

@@ -19,10 +19,10 @@ use crate::abi::{
 /// # Safety
 /// `bucket` is a live map value.
 #[inline(always)]
-pub unsafe fn bucket<'t, T: Tables<'t>>(t: T, bucket: *mut Bucket) {
+pub unsafe fn bucket<'t, T: Tables<'t>>(t: T, bucket: *mut Bucket, port: u32) {
     for way in 0..WAYS {
         // SAFETY: `way` is below WAYS, so the slot is in the bucket.
-        unsafe { slot(t, bucket.cast::<Slot>().add(way)) };
+        unsafe { slot(t, bucket.cast::<Slot>().add(way), port) };
     }
 }
 
@@ -31,15 +31,15 @@ pub unsafe fn bucket<'t, T: Tables<'t>>(t: T, bucket: *mut Bucket) {
 /// # Safety
 /// `slot` is in a live map value.
 #[inline(always)]
-pub unsafe fn slot<'t, T: Tables<'t>>(t: T, slot: *mut Slot) {
+pub unsafe fn slot<'t, T: Tables<'t>>(t: T, slot: *mut Slot, port: u32) {
     // SAFETY: as the caller promises.
     if let Some(own) = unsafe { SlotRef::live(slot) } {
-        judge(t, own);
+        judge(t, own, port);
     }
 }
 
 #[inline(always)]
-fn judge<'t, T: Tables<'t>>(t: T, own: SlotRef) {
+fn judge<'t, T: Tables<'t>>(t: T, own: SlotRef, port: u32) {
     let meta = own.meta();
     let gone = t.target(own.target()).is_none_or(|target| target.generation != own.generation());
     if meta.forward() {
@@ -56,13 +56,17 @@ fn judge<'t, T: Tables<'t>>(t: T, own: SlotRef) {
     };
     let silent = t.now().wrapping_sub(last);
     let unwanted = own.endpoint() != 0 && t.endpoint_budget(own.endpoint() as u32).is_some_and(|budget| budget.ended());
-    if !gone && !unwanted && silent <= t.clock().ticks(lifetime(meta.state, meta.idle_s)) {
+    let (_, ifindex) = own.peer();
+    let moved = port != 0 && ifindex as u32 == port;
+    if !gone && !unwanted && !moved && silent <= t.clock().ticks(lifetime(meta.state, meta.idle_s)) {
         return;
     }
     let why = if gone {
         Counter::FlowEndedWithTarget
     } else if unwanted {
         Counter::FlowEndedWithEndpoint
+    } else if moved {
+        Counter::FlowEndedWithPort
     } else {
         why(meta)
     };

@@ -65,13 +65,17 @@ fn establish(tables: &MemTables, client: &Client, seq: u32) -> Tcp {
 }
 
 fn sweep(tables: &MemTables) {
+    sweep_port(tables, 0);
+}
+
+fn sweep_port(tables: &MemTables, port: u32) {
     for bucket in tables.buckets() {
         // SAFETY: a live bucket of these tables.
-        unsafe { collect::bucket(tables.tc(), bucket) };
+        unsafe { collect::bucket(tables.tc(), bucket, port) };
     }
     for slot in tables.stash_slots() {
         // SAFETY: a live slot of these tables.
-        unsafe { collect::slot(tables.tc(), slot) };
+        unsafe { collect::slot(tables.tc(), slot, port) };
     }
 }
 
@@ -99,6 +103,24 @@ fn the_end_of_a_hold_spares_the_next_connection_at_another_target() {
         assert_eq!((arrived.dst, arrived.src_port), (second.dst, second.src_port));
     }
     assert!(tried > 5, "only {tried} connections came to the same port at another target");
+}
+
+/// Replies leave by the interface that the client came in on: before it goes to another VPC, the flows behind it end, and
+/// no others.
+#[test]
+fn flows_behind_a_port_that_changes_vpc_end() {
+    for reference in [false, true] {
+        let tables = MemTables::new(world(), Options { reference, ..Options::default() });
+        let (a, b) = (A, crate::testing::cases::B);
+        assert_ne!(a.ifindex, b.ifindex);
+        let syn_a = establish(&tables, &a, 1000);
+        let syn_b = establish(&tables, &b, 1000);
+        sweep_port(&tables, a.ifindex);
+        assert_eq!(tables.counter(Counter::FlowEndedWithPort), 1);
+        let provider = crate::testing::cases::PROVIDER;
+        send(&tables, provider, &answer(&syn_a, 0x18, 5001, 1001)).expect_err("a reply behind the port");
+        send(&tables, provider, &answer(&syn_b, 0x18, 5001, 1001)).expect("a reply behind another port");
+    }
 }
 
 /// A forward entry whose port has gone to another client's flow is of no use, and is swept.
@@ -213,7 +235,7 @@ fn live(tables: &MemTables, cpu: usize, seed: u32) {
         if random >> 24 == 0x42 {
             for bucket in tables.buckets() {
                 // SAFETY: a live bucket of these tables.
-                unsafe { collect::bucket(t, bucket) };
+                unsafe { collect::bucket(t, bucket, 0) };
             }
         }
     }

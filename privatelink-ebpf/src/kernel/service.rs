@@ -28,30 +28,31 @@ pub fn privatelink_collect(ctx: TcContext) -> i32 {
     let (data, end) = (ctx.data(), ctx.data_end());
     let packet = Packet { data, end, len: end - data, segmented: false };
     let Some(bytes) = packet.read::<[u8; size_of::<CollectRequest>()]>(0) else { return -1 };
-    let CollectRequest { mut first_bucket, buckets, stash, _pad: _ } = bytemuck::cast(bytes);
+    let mut request: CollectRequest = bytemuck::cast(bytes);
+    let CollectRequest { first_bucket: _, buckets, stash, port: _ } = request;
     // SAFETY: the callbacks have the signatures that the helpers ask for; the context outlives the calls.
     unsafe {
-        bpf_loop(buckets, sweep_bucket as *mut c_void, (&raw mut first_bucket).cast(), 0);
+        bpf_loop(buckets, sweep_bucket as *mut c_void, (&raw mut request).cast(), 0);
         if stash != 0 {
-            bpf_for_each_map_elem((&raw const STASH).cast_mut().cast(), sweep_stash as *mut c_void, (&raw mut first_bucket).cast(), 0);
+            bpf_for_each_map_elem((&raw const STASH).cast_mut().cast(), sweep_stash as *mut c_void, (&raw mut request).cast(), 0);
         }
     }
     TC_ACT_OK as i32
 }
 
-unsafe extern "C" fn sweep_bucket(index: u64, first: *mut u32) -> i64 {
+unsafe extern "C" fn sweep_bucket(index: u64, request: *mut CollectRequest) -> i64 {
     // SAFETY: the context that `privatelink_collect` passes.
-    let first = unsafe { *first };
+    let (first, port) = unsafe { ((*request).first_bucket, (*request).port) };
     if let Some(bucket) = FLOWS.get_ptr_mut(first.wrapping_add(index as u32)) {
         // SAFETY: a live map value.
-        unsafe { collect::bucket(Maps::<false>, bucket) };
+        unsafe { collect::bucket(Maps::<false>, bucket, port) };
     }
     0
 }
 
-unsafe extern "C" fn sweep_stash(_map: *mut c_void, _key: *const FlowKey, slot: *mut Slot, _context: *mut u32) -> i64 {
-    // SAFETY: the value that the helper is at.
-    unsafe { collect::slot(Maps::<false>, slot) };
+unsafe extern "C" fn sweep_stash(_map: *mut c_void, _key: *const FlowKey, slot: *mut Slot, request: *mut CollectRequest) -> i64 {
+    // SAFETY: the value that the helper is at, and the context that `privatelink_collect` passes.
+    unsafe { collect::slot(Maps::<false>, slot, (*request).port) };
     0
 }
 

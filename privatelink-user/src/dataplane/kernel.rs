@@ -30,6 +30,9 @@ use super::{
     syscall::delete_element,
 };
 
+/// Buckets in one run of the collector.
+const COLLECT_SLICE: u32 = 16_384;
+
 /// The datapath in this host's kernel.
 pub struct Kernel {
     pub(super) ebpf: Ebpf,
@@ -195,6 +198,39 @@ impl Kernel {
     }
 }
 
+impl Kernel {
+    /// Gives an interface to a VPC. Replies leave by the interface that a flow's client came in on; so before the
+    /// interface belongs to another VPC than it did, it belongs to none, and the flows that name it end.
+    fn put_port(&mut self, ifindex: u32, port: Port) -> Result<(), DataplaneError> {
+        let before = self.maps.ports.mapping.get::<Port>(ifindex).map_or(VpcIndex::NONE, |before| before.vpc);
+        if before != port.vpc {
+            if before != VpcIndex::NONE {
+                self.maps.ports.remove(ifindex)?;
+            }
+            let buckets = self.capacity.buckets;
+            let mut first_bucket = 0;
+            while first_bucket < buckets {
+                let slice = COLLECT_SLICE.min(buckets - first_bucket);
+                let stash = u32::from(first_bucket == 0);
+                self.run_collector(CollectRequest { first_bucket, buckets: slice, stash, port: ifindex })?;
+                first_bucket += slice;
+            }
+        }
+        self.maps.ports.put(ifindex, port)
+    }
+
+    fn run_collector(&mut self, request: CollectRequest) -> Result<(), DataplaneError> {
+        let mut frame = [0; 64];
+        if let Some(head) = frame.get_mut(..size_of::<CollectRequest>()) {
+            head.copy_from_slice(bytemuck::bytes_of(&request));
+        }
+        match load::run(&mut self.ebpf, load::COLLECT, &frame)? {
+            (_, 0) => Ok(()),
+            (_, returned) => Err(DataplaneError::Result { name: load::COLLECT, returned }),
+        }
+    }
+}
+
 impl Dataplane for Kernel {
     fn capacity(&self) -> Capacity {
         self.capacity
@@ -247,7 +283,7 @@ impl Dataplane for Kernel {
             other => other,
         };
         match op {
-            Op::PutPort(ifindex, port) => maps.ports.put(*ifindex, *port),
+            Op::PutPort(ifindex, port) => return self.put_port(*ifindex, *port),
             Op::RemovePort(ifindex) => maps.ports.remove(*ifindex),
             Op::PutXdpPort(ifindex) => {
                 maps.xdp_ports.set(*ifindex, *ifindex, None, 0).map_err(xdp_map_error).map_err(refused)
@@ -299,15 +335,7 @@ impl Dataplane for Kernel {
     }
 
     fn collect(&mut self, first: u32, buckets: u32, stash: bool) -> Result<(), DataplaneError> {
-        let request = CollectRequest { first_bucket: first, buckets, stash: u32::from(stash), _pad: 0 };
-        let mut frame = [0; 64];
-        if let Some(head) = frame.get_mut(..size_of::<CollectRequest>()) {
-            head.copy_from_slice(bytemuck::bytes_of(&request));
-        }
-        match load::run(&mut self.ebpf, load::COLLECT, &frame)? {
-            (_, 0) => Ok(()),
-            (_, returned) => Err(DataplaneError::Result { name: load::COLLECT, returned }),
-        }
+        self.run_collector(CollectRequest { first_bucket: first, buckets, stash: u32::from(stash), port: 0 })
     }
 
     fn each_flow(&self, visit: &mut dyn FnMut(&Slot)) -> Result<(), DataplaneError> {
