@@ -14,4 +14,3 @@ pub mod datapath;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod wire;
-

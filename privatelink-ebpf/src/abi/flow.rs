@@ -149,10 +149,7 @@ impl Meta {
 
     #[inline(always)]
     pub const fn pack(self) -> u64 {
-        (self.version as u64)
-            | (self.state as u64) << 32
-            | (self.flags as u64) << 40
-            | (self.idle_s as u64) << 48
+        (self.version as u64) | (self.state as u64) << 32 | (self.flags as u64) << 40 | (self.idle_s as u64) << 48
     }
 
     #[inline(always)]

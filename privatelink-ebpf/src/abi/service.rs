@@ -207,5 +207,14 @@ impl Budget {
     }
 }
 
-assert_size!(Port = 16, AddressKey = 8, Address = 4, FrontendKey = 12, Frontend = 8, Listener = 16, Target = 32, Budget = 4);
+assert_size!(
+    Port = 16,
+    AddressKey = 8,
+    Address = 4,
+    FrontendKey = 12,
+    Frontend = 8,
+    Listener = 16,
+    Target = 32,
+    Budget = 4
+);
 aya_pod!(Port, AddressKey, Address, FrontendKey, Frontend, Listener, Target, Budget);

@@ -65,9 +65,7 @@ mod imp {
 
 #[cfg(target_arch = "bpf")]
 mod imp {
-    use core::intrinsics::{
-        AtomicOrdering::SeqCst, atomic_and, atomic_cxchg, atomic_or, atomic_xadd,
-    };
+    use core::intrinsics::{AtomicOrdering::SeqCst, atomic_and, atomic_cxchg, atomic_or, atomic_xadd};
 
     macro_rules! ops {
         ($word:ty, $load:ident, $store:ident, $cas:ident, $or:ident, $and:ident, $add:ident) => {

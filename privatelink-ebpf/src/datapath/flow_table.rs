@@ -31,11 +31,7 @@ impl Place {
     fn of<'t, T: Tables<'t>>(t: T, key: [u64; 2]) -> Self {
         let hash = hash(key, t.hash_seed());
         let mask = t.bucket_mask();
-        Self {
-            first: hash as u32 & mask,
-            second: (hash >> 32) as u32 & mask,
-            way: (hash >> 30) as usize & (WAYS - 1),
-        }
+        Self { first: hash as u32 & mask, second: (hash >> 32) as u32 & mask, way: (hash >> 30) as usize & (WAYS - 1) }
     }
 }
 
@@ -280,7 +276,10 @@ impl SlotRef {
             if self.meta().flags & Meta::STASHED != 0 {
                 t.stash_remove(&key);
             } else {
-                store64(&raw mut (*self.slot).meta, Meta { version, state: FlowState::Free, flags: 0, idle_s: 0 }.pack());
+                store64(
+                    &raw mut (*self.slot).meta,
+                    Meta { version, state: FlowState::Free, flags: 0, idle_s: 0 }.pack(),
+                );
             }
         }
         true

@@ -1,7 +1,10 @@
 //! Maximum segment size (RFC 6691): clamped in SYN and SYN-ACK to what both sides' ports carry.
 
 use super::{frame::Frame, parse::Segment, verdict::Mss};
-use crate::wire::{checksum, tcp::{OPTION_END, OPTION_MSS, OPTION_NOP, TcpHeader}};
+use crate::wire::{
+    checksum,
+    tcp::{OPTION_END, OPTION_MSS, OPTION_NOP, TcpHeader},
+};
 
 /// IPv4 and TCP headers without options.
 const HEADERS: u32 = 40;

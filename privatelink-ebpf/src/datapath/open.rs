@@ -170,11 +170,8 @@ struct Plan {
 #[inline(always)]
 fn insert<'t, T: Tables<'t>>(t: T, segment: &Segment, target: &Target, plan: &Plan) -> Result<bool, Counter> {
     let lock = flow_table::lock(t, &segment.key).ok_or(Counter::FlowTableContended)?;
-    let outcome = if t.find(&segment.key).is_some() {
-        Ok(false)
-    } else {
-        insert_locked(t, segment, target, plan).map(|()| true)
-    };
+    let outcome =
+        if t.find(&segment.key).is_some() { Ok(false) } else { insert_locked(t, segment, target, plan).map(|()| true) };
     lock.unlock();
     outcome
 }

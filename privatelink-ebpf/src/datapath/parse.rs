@@ -3,7 +3,10 @@
 use super::frame::Frame;
 use crate::{
     abi::{Counter, Ip4, L4Port, MacBits, Proto, VpcIndex, flow::FlowKey},
-    wire::{ETHERTYPE_ARP, ETHERTYPE_IPV4, Ipv4Hdr, L3, tcp::{Flags, TcpHeader}},
+    wire::{
+        ETHERTYPE_ARP, ETHERTYPE_IPV4, Ipv4Hdr, L3,
+        tcp::{Flags, TcpHeader},
+    },
 };
 
 /// A TCP segment over IPv4, unfragmented, complete up to its TCP header.

@@ -195,4 +195,3 @@ pub fn to_tc<'t, T: Tables<'t>>(t: T) -> Verdict {
     t.count(Counter::XdpPassedToTc);
     Verdict::ToTc
 }
-

@@ -3,7 +3,10 @@
 use super::parse::Segment;
 use crate::{
     abi::Proto,
-    wire::{ETHERTYPE_IPV4, Ipv4Hdr, L3, checksum, tcp::{Flags, TcpHeader}},
+    wire::{
+        ETHERTYPE_IPV4, Ipv4Hdr, L3, checksum,
+        tcp::{Flags, TcpHeader},
+    },
 };
 
 /// Ethernet, IPv4 and TCP headers without options.

@@ -222,7 +222,10 @@ fn live(tables: &MemTables, cpu: usize, seed: u32) {
             }
             _ => {
                 let seq = if flags & 0x02 != 0 { 1000 } else { ours };
-                (client.ifindex, from_client(&client, flags & !0x02 | if flags == 0x02 { 0x02 } else { 0 }, seq, theirs))
+                (
+                    client.ifindex,
+                    from_client(&client, flags & !0x02 | if flags == 0x02 { 0x02 } else { 0 }, seq, theirs),
+                )
             }
         };
         let mut bytes = segment.build();

@@ -1,6 +1,9 @@
 //! Packet memory between `data` and `data_end`: bounded reads and writes.
 
-use privatelink_ebpf::{datapath::Frame, wire::{Window, Wire}};
+use privatelink_ebpf::{
+    datapath::Frame,
+    wire::{Window, Wire},
+};
 
 /// A frame's directly accessible bytes, and what the hook knows of the rest.
 #[derive(Clone, Copy)]

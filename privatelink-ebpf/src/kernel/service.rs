@@ -34,7 +34,12 @@ pub fn privatelink_collect(ctx: TcContext) -> i32 {
     unsafe {
         bpf_loop(buckets, sweep_bucket as *mut c_void, (&raw mut request).cast(), 0);
         if stash != 0 {
-            bpf_for_each_map_elem((&raw const STASH).cast_mut().cast(), sweep_stash as *mut c_void, (&raw mut request).cast(), 0);
+            bpf_for_each_map_elem(
+                (&raw const STASH).cast_mut().cast(),
+                sweep_stash as *mut c_void,
+                (&raw mut request).cast(),
+                0,
+            );
         }
     }
     TC_ACT_OK as i32
@@ -50,7 +55,12 @@ unsafe extern "C" fn sweep_bucket(index: u64, request: *mut CollectRequest) -> i
     0
 }
 
-unsafe extern "C" fn sweep_stash(_map: *mut c_void, _key: *const FlowKey, slot: *mut Slot, request: *mut CollectRequest) -> i64 {
+unsafe extern "C" fn sweep_stash(
+    _map: *mut c_void,
+    _key: *const FlowKey,
+    slot: *mut Slot,
+    request: *mut CollectRequest,
+) -> i64 {
     // SAFETY: the value that the helper is at, and the context that `privatelink_collect` passes.
     unsafe { collect::slot(Maps::<false>, slot, (*request).port) };
     0

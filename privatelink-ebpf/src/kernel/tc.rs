@@ -4,7 +4,8 @@
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, TC_ACT_OK, TC_ACT_SHOT},
     helpers::generated::{
-        bpf_l4_csum_replace, bpf_redirect, bpf_redirect_peer, bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_store_bytes,
+        bpf_l4_csum_replace, bpf_redirect, bpf_redirect_peer, bpf_skb_change_tail, bpf_skb_pull_data,
+        bpf_skb_store_bytes,
     },
     macros::classifier,
     programs::TcContext,
@@ -12,10 +13,7 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use privatelink_ebpf::{
     abi::{Counter, VpcIndex, service::PortFlags},
-    datapath::{
-        Frame as _, Rewrite, Tables as _, Verdict, arp, fast,
-        parse, reset, slow,
-    },
+    datapath::{Frame as _, Rewrite, Tables as _, Verdict, arp, fast, parse, reset, slow},
     wire::{ArpHdr, L3, checksum, tcp::TcpHeader},
 };
 
@@ -104,9 +102,8 @@ fn apply(skb: *mut __sk_buff, rewrite: &Rewrite, at: usize) -> Option<i32> {
     write_headers(packet, packet.window(at)?, rewrite)?;
     let (ifindex, out) = (rewrite.ifindex, rewrite.out);
     // SAFETY: helpers without pointers.
-    Some(unsafe {
-        if out.has(PortFlags::PEER) { bpf_redirect_peer(ifindex, 0) } else { bpf_redirect(ifindex, 0) }
-    } as i32)
+    Some(unsafe { if out.has(PortFlags::PEER) { bpf_redirect_peer(ifindex, 0) } else { bpf_redirect(ifindex, 0) } }
+        as i32)
 }
 
 #[inline(never)]

@@ -41,9 +41,7 @@ pub fn privatelink_xdp_slow(ctx: XdpContext) -> u32 {
     let len = unsafe { bpf_xdp_get_buff_len(ctx.as_ptr().cast()) } as usize;
     let packet = Packet { len, ..packet };
     match slow(packet, Maps::<true>, ifindex) {
-        Ok(rewrite) => {
-            send(apply(packet, &rewrite, opaque(rewrite.l4 as usize) & 0x7f), rewrite.ifindex, ifindex)
-        }
+        Ok(rewrite) => send(apply(packet, &rewrite, opaque(rewrite.l4 as usize) & 0x7f), rewrite.ifindex, ifindex),
         Err(Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerReset) => xdp_action::XDP_PASS,
         Err(Verdict::Drop(_)) => xdp_action::XDP_DROP,
     }

@@ -51,7 +51,8 @@ impl Frame for SliceFrame<'_> {
 ///
 /// If the rewrite names bytes outside the frame: the datapath must not ask for that.
 pub fn apply(frame: &mut [u8], rewrite: &Rewrite) {
-    let Rewrite { src, dst, src_port, dst_port, d_addr, d_port, src_mac, dst_mac, l4, mss, ifindex: _, out: _ } = *rewrite;
+    let Rewrite { src, dst, src_port, dst_port, d_addr, d_port, src_mac, dst_mac, l4, mss, ifindex: _, out: _ } =
+        *rewrite;
     let l4 = l4 as usize;
     let mut put = |at: usize, bytes: &[u8]| frame[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, &dst_mac.mac().0);

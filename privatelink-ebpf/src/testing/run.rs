@@ -360,9 +360,9 @@ impl Run<'_> {
                 let forward = slots.iter().filter(|slot| Meta::unpack(slot.meta).forward());
                 let whole = forward.filter(|forward| {
                     let twin = [forward.new_dst.word() as u64 | (forward.new_src.word() as u64) << 32, 0];
-                    slots.iter().any(|slot| {
-                        slot.key[0] == twin[0] && (slot.key[1] >> 16) as u16 == forward.new_src_port.word()
-                    })
+                    slots
+                        .iter()
+                        .any(|slot| slot.key[0] == twin[0] && (slot.key[1] >> 16) as u16 == forward.new_src_port.word())
                 });
                 same("flows", &whole.count(), &count)
             }
@@ -398,7 +398,9 @@ impl Run<'_> {
                 let stats = backend.endpoint_stats(index)?;
                 same("bytes", &(stats.bytes_in, stats.bytes_out), &(bytes_in, bytes_out))
             }
-            Check::EndpointRefused(index, refused) => same("refused", &backend.endpoint_stats(index)?.refused, &refused),
+            Check::EndpointRefused(index, refused) => {
+                same("refused", &backend.endpoint_stats(index)?.refused, &refused)
+            }
             Check::ListenerFlows(index, flows) => same("flows", &backend.listener_stats(index)?.new_flows, &flows),
             Check::TargetPackets(index, packets_in, packets_out) => {
                 let stats = backend.target_stats(index)?;

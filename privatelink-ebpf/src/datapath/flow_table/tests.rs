@@ -190,7 +190,11 @@ fn the_hash_depends_on_every_bit() {
         for number in 0..400u32 {
             let [mut lo, mut hi] = key(number.wrapping_mul(2_654_435_761)).words();
             let before = hash([lo, hi], 7);
-            if bit < 64 { lo ^= 1 << bit } else { hi ^= 1 << (bit - 64) }
+            if bit < 64 {
+                lo ^= 1 << bit
+            } else {
+                hi ^= 1 << (bit - 64)
+            }
             let changed = before ^ hash([lo, hi], 7);
             for (i, count) in flips.iter_mut().enumerate() {
                 *count += (changed >> i & 1) as u32;

@@ -63,10 +63,9 @@ fn the_target_closes_first() {
 
 #[test]
 fn both_close_at_once() {
-    for events in [
-        [client(FIN, 1001, 5001), target(FIN, 5001, 1001)],
-        [target(FIN, 5001, 1001), client(FIN, 1001, 5001)],
-    ] {
+    for events in
+        [[client(FIN, 1001, 5001), target(FIN, 5001, 1001)], [target(FIN, 5001, 1001), client(FIN, 1001, 5001)]]
+    {
         assert_eq!(through(ESTABLISHED, &events).state, FlowState::TimeWait);
     }
 }

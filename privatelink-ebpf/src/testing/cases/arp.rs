@@ -44,7 +44,11 @@ pub fn cases() -> Vec<Case> {
         case("a forged reply is dropped")
             .frame(arp(A_PORT, Arp { operation: 2, target: CLIENT, ..claim }).dropped(Counter::ArpForged).by_tc()),
         case("a target's answer to a probe is heard")
-            .frame(arp(PROVIDER, Arp { operation: 2, ..Arp::request(target_mac(1), CLIENT, NODE) }).dropped(Counter::ArpIgnored).by_tc())
+            .frame(
+                arp(PROVIDER, Arp { operation: 2, ..Arp::request(target_mac(1), CLIENT, NODE) })
+                    .dropped(Counter::ArpIgnored)
+                    .by_tc(),
+            )
             .check(Check::Neighbor(CLIENT, target_mac(1))),
         case("an announcement of a neighbour is heard")
             .frame(arp(A_PORT, moved).dropped(Counter::ArpIgnored).by_tc())

@@ -23,15 +23,18 @@ pub fn cases() -> Vec<Case> {
             .frame(syn_ack(A).with(|tcp| tcp.ip_options = vec![1; 40]))
             .frame(ack(A).with(|tcp| tcp.ip_options = vec![7, 7, 4, 0, 0, 0, 0, 0]).establishes())
             .frame(data(A, 33).with(|tcp| tcp.ip_options = vec![1; 20])),
-        case("TCP options in full").handshake(A).frame(data(A, 10).options(&[1; 40])).frame(reply(A, 7).options(&[
-            1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2,
-        ])),
+        case("TCP options in full")
+            .handshake(A)
+            .frame(data(A, 10).options(&[1; 40]))
+            .frame(reply(A, 7).options(&[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2])),
         case("IP and TCP options in full")
             .handshake(A)
             .frame(data(A, 99).with(|tcp| tcp.ip_options = vec![1; 40]).options(&[1; 40])),
         case("padding of small frames is kept").handshake(A).frame(ack(A).with(|tcp| tcp.trailer = 6)),
         case("an Ethernet trailer is kept").handshake(A).frame(data(A, 200).with(|tcp| tcp.trailer = 64)),
-        case("all flags of the data phase").handshake(A).frames([0x10, 0x18, 0x30, 0x38, 0x50, 0x90, 0xd8].map(|flags| data(A, 4).flags(flags))),
+        case("all flags of the data phase")
+            .handshake(A)
+            .frames([0x10, 0x18, 0x30, 0x38, 0x50, 0x90, 0xd8].map(|flags| data(A, 4).flags(flags))),
         case("payload of zeros and of ones")
             .handshake(A)
             .frame(data(A, 0).with(|tcp| tcp.payload = vec![0; 100]))
@@ -70,7 +73,9 @@ pub fn cases() -> Vec<Case> {
             .frame(data(A, 3000).gso(1460))
             .frame(reply(A, 3500).gso(1460))
             .frame(fin(A).payload(2500).gso(1000)),
-        case("segment size within the limit").frame(syn(A).options(&mss(536)).opens()).frame(syn_ack(A).options(&mss(1460))),
+        case("segment size within the limit")
+            .frame(syn(A).options(&mss(536)).opens())
+            .frame(syn_ack(A).options(&mss(1460))),
         case("segment size clamped to the provider's MTU")
             .frame(syn(ON_JUMBO).options(&mss(8960)).clamped(1460).opens())
             .frame(syn_ack(ON_JUMBO).options(&mss(8960)).clamped(1460)),
@@ -78,10 +83,15 @@ pub fn cases() -> Vec<Case> {
         case("segment size at an odd offset")
             .frame(syn(ON_SMALL).options(&[1, 2, 4, 5, 0xb4, 1, 1, 1]).clamped(1360).opens())
             .frame(syn_ack(ON_SMALL).options(&[1, 1, 1, 2, 4, 5, 0xb5, 1]).clamped(1360)),
-        case("segment size behind other options")
-            .frame(syn(ON_SMALL).options(&[4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 2, 4, 5, 0xb4, 1, 3, 3, 7]).clamped(1360).opens()),
-        case("segment size as the last option of a full header")
-            .frame(syn(ON_SMALL).options(&[&[8u8, 34][..], &[0; 32], &[1, 1], &mss(1460)].concat()).clamped(1360).opens()),
+        case("segment size behind other options").frame(
+            syn(ON_SMALL)
+                .options(&[4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 2, 4, 5, 0xb4, 1, 3, 3, 7])
+                .clamped(1360)
+                .opens(),
+        ),
+        case("segment size as the last option of a full header").frame(
+            syn(ON_SMALL).options(&[&[8u8, 34][..], &[0; 32], &[1, 1], &mss(1460)].concat()).clamped(1360).opens(),
+        ),
         case("segment size behind IP options")
             .frame(syn(ON_SMALL).with(|tcp| tcp.ip_options = vec![1; 40]).clamped(1360).opens()),
         case("segment size behind the end of options")
@@ -91,7 +101,9 @@ pub fn cases() -> Vec<Case> {
         case("an option of length zero").frame(syn(ON_SMALL).options(&[9, 0, 2, 4, 5, 0xb4, 0, 0]).opens()),
         case("an option of length one").frame(syn(ON_SMALL).options(&[9, 1, 2, 4, 5, 0xb4, 0, 0]).opens()),
         case("an option longer than the header").frame(syn(ON_SMALL).options(&[9, 255, 2, 4, 5, 0xb4, 0, 0]).opens()),
-        case("segment size in a segment that is no SYN").handshake(A.from_port(7)).frame(data(A.from_port(7), 10).options(&mss(9000))),
+        case("segment size in a segment that is no SYN")
+            .handshake(A.from_port(7))
+            .frame(data(A.from_port(7), 10).options(&mss(9000))),
         case("a client that leaves checksums to its device goes by TC")
             .frame(syn(A).partial().opens())
             .frame(syn_ack(A))

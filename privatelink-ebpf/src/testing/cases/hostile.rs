@@ -35,7 +35,8 @@ pub fn cases() -> Vec<Case> {
         case("TCP header length of sixteen").frame(syn(A).set(TCP + 12, &[0x40]).dropped(Counter::Malformed)),
         case("TCP header length of zero").frame(syn(A).set(TCP + 12, &[0]).dropped(Counter::Malformed)),
         case("TCP header longer than the packet").frame(syn(A).set(TCP + 12, &[0xf0]).dropped(Counter::Malformed)),
-        case("Katran: fragmented packet; the first").frame(syn(A).with(|tcp| tcp.fragment = 0x2000).dropped(Counter::Fragment)),
+        case("Katran: fragmented packet; the first")
+            .frame(syn(A).with(|tcp| tcp.fragment = 0x2000).dropped(Counter::Fragment)),
         case("Cilium: ipfrag; a later one").frame(syn(A).with(|tcp| tcp.fragment = 0x0010).dropped(Counter::Fragment)),
         case("a fragment into a connection")
             .handshake(A)
@@ -58,11 +59,11 @@ pub fn cases() -> Vec<Case> {
         case("IPv6 on a shared port").frame(syn(ON_SHARED).set(12, &[0x86, 0xdd]).passed()),
         case("all bits zero").frame(raw(A_PORT, vec![0; 60]).dropped(Counter::OtherEtherType)),
         case("all bits one").frame(raw(A_PORT, vec![0xff; 60]).dropped(Counter::OtherEtherType)),
-        case("IPv4 of ones").frame(raw(A_PORT, [&[0xff; 12][..], &[8, 0], &[0xff; 60]].concat()).dropped(Counter::NotOurs)),
-        case("IPv4 of zeros").frame(raw(A_PORT, [&[0; 12][..], &[8, 0], &[0; 60]].concat()).dropped(Counter::Malformed)),
-        case("segments with a wrong checksum are the receiver's to refuse")
-            .handshake(A)
-            .frame(data(A, 10).offloaded()),
+        case("IPv4 of ones")
+            .frame(raw(A_PORT, [&[0xff; 12][..], &[8, 0], &[0xff; 60]].concat()).dropped(Counter::NotOurs)),
+        case("IPv4 of zeros")
+            .frame(raw(A_PORT, [&[0; 12][..], &[8, 0], &[0; 60]].concat()).dropped(Counter::Malformed)),
+        case("segments with a wrong checksum are the receiver's to refuse").handshake(A).frame(data(A, 10).offloaded()),
     ];
     // Flags that mean nothing, for a stranger and inside a connection.
     for (name, flags) in [

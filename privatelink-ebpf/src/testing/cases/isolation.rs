@@ -77,21 +77,23 @@ pub fn cases() -> Vec<Case> {
         case("another port of the target is a stranger")
             .handshake(A)
             .frame(target_ack(A).adjusted(|tcp| tcp.src_port = 22).reset(Counter::NoFlow)),
-        case("a client reaches no node address")
-            .frame(syn(A.to(NODE)).dropped(Counter::NotOurs)),
-        case("a client reaches no target")
-            .frame(syn(A.to([10, 0, 2, 1]).to_port(8443)).dropped(Counter::NotOurs)),
+        case("a client reaches no node address").frame(syn(A.to(NODE)).dropped(Counter::NotOurs)),
+        case("a client reaches no target").frame(syn(A.to([10, 0, 2, 1]).to_port(8443)).dropped(Counter::NotOurs)),
         case("a client reaches no internal address").frame(syn(A.to(INTERNAL).to_port(8080)).dropped(Counter::NotOurs)),
         case("Calico: spoof; an endpoint's own address as the source")
             .frame(spoofed(LIMITED, 0x02).dropped(Counter::SpoofedSource))
             .frame(spoofed(LIMITED, 0x10).dropped(Counter::SpoofedSource))
             .frame(spoofed(ENDPOINT, 0x02).dropped(Counter::SpoofedSource)),
-        case("sources that nobody can have")
-            .frames([[0, 0, 0, 0], [127, 0, 0, 1], [224, 0, 0, 1], [255, 255, 255, 255]].map(|ip| spoofed(ip, 0x02).dropped(Counter::InvalidAddress))),
+        case("sources that nobody can have").frames(
+            [[0, 0, 0, 0], [127, 0, 0, 1], [224, 0, 0, 1], [255, 255, 255, 255]]
+                .map(|ip| spoofed(ip, 0x02).dropped(Counter::InvalidAddress)),
+        ),
         case("a SYN from a group address")
             .frame(syn(A.with_mac(Mac([0x01, 0, 0x5e, 0, 0, 1]))).dropped(Counter::InvalidAddress)),
-        case("destinations that nobody forwards to")
-            .frames([[0, 0, 0, 0], [127, 0, 0, 1], [224, 0, 0, 1], [255, 255, 255, 255]].map(|ip| syn(A.to(ip)).dropped(Counter::NotOurs))),
+        case("destinations that nobody forwards to").frames(
+            [[0, 0, 0, 0], [127, 0, 0, 1], [224, 0, 0, 1], [255, 255, 255, 255]]
+                .map(|ip| syn(A.to(ip)).dropped(Counter::NotOurs)),
+        ),
         case("an interface that is no port is left alone")
             .frame(syn(A.behind(NO_PORT)).on_no_port())
             .frame(raw(NO_PORT, vec![0; 60]).on_no_port()),
@@ -143,7 +145,8 @@ pub fn cases() -> Vec<Case> {
 const MOVED: Mac = Mac([0x02, 0, 0, 0, 0, 0x7a]);
 
 fn provider(src: [u8; 4], dst: [u8; 4], src_port: u16, dst_port: u16, flags: u8) -> Frame {
-    let tcp = Tcp { src_mac: target_mac(1), dst_mac: port_mac(PROVIDER), src, dst, src_port, dst_port, ..Tcp::default() };
+    let tcp =
+        Tcp { src_mac: target_mac(1), dst_mac: port_mac(PROVIDER), src, dst, src_port, dst_port, ..Tcp::default() };
     other(PROVIDER, Tcp { flags: Flags(flags), ..tcp })
 }
 

@@ -8,7 +8,10 @@ use crate::{
 
 pub fn cases() -> Vec<Case> {
     vec![
-        case("Katran: packet to TCP based v4 VIP").frame(syn(A).opens()).check(Check::Flows(1)).check(Check::PoolUsed(0, 1)),
+        case("Katran: packet to TCP based v4 VIP")
+            .frame(syn(A).opens())
+            .check(Check::Flows(1))
+            .check(Check::PoolUsed(0, 1)),
         case("Cilium: nat_fwd, nat_fwd_reply").frame(syn(A).opens()).frame(syn_ack(A)),
         case("handshake")
             .frame(syn(A).opens())

@@ -19,7 +19,9 @@ pub fn cases() -> Vec<Case> {
             .frame(target_rst(A).counts(Counter::FlowResetByTarget))
             .check(Check::Entries(0))
             .check(Check::TargetResets(1, 0, 1)),
-        case("a reset with ACK").handshake(A).frame(rst(A).flags(0x14).numbers(1001, 5001).counts(Counter::FlowResetByClient)),
+        case("a reset with ACK")
+            .handshake(A)
+            .frame(rst(A).flags(0x14).numbers(1001, 5001).counts(Counter::FlowResetByClient)),
         case("a reset after data")
             .handshake(A)
             .frame(data(A, 100))
@@ -108,9 +110,9 @@ pub fn cases() -> Vec<Case> {
             .frame(data(A, 100).reset(Counter::NoFlow))
             .frame(fin(A).reset(Counter::NoFlow)),
         case("a reset acknowledges what it may").frame(data(A, 7).numbers(u32::MAX, u32::MAX).reset(Counter::NoFlow)),
-        case("a reset of an unknown connection is not answered").frame(rst(A).dropped(Counter::NoFlow)).frame(
-            rst(A).flags(0x14).dropped(Counter::NoFlow),
-        ),
+        case("a reset of an unknown connection is not answered")
+            .frame(rst(A).dropped(Counter::NoFlow))
+            .frame(rst(A).flags(0x14).dropped(Counter::NoFlow)),
         case("a segment with options is reset without").frame(data(A, 30).options(&[1; 40]).reset(Counter::NoFlow)),
         case("a padded segment is reset").frame(ack(A).with(|tcp| tcp.trailer = 6).reset(Counter::NoFlow)),
         case("a segment that stands for many is reset once").frame(data(A, 3500).gso(1460).reset(Counter::NoFlow)),
@@ -118,9 +120,8 @@ pub fn cases() -> Vec<Case> {
             .frame(data(A, 30).with(|tcp| tcp.ip_options = vec![1; 4]).dropped(Counter::NoFlow)),
         case("a segment with type of service and its last TTL is reset")
             .frame(ack(A).with(|tcp| (tcp.tos, tcp.ttl) = (0xff, 1)).reset(Counter::NoFlow)),
-        case("a provider's segment to a node address without a flow is reset").frame(
-            other(PROVIDER, from_provider(0x10)).reset(Counter::NoFlow),
-        ),
+        case("a provider's segment to a node address without a flow is reset")
+            .frame(other(PROVIDER, from_provider(0x10)).reset(Counter::NoFlow)),
         case("a provider's reset to a node address is dropped")
             .frame(other(PROVIDER, from_provider(0x04)).dropped(Counter::NoFlow)),
     ]
