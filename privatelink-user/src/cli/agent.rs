@@ -68,8 +68,8 @@ struct DatapathArgs {
     /// Report flows that open and close.
     #[arg(long)]
     flow_events: bool,
-    /// Bring the kernel programs' log lines up to this level into the agent's log. Without it they have none, and cost
-    /// nothing.
+    /// Bring the kernel programs' log lines up to this level into the agent's log, which must let them through (`--log
+    /// debug`). Without it they have none, and cost nothing.
     #[arg(long, value_name = "LEVEL", value_parser = PossibleValuesParser::new(["error", "warn", "info", "debug", "trace"]))]
     kernel_log: Option<String>,
 }
