@@ -3,8 +3,8 @@
 use anyhow::{Context as _, Result};
 use aya::{
     Ebpf, EbpfLoader, Pod,
-    maps::{Array, DevMap, HashMap, MapData, PerCpuArray, PerCpuValues, ProgramArray, RingBuf},
-    programs::{Program, ProgramFd, SchedClassifier, TestRun as _, TestRunOptions, TestRunResult, Xdp, XdpMode},
+    maps::{Array, DevMap, HashMap, MapData, PerCpuArray, PerCpuValues, RingBuf},
+    programs::{ProgramFd, SchedClassifier, TestRun as _, TestRunOptions, TestRunResult, Xdp, XdpMode},
 };
 use privatelink_ebpf::{
     abi::{
@@ -24,14 +24,10 @@ use privatelink_ebpf::{
     },
 };
 use privatelink_tests::netns::Netns;
-use privatelink_user::dataplane::load::OBJECT;
+use privatelink_user::dataplane::load::{self, OBJECT};
 
-/// Programs that are run; the slow halves are called by the fast ones.
-pub const TC: &str = "privatelink_tc";
-pub const TC_SLOW: &str = "privatelink_tc_slow";
-pub const XDP: &str = "privatelink_xdp";
-pub const XDP_SLOW: &str = "privatelink_xdp_slow";
-pub const COLLECT: &str = "privatelink_collect";
+/// Programs that are run; the stages are called by them.
+pub use privatelink_user::dataplane::load::{COLLECT, TC, XDP};
 
 /// Makes the interfaces of the cases, with the indexes that the cases name.
 pub fn interfaces(netns: &Netns) -> Result<()> {
@@ -83,16 +79,6 @@ pub fn load(reference: bool) -> Result<Ebpf> {
     loader.load(OBJECT).context("loading the kernel object (built by `cargo xtask setup`'s bpf-linker)")
 }
 
-/// Loads one program.
-pub fn load_program(ebpf: &mut Ebpf, name: &str) -> Result<()> {
-    match ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))? {
-        Program::SchedClassifier(program) => program.load(),
-        Program::Xdp(program) => program.load(),
-        other => anyhow::bail!("{name} is a {:?}", other.prog_type()),
-    }
-    .with_context(|| format!("loading {name}"))
-}
-
 /// Loaded programs and typed maps.
 pub struct Kernel {
     ebpf: Ebpf,
@@ -129,14 +115,10 @@ impl Kernel {
     /// Loads everything; to be called, and used, inside the namespace that has the interfaces.
     pub fn load(reference: bool) -> Result<Self> {
         let mut ebpf = load(reference)?;
-        for name in [TC, TC_SLOW, XDP, XDP_SLOW, COLLECT] {
-            load_program(&mut ebpf, name)?;
+        for name in [TC, XDP, COLLECT] {
+            load::load_program(&mut ebpf, name)?;
         }
-        for (map, slow) in [("SLOW_TC", TC_SLOW), ("SLOW_XDP", XDP_SLOW)] {
-            let fd: ProgramFd = ebpf.program(slow).context(slow)?.fd()?.try_clone()?;
-            let mut array: ProgramArray<_> = ebpf.map_mut(map).context(map)?.try_into()?;
-            array.set(0, &fd, 0).context(map)?;
-        }
+        load::fill_stages(&mut ebpf)?;
         // A veth device has the receive queue that a test run asks for only while a program is attached.
         let xdp: &mut Xdp = ebpf.program_mut(XDP).context(XDP)?.try_into()?;
         for index in INTERFACES {

@@ -12,10 +12,12 @@ pub mod flow;
 pub mod pool;
 pub mod service;
 pub mod settings;
+pub mod stage;
 pub mod stats;
 
 pub use addr::{Ip4, L4Port, Mac, MacBits, Proto, VpcIndex};
 pub use counters::Counter;
+pub use stage::{STAGES, Stage};
 
 /// The layout of everything in this module.
 pub const ABI_VERSION: u32 = 1;
@@ -42,7 +44,7 @@ macro_rules! maps {
         }),+];
         /// The default number of entries of each map.
         pub mod entries {
-            use super::Counter;
+            use super::{Counter, STAGES};
             $(pub const $name: u32 = $entries;)+
         }
     };
@@ -92,10 +94,10 @@ maps! {
     TARGET_STATS = 4_096, false;
     /// VPC index → resets sent in the current tick (`settings::ResetBudget`)
     RESET_BUDGETS = 65_536, false;
-    /// 0 → `privatelink_tc_slow`, which `privatelink_tc` goes on in
-    SLOW_TC = 1, false;
-    /// 0 → `privatelink_xdp_slow`, which `privatelink_xdp` goes on in
-    SLOW_XDP = 1, false;
+    /// `stage::Stage` → the program that `privatelink_tc` goes on in
+    STAGES_TC = STAGES.len() as u32, false;
+    /// `stage::Stage` → the program that `privatelink_xdp` goes on in
+    STAGES_XDP = STAGES.len() as u32, false;
     /// one record a CPU: the segment that the slow half is at
     SEGMENT = 1, false;
     /// one slot a CPU: a flow entry on its way into the stash

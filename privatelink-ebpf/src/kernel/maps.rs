@@ -50,13 +50,13 @@ maps! {
 #[map]
 pub static XDP_PORTS: DevMap = DevMap::with_max_entries(entries::XDP_PORTS, 0);
 
-/// The slow half of the TC program.
+/// The stages of the TC program.
 #[map]
-pub static SLOW_TC: ProgramArray = ProgramArray::with_max_entries(entries::SLOW_TC, 0);
+pub static STAGES_TC: ProgramArray = ProgramArray::with_max_entries(entries::STAGES_TC, 0);
 
-/// The slow half of the XDP program.
+/// The stages of the XDP program.
 #[map]
-pub static SLOW_XDP: ProgramArray = ProgramArray::with_max_entries(entries::SLOW_XDP, 0);
+pub static STAGES_XDP: ProgramArray = ProgramArray::with_max_entries(entries::STAGES_XDP, 0);
 
 /// Records for the agent.
 #[map]

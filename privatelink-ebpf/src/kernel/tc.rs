@@ -12,13 +12,13 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use privatelink_ebpf::{
-    abi::{Counter, VpcIndex, service::PortFlags},
+    abi::{Counter, Stage, VpcIndex, service::PortFlags},
     datapath::{Frame as _, Rewrite, Tables as _, Verdict, arp, fast, parse, reset, slow},
     wire::{ArpHdr, L3, checksum, tcp::TcpHeader},
 };
 
 use super::{
-    maps::SLOW_TC,
+    maps::STAGES_TC,
     packet::{Packet, opaque},
     tables::Maps,
     xdp::write_headers,
@@ -39,7 +39,7 @@ pub fn privatelink_tc(ctx: TcContext) -> i32 {
         return action;
     }
     // SAFETY: the program in there is of this kind; it starts anew from the context.
-    let _ = unsafe { SLOW_TC.tail_call(&ctx, 0) };
+    let _ = unsafe { STAGES_TC.tail_call(&ctx, Stage::Slow as u32) };
     // Reached only while the agent has not put the slow program in its place.
     finish(None)
 }

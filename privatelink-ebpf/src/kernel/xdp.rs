@@ -8,13 +8,13 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use privatelink_ebpf::{
-    abi::Counter,
+    abi::{Counter, Stage},
     datapath::{Frame as _, Rewrite, Tables as _, Verdict, fast, slow},
     wire::{Ipv4Hdr, L3, Window, checksum, tcp::TcpHeader},
 };
 
 use super::{
-    maps::{SLOW_XDP, XDP_PORTS},
+    maps::{STAGES_XDP, XDP_PORTS},
     packet::{Packet, opaque},
     tables::Maps,
 };
@@ -28,7 +28,7 @@ pub fn privatelink_xdp(ctx: XdpContext) -> u32 {
         return send(done, out, ifindex);
     }
     // SAFETY: the program in there is of this kind; it starts anew from the context.
-    let _ = unsafe { SLOW_XDP.tail_call(&ctx, 0) };
+    let _ = unsafe { STAGES_XDP.tail_call(&ctx, Stage::Slow as u32) };
     // Reached only while the agent has not put the slow program in its place: TC does everything.
     xdp_action::XDP_PASS
 }

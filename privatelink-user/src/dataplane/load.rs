@@ -15,6 +15,7 @@ use aya::{
 use privatelink_ebpf::abi::{
     ABI_VERSION, MAPS, entries,
     settings::{Clock, ClockSample, FLOW_EVENTS, Settings, globals},
+    stage::{self, StageProgram},
 };
 
 use super::{
@@ -30,9 +31,6 @@ pub static BENCH_OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_D
 
 pub const TC: &str = "privatelink_tc";
 pub const XDP: &str = "privatelink_xdp";
-/// What [`TC`] and [`XDP`] call for everything but plain segments of established flows, with the table of one entry
-/// through which they find it.
-const SLOW: [(&str, &str); 2] = [("privatelink_tc_slow", "SLOW_TC"), ("privatelink_xdp_slow", "SLOW_XDP")];
 pub const COLLECT: &str = "privatelink_collect";
 pub const CLOCK: &str = "privatelink_clock";
 
@@ -193,17 +191,7 @@ fn load_into(
     for name in [TC, XDP, COLLECT, CLOCK] {
         load_program(&mut ebpf, name)?;
     }
-    for (name, table) in SLOW {
-        load_program(&mut ebpf, name)?;
-        let program = ebpf.program(name).ok_or(DataplaneError::Missing { kind: "program", name })?;
-        let program = program
-            .fd()
-            .and_then(|fd| Ok(fd.try_clone()?))
-            .map_err(|source| DataplaneError::Verify { name, source: Box::new(source) })?;
-        let map = ebpf.map_mut(table).ok_or(DataplaneError::Missing { kind: "table", name: table })?;
-        let mut programs: ProgramArray<_> = map.try_into().map_err(DataplaneError::map(table))?;
-        programs.set(0, &program, 0).map_err(DataplaneError::map(table))?;
-    }
+    fill_stages(&mut ebpf)?;
     write_settings(&mut ebpf, settings)?;
     Ok(Loaded { ebpf, settings, clock })
 }
@@ -242,7 +230,24 @@ fn write_settings(ebpf: &mut Ebpf, settings: Settings) -> Result<(), DataplaneEr
     array.set(0, settings, 0).map_err(DataplaneError::map("SETTINGS"))
 }
 
-fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), DataplaneError> {
+/// Loads the stages and puts them where the attached programs find them.
+pub fn fill_stages(ebpf: &mut Ebpf) -> Result<(), DataplaneError> {
+    for StageProgram { stage, name, table } in stage::programs() {
+        load_program(ebpf, name)?;
+        let program = ebpf.program(name).ok_or(DataplaneError::Missing { kind: "program", name })?;
+        let program = program
+            .fd()
+            .and_then(|fd| Ok(fd.try_clone()?))
+            .map_err(|source| DataplaneError::Verify { name, source: Box::new(source) })?;
+        let map = ebpf.map_mut(table).ok_or(DataplaneError::Missing { kind: "table", name: table })?;
+        let mut programs: ProgramArray<_> = map.try_into().map_err(DataplaneError::map(table))?;
+        programs.set(stage as u32, &program, 0).map_err(DataplaneError::map(table))?;
+    }
+    Ok(())
+}
+
+/// Loads one program of the object, whatever its kind.
+pub fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), DataplaneError> {
     let program = ebpf.program_mut(name).ok_or(DataplaneError::Missing { kind: "program", name })?;
     let loaded = match program {
         Program::SchedClassifier(program) => program.load(),

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, Map, MapData, PerCpuArray, ProgramArray, xdp::DevMap},
+    maps::{Array, HashMap, Map, MapData, PerCpuArray, xdp::DevMap},
     programs::{
         ProgramFd, ProgramInfo, SchedClassifier, TcAttachType, Xdp, XdpMode, tc::SchedClassifierLinkId, xdp::XdpLinkId,
     },
@@ -21,7 +21,7 @@ use privatelink_ebpf::abi::{
     },
     settings::{Clock, globals},
 };
-use privatelink_user::dataplane::load::OBJECT;
+use privatelink_user::dataplane::load::{self, OBJECT};
 
 use super::{
     bed::{Bed, Device, ENDPOINT, NODE, PORT, TARGET_PORT, TARGETS, target},
@@ -80,17 +80,10 @@ impl<'a> Product<'a> {
             .map_max_entries("FLOWS", buckets)
             .map_max_entries("STASH", stash);
         let mut ebpf = loader.load(OBJECT).context("loading the datapath")?;
-        for name in ["privatelink_xdp", "privatelink_xdp_slow"] {
-            xdp(&mut ebpf, name)?.load().with_context(|| format!("loading {name}"))?;
+        for name in [load::XDP, load::TC, load::COLLECT, load::CLOCK] {
+            load::load_program(&mut ebpf, name)?;
         }
-        for name in ["privatelink_tc", "privatelink_tc_slow", "privatelink_collect", "privatelink_clock"] {
-            tc(&mut ebpf, name)?.load().with_context(|| format!("loading {name}"))?;
-        }
-        for (map, program) in [("SLOW_XDP", "privatelink_xdp_slow"), ("SLOW_TC", "privatelink_tc_slow")] {
-            let fd = ebpf.program(program).context(program)?.fd().context(program)?.try_clone().context(program)?;
-            let mut array: ProgramArray<_> = ebpf.map_mut(map).context(map)?.try_into()?;
-            array.set(0, &fd, 0).context(map)?;
-        }
+        load::fill_stages(&mut ebpf)?;
         let mut product = Self { bed, ebpf, xdp_links: Vec::new(), tc_links: Vec::new() };
         product.fill(way)?;
         Ok(product)

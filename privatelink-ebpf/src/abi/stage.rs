@@ -1,0 +1,48 @@
+//! The programs that the attached ones go on in by tail call: one row a stage.
+//!
+//! Each stage has a stack and a verifier budget of its own. A stage that XDP lacks is TC's alone.
+
+/// A stage's programs.
+pub struct StageInfo {
+    /// The stage's index in `STAGES_TC` and `STAGES_XDP`.
+    pub stage: Stage,
+    pub tc: &'static str,
+    /// Nothing: XDP passes on to TC what this stage would do.
+    pub xdp: Option<&'static str>,
+}
+
+/// A program of one hook, and where the hook's attached program finds it.
+pub struct StageProgram {
+    pub stage: Stage,
+    pub name: &'static str,
+    /// The table of programs.
+    pub table: &'static str,
+}
+
+/// Every program of [`STAGES`].
+pub fn programs() -> impl Iterator<Item = StageProgram> {
+    STAGES.iter().flat_map(|&StageInfo { stage, tc, xdp }| {
+        let tc = StageProgram { stage, name: tc, table: "STAGES_TC" };
+        let xdp = xdp.map(|name| StageProgram { stage, name, table: "STAGES_XDP" });
+        core::iter::once(tc).chain(xdp)
+    })
+}
+
+macro_rules! stages {
+    ($($(#[doc = $doc:literal])+ $stage:ident: $tc:literal, $xdp:expr;)+) => {
+        /// Where a frame goes on that the attached program does not finish.
+        #[repr(u32)]
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum Stage {
+            $($(#[doc = $doc])+ $stage,)+
+        }
+
+        /// All stages, in the order of their indexes.
+        pub const STAGES: &[StageInfo] = &[$(StageInfo { stage: Stage::$stage, tc: $tc, xdp: $xdp }),+];
+    };
+}
+
+stages! {
+    /// Everything but plain segments of established flows.
+    Slow: "privatelink_tc_slow", Some("privatelink_xdp_slow");
+}
