@@ -2,17 +2,19 @@
 
 use super::{
     atomic::{add32, load32},
-    flow_table::{self, NoRoom},
+    flow_table::{self, NoRoom, SlotRef},
     parse::{Segment, unroutable},
     ports::Claim,
+    refusal,
     tables::Tables,
+    verdict::Verdict,
 };
 use crate::{
     abi::{
         Counter, Ip4, L4Port, Mac, Proto, VpcIndex,
         event::EventKind,
         flow::{FlowKey, FlowState, Meta, Slot},
-        service::{AddressKey, Frontend, FrontendKey, Listener, Target, TargetFlags},
+        service::{AddressKey, Frontend, FrontendKey, Listener, Port, Target, TargetFlags},
     },
     wire::checksum,
 };
@@ -20,7 +22,7 @@ use crate::{
 /// The listener that a segment is for.
 #[inline(always)]
 pub fn frontend<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> Option<Frontend> {
-    t.frontend(&FrontendKey::new(key.vpc, key.dst, key.dst_port, Proto::Tcp))
+    t.frontend(&FrontendKey::of(key))
 }
 
 /// The target index that a connection is led to: the listener's ring at a hash of the five-tuple and, as a Network Load
@@ -33,7 +35,7 @@ pub fn select<'t, T: Tables<'t>>(t: T, listener: &Listener, segment: &Segment) -
     t.ring(listener.ring_base.wrapping_add(way as u32))
 }
 
-/// Opens a flow for a client's SYN. Afterwards the table has an entry for it, made by this CPU or another.
+/// Opens a flow for a client's SYN or datagram. Afterwards the table has an entry for it, made by this CPU or another.
 #[inline(always)]
 pub fn open<'t, T: Tables<'t>>(t: T, segment: &Segment, ifindex: u32, tc_only: bool) -> Result<(), Counter> {
     let admitted = t.admit(segment);
@@ -46,6 +48,31 @@ pub fn open<'t, T: Tables<'t>>(t: T, segment: &Segment, ifindex: u32, tc_only: b
             Ok(())
         }
         bits => Err(Counter::from_bits(bits as u8)),
+    }
+}
+
+/// Opens a flow and finds it, or refuses in the right way.
+#[inline(always)]
+pub fn opened<'t, T: Tables<'t>>(
+    t: T,
+    port: &Port,
+    ifindex: u32,
+    segment: &Segment,
+    tc_only: bool,
+) -> Result<SlotRef, Verdict> {
+    match open(t, segment, ifindex, tc_only) {
+        Ok(()) => t.find(&segment.key).ok_or_else(|| refusal::refuse(t, Counter::FlowRaced)),
+        Err(Counter::NoListener) => Err(refusal::judge_stranger(t, port, segment)),
+        Err(reason) => Err(refusal::refuse_connection(t, segment, reason)),
+    }
+}
+
+/// The state in which a flow is made.
+#[inline(always)]
+const fn first_state(proto: u8) -> FlowState {
+    match Proto::from_number(proto) {
+        Proto::Tcp => FlowState::SynSent,
+        Proto::Udp => FlowState::Unreplied,
     }
 }
 
@@ -201,7 +228,8 @@ fn insert_pair<'t, T: Tables<'t>>(
     node_port: L4Port,
 ) -> Result<(), Counter> {
     let FlowKey { src: client, dst: service, src_port: client_port, dst_port: service_port, .. } = segment.key;
-    let reverse_key = FlowKey::tcp(target.vpc, target.ip, target.port, target.node_ip, node_port);
+    let proto = segment.key.proto;
+    let reverse_key = FlowKey::tcp(target.vpc, target.ip, target.port, target.node_ip, node_port).with_proto(proto);
     let d_addr = checksum::difference32(client.word(), target.node_ip.word())
         + checksum::difference32(service.word(), target.ip.word());
     let d_port = checksum::difference16(client_port.word(), node_port.word())
@@ -223,7 +251,7 @@ fn insert_pair<'t, T: Tables<'t>>(
         (&raw mut (*entry).d_port).write(!checksum::fold(d_port));
         (&raw mut (*entry).ack).write(segment.seq.wrapping_add(1));
     }
-    if !reserved.publish(t, &reverse_key, FlowState::SynSent, 0, plan.idle_s) {
+    if !reserved.publish(t, &reverse_key, first_state(proto), 0, plan.idle_s) {
         return Err(Counter::FlowTableFull);
     }
     let forward = insert_forward(t, segment, target, plan, node_port, checksum::fold(d_addr), checksum::fold(d_port));
@@ -258,7 +286,7 @@ fn insert_forward<'t, T: Tables<'t>>(
         (&raw mut (*entry).d_port).write(d_port);
         (&raw mut (*entry).ack).write(0);
     }
-    match reserved.publish(t, &segment.key, FlowState::SynSent, Meta::FORWARD | plan.flags, plan.idle_s) {
+    match reserved.publish(t, &segment.key, first_state(segment.key.proto), Meta::FORWARD | plan.flags, plan.idle_s) {
         true => Ok(()),
         false => Err(Counter::FlowTableFull),
     }
@@ -351,6 +379,7 @@ pub fn report_flow<'t, T: Tables<'t>>(t: T, key: &FlowKey, kind: EventKind, why:
         event.node_port = forward.new_src_port();
         event.target_port = forward.new_dst_port();
         event.vpc = key.vpc;
+        event.proto = key.proto;
         event.endpoint = forward.endpoint();
         event.target_index = forward.target();
         event.reason = why as u32;
