@@ -91,8 +91,8 @@ pub fn cases() -> Vec<Case> {
             .frame(answer(a, 100).partial().counts(Counter::FlowEstablished))
             .frame(datagram(a, 100).partial()),
         exchanged(case("UDP: a frame that stands for many datagrams"), a)
-            .frame(datagram(a, 4000).gso(1400))
-            .frame(answer(a, 5000).gso(1200)),
+            .frame(datagram(a, 3000).gso(1400))
+            .frame(answer(a, 3500).gso(1200)),
         case("UDP: IP options")
             .frame(datagram(a, 7).with_udp(|udp| udp.ip_options = vec![1; 40]).opens())
             .frame(answer(a, 7).with_udp(|udp| udp.ip_options = vec![1; 4]).counts(Counter::FlowEstablished))
