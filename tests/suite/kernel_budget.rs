@@ -9,11 +9,11 @@ use crate::kernel::{self, COLLECT, TC, XDP};
 const BUDGETS: [(&str, u32); 7] = [
     (XDP, 904),
     (TC, 877),
-    ("privatelink_xdp_slow", 93_072),
-    ("privatelink_tc_slow", 114_378),
-    ("privatelink_xdp_udp", 34_143),
-    ("privatelink_tc_udp", 35_689),
-    (COLLECT, 64_911),
+    ("privatelink_xdp_slow", 104_272),
+    ("privatelink_tc_slow", 127_682),
+    ("privatelink_xdp_udp", 45_162),
+    ("privatelink_tc_udp", 46_758),
+    (COLLECT, 47_425),
 ];
 
 /// What a program may exceed its budget by, in percent.
