@@ -9,9 +9,9 @@ use super::connections::endpoints_of;
 use crate::{
     model::{
         AccountId, AttributeMap, Endpoint, EndpointId, EndpointService, EndpointServiceId, EndpointState, HealthCheck,
-        Hook, InterfaceName, Listener, ListenerId, LoadBalancer, LoadBalancerId, Owner, Port, Principal, Protocol,
-        ResourceName, ServiceName, State, Target, TargetAddress, TargetGroup, TargetGroupId, Vpc, VpcCidr, VpcId,
-        VpcIndex, derived,
+        Hook, InterfaceName, Listener, ListenerAttributes, ListenerId, LoadBalancer, LoadBalancerId, Owner, Port,
+        Principal, Protocol, ResourceName, ServiceName, State, Target, TargetAddress, TargetGroup, TargetGroupId, Vpc,
+        VpcCidr, VpcId, VpcIndex, derived,
     },
     runtime::{HookInUse, NextHop, PortStatus},
 };
@@ -139,7 +139,8 @@ impl ListenerView {
             .target_groups
             .get(&target_group)
             .map_or_else(|| target_group.to_string(), |group| group.name.to_string());
-        let attributes = attribute_map(&attributes);
+        let mut attributes = attribute_map(&attributes);
+        attributes.retain(|key, _| ListenerAttributes::applies(key, protocol));
         Self { id, name, load_balancer, protocol, port, target_group, target_group_name, attributes, created_at }
     }
 }
