@@ -89,7 +89,7 @@ pub fn vpc_index(vpc: &Vpc) -> Option<VpcIndex> {
 /// Whether a load balancer or an endpoint owns `ip` in `vpc`, so that no target can have it.
 pub fn owned(state: &State, vpc: &VpcId, ip: Ipv4Addr) -> bool {
     state.load_balancers.values().any(|lb| lb.vpc == *vpc && lb.addresses.contains(&ip))
-        || state.endpoints.values().any(|endpoint| endpoint.vpc == *vpc && endpoint.address == ip)
+        || state.endpoints.values().any(|endpoint| endpoint.vpc == *vpc && endpoint.addresses().any(|own| own == ip))
 }
 
 /// A target group with the listeners that lead to it.
@@ -433,25 +433,29 @@ fn listeners(
     }
     for endpoint in state.endpoints.values() {
         let Some(vpc) = state.vpcs.get(&endpoint.vpc).and_then(vpc_index) else { continue };
-        let address = AddressKey::new(vpc, endpoint.address.into());
-        desired.addresses.insert(address, AddressKind::Endpoint.into());
+        for address in endpoint.addresses() {
+            desired.addresses.insert(AddressKey::new(vpc, address.into()), AddressKind::Endpoint.into());
+        }
         let Some(service) = state.endpoint_services.get(&endpoint.service) else { continue };
         // The address is the endpoint's from the start, traffic flows once the service's owner has agreed.
         if endpoint.state != EndpointState::Available {
             continue;
         }
-        let Some(&number) = endpoints.get(&address) else { continue };
+        let first = AddressKey::new(vpc, endpoint.address.into());
+        let Some(&number) = endpoints.get(&first) else { continue };
         plan.endpoints.insert(endpoint.id.clone(), number);
         desired.endpoints.insert(number, Budget { half_open: ENDPOINT_HALF_OPEN });
         for (listener, proto) in service.load_balancers.iter().filter_map(|lb| by_lb.get(lb)).flatten() {
             let Some(&index) = plan.listeners.get(&(listener.id.clone(), *proto)) else { continue };
-            let key = frontend_key(vpc, endpoint.address, listener.port, *proto);
-            desired.frontends.entry(key).or_insert(Frontend { listener: index, endpoint: number, _pad: 0 });
+            for address in endpoint.addresses() {
+                let key = frontend_key(vpc, address, listener.port, *proto);
+                desired.frontends.entry(key).or_insert(Frontend { listener: index, endpoint: number, _pad: 0 });
+            }
         }
     }
 }
 
-/// An endpoint is known by its address in its VPC, in the kernel's frontends too. One without listeners, or that is not
+/// An endpoint is known by its first address in its VPC, in the kernel's frontends too. One without listeners, or that is not
 /// available, has none there, and no index: its flows end.
 fn endpoint_indexes(world: &World<'_>, plan: &mut Plan) -> BTreeMap<AddressKey, u16> {
     let state = world.state;
@@ -474,6 +478,7 @@ fn endpoint_indexes(world: &World<'_>, plan: &mut Plan) -> BTreeMap<AddressKey, 
         .iter()
         .filter(|(_, frontend)| frontend.endpoint != 0 && u32::from(frontend.endpoint) < world.capacity.endpoints)
         .map(|(key, frontend)| (AddressKey::new(key.vpc, key.ip), frontend.endpoint))
+        .filter(|(address, _)| wanted.contains(address))
         .collect();
     let known = &world.actual.endpoints;
     let live = known.iter().filter(|(_, budget)| !budget.ended()).map(|(index, _)| *index);

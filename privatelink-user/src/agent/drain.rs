@@ -1,5 +1,5 @@
 //! What ends by the clock. A draining target has left the rings, its flows go on; when its delay has ended, it is taken
-//! out of the state, and the reconciler retires it. An endpoint that nobody answers for expires.
+//! out of the state, and the reconciler retires it. An endpoint that nobody answers for expires; client tokens are forgotten.
 
 use std::time::Duration;
 
@@ -8,13 +8,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use crate::{
-    control::{endpoints, targets},
+    control::{accounts, endpoints, targets},
     model::State,
 };
 
 /// When something ends next.
 fn next_expiry(state: &State) -> Option<Timestamp> {
-    targets::next_expiry(state).into_iter().chain(endpoints::next_unanswered(state)).min()
+    let ends = [targets::next_expiry(state), endpoints::next_unanswered(state), accounts::next_token_expiry(state)];
+    ends.into_iter().flatten().min()
 }
 
 /// Takes out what has ended until `stop`.
@@ -34,7 +35,9 @@ pub async fn run(shared: &Shared, stop: CancellationToken) {
         }
         let expired = shared.store.update(|state| {
             let now = Timestamp::now();
-            let change = targets::expire(state, now).then(endpoints::expire_unanswered(state, now));
+            let change = targets::expire(state, now)
+                .then(endpoints::expire_unanswered(state, now))
+                .then(accounts::expire_tokens(state, now));
             Ok::<_, std::convert::Infallible>((change, ()))
         });
         if let Err(error) = expired {

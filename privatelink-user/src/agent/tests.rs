@@ -98,6 +98,7 @@ fn vpc(number: u16) -> Vpc {
         cidr: "10.0.0.0/16".parse().expect("a range"),
         gateway: Some(Ipv4Addr::new(10, 0, 0, 1)),
         index: crate::model::VpcIndex::new(number).expect("an index"),
+        attributes: Default::default(),
         created_at: now(),
     }
 }
@@ -159,6 +160,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
             name: format!("lb-{number}").parse().expect("a name"),
             vpc: vpc(1).id,
             addresses: (0..shape.nodes).map(|node| Ipv4Addr::new(10, 0, 2 + node, number as u8 + 1)).collect(),
+            scheme: Default::default(),
             created_at: now(),
         }));
         for port in 0..shape.listeners {
@@ -191,6 +193,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
                 service: service.clone(),
                 vpc: vpc(2).id,
                 address: Ipv4Addr::new(10, 0, 3 + endpoint, number as u8 + 1),
+                further_addresses: vec![Ipv4Addr::new(10, 0, 6 + endpoint, number as u8 + 1)],
                 state: EndpointState::Available,
                 created_at: now(),
             }));

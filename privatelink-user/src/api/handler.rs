@@ -15,6 +15,7 @@ use crate::{
         apply::{ApplyDeclaration, Plan},
         lookup,
         ports::{AttachPort, AttachedPort, DescribePorts},
+        tags,
         targets::DescribeTargetHealth,
         view::{self, PortView, TargetHealthView},
     },
@@ -27,16 +28,17 @@ type Request<T> = Result<Json<T>, JsonRejection>;
 
 impl Api {
     /// Decides on what `owner` sees of `world`: refused for what `control` says, or for want of room in the datapath.
-    fn decide<R>(
+    pub(super) fn decide<R, E: From<ControlError>>(
         &self,
         world: &State,
         owner: &Owner,
-        decide: impl FnOnce(&State, &mut Context<'_>) -> Result<(Change, R), ControlError>,
-    ) -> Result<(Change, R), ControlError> {
+        identity: &Identity,
+        decide: impl FnOnce(&State, &mut Context<'_>) -> Result<(Change, R), E>,
+    ) -> Result<(Change, R), E> {
         let Owner { account, region } = owner;
-        let mut context =
-            Context { region, account, identity: &Identity::Root, world, now: Timestamp::now(), ids: &mut RandomIds };
+        let mut context = Context { region, account, identity, world, now: Timestamp::now(), ids: &mut RandomIds };
         let (change, answer) = decide(&world.seen_by(owner), &mut context)?;
+        let change = tags::with_removed_tags(world, change);
         let mut next = world.clone();
         next.apply(&change);
         self.runtime.limits().check(world, &next)?;
@@ -49,7 +51,7 @@ impl Api {
         owner: &Owner,
         decide: impl FnOnce(&State, &mut Context<'_>) -> Result<(Change, R), ControlError>,
     ) -> Result<R, ControlError> {
-        self.decide(&self.store.state(), owner, decide).map(|(_, answer)| answer)
+        self.decide(&self.store.state(), owner, &Identity::Root, decide).map(|(_, answer)| answer)
     }
 
     /// Decides and commits on a thread that may wait for the disk.
@@ -59,7 +61,9 @@ impl Api {
         decide: impl FnOnce(&State, &mut Context<'_>) -> Result<(Change, R), ControlError> + Send + 'static,
     ) -> Result<R, ApiError> {
         let api = self.clone();
-        let done = tokio::task::spawn_blocking(move || api.store.update(|world| api.decide(world, &owner, decide)));
+        let done = tokio::task::spawn_blocking(move || {
+            api.store.update(|world| api.decide(world, &owner, &Identity::Root, decide))
+        });
         let result = done.await.map_err(|error| ApiError::internal(format!("the operation was aborted: {error}")))?;
         Ok(result?)
     }

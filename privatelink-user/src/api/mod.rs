@@ -7,6 +7,7 @@ mod caller;
 mod error;
 mod handler;
 mod operation;
+pub mod query;
 mod socket;
 
 use std::sync::Arc;

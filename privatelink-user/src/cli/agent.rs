@@ -1,17 +1,23 @@
 //! `privatelink agent`: parse, log, open the store, start forwarding, serve the API, wait for a signal, stop.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use clap::{Args, builder::PossibleValuesParser};
 use ipnet::Ipv4Net;
 use privatelink_ebpf::abi::entries;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{CliError, DEFAULT_STATE_DIR, value};
 use crate::{
     agent::{self, Agent, AgentError, host_port},
-    api::{self, Api, SocketFile},
+    api::{
+        self, Api, SocketFile,
+        query::{self, Credentials, QueryApi},
+    },
     dataplane::load,
     logging::{self, LogFormat},
     model::{AccountId, InvalidValue, Owner, Region},
@@ -35,7 +41,55 @@ pub struct AgentArgs {
     #[arg(long, value_enum, default_value_t)]
     log_format: LogFormat,
     #[command(flatten)]
+    query: QueryArgs,
+    #[command(flatten)]
     datapath: DatapathArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "AWS API")]
+struct QueryArgs {
+    /// Serve the AWS Query API (EC2, Elastic Load Balancing, sts:GetCallerIdentity) on this address, for `aws
+    /// --endpoint-url http://ADDR:PORT` and the SDKs. Requests must be signed with an access key of --credentials.
+    #[arg(long, value_name = "ADDR:PORT", value_parser = value::socket_address)]
+    api: Option<SocketAddr>,
+    /// Access keys: a TOML file, its owner's only, with [[credential]] tables of access-key-id, secret-access-key, account
+    /// and, for a principal of its own, user or role.
+    #[arg(long, value_name = "FILE", requires = "api")]
+    credentials: Option<PathBuf>,
+    /// Believe requests from loopback whatever their signature: an access key of 12 digits is the account.
+    #[arg(long, requires = "api")]
+    trust_loopback: bool,
+    /// For test rigs: POST /_/reset from loopback removes every resource of every account.
+    #[arg(long, requires = "api")]
+    allow_reset: bool,
+}
+
+impl QueryArgs {
+    /// The listener and what it serves; none without --api.
+    async fn listen(self, api: &Arc<Api>) -> Result<Option<(TcpListener, Arc<QueryApi>)>, CliError> {
+        let Self { api: address, credentials, trust_loopback, allow_reset } = self;
+        let Some(address) = address else { return Ok(None) };
+        if allow_reset && !address.ip().is_loopback() {
+            return Err(CliError::Input {
+                message: format!("--allow-reset needs a loopback address, and '{address}' is none"),
+                hint: "use --api 127.0.0.1:PORT".to_owned(),
+            });
+        }
+        let credentials = match &credentials {
+            Some(file) => Credentials::load(file).map_err(|error| CliError::Input {
+                message: error.to_string(),
+                hint: "see `privatelink agent --help` for what the file holds".to_owned(),
+            })?,
+            None => Credentials::default(),
+        };
+        let listener = TcpListener::bind(address).await.map_err(|error| CliError::Agent {
+            message: format!("listening on {address} for the AWS API: {error}"),
+            hint: "give --api an address of this host and a free port".to_owned(),
+        })?;
+        let query = QueryApi { api: api.clone(), credentials, trust_loopback, allow_reset };
+        Ok(Some((listener, Arc::new(query))))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -112,7 +166,7 @@ impl AgentArgs {
     }
 
     async fn serve(self, socket: PathBuf, default_owner: Result<Owner, InvalidValue>) -> Result<(), CliError> {
-        let Self { state_dir, remove: _, log: _, log_format: _, datapath } = self;
+        let Self { state_dir, remove: _, log: _, log_format: _, query, datapath } = self;
         let default_owner =
             default_owner.map_err(|error| CliError::Input { message: error.to_string(), hint: error.hint.clone() })?;
         let store = Arc::new(Store::open(&state_dir)?);
@@ -122,10 +176,17 @@ impl AgentArgs {
         stop_on_signals(shutdown.clone())?;
         let agent = Agent::start(datapath.options(state_dir.clone()), store.clone()).await?;
         let api = Arc::new(Api { store, runtime: agent.runtime(), default_owner });
+        let query = query.listen(&api).await?;
+        let query = query.map(|(listener, query)| tokio::spawn(query::serve(listener, query, shutdown.clone())));
         tracing::info!(socket = %socket.display(), state = %state_dir.display(), "ready");
         let forwarding = tokio::spawn(agent.run(shutdown.clone()));
         let served = api::serve(listener, api, shutdown.clone()).await;
         shutdown.cancel();
+        if let Some(query) = query
+            && let Err(error) = query.await
+        {
+            tracing::error!(%error, "the AWS API was aborted");
+        }
         if let Err(error) = forwarding.await {
             tracing::error!(%error, "the agent was aborted");
         }
@@ -138,7 +199,7 @@ impl AgentArgs {
     }
 
     async fn take_out(self) -> Result<(), CliError> {
-        let Self { state_dir, remove: _, log: _, log_format: _, datapath } = self;
+        let Self { state_dir, remove: _, log: _, log_format: _, query: _, datapath } = self;
         // An agent that runs would put everything back.
         let _lock = if state_dir.exists() { Some(DirectoryLock::acquire(&state_dir)?) } else { None };
         let load::Removed { ports } = agent::remove(&datapath.options(state_dir.clone())).await?;

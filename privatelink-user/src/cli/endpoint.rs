@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::{
     CliError, Session,
-    output::{fields, or_dash, table},
+    output::{fields, list, or_dash, table},
     value,
 };
 use crate::control::{
@@ -52,7 +52,10 @@ impl EndpointCommand {
     pub async fn run(self, session: &mut Session) -> Result<(), CliError> {
         match self {
             Self::Create(CreateArgs { service_name, vpc, address }) => {
-                let endpoint = session.client.call(&CreateEndpoint { service_name, vpc, address }).await?;
+                let endpoint = session
+                    .client
+                    .call(&CreateEndpoint { service_name, vpc, address, further_addresses: Vec::new() })
+                    .await?;
                 session.output.show(&endpoint, |endpoint| rows([endpoint]))
             }
             Self::List => {
@@ -83,7 +86,7 @@ fn rows<'a>(endpoints: impl IntoIterator<Item = &'a EndpointView>) -> String {
             [
                 endpoint.id.to_string(),
                 endpoint.vpc_name.clone(),
-                endpoint.address.to_string(),
+                list(&endpoint.addresses),
                 service(endpoint),
                 endpoint.state.to_string(),
             ]
@@ -100,14 +103,15 @@ fn describe(endpoint: &EndpointView) -> String {
         service_alias,
         vpc: _,
         vpc_name,
-        address,
+        address: _,
+        addresses,
         state,
         created_at,
     } = endpoint;
     fields([
         ("ID", id.to_string()),
         ("VPC", vpc_name.clone()),
-        ("Address", address.to_string()),
+        ("Address", list(addresses)),
         ("Service name", service_name.to_string()),
         ("Service alias", or_dash(service_alias.as_ref())),
         ("State", state.to_string()),

@@ -56,7 +56,10 @@ impl LoadBalancerCommand {
     pub async fn run(self, session: &mut Session) -> Result<(), CliError> {
         match self {
             Self::Create(CreateArgs { name, vpc, addresses }) => {
-                let lb = session.client.call(&CreateLoadBalancer { name, vpc, addresses }).await?;
+                let lb = session
+                    .client
+                    .call(&CreateLoadBalancer { name, vpc, scheme: Default::default(), addresses })
+                    .await?;
                 session.output.show(&lb, |lb| rows([lb]))
             }
             Self::List => {

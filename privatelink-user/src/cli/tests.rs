@@ -176,6 +176,8 @@ const BAD_VALUES: &[(&str, &str)] = &[
         "Address '10.0.0.0/16' must be an IPv4 address",
     ),
     ("apply", "--file <FILE>"),
+    ("agent --api 4566", "Address and port '4566' must be an IP address, a colon and a port; use an address like"),
+    ("agent --trust-loopback", "--api <ADDR:PORT>"),
     ("agent --region US", "region 'US' must be 1 to 32 lower-case letters, digits and inner hyphens; use a name like"),
     ("agent --account 12", "account '12' must be 12 digits; use an account id like"),
     ("agent --log-format xml", "[possible values: text, json]"),
@@ -211,7 +213,18 @@ fn every_verb_refuses_bad_values_with_value_rule_and_way_out() {
 #[test]
 fn every_argument_with_a_rule_is_in_the_table() {
     // Free text, and references, which the empty value above covers; the agent decides on the rest.
-    let free = ["file", "directory", "socket", "state_dir", "bpffs", "log", "vpc", "target_group", "load_balancer"];
+    let free = [
+        "file",
+        "directory",
+        "socket",
+        "state_dir",
+        "bpffs",
+        "log",
+        "credentials",
+        "vpc",
+        "target_group",
+        "load_balancer",
+    ];
     let free: BTreeSet<&str> = free
         .into_iter()
         .chain([

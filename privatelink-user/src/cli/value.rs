@@ -80,3 +80,15 @@ pub fn power_of_two(argument: &str) -> Result<u32, String> {
         text(InvalidValue::new("Number", argument, "must be a power of two", "use a number like 262144"))
     })
 }
+
+/// An address and port to listen on.
+pub fn socket_address(argument: &str) -> Result<std::net::SocketAddr, String> {
+    argument.parse().map_err(|_| {
+        text(InvalidValue::new(
+            "Address and port",
+            argument,
+            "must be an IP address, a colon and a port",
+            "use an address like 127.0.0.1:4566",
+        ))
+    })
+}

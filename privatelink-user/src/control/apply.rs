@@ -317,7 +317,12 @@ impl Planner<'_, '_> {
             unchanged(what(), "VPC", &view::vpc_name(&self.state, &present.vpc), &vpc.name.to_string())?;
             unchanged(what(), "node addresses", &list(&present.addresses), &list(addresses))?;
         } else {
-            let request = CreateLoadBalancer { name: name.clone(), vpc: vpc.clone(), addresses: addresses.clone() };
+            let request = CreateLoadBalancer {
+                name: name.clone(),
+                vpc: vpc.clone(),
+                addresses: addresses.clone(),
+                scheme: Default::default(),
+            };
             let detail = format!("VPC {}, {}", vpc.as_str(), list(addresses));
             self.step(&request, Action::Create, "load-balancer", name, detail)?;
         }
@@ -392,7 +397,7 @@ impl Planner<'_, '_> {
         }
         let DeclaredEndpoint { service_name, vpc, address } = declared.clone();
         let (vpc_text, service) = (vpc.as_str().to_owned(), service_name.as_str().to_owned());
-        let request = CreateEndpoint { service_name, vpc, address };
+        let request = CreateEndpoint { service_name, vpc, address, further_addresses: Vec::new() };
         let (change, made) = request.decide(&self.state, self.context)?;
         let name = format!("{vpc_text}/{}", made.address);
         self.record(change, Action::Create, "endpoint", name, format!("service {service}"));

@@ -1,6 +1,6 @@
 //! Endpoints.
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -23,12 +23,15 @@ pub struct CreateEndpoint {
     /// None: the first free address of the VPC.
     #[serde(default)]
     pub address: Option<Ipv4Addr>,
+    /// Addresses in further subnets, as good as the first.
+    #[serde(default)]
+    pub further_addresses: Vec<Ipv4Addr>,
 }
 operation!(CreateEndpoint -> EndpointView);
 
 impl Mutation for CreateEndpoint {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, EndpointView), ControlError> {
-        let Self { service_name, vpc, address } = self;
+        let Self { service_name, vpc, address, further_addresses } = self;
         let service = offered(state, context.world, (context.account, context.region, context.identity), service_name)?;
         let vpc = lookup::vpc(state, vpc)?;
         let address = match *address {
@@ -44,12 +47,20 @@ impl Mutation for CreateEndpoint {
                 address
             }
         };
+        let mut seen = BTreeSet::from([address]);
+        for further in further_addresses {
+            if !seen.insert(*further) {
+                return Err(ControlError::AddressTwice(*further));
+            }
+            address::check_free(state, vpc, *further)?;
+        }
         let endpoint = Endpoint {
             id: EndpointId::generate(context.ids),
             owner: context.owner(),
             service: service.id.clone(),
             vpc: vpc.id.clone(),
             address,
+            further_addresses: further_addresses.clone(),
             state: EndpointState::initial(service.acceptance_required),
             created_at: context.now,
         };
@@ -71,6 +82,14 @@ pub fn expire_unanswered(state: &State, now: Timestamp) -> Change {
 /// When [`expire_unanswered`] has something to do next; none while no endpoint waits.
 pub fn next_unanswered(state: &State) -> Option<Timestamp> {
     state.endpoints.values().filter_map(Endpoint::expires_at).min()
+}
+
+/// Gives an endpoint these addresses, in this order; those that it keeps keep their flows.
+pub fn with_addresses(endpoint: &Endpoint, addresses: Vec<Ipv4Addr>) -> Result<Change, ControlError> {
+    let mut addresses = addresses.into_iter();
+    let address = addresses.next().ok_or_else(|| ControlError::LastSubnet(endpoint.id.clone()))?;
+    let changed = Endpoint { address, further_addresses: addresses.collect(), ..endpoint.clone() };
+    Ok(if changed == *endpoint { Change::default() } else { Change::default().put(changed) })
 }
 
 /// Deletes an endpoint.

@@ -7,7 +7,7 @@ use ipnet::Ipv4Net;
 
 use crate::model::{
     AddressUse, EndpointId, EndpointServiceId, EndpointState, InterfaceName, InvalidValue, LoadBalancerId, Protocol,
-    ResourceName, TargetGroupId, VpcId,
+    ResourceName, SubnetCidr, SubnetId, TargetGroupId, VpcId,
 };
 
 /// Why an operation is refused.
@@ -110,6 +110,30 @@ pub enum ControlError {
     #[error("The Vpc Endpoint Id '{0}' does not exist")]
     EndpointNotFound(String),
 
+    #[error("The subnet ID '{0}' does not exist")]
+    SubnetNotFound(String),
+    #[error("The CIDR '{0}' is invalid.")]
+    SubnetRange(SubnetCidr),
+    #[error("The CIDR '{cidr}' conflicts with another subnet")]
+    SubnetConflict { cidr: SubnetCidr, subnet: SubnetId },
+    #[error("The subnet '{subnet}' has dependencies and cannot be deleted.")]
+    SubnetInUse { subnet: SubnetId, dependants: Vec<String> },
+    #[error("The last subnet of the VPC endpoint '{0}' cannot be removed")]
+    LastSubnet(EndpointId),
+    #[error("At least one subnet must be specified")]
+    SubnetMissing,
+    #[error("All subnets must belong to the same VPC")]
+    SubnetsOfSeveralVpcs,
+    #[error("Found another VPC endpoint subnet in the availability zone of {0}")]
+    SubnetsInOneZone(SubnetId),
+    #[error("Address {address} does not fall within the subnet's address range {cidr}")]
+    AddressOutsideSubnet { address: Ipv4Addr, cidr: SubnetCidr },
+    #[error("The specified subnet '{0}' does not have enough free addresses to satisfy the request.")]
+    NoFreeAddressInSubnet(SubnetId),
+    #[error("The ID '{0}' does not exist")]
+    TaggedNotFound(String),
+    #[error("You have exceeded the number of tags allowed per resource: '{0}'")]
+    TooManyTags(String),
     #[error("Address {address} does not fall within the VPC's address range {cidr}")]
     AddressOutsideCidr { address: Ipv4Addr, cidr: Ipv4Net },
     #[error("Address {address} is in the VPC's reserved address range")]
@@ -179,6 +203,17 @@ impl ControlError {
             Self::AddressOutsideCidr { .. } | Self::AddressReserved { .. } | Self::AddressTwice(_) => {
                 "InvalidParameterValue"
             }
+            Self::SubnetNotFound(_) => "InvalidSubnetID.NotFound",
+            Self::SubnetRange(_) => "InvalidSubnet.Range",
+            Self::SubnetConflict { .. } => "InvalidSubnet.Conflict",
+            Self::SubnetInUse { .. } => "DependencyViolation",
+            Self::SubnetMissing => "MissingParameter",
+            Self::SubnetsOfSeveralVpcs | Self::LastSubnet(_) => "InvalidParameter",
+            Self::SubnetsInOneZone(_) => "DuplicateSubnetsInSameZone",
+            Self::AddressOutsideSubnet { .. } => "InvalidParameterValue",
+            Self::NoFreeAddressInSubnet(_) => "InsufficientFreeAddressesInSubnet",
+            Self::TaggedNotFound(_) => "InvalidID",
+            Self::TooManyTags(_) => "TagLimitExceeded",
             Self::AddressInUse { .. } => "InvalidIPAddress.InUse",
             Self::NoFreeAddress(_) => "InsufficientFreeAddressesInSubnet",
             Self::Immutable { .. } | Self::DeclaredTwice { .. } => "InvalidParameterCombination",
@@ -200,6 +235,13 @@ impl ControlError {
             | Self::AddressOutsideCidr { .. }
             | Self::AddressReserved { .. }
             | Self::AddressTwice(_)
+            | Self::SubnetRange(_)
+            | Self::SubnetMissing
+            | Self::SubnetsOfSeveralVpcs
+            | Self::LastSubnet(_)
+            | Self::SubnetsInOneZone(_)
+            | Self::AddressOutsideSubnet { .. }
+            | Self::TooManyTags(_)
             | Self::Immutable { .. }
             | Self::DeclaredTwice { .. } => RefusalKind::Invalid,
             Self::VpcNotFound(_)
@@ -211,6 +253,8 @@ impl ControlError {
             | Self::TargetGroupNotFound(_)
             | Self::EndpointServiceNotFound(_)
             | Self::InvalidServiceName(_)
+            | Self::SubnetNotFound(_)
+            | Self::TaggedNotFound(_)
             | Self::EndpointNotFound(_) => RefusalKind::NotFound,
             Self::DuplicateVpc(_)
             | Self::VpcInUse { .. }
@@ -234,6 +278,9 @@ impl ControlError {
             | Self::DuplicateServiceAlias { .. }
             | Self::ExistingVpcEndpointConnections { .. }
             | Self::AddressInUse { .. }
+            | Self::SubnetConflict { .. }
+            | Self::SubnetInUse { .. }
+            | Self::NoFreeAddressInSubnet(_)
             | Self::NoFreeAddress(_) => RefusalKind::Conflict,
         }
     }
@@ -352,6 +399,20 @@ impl ControlError {
                 format!("{} is the network itself and {} its broadcast address", cidr.network(), cidr.broadcast())
             }
             Self::AddressInUse { by, .. } => format!("it is {by}; choose another address"),
+            Self::SubnetNotFound(_) => "describe the subnets to see which there are".to_owned(),
+            Self::SubnetRange(_) => "use a range inside the VPC's".to_owned(),
+            Self::SubnetConflict { subnet, .. } => format!("it overlaps '{subnet}'; use a range beside it"),
+            Self::SubnetInUse { dependants, .. } => format!("delete first: {}", dependants.join("; ")),
+            Self::SubnetMissing => "name a subnet".to_owned(),
+            Self::LastSubnet(_) => "add another one in the same request, or delete the endpoint".to_owned(),
+            Self::SubnetsOfSeveralVpcs => "name subnets of one VPC".to_owned(),
+            Self::SubnetsInOneZone(_) => "name one subnet a zone".to_owned(),
+            Self::AddressOutsideSubnet { cidr, .. } => {
+                format!("use a free address in {cidr}, not one of its first four and not its last")
+            }
+            Self::NoFreeAddressInSubnet(_) => "use another subnet".to_owned(),
+            Self::TaggedNotFound(_) => "name a resource of your account".to_owned(),
+            Self::TooManyTags(_) => "take tags away first".to_owned(),
             Self::AddressTwice(_) => "name each address once".to_owned(),
             Self::NoFreeAddress(_) => "delete endpoints that are no longer used, or give --address".to_owned(),
             Self::Immutable { what, .. } => {

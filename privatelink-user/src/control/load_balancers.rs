@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Context, ControlError, Mutation, Query, Reference, address, lookup, operation, sorted, view::LoadBalancerView,
 };
-use crate::model::{Change, LoadBalancer, LoadBalancerId, ResourceName, State};
+use crate::model::{Change, LoadBalancer, LoadBalancerId, ResourceName, Scheme, State};
 
 /// Makes a Network Load Balancer. Idempotent.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -17,15 +17,19 @@ pub struct CreateLoadBalancer {
     pub vpc: Reference,
     /// The node addresses; at least one.
     pub addresses: Vec<Ipv4Addr>,
+    /// What it is for; a label.
+    #[serde(default)]
+    pub scheme: Scheme,
 }
 operation!(CreateLoadBalancer -> LoadBalancerView);
 
 impl Mutation for CreateLoadBalancer {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, LoadBalancerView), ControlError> {
-        let Self { name, vpc, addresses } = self;
+        let Self { name, vpc, addresses, scheme } = self;
         let vpc = lookup::vpc(state, vpc)?;
         if let Some(lb) = state.load_balancers.values().find(|lb| lb.name == *name) {
             let same = lb.vpc == vpc.id
+                && lb.scheme == *scheme
                 && lb.addresses.iter().collect::<BTreeSet<_>>() == addresses.iter().collect::<BTreeSet<_>>();
             return if same {
                 Ok((Change::default(), LoadBalancerView::new(state, lb)))
@@ -48,6 +52,7 @@ impl Mutation for CreateLoadBalancer {
             name: name.clone(),
             vpc: vpc.id.clone(),
             addresses: addresses.clone(),
+            scheme: *scheme,
             created_at: context.now,
         };
         let view = LoadBalancerView::new(state, &lb);

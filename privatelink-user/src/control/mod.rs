@@ -4,6 +4,7 @@
 //! Each operation is one type that carries its request, so that the API serves and the command line calls the same
 //! thing: [`Operation`] names it and its answer, [`Mutation`] decides a change, [`Query`] reads.
 
+pub mod accounts;
 mod address;
 pub mod apply;
 pub mod connections;
@@ -17,6 +18,8 @@ pub mod load_balancers;
 pub(crate) mod lookup;
 pub mod permissions;
 pub mod ports;
+pub mod subnets;
+pub mod tags;
 pub mod target_groups;
 pub mod targets;
 pub mod view;

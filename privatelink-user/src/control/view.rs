@@ -46,7 +46,7 @@ pub struct VpcView {
 impl VpcView {
     /// As `state` has it.
     pub fn new(state: &State, vpc: &Vpc) -> Self {
-        let Vpc { id, owner, name, cidr, gateway, index, created_at } = vpc.clone();
+        let Vpc { id, owner, name, cidr, gateway, index, attributes: _, created_at } = vpc.clone();
         let ports = state.ports.values().filter(|port| port.vpc == id).map(|port| port.interface.clone()).collect();
         Self { id, owner, name, cidr, gateway, index, ports, created_at }
     }
@@ -99,7 +99,7 @@ pub struct LoadBalancerView {
 impl LoadBalancerView {
     /// As `state` has it.
     pub fn new(state: &State, lb: &LoadBalancer) -> Self {
-        let LoadBalancer { id, name, vpc, addresses, created_at } = lb.clone();
+        let LoadBalancer { id, name, vpc, addresses, scheme: _, created_at } = lb.clone();
         let listeners = state
             .listeners
             .values()
@@ -310,7 +310,9 @@ pub struct EndpointView {
     pub service_alias: Option<ResourceName>,
     pub vpc: VpcId,
     pub vpc_name: String,
+    /// The first of its addresses.
     pub address: Ipv4Addr,
+    pub addresses: Vec<Ipv4Addr>,
     pub state: EndpointState,
     pub created_at: Timestamp,
 }
@@ -318,7 +320,8 @@ pub struct EndpointView {
 impl EndpointView {
     /// As `state` has it.
     pub fn new(state: &State, endpoint: &Endpoint) -> Self {
-        let Endpoint { id, owner, service, vpc, address, state: endpoint_state, created_at } = endpoint.clone();
+        let Endpoint { id, owner, service, vpc, address, further_addresses: _, state: endpoint_state, created_at } =
+            endpoint.clone();
         let found = state.endpoint_services.get(&service);
         Self {
             service_name: endpoint.service_name(),
@@ -329,6 +332,7 @@ impl EndpointView {
             service,
             vpc,
             address,
+            addresses: endpoint.addresses().collect(),
             state: endpoint_state,
             created_at,
         }

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 use super::{Context, ControlError, Mutation, Query, Reference, address, lookup, operation, sorted, view::VpcView};
-use crate::model::{AddressUse, Change, ResourceName, State, Vpc, VpcCidr, VpcId, VpcIndex};
+use crate::model::{AddressUse, Change, ResourceName, State, Vpc, VpcAttributes, VpcCidr, VpcId, VpcIndex};
 
 /// Makes a VPC. Idempotent: the same name with the same settings answers the VPC that there is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -35,6 +35,7 @@ impl Mutation for CreateVpc {
             cidr: *cidr,
             gateway: *gateway,
             index: next_index(state, context.world)?,
+            attributes: VpcAttributes::default(),
             created_at: context.now,
         };
         if let Some(gateway) = vpc.gateway {
@@ -43,6 +44,19 @@ impl Mutation for CreateVpc {
         let view = VpcView::new(state, &vpc);
         Ok((Change::default().last_vpc_index(vpc.index).put(vpc), view))
     }
+}
+
+/// A VPC that nobody named: its id's digits are its name.
+pub fn nameless(
+    state: &State,
+    context: &mut Context<'_>,
+    cidr: VpcCidr,
+    attributes: VpcAttributes,
+) -> Result<Vpc, ControlError> {
+    let id = VpcId::generate(context.ids);
+    let name = id.as_str().trim_start_matches("vpc-").parse()?;
+    let index = next_index(state, context.world)?;
+    Ok(Vpc { id, owner: context.owner(), name, cidr, gateway: None, index, attributes, created_at: context.now })
 }
 
 /// The next number that no VPC of the world, nor of the caller's state, has after the one that was handed out last.
@@ -122,7 +136,9 @@ fn dependants(state: &State, vpc: &VpcId) -> Vec<String> {
         .filter(|group| group.vpc == *vpc)
         .map(|group| format!("target group {}", group.name));
     let ports = state.ports.values().filter(|port| port.vpc == *vpc).map(|port| format!("port {}", port.interface));
-    endpoints.chain(load_balancers).chain(groups).chain(ports).collect()
+    let subnets =
+        state.subnets.values().filter(|subnet| subnet.vpc == *vpc).map(|subnet| format!("subnet {}", subnet.id));
+    endpoints.chain(load_balancers).chain(groups).chain(ports).chain(subnets).collect()
 }
 
 /// Lists the VPCs, or some of them.

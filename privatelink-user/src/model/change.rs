@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Endpoint, EndpointId, EndpointService, EndpointServiceId, InterfaceName, Listener, ListenerId, LoadBalancer,
-    LoadBalancerId, Port, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
+    Account, ClientToken, Endpoint, EndpointId, EndpointService, EndpointServiceId, InterfaceName, Listener,
+    ListenerId, LoadBalancer, LoadBalancerId, Port, RecordId, Subnet, SubnetId, TaggedId, Tags, TargetGroup,
+    TargetGroupId, Vpc, VpcId, VpcIndex,
 };
 
 /// What an accepted operation does to the state; applied and committed whole.
@@ -85,6 +86,13 @@ macro_rules! records {
                 }
             }
 
+        )*
+    };
+}
+
+macro_rules! keys {
+    ($($variant:ident($key:ty)),* $(,)?) => {
+        $(
             impl From<$key> for Key {
                 fn from(key: $key) -> Self {
                     Self::$variant(key)
@@ -102,4 +110,20 @@ records! {
     TargetGroup(TargetGroup, TargetGroupId, id),
     EndpointService(EndpointService, EndpointServiceId, id),
     Endpoint(Endpoint, EndpointId, id),
+    Subnet(Subnet, SubnetId, id),
+    Tags(Tags, TaggedId, resource),
+    Account(Account, RecordId, id),
+    ClientToken(ClientToken, RecordId, id),
+}
+
+keys! {
+    Vpc(VpcId),
+    Port(InterfaceName),
+    LoadBalancer(LoadBalancerId),
+    Listener(ListenerId),
+    TargetGroup(TargetGroupId),
+    EndpointService(EndpointServiceId),
+    Endpoint(EndpointId),
+    Subnet(SubnetId),
+    Tags(TaggedId),
 }

@@ -1,8 +1,10 @@
 //! Identifiers that follow from others, so that they are not stored: the same inputs give the same digits, always.
 
+use std::net::Ipv4Addr;
+
 use sha2::{Digest as _, Sha256};
 
-use super::{EndpointId, EndpointServiceId, Principal};
+use super::{Endpoint, EndpointId, EndpointServiceId, LoadBalancer, Principal, Region, VpcId};
 
 fn digest(parts: &[&str]) -> [u8; 32] {
     let mut hash = Sha256::new();
@@ -34,6 +36,38 @@ pub fn permission_id(service: &EndpointServiceId, principal: &Principal) -> Stri
 /// The id of the connection of `endpoint` to `service`, `vpce-con-` + 17 hex digits.
 pub fn connection_id(service: &EndpointServiceId, endpoint: &EndpointId) -> String {
     format!("vpce-con-{}", hex(17, &["connection", service.as_str(), endpoint.as_str()]))
+}
+
+/// The id of the network interface that has `address` in `vpc`, `eni-` + 17 hex digits; `by` is the load balancer or
+/// endpoint that owns it.
+pub fn interface_id(vpc: &VpcId, address: Ipv4Addr, by: &str) -> String {
+    format!("eni-{}", hex(17, &["interface", vpc.as_str(), &address.to_string(), by]))
+}
+
+/// The name of an endpoint in DNS, `<id>-<8>.<service id>.<region>.vpce.amazonaws.com`; with a zone its name there.
+pub fn endpoint_dns_name(endpoint: &Endpoint, zone: Option<&str>) -> String {
+    let id = endpoint.id.as_str();
+    let label = label(8, &["endpoint", id]);
+    let zone = zone.map_or_else(String::new, |zone| format!("-{zone}"));
+    let (service, region) = (&endpoint.service, &endpoint.owner.region);
+    format!("{id}-{label}{zone}.{service}.{region}.vpce.amazonaws.com")
+}
+
+/// The common end of the names of a service's endpoints.
+pub fn service_dns_name(service: &EndpointServiceId, region: &Region) -> String {
+    format!("{service}.{region}.vpce.amazonaws.com")
+}
+
+/// The name of a load balancer in DNS, `<name>-<id>.elb.<region>.amazonaws.com`.
+pub fn load_balancer_dns_name(lb: &LoadBalancer) -> String {
+    let (region, _) = lb.id.scope();
+    let id = lb.id.as_str().rsplit('/').next().unwrap_or_default();
+    format!("{}-{id}.elb.{region}.amazonaws.com", lb.name)
+}
+
+/// The id of the hosted zone of a region's names of this kind, one for each region.
+pub fn hosted_zone(kind: &str, region: &str) -> String {
+    format!("Z{}", label(13, &["hosted zone", kind, region]).to_ascii_uppercase())
 }
 
 #[cfg(test)]

@@ -19,11 +19,19 @@ pub struct Endpoint {
     pub vpc: VpcId,
     /// Inside the VPC's CIDR; kept for the endpoint's life.
     pub address: Ipv4Addr,
+    /// Addresses in further subnets, one a zone; as good as the first.
+    #[serde(default)]
+    pub further_addresses: Vec<Ipv4Addr>,
     pub state: EndpointState,
     pub created_at: Timestamp,
 }
 
 impl Endpoint {
+    /// Every address, the first one first.
+    pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> + '_ {
+        std::iter::once(self.address).chain(self.further_addresses.iter().copied())
+    }
+
     /// The name of the service that it leads to.
     pub fn service_name(&self) -> ServiceName {
         ServiceName::new(&self.owner.region, &self.service)

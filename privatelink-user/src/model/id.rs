@@ -63,6 +63,10 @@ ec2_id!(
     VpcId, "VPC id", "vpc-"
 );
 ec2_id!(
+    /// A subnet's id, `subnet-` + 17 hex digits.
+    SubnetId, "subnet id", "subnet-"
+);
+ec2_id!(
     /// An endpoint service's id, `vpce-svc-` + 17 hex digits.
     EndpointServiceId, "endpoint service id", "vpce-svc-"
 );

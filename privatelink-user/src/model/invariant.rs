@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     AddressUse, EndpointId, EndpointService, EndpointServiceId, InterfaceName, ListenerId, LoadBalancerId,
-    ResourceName, State, TargetGroupId, VpcId, VpcIndex,
+    ResourceName, State, Subnet, SubnetId, TaggedId, TargetGroupId, Vpc, VpcId, VpcIndex,
 };
 
 /// A rule between resources that does not hold.
@@ -57,6 +57,12 @@ pub enum InvariantViolation {
     AddressOutsideVpc { vpc: VpcId, address: Ipv4Addr, by: AddressUse },
     #[error("{address} of VPC '{vpc}' is both {first} and {second}")]
     AddressConflict { vpc: VpcId, address: Ipv4Addr, first: AddressUse, second: AddressUse },
+    #[error("subnet '{0}' is in a VPC that does not exist, or outside its range")]
+    SubnetOutsideVpc(SubnetId),
+    #[error("subnets '{0}' and '{1}' overlap")]
+    SubnetsOverlap(SubnetId, SubnetId),
+    #[error("'{0}' has tags and does not exist")]
+    TagsWithoutResource(TaggedId),
     #[error("port 0 in '{0}'")]
     PortZero(String),
 }
@@ -79,7 +85,31 @@ impl State {
         self.check_names()?;
         self.check_references()?;
         self.check_listeners()?;
+        self.check_subnets()?;
         self.check_addresses()
+    }
+
+    fn check_subnets(&self) -> Result<(), InvariantViolation> {
+        let mut ranges: BTreeMap<(&VpcId, Ipv4Addr), &Subnet> = BTreeMap::new();
+        for subnet in self.subnets.values() {
+            let inside = |vpc: &Vpc| vpc.cidr.net().contains(&subnet.cidr.net());
+            if !self.vpcs.get(&subnet.vpc).is_some_and(inside) {
+                return Err(InvariantViolation::SubnetOutsideVpc(subnet.id.clone()));
+            }
+            if let Some(other) = ranges.insert((&subnet.vpc, subnet.cidr.net().network()), subnet) {
+                return Err(InvariantViolation::SubnetsOverlap(other.id.clone(), subnet.id.clone()));
+            }
+        }
+        // In order of their first addresses, ranges that overlap are neighbours.
+        for (first, second) in ranges.values().zip(ranges.values().skip(1)) {
+            if first.vpc == second.vpc && first.cidr.net().contains(&second.cidr.net().network()) {
+                return Err(InvariantViolation::SubnetsOverlap(first.id.clone(), second.id.clone()));
+            }
+        }
+        match self.tags.keys().find(|id| !self.has_tagged(id)) {
+            Some(id) => Err(InvariantViolation::TagsWithoutResource(id.clone())),
+            None => Ok(()),
+        }
     }
 
     fn check_names(&self) -> Result<(), InvariantViolation> {

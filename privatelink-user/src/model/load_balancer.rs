@@ -1,11 +1,11 @@
 //! A Network Load Balancer: node addresses in the provider's VPC.
 
-use std::net::Ipv4Addr;
+use std::{fmt, net::Ipv4Addr, str::FromStr};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{LoadBalancerId, ResourceName, VpcId};
+use super::{InvalidValue, LoadBalancerId, ResourceName, VpcId};
 
 /// A Network Load Balancer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,5 +19,42 @@ pub struct LoadBalancer {
     /// The node addresses: inside the VPC's CIDR, at least one, the only sources that a target sees. Each adds 64,512
     /// ports towards every target.
     pub addresses: Vec<Ipv4Addr>,
+    #[serde(default)]
+    pub scheme: Scheme,
     pub created_at: Timestamp,
+}
+
+/// What a load balancer is for, as its creator says; the datapath treats both alike.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scheme {
+    #[default]
+    Internal,
+    InternetFacing,
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Internal => "internal",
+            Self::InternetFacing => "internet-facing",
+        })
+    }
+}
+
+impl FromStr for Scheme {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        match text {
+            "internal" => Ok(Self::Internal),
+            "internet-facing" => Ok(Self::InternetFacing),
+            _ => Err(InvalidValue::new(
+                "Scheme",
+                text,
+                "must be one of '[internet-facing, internal]'",
+                "use internal, or internet-facing",
+            )),
+        }
+    }
 }

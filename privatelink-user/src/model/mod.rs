@@ -4,6 +4,7 @@
 //! type is parsed at the door ([`std::str::FromStr`], serde) and cannot hold a value that breaks its own rule; rules
 //! between resources are [`State::check_invariants`].
 
+mod account;
 mod attribute;
 mod change;
 pub mod derived;
@@ -20,31 +21,37 @@ mod owner;
 mod port;
 mod principal;
 mod state;
+mod subnet;
+mod tag;
 mod target;
 mod target_group;
 mod vpc;
 
+pub use account::{Account, ClientToken, RecordId};
 pub use attribute::{Attribute, AttributeMap};
 pub use change::{Change, Edit, Key, Record};
 pub use endpoint::{Endpoint, EndpointState};
 pub use endpoint_service::{EndpointService, ServiceName};
 pub use health_check::{HealthCheck, HealthCheckPort, HealthCheckProtocol, HttpPath, Matcher};
 pub use id::{
-    AccountId, EndpointId, EndpointServiceId, IdSource, ListenerId, LoadBalancerId, Region, TargetGroupId, VpcId,
+    AccountId, EndpointId, EndpointServiceId, IdSource, ListenerId, LoadBalancerId, Region, SubnetId, TargetGroupId,
+    VpcId,
 };
 pub use invalid::InvalidValue;
 pub(crate) use invalid::serde_as_text;
 pub use invariant::InvariantViolation;
 pub use listener::{Listener, ListenerAttributes};
-pub use load_balancer::LoadBalancer;
+pub use load_balancer::{LoadBalancer, Scheme};
 pub use name::{InterfaceName, ResourceName};
 pub use owner::Owner;
 pub use port::{Hook, Port};
 pub use principal::{Identity, Principal};
 pub use state::{AddressUse, State};
+pub use subnet::{Subnet, SubnetCidr, Zone};
+pub use tag::{TagKey, TagValue, TaggedId, Tags};
 pub use target::{Target, TargetAddress};
 pub use target_group::{Protocol, TargetGroup, TargetGroupAttributes};
-pub use vpc::{Vpc, VpcCidr, VpcIndex};
+pub use vpc::{Vpc, VpcAttributes, VpcCidr, VpcIndex};
 
 #[cfg(test)]
 mod tests;

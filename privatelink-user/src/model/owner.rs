@@ -47,27 +47,39 @@ impl State {
             target_groups,
             endpoint_services,
             endpoints,
+            subnets,
+            tags,
+            accounts,
+            client_tokens,
             last_vpc_index,
         } = self;
-        // Ports and listeners follow their VPC and load balancer.
+        // What is not named here follows a VPC, a load balancer or the tagged resource.
         let alone = vpcs.values().all(|vpc| vpc.owner == *owner)
             && load_balancers.keys().all(|id| id.belongs_to(owner))
             && target_groups.keys().all(|id| id.belongs_to(owner))
             && endpoint_services.values().all(|service| service.owner == *owner)
-            && endpoints.values().all(|endpoint| endpoint.owner == *owner);
+            && endpoints.values().all(|endpoint| endpoint.owner == *owner)
+            && accounts.values().all(|account| account.owner == *owner)
+            && client_tokens.values().all(|token| token.owner == *owner);
         if alone {
             return Cow::Borrowed(self);
         }
         let vpcs = own(vpcs, |vpc| vpc.owner == *owner);
-        Cow::Owned(Self {
+        let mut seen = Self {
             ports: own(ports, |port| vpcs.contains_key(&port.vpc)),
+            subnets: own(subnets, |subnet| vpcs.contains_key(&subnet.vpc)),
             vpcs,
             load_balancers: own(load_balancers, |lb| lb.id.belongs_to(owner)),
             listeners: own(listeners, |listener| listener.id.belongs_to(owner)),
             target_groups: own(target_groups, |group| group.id.belongs_to(owner)),
             endpoint_services: own(endpoint_services, |service| service.owner == *owner),
             endpoints: own(endpoints, |endpoint| endpoint.owner == *owner),
+            tags: BTreeMap::new(),
+            accounts: own(accounts, |account| account.owner == *owner),
+            client_tokens: own(client_tokens, |token| token.owner == *owner),
             last_vpc_index: *last_vpc_index,
-        })
+        };
+        seen.tags = own(tags, |tags| seen.has_tagged(&tags.resource));
+        Cow::Owned(seen)
     }
 }

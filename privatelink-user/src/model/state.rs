@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
 
 use super::{
-    Change, Edit, Endpoint, EndpointId, EndpointService, EndpointServiceId, InterfaceName, Key, Listener, ListenerId,
-    LoadBalancer, LoadBalancerId, Port, Record, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
+    Account, Change, ClientToken, Edit, Endpoint, EndpointId, EndpointService, EndpointServiceId, InterfaceName, Key,
+    Listener, ListenerId, LoadBalancer, LoadBalancerId, Port, Record, RecordId, Subnet, SubnetId, TaggedId, Tags,
+    TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
 };
 
 /// Every resource, by identity.
@@ -17,6 +18,10 @@ pub struct State {
     pub target_groups: BTreeMap<TargetGroupId, TargetGroup>,
     pub endpoint_services: BTreeMap<EndpointServiceId, EndpointService>,
     pub endpoints: BTreeMap<EndpointId, Endpoint>,
+    pub subnets: BTreeMap<SubnetId, Subnet>,
+    pub tags: BTreeMap<TaggedId, Tags>,
+    pub accounts: BTreeMap<RecordId, Account>,
+    pub client_tokens: BTreeMap<RecordId, ClientToken>,
     /// The VPC number that was handed out last. The next one is the next free number after it, so that a number is
     /// not used again while flows of its former VPC may still be in the kernel's tables.
     pub last_vpc_index: Option<VpcIndex>,
@@ -66,6 +71,10 @@ impl State {
             Record::TargetGroup(group) => drop(self.target_groups.insert(group.id.clone(), group)),
             Record::EndpointService(service) => drop(self.endpoint_services.insert(service.id.clone(), service)),
             Record::Endpoint(endpoint) => drop(self.endpoints.insert(endpoint.id.clone(), endpoint)),
+            Record::Subnet(subnet) => drop(self.subnets.insert(subnet.id.clone(), subnet)),
+            Record::Tags(tags) => drop(self.tags.insert(tags.resource.clone(), tags)),
+            Record::Account(account) => drop(self.accounts.insert(account.id.clone(), account)),
+            Record::ClientToken(token) => drop(self.client_tokens.insert(token.id.clone(), token)),
         }
     }
 
@@ -79,6 +88,10 @@ impl State {
             Key::TargetGroup(id) => drop(self.target_groups.remove(id)),
             Key::EndpointService(id) => drop(self.endpoint_services.remove(id)),
             Key::Endpoint(id) => drop(self.endpoints.remove(id)),
+            Key::Subnet(id) => drop(self.subnets.remove(id)),
+            Key::Tags(id) => drop(self.tags.remove(id)),
+            Key::Account(id) => drop(self.accounts.remove(id)),
+            Key::ClientToken(id) => drop(self.client_tokens.remove(id)),
         }
     }
 
@@ -91,7 +104,20 @@ impl State {
         let listeners = self.listeners.values().cloned().map(Record::Listener);
         let services = self.endpoint_services.values().cloned().map(Record::EndpointService);
         let endpoints = self.endpoints.values().cloned().map(Record::Endpoint);
-        vpcs.chain(ports).chain(load_balancers).chain(target_groups).chain(listeners).chain(services).chain(endpoints)
+        let subnets = self.subnets.values().cloned().map(Record::Subnet);
+        let tags = self.tags.values().cloned().map(Record::Tags);
+        let accounts = self.accounts.values().cloned().map(Record::Account);
+        let tokens = self.client_tokens.values().cloned().map(Record::ClientToken);
+        vpcs.chain(ports)
+            .chain(load_balancers)
+            .chain(target_groups)
+            .chain(listeners)
+            .chain(services)
+            .chain(endpoints)
+            .chain(subnets)
+            .chain(tags)
+            .chain(accounts)
+            .chain(tokens)
     }
 
     /// Every use of an address of `vpc`.
@@ -106,11 +132,9 @@ impl State {
             .values()
             .filter(move |lb| lb.vpc == *vpc)
             .flat_map(|lb| lb.addresses.iter().map(|address| (*address, AddressUse::Node(lb.id.clone()))));
-        let endpoints = self
-            .endpoints
-            .values()
-            .filter(move |endpoint| endpoint.vpc == *vpc)
-            .map(|endpoint| (endpoint.address, AddressUse::Endpoint(endpoint.id.clone())));
+        let endpoints = self.endpoints.values().filter(move |endpoint| endpoint.vpc == *vpc).flat_map(|endpoint| {
+            endpoint.addresses().map(|address| (address, AddressUse::Endpoint(endpoint.id.clone())))
+        });
         let targets = self
             .target_groups
             .values()

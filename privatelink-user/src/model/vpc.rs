@@ -21,7 +21,25 @@ pub struct Vpc {
     pub gateway: Option<Ipv4Addr>,
     /// The number that stands for this VPC in every kernel table.
     pub index: VpcIndex,
+    #[serde(default)]
+    pub attributes: VpcAttributes,
     pub created_at: Timestamp,
+}
+
+/// What EC2 knows of a VPC besides its range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VpcAttributes {
+    pub dns_support: bool,
+    pub dns_hostnames: bool,
+    /// The one that a fresh account has.
+    pub is_default: bool,
+}
+
+impl Default for VpcAttributes {
+    fn default() -> Self {
+        Self { dns_support: true, dns_hostnames: false, is_default: false }
+    }
 }
 
 /// The number of a VPC in the kernel's tables; at least 1, because 0 marks an invalid VPC there.

@@ -17,6 +17,7 @@ fn vpc(number: u16) -> Vpc {
         cidr: "10.0.0.0/16".parse().expect("a CIDR"),
         gateway: None,
         index: VpcIndex::new(number).expect("a number"),
+        attributes: Default::default(),
         created_at: jiff::Timestamp::UNIX_EPOCH,
     }
 }

@@ -1,0 +1,201 @@
+//! The one table of actions: for each the service, the name and what answers.
+
+use super::{
+    call::Call,
+    ec2::{connections, endpoints, interfaces, permissions, route_tables, services, subnets, tags, vpcs, zones},
+    elb::{self, listeners, load_balancers, target_groups, targets},
+    refusal::Refusal,
+    sts,
+    xml::{Dialect, Structure},
+};
+
+/// A service of the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    Ec2,
+    LoadBalancing,
+    Sts,
+}
+
+impl Service {
+    /// Every service.
+    pub const ALL: [Self; 3] = [Self::Ec2, Self::LoadBalancing, Self::Sts];
+
+    /// The version that requests carry.
+    pub fn version(self) -> &'static str {
+        match self {
+            Self::Ec2 => "2016-11-15",
+            Self::LoadBalancing => "2015-12-01",
+            Self::Sts => "2011-06-15",
+        }
+    }
+
+    /// The service's name in the scope of a signature.
+    pub fn signing_name(self) -> &'static str {
+        match self {
+            Self::Ec2 => "ec2",
+            Self::LoadBalancing => "elasticloadbalancing",
+            Self::Sts => "sts",
+        }
+    }
+
+    /// The namespace of its answers.
+    pub fn namespace(self) -> &'static str {
+        match self {
+            Self::Ec2 => "http://ec2.amazonaws.com/doc/2016-11-15/",
+            Self::LoadBalancing => "http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/",
+            Self::Sts => "https://sts.amazonaws.com/doc/2011-06-15/",
+        }
+    }
+
+    /// How it writes its answers.
+    pub fn dialect(self) -> Dialect {
+        match self {
+            Self::Ec2 => Dialect::Ec2,
+            Self::LoadBalancing | Self::Sts => Dialect::Query,
+        }
+    }
+}
+
+/// A row.
+pub struct Action {
+    pub service: Service,
+    pub name: &'static str,
+    pub answer: Answer,
+}
+
+/// What answers.
+pub enum Answer {
+    Does(fn(&Call<'_>) -> Result<Structure, Refusal>),
+    /// The documented refusal of what is not supported, with the reason.
+    Refuses(&'static str),
+}
+
+/// The row of `name`.
+pub fn find(service: Service, name: &str) -> Option<&'static Action> {
+    ACTIONS.iter().find(|action| action.service == service && action.name == name)
+}
+
+const fn ec2(name: &'static str, run: fn(&Call<'_>) -> Result<Structure, Refusal>) -> Action {
+    Action { service: Service::Ec2, name, answer: Answer::Does(run) }
+}
+
+const fn elb(name: &'static str, run: fn(&Call<'_>) -> Result<Structure, Refusal>) -> Action {
+    Action { service: Service::LoadBalancing, name, answer: Answer::Does(run) }
+}
+
+const fn not_ec2(name: &'static str, why: &'static str) -> Action {
+    Action { service: Service::Ec2, name, answer: Answer::Refuses(why) }
+}
+
+const fn not_elb(name: &'static str, why: &'static str) -> Action {
+    Action { service: Service::LoadBalancing, name, answer: Answer::Refuses(why) }
+}
+
+const NOTIFICATIONS: &str = "connections are listed, nobody is notified";
+const PAYER: &str = "nobody pays";
+const ROUTES: &str = "a VPC has its local route only";
+const GROUPS: &str = "security groups are made with `privatelink security-group`";
+const CERTIFICATES: &str = "there are no TLS listeners";
+const RULES: &str = "a listener has its default action only";
+const INSTANCES: &str =
+    "an instance is a host, namespace or container; attach its interface with `privatelink port attach`";
+
+/// Every action.
+pub const ACTIONS: &[Action] = &[
+    ec2("CreateVpcEndpointServiceConfiguration", services::create),
+    ec2("DescribeVpcEndpointServiceConfigurations", services::describe),
+    ec2("ModifyVpcEndpointServiceConfiguration", services::modify),
+    ec2("DeleteVpcEndpointServiceConfigurations", services::delete),
+    ec2("DescribeVpcEndpointServices", services::offered),
+    ec2("ModifyVpcEndpointServicePermissions", permissions::modify),
+    ec2("DescribeVpcEndpointServicePermissions", permissions::describe),
+    not_ec2("StartVpcEndpointServicePrivateDnsVerification", "services have no private DNS names"),
+    ec2("DescribeVpcEndpointConnections", connections::describe),
+    ec2("AcceptVpcEndpointConnections", connections::accept),
+    ec2("RejectVpcEndpointConnections", connections::reject),
+    ec2("CreateVpcEndpoint", endpoints::create),
+    ec2("DescribeVpcEndpoints", endpoints::describe),
+    ec2("ModifyVpcEndpoint", endpoints::modify),
+    ec2("DeleteVpcEndpoints", endpoints::delete),
+    ec2("DescribeVpcEndpointAssociations", endpoints::associations),
+    not_ec2("CreateVpcEndpointConnectionNotification", NOTIFICATIONS),
+    not_ec2("DescribeVpcEndpointConnectionNotifications", NOTIFICATIONS),
+    not_ec2("ModifyVpcEndpointConnectionNotification", NOTIFICATIONS),
+    not_ec2("DeleteVpcEndpointConnectionNotifications", NOTIFICATIONS),
+    not_ec2("ModifyVpcEndpointServicePayerResponsibility", PAYER),
+    not_ec2("ModifyVpcEndpointPayerResponsibility", PAYER),
+    ec2("CreateVpc", vpcs::create),
+    ec2("DescribeVpcs", vpcs::describe),
+    ec2("DeleteVpc", vpcs::delete),
+    ec2("ModifyVpcAttribute", vpcs::modify_attribute),
+    ec2("DescribeVpcAttribute", vpcs::describe_attribute),
+    ec2("CreateSubnet", subnets::create),
+    ec2("DescribeSubnets", subnets::describe),
+    ec2("DeleteSubnet", subnets::delete),
+    not_ec2("ModifySubnetAttribute", "subnets have no attributes that can be changed"),
+    ec2("DescribeRouteTables", route_tables::describe),
+    not_ec2("CreateRouteTable", ROUTES),
+    not_ec2("AssociateRouteTable", ROUTES),
+    not_ec2("DisassociateRouteTable", ROUTES),
+    not_ec2("DeleteRouteTable", ROUTES),
+    not_ec2("CreateRoute", ROUTES),
+    not_ec2("ReplaceRoute", ROUTES),
+    not_ec2("DeleteRoute", ROUTES),
+    not_ec2("CreateSecurityGroup", GROUPS),
+    not_ec2("DescribeSecurityGroups", GROUPS),
+    not_ec2("DescribeSecurityGroupRules", GROUPS),
+    not_ec2("DeleteSecurityGroup", GROUPS),
+    not_ec2("AuthorizeSecurityGroupIngress", GROUPS),
+    not_ec2("AuthorizeSecurityGroupEgress", GROUPS),
+    not_ec2("RevokeSecurityGroupIngress", GROUPS),
+    not_ec2("RevokeSecurityGroupEgress", GROUPS),
+    ec2("DescribeNetworkInterfaces", interfaces::describe),
+    ec2("DescribeAvailabilityZones", zones::describe),
+    ec2("DescribeRegions", zones::regions),
+    ec2("DescribeAccountAttributes", zones::account_attributes),
+    ec2("CreateTags", tags::create),
+    ec2("DeleteTags", tags::delete),
+    ec2("DescribeTags", tags::describe),
+    not_ec2("DescribeInstances", INSTANCES),
+    not_ec2("RunInstances", INSTANCES),
+    not_ec2("TerminateInstances", INSTANCES),
+    elb("CreateLoadBalancer", load_balancers::create),
+    elb("DescribeLoadBalancers", load_balancers::describe),
+    elb("DeleteLoadBalancer", load_balancers::delete),
+    not_elb("ModifyLoadBalancerAttributes", "load balancers have no attributes that can be changed"),
+    not_elb("DescribeLoadBalancerAttributes", "load balancers have no attributes that can be changed"),
+    not_elb("SetSecurityGroups", GROUPS),
+    not_elb("SetSubnets", "a load balancer keeps the addresses that it was made with"),
+    elb("SetIpAddressType", load_balancers::set_ip_address_type),
+    elb("CreateTargetGroup", target_groups::create),
+    elb("DescribeTargetGroups", target_groups::describe),
+    elb("ModifyTargetGroup", target_groups::modify),
+    elb("DeleteTargetGroup", target_groups::delete),
+    elb("ModifyTargetGroupAttributes", target_groups::modify_attributes),
+    elb("DescribeTargetGroupAttributes", target_groups::describe_attributes),
+    elb("RegisterTargets", targets::register),
+    elb("DeregisterTargets", targets::deregister),
+    elb("DescribeTargetHealth", targets::health),
+    elb("CreateListener", listeners::create),
+    elb("DescribeListeners", listeners::describe),
+    elb("ModifyListener", listeners::modify),
+    elb("DeleteListener", listeners::delete),
+    elb("DescribeListenerAttributes", listeners::describe_attributes),
+    elb("ModifyListenerAttributes", listeners::modify_attributes),
+    not_elb("AddListenerCertificates", CERTIFICATES),
+    not_elb("RemoveListenerCertificates", CERTIFICATES),
+    not_elb("DescribeListenerCertificates", CERTIFICATES),
+    not_elb("DescribeSSLPolicies", CERTIFICATES),
+    elb("AddTags", elb::add_tags),
+    elb("RemoveTags", elb::remove_tags),
+    elb("DescribeTags", elb::describe_tags),
+    elb("DescribeAccountLimits", elb::account_limits),
+    elb("DescribeRules", listeners::describe_rules),
+    not_elb("CreateRule", RULES),
+    not_elb("ModifyRule", RULES),
+    not_elb("DeleteRule", RULES),
+    not_elb("SetRulePriorities", RULES),
+    not_elb("DescribeCapacityReservation", "capacity is not reserved"),
+    Action { service: Service::Sts, name: "GetCallerIdentity", answer: Answer::Does(sts::get_caller_identity) },
+];

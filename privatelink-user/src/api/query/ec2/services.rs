@@ -1,0 +1,213 @@
+//! Endpoint services: the provider's configurations, and what a consumer finds.
+
+use super::{chosen, done, members, one, tag_set, unsuccessful};
+use crate::{
+    api::query::{
+        call::{Call, tag_specification, with_tags},
+        filter::{Filters, Page},
+        refusal::Refusal,
+        xml::Structure,
+    },
+    control::{
+        ControlError, Mutation as _, Reference, connections,
+        endpoint_services::{CreateEndpointService, DeleteEndpointService, ModifyEndpointService},
+        subnets,
+    },
+    model::{EndpointService, EndpointServiceId, Owner, State, Zone, derived},
+};
+
+/// The zones in which a service's load balancers have addresses. One whose addresses are in no subnet is reached in all.
+pub fn zones(world: &State, service: &EndpointService) -> Vec<Zone> {
+    let lbs = service.load_balancers.iter().filter_map(|id| world.load_balancers.get(id));
+    let subnets = lbs.flat_map(|lb| lb.addresses.iter().map(|address| subnets::containing(world, &lb.vpc, *address)));
+    let found: Vec<Option<Zone>> = subnets.map(|subnet| subnet.map(|subnet| subnet.zone)).collect();
+    let all = found.contains(&None);
+    Zone::ALL.into_iter().filter(|zone| all || found.contains(&Some(*zone))).collect()
+}
+
+fn view(state: &State, world: &State, service: &EndpointService) -> Structure {
+    let EndpointService {
+        id,
+        owner: Owner { account: _, region },
+        service_name,
+        alias: _,
+        load_balancers,
+        acceptance_required,
+        principals: _,
+        created_at: _,
+    } = service;
+    let zones = zones(world, service);
+    Structure::new()
+        .list("serviceType", members("serviceType", ["Interface".to_owned()]))
+        .text("serviceId", id)
+        .text("serviceName", service_name)
+        .text("serviceState", "Available")
+        .texts("availabilityZoneIdSet", zones.iter().map(|zone| zone.id(region)))
+        .texts("availabilityZoneSet", zones.iter().map(|zone| zone.name(region)))
+        .text("acceptanceRequired", acceptance_required)
+        .text("managesVpcEndpoints", false)
+        .texts("networkLoadBalancerArnSet", load_balancers)
+        .texts("supportedIpAddressTypeSet", ["ipv4"])
+        .texts("baseEndpointDnsNameSet", [derived::service_dns_name(id, region)])
+        .list("tagSet", tag_set(state, id.as_str()))
+        .text("remoteAccessEnabled", false)
+}
+
+fn unknown(id: &str) -> Refusal {
+    ControlError::EndpointServiceNotFound(id.to_owned()).into()
+}
+
+/// Only IPv4 is offered.
+fn check_ip_address_types(types: &[&str]) -> Result<(), Refusal> {
+    match types.iter().find(|kind| **kind != "ipv4") {
+        Some(kind) => Err(Refusal::value("SupportedIpAddressType", kind, "must be ipv4")),
+        None => Ok(()),
+    }
+}
+
+fn references(ids: Vec<&str>) -> Vec<Reference> {
+    ids.into_iter().map(Reference::from).collect()
+}
+
+pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    check_ip_address_types(&scope.list("SupportedIpAddressType"))?;
+    let request = CreateEndpointService {
+        load_balancers: references(scope.list("NetworkLoadBalancerArn")),
+        name: None,
+        acceptance_required: scope.boolean("AcceptanceRequired")?.unwrap_or(true),
+        principals: Vec::new(),
+    };
+    let tags = tag_specification(&scope, "vpc-endpoint-service")?;
+    let token = scope.text("ClientToken");
+    let id = call.create(|state, context| {
+        let (change, made) = request.decide(state, context)?;
+        // The native operation answers what is there; this one makes another, which a load balancer does not allow.
+        if let (true, Some(load_balancer)) = (change.is_empty(), made.load_balancers.first()) {
+            let (load_balancer, service) = (load_balancer.clone(), made.id);
+            return Err(ControlError::LoadBalancerAssociated { load_balancer, service }.into());
+        }
+        Ok((with_tags(state, change, made.id.as_str(), &tags)?, made.id.to_string()))
+    })?;
+    call.read(|state, world| {
+        let service = find(state, &id)?;
+        Ok(Structure::new().value("serviceConfiguration", view(state, world, service)).maybe("clientToken", token))
+    })
+}
+
+fn find<'a>(state: &'a State, id: &str) -> Result<&'a EndpointService, Refusal> {
+    let parsed: Option<EndpointServiceId> = id.parse().ok();
+    parsed.and_then(|id| state.endpoint_services.get(&id)).ok_or_else(|| unknown(id))
+}
+
+pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let (filters, page, ids) = (Filters::read(&scope)?, Page::ec2(&scope)?, scope.list("ServiceId"));
+    call.read(|state, world| {
+        let mut found = Vec::new();
+        for service in chosen(&state.endpoint_services, &ids, unknown)? {
+            let values = |name: &str| match name {
+                "service-id" => one(&service.id),
+                "service-name" => one(&service.service_name),
+                "service-state" => one("Available"),
+                "supported-ip-address-types" => one("ipv4"),
+                _ => None,
+            };
+            if filters.admit(state, service.id.as_str(), values)? {
+                found.push((service.id.to_string(), view(state, world, service)));
+            }
+        }
+        let (items, token) = page.cut(found);
+        Ok(Structure::new().list("serviceConfigurationSet", items).maybe("nextToken", token))
+    })
+}
+
+pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    check_ip_address_types(&scope.list("AddSupportedIpAddressType"))?;
+    let id = scope.required("ServiceId")?;
+    let request = ModifyEndpointService {
+        endpoint_service: id.into(),
+        acceptance_required: scope.boolean("AcceptanceRequired")?,
+        add_load_balancers: references(scope.list("AddNetworkLoadBalancerArn")),
+        remove_load_balancers: references(scope.list("RemoveNetworkLoadBalancerArn")),
+    };
+    call.mutate(&request)?;
+    Ok(done())
+}
+
+pub fn delete(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let ids = call.scope().list("ServiceId");
+    if ids.is_empty() {
+        return Err(Refusal::missing("ServiceId"));
+    }
+    let failed = call.each(ids, |id| DeleteEndpointService { endpoint_service: id.into(), force: false })?;
+    // In a batch an unknown id has another code than alone.
+    let recoded = failed.into_iter().map(|(id, refusal)| match refusal {
+        Refusal::Control(error @ ControlError::EndpointServiceNotFound(_)) => {
+            (id, Refusal::coded("InvalidVpcEndpointService.NotFound", error.to_string()))
+        }
+        other => (id, other),
+    });
+    Ok(unsuccessful(recoded.collect()))
+}
+
+/// The services that exist for the caller: its own, and those that admit it.
+pub fn offered(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let (filters, page, names) = (Filters::read(&scope)?, Page::ec2(&scope)?, scope.list("ServiceName"));
+    let regions = scope.list("ServiceRegion");
+    let owner = call.owner();
+    let region = &owner.region;
+    call.read(|_, world| {
+        let services: Vec<&EndpointService> = world
+            .endpoint_services
+            .values()
+            .filter(|service| connections::admits(service, owner, &call.caller.identity))
+            .filter(|_| regions.is_empty() || regions.contains(&region.as_str()))
+            .collect();
+        let known = |name: &&&str| services.iter().any(|service| service.service_name.as_str() == **name);
+        if let Some(unknown) = names.iter().find(|name| !known(name)) {
+            return Err(ControlError::InvalidServiceName((*unknown).to_owned()).into());
+        }
+        let mut found = Vec::new();
+        for service in services {
+            let name = service.service_name.as_str();
+            let values = |filter: &str| match filter {
+                "service-name" => one(name),
+                "service-type" => one("Interface"),
+                "service-region" => one(region),
+                "owner" => one(&service.owner.account),
+                "supported-ip-address-types" => one("ipv4"),
+                _ => None,
+            };
+            let asked = names.is_empty() || names.contains(&name);
+            // Tags are their owner's: another account neither sees them nor finds a service by them.
+            let tags = if service.owner == *owner { world } else { &State::default() };
+            if filters.admit(tags, service.id.as_str(), values)? && asked {
+                found.push((name.to_owned(), (name, detail(tags, world, service, region))));
+            }
+        }
+        let (items, token) = page.cut(found);
+        let (names, details): (Vec<_>, Vec<_>) = items.into_iter().unzip();
+        Ok(Structure::new().texts("serviceNameSet", names).list("serviceDetailSet", details).maybe("nextToken", token))
+    })
+}
+
+fn detail(tags: &State, world: &State, service: &EndpointService, region: &crate::model::Region) -> Structure {
+    let zones = zones(world, service);
+    Structure::new()
+        .text("serviceName", &service.service_name)
+        .text("serviceId", &service.id)
+        .list("serviceType", members("serviceType", ["Interface".to_owned()]))
+        .text("serviceRegion", region)
+        .texts("availabilityZoneIdSet", zones.iter().map(|zone| zone.id(region)))
+        .texts("availabilityZoneSet", zones.iter().map(|zone| zone.name(region)))
+        .text("owner", &service.owner.account)
+        .texts("baseEndpointDnsNameSet", [derived::service_dns_name(&service.id, region)])
+        .text("vpcEndpointPolicySupported", false)
+        .text("acceptanceRequired", service.acceptance_required)
+        .text("managesVpcEndpoints", false)
+        .list("tagSet", tag_set(tags, service.id.as_str()))
+        .texts("supportedIpAddressTypeSet", ["ipv4"])
+}

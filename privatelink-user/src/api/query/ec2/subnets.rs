@@ -1,0 +1,111 @@
+//! Subnets.
+
+use super::{chosen, done, one, tag_set};
+use crate::{
+    api::query::{
+        call::{Call, tag_specification, with_tags},
+        filter::{Filters, Page},
+        refusal::Refusal,
+        xml::Structure,
+    },
+    control::{
+        ControlError, Mutation as _,
+        subnets::{self, CreateSubnet, DeleteSubnet},
+    },
+    model::{Owner, State, Subnet, SubnetCidr, Zone},
+};
+
+fn view(state: &State, owner: &Owner, subnet: &Subnet) -> Structure {
+    let Subnet { id, vpc, cidr, zone, is_default, created_at: _ } = subnet;
+    let Owner { account, region } = owner;
+    let names = Structure::new()
+        .text("hostnameType", "ip-name")
+        .text("enableResourceNameDnsARecord", false)
+        .text("enableResourceNameDnsAAAARecord", false);
+    Structure::new()
+        .text("availabilityZoneId", zone.id(region))
+        .text("mapCustomerOwnedIpOnLaunch", false)
+        .text("ownerId", account)
+        .text("assignIpv6AddressOnCreation", false)
+        .list("ipv6CidrBlockAssociationSet", [] as [Structure; 0])
+        .list("tagSet", tag_set(state, id.as_str()))
+        .text("subnetArn", format!("arn:aws:ec2:{region}:{account}:subnet/{id}"))
+        .text("enableDns64", false)
+        .text("ipv6Native", false)
+        .value("privateDnsNameOptionsOnLaunch", names)
+        .text("subnetId", id)
+        .text("state", "available")
+        .text("vpcId", vpc)
+        .text("cidrBlock", cidr)
+        .text("availableIpAddressCount", free(state, subnet))
+        .text("availabilityZone", zone.name(region))
+        .text("defaultForAz", is_default)
+        .text("mapPublicIpOnLaunch", false)
+}
+
+fn free(state: &State, subnet: &Subnet) -> usize {
+    let size = usize::try_from(subnet.cidr.size()).unwrap_or(usize::MAX);
+    size.saturating_sub(subnets::uses(state, subnet).count())
+}
+
+fn unknown(id: &str) -> Refusal {
+    ControlError::SubnetNotFound(id.to_owned()).into()
+}
+
+pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let cidr: SubnetCidr = scope.required("CidrBlock")?.parse()?;
+    let region = &call.owner().region;
+    let find = |text: &str| {
+        Zone::find(region, text).ok_or_else(|| {
+            let zones = Zone::ALL.map(|zone| zone.name(region)).join(", ");
+            let message = format!(
+                "Value ({text}) for parameter availabilityZone is invalid. Subnets can currently only \
+                                   be created in the following availability zones: {zones}."
+            );
+            Refusal::coded("InvalidParameterValue", message)
+        })
+    };
+    let zone = scope.text("AvailabilityZone").or_else(|| scope.text("AvailabilityZoneId")).map(find).transpose()?;
+    let request = CreateSubnet { vpc: scope.required("VpcId")?.into(), cidr, zone };
+    let tags = tag_specification(&scope, "subnet")?;
+    let subnet = call.update(|state, context| {
+        let (change, subnet) = request.decide(state, context)?;
+        Ok((with_tags(state, change, subnet.id.as_str(), &tags)?, subnet))
+    })?;
+    call.read(|state, _| Ok(Structure::new().value("subnet", view(state, call.owner(), &subnet))))
+}
+
+pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let (filters, page, ids) = (Filters::read(&scope)?, Page::ec2(&scope)?, scope.list("SubnetId"));
+    let Owner { account, region } = call.owner();
+    call.read(|state, _| {
+        let mut found = Vec::new();
+        for subnet in chosen(&state.subnets, &ids, unknown)? {
+            let values = |name: &str| match name {
+                "subnet-id" => one(&subnet.id),
+                "vpc-id" => one(&subnet.vpc),
+                "availability-zone" | "availabilityZone" => one(subnet.zone.name(region)),
+                "availability-zone-id" | "availabilityZoneId" => one(subnet.zone.id(region)),
+                "cidr" | "cidr-block" | "cidrBlock" => one(subnet.cidr),
+                "default-for-az" | "defaultForAz" => one(subnet.is_default),
+                "available-ip-address-count" => one(free(state, subnet)),
+                "owner-id" => one(account),
+                "state" => one("available"),
+                _ => None,
+            };
+            if filters.admit(state, subnet.id.as_str(), values)? {
+                found.push((subnet.id.to_string(), view(state, call.owner(), subnet)));
+            }
+        }
+        let (items, token) = page.cut(found);
+        Ok(Structure::new().list("subnetSet", items).maybe("nextToken", token))
+    })
+}
+
+pub fn delete(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let subnet = call.scope().required("SubnetId")?.into();
+    call.mutate(&DeleteSubnet { subnet })?;
+    Ok(done())
+}

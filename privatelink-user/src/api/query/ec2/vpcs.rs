@@ -1,0 +1,134 @@
+//! VPCs.
+
+use super::{chosen, done, one, tag_set};
+use crate::{
+    api::query::{
+        call::{Call, tag_specification, with_tags},
+        filter::{Filters, Page},
+        refusal::Refusal,
+        xml::Structure,
+    },
+    control::{ControlError, lookup, vpcs},
+    model::{Change, State, Vpc, VpcAttributes, VpcCidr, derived},
+};
+
+fn view(state: &State, vpc: &Vpc) -> Structure {
+    let Vpc { id, owner, name: _, cidr, gateway: _, index: _, attributes, created_at: _ } = vpc;
+    let association = Structure::new()
+        .text("associationId", format!("vpc-cidr-assoc-{}", derived::hex(17, &["association", id.as_str()])))
+        .text("cidrBlock", cidr)
+        .value("cidrBlockState", Structure::new().text("state", "associated"));
+    let options = derived::hex(17, &["dhcp options", owner.account.as_str(), owner.region.as_str()]);
+    Structure::new()
+        .text("ownerId", &owner.account)
+        .text("instanceTenancy", "default")
+        .list("ipv6CidrBlockAssociationSet", [] as [Structure; 0])
+        .list("cidrBlockAssociationSet", [association])
+        .text("isDefault", attributes.is_default)
+        .list("tagSet", tag_set(state, id.as_str()))
+        .text("vpcId", id)
+        .text("state", "available")
+        .text("cidrBlock", cidr)
+        .text("dhcpOptionsId", format!("dopt-{options}"))
+}
+
+fn unknown(id: &str) -> Refusal {
+    ControlError::VpcNotFound(id.to_owned()).into()
+}
+
+pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let text = scope.required("CidrBlock")?;
+    let cidr: VpcCidr = text.parse()?;
+    if !(16..=28).contains(&cidr.net().prefix_len()) {
+        return Err(Refusal::coded("InvalidVpc.Range", format!("The CIDR '{text}' is invalid.")));
+    }
+    if scope.text("InstanceTenancy").is_some_and(|tenancy| tenancy != "default") {
+        return Err(Refusal::value("InstanceTenancy", scope.required("InstanceTenancy")?, "must be default"));
+    }
+    if scope.boolean("AmazonProvidedIpv6CidrBlock")?.unwrap_or(false) {
+        return Err(Refusal::coded("UnsupportedOperation", "VPCs have no IPv6 ranges"));
+    }
+    let tags = tag_specification(&scope, "vpc")?;
+    let id = call.update(|state, context| {
+        let vpc = vpcs::nameless(state, context, cidr, VpcAttributes::default())?;
+        let id = vpc.id.clone();
+        let change = Change::default().last_vpc_index(vpc.index).put(vpc);
+        Ok((with_tags(state, change, id.as_str(), &tags)?, id))
+    })?;
+    call.read(|state, _| {
+        let vpc = state.vpcs.get(&id).ok_or_else(|| unknown(id.as_str()))?;
+        Ok(Structure::new().value("vpc", view(state, vpc)))
+    })
+}
+
+pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let (filters, page, ids) = (Filters::read(&scope)?, Page::ec2(&scope)?, scope.list("VpcId"));
+    call.read(|state, _| {
+        let mut found = Vec::new();
+        for vpc in chosen(&state.vpcs, &ids, unknown)? {
+            let values = |name: &str| match name {
+                "vpc-id" => one(&vpc.id),
+                "cidr" | "cidr-block" | "cidrBlock" | "cidr-block-association.cidr-block" => one(vpc.cidr),
+                "cidr-block-association.state" => one("associated"),
+                "is-default" | "isDefault" => one(vpc.attributes.is_default),
+                "owner-id" => one(&vpc.owner.account),
+                "state" => one("available"),
+                _ => None,
+            };
+            if filters.admit(state, vpc.id.as_str(), values)? {
+                found.push((vpc.id.to_string(), view(state, vpc)));
+            }
+        }
+        let (items, token) = page.cut(found);
+        Ok(Structure::new().list("vpcSet", items).maybe("nextToken", token))
+    })
+}
+
+pub fn delete(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let vpc = call.scope().required("VpcId")?.into();
+    call.mutate(&vpcs::DeleteVpc { vpc })?;
+    Ok(done())
+}
+
+pub fn modify_attribute(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let id = scope.required("VpcId")?.into();
+    let hostnames = scope.structure("EnableDnsHostnames").boolean("Value")?;
+    let support = scope.structure("EnableDnsSupport").boolean("Value")?;
+    if hostnames.is_some() == support.is_some() {
+        return Err(Refusal::coded(
+            "InvalidParameterCombination",
+            "Exactly one of EnableDnsHostnames and EnableDnsSupport must be specified",
+        ));
+    }
+    call.update(|state, _| {
+        let vpc = lookup::vpc(state, &id)?;
+        let mut changed = vpc.clone();
+        let VpcAttributes { dns_support, dns_hostnames, is_default: _ } = &mut changed.attributes;
+        *dns_support = support.unwrap_or(*dns_support);
+        *dns_hostnames = hostnames.unwrap_or(*dns_hostnames);
+        Ok((if changed == *vpc { Change::default() } else { Change::default().put(changed) }, ()))
+    })?;
+    Ok(done())
+}
+
+pub fn describe_attribute(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let (id, attribute) = (scope.required("VpcId")?.into(), scope.required("Attribute")?);
+    call.read(|state, _| {
+        let vpc = lookup::vpc(state, &id)?;
+        let VpcAttributes { dns_support, dns_hostnames, is_default: _ } = vpc.attributes;
+        let (name, value) = match attribute {
+            "enableDnsSupport" => ("enableDnsSupport", dns_support),
+            "enableDnsHostnames" => ("enableDnsHostnames", dns_hostnames),
+            "enableNetworkAddressUsageMetrics" => ("enableNetworkAddressUsageMetrics", false),
+            other => {
+                let rule = "must be one of '[enableDnsSupport, enableDnsHostnames, enableNetworkAddressUsageMetrics]'";
+                return Err(Refusal::value("Attribute", other, rule));
+            }
+        };
+        Ok(Structure::new().text("vpcId", &vpc.id).value(name, Structure::new().text("value", value)))
+    })
+}

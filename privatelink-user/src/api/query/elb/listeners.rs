@@ -1,0 +1,214 @@
+//! Listeners and their default rules.
+
+use crate::{
+    api::query::{
+        call::{Call, read_tags, with_tags},
+        filter::Page,
+        params::Scope,
+        refusal::Refusal,
+        xml::Structure,
+    },
+    control::{
+        Mutation as _, Reference,
+        listeners::{CreateListener, DeleteListener, ModifyListener},
+        lookup,
+    },
+    model::{AttributeMap as _, Listener, ListenerId, State},
+};
+
+/// Where a listener leads, in both forms that the API has for it.
+fn action(listener: &Listener) -> Structure {
+    let group = Structure::new().text("TargetGroupArn", &listener.target_group).text("Weight", 1);
+    let stickiness = Structure::new().text("Enabled", false);
+    let forward = Structure::new().list("TargetGroups", [group]).value("TargetGroupStickinessConfig", stickiness);
+    Structure::new()
+        .text("Type", "forward")
+        .text("TargetGroupArn", &listener.target_group)
+        .text("Order", 1)
+        .value("ForwardConfig", forward)
+}
+
+fn view(listener: &Listener) -> Structure {
+    Structure::new()
+        .text("ListenerArn", &listener.id)
+        .text("LoadBalancerArn", &listener.load_balancer)
+        .text("Port", listener.port)
+        .text("Protocol", listener.protocol)
+        .list("DefaultActions", [action(listener)])
+}
+
+/// The one target group that `DefaultActions` forwards to.
+fn default_group(scope: &Scope<'_>) -> Result<Option<Reference>, Refusal> {
+    let actions = scope.structures("DefaultActions");
+    let Some(first) = actions.first() else { return Ok(None) };
+    let wrong = |message: &str| Refusal::coded("ValidationError", message);
+    if actions.len() > 1 {
+        return Err(wrong("A listener of a network load balancer has one default action"));
+    }
+    let kind = first.required("Type")?;
+    if kind != "forward" {
+        return Err(Refusal::coded(
+            "InvalidLoadBalancerAction",
+            format!("Action type '{kind}' must be one of '[forward]'"),
+        ));
+    }
+    first.number::<u32>("Order")?;
+    let direct = first.text("TargetGroupArn");
+    let forward = first.structure("ForwardConfig");
+    let mut groups = Vec::new();
+    for group in forward.structures("TargetGroups") {
+        group.number::<u32>("Weight")?;
+        groups.push(group.required("TargetGroupArn")?);
+    }
+    if forward.structure("TargetGroupStickinessConfig").boolean("Enabled")?.unwrap_or(false) {
+        return Err(wrong("Stickiness between target groups needs several target groups"));
+    }
+    match (direct, groups.as_slice()) {
+        (Some(direct), []) => Ok(Some(direct.into())),
+        (None, [one]) => Ok(Some((*one).into())),
+        (Some(direct), [one]) if direct == *one => Ok(Some(direct.into())),
+        (None, []) => Err(wrong("A target group ARN must be specified")),
+        (Some(_), _) => Err(wrong("TargetGroupArn and ForwardConfig must name the same target group")),
+        (None, _) => Err(wrong("An action forwards to one target group")),
+    }
+}
+
+pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let must = |name: &str, what: &str| {
+        scope.text(name).ok_or_else(|| Refusal::coded("ValidationError", format!("{what} must be specified")))
+    };
+    let protocol = must("Protocol", "A listener protocol")?.parse()?;
+    must("Port", "A listener port")?;
+    let request = CreateListener {
+        load_balancer: scope.required("LoadBalancerArn")?.into(),
+        protocol,
+        port: scope.number("Port")?.unwrap_or(0),
+        target_group: default_group(&scope)?.ok_or_else(|| Refusal::missing("DefaultActions"))?,
+        attributes: Default::default(),
+    };
+    let tags = read_tags(&scope.structures("Tags"))?;
+    let id = call.update(|state, context| {
+        let (change, made) = request.decide(state, context)?;
+        Ok((with_tags(state, change, made.id.as_str(), &tags)?, made.id))
+    })?;
+    shown(call, &id)
+}
+
+fn shown(call: &Call<'_>, id: &ListenerId) -> Result<Structure, Refusal> {
+    call.read(|state, _| {
+        let listener = lookup::listener(state, &id.into())?;
+        Ok(Structure::new().list("Listeners", [view(listener)]))
+    })
+}
+
+fn not_found() -> Refusal {
+    Refusal::coded("ListenerNotFound", "One or more listeners not found")
+}
+
+pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let (lb, arns, page) = (scope.text("LoadBalancerArn"), scope.list("ListenerArns"), Page::elb(&scope)?);
+    if lb.is_none() && arns.is_empty() {
+        return Err(Refusal::coded("ValidationError", "You must specify either listener ARNs or a load balancer ARN"));
+    }
+    call.read(|state, _| {
+        if let Some(lb) = lb {
+            lookup::load_balancer(state, &lb.into())?;
+        }
+        let known = |arn: &&str| arn.parse().ok().is_some_and(|id: ListenerId| state.listeners.contains_key(&id));
+        if !arns.iter().all(known) {
+            return Err(not_found());
+        }
+        let wanted = |listener: &&Listener| {
+            (arns.is_empty() || arns.contains(&listener.id.as_str()))
+                && lb.is_none_or(|lb| listener.load_balancer.as_str() == lb)
+        };
+        let rows = state.listeners.values().filter(wanted).map(|listener| (listener.id.to_string(), view(listener)));
+        let (items, token) = page.cut(rows.collect());
+        Ok(Structure::new().list("Listeners", items).maybe("NextMarker", token))
+    })
+}
+
+fn arn(scope: &Scope<'_>) -> Result<ListenerId, Refusal> {
+    scope.parsed("ListenerArn")?.ok_or_else(|| Refusal::missing("ListenerArn"))
+}
+
+pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let id = arn(&scope)?;
+    let target_group = default_group(&scope)?;
+    let (port, protocol) = (scope.number::<u16>("Port")?, scope.text("Protocol"));
+    call.read(|state, _| {
+        let listener = lookup::listener(state, &(&id).into())?;
+        let same = port.is_none_or(|port| port == listener.port)
+            && protocol.is_none_or(|protocol| protocol == listener.protocol.to_string());
+        if same {
+            Ok(())
+        } else {
+            let message = "The port and protocol of a listener are fixed: delete it and create another one";
+            Err(Refusal::coded("InvalidConfigurationRequest", message))
+        }
+    })?;
+    call.mutate(&ModifyListener { listener: (&id).into(), target_group, attributes: Default::default() })?;
+    shown(call, &id)
+}
+
+pub fn delete(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let id = arn(&call.scope())?;
+    call.mutate(&DeleteListener { listener: (&id).into() })?;
+    Ok(Structure::new())
+}
+
+pub fn describe_attributes(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let id = arn(&call.scope())?;
+    call.read(|state, _| {
+        let listener = lookup::listener(state, &(&id).into())?;
+        Ok(super::attributes(listener.attributes.entries()))
+    })
+}
+
+pub fn modify_attributes(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let (id, attributes) = (arn(&scope)?, super::read_attributes(&scope)?);
+    let changed = call.mutate(&ModifyListener { listener: (&id).into(), target_group: None, attributes })?;
+    Ok(super::attributes(changed.attributes))
+}
+
+/// The ARN of a listener's default rule.
+fn default_rule(listener: &Listener) -> String {
+    let arn = listener.id.as_str().replacen(":listener/net/", ":listener-rule/net/", 1);
+    format!("{arn}/{}", crate::model::derived::hex(16, &["default rule", listener.id.as_str()]))
+}
+
+pub fn describe_rules(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let (listener, arns, page) = (scope.text("ListenerArn"), scope.list("RuleArns"), Page::elb(&scope)?);
+    call.read(|state: &State, _| {
+        if let Some(listener) = listener {
+            lookup::listener(state, &listener.into())?;
+        }
+        let rules = state
+            .listeners
+            .values()
+            .filter(|one| listener.is_none_or(|listener| one.id.as_str() == listener))
+            .map(|one| (default_rule(one), one))
+            .filter(|(rule, _)| arns.is_empty() || arns.contains(&rule.as_str()));
+        let rows: Vec<(String, Structure)> = rules
+            .map(|(rule, one)| {
+                let row = Structure::new()
+                    .text("RuleArn", &rule)
+                    .text("Priority", "default")
+                    .list("Conditions", [] as [Structure; 0])
+                    .list("Actions", [action(one)])
+                    .text("IsDefault", true);
+                (rule, row)
+            })
+            .collect();
+        if rows.len() < arns.len() {
+            return Err(Refusal::coded("RuleNotFound", "One or more rules not found"));
+        }
+        let (items, token) = page.cut(rows);
+        Ok(Structure::new().list("Rules", items).maybe("NextMarker", token))
+    })
+}

@@ -1,0 +1,161 @@
+//! Network Load Balancers.
+
+use std::{collections::BTreeSet, net::Ipv4Addr};
+
+use crate::{
+    api::query::{
+        call::{Call, read_tags, with_tags},
+        filter::Page,
+        params::Scope,
+        refusal::Refusal,
+        xml::Structure,
+    },
+    control::{
+        ControlError, Mutation as _,
+        load_balancers::{CreateLoadBalancer, DeleteLoadBalancer},
+        subnets::{self, Placement},
+    },
+    model::{LoadBalancer, LoadBalancerId, Region, ResourceName, Scheme, State, Subnet, derived},
+};
+
+fn zone(region: &Region, subnet: &Subnet, addresses: &[Ipv4Addr]) -> Structure {
+    let own = addresses.iter().filter(|address| subnet.cidr.net().contains(*address));
+    Structure::new()
+        .text("ZoneName", subnet.zone.name(region))
+        .text("SubnetId", &subnet.id)
+        .list("LoadBalancerAddresses", own.map(|address| Structure::new().text("PrivateIPv4Address", address)))
+}
+
+/// The subnets in which a load balancer has addresses, each once.
+fn subnets_of<'a>(state: &'a State, lb: &'a LoadBalancer) -> Vec<&'a Subnet> {
+    let mut seen = BTreeSet::new();
+    let found = lb.addresses.iter().filter_map(|address| subnets::containing(state, &lb.vpc, *address));
+    found.filter(|subnet| seen.insert(&subnet.id)).collect()
+}
+
+fn view(state: &State, region: &Region, lb: &LoadBalancer) -> Structure {
+    let zones = subnets_of(state, lb).into_iter().map(|subnet| zone(region, subnet, &lb.addresses));
+    Structure::new()
+        .text("LoadBalancerArn", &lb.id)
+        .text("DNSName", derived::load_balancer_dns_name(lb))
+        .text("CanonicalHostedZoneId", derived::hosted_zone("elb", region.as_str()))
+        .time("CreatedTime", lb.created_at)
+        .text("LoadBalancerName", &lb.name)
+        .text("Scheme", lb.scheme)
+        .text("VpcId", &lb.vpc)
+        .value("State", Structure::new().text("Code", "active"))
+        .text("Type", "network")
+        .list("AvailabilityZones", zones)
+        .text("IpAddressType", "ipv4")
+}
+
+/// The subnets that a request names, with pinned addresses.
+fn placements(scope: &Scope<'_>) -> Result<Vec<Placement>, Refusal> {
+    let plain = scope.list("Subnets").into_iter().map(|id| Placement { subnet: id.into(), address: None });
+    let mapped = scope.structures("SubnetMappings").into_iter().map(|one| {
+        let subnet = one.required("SubnetId")?.into();
+        let pin = |text: &str| {
+            text.parse().map_err(|_| Refusal::value("PrivateIPv4Address", text, "must be an IPv4 address"))
+        };
+        Ok(Placement { subnet, address: one.text("PrivateIPv4Address").map(pin).transpose()? })
+    });
+    plain.map(Ok).chain(mapped).collect()
+}
+
+/// Load balancing has its own words for what is wrong with subnets.
+fn in_own_words(error: ControlError) -> Refusal {
+    match error {
+        ControlError::SubnetNotFound(id) => {
+            Refusal::coded("SubnetNotFound", format!("The subnet ID '{id}' does not exist"))
+        }
+        ControlError::SubnetsInOneZone(_) => Refusal::coded(
+            "InvalidConfigurationRequest",
+            "A load balancer cannot be attached to multiple subnets in the same Availability Zone",
+        ),
+        ControlError::SubnetMissing => Refusal::coded("ValidationError", "At least one subnet must be specified"),
+        ControlError::NoFreeAddressInSubnet(id) => Refusal::coded(
+            "InvalidSubnet",
+            format!("Not enough IP space available in {id}. ELB requires at least 1 free IP address"),
+        ),
+        other => other.into(),
+    }
+}
+
+pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let kind = scope.text("Type").unwrap_or("application");
+    if kind != "network" {
+        let message = format!("Load balancers of type '{kind}' are not supported here; use type network");
+        return Err(Refusal::coded("InvalidConfigurationRequest", message));
+    }
+    if scope.text("IpAddressType").is_some_and(|kind| kind != "ipv4") {
+        return Err(Refusal::value("IpAddressType", scope.required("IpAddressType")?, "must be ipv4"));
+    }
+    let name: ResourceName = scope.required("Name")?.parse()?;
+    let scheme = scope.parsed("Scheme")?.unwrap_or(Scheme::InternetFacing);
+    let placements = placements(&scope)?;
+    let tags = read_tags(&scope.structures("Tags"))?;
+    let id = call.update(|state, context| {
+        // The same name in the same subnets is the same load balancer: its addresses are kept.
+        let wanted: BTreeSet<&str> = placements.iter().map(|one| one.subnet.as_str()).collect();
+        let same = |lb: &&LoadBalancer| {
+            let present: BTreeSet<&str> = subnets_of(state, lb).iter().map(|subnet| subnet.id.as_str()).collect();
+            lb.name == name && lb.scheme == scheme && present == wanted
+        };
+        if let Some(lb) = state.load_balancers.values().find(same) {
+            return Ok((crate::model::Change::default(), lb.id.clone()));
+        }
+        let (vpc, addresses) = subnets::place(state, &placements, &BTreeSet::new()).map_err(in_own_words)?;
+        let request = CreateLoadBalancer { name: name.clone(), vpc: (&vpc.id).into(), addresses, scheme };
+        let (change, made) = request.decide(state, context)?;
+        Ok((with_tags(state, change, made.id.as_str(), &tags)?, made.id))
+    })?;
+    call.read(|state, _| {
+        let lb = state.load_balancers.get(&id).ok_or_else(not_found)?;
+        Ok(Structure::new().list("LoadBalancers", [view(state, &call.owner().region, lb)]))
+    })
+}
+
+fn not_found() -> Refusal {
+    Refusal::coded("LoadBalancerNotFound", "One or more load balancers not found")
+}
+
+pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let (arns, names, page) = (scope.list("LoadBalancerArns"), scope.list("Names"), Page::elb(&scope)?);
+    call.read(|state, _| {
+        let all = || state.load_balancers.values();
+        let known =
+            |arn: &&str| arn.parse().ok().is_some_and(|id: LoadBalancerId| state.load_balancers.contains_key(&id));
+        let named = |name: &&str| all().any(|lb| lb.name.as_str() == *name);
+        if !arns.iter().all(known) || !names.iter().all(named) {
+            return Err(not_found());
+        }
+        let wanted = |lb: &&LoadBalancer| {
+            (arns.is_empty() || arns.contains(&lb.id.as_str()))
+                && (names.is_empty() || names.contains(&lb.name.as_str()))
+        };
+        let rows = all().filter(wanted).map(|lb| (lb.id.to_string(), view(state, &call.owner().region, lb)));
+        let (items, token) = page.cut(rows.collect());
+        Ok(Structure::new().list("LoadBalancers", items).maybe("NextMarker", token))
+    })
+}
+
+pub fn delete(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let arn: LoadBalancerId =
+        call.scope().parsed("LoadBalancerArn")?.ok_or_else(|| Refusal::missing("LoadBalancerArn"))?;
+    call.mutate(&DeleteLoadBalancer { load_balancer: (&arn).into() })?;
+    Ok(Structure::new())
+}
+
+pub fn set_ip_address_type(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let (arn, kind) = (scope.required("LoadBalancerArn")?, scope.required("IpAddressType")?);
+    if kind != "ipv4" {
+        return Err(Refusal::value("IpAddressType", kind, "must be ipv4"));
+    }
+    call.read(|state, _| {
+        let known = arn.parse().ok().is_some_and(|id: LoadBalancerId| state.load_balancers.contains_key(&id));
+        if known { Ok(Structure::new().text("IpAddressType", kind)) } else { Err(not_found()) }
+    })
+}

@@ -1,0 +1,487 @@
+use std::net::Ipv4Addr;
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+use crate::{model::Zone, runtime::NoRuntime, store::Store};
+
+const A: &str = "111111111111";
+const B: &str = "222222222222";
+
+/// An API without an agent, called as HTTP calls it.
+struct Rig {
+    query: QueryApi,
+    runtime: tokio::runtime::Runtime,
+    _dir: TempDir,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let dir = TempDir::new().expect("a directory");
+        let api = Api {
+            store: Arc::new(Store::open(dir.path()).expect("a store")),
+            runtime: Arc::new(NoRuntime),
+            default_owner: Owner::example(),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let credentials = Credentials::default();
+        let query = QueryApi { api: Arc::new(api), credentials, trust_loopback: true, allow_reset: true };
+        Self { query, runtime, _dir: dir }
+    }
+
+    fn send(&self, incoming: Incoming) -> (u16, String) {
+        let response = self.query.answer(incoming, self.runtime.handle());
+        let status = response.status().as_u16();
+        let body = self.runtime.block_on(axum::body::to_bytes(response.into_body(), usize::MAX)).expect("a body");
+        (status, String::from_utf8(body.to_vec()).expect("UTF-8"))
+    }
+
+    /// A request of an account, with parameters as a form.
+    fn ask(&self, account: &str, service: Service, form: &str) -> (u16, String) {
+        let scope = format!("{account}/20260101/us-east-1/{}/aws4_request", service.signing_name());
+        let header =
+            format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host;x-amz-date, Signature={}", "0".repeat(64));
+        let (status, body) =
+            self.send(incoming(&format!("Version={}&{form}", service.version()), &[("authorization", &header)]));
+        well_formed(&body);
+        (status, body)
+    }
+
+    /// The same, and it is done.
+    fn ec2(&self, account: &str, form: &str) -> String {
+        let (status, body) = self.ask(account, Service::Ec2, form);
+        assert_eq!(status, 200, "{form}: {body}");
+        body
+    }
+
+    fn elb(&self, account: &str, form: &str) -> String {
+        let (status, body) = self.ask(account, Service::LoadBalancing, form);
+        assert_eq!(status, 200, "{form}: {body}");
+        body
+    }
+
+    /// The code and message of a refusal.
+    fn refused(&self, account: &str, service: Service, form: &str) -> (u16, String, String) {
+        let (status, body) = self.ask(account, service, form);
+        assert_ne!(status, 200, "{form} was accepted: {body}");
+        (status, text(&body, "Code"), text(&body, "Message"))
+    }
+
+    /// A published load balancer of account A; the service's id and name.
+    fn published(&self) -> (String, String) {
+        let subnets = self.ec2(A, "Action=DescribeSubnets");
+        let (subnet, vpc) = (text(&subnets, "subnetId"), text(&subnets, "vpcId"));
+        let group =
+            self.elb(A, &format!("Action=CreateTargetGroup&Name=web&Protocol=TCP&Port=8080&TargetType=ip&VpcId={vpc}"));
+        let group = text(&group, "TargetGroupArn");
+        self.elb(A, &format!("Action=RegisterTargets&TargetGroupArn={group}&Targets.member.1.Id=172.31.9.9"));
+        let lb = format!("Action=CreateLoadBalancer&Name=web&Type=network&Scheme=internal&Subnets.member.1={subnet}");
+        let lb = text(&self.elb(A, &lb), "LoadBalancerArn");
+        self.elb(
+            A,
+            &format!(
+                "Action=CreateListener&LoadBalancerArn={lb}&Protocol=TCP&Port=80&\
+                 DefaultActions.member.1.Type=forward&DefaultActions.member.1.TargetGroupArn={group}"
+            ),
+        );
+        let service = format!("Action=CreateVpcEndpointServiceConfiguration&NetworkLoadBalancerArn.1={lb}");
+        let service = self.ec2(A, &service);
+        (text(&service, "serviceId"), text(&service, "serviceName"))
+    }
+}
+
+fn incoming(query: &str, headers: &[(&str, &str)]) -> Incoming {
+    Incoming {
+        method: Method::POST,
+        path: "/".to_owned(),
+        query: String::new(),
+        headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 50_000)),
+        body: Ok(Bytes::from(query.to_owned())),
+    }
+}
+
+/// The first text of the elements `name`.
+fn text(body: &str, name: &str) -> String {
+    texts(body, name).into_iter().next().unwrap_or_else(|| panic!("no {name} in {body}"))
+}
+
+fn texts(body: &str, name: &str) -> Vec<String> {
+    let (open, close) = (format!("<{name}>"), format!("</{name}>"));
+    let parts = body.split(&open).skip(1);
+    parts.filter_map(|part| part.split_once(&close)).map(|(text, _)| text.replace("&apos;", "'")).collect()
+}
+
+fn well_formed(body: &str) {
+    let mut reader = quick_xml::Reader::from_str(body);
+    let mut depth = 0_i32;
+    loop {
+        match reader.read_event() {
+            Ok(quick_xml::events::Event::Start(_)) => depth += 1,
+            Ok(quick_xml::events::Event::End(_)) => depth -= 1,
+            Ok(quick_xml::events::Event::Eof) => break,
+            Ok(_) => {}
+            Err(error) => panic!("{error} in {body}"),
+        }
+    }
+    assert_eq!(depth, 0, "{body}");
+}
+
+/// The actions that clients of this API use, by service.
+const EC2: &str = "CreateVpcEndpointServiceConfiguration DescribeVpcEndpointServiceConfigurations \
+    ModifyVpcEndpointServiceConfiguration DeleteVpcEndpointServiceConfigurations ModifyVpcEndpointServicePermissions \
+    DescribeVpcEndpointServicePermissions StartVpcEndpointServicePrivateDnsVerification DescribeVpcEndpointConnections \
+    AcceptVpcEndpointConnections RejectVpcEndpointConnections DescribeVpcEndpointServices CreateVpcEndpoint \
+    DescribeVpcEndpoints ModifyVpcEndpoint DeleteVpcEndpoints CreateVpcEndpointConnectionNotification \
+    DescribeVpcEndpointConnectionNotifications ModifyVpcEndpointConnectionNotification \
+    DeleteVpcEndpointConnectionNotifications ModifyVpcEndpointServicePayerResponsibility \
+    ModifyVpcEndpointPayerResponsibility DescribeVpcEndpointAssociations CreateVpc DescribeVpcs DeleteVpc \
+    ModifyVpcAttribute DescribeVpcAttribute CreateSubnet DescribeSubnets DeleteSubnet ModifySubnetAttribute \
+    CreateRouteTable DescribeRouteTables AssociateRouteTable DisassociateRouteTable DeleteRouteTable CreateRoute \
+    ReplaceRoute DeleteRoute CreateSecurityGroup DescribeSecurityGroups DescribeSecurityGroupRules DeleteSecurityGroup \
+    AuthorizeSecurityGroupIngress AuthorizeSecurityGroupEgress RevokeSecurityGroupIngress RevokeSecurityGroupEgress \
+    DescribeNetworkInterfaces DescribeAvailabilityZones DescribeRegions DescribeAccountAttributes CreateTags DeleteTags \
+    DescribeTags DescribeInstances RunInstances TerminateInstances";
+const ELB: &str = "CreateLoadBalancer DescribeLoadBalancers DeleteLoadBalancer ModifyLoadBalancerAttributes \
+    DescribeLoadBalancerAttributes SetSecurityGroups SetSubnets SetIpAddressType CreateTargetGroup DescribeTargetGroups \
+    ModifyTargetGroup DeleteTargetGroup ModifyTargetGroupAttributes DescribeTargetGroupAttributes RegisterTargets \
+    DeregisterTargets DescribeTargetHealth CreateListener DescribeListeners ModifyListener DeleteListener \
+    DescribeListenerAttributes ModifyListenerAttributes AddListenerCertificates RemoveListenerCertificates \
+    DescribeListenerCertificates DescribeSSLPolicies AddTags RemoveTags DescribeTags DescribeAccountLimits DescribeRules \
+    CreateRule ModifyRule DeleteRule SetRulePriorities DescribeCapacityReservation";
+
+#[test]
+fn every_action_has_one_row_and_answers_in_its_dialect() {
+    let rig = Rig::new();
+    assert_eq!(EC2.split_whitespace().count() + ELB.split_whitespace().count(), 94);
+    for (service, names) in [(Service::Ec2, EC2), (Service::LoadBalancing, ELB)] {
+        for name in names.split_whitespace() {
+            let rows = actions::ACTIONS.iter().filter(|row| row.service == service && row.name == name).count();
+            assert_eq!(rows, 1, "{name}");
+            let (status, body) = rig.ask(A, service, &format!("Action={name}"));
+            assert!(status < 500, "{name}: {status} {body}");
+            if status == 200 {
+                assert!(body.contains(&format!("<{name}Response xmlns=\"{}\">", service.namespace())), "{body}");
+            } else {
+                assert!(!text(&body, "Code").is_empty() && !text(&body, "Message").is_empty(), "{name}: {body}");
+            }
+        }
+    }
+    assert_eq!(actions::ACTIONS.len(), 95, "the actions above and GetCallerIdentity");
+    let (status, code, message) = rig.refused(A, Service::Ec2, "Action=Nonsense");
+    assert_eq!((status, code.as_str()), (400, "InvalidAction"));
+    assert_eq!(message, "The action Nonsense is not valid for this web service.");
+    let (_, body) = rig.ask(A, Service::Sts, "Action=GetCallerIdentity");
+    assert_eq!((text(&body, "Account").as_str(), text(&body, "Arn").as_str()), (A, "arn:aws:iam::111111111111:root"));
+}
+
+#[test]
+fn a_fresh_account_has_its_defaults_and_what_it_deletes_stays_deleted() {
+    let rig = Rig::new();
+    let vpcs = rig.ec2(A, "Action=DescribeVpcs&Filter.1.Name=is-default&Filter.1.Value.1=true");
+    assert_eq!(texts(&vpcs, "cidrBlock").first().map(String::as_str), Some("172.31.0.0/16"));
+    let subnets = rig.ec2(A, "Action=DescribeSubnets");
+    let mut zones = texts(&subnets, "availabilityZone");
+    zones.sort();
+    assert_eq!(zones, ["us-east-1a", "us-east-1b", "us-east-1c"]);
+    assert_eq!(texts(&subnets, "availableIpAddressCount"), vec!["4091"; Zone::ALL.len()]);
+    let other = rig.ec2(B, "Action=DescribeVpcs");
+    assert_ne!(text(&vpcs, "vpcId"), text(&other, "vpcId"));
+    for subnet in texts(&subnets, "subnetId") {
+        rig.ec2(A, &format!("Action=DeleteSubnet&SubnetId={subnet}"));
+    }
+    rig.ec2(A, &format!("Action=DeleteVpc&VpcId={}", text(&vpcs, "vpcId")));
+    assert!(texts(&rig.ec2(A, "Action=DescribeVpcs"), "vpcId").is_empty());
+    assert_eq!(rig.refused(A, Service::Ec2, "Action=DescribeVpcs&VpcId.1=vpc-0").1, "InvalidVpcID.NotFound");
+}
+
+#[test]
+fn the_workflow_of_publishing_and_connecting_across_accounts() {
+    let rig = Rig::new();
+    let (service, name) = rig.published();
+    let subnets = rig.ec2(B, "Action=DescribeSubnets&Filter.1.Name=availability-zone&Filter.1.Value.1=us-east-1?");
+    let vpc = text(&subnets, "vpcId");
+    let zone = text(&rig.ec2(A, "Action=DescribeVpcEndpointServiceConfigurations"), "availabilityZoneSet");
+    let zone = text(&zone, "item");
+    let in_zone =
+        rig.ec2(B, &format!("Action=DescribeSubnets&Filter.1.Name=availability-zone&Filter.1.Value.1={zone}"));
+    let subnet = text(&in_zone, "subnetId");
+    let create = format!(
+        "Action=CreateVpcEndpoint&VpcEndpointType=Interface&ServiceName={name}&VpcId={vpc}&SubnetId.1={subnet}"
+    );
+    let unseen = format!("The Vpc Endpoint Service '{name}' does not exist");
+    assert_eq!(rig.refused(B, Service::Ec2, &create), (400, "InvalidServiceName".to_owned(), unseen.clone()));
+    let find = format!("Action=DescribeVpcEndpointServices&ServiceName.1={name}");
+    assert_eq!(rig.refused(B, Service::Ec2, &find), (400, "InvalidServiceName".to_owned(), unseen));
+    let permit = format!("Action=ModifyVpcEndpointServicePermissions&ServiceId={service}&AddAllowedPrincipals.1=");
+    assert_eq!(rig.refused(A, Service::Ec2, &format!("{permit}bob")).1, "InvalidPrincipal");
+    let added = rig.ec2(A, &format!("{permit}arn:aws:iam::{B}:root"));
+    assert_eq!(text(&added, "principalType"), "Account");
+    assert_eq!(texts(&rig.ec2(B, &find), "serviceName"), [name.clone()]);
+
+    let made = rig.ec2(B, &create);
+    let endpoint = text(&made, "vpcEndpointId");
+    assert_eq!(text(&made, "state"), "pendingAcceptance");
+    let (regional, zonal) = (&texts(&made, "dnsName")[0], &texts(&made, "dnsName")[1]);
+    assert!(regional.ends_with(&format!(".{service}.us-east-1.vpce.amazonaws.com")), "{regional}");
+    assert!(zonal.contains(&format!("-{zone}.{service}.")), "{zonal}");
+    let interface = text(&text(&made, "networkInterfaceIdSet"), "item");
+    let interface = rig.ec2(B, &format!("Action=DescribeNetworkInterfaces&NetworkInterfaceId.1={interface}"));
+    assert_eq!(text(&interface, "subnetId"), subnet);
+    let address: Ipv4Addr = text(&interface, "privateIpAddress").parse().expect("an address");
+    let cidr: ipnet::Ipv4Net = text(&in_zone, "cidrBlock").parse().expect("a range");
+    assert!(cidr.contains(&address) && u32::from(address) - u32::from(cidr.network()) >= 4, "{address} of {cidr}");
+
+    let waiting = "Action=DescribeVpcEndpointConnections&Filter.1.Name=vpc-endpoint-state&Filter.1.Value.1=pending*";
+    let connections = rig.ec2(A, waiting);
+    assert_eq!(
+        (text(&connections, "vpcEndpointId"), text(&connections, "vpcEndpointOwner")),
+        (endpoint.clone(), B.to_owned())
+    );
+    assert!(texts(&rig.ec2(B, waiting), "vpcEndpointId").is_empty(), "the consumer has no service");
+    let answer =
+        |verb: &str| format!("Action={verb}VpcEndpointConnections&ServiceId={service}&VpcEndpointId.1={endpoint}");
+    assert_eq!(rig.refused(B, Service::Ec2, &answer("Accept")).1, "InvalidVpcEndpointServiceId.NotFound");
+    assert!(texts(&rig.ec2(A, &answer("Accept")), "code").is_empty());
+    let describe = format!("Action=DescribeVpcEndpoints&VpcEndpointId.1={endpoint}");
+    assert_eq!(text(&rig.ec2(B, &describe), "state"), "available");
+    assert_eq!(rig.refused(A, Service::Ec2, &describe).1, "InvalidVpcEndpointId.NotFound");
+
+    // Deletion guards, word for word, inside an answer that is fine as a whole.
+    let delete = format!("Action=DeleteVpcEndpointServiceConfigurations&ServiceId.1={service}&ServiceId.2=vpce-svc-0");
+    let guarded = rig.ec2(A, &delete);
+    assert_eq!(texts(&guarded, "code"), ["ExistingVpcEndpointConnections", "InvalidVpcEndpointService.NotFound"]);
+    assert_eq!(texts(&guarded, "message")[0], "Service has existing active VPC Endpoint connections!");
+    let lb = text(&rig.elb(A, "Action=DescribeLoadBalancers"), "LoadBalancerArn");
+    let (_, code, message) =
+        rig.refused(A, Service::LoadBalancing, &format!("Action=DeleteLoadBalancer&LoadBalancerArn={lb}"));
+    assert_eq!(code, "ResourceInUse");
+    assert_eq!(
+        message,
+        format!("Load balancer '{lb}' cannot be deleted because it is currently associated with another service")
+    );
+    let private = format!("{create}&PrivateDnsEnabled=true");
+    let (_, code, message) = rig.refused(B, Service::Ec2, &private);
+    assert_eq!(code, "InvalidParameter");
+    assert_eq!(
+        message,
+        format!("Private DNS can't be enabled because the service {name} does not provide a private DNS name.")
+    );
+    rig.ec2(A, &answer("Reject"));
+    assert_eq!(text(&rig.ec2(B, &describe), "state"), "rejected");
+    assert!(texts(&rig.ec2(A, &delete), "code").len() == 1, "only the unknown one is left");
+    rig.elb(A, &format!("Action=DeleteLoadBalancer&LoadBalancerArn={lb}"));
+    rig.ec2(B, &format!("Action=DeleteVpcEndpoints&VpcEndpointId.1={endpoint}"));
+}
+
+#[test]
+fn dry_run_decides_and_does_nothing() {
+    let rig = Rig::new();
+    rig.ec2(A, "Action=DescribeVpcs");
+    let before = rig.query.api.store.state();
+    for form in ["Action=CreateVpc&CidrBlock=10.0.0.0/16", "Action=DescribeVpcs"] {
+        let (status, code, message) = rig.refused(A, Service::Ec2, &format!("{form}&DryRun=true"));
+        assert_eq!((status, code.as_str()), (412, "DryRunOperation"));
+        assert_eq!(message, "Request would have succeeded, but DryRun flag is set.");
+    }
+    assert_eq!(rig.refused(A, Service::Ec2, "Action=CreateVpc&CidrBlock=x&DryRun=true").1, "InvalidParameterValue");
+    assert_eq!(rig.query.api.store.state(), before);
+}
+
+#[test]
+fn a_client_token_makes_one_thing_however_often_it_is_sent() {
+    let rig = Rig::new();
+    let (_, name) = rig.published();
+    let vpc = text(&rig.ec2(A, "Action=DescribeVpcs"), "vpcId");
+    let create =
+        format!("Action=CreateVpcEndpoint&VpcEndpointType=Interface&ServiceName={name}&VpcId={vpc}&ClientToken=t");
+    let (first, second) = (rig.ec2(A, &create), rig.ec2(A, &create));
+    assert_eq!(text(&first, "vpcEndpointId"), text(&second, "vpcEndpointId"));
+    assert_eq!(text(&first, "clientToken"), "t");
+    let other = format!("{create}&TagSpecification.1.ResourceType=vpc-endpoint&TagSpecification.1.Tag.1.Key=k");
+    assert_eq!(rig.refused(A, Service::Ec2, &other).1, "IdempotentParameterMismatch");
+    assert_eq!(rig.query.api.store.state().endpoints.len(), 1);
+    let old = Timestamp::now() + jiff::SignedDuration::from_hours(25);
+    assert!(!accounts::expire_tokens(&rig.query.api.store.state(), old).is_empty());
+}
+
+#[test]
+fn tags_are_found_by_filters_and_go_with_their_resource() {
+    let rig = Rig::new();
+    let create = "Action=CreateVpc&CidrBlock=10.1.0.0/16&TagSpecification.1.ResourceType=vpc&\
+                  TagSpecification.1.Tag.1.Key=Name&TagSpecification.1.Tag.1.Value=a%26b";
+    let vpc = text(&rig.ec2(A, create), "vpcId");
+    let find = "Action=DescribeVpcs&Filter.1.Name=tag:Name&Filter.1.Value.1=a*";
+    assert_eq!(texts(&rig.ec2(A, find), "vpcId"), [vpc.clone()]);
+    rig.ec2(A, &format!("Action=CreateTags&ResourceId.1={vpc}&Tag.1.Key=team&Tag.1.Value=x"));
+    assert_eq!(texts(&rig.ec2(A, "Action=DescribeTags&Filter.1.Name=key&Filter.1.Value.1=team"), "value"), ["x"]);
+    assert_eq!(
+        rig.refused(B, Service::Ec2, &format!("Action=CreateTags&ResourceId.1={vpc}&Tag.1.Key=k")).1,
+        "InvalidID"
+    );
+    let reserved = format!("Action=CreateTags&ResourceId.1={vpc}&Tag.1.Key=aws:x");
+    assert_eq!(rig.refused(A, Service::Ec2, &reserved).1, "InvalidParameterValue");
+    rig.ec2(A, &format!("Action=DeleteTags&ResourceId.1={vpc}&Tag.1.Key=team&Tag.1.Value=other"));
+    assert_eq!(texts(&rig.ec2(A, "Action=DescribeTags"), "key").len(), 2, "a tag of another value stays");
+    rig.ec2(A, &format!("Action=DeleteVpc&VpcId={vpc}"));
+    assert!(texts(&rig.ec2(A, "Action=DescribeTags"), "key").is_empty());
+    assert!(rig.query.api.store.state().tags.is_empty());
+}
+
+#[test]
+fn a_parameter_that_nobody_reads_is_refused_before_anything_is_done() {
+    let rig = Rig::new();
+    rig.ec2(A, "Action=DescribeVpcs");
+    let before = rig.query.api.store.state();
+    let (_, code, message) = rig.refused(A, Service::Ec2, "Action=CreateVpc&CidrBlock=10.0.0.0/16&CidrBlok=x");
+    assert_eq!(code, "UnknownParameter");
+    assert!(message.contains("CidrBlok"), "{message}");
+    assert_eq!(rig.query.api.store.state(), before);
+}
+
+#[test]
+fn an_endpoint_keeps_its_addresses_while_subnets_come_and_go() {
+    let rig = Rig::new();
+    let (service, name) = rig.published();
+    let lb = text(&rig.elb(A, "Action=DescribeLoadBalancers"), "LoadBalancerArn");
+    // Load balancers in all zones, so that every subnet is offered.
+    let all: Vec<String> = texts(&rig.ec2(A, "Action=DescribeSubnets"), "subnetId");
+    let members: Vec<String> = all.iter().enumerate().map(|(n, id)| format!("Subnets.member.{}={id}", n + 1)).collect();
+    let wide = format!("Action=CreateLoadBalancer&Name=wide&Type=network&{}", members.join("&"));
+    let wide = text(&rig.elb(A, &wide), "LoadBalancerArn");
+    assert_ne!(lb, wide);
+    rig.ec2(
+        A,
+        &format!("Action=ModifyVpcEndpointServiceConfiguration&ServiceId={service}&AddNetworkLoadBalancerArn.1={wide}"),
+    );
+    let vpc = text(&rig.ec2(A, "Action=DescribeVpcs"), "vpcId");
+    let create = format!(
+        "Action=CreateVpcEndpoint&VpcEndpointType=Interface&ServiceName={name}&VpcId={vpc}&SubnetId.1={}&SubnetId.2={}",
+        all[0], all[1]
+    );
+    let made = rig.ec2(A, &create);
+    let endpoint = text(&made, "vpcEndpointId");
+    let addresses = || -> Vec<String> {
+        let form = format!("Action=DescribeNetworkInterfaces&Filter.1.Name=description&Filter.1.Value.1=*{endpoint}");
+        let mut found = texts(&rig.ec2(A, &form), "privateIpAddressesSet");
+        found.sort();
+        found.iter().map(|set| text(set, "privateIpAddress")).collect()
+    };
+    let before = addresses();
+    assert_eq!(before.len(), 2);
+    let modify = |what: &str| format!("Action=ModifyVpcEndpoint&VpcEndpointId={endpoint}&{what}");
+    rig.ec2(A, &modify(&format!("AddSubnetId.1={}&RemoveSubnetId.1={}", all[2], all[0])));
+    let after = addresses();
+    assert_eq!(after.iter().filter(|address| before.contains(address)).count(), 1, "{before:?} {after:?}");
+    let twice = rig.refused(A, Service::Ec2, &modify(&format!("AddSubnetId.1={}", all[2])));
+    assert_eq!((twice.1.as_str(), twice.2.contains(&all[2])), ("DuplicateSubnetsInSameZone", true));
+    let last = modify(&format!("RemoveSubnetId.1={}&RemoveSubnetId.2={}", all[1], all[2]));
+    assert_eq!(rig.refused(A, Service::Ec2, &last).1, "InvalidParameter");
+    assert_eq!(
+        rig.refused(A, Service::Ec2, &format!("Action=DeleteSubnet&SubnetId={}", all[1])).1,
+        "DependencyViolation"
+    );
+}
+
+#[test]
+fn without_trust_only_valid_signatures_count() {
+    let mut rig = Rig::new();
+    rig.query.trust_loopback = false;
+    let (status, body) = rig.send(incoming("Version=2016-11-15&Action=DescribeVpcs", &[]));
+    assert_eq!((status, text(&body, "Code").as_str()), (401, "AuthFailure"));
+    let (status, body) = rig.send(incoming("Version=2015-12-01&Action=DescribeLoadBalancers", &[]));
+    assert_eq!((status, text(&body, "Code").as_str()), (403, "MissingAuthenticationToken"));
+    let (status, code, _) = rig.refused(A, Service::LoadBalancing, "Action=DescribeLoadBalancers");
+    assert_eq!((status, code.as_str()), (403, "InvalidClientTokenId"));
+    assert!(rig.query.api.store.state().accounts.is_empty(), "who is refused makes nothing");
+    rig.query.trust_loopback = true;
+    let mut elsewhere = incoming("Version=2016-11-15&Action=DescribeVpcs", &[]);
+    elsewhere.peer = SocketAddr::from(([192, 0, 2, 1], 1));
+    assert_eq!(rig.send(elsewhere).0, 401, "only loopback is trusted");
+}
+
+#[test]
+fn reset_takes_everything_and_needs_permission_and_loopback() {
+    let mut rig = Rig::new();
+    rig.published();
+    let reset = || Incoming { path: "/_/reset".to_owned(), ..incoming("", &[]) };
+    let elsewhere = Incoming { peer: SocketAddr::from(([192, 0, 2, 1], 1)), ..reset() };
+    assert_eq!(rig.send(elsewhere).0, 403);
+    assert_eq!(rig.send(Incoming { method: Method::GET, ..reset() }).0, 403);
+    rig.query.allow_reset = false;
+    assert_eq!(rig.send(reset()).0, 403);
+    assert!(!rig.query.api.store.state().endpoint_services.is_empty());
+    rig.query.allow_reset = true;
+    assert_eq!(rig.send(reset()).0, 200);
+    assert_eq!(rig.query.api.store.state().records().count(), 0);
+    assert_eq!(texts(&rig.ec2(A, "Action=DescribeSubnets"), "subnetId").len(), 3, "the defaults are back");
+}
+
+/// Requests of one account on ids that both accounts have.
+fn requests() -> impl Strategy<Value = (bool, u8, u8, u8)> {
+    (any::<bool>(), 0u8..14, any::<u8>(), any::<u8>())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Whatever two accounts ask for, by whatever ids: answers are XML, never an internal error, and nothing that is the
+    /// other's appears in them or changes, but for the state of its endpoints.
+    #[test]
+    fn accounts_never_reach_each_other(walk in prop::collection::vec(requests(), 1..40)) {
+        let rig = Rig::new();
+        let (_, name) = rig.published();
+        rig.ec2(B, "Action=DescribeVpcs");
+        for (second, what, x, y) in walk {
+            let (account, other) = if second { (B, A) } else { (A, B) };
+            let world = rig.query.api.store.state();
+            let pick = |ids: Vec<String>, n: u8| ids.get(usize::from(n) % ids.len().max(1)).cloned().unwrap_or_default();
+            let vpc = pick(world.vpcs.keys().map(ToString::to_string).collect(), x);
+            let subnet = pick(world.subnets.keys().map(ToString::to_string).collect(), y);
+            let service = pick(world.endpoint_services.keys().map(ToString::to_string).collect(), x);
+            let endpoint = pick(world.endpoints.keys().map(ToString::to_string).collect(), y);
+            let lb = pick(world.load_balancers.keys().map(ToString::to_string).collect(), x);
+            let (service_kind, form) = match what {
+                0 => (Service::Ec2, format!("Action=CreateVpc&CidrBlock=10.{x}.0.0/16")),
+                1 => (Service::Ec2, format!("Action=CreateSubnet&VpcId={vpc}&CidrBlock=10.{x}.{y}.0/24")),
+                2 => (Service::Ec2, format!("Action=DeleteSubnet&SubnetId={subnet}")),
+                3 => (Service::Ec2, format!("Action=DeleteVpc&VpcId={vpc}")),
+                4 => (Service::Ec2, format!("Action=CreateVpcEndpoint&VpcEndpointType=Interface&ServiceName={name}&VpcId={vpc}&SubnetId.1={subnet}")),
+                5 => (Service::Ec2, format!("Action=DeleteVpcEndpoints&VpcEndpointId.1={endpoint}")),
+                6 => (Service::Ec2, format!("Action=AcceptVpcEndpointConnections&ServiceId={service}&VpcEndpointId.1={endpoint}")),
+                7 => (Service::Ec2, format!("Action=RejectVpcEndpointConnections&ServiceId={service}&VpcEndpointId.1={endpoint}")),
+                8 => (Service::Ec2, format!("Action=ModifyVpcEndpointServicePermissions&ServiceId={service}&AddAllowedPrincipals.1=*")),
+                9 => (Service::LoadBalancing, format!("Action=CreateLoadBalancer&Name=n{}&Type=network&Subnets.member.1={subnet}", x % 3)),
+                10 => (Service::LoadBalancing, format!("Action=DeleteLoadBalancer&LoadBalancerArn={lb}")),
+                11 => (Service::Ec2, format!("Action=CreateVpcEndpointServiceConfiguration&NetworkLoadBalancerArn.1={lb}")),
+                12 => (Service::Ec2, format!("Action=CreateTags&ResourceId.1={vpc}&Tag.1.Key=k{x}&Tag.1.Value=v")),
+                _ => (Service::Ec2, format!("Action=DescribeNetworkInterfaces&Filter.1.Name=vpc-id&Filter.1.Value.1={vpc}")),
+            };
+            let (status, body) = rig.ask(account, service_kind, &form);
+            prop_assert!(status < 500, "{form}: {body}");
+            let after = rig.query.api.store.state();
+            prop_assert!(after.check_invariants().is_ok());
+            let owner = Owner { account: other.parse().unwrap(), region: "us-east-1".parse().unwrap() };
+            let seen = |state: &crate::model::State| {
+                let mut seen = state.seen_by(&owner).into_owned();
+                seen.last_vpc_index = None;
+                seen.endpoints.values_mut().for_each(|one| one.state = crate::model::EndpointState::Available);
+                seen
+            };
+            prop_assert_eq!(seen(&world), seen(&after), "{} changed what is {}'s by {}", account, other, form);
+        }
+    }
+
+    /// Any form at all gets an answer that is XML and no internal error.
+    #[test]
+    fn any_form_is_answered(
+        action in prop::sample::select(actions::ACTIONS.iter().map(|row| (row.service, row.name)).collect::<Vec<_>>()),
+        form in "[A-Za-z0-9.&=*%:/-]{0,120}",
+    ) {
+        let rig = Rig::new();
+        let (service, name) = action;
+        let (status, body) = rig.ask(A, service, &format!("Action={name}&{form}"));
+        prop_assert!(status < 500, "{name} {form}: {body}");
+    }
+}

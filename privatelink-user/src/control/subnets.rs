@@ -1,0 +1,159 @@
+//! Subnets, and addresses out of them.
+
+use std::{collections::BTreeSet, net::Ipv4Addr};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Context, ControlError, Mutation, Query, Reference, lookup, operation, sorted};
+use crate::model::{AddressUse, Change, State, Subnet, SubnetCidr, SubnetId, Vpc, Zone};
+
+/// Makes a subnet in a VPC.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateSubnet {
+    pub vpc: Reference,
+    pub cidr: SubnetCidr,
+    /// None: the zone with the fewest subnets of the VPC.
+    #[serde(default)]
+    pub zone: Option<Zone>,
+}
+operation!(CreateSubnet -> Subnet);
+
+impl Mutation for CreateSubnet {
+    fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, Subnet), ControlError> {
+        let Self { vpc, cidr, zone } = self;
+        let vpc = lookup::vpc(state, vpc)?;
+        if !vpc.cidr.net().contains(&cidr.net()) {
+            return Err(ControlError::SubnetRange(*cidr));
+        }
+        let overlaps = |other: &&Subnet| {
+            let (own, other) = (cidr.net(), other.cidr.net());
+            own.contains(&other.network()) || other.contains(&own.network())
+        };
+        if let Some(other) = of_vpc(state, vpc).find(overlaps) {
+            return Err(ControlError::SubnetConflict { cidr: *cidr, subnet: other.id.clone() });
+        }
+        let crowd = |zone: &Zone| of_vpc(state, vpc).filter(|subnet| subnet.zone == *zone).count();
+        let subnet = Subnet {
+            id: SubnetId::generate(context.ids),
+            vpc: vpc.id.clone(),
+            cidr: *cidr,
+            zone: zone.or_else(|| Zone::ALL.into_iter().min_by_key(crowd)).unwrap_or(Zone::A),
+            is_default: false,
+            created_at: context.now,
+        };
+        Ok((Change::default().put(subnet.clone()), subnet))
+    }
+}
+
+/// The subnets of `vpc`.
+pub fn of_vpc<'a>(state: &'a State, vpc: &'a Vpc) -> impl Iterator<Item = &'a Subnet> {
+    state.subnets.values().filter(|subnet| subnet.vpc == vpc.id)
+}
+
+/// The subnet of `vpc` in which `address` lies.
+pub fn containing<'a>(state: &'a State, vpc: &crate::model::VpcId, address: Ipv4Addr) -> Option<&'a Subnet> {
+    state.subnets.values().find(|subnet| subnet.vpc == *vpc && subnet.cidr.net().contains(&address))
+}
+
+/// What of a subnet is in use by load balancers and endpoints.
+pub fn uses<'a>(state: &'a State, subnet: &'a Subnet) -> impl Iterator<Item = (Ipv4Addr, AddressUse)> + 'a {
+    let owned = |by: &AddressUse| match by {
+        AddressUse::Node(_) | AddressUse::Endpoint(_) => true,
+        AddressUse::Gateway(_) | AddressUse::Target(_) => false,
+    };
+    state.address_uses(&subnet.vpc).filter(move |(address, by)| subnet.cidr.net().contains(address) && owned(by))
+}
+
+/// A subnet by id.
+pub fn find<'a>(state: &'a State, reference: &Reference) -> Result<&'a Subnet, ControlError> {
+    let text = reference.as_str();
+    text.parse()
+        .ok()
+        .and_then(|id: SubnetId| state.subnets.get(&id))
+        .ok_or_else(|| ControlError::SubnetNotFound(text.to_owned()))
+}
+
+/// An address in a subnet: this one, or any that is free.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placement {
+    pub subnet: Reference,
+    pub address: Option<Ipv4Addr>,
+}
+
+/// The addresses for `placements`, which must lie in one VPC and in as many zones; also the VPC. `taken` are addresses that
+/// are spoken for although the state does not say so.
+pub fn place<'a>(
+    state: &'a State,
+    placements: &[Placement],
+    taken: &BTreeSet<Ipv4Addr>,
+) -> Result<(&'a Vpc, Vec<Ipv4Addr>), ControlError> {
+    let mut zones = BTreeSet::new();
+    let mut found: Option<&Vpc> = None;
+    let mut addresses = Vec::new();
+    for Placement { subnet, address } in placements {
+        let subnet = find(state, subnet)?;
+        let vpc = state.vpcs.get(&subnet.vpc).ok_or_else(|| ControlError::VpcNotFound(subnet.vpc.to_string()))?;
+        if found.is_some_and(|found| found.id != vpc.id) {
+            return Err(ControlError::SubnetsOfSeveralVpcs);
+        }
+        found = Some(vpc);
+        if !zones.insert(subnet.zone) {
+            return Err(ControlError::SubnetsInOneZone(subnet.id.clone()));
+        }
+        let used: BTreeSet<Ipv4Addr> = state.address_uses(&vpc.id).map(|(address, _)| address).collect();
+        let free = |address: &Ipv4Addr| !used.contains(address) && !taken.contains(address);
+        addresses.push(match *address {
+            Some(address) if !subnet.cidr.has_assignable(address) => {
+                return Err(ControlError::AddressOutsideSubnet { address, cidr: subnet.cidr });
+            }
+            Some(address) => match state.address_use(&vpc.id, address) {
+                Some(by) => return Err(ControlError::AddressInUse { address, by }),
+                None => address,
+            },
+            None => subnet
+                .cidr
+                .assignable()
+                .find(free)
+                .ok_or_else(|| ControlError::NoFreeAddressInSubnet(subnet.id.clone()))?,
+        });
+    }
+    found.map(|vpc| (vpc, addresses)).ok_or(ControlError::SubnetMissing)
+}
+
+/// Deletes a subnet in which no load balancer and no endpoint has an address.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeleteSubnet {
+    pub subnet: Reference,
+}
+operation!(DeleteSubnet -> ());
+
+impl Mutation for DeleteSubnet {
+    fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, ()), ControlError> {
+        let subnet = find(state, &self.subnet)?;
+        let dependants: Vec<String> = uses(state, subnet).map(|(address, by)| format!("{address}, {by}")).collect();
+        if !dependants.is_empty() {
+            return Err(ControlError::SubnetInUse { subnet: subnet.id.clone(), dependants });
+        }
+        Ok((Change::default().remove(subnet.id.clone()), ()))
+    }
+}
+
+/// Lists the subnets, of all VPCs or of one.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DescribeSubnets {
+    #[serde(default)]
+    pub vpc: Option<Reference>,
+}
+operation!(DescribeSubnets -> Vec<Subnet>);
+
+impl Query for DescribeSubnets {
+    fn answer(&self, state: &State, _: &State) -> Result<Vec<Subnet>, ControlError> {
+        let vpc = self.vpc.as_ref().map(|reference| lookup::vpc(state, reference)).transpose()?;
+        let wanted = |subnet: &&Subnet| vpc.is_none_or(|vpc| subnet.vpc == vpc.id);
+        let subnets = state.subnets.values().filter(wanted).cloned().collect();
+        Ok(sorted(subnets, |subnet: &Subnet| (subnet.vpc.clone(), u32::from(subnet.cidr.net().network()))))
+    }
+}
