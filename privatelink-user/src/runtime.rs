@@ -360,6 +360,8 @@ pub struct EndpointTraffic {
     pub new_flows: u64,
     /// Connections refused, whatever the reason.
     pub refused: u64,
+    /// ... by the security groups.
+    pub denied: u64,
     /// From the consumer.
     pub packets_in: u64,
     pub bytes_in: u64,
@@ -375,6 +377,9 @@ pub struct ListenerTraffic {
     pub new_flows: u64,
     /// Connections refused, whatever the reason.
     pub refused: u64,
+    /// ... by the inbound rules of the security groups, and by the load balancer's outbound ones.
+    pub denied_inbound: u64,
+    pub denied_outbound: u64,
 }
 
 /// What went to a target of a group. Bytes are IP total lengths.

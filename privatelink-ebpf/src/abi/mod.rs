@@ -10,6 +10,7 @@ pub mod counters;
 pub mod event;
 pub mod flow;
 pub mod pool;
+pub mod security;
 pub mod service;
 pub mod settings;
 pub mod stage;
@@ -20,7 +21,7 @@ pub use counters::Counter;
 pub use stage::{STAGES, Stage};
 
 /// The layout of everything in this module.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// One row a map: the name in the object and on bpffs, what it holds, who owns what is in it, and how many entries it has
 /// unless the loader asks for more.
@@ -61,6 +62,10 @@ maps! {
     ADDRESSES = 65_536, false;
     /// (VPC, address, L4 port, protocol) → listener and endpoint (`service::Frontend`)
     FRONTENDS = 131_072, false;
+    /// policy index → the sources that may connect (`security::Policy`); 0 is no policy
+    POLICIES = 131_072, true;
+    /// the sorted addresses at which a policy's set of sources begins and ends (`security::Bound`); a policy has a slice
+    SOURCE_BOUNDS = 524_288, true;
     /// listener index → ring and timeouts (`service::Listener`)
     LISTENERS = 65_536, true;
     /// flat Maglev rings: a listener's slice holds target indexes (u32)

@@ -17,6 +17,8 @@ pub struct EndpointStats {
     pub new_flows: u64,
     /// Connections refused, whatever the reason.
     pub refused: u64,
+    /// ... by the security groups.
+    pub denied: u64,
 }
 
 /// Map `LISTENER_STATS`.
@@ -24,8 +26,11 @@ pub struct EndpointStats {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
 pub struct ListenerStats {
     pub new_flows: u64,
-    /// Connections refused: no target, no port, no room, over budget.
+    /// Connections refused: no target, no port, no room, over budget, by the security groups.
     pub refused: u64,
+    /// ... by the security groups' inbound rules (AWS `SecurityGroupBlockedFlowCount_Inbound_*`), and by the outbound ones.
+    pub denied_inbound: u64,
+    pub denied_outbound: u64,
 }
 
 /// Map `TARGET_STATS`.
@@ -45,5 +50,5 @@ pub struct TargetStats {
     pub target_resets: u64,
 }
 
-assert_size!(EndpointStats = 48, ListenerStats = 16, TargetStats = 64);
+assert_size!(EndpointStats = 56, ListenerStats = 32, TargetStats = 64);
 aya_pod!(EndpointStats, ListenerStats, TargetStats);

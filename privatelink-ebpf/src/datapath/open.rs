@@ -5,6 +5,7 @@ use super::{
     flow_table::{self, NoRoom},
     parse::{Segment, unroutable},
     ports::Claim,
+    security,
     tables::Tables,
 };
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
         Counter, Ip4, L4Port, Mac, Proto, VpcIndex,
         event::EventKind,
         flow::{FlowKey, FlowState, Meta, Slot},
-        service::{AddressKey, Frontend, FrontendKey, Listener, Target, TargetFlags},
+        service::{AddressKey, Frontend, FrontendKey, Listener, ListenerFlags, Target, TargetFlags},
     },
     wire::checksum,
 };
@@ -102,13 +103,17 @@ fn admit<'t, T: Tables<'t>>(t: T, segment: &Segment) -> Result<Admission, Counte
     if t.owns(&AddressKey::new(key.vpc, key.src)) {
         return Err(Counter::SpoofedSource);
     }
+    if !security::admits(t, frontend, segment) {
+        return Err(Counter::SecurityGroupDenied);
+    }
     // What would be refused on its way out opens nothing.
     if segment.ttl <= 1 {
         return Err(Counter::TtlExceeded);
     }
     let listener = t.listener(frontend.listener).ok_or(Counter::NoListener)?;
     if listener.ring_len == 0 {
-        return Err(Counter::NoTarget);
+        let denied = listener.flags.has(ListenerFlags::OUTBOUND_DENIED);
+        return Err(if denied { Counter::SecurityGroupDeniedOutbound } else { Counter::NoTarget });
     }
     let index = select(t, listener, segment).ok_or(Counter::NoTarget)?;
     let target = t.target(index).ok_or(Counter::NoTarget)?;

@@ -10,6 +10,7 @@ use privatelink_ebpf::abi::{
     VpcIndex, counters,
     flow::{FlowKey, FlowState, Meta, Slot},
     pool,
+    stats::ListenerStats,
 };
 
 use super::{
@@ -201,9 +202,19 @@ impl Answers {
                     bytes_out,
                     new_flows,
                     refused,
+                    denied,
                 } = *counts.endpoints.get(index)?;
                 let endpoint = id.clone();
-                Some(EndpointTraffic { endpoint, new_flows, refused, packets_in, bytes_in, packets_out, bytes_out })
+                Some(EndpointTraffic {
+                    endpoint,
+                    new_flows,
+                    refused,
+                    denied,
+                    packets_in,
+                    bytes_in,
+                    packets_out,
+                    bytes_out,
+                })
             })
             .collect();
         let listeners = plan
@@ -211,7 +222,9 @@ impl Answers {
             .iter()
             .filter_map(|(id, index)| {
                 let found = counts.listeners.get(index)?;
-                Some(ListenerTraffic { listener: id.clone(), new_flows: found.new_flows, refused: found.refused })
+                let listener = id.clone();
+                let ListenerStats { new_flows, refused, denied_inbound, denied_outbound } = *found;
+                Some(ListenerTraffic { listener, new_flows, refused, denied_inbound, denied_outbound })
             })
             .collect();
         let targets = plan

@@ -25,7 +25,7 @@ pub use socket::{SocketError, SocketFile};
 use crate::{
     control::{
         Mutation, Operation, Query, endpoint_services::*, endpoints::*, listeners::*, load_balancers::*,
-        target_groups::*, targets::*, vpcs::*,
+        security_groups::*, target_groups::*, targets::*, vpcs::*,
     },
     model::{AccountId, IdSource, Region},
     runtime::Runtime,
@@ -100,6 +100,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .mutation::<DeregisterTargets>()
         .route(&path::<DescribeTargetHealth>(), post(handler::describe_target_health))
         .mutation::<CreateLoadBalancer>()
+        .mutation::<SetSecurityGroups>()
         .mutation::<DeleteLoadBalancer>()
         .query::<DescribeLoadBalancers>()
         .mutation::<CreateListener>()
@@ -110,8 +111,14 @@ pub fn router(api: Arc<Api>) -> Router {
         .mutation::<DeleteEndpointService>()
         .query::<DescribeEndpointServices>()
         .mutation::<CreateEndpoint>()
+        .mutation::<ModifyEndpoint>()
         .mutation::<DeleteEndpoint>()
         .query::<DescribeEndpoints>()
+        .mutation::<CreateSecurityGroup>()
+        .mutation::<AuthorizeSecurityGroup>()
+        .mutation::<RevokeSecurityGroup>()
+        .mutation::<DeleteSecurityGroup>()
+        .query::<DescribeSecurityGroups>()
         .route(&path::<DescribeFlows>(), post(handler::describe_flows))
         .route(&path::<DescribeStats>(), post(handler::describe_stats))
         .route(&path::<ApplyDeclaration>(), post(handler::apply))

@@ -12,6 +12,7 @@ mod load_balancer;
 mod manual;
 mod output;
 mod port;
+mod security_group;
 mod stats;
 mod target;
 mod target_group;
@@ -117,6 +118,9 @@ enum ClientCommand {
     /// Listeners: ports of a load balancer that lead to a target group.
     #[command(subcommand)]
     Listener(listener::ListenerCommand),
+    /// Security groups: who may connect to endpoints and load balancers.
+    #[command(subcommand)]
+    SecurityGroup(security_group::SecurityGroupCommand),
     /// Endpoint services: published load balancers.
     #[command(subcommand)]
     EndpointService(endpoint_service::EndpointServiceCommand),
@@ -187,6 +191,7 @@ fn run_client(command: ClientCommand, mut session: Session) -> Result<(), CliErr
             ClientCommand::Target(command) => command.run(session).await,
             ClientCommand::LoadBalancer(command) => command.run(session).await,
             ClientCommand::Listener(command) => command.run(session).await,
+            ClientCommand::SecurityGroup(command) => command.run(session).await,
             ClientCommand::EndpointService(command) => command.run(session).await,
             ClientCommand::Endpoint(command) => command.run(session).await,
             ClientCommand::Flow(command) => command.run(session).await,

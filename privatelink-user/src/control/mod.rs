@@ -15,6 +15,7 @@ pub mod listeners;
 pub mod load_balancers;
 pub(crate) mod lookup;
 pub mod ports;
+pub mod security_groups;
 pub mod target_groups;
 pub mod targets;
 pub mod view;

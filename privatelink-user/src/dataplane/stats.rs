@@ -47,7 +47,7 @@ impl Sum for u64 {
 
 impl Sum for EndpointStats {
     fn plus(self, other: Self) -> Self {
-        let Self { packets_in, bytes_in, packets_out, bytes_out, new_flows, refused } = other;
+        let Self { packets_in, bytes_in, packets_out, bytes_out, new_flows, refused, denied } = other;
         Self {
             packets_in: self.packets_in.wrapping_add(packets_in),
             bytes_in: self.bytes_in.wrapping_add(bytes_in),
@@ -55,14 +55,20 @@ impl Sum for EndpointStats {
             bytes_out: self.bytes_out.wrapping_add(bytes_out),
             new_flows: self.new_flows.wrapping_add(new_flows),
             refused: self.refused.wrapping_add(refused),
+            denied: self.denied.wrapping_add(denied),
         }
     }
 }
 
 impl Sum for ListenerStats {
     fn plus(self, other: Self) -> Self {
-        let Self { new_flows, refused } = other;
-        Self { new_flows: self.new_flows.wrapping_add(new_flows), refused: self.refused.wrapping_add(refused) }
+        let Self { new_flows, refused, denied_inbound, denied_outbound } = other;
+        Self {
+            new_flows: self.new_flows.wrapping_add(new_flows),
+            refused: self.refused.wrapping_add(refused),
+            denied_inbound: self.denied_inbound.wrapping_add(denied_inbound),
+            denied_outbound: self.denied_outbound.wrapping_add(denied_outbound),
+        }
     }
 }
 

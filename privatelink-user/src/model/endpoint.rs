@@ -5,7 +5,7 @@ use std::{fmt, net::Ipv4Addr};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointId, EndpointServiceId, VpcId};
+use super::{EndpointId, EndpointServiceId, SecurityGroups, VpcId};
 
 /// An address in a consumer's VPC that leads to one endpoint service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +18,9 @@ pub struct Endpoint {
     /// Inside the VPC's CIDR; kept for the endpoint's life.
     pub address: Ipv4Addr,
     pub state: EndpointState,
+    /// Who in the VPC may connect.
+    #[serde(default)]
+    pub security_groups: SecurityGroups,
     pub created_at: Timestamp,
 }
 

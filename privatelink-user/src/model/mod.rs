@@ -16,6 +16,7 @@ mod listener;
 mod load_balancer;
 mod name;
 mod port;
+mod security_group;
 mod state;
 mod target;
 mod target_group;
@@ -27,7 +28,8 @@ pub use endpoint::{Endpoint, EndpointState};
 pub use endpoint_service::{EndpointService, ServiceName};
 pub use health_check::{HealthCheck, HealthCheckPort, HealthCheckProtocol, HttpPath, Matcher};
 pub use id::{
-    AccountId, EndpointId, EndpointServiceId, IdSource, ListenerId, LoadBalancerId, Region, TargetGroupId, VpcId,
+    AccountId, EndpointId, EndpointServiceId, IdSource, ListenerId, LoadBalancerId, Region, SecurityGroupId,
+    SecurityGroupRuleId, TargetGroupId, VpcId,
 };
 pub use invalid::InvalidValue;
 pub(crate) use invalid::serde_as_text;
@@ -36,6 +38,10 @@ pub use listener::{Listener, ListenerAttributes};
 pub use load_balancer::LoadBalancer;
 pub use name::{InterfaceName, ResourceName};
 pub use port::{Hook, Port};
+pub use security_group::{
+    Direction, IcmpKind, Opening, Peer, PortRange, SecurityGroup, SecurityGroupName, SecurityGroupRule,
+    SecurityGroupText, SecurityGroups, Traffic,
+};
 pub use state::{AddressUse, State};
 pub use target::{Target, TargetAddress};
 pub use target_group::{Protocol, TargetGroup, TargetGroupAttributes};

@@ -11,6 +11,7 @@ mod lifetime;
 mod limits;
 mod open;
 mod reset;
+mod security;
 
 use super::{
     script::{Case, Client},
@@ -33,6 +34,7 @@ pub fn all() -> Vec<Case> {
         isolation::cases(),
         limits::cases(),
         lifetime::cases(),
+        security::cases(),
     ]
     .concat()
 }

@@ -3,6 +3,7 @@
 mod declarations;
 mod refusals;
 mod rules;
+mod security_groups;
 mod walk;
 
 use jiff::Timestamp;
