@@ -74,16 +74,15 @@ fn judge<'t, T: Tables<'t>>(t: T, own: SlotRef, port: u32) {
     } else {
         why(meta)
     };
-    // Of a whole flow `close` counts the end itself.
-    if own.current() && t.close(&own.key(), why as u32) != 0 && pair.is_none() {
-        t.count(why);
+    if own.current() {
+        t.close(&own.key(), why as u32);
     }
 }
 
 #[inline(always)]
 const fn why(meta: Meta) -> Counter {
     match meta.state {
-        FlowState::SynSent | FlowState::SynReceived => Counter::FlowExpiredHalfOpen,
+        FlowState::SynSent | FlowState::SynReceived | FlowState::Unreplied => Counter::FlowExpiredHalfOpen,
         FlowState::TimeWait => Counter::PortReleasedAfterHold,
         FlowState::LastAck => Counter::FlowClosed,
         FlowState::Resetting => match meta.flags & Meta::CLIENT_RST {

@@ -142,6 +142,7 @@ fn rows<'a>(endpoints: impl IntoIterator<Item = &'a EndpointView>) -> String {
 fn describe(endpoint: &EndpointView) -> String {
     let EndpointView {
         id,
+        owner: _,
         service: _,
         service_name,
         service_alias,

@@ -15,6 +15,7 @@ mod invariant;
 mod listener;
 mod load_balancer;
 mod name;
+mod owner;
 mod port;
 mod security_group;
 mod state;
@@ -37,6 +38,7 @@ pub use invariant::InvariantViolation;
 pub use listener::{Listener, ListenerAttributes};
 pub use load_balancer::LoadBalancer;
 pub use name::{InterfaceName, ResourceName};
+pub use owner::Owner;
 pub use port::{Hook, Port};
 pub use security_group::{
     Direction, IcmpKind, Opening, Peer, PortRange, SecurityGroup, SecurityGroupName, SecurityGroupRule,

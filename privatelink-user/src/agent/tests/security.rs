@@ -3,6 +3,7 @@
 use privatelink_ebpf::abi::{Ip4, security::Bound, service::ListenerFlags};
 
 use super::*;
+use crate::agent::desired::first_check_listener;
 use crate::model::{
     Direction, EndpointId, LoadBalancerId, SecurityGroup, SecurityGroupId, SecurityGroupRule, SecurityGroupRuleId,
 };
@@ -188,7 +189,7 @@ fn outbound_rules_decide_about_targets_and_their_checks() {
     bed.change(|state| state.put(group(1, 1, &[(Direction::Egress, "tcp:81", "10.0.1.0/24")]).into()));
     assert_eq!((listener(&bed).ring.len(), listener(&bed).record.flags), (0, ListenerFlags::OUTBOUND_DENIED));
     let tables = bed.fake.read().expect("the fake reads");
-    let checks: Vec<_> = tables.listeners.range(super::super::desired::first_check_listener(CAPACITY)..).collect();
+    let checks: Vec<_> = tables.listeners.range(first_check_listener(CAPACITY)..).collect();
     assert!(!checks.is_empty() && checks.iter().all(|(_, found)| found.record.flags == ListenerFlags::OUTBOUND_DENIED));
 }
 
