@@ -20,6 +20,17 @@ pub fn admits<'t, T: Tables<'t>>(t: T, frontend: Frontend, segment: &Segment) ->
 /// that this ends open flows. A flow without a frontend has no policy.
 #[inline(always)]
 pub fn ends<'t, T: Tables<'t>>(t: T, forward: &FlowKey) -> bool {
+    t.policy_ends(forward) != 0
+}
+
+/// [`ends`] as a scalar.
+#[inline(always)]
+pub fn ends_bits<'t, T: Tables<'t>>(t: T, forward: &FlowKey) -> u32 {
+    u32::from(policy_ends(t, forward))
+}
+
+#[inline(always)]
+fn policy_ends<'t, T: Tables<'t>>(t: T, forward: &FlowKey) -> bool {
     let Some(frontend) = super::open::frontend(t, forward) else { return false };
     frontend.policy != Policy::NONE
         && t.policy(frontend.policy).is_some_and(|policy| policy.established())

@@ -100,6 +100,9 @@ pub trait Tables<'t>: Copy {
     fn admits_source(self, policy: u32, hi: u64, lo: u64) -> u32 {
         security::admits_source_bits(self, policy, hi, lo)
     }
+    fn policy_ends(self, forward: &FlowKey) -> u32 {
+        security::ends_bits(self, forward)
+    }
     fn insert(self, segment: &Segment, admission: i64, ifindex_and_flag: u32) -> u32 {
         open::insert_bits(self, segment, admission, ifindex_and_flag)
     }

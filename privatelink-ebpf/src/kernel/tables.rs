@@ -164,6 +164,7 @@ cold_shared! {
     step_flow = lifecycle::step_bits, Segment;
     close_flow = lifecycle::close_bits, FlowKey, why;
     supersede_flow = lifecycle::supersede_bits, Segment;
+    policy_ends = security::ends_bits, FlowKey;
     flow_silent = lifecycle::silent_bits, Segment;
     replied_flow = lifecycle::replied_bits, Segment;
     retire_flow = lifecycle::retire_bits, Segment;
@@ -413,6 +414,11 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn admits_source(self, policy: u32, hi: u64, lo: u64) -> u32 {
         admits_source(policy, hi, lo)
+    }
+
+    #[inline(always)]
+    fn policy_ends(self, forward: &FlowKey) -> u32 {
+        policy_ends(forward)
     }
 
     #[inline(always)]

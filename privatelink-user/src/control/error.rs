@@ -6,8 +6,8 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use crate::model::{
-    AddressUse, EndpointServiceId, InterfaceName, InvalidValue, LoadBalancerId, Protocol, ResourceName, SecurityGroupId,
-    SecurityGroupName, TargetGroupId, VpcId,
+    AddressUse, EndpointServiceId, InterfaceName, InvalidValue, LoadBalancerId, Protocol, ResourceName,
+    SecurityGroupId, SecurityGroupName, TargetGroupId, VpcId,
 };
 
 /// Why an operation is refused.

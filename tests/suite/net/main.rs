@@ -25,6 +25,7 @@ mod pool;
 mod refusals;
 mod restart;
 mod routing;
+mod security;
 mod targets;
 mod transfer;
 
@@ -57,6 +58,7 @@ fn tests() -> Vec<Test> {
         refusals::TESTS,
         hooks::TESTS,
         restart::TESTS,
+        security::TESTS,
         flood::TESTS,
         pool::TESTS,
         churn::TESTS,
