@@ -14,7 +14,7 @@ use privatelink_ebpf::{
         pool::PortPool,
         service::{Address, AddressKey, Budget, Frontend, FrontendKey, Listener, Port, PortFlags, Target},
         settings::{Clock, CollectRequest, FLOW_EVENTS, ResetBudget, Settings, globals},
-        stats::{EndpointStats, ListenerStats, TargetStats},
+        stats::{Counts as _, EndpointStats, ListenerStats, TargetStats},
     },
     testing::{
         cases::INTERFACES,
@@ -274,11 +274,12 @@ impl Kernel {
     }
 
     fn sweep(&mut self) -> Result<()> {
-        let request = CollectRequest { first_bucket: 0, buckets: self.flows.len(), stash: 1, port: 0 };
+        let request =
+            CollectRequest { first_bucket: 0, buckets: self.flows.len(), flags: CollectRequest::STASH, port: 0 };
         let bytes: [u8; size_of::<CollectRequest>()] = [
             request.first_bucket.to_ne_bytes(),
             request.buckets.to_ne_bytes(),
-            request.stash.to_ne_bytes(),
+            request.flags.to_ne_bytes(),
             request.port.to_ne_bytes(),
         ]
         .concat()
@@ -424,35 +425,16 @@ impl Backend for Kernel {
 
     fn endpoint_stats(&mut self, index: usize) -> Outcome<EndpointStats> {
         let all = words(self.endpoint_stats.get(&(index as u32), 0).map_err(Into::into))?;
-        Ok(all.iter().fold(EndpointStats::default(), |sum, one| EndpointStats {
-            packets_in: sum.packets_in + one.packets_in,
-            bytes_in: sum.bytes_in + one.bytes_in,
-            packets_out: sum.packets_out + one.packets_out,
-            bytes_out: sum.bytes_out + one.bytes_out,
-            new_flows: sum.new_flows + one.new_flows,
-            refused: sum.refused + one.refused,
-        }))
+        Ok(all.iter().fold(EndpointStats::default(), |sum, one| sum.plus(*one)))
     }
 
     fn listener_stats(&mut self, index: usize) -> Outcome<ListenerStats> {
         let all = words(self.listener_stats.get(&(index as u32), 0).map_err(Into::into))?;
-        Ok(all.iter().fold(ListenerStats::default(), |sum, one| ListenerStats {
-            new_flows: sum.new_flows + one.new_flows,
-            refused: sum.refused + one.refused,
-        }))
+        Ok(all.iter().fold(ListenerStats::default(), |sum, one| sum.plus(*one)))
     }
 
     fn target_stats(&mut self, index: usize) -> Outcome<TargetStats> {
         let all = words(self.target_stats.get(&(index as u32), 0).map_err(Into::into))?;
-        Ok(all.iter().fold(TargetStats::default(), |sum, one| TargetStats {
-            packets_in: sum.packets_in + one.packets_in,
-            bytes_in: sum.bytes_in + one.bytes_in,
-            packets_out: sum.packets_out + one.packets_out,
-            bytes_out: sum.bytes_out + one.bytes_out,
-            new_flows: sum.new_flows + one.new_flows,
-            port_allocation_errors: sum.port_allocation_errors + one.port_allocation_errors,
-            client_resets: sum.client_resets + one.client_resets,
-            target_resets: sum.target_resets + one.target_resets,
-        }))
+        Ok(all.iter().fold(TargetStats::default(), |sum, one| sum.plus(*one)))
     }
 }

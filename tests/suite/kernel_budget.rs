@@ -7,7 +7,7 @@ use crate::kernel::{self, COLLECT, TC, XDP};
 
 /// Instructions that the verifier processes for each program, as measured on kernel 6.18.
 const BUDGETS: [(&str, u32); 5] =
-    [(XDP, 739), (TC, 842), ("privatelink_xdp_slow", 84_776), ("privatelink_tc_slow", 171_148), (COLLECT, 56_523)];
+    [(XDP, 739), (TC, 842), ("privatelink_xdp_slow", 95_352), ("privatelink_tc_slow", 182_078), (COLLECT, 65_385)];
 
 /// What a program may exceed its budget by, in percent.
 const MARGIN: u32 = 10;

@@ -12,7 +12,7 @@ use crate::{
         Counter, Ip4, L4Port, Mac, Proto, VpcIndex,
         event::EventKind,
         flow::{FlowKey, FlowState, Meta, Slot},
-        service::{AddressKey, Frontend, FrontendKey, Listener, Target, TargetFlags},
+        service::{AddressKey, Frontend, FrontendKey, Listener, ListenerFlags, Target, TargetFlags},
     },
     wire::checksum,
 };
@@ -324,6 +324,9 @@ fn count_opened<'t, T: Tables<'t>>(t: T, plan: &Plan, listener: u32) {
         }
         if let Some(stats) = t.listener_stats(listener) {
             (*stats).new_flows += 1;
+            if t.listener(listener).is_some_and(|listener| listener.flags.has(ListenerFlags::FAIL_OPEN)) {
+                (*stats).unhealthy_routing += 1;
+            }
         }
         if let Some(stats) = t.target_stats(plan.target) {
             (*stats).new_flows += 1;

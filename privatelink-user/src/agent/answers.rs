@@ -201,17 +201,29 @@ impl Answers {
                     bytes_out,
                     new_flows,
                     refused,
+                    resets_in,
+                    resets_out,
                 } = *counts.endpoints.get(index)?;
-                let endpoint = id.clone();
-                Some(EndpointTraffic { endpoint, new_flows, refused, packets_in, bytes_in, packets_out, bytes_out })
+                Some(EndpointTraffic {
+                    endpoint: id.clone(),
+                    new_flows,
+                    refused,
+                    packets_in,
+                    bytes_in,
+                    packets_out,
+                    bytes_out,
+                    resets_in,
+                    resets_out,
+                })
             })
             .collect();
         let listeners = plan
             .listeners
             .iter()
             .filter_map(|(id, index)| {
-                let found = counts.listeners.get(index)?;
-                Some(ListenerTraffic { listener: id.clone(), new_flows: found.new_flows, refused: found.refused })
+                let privatelink_ebpf::abi::stats::ListenerStats { new_flows, refused, unhealthy_routing, resets_sent } =
+                    *counts.listeners.get(index)?;
+                Some(ListenerTraffic { listener: id.clone(), new_flows, refused, unhealthy_routing, resets_sent })
             })
             .collect();
         let targets = plan
@@ -272,7 +284,7 @@ fn health(checked: Option<Checked>) -> TargetHealth {
     match checked {
         None | Some(Checked::Initial { .. }) => TargetHealth::InitialHealthChecking,
         Some(Checked::Healthy { .. }) => TargetHealth::Healthy,
-        Some(Checked::Unhealthy { passed: _, last }) => match last {
+        Some(Checked::Unhealthy { passed: _, last, since: _ }) => match last {
             Failure::Timeout => TargetHealth::Timeout,
             Failure::Refused | Failure::Malformed => TargetHealth::FailedHealthChecks,
             Failure::StatusCode(code) => TargetHealth::ResponseCodeMismatch(code),
@@ -287,7 +299,6 @@ fn target_traffic(
     plan: &Plan,
     counts: &BTreeMap<u32, privatelink_ebpf::abi::stats::TargetStats>,
 ) -> TargetTraffic {
-    use crate::dataplane::stats::Sum as _;
     let found = keys.iter().filter_map(|key| counts.get(plan.targets.get(key)?).copied());
     let privatelink_ebpf::abi::stats::TargetStats {
         packets_in,
@@ -298,7 +309,11 @@ fn target_traffic(
         port_allocation_errors,
         client_resets,
         target_resets,
-    } = privatelink_ebpf::abi::stats::TargetStats::sum(found);
+        resets_sent,
+        established,
+        refused,
+        unanswered,
+    } = crate::dataplane::stats::sum(found);
     TargetTraffic {
         target_group: check.group.clone(),
         target: check.target,
@@ -310,6 +325,10 @@ fn target_traffic(
         port_allocation_errors,
         client_resets,
         target_resets,
+        resets_sent,
+        established,
+        refused,
+        unanswered,
     }
 }
 

@@ -11,7 +11,10 @@ use std::{
 use privatelink_ebpf::abi::{
     Mac, Proto, VpcIndex,
     addr::L4Port,
-    service::{Address, AddressKey, AddressKind, Budget, Frontend, FrontendKey, Port, PortFlags, Target, TargetFlags},
+    service::{
+        Address, AddressKey, AddressKind, Budget, Frontend, FrontendKey, IDLE_NEVER, ListenerFlags, Port, PortFlags,
+        Target, TargetFlags,
+    },
 };
 
 use super::{
@@ -70,6 +73,7 @@ pub struct Desired {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DesiredListener {
     pub idle_s: u16,
+    pub flags: ListenerFlags,
     pub ring: Arc<[u32]>,
 }
 
@@ -389,9 +393,16 @@ fn listeners(
         }
         for listener in by_lb.get(&lb.id).into_iter().flatten() {
             let Some(&index) = plan.listeners.get(&listener.id) else { continue };
+            let flags = match plan.fail_open.contains(&listener.target_group) {
+                true => ListenerFlags::FAIL_OPEN,
+                false => ListenerFlags::default(),
+            };
             let members = members(chosen, listener, lb, vpc, &plan.targets);
-            let idle_s = u16::try_from(listener.attributes.idle_timeout).unwrap_or(u16::MAX);
-            desired.listeners.insert(index, DesiredListener { idle_s, ring: rings.ring(members) });
+            let idle_s = match listener.attributes.idle_timeout {
+                0 => IDLE_NEVER,
+                seconds => u16::try_from(seconds).unwrap_or(IDLE_NEVER),
+            };
+            desired.listeners.insert(index, DesiredListener { idle_s, flags, ring: rings.ring(members) });
             for node in &lb.addresses {
                 let key = frontend_key(vpc, *node, listener.port);
                 desired.frontends.insert(key, Frontend { listener: index, endpoint: 0, _pad: 0 });
@@ -515,7 +526,7 @@ fn way_to(
     let internal = host_port.internal(target)?;
     let listener = first_check_listener(world.capacity).checked_add(target)?;
     let ring: Arc<[u32]> = Arc::new([target]);
-    desired.listeners.insert(listener, DesiredListener { idle_s: 350, ring });
+    desired.listeners.insert(listener, DesiredListener { idle_s: 350, flags: ListenerFlags::default(), ring });
     desired.addresses.insert(AddressKey::new(VpcIndex::HOST, internal.into()), AddressKind::Internal.into());
     let key = frontend_key(VpcIndex::HOST, internal, port);
     desired.frontends.insert(key, Frontend { listener, endpoint: 0, _pad: 0 });

@@ -8,6 +8,7 @@ use std::{
 use privatelink_ebpf::abi::{
     flow::{FlowKey, Meta, Slot},
     pool::{FIRST_PORT, PortPool},
+    settings::CollectRequest,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -41,7 +42,8 @@ pub async fn collect(shared: &Shared, stop: CancellationToken) {
         let first = next * SLICE;
         let run = tokio::task::block_in_place(|| {
             let mut dataplane = shared.dataplane();
-            dataplane.collect(first, SLICE.min(buckets - first), next == 0)?;
+            let flags = if next == 0 { CollectRequest::STASH } else { 0 };
+            dataplane.collect(first, SLICE.min(buckets - first), flags)?;
             if next == 0 { dataplane.half_open().map(Some) } else { Ok(None) }
         });
         match run {

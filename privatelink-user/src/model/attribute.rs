@@ -127,11 +127,11 @@ impl AttributeMap for ListenerAttributes {
     const OWNER: &'static str = "Listener";
     const TABLE: &'static [Attribute<Self>] = &[Attribute {
         key: "tcp.idle_timeout.seconds",
-        rule: "must be between '60-6000' inclusive",
-        help: "seconds without a packet after which a flow is forgotten and answered with RST",
+        rule: "must be between '60-6000' inclusive, or '0'",
+        help: "seconds without a packet after which a flow is forgotten and answered with RST; 0: never",
         get: |attributes| attributes.idle_timeout.to_string(),
         set: |attributes, text| {
-            attributes.idle_timeout = number(text, 60, 6000)?;
+            attributes.idle_timeout = number(text, 60, 6000).or_else(|| number(text, 0, 0))?;
             Some(())
         },
     }];

@@ -23,6 +23,6 @@ pub struct Listener {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ListenerAttributes {
-    /// Seconds without a packet after which a flow is forgotten.
+    /// Seconds without a packet after which a flow is forgotten: 60 to 6,000, or 0 for never.
     pub idle_timeout: u32,
 }

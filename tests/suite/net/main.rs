@@ -17,6 +17,7 @@ use privatelink_tests::{
 mod churn;
 mod common;
 mod flood;
+mod health;
 mod hooks;
 mod isolation;
 mod lifetime;
@@ -53,6 +54,7 @@ fn tests() -> Vec<Test> {
         transfer::TESTS,
         lifetime::TESTS,
         targets::TESTS,
+        health::TESTS,
         isolation::TESTS,
         refusals::TESTS,
         hooks::TESTS,
