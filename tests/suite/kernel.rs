@@ -14,7 +14,7 @@ use privatelink_ebpf::{
         pool::PortPool,
         service::{Address, AddressKey, Budget, Frontend, FrontendKey, Listener, Port, PortFlags, Target},
         settings::{Clock, CollectRequest, FLOW_EVENTS, ResetBudget, Settings, globals},
-        stats::{Counts as _, EndpointStats, ListenerStats, TargetStats},
+        stats::{EndpointStats, ListenerStats, TargetStats},
     },
     testing::{
         cases::INTERFACES,
@@ -24,7 +24,10 @@ use privatelink_ebpf::{
     },
 };
 use privatelink_tests::netns::Netns;
-use privatelink_user::dataplane::load::{self, OBJECT};
+use privatelink_user::dataplane::{
+    load::{self, OBJECT},
+    stats::sum,
+};
 
 /// Programs that are run; the stages are called by them.
 pub use privatelink_user::dataplane::load::{COLLECT, TC, XDP};
@@ -425,16 +428,16 @@ impl Backend for Kernel {
 
     fn endpoint_stats(&mut self, index: usize) -> Outcome<EndpointStats> {
         let all = words(self.endpoint_stats.get(&(index as u32), 0).map_err(Into::into))?;
-        Ok(all.iter().fold(EndpointStats::default(), |sum, one| sum.plus(*one)))
+        Ok(sum(all.iter().copied()))
     }
 
     fn listener_stats(&mut self, index: usize) -> Outcome<ListenerStats> {
         let all = words(self.listener_stats.get(&(index as u32), 0).map_err(Into::into))?;
-        Ok(all.iter().fold(ListenerStats::default(), |sum, one| sum.plus(*one)))
+        Ok(sum(all.iter().copied()))
     }
 
     fn target_stats(&mut self, index: usize) -> Outcome<TargetStats> {
         let all = words(self.target_stats.get(&(index as u32), 0).map_err(Into::into))?;
-        Ok(all.iter().fold(TargetStats::default(), |sum, one| sum.plus(*one)))
+        Ok(sum(all.iter().copied()))
     }
 }

@@ -10,7 +10,7 @@ use super::{
     tcp_state::lifetime,
 };
 use crate::abi::{
-    Counter,
+    Counter, Proto,
     flow::{Bucket, FlowState, Meta, Slot, WAYS},
     settings::CollectRequest,
 };
@@ -71,15 +71,13 @@ fn judge<'t, T: Tables<'t>>(t: T, own: SlotRef, port: u32, flags: u32) {
     } else {
         why(meta)
     };
-    if pair.is_none() {
-        t.count(why);
-    }
     if !own.current() {
         return;
     }
-    let index = own.target();
-    let closed = t.close(&own.key(), why as u32);
-    if closed != 0 && (gone || unwanted) && flags & CollectRequest::RESET != 0 && meta.state != FlowState::TimeWait {
+    let (index, key) = (own.target(), own.key());
+    let closed = t.close(&key, why as u32);
+    let reset = flags & CollectRequest::RESET != 0 && key.proto == Proto::Tcp.number();
+    if closed != 0 && (gone || unwanted) && reset && meta.state != FlowState::TimeWait {
         count_resets(t, index);
     }
 }
@@ -99,7 +97,7 @@ fn count_resets<'t, T: Tables<'t>>(t: T, target: u32) {
 #[inline(always)]
 const fn why(meta: Meta) -> Counter {
     match meta.state {
-        FlowState::SynSent | FlowState::SynReceived => Counter::FlowExpiredHalfOpen,
+        FlowState::SynSent | FlowState::SynReceived | FlowState::Unreplied => Counter::FlowExpiredHalfOpen,
         FlowState::TimeWait => Counter::PortReleasedAfterHold,
         FlowState::LastAck => Counter::FlowClosed,
         FlowState::Resetting => match meta.flags & Meta::CLIENT_RST {

@@ -2,17 +2,20 @@
 
 use super::{
     atomic::{add32, load32},
-    flow_table::{self, NoRoom},
+    flow_table::{self, NoRoom, SlotRef},
     parse::{Segment, unroutable},
     ports::Claim,
+    refusal,
     tables::Tables,
+    verdict::Verdict,
 };
 use crate::{
     abi::{
         Counter, Ip4, L4Port, Mac, Proto, VpcIndex,
         event::EventKind,
         flow::{FlowKey, FlowState, Meta, Slot},
-        service::{AddressKey, Frontend, FrontendKey, Listener, ListenerFlags, Target, TargetFlags},
+        pool::{CAPACITY, FIRST_PORT},
+        service::{AddressKey, Frontend, FrontendKey, Listener, ListenerFlags, Port, Target, TargetFlags},
     },
     wire::checksum,
 };
@@ -20,7 +23,7 @@ use crate::{
 /// The listener that a segment is for.
 #[inline(always)]
 pub fn frontend<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> Option<Frontend> {
-    t.frontend(&FrontendKey::new(key.vpc, key.dst, key.dst_port, Proto::Tcp))
+    t.frontend(&FrontendKey::of(key))
 }
 
 /// The target index that a connection is led to: the listener's ring at a hash of the five-tuple and, as a Network Load
@@ -33,19 +36,92 @@ pub fn select<'t, T: Tables<'t>>(t: T, listener: &Listener, segment: &Segment) -
     t.ring(listener.ring_base.wrapping_add(way as u32))
 }
 
-/// Opens a flow for a client's SYN. Afterwards the table has an entry for it, made by this CPU or another.
+/// Opens a flow for a client's SYN or datagram. Afterwards the table has an entry for it, made by this CPU or another.
 #[inline(always)]
 pub fn open<'t, T: Tables<'t>>(t: T, segment: &Segment, ifindex: u32, tc_only: bool) -> Result<(), Counter> {
-    let admitted = t.admit(segment);
-    if admitted < 0 {
-        return Err(Counter::from_bits(!admitted as u8));
+    let ifindex_and_flag = ifindex | (tc_only as u32) << 31;
+    let mut bits = try_open(t, segment, ifindex_and_flag);
+    if bits == REFUSED | Counter::PortsExhausted as u32
+        && segment.key.proto == Proto::Tcp.number()
+        && t.end_hold(segment) != 0
+    {
+        bits = try_open(t, segment, ifindex_and_flag);
     }
-    match t.insert(segment, admitted, ifindex | (tc_only as u32) << 31) {
-        0 => {
-            t.report_opened(segment);
-            Ok(())
+    if bits != 0 {
+        return Err(Counter::from_bits(bits as u8));
+    }
+    t.report_opened(segment);
+    Ok(())
+}
+
+/// Set beside the counter that names a refusal.
+const REFUSED: u32 = 0x100;
+
+/// 0, or [`REFUSED`] and the counter that names the refusal.
+#[inline(always)]
+fn try_open<'t, T: Tables<'t>>(t: T, segment: &Segment, ifindex_and_flag: u32) -> u32 {
+    match t.admit(segment) {
+        refused if refused < 0 => REFUSED | !refused as u8 as u32,
+        admitted => t.insert(segment, admitted, ifindex_and_flag),
+    }
+}
+
+/// Ports that [`end_hold_bits`] looks at: the oldest hold among them has lasted for 56 of its 60 seconds if all ports are
+/// held.
+const HOLDS_LOOKED_AT: u32 = 16;
+
+/// Gives a held port towards the target of a SYN back before its time, because none is free: the one that has been held for
+/// longest among a few. 1, or 0 if none of them is held. A target that still remembers the port's last connection answers
+/// the next one's SYN with a challenge ACK, which costs the client a second (RFC 5961 section 4); a refusal costs it more.
+#[inline(always)]
+pub fn end_hold_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
+    let listener = frontend(t, &segment.key).and_then(|frontend| t.listener(frontend.listener));
+    let target = listener.and_then(|listener| select(t, listener, segment)).and_then(|index| t.target(index));
+    let Some(target) = target else { return 0 };
+    let mut key = FlowKey::tcp(target.vpc, target.ip, target.port, target.node_ip, L4Port::new(0));
+    let [lo, hi] = segment.key.words();
+    let hint = flow_table::hash([hi, lo ^ segment.seq as u64], t.hash_seed()) as u32;
+    let now = t.now();
+    let (mut oldest, mut age) = (0, 0);
+    for n in 0..HOLDS_LOOKED_AT {
+        // Multiplying by an odd number visits different ports; the product's upper half is below the number of ports.
+        let place = hint.wrapping_add(n).wrapping_mul(0x9e37_79b1) as u64 * CAPACITY as u64 >> 32;
+        key.dst_port = L4Port::new(FIRST_PORT + place as u16);
+        let Some(held) = t.find(&key) else { continue };
+        let held_for = now.wrapping_sub(held.last_seen());
+        if held.meta().state == FlowState::TimeWait && held_for >= age {
+            (oldest, age) = (FIRST_PORT + place as u16, held_for);
         }
-        bits => Err(Counter::from_bits(bits as u8)),
+    }
+    if oldest == 0 {
+        return 0;
+    }
+    key.dst_port = L4Port::new(oldest);
+    t.close(&key, Counter::PortReusedEarly as u32)
+}
+
+/// Opens a flow and finds it, or refuses in the right way.
+#[inline(always)]
+pub fn opened<'t, T: Tables<'t>>(
+    t: T,
+    port: &Port,
+    ifindex: u32,
+    segment: &Segment,
+    tc_only: bool,
+) -> Result<SlotRef, Verdict> {
+    match open(t, segment, ifindex, tc_only) {
+        Ok(()) => t.find(&segment.key).ok_or_else(|| refusal::refuse(t, Counter::FlowRaced)),
+        Err(Counter::NoListener) => Err(refusal::judge_stranger(t, port, segment)),
+        Err(reason) => Err(refusal::refuse_connection(t, segment, reason)),
+    }
+}
+
+/// The state in which a flow is made.
+#[inline(always)]
+const fn first_state(proto: u8) -> FlowState {
+    match Proto::from_number(proto) {
+        Proto::Tcp => FlowState::SynSent,
+        Proto::Udp => FlowState::Unreplied,
     }
 }
 
@@ -128,12 +204,12 @@ fn admit<'t, T: Tables<'t>>(t: T, segment: &Segment) -> Result<Admission, Counte
     Ok(Admission { target: index, listener: frontend.listener, endpoint: frontend.endpoint })
 }
 
-/// Makes the entries of an admitted connection: 0, or 256 plus the counter that names the refusal.
+/// Makes the entries of an admitted connection: 0, or [`REFUSED`] and the counter that names the refusal.
 #[inline(always)]
 pub fn insert_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, admission: i64, ifindex_and_flag: u32) -> u32 {
     let Admission { target: index, listener, endpoint } = Admission::from_bits(admission);
     let (Some(target), Some(idle_s)) = (t.target(index), t.listener(listener).map(|l| l.idle_s)) else {
-        return 0x100 | Counter::NoTarget as u32;
+        return REFUSED | Counter::NoTarget as u32;
     };
     let plan = Plan {
         endpoint,
@@ -153,7 +229,7 @@ pub fn insert_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, admission: i64, i
     }
     match outcome {
         Ok(_) => 0,
-        Err(reason) => 0x100 | reason as u32,
+        Err(reason) => REFUSED | reason as u32,
     }
 }
 
@@ -201,7 +277,8 @@ fn insert_pair<'t, T: Tables<'t>>(
     node_port: L4Port,
 ) -> Result<(), Counter> {
     let FlowKey { src: client, dst: service, src_port: client_port, dst_port: service_port, .. } = segment.key;
-    let reverse_key = FlowKey::tcp(target.vpc, target.ip, target.port, target.node_ip, node_port);
+    let proto = segment.key.proto;
+    let reverse_key = FlowKey::tcp(target.vpc, target.ip, target.port, target.node_ip, node_port).with_proto(proto);
     let d_addr = checksum::difference32(client.word(), target.node_ip.word())
         + checksum::difference32(service.word(), target.ip.word());
     let d_port = checksum::difference16(client_port.word(), node_port.word())
@@ -223,7 +300,7 @@ fn insert_pair<'t, T: Tables<'t>>(
         (&raw mut (*entry).d_port).write(!checksum::fold(d_port));
         (&raw mut (*entry).ack).write(segment.seq.wrapping_add(1));
     }
-    if !reserved.publish(t, &reverse_key, FlowState::SynSent, 0, plan.idle_s) {
+    if !reserved.publish(t, &reverse_key, first_state(proto), 0, plan.idle_s) {
         return Err(Counter::FlowTableFull);
     }
     let forward = insert_forward(t, segment, target, plan, node_port, checksum::fold(d_addr), checksum::fold(d_port));
@@ -258,7 +335,7 @@ fn insert_forward<'t, T: Tables<'t>>(
         (&raw mut (*entry).d_port).write(d_port);
         (&raw mut (*entry).ack).write(0);
     }
-    match reserved.publish(t, &segment.key, FlowState::SynSent, Meta::FORWARD | plan.flags, plan.idle_s) {
+    match reserved.publish(t, &segment.key, first_state(segment.key.proto), Meta::FORWARD | plan.flags, plan.idle_s) {
         true => Ok(()),
         false => Err(Counter::FlowTableFull),
     }
@@ -354,6 +431,7 @@ pub fn report_flow<'t, T: Tables<'t>>(t: T, key: &FlowKey, kind: EventKind, why:
         event.node_port = forward.new_src_port();
         event.target_port = forward.new_dst_port();
         event.vpc = key.vpc;
+        event.proto = key.proto;
         event.endpoint = forward.endpoint();
         event.target_index = forward.target();
         event.reason = why as u32;

@@ -153,10 +153,13 @@ macro_rules! cold_shared {
 cold_shared! {
     end_flow = refusal::end_flow_bits, Segment, why;
     report_opened = open::report_opened_bits, Segment;
+    end_hold = open::end_hold_bits, Segment;
     step_flow = lifecycle::step_bits, Segment;
     close_flow = lifecycle::close_bits, FlowKey, why;
     supersede_flow = lifecycle::supersede_bits, Segment;
     flow_silent = lifecycle::silent_bits, Segment;
+    replied_flow = lifecycle::replied_bits, Segment;
+    retire_flow = lifecycle::retire_bits, Segment;
     move_client = lifecycle::move_client_bits, Segment, ifindex;
     keep_to_tc = lifecycle::keep_to_tc_bits, Segment;
 }
@@ -410,6 +413,11 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     }
 
     #[inline(always)]
+    fn end_hold(self, segment: &Segment) -> u32 {
+        end_hold(segment)
+    }
+
+    #[inline(always)]
     fn report_opened(self, segment: &Segment) -> u32 {
         report_opened(segment)
     }
@@ -432,6 +440,16 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn silent(self, segment: &Segment) -> u32 {
         flow_silent(segment)
+    }
+
+    #[inline(always)]
+    fn replied(self, segment: &Segment) -> u32 {
+        replied_flow(segment)
+    }
+
+    #[inline(always)]
+    fn retire(self, segment: &Segment) -> u32 {
+        retire_flow(segment)
     }
 
     #[inline(always)]

@@ -6,7 +6,8 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use crate::model::{
-    AddressUse, EndpointServiceId, InterfaceName, InvalidValue, LoadBalancerId, ResourceName, TargetGroupId, VpcId,
+    AddressUse, EndpointServiceId, InterfaceName, InvalidValue, LoadBalancerId, Protocol, ResourceName, TargetGroupId,
+    VpcId,
 };
 
 /// Why an operation is refused.
@@ -31,6 +32,9 @@ pub enum ControlError {
     #[error("Interface: [{interface}] in use.")]
     PortInUse { interface: InterfaceName, vpc: String },
 
+    #[error("Interface: [{0}] in use by another account.")]
+    PortOfAnother(InterfaceName),
+
     #[error("Load balancer '{0}' not found")]
     LoadBalancerNotFound(String),
     #[error("A load balancer with the same name '{0}' exists, but with different settings")]
@@ -50,6 +54,9 @@ pub enum ControlError {
         "The target group '{target_group}' is in VPC '{group_vpc}', the load balancer '{load_balancer}' in VPC '{lb_vpc}'"
     )]
     DifferentVpc { target_group: TargetGroupId, group_vpc: VpcId, load_balancer: LoadBalancerId, lb_vpc: VpcId },
+
+    #[error("The target group '{target_group}' has protocol {group}, the listener protocol {listener}")]
+    IncompatibleProtocols { target_group: TargetGroupId, group: Protocol, listener: Protocol },
 
     #[error("One or more target groups not found")]
     TargetGroupsNotFound(String),
@@ -127,13 +134,14 @@ impl ControlError {
             Self::VpcInUse { .. } => "DependencyViolation",
             Self::VpcNumbersExhausted => "VpcLimitExceeded",
             Self::PortNotFound(_) => "InvalidNetworkInterfaceID.NotFound",
-            Self::PortInUse { .. } => "InvalidNetworkInterface.InUse",
+            Self::PortInUse { .. } | Self::PortOfAnother(_) => "InvalidNetworkInterface.InUse",
             Self::LoadBalancerNotFound(_) => "LoadBalancerNotFound",
             Self::DuplicateLoadBalancerName(_) => "DuplicateLoadBalancerName",
             Self::LoadBalancerInUse { .. } | Self::TargetGroupInUse { .. } => "ResourceInUse",
             Self::ListenerNotFound(_) => "ListenerNotFound",
             Self::DuplicateListener { .. } => "DuplicateListener",
             Self::DifferentVpc { .. } => "InvalidConfigurationRequest",
+            Self::IncompatibleProtocols { .. } => "IncompatibleProtocols",
             Self::TargetGroupsNotFound(_) | Self::TargetGroupNotFound(_) => "TargetGroupNotFound",
             Self::DuplicateTargetGroupName(_) => "DuplicateTargetGroupName",
             Self::TargetIpUnusable { .. } | Self::TargetIpOutside { .. } => "InvalidTarget",
@@ -161,6 +169,7 @@ impl ControlError {
             | Self::NodeAddressMissing
             | Self::TargetMissing
             | Self::DifferentVpc { .. }
+            | Self::IncompatibleProtocols { .. }
             | Self::TargetIpOutside { .. }
             | Self::AddressOutsideCidr { .. }
             | Self::AddressReserved { .. }
@@ -181,6 +190,7 @@ impl ControlError {
             | Self::VpcInUse { .. }
             | Self::VpcNumbersExhausted
             | Self::PortInUse { .. }
+            | Self::PortOfAnother(_)
             | Self::DuplicateLoadBalancerName(_)
             | Self::LoadBalancerInUse { .. }
             | Self::DuplicateListener { .. }
@@ -215,6 +225,10 @@ impl ControlError {
             Self::PortInUse { interface, vpc } => format!(
                 "it is a port of VPC '{vpc}'; an interface belongs to one VPC: `privatelink port detach {interface}` first"
             ),
+            Self::PortOfAnother(interface) => format!(
+                "an interface belongs to one VPC; name its account with --account to see it: `privatelink --account ACCOUNT \
+                 port detach {interface}`"
+            ),
             Self::LoadBalancerNotFound(_) => "`privatelink load-balancer list` shows the load balancers".to_owned(),
             Self::DuplicateLoadBalancerName(name) => {
                 format!("choose another name, or look at it with `privatelink load-balancer describe {name}`")
@@ -245,6 +259,13 @@ impl ControlError {
                 "choose another name, or change it with `privatelink target-group modify {name}`; protocol, port and \
                  VPC are fixed at creation"
             ),
+            Self::IncompatibleProtocols { listener, .. } => {
+                let fitting =
+                    [Protocol::Tcp, Protocol::Udp, Protocol::TcpUdp].map(|group| (group, listener.leads_to(group)));
+                let names: Vec<String> =
+                    fitting.iter().filter(|(_, fits)| *fits).map(|(group, _)| group.to_string()).collect();
+                format!("a listener of protocol {listener} leads to target groups of protocol {}", names.join(" or "))
+            }
             Self::TargetGroupInUse { listeners, .. } => {
                 format!("delete its listeners first: {}", listeners.join(", "))
             }
