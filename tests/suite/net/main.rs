@@ -16,6 +16,7 @@ use privatelink_tests::{
 
 mod churn;
 mod common;
+mod consent;
 mod flood;
 mod health;
 mod hooks;
@@ -56,6 +57,7 @@ fn tests() -> Vec<Test> {
         targets::TESTS,
         health::TESTS,
         isolation::TESTS,
+        consent::TESTS,
         refusals::TESTS,
         hooks::TESTS,
         restart::TESTS,
