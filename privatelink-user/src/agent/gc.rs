@@ -67,7 +67,8 @@ pub fn collect_all(dataplane: &mut dyn Dataplane) -> Result<(), DataplaneError> 
     let buckets = dataplane.capacity().buckets;
     (0..buckets.div_ceil(SLICE).max(1)).try_for_each(|slice| {
         let first = slice * SLICE;
-        dataplane.collect(first, SLICE.min(buckets.saturating_sub(first)), slice == 0)
+        let flags = if slice == 0 { CollectRequest::STASH } else { 0 };
+        dataplane.collect(first, SLICE.min(buckets.saturating_sub(first)), flags)
     })
 }
 
