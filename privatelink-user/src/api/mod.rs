@@ -19,7 +19,7 @@ use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
 pub use error::{ApiError, ErrorBody};
-pub use operation::{DescribeFlows, DescribeStats, FlowView};
+pub use operation::{DescribeFlows, DescribeStats, ExplainPacket, FlowView};
 pub use socket::{SocketError, SocketFile};
 
 use crate::{
@@ -114,6 +114,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .query::<DescribeEndpoints>()
         .route(&path::<DescribeFlows>(), post(handler::describe_flows))
         .route(&path::<DescribeStats>(), post(handler::describe_stats))
+        .route(&path::<ExplainPacket>(), post(handler::explain_packet))
         .route(&path::<ApplyDeclaration>(), post(handler::apply))
         .route(
             &format!("{PREFIX}{{operation}}"),

@@ -16,6 +16,7 @@ use privatelink_tests::{
 
 mod churn;
 mod common;
+mod explain;
 mod flood;
 mod hooks;
 mod isolation;
@@ -60,6 +61,7 @@ fn tests() -> Vec<Test> {
         flood::TESTS,
         pool::TESTS,
         churn::TESTS,
+        explain::TESTS,
     ]
     .into_iter()
     .flat_map(|tests| tests())
