@@ -25,7 +25,10 @@ use privatelink_ebpf::{
     },
 };
 use privatelink_tests::netns::Netns;
-use privatelink_user::dataplane::load::{self, OBJECT};
+use privatelink_user::dataplane::{
+    load::{self, OBJECT},
+    stats::Sum as _,
+};
 
 /// Programs that are run; the stages are called by them.
 pub use privatelink_user::dataplane::load::{COLLECT, EXPLAIN, TC, XDP};
@@ -441,35 +444,16 @@ impl Backend for Kernel {
 
     fn endpoint_stats(&mut self, index: usize) -> Outcome<EndpointStats> {
         let all = words(self.endpoint_stats.get(&(index as u32), 0).map_err(Into::into))?;
-        Ok(all.iter().fold(EndpointStats::default(), |sum, one| EndpointStats {
-            packets_in: sum.packets_in + one.packets_in,
-            bytes_in: sum.bytes_in + one.bytes_in,
-            packets_out: sum.packets_out + one.packets_out,
-            bytes_out: sum.bytes_out + one.bytes_out,
-            new_flows: sum.new_flows + one.new_flows,
-            refused: sum.refused + one.refused,
-        }))
+        Ok(EndpointStats::sum(all.iter().copied()))
     }
 
     fn listener_stats(&mut self, index: usize) -> Outcome<ListenerStats> {
         let all = words(self.listener_stats.get(&(index as u32), 0).map_err(Into::into))?;
-        Ok(all.iter().fold(ListenerStats::default(), |sum, one| ListenerStats {
-            new_flows: sum.new_flows + one.new_flows,
-            refused: sum.refused + one.refused,
-        }))
+        Ok(ListenerStats::sum(all.iter().copied()))
     }
 
     fn target_stats(&mut self, index: usize) -> Outcome<TargetStats> {
         let all = words(self.target_stats.get(&(index as u32), 0).map_err(Into::into))?;
-        Ok(all.iter().fold(TargetStats::default(), |sum, one| TargetStats {
-            packets_in: sum.packets_in + one.packets_in,
-            bytes_in: sum.bytes_in + one.bytes_in,
-            packets_out: sum.packets_out + one.packets_out,
-            bytes_out: sum.bytes_out + one.bytes_out,
-            new_flows: sum.new_flows + one.new_flows,
-            port_allocation_errors: sum.port_allocation_errors + one.port_allocation_errors,
-            client_resets: sum.client_resets + one.client_resets,
-            target_resets: sum.target_resets + one.target_resets,
-        }))
+        Ok(TargetStats::sum(all.iter().copied()))
     }
 }

@@ -10,7 +10,7 @@ mod imp {
     use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 
     macro_rules! ops {
-        ($word:ty, $atomic:ty, $load:ident, $store:ident, $cas:ident, $or:ident, $and:ident, $add:ident) => {
+        ($word:ty, $atomic:ty, $load:ident, $store:ident, $cas:ident, $add:ident) => {
             /// # Safety
             /// `p` is valid, aligned, and shared only through this module.
             #[inline(always)]
@@ -38,20 +38,6 @@ mod imp {
             /// # Safety
             /// As the load.
             #[inline(always)]
-            pub unsafe fn $or(p: *mut $word, bits: $word) -> $word {
-                // SAFETY: as the caller promises.
-                unsafe { <$atomic>::from_ptr(p) }.fetch_or(bits, SeqCst)
-            }
-            /// # Safety
-            /// As the load.
-            #[inline(always)]
-            pub unsafe fn $and(p: *mut $word, bits: $word) -> $word {
-                // SAFETY: as the caller promises.
-                unsafe { <$atomic>::from_ptr(p) }.fetch_and(bits, SeqCst)
-            }
-            /// # Safety
-            /// As the load.
-            #[inline(always)]
             pub unsafe fn $add(p: *mut $word, n: $word) -> $word {
                 // SAFETY: as the caller promises.
                 unsafe { <$atomic>::from_ptr(p) }.fetch_add(n, SeqCst)
@@ -59,8 +45,23 @@ mod imp {
         };
     }
 
-    ops!(u32, AtomicU32, load32, store32, cas32, or32, and32, add32);
-    ops!(u64, AtomicU64, load64, store64, cas64, or64, and64, add64);
+    ops!(u32, AtomicU32, load32, store32, cas32, add32);
+    ops!(u64, AtomicU64, load64, store64, cas64, add64);
+
+    /// # Safety
+    /// `p` is valid, aligned.
+    #[inline(always)]
+    pub unsafe fn or64(p: *mut u64, bits: u64) -> u64 {
+        // SAFETY: as the caller promises.
+        unsafe { AtomicU64::from_ptr(p) }.fetch_or(bits, SeqCst)
+    }
+    /// # Safety
+    /// `p` is valid, aligned.
+    #[inline(always)]
+    pub unsafe fn and64(p: *mut u64, bits: u64) -> u64 {
+        // SAFETY: as the caller promises.
+        unsafe { AtomicU64::from_ptr(p) }.fetch_and(bits, SeqCst)
+    }
 }
 
 #[cfg(target_arch = "bpf")]
@@ -68,7 +69,7 @@ mod imp {
     use core::intrinsics::{AtomicOrdering::SeqCst, atomic_and, atomic_cxchg, atomic_or, atomic_xadd};
 
     macro_rules! ops {
-        ($word:ty, $load:ident, $store:ident, $cas:ident, $or:ident, $and:ident, $add:ident) => {
+        ($word:ty, $load:ident, $store:ident, $cas:ident, $add:ident) => {
             /// # Safety
             /// `p` points into a map value or the stack, aligned.
             #[inline(always)]
@@ -94,20 +95,6 @@ mod imp {
             /// # Safety
             /// As the load.
             #[inline(always)]
-            pub unsafe fn $or(p: *mut $word, bits: $word) -> $word {
-                // SAFETY: as the caller promises.
-                unsafe { atomic_or::<$word, $word, { SeqCst }>(p, bits) }
-            }
-            /// # Safety
-            /// As the load.
-            #[inline(always)]
-            pub unsafe fn $and(p: *mut $word, bits: $word) -> $word {
-                // SAFETY: as the caller promises.
-                unsafe { atomic_and::<$word, $word, { SeqCst }>(p, bits) }
-            }
-            /// # Safety
-            /// As the load.
-            #[inline(always)]
             pub unsafe fn $add(p: *mut $word, n: $word) -> $word {
                 // SAFETY: as the caller promises.
                 unsafe { atomic_xadd::<$word, $word, { SeqCst }>(p, n) }
@@ -115,8 +102,23 @@ mod imp {
         };
     }
 
-    ops!(u32, load32, store32, cas32, or32, and32, add32);
-    ops!(u64, load64, store64, cas64, or64, and64, add64);
+    ops!(u32, load32, store32, cas32, add32);
+    ops!(u64, load64, store64, cas64, add64);
+
+    /// # Safety
+    /// `p` points into a map value or the stack, aligned.
+    #[inline(always)]
+    pub unsafe fn or64(p: *mut u64, bits: u64) -> u64 {
+        // SAFETY: as the caller promises.
+        unsafe { atomic_or::<u64, u64, { SeqCst }>(p, bits) }
+    }
+    /// # Safety
+    /// `p` points into a map value or the stack, aligned.
+    #[inline(always)]
+    pub unsafe fn and64(p: *mut u64, bits: u64) -> u64 {
+        // SAFETY: as the caller promises.
+        unsafe { atomic_and::<u64, u64, { SeqCst }>(p, bits) }
+    }
 }
 
 pub use imp::*;

@@ -282,8 +282,10 @@ pub fn supersede_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
     if !meta.forward() {
         return 0;
     }
+    // The flow's state is the reverse entry's; the forward entry's copy may be behind it.
+    let state = Pair::of(t, own).map_or(meta.state, |pair| pair.reverse.meta().state);
     let ended = t.target(own.target()).is_none_or(|target| target.generation != own.generation());
-    let over = match meta.state {
+    let over = match state {
         FlowState::LastAck | FlowState::TimeWait | FlowState::Resetting => true,
         FlowState::Free
         | FlowState::Busy
@@ -296,7 +298,7 @@ pub fn supersede_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
         return 0;
     }
     // A port whose target holds it in TIME_WAIT stays held by the reverse entry.
-    if meta.state == FlowState::TimeWait {
+    if state == FlowState::TimeWait {
         own.remove(t);
         t.count(Counter::FlowReplaced);
     } else {

@@ -105,6 +105,40 @@ fn the_end_of_a_hold_spares_the_next_connection_at_another_target() {
     assert!(tried > 5, "only {tried} connections came to the same port at another target");
 }
 
+/// Both ends' last segments on two CPUs at once may leave the forward entry's copy of the state behind the flow's: the
+/// client's next connection from the same port is judged by the flow's.
+#[test]
+fn a_connection_follows_one_whose_ends_closed_at_the_same_time() {
+    for (first, second) in [("target", "client"), ("client", "target")] {
+        let tables = MemTables::new(world(), Options::default());
+        let client = A.to_port(HTTPS);
+        let t = tables.tc();
+        let syn = establish(&tables, &client, 1000);
+        let ip = crate::abi::Ip4::from_wire;
+        let key = FlowKey::tcp(
+            VpcIndex(client.vpc),
+            ip(client.ip),
+            L4Port::new(client.port),
+            ip(client.service),
+            L4Port::new(client.service_port),
+        );
+        for end in [first, second] {
+            if end == "target" {
+                send(&tables, crate::testing::cases::PROVIDER, &answer(&syn, 0x11, 5001, 1001)).expect("FIN");
+            } else {
+                send(&tables, client.ifindex, &from_client(&client, 0x11, 1001, 5001)).expect("FIN");
+            }
+        }
+        let forward = t.find(&key).expect("the forward entry");
+        let Meta { version: _, state, flags, idle_s: _ } = forward.meta();
+        assert!(matches!(state, FlowState::LastAck | FlowState::TimeWait));
+        forward.transition(FlowState::Closing, flags).expect("nobody else changes it");
+        establish(&tables, &client, 90_000);
+        assert_eq!(tables.counter(Counter::FlowReplaced), 1, "{first} first");
+        assert_eq!(tables.counter(Counter::FlowRaced), 0, "{first} first");
+    }
+}
+
 /// Replies leave by the interface that the client came in on: before it goes to another VPC, the flows behind it end, and
 /// no others.
 #[test]

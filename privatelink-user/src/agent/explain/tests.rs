@@ -6,7 +6,7 @@ use privatelink_ebpf::abi::{Counter, counters::CounterKind};
 use super::*;
 use crate::model::{
     Endpoint, EndpointService, EndpointState, HealthCheck, HealthCheckProtocol, Hook, ListenerAttributes, LoadBalancer,
-    Port, Record, ServiceName, TargetAddress, TargetGroupAttributes, Vpc,
+    Owner, Port, Record, ServiceName, TargetAddress, TargetGroupAttributes, Vpc,
 };
 use crate::runtime::NextHop;
 
@@ -21,6 +21,7 @@ fn now() -> Timestamp {
 fn vpc(number: u16, name: &str) -> Vpc {
     Vpc {
         id: format!("vpc-{number:017x}").parse().expect("an id"),
+        owner: Owner::example(),
         name: name.parse().expect("a name"),
         cidr: "10.0.0.0/16".parse().expect("a range"),
         gateway: None,
@@ -77,12 +78,14 @@ fn state() -> State {
     state.put(Record::EndpointService(EndpointService {
         service_name: ServiceName::new(&"us-east-1".parse().expect("a region"), &service),
         id: service.clone(),
+        owner: Owner::example(),
         alias: None,
         load_balancer: lb,
         created_at: now(),
     }));
     state.put(Record::Endpoint(Endpoint {
         id: "vpce-00000000000000001".parse().expect("an id"),
+        owner: Owner::example(),
         service,
         vpc: consumer.id.clone(),
         address: ENDPOINT,
