@@ -45,8 +45,6 @@ pub struct Kernel {
     cpus: usize,
     pub(super) attached: BTreeMap<u32, Hook>,
     maps: Maps,
-    /// The program that explains is loaded.
-    explains: bool,
 }
 
 struct Maps {
@@ -199,7 +197,6 @@ impl Kernel {
             cpus: nr_cpus().map_err(|(_, source)| DataplaneError::Mmap { table: "COUNTERS", source })?,
             attached: BTreeMap::new(),
             maps,
-            explains: false,
         };
         kernel.adopt_links();
         Ok((kernel, Streams { events, log }))
@@ -379,11 +376,6 @@ impl Dataplane for Kernel {
 
     fn explain(&mut self, ifindex: u32, frame: &[u8]) -> Result<Trace, DataplaneError> {
         let refused = || DataplaneError::map("TRACE");
-        if !self.explains {
-            // Verified when it is first asked for: most agents never are.
-            load::load_program(&mut self.ebpf, load::EXPLAIN)?;
-            self.explains = true;
-        }
         let room = self.maps.stash_entries as usize;
         let stash_full = self.maps.stash.keys().take(room).count() >= room;
         self.maps.trace.set(0, Trace::question(stash_full), 0).map_err(refused())?;

@@ -189,7 +189,7 @@ fn load_into(
         loader.map_pin_path(map.name, pins.map(map.name));
     }
     let mut ebpf = loader.load(OBJECT).map_err(load_error)?;
-    for name in [TC, XDP, COLLECT, CLOCK] {
+    for name in [TC, XDP, COLLECT, CLOCK, EXPLAIN] {
         load_program(&mut ebpf, name)?;
     }
     fill_stages(&mut ebpf)?;
