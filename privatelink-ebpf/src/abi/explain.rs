@@ -20,7 +20,7 @@ pub struct Trace {
     pub endpoint: u32,
     /// With [`Trace::TARGET`]: index into `TARGETS`, the last one looked at.
     pub target: u32,
-    /// With [`Trace::FLOW`]: the state of the entry that the packet's addresses had already, as a `FlowState`.
+    /// With [`Trace::FLOW`]: the state of the flow that the client's address and port had already, as a `FlowState`.
     pub flow_state: u32,
     /// If forwarded: the interface that it would leave by, and that port's `PortFlags`.
     pub out_ifindex: u32,
@@ -38,7 +38,7 @@ impl Trace {
     pub const FRONTEND: u32 = 1;
     /// `found`: a target.
     pub const TARGET: u32 = 2;
-    /// `found`: a flow entry.
+    /// `found`: a client's flow.
     pub const FLOW: u32 = 4;
 
     /// A question, before the run.

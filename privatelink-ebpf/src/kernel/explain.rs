@@ -53,6 +53,8 @@ struct DryRun {
     lock: u32,
     /// The reset budget has been copied.
     budgeted: u32,
+    /// A port that the packet gave back: its pool plus one, and its number. 0: none.
+    released: [u32; 2],
 }
 
 #[map]
@@ -99,6 +101,7 @@ pub fn privatelink_explain(ctx: TcContext) -> i32 {
         (&raw mut (*run).half_open_of).cast::<u64>().write_volatile(0);
         (&raw mut (*run).lock).write_volatile(0);
         (&raw mut (*run).budgeted).write_volatile(0);
+        (&raw mut (*run).released).cast::<u64>().write_volatile(0);
     }
     let (data, end) = (ctx.data(), ctx.data_end());
     let packet = Packet { data, end, len: end - data, segmented };
@@ -136,13 +139,15 @@ extern "C" fn dry_find(key: *const FlowKey) -> u32 {
     let entry = place(flags);
     // SAFETY: the copy is this run's alone.
     unsafe { real.copy_to(slot(run, entry)) };
-    note(|trace| {
-        // SAFETY: a live map value.
-        unsafe {
-            (*trace).found |= Trace::FLOW;
-            (*trace).flow_state = state as u32;
-        }
-    });
+    if entry == FORWARD {
+        note(|trace| {
+            // SAFETY: a live map value.
+            unsafe {
+                (*trace).found |= Trace::FLOW;
+                (*trace).flow_state = state as u32;
+            }
+        });
+    }
     entry as u32 + 1
 }
 
@@ -171,6 +176,13 @@ extern "C" fn dry_insert(key: *const FlowKey) -> u32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn dry_claim(pool: u32) -> i32 {
+    if let Some(run) = run() {
+        // SAFETY: a live map value.
+        let [of, port] = unsafe { (*run).released };
+        if of == pool + 1 {
+            return Claim::Port(port as u16).to_bits();
+        }
+    }
     match POOLS.get_ptr_mut(pool) {
         // SAFETY: a live map value, shared through `ports` only.
         Some(pool) => unsafe { ports::peek(pool) }.to_bits(),
@@ -218,6 +230,7 @@ cold! {
     dry_admit(Segment) -> i64 = open::admit_bits, !(Counter::KernelRefused as i64);
     dry_judge_stranger(Segment, port_flags) -> u32 = refusal::judge_stranger_bits, 0;
     dry_refuse_connection(Segment, reason) -> u32 = refusal::refuse_connection_bits, 0;
+    dry_end_hold(Segment) -> u32 = open::end_hold_bits, 0;
     dry_end_flow(Segment, why) -> u32 = refusal::end_flow_bits, 0;
     dry_step(Segment) -> u32 = lifecycle::step_bits, 0;
     dry_close(FlowKey, why) -> u32 = lifecycle::close_bits, 0;
@@ -319,7 +332,12 @@ impl Tables<'static> for Dry {
     }
 
     #[inline(always)]
-    fn release_port(self, _pool: u32, _port: u16) {}
+    fn release_port(self, pool: u32, port: u16) {
+        if let Some(run) = run() {
+            // SAFETY: this run's alone.
+            unsafe { (&raw mut (*run).released).write([pool + 1, port as u32]) };
+        }
+    }
 
     #[inline(always)]
     fn count_exhausted(self, _pool: u32) {}
@@ -484,6 +502,11 @@ impl Tables<'static> for Dry {
     #[inline(always)]
     fn insert(self, segment: &Segment, admission: i64, ifindex_and_flag: u32) -> u32 {
         dry_open(segment, admission, ifindex_and_flag)
+    }
+
+    #[inline(always)]
+    fn end_hold(self, segment: &Segment) -> u32 {
+        dry_end_hold(segment)
     }
 
     #[inline(always)]

@@ -38,6 +38,7 @@ pub const fn reason(counter: Counter) -> Option<Reason> {
         | Counter::FlowReplaced
         | Counter::FlowStashed
         | Counter::PortReleasedAfterHold
+        | Counter::PortReusedEarly
         | Counter::ArpAnswered
         | Counter::ResetSent
         | Counter::XdpPassedToTc
