@@ -301,6 +301,8 @@ pub struct FlowFilter {
 pub struct FlowRecord {
     /// The consumer's VPC; none if the VPC is gone and the flow not yet.
     pub vpc: Option<VpcId>,
+    /// `TCP` or `UDP`.
+    pub protocol: String,
     pub client: SocketAddrV4,
     /// The address and port that the client connected to.
     pub frontend: SocketAddrV4,
@@ -309,7 +311,7 @@ pub struct FlowRecord {
     /// The node address and source port that the target sees.
     pub node: SocketAddrV4,
     pub target: SocketAddrV4,
-    /// The connection's state as the datapath sees it, such as `established`.
+    /// The flow's state as the datapath sees it, such as `established`.
     pub state: String,
     /// Seconds since the last packet.
     pub idle_seconds: u64,
@@ -404,6 +406,8 @@ pub struct TargetTraffic {
 pub struct Pool {
     /// The provider's VPC; none if it is gone and the pool not yet.
     pub vpc: Option<VpcId>,
+    /// `TCP` or `UDP`.
+    pub protocol: String,
     pub node: std::net::Ipv4Addr,
     pub target: SocketAddrV4,
     /// Ports of open flows.

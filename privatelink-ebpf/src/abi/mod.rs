@@ -62,11 +62,11 @@ maps! {
     ADDRESSES = 65_536, false;
     /// (VPC, address, L4 port, protocol) → listener and endpoint (`service::Frontend`)
     FRONTENDS = 131_072, false;
-    /// listener index → ring and timeouts (`service::Listener`)
+    /// index, one a listener and protocol → ring and timeout (`service::Listener`)
     LISTENERS = 65_536, true;
     /// flat Maglev rings: a listener's slice holds target indexes (u32)
     RINGS = 4_194_304, true;
-    /// target index → address, next hop, pool, generation (`service::Target`)
+    /// target index, one a protocol → address, next hop, pool, generation (`service::Target`)
     TARGETS = 4_096, true;
     /// target index → `pool::PortPool`: the source ports towards that target
     POOLS = 4_096, true;

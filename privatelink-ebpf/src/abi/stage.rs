@@ -43,6 +43,8 @@ macro_rules! stages {
 }
 
 stages! {
-    /// Everything but plain segments of established flows.
+    /// What no other stage is for: all but plain segments of established flows.
     Slow: "privatelink_tc_slow", Some("privatelink_xdp_slow");
+    /// UDP over IPv4, all of it.
+    Udp: "privatelink_tc_udp", Some("privatelink_xdp_udp");
 }

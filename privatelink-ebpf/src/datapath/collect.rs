@@ -78,7 +78,7 @@ fn judge<'t, T: Tables<'t>>(t: T, own: SlotRef, port: u32) {
 #[inline(always)]
 const fn why(meta: Meta) -> Counter {
     match meta.state {
-        FlowState::SynSent | FlowState::SynReceived => Counter::FlowExpiredHalfOpen,
+        FlowState::SynSent | FlowState::SynReceived | FlowState::Unreplied => Counter::FlowExpiredHalfOpen,
         FlowState::TimeWait => Counter::PortReleasedAfterHold,
         FlowState::LastAck => Counter::FlowClosed,
         FlowState::Resetting => match meta.flags & Meta::CLIENT_RST {

@@ -326,6 +326,14 @@ impl SlotRef {
     }
 }
 
+impl SlotRef {
+    /// The protocol's number, of the key.
+    #[inline(always)]
+    pub fn proto(self) -> u8 {
+        self.key().proto
+    }
+}
+
 macro_rules! fields {
     ($($(#[doc = $doc:literal])+ $get:ident: $t:ty;)+) => {
         impl SlotRef {

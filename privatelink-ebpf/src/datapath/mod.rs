@@ -24,6 +24,7 @@ pub mod refusal;
 pub mod reset;
 pub mod tables;
 pub mod tcp_state;
+pub mod udp;
 pub mod verdict;
 
 pub use frame::Frame;
@@ -37,11 +38,11 @@ use refusal::{refuse, to_tc};
 
 use crate::{
     abi::{
-        Counter, MacBits, VpcIndex,
+        Counter, MacBits, Proto, Stage, VpcIndex,
         flow::Meta,
         service::{Port, PortFlags, Target},
     },
-    wire::{checksum, tcp::Flags},
+    wire::{ETHERTYPE_IPV4, L3, tcp::Flags},
 };
 
 /// Decides what happens to a frame that came in on interface `ifindex`: forwarded, rewritten like this, or what else.
@@ -49,11 +50,27 @@ use crate::{
 pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result<Rewrite, Verdict> {
     match fast(frame, t, ifindex, |rewrite| *rewrite) {
         Some(rewrite) => Ok(rewrite),
-        None => slow(frame, t, ifindex),
+        None => match stage(frame) {
+            Stage::Slow => slow(frame, t, ifindex),
+            Stage::Udp => udp::decide(frame, t, ifindex),
+        },
     }
 }
 
-/// The first half of [`decide`], and all of it for nearly every packet: a segment that cannot change its flow's state, and a
+/// The stage in which a frame goes on that [`fast`] has left.
+#[inline(always)]
+pub fn stage<F: Frame>(frame: F) -> Stage {
+    let Some(head) = frame.window::<{ L3 + 10 }>(0) else { return Stage::Slow };
+    let [_, proto] = head.load16::<{ L3 + 8 }>().to_ne_bytes();
+    // Fragments have no ports of their own.
+    let fragment = head.load16::<{ L3 + 6 }>() & u16::from_ne_bytes([0x3f, 0xff]) != 0;
+    match head.load16::<12>() == ETHERTYPE_IPV4 && !fragment && proto == Proto::Udp.number() {
+        true => Stage::Udp,
+        false => Stage::Slow,
+    }
+}
+
+/// The first half of [`decide`], and all of it for nearly every TCP packet: a segment that cannot change its flow's state, and a
 /// flow about which nothing is to be done. Nothing: [`slow`] decides, and no table has been changed. In the kernel each half
 /// is a program with a stack of its own.
 ///
@@ -75,28 +92,36 @@ pub fn fast<'t, F: Frame, T: Tables<'t>, R>(
     if !slot.plainly_established() {
         return None;
     }
-    forward_plain(frame, t, ifindex, &segment, slot, apply)
+    forward_plain(frame, t, ifindex, &segment, slot, slot.meta().idle_s as u32, Proto::Tcp, apply)
 }
 
-/// The second half of [`decide`].
+/// The port that a frame came in on.
 #[inline(always)]
-pub fn slow<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result<Rewrite, Verdict> {
-    let port = match t.port(ifindex) {
-        Some(port) if port.vpc != VpcIndex::NONE => port,
+fn entrance<'t, T: Tables<'t>>(t: T, ifindex: u32) -> Result<&'t Port, Verdict> {
+    match t.port(ifindex) {
+        Some(port) if port.vpc != VpcIndex::NONE => Ok(port),
         // TC counts it, whether XDP is there or not.
-        Some(_) | None if T::HOOK == Hook::Xdp => return Err(to_tc(t)),
+        Some(_) | None if T::HOOK == Hook::Xdp => Err(to_tc(t)),
         Some(_) | None => {
             t.count(Counter::NoPort);
-            return Err(Verdict::Pass);
+            Err(Verdict::Pass)
         }
-    };
+    }
+}
+
+/// The second half of [`decide`] for all that has no stage of its own.
+#[inline(always)]
+pub fn slow<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result<Rewrite, Verdict> {
+    let port = entrance(t, ifindex)?;
     match parse::segment(frame, port.vpc) {
         Some(segment) => consider(frame, t, port, ifindex, t.lend(segment)),
         None => Err(refusal::judge_unparsed(frame, t, port, ifindex)),
     }
 }
 
-/// Forwards a plain segment, unless there is something to be done about it or its flow.
+/// Forwards a plain segment or datagram, unless there is something to be done about it or its flow, which this direction
+/// keeps alive for `lifetime_s`.
+#[expect(clippy::too_many_arguments, reason = "inlined, so that constants reach the rewrite")]
 #[inline(always)]
 fn forward_plain<'t, F: Frame, T: Tables<'t>, R>(
     frame: F,
@@ -104,6 +129,8 @@ fn forward_plain<'t, F: Frame, T: Tables<'t>, R>(
     ifindex: u32,
     segment: &Plain,
     slot: SlotRef,
+    lifetime_s: u32,
+    proto: Proto,
     apply: impl FnOnce(&Rewrite) -> R,
 ) -> Option<R> {
     let meta = slot.meta();
@@ -113,7 +140,7 @@ fn forward_plain<'t, F: Frame, T: Tables<'t>, R>(
     let way = Way::of(slot, meta, target);
     let out = t.port(way.ifindex)?;
     let plain = target.generation == slot.generation()
-        && now.wrapping_sub(slot.last_seen()) <= t.clock().ticks(meta.idle_s as u32)
+        && now.wrapping_sub(slot.last_seen()) <= t.clock().ticks(lifetime_s)
         && (T::HOOK == Hook::Tc || usable_by_xdp(meta, out))
         && out.vpc != VpcIndex::NONE
         && segment.ttl > 1
@@ -122,7 +149,7 @@ fn forward_plain<'t, F: Frame, T: Tables<'t>, R>(
     if !plain {
         return None;
     }
-    let rewrite = rewrite(slot, &way, out, Plain::L4, Mss::UNCHANGED);
+    let rewrite = rewrite(slot, &way, out, Plain::L4, Mss::UNCHANGED, proto);
     let endpoint = slot.endpoint();
     if !slot.current() {
         return None;
@@ -158,20 +185,7 @@ fn consider<'t, F: Frame, T: Tables<'t>>(
         return Err(refusal::end_flow(t, segment, Counter::IdleExpired));
     }
     let way = Way::of(slot, meta, target);
-    let Some(out) = t.port(way.ifindex) else { return Err(refuse(t, Counter::FlowRaced)) };
-    // The port has been detached; its flows are forgotten when they have been silent for long enough.
-    if out.vpc == VpcIndex::NONE {
-        return Err(refuse(t, Counter::NoPort));
-    }
-    if T::HOOK == Hook::Xdp && !usable_by_xdp(meta, out) {
-        return Err(to_tc(t));
-    }
-    if segment.ttl <= 1 {
-        return Err(refuse(t, Counter::TtlExceeded));
-    }
-    if segment.ip_len as u32 > out.mtu && !frame.segmented() {
-        return Err(refuse(t, Counter::MtuExceeded));
-    }
+    let out = passage(frame, t, &way, meta, segment)?;
     let mut close = None;
     if !fresh {
         if T::HOOK == Hook::Xdp && partial_checksum(t, segment) {
@@ -200,7 +214,7 @@ fn consider<'t, F: Frame, T: Tables<'t>>(
     if meta.forward() && !way.came_from(segment.src_mac, ifindex) {
         t.move_client(segment, ifindex);
     }
-    let rewrite = rewrite(slot, &way, out, segment.l4, mss);
+    let rewrite = rewrite(slot, &way, out, segment.l4, mss, Proto::Tcp);
     let endpoint = slot.endpoint();
     if !slot.current() {
         return Err(refuse(t, Counter::FlowRaced));
@@ -238,14 +252,41 @@ impl Way {
     }
 }
 
+/// The port that a packet of a flow leaves by, unless it may not leave there.
+#[inline(always)]
+fn passage<'t, F: Frame, T: Tables<'t>>(
+    frame: F,
+    t: T,
+    way: &Way,
+    meta: Meta,
+    segment: &Segment,
+) -> Result<&'t Port, Verdict> {
+    let Some(out) = t.port(way.ifindex) else { return Err(refuse(t, Counter::FlowRaced)) };
+    // The port has been detached; its flows are forgotten when they have been silent for long enough.
+    if out.vpc == VpcIndex::NONE {
+        return Err(refuse(t, Counter::NoPort));
+    }
+    if T::HOOK == Hook::Xdp && !usable_by_xdp(meta, out) {
+        return Err(to_tc(t));
+    }
+    if segment.ttl <= 1 {
+        return Err(refuse(t, Counter::TtlExceeded));
+    }
+    if segment.ip_len as u32 > out.mtu && !frame.segmented() {
+        return Err(refuse(t, Counter::MtuExceeded));
+    }
+    Ok(out)
+}
+
 #[inline(always)]
 fn usable_by_xdp(meta: Meta, out: &Port) -> bool {
     out.flags.has(PortFlags::XDP_TRANSMIT) && meta.flags & Meta::TC_ONLY == 0
 }
 
 #[inline(always)]
-fn rewrite(slot: SlotRef, way: &Way, out: &Port, l4: u16, mss: Mss) -> Rewrite {
+fn rewrite(slot: SlotRef, way: &Way, out: &Port, l4: u16, mss: Mss, proto: Proto) -> Rewrite {
     Rewrite {
+        proto,
         src: slot.new_src(),
         dst: slot.new_dst(),
         src_port: slot.new_src_port(),
@@ -270,12 +311,7 @@ fn open<'t, T: Tables<'t>>(t: T, port: &Port, ifindex: u32, segment: &Segment) -
     if T::HOOK == Hook::Xdp && partial_checksum(t, segment) {
         return Err(to_tc(t));
     }
-    let tc_only = T::HOOK == Hook::Tc && looks_partial(segment);
-    match open::open(t, segment, ifindex, tc_only) {
-        Ok(()) => t.find(&segment.key).ok_or_else(|| refuse(t, Counter::FlowRaced)),
-        Err(Counter::NoListener) => Err(refusal::judge_stranger(t, port, segment)),
-        Err(reason) => Err(refusal::refuse_connection(t, segment, reason)),
-    }
+    open::opened(t, port, ifindex, segment, T::HOOK == Hook::Tc && looks_partial(segment))
 }
 
 /// Counts a forwarded packet for its endpoint and its target.
@@ -309,12 +345,8 @@ fn count_packet<'t, T: Tables<'t>>(t: T, endpoint: u16, target: u32, from_client
 #[inline(always)]
 fn looks_partial(segment: &Segment) -> bool {
     let key = &segment.key;
-    let tcp_len = segment.ip_len as u32 - (segment.l4 as u32 - crate::wire::L3 as u32);
-    let sum = checksum::words(key.src.word())
-        + checksum::words(key.dst.word())
-        + u16::from_ne_bytes([0, key.proto]) as u32
-        + u16::from_ne_bytes((tcp_len as u16).to_be_bytes()) as u32;
-    segment.check == checksum::fold(sum)
+    let l4_len = segment.ip_len.wrapping_sub(segment.l4.wrapping_sub(L3 as u16));
+    segment.check == parse::pseudo_sum(key.src.word(), key.dst.word(), Proto::from_number(key.proto), l4_len)
 }
 
 /// XDP only: counts and hands to TC what only TC can rewrite.

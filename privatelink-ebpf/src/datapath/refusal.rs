@@ -11,14 +11,14 @@ use super::{
 };
 use crate::{
     abi::{
-        Counter, Ip4, VpcIndex,
+        Counter, Ip4, Proto, VpcIndex,
         service::{AddressKey, Port, PortFlags, Target},
         settings::ResetBudget,
     },
     wire::{Ipv4Hdr, L3, tcp::Flags},
 };
 
-/// A segment that belongs to no flow and cannot open one.
+/// A segment or datagram that belongs to no flow and cannot open one.
 #[inline(always)]
 pub fn judge_stranger<'t, T: Tables<'t>>(t: T, port: &Port, segment: &Segment) -> Verdict {
     Verdict::from_bits(t.judge_stranger(segment, port.flags.0 as u32))
@@ -38,6 +38,10 @@ fn stranger<'t, T: Tables<'t>>(t: T, port: PortFlags, segment: &Segment) -> Verd
     }
     if t.owns(&AddressKey::new(key.vpc, key.src)) {
         return refuse(t, Counter::SpoofedSource);
+    }
+    if key.proto == Proto::Udp.number() {
+        let to_node = t.is_node(&AddressKey::new(key.vpc, key.dst));
+        return refuse(t, if to_node { Counter::NoFlow } else { Counter::NoListener });
     }
     if !segment.flags.valid() {
         return refuse(t, Counter::InvalidFlags);
@@ -94,7 +98,8 @@ pub fn refuse_connection_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, reason
 
 #[inline(always)]
 fn connection_refused<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counter) -> Verdict {
-    let answered = matches!(reason, Counter::NoTarget | Counter::PortsExhausted | Counter::FlowTableFull);
+    let answered = segment.key.proto == Proto::Tcp.number()
+        && matches!(reason, Counter::NoTarget | Counter::PortsExhausted | Counter::FlowTableFull);
     if T::HOOK == Hook::Xdp && answered {
         return to_tc(t);
     }
@@ -163,10 +168,20 @@ pub fn judge_unparsed<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, port: &Port, 
     match unparsed {
         Unparsed::Arp if T::HOOK == Hook::Xdp => to_tc(t),
         Unparsed::Arp => Verdict::from_bits(arp::judge_bits(frame, t, port, ifindex)),
-        Unparsed::Refused(reason) if dst == Ip4::UNSPECIFIED => not_ours(t, port.flags, reason),
-        Unparsed::Refused(reason) if t.owns(&AddressKey::new(port.vpc, dst)) => refuse(t, reason),
-        Unparsed::Refused(_) => not_ours(t, port.flags, Counter::NotOurs),
+        Unparsed::Refused(reason) => judge_refused(t, port, reason, dst),
     }
+}
+
+/// A packet to `dst` (zero: nobody knows) that is refused for `reason` if it is for us.
+#[inline(always)]
+pub fn judge_refused<'t, T: Tables<'t>>(t: T, port: &Port, reason: Counter, dst: Ip4) -> Verdict {
+    if dst == Ip4::UNSPECIFIED {
+        return not_ours(t, port.flags, reason);
+    }
+    if t.owns(&AddressKey::new(port.vpc, dst)) {
+        return refuse(t, reason);
+    }
+    not_ours(t, port.flags, Counter::NotOurs)
 }
 
 /// Somebody else's: the host's on a shared port, nobody's on an isolated one.

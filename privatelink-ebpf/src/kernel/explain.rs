@@ -1,4 +1,4 @@
-//! `privatelink_explain`: the slow half, which judges every packet as both halves together do, over tables that look like
+//! `privatelink_explain`: the stages, which judge every packet as their fast halves do, over tables that look like
 //! the real ones and keep every change to themselves. The agent runs it by hand (`BPF_PROG_TEST_RUN`), one packet at a time.
 //!
 //! Flow entries are copied when they are looked up and changed in the copy; budgets and locks likewise; a port is looked for
@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use privatelink_ebpf::{
     abi::{
-        Counter, entries,
+        Counter, Stage, entries,
         event::Event,
         explain::Trace,
         flow::{Bucket, FlowKey, FlowState, Meta, Slot},
@@ -21,12 +21,12 @@ use privatelink_ebpf::{
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
     datapath::{
-        Hook, Tables,
+        Hook, Rewrite, Tables, Verdict,
         atomic::load64,
         flow_table, lifecycle, open,
         parse::Segment,
         ports::{self, Claim},
-        refusal, slow,
+        refusal, slow, stage, udp,
     },
 };
 
@@ -105,7 +105,34 @@ pub fn privatelink_explain(ctx: TcContext) -> i32 {
     }
     let (data, end) = (ctx.data(), ctx.data_end());
     let packet = Packet { data, end, len: end - data, segmented };
-    let verdict = match slow(packet, Dry, ifindex) {
+    let verdict = match stage(packet) {
+        Stage::Slow => judge_slow(packet, ifindex),
+        Stage::Udp => judge_udp(packet, ifindex),
+    };
+    // SAFETY: a live map value.
+    note(|trace| unsafe { (*trace).verdict = verdict });
+    TC_ACT_OK as i32
+}
+
+/// What a stage says of the packet.
+macro_rules! judges {
+    ($($name:ident = $stage:path;)+) => { $(
+        // With a stack of its own.
+        #[inline(never)]
+        fn $name(packet: Packet, ifindex: u32) -> u32 {
+            concluded($stage(packet, Dry, ifindex))
+        }
+    )+ };
+}
+
+judges! {
+    judge_slow = slow;
+    judge_udp = udp::slow;
+}
+
+#[inline(always)]
+fn concluded(outcome: Result<Rewrite, Verdict>) -> u32 {
+    match outcome {
         Ok(rewrite) => {
             note(|trace| {
                 // SAFETY: a live map value.
@@ -117,10 +144,7 @@ pub fn privatelink_explain(ctx: TcContext) -> i32 {
             Trace::FORWARD
         }
         Err(verdict) => verdict.to_bits(),
-    };
-    // SAFETY: a live map value.
-    note(|trace| unsafe { (*trace).verdict = verdict });
-    TC_ACT_OK as i32
+    }
 }
 
 /// The entry of `key` plus one: the copy that this packet has, made now if the flow table has the key; 0: there is none.
@@ -235,6 +259,8 @@ cold! {
     dry_step(Segment) -> u32 = lifecycle::step_bits, 0;
     dry_close(FlowKey, why) -> u32 = lifecycle::close_bits, 0;
     dry_supersede(Segment) -> u32 = lifecycle::supersede_bits, 0;
+    dry_replied(Segment) -> u32 = lifecycle::replied_bits, 0;
+    dry_retire(Segment) -> u32 = lifecycle::retire_bits, 0;
     dry_silent(Segment) -> u32 = lifecycle::silent_bits, 0;
     dry_move_client(Segment, ifindex) -> u32 = lifecycle::move_client_bits, 0;
     dry_keep_to_tc(Segment) -> u32 = lifecycle::keep_to_tc_bits, 0;
@@ -547,6 +573,16 @@ impl Tables<'static> for Dry {
     #[inline(always)]
     fn silent(self, segment: &Segment) -> u32 {
         dry_silent(segment)
+    }
+
+    #[inline(always)]
+    fn replied(self, segment: &Segment) -> u32 {
+        dry_replied(segment)
+    }
+
+    #[inline(always)]
+    fn retire(self, segment: &Segment) -> u32 {
+        dry_retire(segment)
     }
 
     #[inline(always)]

@@ -158,6 +158,8 @@ cold_shared! {
     close_flow = lifecycle::close_bits, FlowKey, why;
     supersede_flow = lifecycle::supersede_bits, Segment;
     flow_silent = lifecycle::silent_bits, Segment;
+    replied_flow = lifecycle::replied_bits, Segment;
+    retire_flow = lifecycle::retire_bits, Segment;
     move_client = lifecycle::move_client_bits, Segment, ifindex;
     keep_to_tc = lifecycle::keep_to_tc_bits, Segment;
 }
@@ -438,6 +440,16 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn silent(self, segment: &Segment) -> u32 {
         flow_silent(segment)
+    }
+
+    #[inline(always)]
+    fn replied(self, segment: &Segment) -> u32 {
+        replied_flow(segment)
+    }
+
+    #[inline(always)]
+    fn retire(self, segment: &Segment) -> u32 {
+        retire_flow(segment)
     }
 
     #[inline(always)]

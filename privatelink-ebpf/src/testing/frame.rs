@@ -1,8 +1,13 @@
 //! Frames in slices.
 
 use crate::{
+    abi::Proto,
     datapath::{Frame, Rewrite},
-    wire::{Ipv4Hdr, L3, Window, Wire, checksum, tcp::TcpHeader},
+    wire::{
+        Ipv4Hdr, L3, Window, Wire, checksum,
+        tcp::TcpHeader,
+        udp::{self, UdpHeader},
+    },
 };
 
 /// A whole frame in a slice.
@@ -51,7 +56,7 @@ impl Frame for SliceFrame<'_> {
 ///
 /// If the rewrite names bytes outside the frame: the datapath must not ask for that.
 pub fn apply(frame: &mut [u8], rewrite: &Rewrite) {
-    let Rewrite { src, dst, src_port, dst_port, d_addr, d_port, src_mac, dst_mac, l4, mss, ifindex: _, out: _ } =
+    let Rewrite { proto, src, dst, src_port, dst_port, d_addr, d_port, src_mac, dst_mac, l4, mss, ifindex: _, out: _ } =
         *rewrite;
     let l4 = l4 as usize;
     let mut put = |at: usize, bytes: &[u8]| frame[at..at + bytes.len()].copy_from_slice(bytes);
@@ -65,14 +70,18 @@ pub fn apply(frame: &mut [u8], rewrite: &Rewrite) {
         put(mss.at as usize, &mss.value.to_be_bytes());
     }
     frame[L3 + 8] -= 1;
-    add(frame, L3 + 10, d_addr as u32 + checksum::TTL_DECREMENT);
-    add(frame, l4 + TcpHeader::CHECK, d_addr as u32 + d_port as u32 + mss.difference as u32);
+    let difference = d_addr as u32 + d_port as u32 + mss.difference as u32;
+    change(frame, L3 + 10, |check| checksum::apply(check, d_addr as u32 + checksum::TTL_DECREMENT));
+    match proto {
+        Proto::Tcp => change(frame, l4 + TcpHeader::CHECK, |check| checksum::apply(check, difference)),
+        Proto::Udp => change(frame, l4 + UdpHeader::CHECK, |check| udp::apply(check, difference)),
+    }
 }
 
-/// Adds a difference to the checksum at `at`.
-fn add(frame: &mut [u8], at: usize, difference: u32) {
+/// Changes the checksum at `at`.
+fn change(frame: &mut [u8], at: usize, new: impl FnOnce(u16) -> u16) {
     let old = u16::from_ne_bytes([frame[at], frame[at + 1]]);
-    frame[at..at + 2].copy_from_slice(&checksum::apply(old, difference).to_ne_bytes());
+    frame[at..at + 2].copy_from_slice(&new(old).to_ne_bytes());
 }
 
 const _: () = assert!(Ipv4Hdr::LEN == 20);

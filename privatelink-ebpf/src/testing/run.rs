@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{
-    packet::{Arp, Tcp},
+    packet::{Arp, Headers, Tcp},
     script::{Case, Check, Client, Edit, Expect, Frame, Packet, Sender, Step},
     world::{VPCS, World},
 };
@@ -169,11 +169,7 @@ impl Run<'_> {
     fn frame(&mut self, frame: &Frame) -> Outcome<(Seen, Vec<(Counter, u64)>)> {
         let ifindex = self.ingress(frame.sender)?;
         let packet = self.fill(frame)?;
-        let mut bytes = match &packet {
-            Packet::Tcp(tcp) => tcp.build(),
-            Packet::Arp(arp) => arp.build(),
-            Packet::Raw(bytes) => bytes.clone(),
-        };
+        let mut bytes = packet.build();
         for edit in &frame.edits {
             match edit {
                 Edit::Set(at, new) => bytes[*at..*at + new.len()].copy_from_slice(new),
@@ -201,13 +197,11 @@ impl Run<'_> {
             }
             Expect::Forward | Expect::ForwardMss(_) => {
                 same("fate", &seen.fate, &Fate::Sent)?;
-                let Packet::Tcp(tcp) = packet else { return Err("only segments are forwarded".into()) };
-                let expected = self.translated(frame, &tcp, &seen.bytes)?;
-                same("segment", &Tcp::parse(&seen.bytes), &Some(Tcp { partial: false, ..expected.clone() }))?;
+                let expected = self.translated(frame, &packet, &seen.bytes)?;
+                same("packet", &packet.parse_like(&seen.bytes), &Some(expected.clone().completed()))?;
                 let mut built = expected.build();
-                if tcp.partial {
+                if let Some(check) = packet.partial_at() {
                     // A test run has no device that would complete the checksum: what becomes of it is not looked at.
-                    let check = tcp.l4() + 16;
                     built[check..check + 2].copy_from_slice(&seen.bytes[check..check + 2]);
                 } else {
                     verify_checksums(&seen.bytes)?;
@@ -270,42 +264,53 @@ impl Run<'_> {
 
     /// Fills in the sender's addresses.
     fn fill(&self, frame: &Frame) -> Outcome<Packet> {
-        let Packet::Tcp(tcp) = &frame.packet else { return Ok(frame.packet.clone()) };
-        let mut tcp = tcp.clone();
-        match frame.sender {
-            Sender::Client(client) => {
-                tcp.src_mac = client.mac;
-                tcp.dst_mac = super::world::port_mac(client.ifindex);
-                (tcp.src, tcp.src_port) = (client.ip, client.port);
-                (tcp.dst, tcp.dst_port) = (client.service, client.service_port);
-            }
+        let packet = frame.packet.clone();
+        let Some(Headers { ttl, .. }) = packet.headers() else { return Ok(packet) };
+        let mut packet = match frame.sender {
+            Sender::Client(client) => packet.with_headers(Headers {
+                src_mac: client.mac,
+                dst_mac: super::world::port_mac(client.ifindex),
+                src: client.ip,
+                src_port: client.port,
+                dst: client.service,
+                dst_port: client.service_port,
+                ttl,
+            }),
             Sender::Target(client) => {
                 let (Learned { node_port, .. }, target) = self.target(&client)?;
-                tcp.src_mac = target.mac;
-                tcp.dst_mac = super::world::port_mac(target.ifindex);
-                (tcp.src, tcp.src_port) = (target.ip.to_wire(), target.port.get());
-                (tcp.dst, tcp.dst_port) = (target.node_ip.to_wire(), node_port);
+                packet.with_headers(Headers {
+                    src_mac: target.mac,
+                    dst_mac: super::world::port_mac(target.ifindex),
+                    src: target.ip.to_wire(),
+                    src_port: target.port.get(),
+                    dst: target.node_ip.to_wire(),
+                    dst_port: node_port,
+                    ttl,
+                })
             }
-            Sender::Other(_) => {}
+            Sender::Other(_) => packet,
+        };
+        if let (Some(adjust), Packet::Tcp(tcp)) = (frame.adjust, &mut packet) {
+            adjust(tcp);
         }
-        if let Some(adjust) = frame.adjust {
-            adjust(&mut tcp);
-        }
-        Ok(Packet::Tcp(tcp))
+        Ok(packet)
     }
 
-    /// What a forwarded segment must look like: built anew, with the fields that a translation changes, and nothing of what
+    /// What a forwarded packet must look like: built anew, with the fields that a translation changes, and nothing of what
     /// the datapath computed but the choice of target and port.
-    fn translated(&mut self, frame: &Frame, tcp: &Tcp, bytes: &[u8]) -> Outcome<Tcp> {
-        let mut expected = Tcp { ttl: tcp.ttl - 1, ..tcp.clone() };
+    fn translated(&mut self, frame: &Frame, packet: &Packet, bytes: &[u8]) -> Outcome<Packet> {
+        let mut expected = packet.headers().ok_or("only segments and datagrams are forwarded")?;
+        expected.ttl -= 1;
         match frame.sender {
             Sender::Client(client) => {
-                let out = Tcp::parse(bytes).ok_or("what was sent is no segment")?;
+                let out =
+                    packet.parse_like(bytes).and_then(|out| out.headers()).ok_or("what was sent is something else")?;
                 let known = self.learned.get(&key(&client)).copied();
                 let ring = self.ring_of(&client);
                 let chosen = self.world.targets.iter().find(|(index, target)| {
                     target.ip.to_wire() == out.dst
                         && target.port.get() == out.dst_port
+                        && target.proto == client.proto.number()
                         && target.node_ip.to_wire() == out.src
                         && (ring.contains(index) || known.is_some_and(|known| known.target == **index))
                 });
@@ -335,16 +340,20 @@ impl Run<'_> {
             }
             Sender::Other(_) => return Err("nobody's segment was forwarded".into()),
         }
-        if let Expect::ForwardMss(mss) = frame.expect {
-            let at = mss_value(&expected.options).ok_or("no segment size to clamp")?;
-            expected.options[at..at + 2].copy_from_slice(&mss.to_be_bytes());
+        let mut expected = packet.clone().with_headers(expected);
+        if let (Expect::ForwardMss(mss), Packet::Tcp(tcp)) = (frame.expect, &mut expected) {
+            let at = mss_value(&tcp.options).ok_or("no segment size to clamp")?;
+            tcp.options[at..at + 2].copy_from_slice(&mss.to_be_bytes());
         }
         Ok(expected)
     }
 
     fn ring_of(&self, client: &Client) -> Vec<u32> {
         let frontend = self.world.frontends.iter().find(|(key, _)| {
-            key.vpc.0 == client.vpc && key.ip.to_wire() == client.service && key.port.get() == client.service_port
+            key.vpc.0 == client.vpc
+                && key.ip.to_wire() == client.service
+                && key.port.get() == client.service_port
+                && key.proto == client.proto.number()
         });
         let Some(listener) = frontend.and_then(|(_, frontend)| self.world.listeners.get(&frontend.listener)) else {
             return Vec::new();
@@ -377,6 +386,7 @@ impl Run<'_> {
                         !Meta::unpack(slot.meta).forward()
                             && slot.new_dst.to_wire() == client.ip
                             && slot.new_dst_port.get() == client.port
+                            && (slot.key[1] >> 48) as u8 == client.proto.number()
                             && slot.key[0] as u32 == forward.new_dst.word()
                             && (slot.key[1] >> 16) as u16 == forward.new_src_port.word()
                     })
@@ -442,7 +452,8 @@ impl Run<'_> {
             target_index: index,
             reason: why as u32,
             mac: event.mac,
-            _pad: [0; 2],
+            proto: client.proto.number(),
+            _pad: 0,
         };
         same("event", event, &expected)
     }
@@ -456,6 +467,7 @@ fn key(client: &Client) -> FlowKey {
         Ip4::from_wire(client.service),
         L4Port::new(client.service_port),
     )
+    .with_proto(client.proto.number())
 }
 
 /// RFC 9293 section 3.10.7.1: a reset takes its sequence number from the segment's acknowledgement, or acknowledges it.
@@ -491,6 +503,18 @@ fn verify_checksums(frame: &[u8]) -> Outcome<()> {
     let header = ip.header().to_header();
     let sum = etherparse::checksum::Sum16BitWords::new().add_slice(ip.header().slice()).ones_complement();
     same("sum over the IP header", &sum, &0)?;
+    if ip.payload().ip_number == etherparse::IpNumber::UDP {
+        let udp = etherparse::UdpSlice::from_slice(ip.payload().payload).map_err(|e| format!("not UDP: {e}"))?;
+        let header = udp.to_header();
+        let expected = header
+            .calc_checksum_ipv4_raw(ip.header().source(), ip.header().destination(), udp.payload())
+            .map_err(|e| e.to_string())?;
+        // Zero: there is none.
+        return match udp.checksum() {
+            0 => Ok(()),
+            found => same("UDP checksum", &found, &if expected == 0 { 0xffff } else { expected }),
+        };
+    }
     let tcp = etherparse::TcpSlice::from_slice(ip.payload().payload).map_err(|e| format!("not TCP: {e}"))?;
     let expected = tcp.calc_checksum_ipv4(header.source, header.destination).map_err(|e| e.to_string())?;
     same("TCP checksum", &tcp.checksum(), &expected)

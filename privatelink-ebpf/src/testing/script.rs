@@ -3,11 +3,11 @@
 //! to the same.
 
 use super::{
-    packet::{Arp, Tcp},
+    packet::{Arp, Headers, Tcp, Udp, UdpCheck},
     world::World,
 };
 use crate::{
-    abi::{Counter, Mac, flow::FlowState},
+    abi::{Counter, Mac, Proto, flow::FlowState},
     wire::tcp::Flags,
 };
 
@@ -22,6 +22,7 @@ pub struct Client {
     pub port: u16,
     pub service: [u8; 4],
     pub service_port: u16,
+    pub proto: Proto,
 }
 
 impl Client {
@@ -45,6 +46,11 @@ impl Client {
         Self { mac, ..self }
     }
 
+    /// The same client in UDP.
+    pub const fn udp(self) -> Self {
+        Self { proto: Proto::Udp, ..self }
+    }
+
     /// The same client behind another port.
     pub const fn behind(self, ifindex: u32) -> Self {
         Self { ifindex, ..self }
@@ -62,11 +68,74 @@ pub enum Sender {
 }
 
 /// What a frame is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Packet {
     Tcp(Tcp),
+    Udp(Udp),
     Arp(Arp),
     Raw(Vec<u8>),
+}
+
+impl Packet {
+    /// The frame.
+    pub fn build(&self) -> Vec<u8> {
+        match self {
+            Self::Tcp(tcp) => tcp.build(),
+            Self::Udp(udp) => udp.build(),
+            Self::Arp(arp) => arp.build(),
+            Self::Raw(bytes) => bytes.clone(),
+        }
+    }
+
+    /// What a translation changes; nothing of a packet that none is made of.
+    pub fn headers(&self) -> Option<Headers> {
+        match self {
+            Self::Tcp(tcp) => Some(tcp.headers()),
+            Self::Udp(udp) => Some(udp.headers()),
+            Self::Arp(_) | Self::Raw(_) => None,
+        }
+    }
+
+    /// The same packet with these headers.
+    #[must_use]
+    pub fn with_headers(self, headers: Headers) -> Self {
+        match self {
+            Self::Tcp(tcp) => Self::Tcp(tcp.with_headers(headers)),
+            Self::Udp(udp) => Self::Udp(udp.with_headers(headers)),
+            Self::Arp(_) | Self::Raw(_) => self,
+        }
+    }
+
+    /// A frame taken apart as a packet of the same kind.
+    pub fn parse_like(&self, frame: &[u8]) -> Option<Self> {
+        match self {
+            Self::Tcp(_) => Tcp::parse(frame).map(Self::Tcp),
+            Self::Udp(_) => Udp::parse(frame).map(Self::Udp),
+            Self::Arp(_) | Self::Raw(_) => None,
+        }
+    }
+
+    /// Where a checksum is that a device is to complete.
+    pub fn partial_at(&self) -> Option<usize> {
+        match self {
+            Self::Tcp(tcp) => tcp.partial.then(|| tcp.l4() + 16),
+            Self::Udp(udp) => (udp.check == UdpCheck::Partial).then(|| udp.l4() + 6),
+            Self::Arp(_) | Self::Raw(_) => None,
+        }
+    }
+
+    /// As it is once a device has completed the checksum.
+    #[must_use]
+    pub fn completed(self) -> Self {
+        match self {
+            Self::Tcp(tcp) => Self::Tcp(Tcp { partial: false, ..tcp }),
+            Self::Udp(udp) => {
+                let check = if udp.check == UdpCheck::Partial { UdpCheck::Complete } else { udp.check };
+                Self::Udp(Udp { check, ..udp })
+            }
+            Self::Arp(_) | Self::Raw(_) => self,
+        }
+    }
 }
 
 /// A change of the finished frame, checksums left as they are.
@@ -260,8 +329,21 @@ impl Frame {
     fn tcp(&mut self) -> &mut Tcp {
         match &mut self.packet {
             Packet::Tcp(tcp) => tcp,
-            Packet::Arp(_) | Packet::Raw(_) => panic!("not a segment"),
+            Packet::Udp(_) | Packet::Arp(_) | Packet::Raw(_) => panic!("not a segment"),
         }
+    }
+
+    /// Changes the datagram.
+    ///
+    /// # Panics
+    ///
+    /// If it is none.
+    pub fn with_udp(mut self, change: impl FnOnce(&mut Udp)) -> Self {
+        match &mut self.packet {
+            Packet::Udp(udp) => change(udp),
+            Packet::Tcp(_) | Packet::Arp(_) | Packet::Raw(_) => panic!("not a datagram"),
+        }
+        self
     }
 
     pub fn numbers(mut self, seq: u32, ack: u32) -> Self {
@@ -275,7 +357,7 @@ impl Frame {
     }
 
     pub fn payload(mut self, len: usize) -> Self {
-        self.tcp().payload = (0..len).map(|i| (i * 7 + 3) as u8).collect();
+        self.tcp().payload = bytes(len);
         self
     }
 
@@ -344,7 +426,11 @@ impl Frame {
 
     /// The sender leaves the checksum to its device.
     pub fn offloaded(mut self) -> Self {
-        self.tcp().partial = true;
+        match &mut self.packet {
+            Packet::Tcp(tcp) => tcp.partial = true,
+            Packet::Udp(udp) => udp.check = UdpCheck::Partial,
+            Packet::Arp(_) | Packet::Raw(_) => panic!("no checksum of a device's"),
+        }
         self
     }
 
@@ -378,6 +464,11 @@ impl Frame {
         self.expect = Expect::Arp;
         self.by_tc().counts(Counter::ArpAnswered)
     }
+}
+
+/// A payload.
+fn bytes(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i * 7 + 3) as u8).collect()
 }
 
 /// A maximum segment size option.
@@ -432,6 +523,21 @@ pub fn rst(client: Client) -> Frame {
 
 pub fn target_rst(client: Client) -> Frame {
     segment(Sender::Target(client), Flags::RST, 5001, 0)
+}
+
+/// `len` bytes in a datagram of the client.
+pub fn datagram(client: Client, len: usize) -> Frame {
+    Frame::new(Sender::Client(client), Packet::Udp(Udp { payload: bytes(len), ..Udp::default() }))
+}
+
+/// `len` bytes in a datagram of the target.
+pub fn answer(client: Client, len: usize) -> Frame {
+    Frame::new(Sender::Target(client), Packet::Udp(Udp { payload: bytes(len), ..Udp::default() }))
+}
+
+/// A datagram that names its own addresses.
+pub fn other_udp(ifindex: u32, udp: Udp) -> Frame {
+    Frame::new(Sender::Other(ifindex), Packet::Udp(udp))
 }
 
 /// A segment that names its own addresses.

@@ -279,7 +279,8 @@ static NO_TARGET: Target = Target {
     ifindex: 0,
     pool: 0,
     mac: crate::abi::Mac::ZERO,
-    _pad: [0; 2],
+    proto: 0,
+    _pad: 0,
 };
 
 impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {

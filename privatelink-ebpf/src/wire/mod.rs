@@ -2,6 +2,7 @@
 
 pub mod checksum;
 pub mod tcp;
+pub mod udp;
 mod window;
 
 pub use window::Window;

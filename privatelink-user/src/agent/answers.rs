@@ -7,7 +7,7 @@ use std::{
 };
 
 use privatelink_ebpf::abi::{
-    VpcIndex, counters,
+    Proto, VpcIndex, counters,
     explain::Trace,
     flow::{FlowKey, FlowState, Meta, Slot},
     pool,
@@ -23,7 +23,7 @@ use crate::{
     control::Limits,
     dataplane::{Hook, stats::Wanted},
     health::state::{Checked, Failure},
-    model::{Hook as WantedHook, InterfaceName, State, Target, TargetGroup, TargetGroupId},
+    model::{Hook as WantedHook, InterfaceName, ListenerId, State, Target, TargetGroup, TargetGroupId},
     net::{
         links::{LinkError, LinkService},
         neighbor::Neighbor,
@@ -130,6 +130,7 @@ impl Answers {
                     return None;
                 }
                 let record = FlowRecord {
+                    protocol: Proto::from_number(key.proto).name().to_owned(),
                     vpc: plan.vpcs.get(&key.vpc).cloned(),
                     client: SocketAddrV4::new(key.src.into(), key.src_port.get()),
                     frontend: SocketAddrV4::new(key.dst.into(), key.dst_port.get()),
@@ -171,6 +172,7 @@ impl Answers {
                 let found = dataplane.pool(*index)?;
                 let held = held.get(index).copied().unwrap_or(0).min(found.used());
                 Some(Pool {
+                    protocol: key.proto.name().to_owned(),
                     vpc: plan.vpcs.get(&key.vpc).cloned(),
                     node: key.node,
                     target: SocketAddrV4::new(key.ip, key.port),
@@ -208,14 +210,15 @@ impl Answers {
                 Some(EndpointTraffic { endpoint, new_flows, refused, packets_in, bytes_in, packets_out, bytes_out })
             })
             .collect();
-        let listeners = plan
-            .listeners
-            .iter()
-            .filter_map(|(id, index)| {
-                let found = counts.listeners.get(index)?;
-                Some(ListenerTraffic { listener: id.clone(), new_flows: found.new_flows, refused: found.refused })
-            })
-            .collect();
+        let mut by_listener: BTreeMap<&ListenerId, ListenerTraffic> = BTreeMap::new();
+        for ((id, _), index) in &plan.listeners {
+            let Some(found) = counts.listeners.get(index) else { continue };
+            let none = || ListenerTraffic { listener: id.clone(), new_flows: 0, refused: 0 };
+            let traffic = by_listener.entry(id).or_insert_with(none);
+            traffic.new_flows += found.new_flows;
+            traffic.refused += found.refused;
+        }
+        let listeners = by_listener.into_values().collect();
         let targets = plan
             .registrations
             .iter()
@@ -262,6 +265,7 @@ impl Answers {
 /// What both entries of a flow agree on: the target's view of it.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct FlowId {
+    proto: u8,
     node: (u32, u16),
     target: (u32, u16),
     index: u32,
@@ -270,6 +274,7 @@ struct FlowId {
 impl FlowId {
     fn of_forward(slot: &Slot) -> Self {
         Self {
+            proto: FlowKey::from_words(slot.key).proto,
             node: (slot.new_src.word(), slot.new_src_port.word()),
             target: (slot.new_dst.word(), slot.new_dst_port.word()),
             index: slot.target,
@@ -279,6 +284,7 @@ impl FlowId {
     fn of_reverse(slot: &Slot) -> Self {
         let key = FlowKey::from_words(slot.key);
         Self {
+            proto: key.proto,
             node: (key.dst.word(), key.dst_port.word()),
             target: (key.src.word(), key.src_port.word()),
             index: slot.target,

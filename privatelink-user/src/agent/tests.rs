@@ -18,6 +18,7 @@ use privatelink_ebpf::abi::{
 use proptest::prelude::*;
 
 use super::{
+    desired,
     index::{Busy, TargetKey},
     plan::{CheckKey, Hop, HopKey, HostPort, Plan},
     reconcile::{Inputs, PassError, converge},
@@ -144,7 +145,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
             id: group.clone(),
             name: format!("group-{number}").parse().expect("a name"),
             vpc: vpc(1).id,
-            protocol: Protocol::Tcp,
+            protocol: Protocol::TcpUdp,
             port: 80,
             health_check: HealthCheck::defaults(HealthCheckProtocol::Tcp),
             attributes: TargetGroupAttributes::default(),
@@ -165,7 +166,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
             state.put(Record::Listener(Listener {
                 id: id.parse().expect("an ARN"),
                 load_balancer: lb.clone(),
-                protocol: Protocol::Tcp,
+                protocol: [Protocol::Tcp, Protocol::TcpUdp, Protocol::Udp][usize::from(port) % 3],
                 port: 8_000 + u16::from(port),
                 target_group: group.clone(),
                 attributes: ListenerAttributes::default(),
@@ -240,8 +241,8 @@ fn garbage() -> impl Strategy<Value = Tables> {
     );
     let targets = prop::collection::btree_map(
         0u32..64,
-        (vpc(), ip(), ip(), 78u16..82, any::<u16>(), 0u16..4).prop_map(|(vpc, ip, node, port, generation, flags)| {
-            TargetRecord {
+        (vpc(), ip(), ip(), 78u16..82, any::<u16>(), 0u16..4, any::<bool>()).prop_map(
+            |(vpc, ip, node, port, generation, flags, udp)| TargetRecord {
                 ip: ip.into(),
                 node_ip: node.into(),
                 port: L4Port::new(port),
@@ -251,9 +252,10 @@ fn garbage() -> impl Strategy<Value = Tables> {
                 ifindex: 3,
                 pool: 5,
                 mac: Mac([7; 6]),
-                _pad: [0; 2],
-            }
-        }),
+                proto: if udp { Proto::Udp } else { Proto::Tcp }.number(),
+                _pad: 0,
+            },
+        ),
         0..20,
     );
     let budgets = prop::collection::btree_map(1u16..60, (1u32..9).prop_map(|half_open| Budget { half_open }), 0..6);
@@ -294,7 +296,7 @@ fn check(fake: &Fake, inputs: &Inputs, plan: &Plan) -> Result<(), TestCaseError>
             );
         }
     }
-    for (id, index) in &plan.listeners {
+    for ((id, proto), index) in &plan.listeners {
         let listener = &inputs.state.listeners[id];
         let group = &inputs.state.target_groups[&listener.target_group];
         let lb = &inputs.state.load_balancers[&listener.load_balancer];
@@ -315,6 +317,7 @@ fn check(fake: &Fake, inputs: &Inputs, plan: &Plan) -> Result<(), TestCaseError>
                 node: *node,
                 ip: target.address.ip,
                 port: target.address.port,
+                proto: *proto,
             })
         })
         .collect();
@@ -428,7 +431,9 @@ proptest! {
             .listeners
             .values()
             .filter(|listener| listener.target_group != group_id(0))
-            .map(|listener| plan.listeners[&listener.id])
+            .flat_map(|listener| {
+                desired::transports(listener.protocol).map(|proto| plan.listeners[&(listener.id.clone(), proto)])
+            })
             .collect();
         let old_targets: BTreeSet<u32> = plan.targets.values().copied().collect();
         for op in &fake.log {
@@ -461,7 +466,13 @@ fn one_group(targets: &[(u8, Shape, bool)]) -> Vec<GroupShape> {
 }
 
 fn key(octet: u8) -> TargetKey {
-    TargetKey { vpc: VpcIndex(1), node: Ipv4Addr::new(10, 0, 2, 1), ip: Ipv4Addr::new(10, 0, 1, octet), port: 80 }
+    TargetKey {
+        vpc: VpcIndex(1),
+        node: Ipv4Addr::new(10, 0, 2, 1),
+        ip: Ipv4Addr::new(10, 0, 1, octet),
+        port: 80,
+        proto: Proto::Tcp,
+    }
 }
 
 fn record(fake: &Fake, plan: &Plan, octet: u8) -> TargetRecord {

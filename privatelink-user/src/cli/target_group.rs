@@ -51,7 +51,7 @@ pub struct CreateArgs {
     /// The VPC in which the targets' addresses are meant; name or id.
     #[arg(long, value_parser = value::reference)]
     vpc: Reference,
-    /// TCP.
+    /// TCP, UDP, or TCP_UDP; health is checked over TCP or HTTP in any case.
     #[arg(long, value_parser = value::parse::<Protocol>)]
     protocol: Protocol,
     /// The port of a target that is registered without one.

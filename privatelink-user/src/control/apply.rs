@@ -230,7 +230,7 @@ impl Planner<'_, '_> {
     fn target_group(&mut self, declared: &DeclaredTargetGroup, prune: bool) -> Result<(), ControlError> {
         let DeclaredTargetGroup { name, vpc, protocol, port, health_check, attributes, targets } = declared;
         let health_check = HealthCheckSettings::from(health_check.clone());
-        let attributes = over_defaults::<TargetGroupAttributes>(attributes);
+        let attributes = over(&TargetGroupAttributes::defaults(*protocol), attributes);
         if let Some(present) = self.state.target_groups.values().find(|group| group.name == *name) {
             let what = || format!("target group '{name}'");
             let vpc = lookup::vpc(&self.state, vpc)?;
@@ -328,7 +328,10 @@ impl Planner<'_, '_> {
         let DeclaredListener { protocol, port, target_group, attributes } = declared;
         let name = format!("{lb}:{port}");
         let detail = format!("{protocol}, target group {}", target_group.as_str());
-        let attributes = over_defaults::<ListenerAttributes>(attributes);
+        let mut defaults = over(&ListenerAttributes::default(), &BTreeMap::new());
+        defaults.retain(|key, _| ListenerAttributes::applies(key, *protocol));
+        defaults.extend(attributes.iter().map(|(key, value)| (key.clone(), value.to_string())));
+        let attributes = defaults;
         if let Ok(present) = lookup::listener(&self.state, &Reference::from(&name)) {
             unchanged(format!("listener '{name}'"), "protocol", &present.protocol, protocol)?;
             let request =
@@ -438,8 +441,8 @@ impl Planner<'_, '_> {
 
 /// Every attribute by key: what is declared, and the default of what is not, so that a line taken out of a file takes its
 /// effect back.
-fn over_defaults<T: AttributeMap>(declared: &BTreeMap<String, AttributeValue>) -> BTreeMap<String, String> {
-    let defaults = T::default().entries().into_iter().map(|(key, value)| (key.to_owned(), value));
+fn over<T: AttributeMap>(defaults: &T, declared: &BTreeMap<String, AttributeValue>) -> BTreeMap<String, String> {
+    let defaults = defaults.entries().into_iter().map(|(key, value)| (key.to_owned(), value));
     defaults.chain(declared.iter().map(|(key, value)| (key.clone(), value.to_string()))).collect()
 }
 

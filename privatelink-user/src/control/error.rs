@@ -6,7 +6,8 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use crate::model::{
-    AddressUse, EndpointServiceId, InterfaceName, InvalidValue, LoadBalancerId, ResourceName, TargetGroupId, VpcId,
+    AddressUse, EndpointServiceId, InterfaceName, InvalidValue, LoadBalancerId, Protocol, ResourceName, TargetGroupId,
+    VpcId,
 };
 
 /// Why an operation is refused.
@@ -53,6 +54,9 @@ pub enum ControlError {
         "The target group '{target_group}' is in VPC '{group_vpc}', the load balancer '{load_balancer}' in VPC '{lb_vpc}'"
     )]
     DifferentVpc { target_group: TargetGroupId, group_vpc: VpcId, load_balancer: LoadBalancerId, lb_vpc: VpcId },
+
+    #[error("The target group '{target_group}' has protocol {group}, the listener protocol {listener}")]
+    IncompatibleProtocols { target_group: TargetGroupId, group: Protocol, listener: Protocol },
 
     #[error("One or more target groups not found")]
     TargetGroupsNotFound(String),
@@ -137,6 +141,7 @@ impl ControlError {
             Self::ListenerNotFound(_) => "ListenerNotFound",
             Self::DuplicateListener { .. } => "DuplicateListener",
             Self::DifferentVpc { .. } => "InvalidConfigurationRequest",
+            Self::IncompatibleProtocols { .. } => "IncompatibleProtocols",
             Self::TargetGroupsNotFound(_) | Self::TargetGroupNotFound(_) => "TargetGroupNotFound",
             Self::DuplicateTargetGroupName(_) => "DuplicateTargetGroupName",
             Self::TargetIpUnusable { .. } | Self::TargetIpOutside { .. } => "InvalidTarget",
@@ -164,6 +169,7 @@ impl ControlError {
             | Self::NodeAddressMissing
             | Self::TargetMissing
             | Self::DifferentVpc { .. }
+            | Self::IncompatibleProtocols { .. }
             | Self::TargetIpOutside { .. }
             | Self::AddressOutsideCidr { .. }
             | Self::AddressReserved { .. }
@@ -253,6 +259,13 @@ impl ControlError {
                 "choose another name, or change it with `privatelink target-group modify {name}`; protocol, port and \
                  VPC are fixed at creation"
             ),
+            Self::IncompatibleProtocols { listener, .. } => {
+                let fitting =
+                    [Protocol::Tcp, Protocol::Udp, Protocol::TcpUdp].map(|group| (group, listener.leads_to(group)));
+                let names: Vec<String> =
+                    fitting.iter().filter(|(_, fits)| *fits).map(|(group, _)| group.to_string()).collect();
+                format!("a listener of protocol {listener} leads to target groups of protocol {}", names.join(" or "))
+            }
             Self::TargetGroupInUse { listeners, .. } => {
                 format!("delete its listeners first: {}", listeners.join(", "))
             }

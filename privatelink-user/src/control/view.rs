@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     model::{
         AttributeMap, Endpoint, EndpointId, EndpointService, EndpointServiceId, EndpointState, HealthCheck, Hook,
-        InterfaceName, Listener, ListenerId, LoadBalancer, LoadBalancerId, Owner, Port, Protocol, ResourceName,
-        ServiceName, State, Target, TargetAddress, TargetGroup, TargetGroupId, Vpc, VpcCidr, VpcId, VpcIndex,
+        InterfaceName, Listener, ListenerAttributes, ListenerId, LoadBalancer, LoadBalancerId, Owner, Port, Protocol,
+        ResourceName, ServiceName, State, Target, TargetAddress, TargetGroup, TargetGroupId, Vpc, VpcCidr, VpcId,
+        VpcIndex,
     },
     runtime::{HookInUse, NextHop, PortStatus},
 };
@@ -137,7 +138,8 @@ impl ListenerView {
             .target_groups
             .get(&target_group)
             .map_or_else(|| target_group.to_string(), |group| group.name.to_string());
-        let attributes = attribute_map(&attributes);
+        let mut attributes = attribute_map(&attributes);
+        attributes.retain(|key, _| ListenerAttributes::applies(key, protocol));
         Self { id, name, load_balancer, protocol, port, target_group, target_group_name, attributes, created_at }
     }
 }

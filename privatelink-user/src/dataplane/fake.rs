@@ -167,7 +167,8 @@ impl Dataplane for Fake {
                 | FlowState::Closing
                 | FlowState::LastAck
                 | FlowState::TimeWait
-                | FlowState::Resetting => visit(slot),
+                | FlowState::Resetting
+                | FlowState::Unreplied => visit(slot),
             }
         }
         Ok(())

@@ -456,7 +456,8 @@ fn in_use(meta: u64) -> bool {
         | FlowState::Closing
         | FlowState::LastAck
         | FlowState::TimeWait
-        | FlowState::Resetting => true,
+        | FlowState::Resetting
+        | FlowState::Unreplied => true,
     }
 }
 

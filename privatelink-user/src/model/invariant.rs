@@ -39,7 +39,7 @@ pub enum InvariantViolation {
     ListenerLoadBalancerMissing(ListenerId),
     #[error("listener '{0}' leads to a target group that does not exist")]
     ListenerTargetGroupMissing(ListenerId),
-    #[error("listener '{0}' leads to a target group of another VPC or protocol")]
+    #[error("listener '{0}' leads to a target group of another VPC or of a protocol that does not fit")]
     ListenerTargetGroupMismatch(ListenerId),
     #[error("load balancer '{0}' has two listeners on port {1}")]
     DuplicateListener(LoadBalancerId, u16),
@@ -166,7 +166,7 @@ impl State {
             let Some(group) = self.target_groups.get(&listener.target_group) else {
                 return Err(InvariantViolation::ListenerTargetGroupMissing(listener.id.clone()));
             };
-            if group.vpc != lb.vpc || group.protocol != listener.protocol {
+            if group.vpc != lb.vpc || !listener.protocol.leads_to(group.protocol) {
                 return Err(InvariantViolation::ListenerTargetGroupMismatch(listener.id.clone()));
             }
         }

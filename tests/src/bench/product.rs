@@ -248,6 +248,7 @@ fn target_record(n: u8, vpc: VpcIndex, ifindex: u32, mac: Mac, pool: u32) -> Tar
         ifindex,
         pool,
         mac,
-        _pad: [0; 2],
+        proto: Proto::Tcp.number(),
+        _pad: 0,
     }
 }

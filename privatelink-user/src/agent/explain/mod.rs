@@ -124,16 +124,17 @@ impl<'a> Story<'a> {
         let (state, question) = (self.facts.state, self.question);
         let ip = *question.to.ip();
         let destination = self.destination(ip);
-        let protocol = match question.protocol {
-            PacketProtocol::Tcp => Protocol::Tcp,
-            PacketProtocol::Udp | PacketProtocol::Icmp => return None,
+        let speaks = match question.protocol {
+            PacketProtocol::Tcp => Protocol::has_tcp,
+            PacketProtocol::Udp => Protocol::has_udp,
+            PacketProtocol::Icmp => return None,
         };
         let Destination::LoadBalancer(lb) = destination else { return None };
         let of_lb = || state.listeners.values().filter(|listener| listener.load_balancer == *lb);
-        let found = of_lb().find(|listener| listener.port == question.to.port() && listener.protocol == protocol);
+        let found = of_lb().find(|listener| listener.port == question.to.port() && speaks(listener.protocol));
         if found.is_none() {
             let there = of_lb().map(|listener| format!("{} {}", listener.protocol, listener.port)).collect();
-            let text = format!("none for {protocol} {}; there are: {}", question.to.port(), listed(there));
+            let text = format!("none for {} {}; there are: {}", question.protocol, question.to.port(), listed(there));
             self.find(Object::Listener, None, text);
         }
         found
@@ -299,7 +300,7 @@ impl<'a> Story<'a> {
             self.find(Object::Hook, entry.hook.to_string(), text);
         }
         let verdict = match target {
-            Some(TargetKey { vpc: _, node, ip, port }) => {
+            Some(TargetKey { vpc: _, node, ip, port, proto: _ }) => {
                 format!("it goes to {ip}:{port}, which sees {node} as its source, through {out}")
             }
             None => format!("it is forwarded through {out}"),

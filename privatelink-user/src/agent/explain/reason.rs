@@ -103,7 +103,7 @@ pub const fn reason(counter: Counter) -> Option<Reason> {
         ),
         Counter::NoTarget => by(
             TargetGroup,
-            "the target group has no target that can be used, so the connection is answered with RST",
+            "the target group has no target that can be used, so the connection is refused",
             "`privatelink target register` adds one, `privatelink target health` says what the present ones lack",
         ),
         Counter::NextHopUnresolved => by(
@@ -113,7 +113,7 @@ pub const fn reason(counter: Counter) -> Option<Reason> {
         ),
         Counter::PortsExhausted => by(
             Pool,
-            "all 64,512 source ports towards the target are in use, so the connection is answered with RST",
+            "all 64,512 source ports towards the target are in use, so the connection is refused",
             "add a node address to the load balancer or a target to the group; `privatelink stats` shows the fill",
         ),
         Counter::PortsContended => {
@@ -121,7 +121,7 @@ pub const fn reason(counter: Counter) -> Option<Reason> {
         }
         Counter::FlowTableFull => by(
             Flow,
-            "the flow table has no room, so the connection is answered with RST",
+            "the flow table has no room, so the connection is refused",
             "start the agent with more --flow-buckets",
         ),
         Counter::FlowTableContended => {

@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, net::SocketAddrV4};
 
 use jiff::Timestamp;
-use privatelink_ebpf::abi::{Counter, counters::CounterKind};
+use privatelink_ebpf::abi::{Counter, Proto, counters::CounterKind};
 
 use super::*;
 use crate::model::{
@@ -112,7 +112,7 @@ fn entered() -> Entry {
 }
 
 fn ask(state: &State, question: &Question, port: Option<&Entry>, trace: Option<Trace>) -> Explanation {
-    let key = TargetKey { vpc: VpcIndex(1), node: NODE, ip: TARGET.ip, port: TARGET.port };
+    let key = TargetKey { vpc: VpcIndex(1), node: NODE, ip: TARGET.ip, port: TARGET.port, proto: Proto::Tcp };
     let plan =
         Plan { targets: [(key, 3)].into(), vpcs: [(VpcIndex(1), vpc(1, "provider").id)].into(), ..Plan::default() };
     let health = |_: &TargetGroup| {
@@ -184,7 +184,7 @@ fn what_is_forwarded_names_every_object_on_the_way() {
 fn a_listener_that_is_not_there_brings_up_those_that_are() {
     let trace = Trace { verdict: Verdict::Drop(Counter::NoListener).to_bits(), ..Trace::question(false) };
     let explanation = ask(&state(), &question(SocketAddrV4::new(ENDPOINT, 443)), Some(&entered()), Some(trace));
-    assert_eq!(found(&explanation, Object::Listener).text, "none for TCP 443; there are: TCP 80");
+    assert_eq!(found(&explanation, Object::Listener).text, "none for tcp 443; there are: TCP 80");
     assert_eq!(explanation.decided_by, Object::Listener);
 }
 

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod declarations;
+mod protocols;
 mod refusals;
 mod rules;
 mod walk;
