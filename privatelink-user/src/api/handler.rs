@@ -18,7 +18,7 @@ use crate::{
         targets::DescribeTargetHealth,
         view::{self, PortView, TargetHealthView},
     },
-    model::{Change, Owner, State, TargetAddress},
+    model::{Change, Identity, Owner, State, TargetAddress},
     runtime::{Explanation, FlowFilter, Question, Stats, TargetHealthReport},
 };
 
@@ -34,7 +34,8 @@ impl Api {
         decide: impl FnOnce(&State, &mut Context<'_>) -> Result<(Change, R), ControlError>,
     ) -> Result<(Change, R), ControlError> {
         let Owner { account, region } = owner;
-        let mut context = Context { region, account, world, now: Timestamp::now(), ids: &mut RandomIds };
+        let mut context =
+            Context { region, account, identity: &Identity::Root, world, now: Timestamp::now(), ids: &mut RandomIds };
         let (change, answer) = decide(&world.seen_by(owner), &mut context)?;
         let mut next = world.clone();
         next.apply(&change);
@@ -96,7 +97,8 @@ pub async fn query<Q: Query + Sync>(
     request: Request<Q>,
 ) -> Answer<Q::Response> {
     let Json(request) = request?;
-    Ok(Json(request.answer(&api.store.state().seen_by(&owner))?))
+    let world = api.store.state();
+    Ok(Json(request.answer(&world.seen_by(&owner), &world)?))
 }
 
 pub async fn attach_port(

@@ -26,8 +26,8 @@ pub use socket::{SocketError, SocketFile};
 
 use crate::{
     control::{
-        Mutation, Operation, Query, endpoint_services::*, endpoints::*, listeners::*, load_balancers::*,
-        target_groups::*, targets::*, vpcs::*,
+        Mutation, Operation, Query, connections::*, endpoint_services::*, endpoints::*, listeners::*,
+        load_balancers::*, permissions::*, target_groups::*, targets::*, vpcs::*,
     },
     model::{IdSource, Owner},
     runtime::Runtime,
@@ -107,8 +107,14 @@ pub fn router(api: Arc<Api>) -> Router {
         .mutation::<DeleteListener>()
         .query::<DescribeListeners>()
         .mutation::<CreateEndpointService>()
+        .mutation::<ModifyEndpointService>()
         .mutation::<DeleteEndpointService>()
         .query::<DescribeEndpointServices>()
+        .mutation::<ModifyPermissions>()
+        .query::<DescribePermissions>()
+        .mutation::<AcceptConnections>()
+        .mutation::<RejectConnections>()
+        .query::<DescribeConnections>()
         .mutation::<CreateEndpoint>()
         .mutation::<DeleteEndpoint>()
         .query::<DescribeEndpoints>()

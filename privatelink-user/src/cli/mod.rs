@@ -3,6 +3,7 @@
 mod agent;
 mod apply;
 mod client;
+mod connection;
 mod endpoint;
 mod endpoint_service;
 mod error;
@@ -130,6 +131,9 @@ enum ClientCommand {
     /// Endpoint services: published load balancers.
     #[command(subcommand)]
     EndpointService(endpoint_service::EndpointServiceCommand),
+    /// Connections of endpoints to your endpoint services: say yes or no.
+    #[command(subcommand)]
+    Connection(connection::ConnectionCommand),
     /// Endpoints: addresses in a consumer's VPC that lead to an endpoint service.
     #[command(subcommand)]
     Endpoint(endpoint::EndpointCommand),
@@ -201,6 +205,7 @@ fn run_client(command: ClientCommand, mut session: Session) -> Result<(), CliErr
             ClientCommand::LoadBalancer(command) => command.run(session).await,
             ClientCommand::Listener(command) => command.run(session).await,
             ClientCommand::EndpointService(command) => command.run(session).await,
+            ClientCommand::Connection(command) => command.run(session).await,
             ClientCommand::Endpoint(command) => command.run(session).await,
             ClientCommand::Flow(command) => command.run(session).await,
             ClientCommand::Stats(args) => args.run(session).await,

@@ -72,7 +72,16 @@ fn every_documented_command_line_is_understood() {
         "endpoint-service create --load-balancer web --name shop",
         "endpoint-service list",
         "endpoint-service describe shop",
+        "endpoint-service create --load-balancer a --load-balancer b --acceptance-required --principal *",
+        "endpoint-service modify shop --acceptance-required true --add-load-balancer b --remove-load-balancer a",
+        "endpoint-service permissions add shop --principal arn:aws:iam::123456789012:root --principal *",
+        "endpoint-service permissions remove shop --principal arn:aws:iam::123456789012:role/ci",
+        "endpoint-service permissions list shop",
+        "endpoint-service connections shop",
+        "connection accept shop vpce-0123456789abcdef0 vpce-0123456789abcdef1",
+        "connection reject shop vpce-0123456789abcdef0 --account 123456789012",
         "endpoint-service delete shop",
+        "endpoint-service delete shop --force",
         "endpoint create --service-name shop --vpc b",
         "endpoint create --service-name shop --vpc b --address 10.0.0.50",
         "endpoint list",
@@ -154,6 +163,14 @@ const BAD_VALUES: &[(&str, &str)] = &[
         "endpoint-service create --load-balancer w --name vpce-x",
         "name 'vpce-x' cannot begin with 'vpce-', which is reserved",
     ),
+    ("endpoint-service permissions add shop", "--principal <ARN>"),
+    (
+        "endpoint-service permissions add shop --principal arn:aws:iam::1:root",
+        "Principal 'arn:aws:iam::1:root' must be '*' or the ARN of an account, user or role, without a path; use",
+    ),
+    ("endpoint-service modify shop --acceptance-required maybe", "true, false"),
+    ("connection accept shop", "<ENDPOINT>"),
+    ("connection reject shop", "<ENDPOINT>"),
     ("endpoint create --vpc b", "--service-name <SERVICE>"),
     ("endpoint create --service-name shop", "--vpc <VPC>"),
     (
@@ -207,8 +224,17 @@ fn every_verb_refuses_bad_values_with_value_rule_and_way_out() {
 fn every_argument_with_a_rule_is_in_the_table() {
     // Free text, and references, which the empty value above covers; the agent decides on the rest.
     let free = ["file", "directory", "socket", "state_dir", "bpffs", "log", "vpc", "target_group", "load_balancer"];
-    let free: BTreeSet<&str> =
-        free.into_iter().chain(["listener", "endpoint", "endpoint_service", "service_name"]).collect();
+    let free: BTreeSet<&str> = free
+        .into_iter()
+        .chain([
+            "listener",
+            "endpoint",
+            "endpoint_service",
+            "service_name",
+            "add_load_balancer",
+            "remove_load_balancer",
+        ])
+        .collect();
     let mut missing = Vec::new();
     fn walk<'a>(command: &'a clap::Command, path: Vec<&'a str>, visit: &mut impl FnMut(&[&str], &Arg)) {
         command.get_arguments().for_each(|argument| visit(&path, argument));

@@ -16,6 +16,7 @@ use privatelink_tests::{
 
 mod churn;
 mod common;
+mod consent;
 mod explain;
 mod flood;
 mod hooks;
@@ -55,6 +56,7 @@ fn tests() -> Vec<Test> {
         lifetime::TESTS,
         targets::TESTS,
         isolation::TESTS,
+        consent::TESTS,
         refusals::TESTS,
         hooks::TESTS,
         restart::TESTS,

@@ -16,7 +16,7 @@ use self::reason::Reason;
 use super::{index::TargetKey, plan::Plan};
 use crate::{
     control::view,
-    model::{InterfaceName, Listener, LoadBalancerId, Protocol, State, TargetGroup, VpcId},
+    model::{EndpointState, InterfaceName, Listener, LoadBalancerId, Protocol, State, TargetGroup, VpcId},
     net::{links::Links, neighbor::MacAddress},
     runtime::{
         Explanation, Finding, HookInUse, Object, PacketProtocol, PortStatus, Question, TargetHealth, TargetHealthReport,
@@ -69,7 +69,7 @@ pub fn entry(
 
 /// Explains.
 pub fn explain(question: &Question, facts: &Facts<'_>) -> Explanation {
-    let mut story = Story { question, facts, findings: Vec::new() };
+    let mut story = Story { question, facts, findings: Vec::new(), closed: None };
     story.port();
     let listener = story.address();
     let Some(seen) = facts.seen else { return story.without_port() };
@@ -79,8 +79,8 @@ pub fn explain(question: &Question, facts: &Facts<'_>) -> Explanation {
 
 /// What a destination address is.
 enum Destination<'a> {
-    /// An endpoint or a node address; the load balancer behind it.
-    LoadBalancer(&'a LoadBalancerId),
+    /// An endpoint or a node address; the load balancers behind it, the first of which that has the port takes the packet.
+    LoadBalancers(&'a [LoadBalancerId]),
     Nobodys,
 }
 
@@ -88,6 +88,8 @@ struct Story<'a> {
     question: &'a Question,
     facts: &'a Facts<'a>,
     findings: Vec<Finding>,
+    /// The state of the endpoint, if that is why it carries no traffic.
+    closed: Option<EndpointState>,
 }
 
 impl<'a> Story<'a> {
@@ -129,8 +131,9 @@ impl<'a> Story<'a> {
             PacketProtocol::Udp => Protocol::has_udp,
             PacketProtocol::Icmp => return None,
         };
-        let Destination::LoadBalancer(lb) = destination else { return None };
-        let of_lb = || state.listeners.values().filter(|listener| listener.load_balancer == *lb);
+        let Destination::LoadBalancers(behind) = destination else { return None };
+        let of = move |lb: &'a LoadBalancerId| state.listeners.values().filter(move |l| l.load_balancer == *lb);
+        let of_lb = || behind.iter().flat_map(of);
         let found = of_lb().find(|listener| listener.port == question.to.port() && speaks(listener.protocol));
         if found.is_none() {
             let there = of_lb().map(|listener| format!("{} {}", listener.protocol, listener.port)).collect();
@@ -146,11 +149,17 @@ impl<'a> Story<'a> {
             let service = state.endpoint_services.get(&endpoint.service);
             let to = service.map_or_else(|| endpoint.service.to_string(), |service| service.service_name.to_string());
             self.find(Object::Endpoint, endpoint.id.to_string(), format!("{}, leads to {to}", endpoint.state));
-            return service.map_or(Destination::Nobodys, |service| Destination::LoadBalancer(&service.load_balancer));
+            match endpoint.state {
+                EndpointState::Available => {}
+                state @ (EndpointState::PendingAcceptance | EndpointState::Rejected | EndpointState::Expired) => {
+                    self.closed = Some(state);
+                }
+            }
+            return service.map_or(Destination::Nobodys, |service| Destination::LoadBalancers(&service.load_balancers));
         }
         if let Some(lb) = state.load_balancers.values().find(|lb| lb.vpc == *vpc && lb.addresses.contains(&ip)) {
             self.find(Object::Address, ip.to_string(), format!("node address of load balancer '{}'", lb.name));
-            return Destination::LoadBalancer(&lb.id);
+            return Destination::LoadBalancers(std::slice::from_ref(&lb.id));
         }
         let there = state.endpoints.values().filter(|e| e.vpc == *vpc).map(|e| e.address.to_string()).collect();
         let text = format!(
@@ -226,6 +235,11 @@ impl<'a> Story<'a> {
         if let Some(counter) = counter
             && let Some(Reason { object, text, way_out }) = reason::reason(counter)
         {
+            if let Some(state) = self.closed {
+                let text = format!("the endpoint is {state}, and only an available one carries traffic");
+                let way_out = "`privatelink connection accept` by the service's owner makes it available";
+                return self.refused(Object::Endpoint, counter.name(), &text, way_out.to_owned());
+            }
             let mut way_out = way_out.to_owned();
             // The kernel follows the state within a moment; what it does not know yet is no fault of the configuration.
             if listener.is_some() && !trace.has(Trace::FRONTEND) {

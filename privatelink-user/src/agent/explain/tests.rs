@@ -80,7 +80,9 @@ fn state() -> State {
         id: service.clone(),
         owner: Owner::example(),
         alias: None,
-        load_balancer: lb,
+        load_balancers: vec![lb],
+        acceptance_required: false,
+        principals: [].into(),
         created_at: now(),
     }));
     state.put(Record::Endpoint(Endpoint {
@@ -215,4 +217,18 @@ fn what_the_kernel_does_not_know_yet_is_said() {
     let trace = Trace { verdict: Verdict::Drop(Counter::NotOurs).to_bits(), ..Trace::question(false) };
     let explanation = ask(&state(), &question(SocketAddrV4::new(ENDPOINT, 80)), Some(&entered()), Some(trace));
     assert!(explanation.way_out.expect("a way out").contains("ask again"));
+}
+
+#[test]
+fn an_endpoint_that_waits_or_was_rejected_decides() {
+    let mut state = state();
+    let trace = Trace { verdict: Verdict::Drop(Counter::NotOurs).to_bits(), ..Trace::question(false) };
+    for waits in [EndpointState::PendingAcceptance, EndpointState::Rejected, EndpointState::Expired] {
+        let mut endpoint = state.endpoints.values().next().expect("the endpoint").clone();
+        endpoint.state = waits;
+        state.put(Record::Endpoint(endpoint));
+        let explanation = ask(&state, &question(SocketAddrV4::new(ENDPOINT, 80)), Some(&entered()), Some(trace));
+        assert_eq!(explanation.decided_by, Object::Endpoint);
+        assert!(explanation.verdict.contains(&waits.to_string()), "{}", explanation.verdict);
+    }
 }
