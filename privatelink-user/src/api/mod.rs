@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use caller::{ACCOUNT_HEADER, Caller, REGION_HEADER};
 pub use error::{ApiError, ErrorBody};
-pub use operation::{DescribeFlows, DescribeStats, FlowView};
+pub use operation::{DescribeFlows, DescribeStats, ExplainPacket, FlowView};
 pub use socket::{SocketError, SocketFile};
 
 use crate::{
@@ -120,6 +120,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .query::<DescribeEndpoints>()
         .route(&path::<DescribeFlows>(), post(handler::describe_flows))
         .route(&path::<DescribeStats>(), post(handler::describe_stats))
+        .route(&path::<ExplainPacket>(), post(handler::explain_packet))
         .route(&path::<ApplyDeclaration>(), post(handler::apply))
         .route(
             &format!("{PREFIX}{{operation}}"),

@@ -89,6 +89,8 @@ fn every_documented_command_line_is_understood() {
         "endpoint delete vpce-0123456789abcdef0",
         "flow list --vpc b --endpoint b/10.0.0.50",
         "stats --drops",
+        "explain --vpc b --from 10.0.1.10 --to 10.0.0.50:80",
+        "explain --vpc b --from 10.0.1.10:40000 --to 10.0.0.50:53 --proto udp",
         "apply -f x.toml --dry-run --prune",
         "--socket /tmp/x -o table stats",
         "completions bash",
@@ -174,6 +176,16 @@ const BAD_VALUES: &[(&str, &str)] = &[
     (
         "endpoint create --service-name shop --vpc b --address 10.0.0.0/16",
         "Address '10.0.0.0/16' must be an IPv4 address",
+    ),
+    ("explain --vpc b --from x --to 10.0.0.50:80", "Address 'x' must be an IPv4 address; use an address like"),
+    ("explain --vpc b --from 10.0.1.10:0 --to 10.0.0.50:80", "Port '0' must be between '1-65535' inclusive; use"),
+    (
+        "explain --vpc b --from 10.0.1.10 --to 10.0.0.50",
+        "must be an IPv4 address, a colon and a port; use a destination",
+    ),
+    (
+        "explain --vpc b --from 10.0.1.10 --to 10.0.0.50:80 --proto sctp",
+        "Protocol 'sctp' must be one of '[tcp, udp, icmp]'; use tcp",
     ),
     ("apply", "--file <FILE>"),
     ("agent --region US", "region 'US' must be 1 to 32 lower-case letters, digits and inner hyphens; use a name like"),

@@ -17,6 +17,7 @@ use privatelink_tests::{
 mod churn;
 mod common;
 mod consent;
+mod explain;
 mod flood;
 mod health;
 mod hooks;
@@ -64,6 +65,7 @@ fn tests() -> Vec<Test> {
         flood::TESTS,
         pool::TESTS,
         churn::TESTS,
+        explain::TESTS,
     ]
     .into_iter()
     .flat_map(|tests| tests())
