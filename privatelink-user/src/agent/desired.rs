@@ -2,7 +2,7 @@
 //! kernel holds now come in; exact contents come out, with the plan that the rest of the agent works by.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     net::{Ipv4Addr, SocketAddrV4},
     sync::Arc,
@@ -12,8 +12,8 @@ use privatelink_ebpf::abi::{
     Mac, Proto, VpcIndex,
     addr::L4Port,
     service::{
-        Address, AddressKey, AddressKind, Budget, Frontend, FrontendKey, ListenerFlags, Port, PortFlags, Target,
-        TargetFlags,
+        Address, AddressKey, AddressKind, Budget, Frontend, FrontendKey, IDLE_NEVER, ListenerFlags, Port, PortFlags,
+        Target, TargetFlags,
     },
 };
 
@@ -27,8 +27,8 @@ use crate::{
     dataplane::{Capacity, Hook, Tables},
     health::state::Checked,
     model::{
-        Listener, LoadBalancer, LoadBalancerId, Opening, Protocol, State, TargetAddress, TargetGroup, TargetGroupId,
-        Vpc, VpcId,
+        EndpointState, Listener, LoadBalancer, LoadBalancerId, Opening, Protocol, State, TargetAddress, TargetGroup,
+        TargetGroupId, Vpc, VpcId,
     },
     net::links::{Link, LinkKind, Links},
 };
@@ -431,7 +431,14 @@ fn listeners(
                 Proto::Tcp => listener.attributes.idle_timeout,
                 Proto::Udp => listener.attributes.udp_idle_timeout,
             };
-            let idle_s = u16::try_from(idle).unwrap_or(u16::MAX);
+            let idle_s = match idle {
+                0 => IDLE_NEVER,
+                seconds => u16::try_from(seconds).unwrap_or(IDLE_NEVER),
+            };
+            let flags = match plan.fail_open.contains(&listener.target_group) {
+                true => flags.with(ListenerFlags::FAIL_OPEN),
+                false => flags,
+            };
             desired.listeners.insert(index, DesiredListener { idle_s, flags, ring: rings.ring(members) });
             for node in &lb.addresses {
                 let key = frontend_key(vpc, *node, listener.port, *proto);
@@ -442,17 +449,23 @@ fn listeners(
     }
     for endpoint in state.endpoints.values() {
         let Some(vpc) = state.vpcs.get(&endpoint.vpc).and_then(vpc_index) else { continue };
-        let Some(service) = state.endpoint_services.get(&endpoint.service) else { continue };
         let address = AddressKey::new(vpc, endpoint.address.into());
         desired.addresses.insert(address, AddressKind::Endpoint.into());
+        let Some(service) = state.endpoint_services.get(&endpoint.service) else { continue };
+        // The address is the endpoint's from the start, traffic flows once the service's owner has agreed.
+        if endpoint.state != EndpointState::Available {
+            continue;
+        }
         let Some(&number) = endpoints.get(&address) else { continue };
         plan.endpoints.insert(endpoint.id.clone(), number);
         desired.endpoints.insert(number, Budget { half_open: ENDPOINT_HALF_OPEN });
-        for (listener, proto) in by_lb.get(&service.load_balancer).into_iter().flatten() {
+        for (listener, proto) in service.load_balancers.iter().filter_map(|lb| by_lb.get(lb)).flatten() {
             let Some(&index) = plan.listeners.get(&(listener.id.clone(), *proto)) else { continue };
             let key = frontend_key(vpc, endpoint.address, listener.port, *proto);
-            desired.frontends.insert(key, Frontend { listener: index, endpoint: number, ..Frontend::default() });
-            if let Some(lb) = state.load_balancers.get(&service.load_balancer) {
+            // Of two load balancers with a listener on one port the first serves it.
+            let Entry::Vacant(vacant) = desired.frontends.entry(key) else { continue };
+            vacant.insert(Frontend { listener: index, endpoint: number, ..Frontend::default() });
+            if let Some(lb) = state.load_balancers.get(&listener.load_balancer) {
                 let guard = compiler.at_endpoint(endpoint, lb, opening(*proto, listener.port));
                 guards.extend(guard.map(|guard| (key, guard)));
             }
@@ -500,8 +513,8 @@ fn policies(world: &World<'_>, guards: BTreeMap<FrontendKey, Guard>, desired: &m
     }
 }
 
-/// An endpoint is known by its address in its VPC, in the kernel's frontends too. One without listeners has none there,
-/// and no index.
+/// An endpoint is known by its address in its VPC, in the kernel's frontends too. One without listeners, or that is not
+/// available, has none there, and no index: its flows end.
 fn endpoint_indexes(world: &World<'_>, plan: &mut Plan) -> BTreeMap<AddressKey, u16> {
     let state = world.state;
     let published: BTreeSet<&LoadBalancerId> =
@@ -509,10 +522,11 @@ fn endpoint_indexes(world: &World<'_>, plan: &mut Plan) -> BTreeMap<AddressKey, 
     let wanted: BTreeSet<AddressKey> = state
         .endpoints
         .values()
+        .filter(|endpoint| endpoint.state == EndpointState::Available)
         .filter_map(|endpoint| {
             let vpc = state.vpcs.get(&endpoint.vpc).and_then(vpc_index)?;
             let service = state.endpoint_services.get(&endpoint.service)?;
-            published.contains(&service.load_balancer).then_some(())?;
+            service.load_balancers.iter().any(|lb| published.contains(lb)).then_some(())?;
             Some(AddressKey::new(vpc, endpoint.address.into()))
         })
         .collect();

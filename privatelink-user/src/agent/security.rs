@@ -12,7 +12,10 @@ use std::{
 use ipnet::IpNet;
 use privatelink_ebpf::abi::security::Bound;
 
-use crate::model::{Direction, Endpoint, LoadBalancer, Opening, Peer, SecurityGroupId, State};
+use crate::model::{
+    Direction, Endpoint, LoadBalancer, Opening, Peer, SecurityGroup, SecurityGroupId, SecurityGroupRule,
+    SecurityGroupRuleId, State,
+};
 
 /// The sorted addresses at which membership changes: at the first an address belongs to the set, from the second on it
 /// does not, and so on. The kernel's `SOURCE_BOUNDS`.
@@ -166,6 +169,36 @@ impl<'a> Compiler<'a> {
         };
         Arc::clone(self.inbound.entry(question).or_insert_with(compute))
     }
+}
+
+/// What each security group in the way of `client` says: the rule that lets it in, if there is one. It must be let in by
+/// one of the endpoint's and, where they are enforced, by one of the load balancer's.
+pub fn verdicts<'a>(
+    state: &'a State,
+    endpoint: Option<&Endpoint>,
+    lb: &LoadBalancer,
+    opening: Opening,
+    client: Ipv4Addr,
+) -> Vec<(&'a SecurityGroup, Option<(&'a SecurityGroupRuleId, &'a SecurityGroupRule)>)> {
+    let own = endpoint.map(|endpoint| (&endpoint.security_groups.groups, Peers::All));
+    let behind = match endpoint {
+        Some(_) if !lb.enforce_on_private_link => None,
+        Some(_) => Some((&lb.security_groups.groups, Peers::Addresses)),
+        None => Some((&lb.security_groups.groups, Peers::All)),
+    };
+    let admits = |rule: &SecurityGroupRule, peers| {
+        let is_peer = match (&rule.peer, peers) {
+            (Peer::Group(_), Peers::Addresses) => false,
+            (peer, Peers::All | Peers::Addresses) => peer.contains(client, &|group| state.members(group)),
+        };
+        rule.traffic.contains(opening) && is_peer
+    };
+    own.into_iter()
+        .chain(behind)
+        .flat_map(|(groups, peers)| groups.iter().map(move |id| (id, peers)))
+        .filter_map(|(id, peers)| Some((state.security_groups.get(id)?, peers)))
+        .map(|(group, peers)| (group, group.rules(Direction::Ingress).find(|(_, rule)| admits(rule, peers))))
+        .collect()
 }
 
 /// Whether a load balancer may connect to a target.

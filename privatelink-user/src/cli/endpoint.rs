@@ -119,9 +119,7 @@ impl EndpointCommand {
 
 fn service(endpoint: &EndpointView) -> String {
     let alias = endpoint.service_alias.as_ref().map(ToString::to_string);
-    alias
-        .or_else(|| endpoint.service_name.as_ref().map(ToString::to_string))
-        .unwrap_or_else(|| endpoint.service.to_string())
+    alias.unwrap_or_else(|| endpoint.service_name.to_string())
 }
 
 fn rows<'a>(endpoints: impl IntoIterator<Item = &'a EndpointView>) -> String {
@@ -158,7 +156,7 @@ fn describe(endpoint: &EndpointView) -> String {
         ("ID", id.to_string()),
         ("VPC", vpc_name.clone()),
         ("Address", address.to_string()),
-        ("Service name", or_dash(service_name.as_ref())),
+        ("Service name", service_name.to_string()),
         ("Service alias", or_dash(service_alias.as_ref())),
         ("Security groups", list(security_group_names)),
         ("State", state.to_string()),

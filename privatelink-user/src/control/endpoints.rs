@@ -2,20 +2,22 @@
 
 use std::net::Ipv4Addr;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Context, ControlError, Mutation, Query, Reference, address, lookup, operation, security_groups, sorted,
-    view::EndpointView,
+    Context, ControlError, Mutation, Query, Reference, address, connections::offered, lookup, operation,
+    security_groups, sorted, view::EndpointView,
 };
 use crate::model::{Change, Endpoint, EndpointId, EndpointState, SecurityGroups, State};
 
-/// Makes an endpoint: an address in `vpc` that leads to a service. With an address it is idempotent; without one each
+/// Makes an endpoint: an address in `vpc` that leads to a service of the caller or one that admits it. If the service
+/// requires acceptance, its traffic waits for that. With an address it is idempotent; without one each
 /// call makes another endpoint.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateEndpoint {
-    /// The service by its service name; its id and alias are accepted as well.
+    /// The service by its service name; its id, and the alias of one's own, are accepted as well.
     pub service_name: Reference,
     pub vpc: Reference,
     /// None: the first free address of the VPC.
@@ -30,8 +32,7 @@ operation!(CreateEndpoint -> EndpointView);
 impl Mutation for CreateEndpoint {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, EndpointView), ControlError> {
         let Self { service_name, vpc, address, security_groups } = self;
-        let service = lookup::endpoint_service(state, service_name)
-            .map_err(|_| ControlError::InvalidServiceName(service_name.as_str().to_owned()))?;
+        let service = offered(state, context.world, (context.account, context.region, context.identity), service_name)?;
         let vpc = lookup::vpc(state, vpc)?;
         let groups = security_groups::resolve(state, &vpc.id, security_groups)?;
         let security_groups = SecurityGroups { groups, applies_to_established: false };
@@ -57,7 +58,7 @@ impl Mutation for CreateEndpoint {
             service: service.id.clone(),
             vpc: vpc.id.clone(),
             address,
-            state: EndpointState::Available,
+            state: EndpointState::initial(service.acceptance_required),
             security_groups,
             created_at: context.now,
         };
@@ -97,6 +98,21 @@ impl Mutation for ModifyEndpoint {
     }
 }
 
+/// Expires the endpoints whose service's owner has not answered in time.
+pub fn expire_unanswered(state: &State, now: Timestamp) -> Change {
+    state
+        .endpoints
+        .values()
+        .filter(|endpoint| endpoint.expires_at().is_some_and(|at| at <= now))
+        .map(|endpoint| Endpoint { state: EndpointState::Expired, ..endpoint.clone() })
+        .fold(Change::default(), Change::put)
+}
+
+/// When [`expire_unanswered`] has something to do next; none while no endpoint waits.
+pub fn next_unanswered(state: &State) -> Option<Timestamp> {
+    state.endpoints.values().filter_map(Endpoint::expires_at).min()
+}
+
 /// Deletes an endpoint.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -123,7 +139,7 @@ pub struct DescribeEndpoints {
 operation!(DescribeEndpoints -> Vec<EndpointView>);
 
 impl Query for DescribeEndpoints {
-    fn answer(&self, state: &State) -> Result<Vec<EndpointView>, ControlError> {
+    fn answer(&self, state: &State, _: &State) -> Result<Vec<EndpointView>, ControlError> {
         match &self.endpoints {
             None => Ok(sorted(
                 state.endpoints.values().map(|endpoint| EndpointView::new(state, endpoint)).collect(),

@@ -241,7 +241,7 @@ pub struct DescribeSecurityGroups {
 operation!(DescribeSecurityGroups -> Vec<SecurityGroupView>);
 
 impl Query for DescribeSecurityGroups {
-    fn answer(&self, state: &State) -> Result<Vec<SecurityGroupView>, ControlError> {
+    fn answer(&self, state: &State, _: &State) -> Result<Vec<SecurityGroupView>, ControlError> {
         match &self.security_groups {
             None => Ok(sorted(
                 state.security_groups.values().map(|group| SecurityGroupView::new(state, group)).collect(),

@@ -6,6 +6,7 @@
 
 mod attribute;
 mod change;
+pub mod derived;
 mod endpoint;
 mod endpoint_service;
 mod health_check;
@@ -17,6 +18,7 @@ mod load_balancer;
 mod name;
 mod owner;
 mod port;
+mod principal;
 mod security_group;
 mod state;
 mod target;
@@ -40,6 +42,7 @@ pub use load_balancer::LoadBalancer;
 pub use name::{InterfaceName, ResourceName};
 pub use owner::Owner;
 pub use port::{Hook, Port};
+pub use principal::{Identity, Principal};
 pub use security_group::{
     Direction, IcmpKind, Opening, Peer, PortRange, SecurityGroup, SecurityGroupName, SecurityGroupRule,
     SecurityGroupText, SecurityGroups, Traffic,

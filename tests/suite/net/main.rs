@@ -16,7 +16,10 @@ use privatelink_tests::{
 
 mod churn;
 mod common;
+mod consent;
+mod explain;
 mod flood;
+mod health;
 mod hooks;
 mod isolation;
 mod lifetime;
@@ -54,7 +57,9 @@ fn tests() -> Vec<Test> {
         transfer::TESTS,
         lifetime::TESTS,
         targets::TESTS,
+        health::TESTS,
         isolation::TESTS,
+        consent::TESTS,
         refusals::TESTS,
         hooks::TESTS,
         restart::TESTS,
@@ -62,6 +67,7 @@ fn tests() -> Vec<Test> {
         flood::TESTS,
         pool::TESTS,
         churn::TESTS,
+        explain::TESTS,
     ]
     .into_iter()
     .flat_map(|tests| tests())
