@@ -27,6 +27,7 @@ mod restart;
 mod routing;
 mod targets;
 mod transfer;
+mod udp;
 
 /// A test and what it needs.
 struct Test {
@@ -60,6 +61,7 @@ fn tests() -> Vec<Test> {
         flood::TESTS,
         pool::TESTS,
         churn::TESTS,
+        udp::TESTS,
     ]
     .into_iter()
     .flat_map(|tests| tests())
