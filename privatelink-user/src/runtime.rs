@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     control::Limits,
-    model::{EndpointId, Hook, InterfaceName, ListenerId, State, TargetAddress, TargetGroupId, VpcId},
+    model::{EndpointId, Hook, InterfaceName, InvalidValue, ListenerId, State, TargetAddress, TargetGroupId, VpcId},
 };
 
 /// A future that the API awaits; boxed so that [`Runtime`] stays object-safe.
@@ -43,6 +43,10 @@ pub trait Runtime: Send + Sync {
 
     /// Every counter.
     fn stats(&self) -> Answer<'_, Result<Stats, RuntimeError>>;
+
+    /// What the datapath would do with a packet, and which object decides it. Leaves no trace.
+    fn explain<'a>(&'a self, state: &'a State, question: &'a Question)
+    -> Answer<'a, Result<Explanation, RuntimeError>>;
 }
 
 /// Why the agent cannot answer.
@@ -416,6 +420,123 @@ pub struct Pool {
     pub exhausted: u64,
 }
 
+/// The first packet of a connection or exchange, as a host of a VPC would send it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    pub vpc: VpcId,
+    pub from: SocketAddrV4,
+    pub to: SocketAddrV4,
+    pub protocol: PacketProtocol,
+    /// TCP: the first sequence number, by which a target is chosen too.
+    pub sequence: u32,
+}
+
+/// What a packet can be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PacketProtocol {
+    /// A SYN.
+    #[default]
+    Tcp,
+    /// A datagram without payload.
+    Udp,
+    /// An echo request.
+    Icmp,
+}
+
+impl fmt::Display for PacketProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Icmp => "icmp",
+        })
+    }
+}
+
+impl std::str::FromStr for PacketProtocol {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        match text {
+            "tcp" => Ok(Self::Tcp),
+            "udp" => Ok(Self::Udp),
+            "icmp" => Ok(Self::Icmp),
+            _ => Err(InvalidValue::new("Protocol", text, "must be one of '[tcp, udp, icmp]'", "use tcp")),
+        }
+    }
+}
+
+/// What can decide about a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Object {
+    /// The packet itself.
+    Packet,
+    Port,
+    /// The destination: an endpoint's, a load balancer's or nobody's.
+    Address,
+    Endpoint,
+    Listener,
+    TargetGroup,
+    Target,
+    /// The source ports towards a target.
+    Pool,
+    NextHop,
+    /// A connection that is open already.
+    Flow,
+    /// A limit on a VPC.
+    Budget,
+    Hook,
+    Kernel,
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Packet => "packet",
+            Self::Port => "port",
+            Self::Address => "address",
+            Self::Endpoint => "endpoint",
+            Self::Listener => "listener",
+            Self::TargetGroup => "target group",
+            Self::Target => "target",
+            Self::Pool => "source ports",
+            Self::NextHop => "next hop",
+            Self::Flow => "flow",
+            Self::Budget => "limit",
+            Self::Hook => "hook",
+            Self::Kernel => "kernel",
+        })
+    }
+}
+
+/// What becomes of a packet, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// It reaches a target.
+    pub reachable: bool,
+    /// What becomes of it, in a sentence.
+    pub verdict: String,
+    /// What decides.
+    pub decided_by: Object,
+    /// The counter that the packet would raise; none if it is forwarded, or if no packet had to be asked.
+    pub reason: Option<String>,
+    /// What to do about it.
+    pub way_out: Option<String>,
+    /// What the packet meets, in order.
+    pub findings: Vec<Finding>,
+}
+
+/// One thing that a packet meets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    pub object: Object,
+    /// Its id or name.
+    pub name: Option<String>,
+    pub text: String,
+}
+
 /// An API without an agent behind it: accepts any interface and knows no traffic.
 #[derive(Debug, Default)]
 pub struct NoRuntime;
@@ -478,6 +599,14 @@ impl Runtime for NoRuntime {
     }
 
     fn stats(&self) -> Answer<'_, Result<Stats, RuntimeError>> {
+        Box::pin(std::future::ready(Err(RuntimeError::NotForwarding)))
+    }
+
+    fn explain<'a>(
+        &'a self,
+        _state: &'a State,
+        _question: &'a Question,
+    ) -> Answer<'a, Result<Explanation, RuntimeError>> {
         Box::pin(std::future::ready(Err(RuntimeError::NotForwarding)))
     }
 }

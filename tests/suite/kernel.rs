@@ -10,6 +10,7 @@ use privatelink_ebpf::{
     abi::{
         Counter,
         event::Event,
+        explain::Trace,
         flow::{Bucket, FlowKey, Slot},
         pool::PortPool,
         service::{Address, AddressKey, Budget, Frontend, FrontendKey, Listener, Port, PortFlags, Target},
@@ -30,7 +31,7 @@ use privatelink_user::dataplane::{
 };
 
 /// Programs that are run; the stages are called by them.
-pub use privatelink_user::dataplane::load::{COLLECT, TC, XDP};
+pub use privatelink_user::dataplane::load::{COLLECT, EXPLAIN, TC, XDP};
 
 /// Makes the interfaces of the cases, with the indexes that the cases name.
 pub fn interfaces(netns: &Netns) -> Result<()> {
@@ -106,6 +107,7 @@ pub struct Kernel {
     endpoint_stats: PerCpuArray<MapData, EndpointStats>,
     listener_stats: PerCpuArray<MapData, ListenerStats>,
     target_stats: PerCpuArray<MapData, TargetStats>,
+    trace: Array<MapData, Trace>,
     events: RingBuf<MapData>,
 }
 
@@ -118,7 +120,7 @@ impl Kernel {
     /// Loads everything; to be called, and used, inside the namespace that has the interfaces.
     pub fn load(reference: bool) -> Result<Self> {
         let mut ebpf = load(reference)?;
-        for name in [TC, XDP, COLLECT] {
+        for name in [TC, XDP, COLLECT, EXPLAIN] {
             load::load_program(&mut ebpf, name)?;
         }
         load::fill_stages(&mut ebpf)?;
@@ -154,6 +156,7 @@ impl Kernel {
             endpoint_stats: take!("ENDPOINT_STATS"),
             listener_stats: take!("LISTENER_STATS"),
             target_stats: take!("TARGET_STATS"),
+            trace: take!("TRACE"),
             events: take!("EVENTS"),
             ebpf,
         })
@@ -205,15 +208,8 @@ impl Kernel {
     }
 
     fn tc(&mut self, ifindex: u32, gso_size: u32, bytes: &[u8]) -> Result<Seen> {
-        // `struct __sk_buff`: interface index, number and size of segments.
-        let mut context = [0; 192];
-        context[40..44].copy_from_slice(&ifindex.to_ne_bytes());
-        if gso_size != 0 {
-            context[164..168].copy_from_slice(&2u32.to_ne_bytes());
-            context[176..180].copy_from_slice(&gso_size.to_ne_bytes());
-        }
         let program: &mut SchedClassifier = self.ebpf.program_mut(TC).context(TC)?.try_into()?;
-        let (out, result) = test_run(bytes, &context, |options| Ok(program.test_run(options)?))?;
+        let (out, result) = test_run(bytes, &skb(ifindex, gso_size), |options| Ok(program.test_run(options)?))?;
         // TC_ACT_OK, TC_ACT_SHOT, TC_ACT_REDIRECT.
         let (fate, bytes) = match result.return_value {
             0 => (Fate::Passed, out),
@@ -222,6 +218,16 @@ impl Kernel {
             other => anyhow::bail!("TC returned {other}"),
         };
         Ok(Seen { fate, by_xdp: false, transmitted: false, bytes })
+    }
+
+    /// What the frame would come to, by the program that changes nothing.
+    pub fn explain(&mut self, ifindex: u32, gso_size: u32, bytes: &[u8]) -> Result<Trace> {
+        self.trace.set(0, Trace::question(self.stash.keys().count() >= tables::Options::default().stash), 0)?;
+        let program: &mut SchedClassifier = self.ebpf.program_mut(EXPLAIN).context(EXPLAIN)?.try_into()?;
+        let (out, result) = test_run(bytes, &skb(ifindex, gso_size), |options| Ok(program.test_run(options)?))?;
+        anyhow::ensure!(result.return_value == 0, "{EXPLAIN} returned {}", result.return_value);
+        anyhow::ensure!(out == bytes, "{EXPLAIN} changed the frame");
+        Ok(self.trace.get(&0, 0)?)
     }
 
     /// Nothing: XDP has passed the frame on.
@@ -302,6 +308,17 @@ impl Kernel {
         }
         Ok(events)
     }
+}
+
+/// A `struct __sk_buff` with interface index, number and size of segments.
+fn skb(ifindex: u32, gso_size: u32) -> [u8; 192] {
+    let mut context = [0; 192];
+    context[40..44].copy_from_slice(&ifindex.to_ne_bytes());
+    if gso_size != 0 {
+        context[164..168].copy_from_slice(&2u32.to_ne_bytes());
+        context[176..180].copy_from_slice(&gso_size.to_ne_bytes());
+    }
+    context
 }
 
 /// Where an entry is.

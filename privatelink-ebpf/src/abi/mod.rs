@@ -8,6 +8,7 @@ pub mod addr;
 pub mod bench;
 pub mod counters;
 pub mod event;
+pub mod explain;
 pub mod flow;
 pub mod pool;
 pub mod service;
@@ -102,6 +103,10 @@ maps! {
     SEGMENT = 1, false;
     /// one slot a CPU: a flow entry on its way into the stash
     SCRATCH = 1, false;
+    /// one record: what `privatelink_explain` is asked and answers (`explain::Trace`)
+    TRACE = 1, false;
+    /// one record: the flow entries, budgets and locks that `privatelink_explain` changes in place of the real ones
+    DRY_RUN = 1, false;
     /// ring buffer of `event` records; the number is its size in bytes
     EVENTS = 1_048_576, false;
 }

@@ -8,6 +8,7 @@ use aya_ebpf::{
 };
 use privatelink_ebpf::abi::{
     entries,
+    explain::Trace,
     flow::{Bucket, FlowKey, Slot},
     pool::PortPool,
     service::{Address, AddressKey, Budget, Frontend, FrontendKey, Listener, Port, Target},
@@ -44,6 +45,7 @@ maps! {
     TARGET_STATS: PerCpuArray<TargetStats>;
     RESET_BUDGETS: Array<ResetBudget>;
     SCRATCH: PerCpuArray<Slot>;
+    TRACE: Array<Trace>;
 }
 
 /// Interfaces that take XDP frames.

@@ -8,12 +8,13 @@ use std::{
 
 use privatelink_ebpf::abi::{
     Proto, VpcIndex, counters,
+    explain::Trace,
     flow::{FlowKey, FlowState, Meta, Slot},
     pool,
 };
 
 use super::{
-    Shared, desired,
+    Shared, desired, explain,
     index::TargetKey,
     plan::{CheckKey, HopKey, Plan},
     ports,
@@ -26,11 +27,12 @@ use crate::{
     net::{
         links::{LinkError, LinkService},
         neighbor::Neighbor,
+        synthetic,
     },
     runtime::{
-        Answer, AttachRefusal, Counter, CounterKind, EndpointTraffic, FlowFilter, FlowRecord, InterfaceFacts,
-        ListenerTraffic, NextHop, Pool, PortStatus, Runtime, RuntimeError, Stats, TargetHealth, TargetHealthReport,
-        TargetTraffic,
+        Answer, AttachRefusal, Counter, CounterKind, EndpointTraffic, Explanation, FlowFilter, FlowRecord,
+        InterfaceFacts, ListenerTraffic, NextHop, Pool, PortStatus, Question, Runtime, RuntimeError, Stats,
+        TargetHealth, TargetHealthReport, TargetTraffic,
     },
 };
 
@@ -226,6 +228,40 @@ impl Answers {
     }
 }
 
+impl Answers {
+    fn explain(&self, state: &State, question: &Question) -> Result<Explanation, RuntimeError> {
+        let plan = self.plan();
+        let links = self.shared.links();
+        let statuses = self.shared.ports().clone();
+        let port = explain::entry(state, &question.vpc, &statuses, &links);
+        let mut dataplane = self.shared.dataplane();
+        let seen = match &port {
+            Some(port) => {
+                let frame = synthetic::frame(question, port.mac);
+                let trace = dataplane.explain(port.ifindex, &frame).map_err(tables)?;
+                let pool = trace.has(Trace::TARGET).then(|| dataplane.pool(trace.target)).flatten();
+                Some(explain::Seen { trace, used: pool.map(|pool| pool.used()) })
+            }
+            None => None,
+        };
+        drop(dataplane);
+        let health = |group: &TargetGroup| {
+            group.targets.values().map(|target| self.report(state, &plan, group, target)).collect::<Vec<_>>()
+        };
+        let interface = |ifindex: u32| links.get(&ifindex).map(|link| link.name.clone());
+        let facts = explain::Facts {
+            state,
+            plan: &plan,
+            statuses: &statuses,
+            port: port.as_ref(),
+            seen,
+            health: &health,
+            interface: &interface,
+        };
+        Ok(explain::explain(question, &facts))
+    }
+}
+
 /// What both entries of a flow agree on: the target's view of it.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct FlowId {
@@ -377,5 +413,13 @@ impl Runtime for Answers {
 
     fn stats(&self) -> Answer<'_, Result<Stats, RuntimeError>> {
         ready(tokio::task::block_in_place(|| self.stats()))
+    }
+
+    fn explain<'a>(
+        &'a self,
+        state: &'a State,
+        question: &'a Question,
+    ) -> Answer<'a, Result<Explanation, RuntimeError>> {
+        ready(tokio::task::block_in_place(|| self.explain(state, question)))
     }
 }

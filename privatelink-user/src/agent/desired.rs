@@ -23,7 +23,8 @@ use crate::{
     dataplane::{Capacity, Hook, Tables},
     health::state::Checked,
     model::{
-        Listener, LoadBalancer, LoadBalancerId, Protocol, State, TargetAddress, TargetGroup, TargetGroupId, Vpc, VpcId,
+        EndpointState, Listener, LoadBalancer, LoadBalancerId, Protocol, State, TargetAddress, TargetGroup,
+        TargetGroupId, Vpc, VpcId,
     },
     net::links::{Link, LinkKind, Links},
 };
@@ -432,22 +433,26 @@ fn listeners(
     }
     for endpoint in state.endpoints.values() {
         let Some(vpc) = state.vpcs.get(&endpoint.vpc).and_then(vpc_index) else { continue };
-        let Some(service) = state.endpoint_services.get(&endpoint.service) else { continue };
         let address = AddressKey::new(vpc, endpoint.address.into());
         desired.addresses.insert(address, AddressKind::Endpoint.into());
+        let Some(service) = state.endpoint_services.get(&endpoint.service) else { continue };
+        // The address is the endpoint's from the start, traffic flows once the service's owner has agreed.
+        if endpoint.state != EndpointState::Available {
+            continue;
+        }
         let Some(&number) = endpoints.get(&address) else { continue };
         plan.endpoints.insert(endpoint.id.clone(), number);
         desired.endpoints.insert(number, Budget { half_open: ENDPOINT_HALF_OPEN });
-        for (listener, proto) in by_lb.get(&service.load_balancer).into_iter().flatten() {
+        for (listener, proto) in service.load_balancers.iter().filter_map(|lb| by_lb.get(lb)).flatten() {
             let Some(&index) = plan.listeners.get(&(listener.id.clone(), *proto)) else { continue };
             let key = frontend_key(vpc, endpoint.address, listener.port, *proto);
-            desired.frontends.insert(key, Frontend { listener: index, endpoint: number, _pad: 0 });
+            desired.frontends.entry(key).or_insert(Frontend { listener: index, endpoint: number, _pad: 0 });
         }
     }
 }
 
-/// An endpoint is known by its address in its VPC, in the kernel's frontends too. One without listeners has none there,
-/// and no index.
+/// An endpoint is known by its address in its VPC, in the kernel's frontends too. One without listeners, or that is not
+/// available, has none there, and no index: its flows end.
 fn endpoint_indexes(world: &World<'_>, plan: &mut Plan) -> BTreeMap<AddressKey, u16> {
     let state = world.state;
     let published: BTreeSet<&LoadBalancerId> =
@@ -455,10 +460,11 @@ fn endpoint_indexes(world: &World<'_>, plan: &mut Plan) -> BTreeMap<AddressKey, 
     let wanted: BTreeSet<AddressKey> = state
         .endpoints
         .values()
+        .filter(|endpoint| endpoint.state == EndpointState::Available)
         .filter_map(|endpoint| {
             let vpc = state.vpcs.get(&endpoint.vpc).and_then(vpc_index)?;
             let service = state.endpoint_services.get(&endpoint.service)?;
-            published.contains(&service.load_balancer).then_some(())?;
+            service.load_balancers.iter().any(|lb| published.contains(lb)).then_some(())?;
             Some(AddressKey::new(vpc, endpoint.address.into()))
         })
         .collect();

@@ -16,6 +16,7 @@ pub mod checker;
 pub mod desired;
 pub mod diff;
 pub mod drain;
+pub mod explain;
 pub mod gc;
 pub mod host_port;
 pub mod index;

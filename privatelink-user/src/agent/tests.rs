@@ -179,7 +179,9 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
             id: service.clone(),
             owner: crate::model::Owner::example(),
             alias: None,
-            load_balancer: lb,
+            load_balancers: vec![lb],
+            acceptance_required: false,
+            principals: BTreeSet::new(),
             created_at: now(),
         }));
         for endpoint in 0..shape.endpoints {
@@ -579,4 +581,30 @@ fn more_targets_than_room_leave_the_rest_working() {
     let (plan, _) = pass(&mut fake, &inputs(&one_group(&targets))).expect("no failure was asked for");
     assert!(plan.full.contains("TARGETS"));
     assert_eq!(plan.targets.len(), 3);
+}
+
+#[test]
+fn an_endpoint_owns_its_address_from_the_start_and_has_frontends_only_while_it_is_available() {
+    let mut shape = one_group(&[(10, Shape::Healthy, false)]);
+    shape[0].listeners = 1;
+    shape[0].endpoints = 1;
+    let mut inputs = inputs(&shape);
+    let mut fake = Fake::new(CAPACITY);
+    let endpoint = inputs.state.endpoints.values().next().expect("an endpoint").clone();
+    let mut carries = |state: EndpointState, inputs: &mut Inputs| {
+        let mut changed = State::clone(&inputs.state);
+        changed.put(Record::Endpoint(Endpoint { state, ..endpoint.clone() }));
+        inputs.state = Arc::new(changed);
+        pass(&mut fake, inputs).expect("a pass");
+        let tables = fake.read().expect("the fake reads");
+        let address = AddressKey::new(VpcIndex(2), endpoint.address.into());
+        assert!(tables.addresses.contains_key(&address), "{state}");
+        let frontends: Vec<_> = tables.frontends.iter().filter(|(key, _)| key.ip == endpoint.address.into()).collect();
+        let live = tables.endpoints.values().filter(|budget| !budget.ended()).count();
+        (frontends.len(), live)
+    };
+    assert_eq!(carries(EndpointState::PendingAcceptance, &mut inputs), (0, 0));
+    assert_eq!(carries(EndpointState::Available, &mut inputs), (1, 1));
+    assert_eq!(carries(EndpointState::Rejected, &mut inputs), (0, 0), "its flows are ended");
+    assert_eq!(carries(EndpointState::Available, &mut inputs), (1, 1));
 }

@@ -72,7 +72,16 @@ fn every_documented_command_line_is_understood() {
         "endpoint-service create --load-balancer web --name shop",
         "endpoint-service list",
         "endpoint-service describe shop",
+        "endpoint-service create --load-balancer a --load-balancer b --acceptance-required --principal *",
+        "endpoint-service modify shop --acceptance-required true --add-load-balancer b --remove-load-balancer a",
+        "endpoint-service permissions add shop --principal arn:aws:iam::123456789012:root --principal *",
+        "endpoint-service permissions remove shop --principal arn:aws:iam::123456789012:role/ci",
+        "endpoint-service permissions list shop",
+        "endpoint-service connections shop",
+        "connection accept shop vpce-0123456789abcdef0 vpce-0123456789abcdef1",
+        "connection reject shop vpce-0123456789abcdef0 --account 123456789012",
         "endpoint-service delete shop",
+        "endpoint-service delete shop --force",
         "endpoint create --service-name shop --vpc b",
         "endpoint create --service-name shop --vpc b --address 10.0.0.50",
         "endpoint list",
@@ -80,6 +89,8 @@ fn every_documented_command_line_is_understood() {
         "endpoint delete vpce-0123456789abcdef0",
         "flow list --vpc b --endpoint b/10.0.0.50",
         "stats --drops",
+        "explain --vpc b --from 10.0.1.10 --to 10.0.0.50:80",
+        "explain --vpc b --from 10.0.1.10:40000 --to 10.0.0.50:53 --proto udp",
         "apply -f x.toml --dry-run --prune",
         "--socket /tmp/x -o table stats",
         "completions bash",
@@ -152,11 +163,29 @@ const BAD_VALUES: &[(&str, &str)] = &[
         "endpoint-service create --load-balancer w --name vpce-x",
         "name 'vpce-x' cannot begin with 'vpce-', which is reserved",
     ),
+    ("endpoint-service permissions add shop", "--principal <ARN>"),
+    (
+        "endpoint-service permissions add shop --principal arn:aws:iam::1:root",
+        "Principal 'arn:aws:iam::1:root' must be '*' or the ARN of an account, user or role, without a path; use",
+    ),
+    ("endpoint-service modify shop --acceptance-required maybe", "true, false"),
+    ("connection accept shop", "<ENDPOINT>"),
+    ("connection reject shop", "<ENDPOINT>"),
     ("endpoint create --vpc b", "--service-name <SERVICE>"),
     ("endpoint create --service-name shop", "--vpc <VPC>"),
     (
         "endpoint create --service-name shop --vpc b --address 10.0.0.0/16",
         "Address '10.0.0.0/16' must be an IPv4 address",
+    ),
+    ("explain --vpc b --from x --to 10.0.0.50:80", "Address 'x' must be an IPv4 address; use an address like"),
+    ("explain --vpc b --from 10.0.1.10:0 --to 10.0.0.50:80", "Port '0' must be between '1-65535' inclusive; use"),
+    (
+        "explain --vpc b --from 10.0.1.10 --to 10.0.0.50",
+        "must be an IPv4 address, a colon and a port; use a destination",
+    ),
+    (
+        "explain --vpc b --from 10.0.1.10 --to 10.0.0.50:80 --proto sctp",
+        "Protocol 'sctp' must be one of '[tcp, udp, icmp]'; use tcp",
     ),
     ("apply", "--file <FILE>"),
     ("agent --region US", "region 'US' must be 1 to 32 lower-case letters, digits and inner hyphens; use a name like"),
@@ -195,8 +224,17 @@ fn every_verb_refuses_bad_values_with_value_rule_and_way_out() {
 fn every_argument_with_a_rule_is_in_the_table() {
     // Free text, and references, which the empty value above covers; the agent decides on the rest.
     let free = ["file", "directory", "socket", "state_dir", "bpffs", "log", "vpc", "target_group", "load_balancer"];
-    let free: BTreeSet<&str> =
-        free.into_iter().chain(["listener", "endpoint", "endpoint_service", "service_name"]).collect();
+    let free: BTreeSet<&str> = free
+        .into_iter()
+        .chain([
+            "listener",
+            "endpoint",
+            "endpoint_service",
+            "service_name",
+            "add_load_balancer",
+            "remove_load_balancer",
+        ])
+        .collect();
     let mut missing = Vec::new();
     fn walk<'a>(command: &'a clap::Command, path: Vec<&'a str>, visit: &mut impl FnMut(&[&str], &Arg)) {
         command.get_arguments().for_each(|argument| visit(&path, argument));

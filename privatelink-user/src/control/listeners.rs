@@ -114,7 +114,7 @@ pub struct DescribeListeners {
 operation!(DescribeListeners -> Vec<ListenerView>);
 
 impl Query for DescribeListeners {
-    fn answer(&self, state: &State) -> Result<Vec<ListenerView>, ControlError> {
+    fn answer(&self, state: &State, _: &State) -> Result<Vec<ListenerView>, ControlError> {
         let lb = self.load_balancer.as_ref().map(|reference| lookup::load_balancer(state, reference)).transpose()?;
         let listeners = state
             .listeners

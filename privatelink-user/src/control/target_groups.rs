@@ -208,7 +208,7 @@ pub struct DescribeTargetGroups {
 operation!(DescribeTargetGroups -> Vec<TargetGroupView>);
 
 impl Query for DescribeTargetGroups {
-    fn answer(&self, state: &State) -> Result<Vec<TargetGroupView>, ControlError> {
+    fn answer(&self, state: &State, _: &State) -> Result<Vec<TargetGroupView>, ControlError> {
         match &self.target_groups {
             None => Ok(sorted(
                 state.target_groups.values().map(|group| TargetGroupView::new(state, group)).collect(),

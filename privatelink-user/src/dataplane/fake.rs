@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use privatelink_ebpf::abi::{
+    explain::Trace,
     flow::{FlowState, Meta, Slot},
     pool::PortPool,
     service::Listener,
@@ -171,6 +172,10 @@ impl Dataplane for Fake {
             }
         }
         Ok(())
+    }
+
+    fn explain(&mut self, _ifindex: u32, _frame: &[u8]) -> Result<Trace, DataplaneError> {
+        Ok(Trace::question(false))
     }
 
     fn pool(&self, index: u32) -> Option<PortPool> {

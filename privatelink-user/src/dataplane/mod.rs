@@ -20,7 +20,7 @@ pub mod tables;
 
 use std::collections::BTreeMap;
 
-use privatelink_ebpf::abi::{flow::Slot, pool::PortPool, settings::Clock};
+use privatelink_ebpf::abi::{explain::Trace, flow::Slot, pool::PortPool, settings::Clock};
 
 pub use attach::{Hook, HookPlan};
 pub use error::DataplaneError;
@@ -101,6 +101,13 @@ pub trait Dataplane: Send {
     ///
     /// [`DataplaneError::Map`] when the stash cannot be read.
     fn each_flow(&self, visit: &mut dyn FnMut(&Slot)) -> Result<(), DataplaneError>;
+
+    /// What the datapath would do with `frame` if it came in on interface `ifindex`. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`DataplaneError::Program`] and [`DataplaneError::Verify`] when the kernel does not run the program.
+    fn explain(&mut self, ifindex: u32, frame: &[u8]) -> Result<Trace, DataplaneError>;
 
     /// A copy of one port pool.
     fn pool(&self, index: u32) -> Option<PortPool>;

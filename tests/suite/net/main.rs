@@ -16,6 +16,8 @@ use privatelink_tests::{
 
 mod churn;
 mod common;
+mod consent;
+mod explain;
 mod flood;
 mod hooks;
 mod isolation;
@@ -55,6 +57,7 @@ fn tests() -> Vec<Test> {
         lifetime::TESTS,
         targets::TESTS,
         isolation::TESTS,
+        consent::TESTS,
         refusals::TESTS,
         hooks::TESTS,
         restart::TESTS,
@@ -62,6 +65,7 @@ fn tests() -> Vec<Test> {
         pool::TESTS,
         churn::TESTS,
         udp::TESTS,
+        explain::TESTS,
     ]
     .into_iter()
     .flat_map(|tests| tests())

@@ -172,7 +172,7 @@ fn refusals_have_the_codes_and_texts_of_the_api() {
     case!(DeleteListener, r#"{"listener": "lb:81"}"#, "ListenerNotFound", "Listener 'lb:81' not found");
     case!(
         CreateEndpointService,
-        r#"{"load_balancer": "lb", "name": "other"}"#,
+        r#"{"load_balancers": ["lb"], "name": "other"}"#,
         "InvalidParameter",
         "The load balancer '{lb}' is already associated with the endpoint service '{}'",
         world.state.endpoint_services.keys().next().unwrap()
