@@ -186,7 +186,7 @@ fn quic_streams(hook: Hook) -> Result<()> {
         scenario.wait_healthy("svc")?;
         for name in ["client-a", "client-b"] {
             let client = &scenario.topology.host(name).netns;
-            quic::transfer(client, &echo, SocketAddr::new(ENDPOINT.into(), 443), 16 << 20).context(name)?;
+            quic::transfer(client, &echo, SocketAddr::new(ENDPOINT.into(), 443), 4 << 20).context(name)?;
         }
         eventually("the server's connections end", PATIENCE, || {
             let open = echo.connections();
