@@ -372,6 +372,10 @@ pub struct EndpointTraffic {
     /// To the consumer.
     pub packets_out: u64,
     pub bytes_out: u64,
+    /// RST from the consumer.
+    pub resets_in: u64,
+    /// RST from the targets.
+    pub resets_out: u64,
 }
 
 /// What a listener did.
@@ -381,6 +385,10 @@ pub struct ListenerTraffic {
     pub new_flows: u64,
     /// Connections refused, whatever the reason.
     pub refused: u64,
+    /// Flows led to unhealthy targets because too few were healthy.
+    pub unhealthy_routing: u64,
+    /// RST that the load balancer itself sent to clients.
+    pub resets_sent: u64,
 }
 
 /// What went to a target of a group. Bytes are IP total lengths.
@@ -399,6 +407,14 @@ pub struct TargetTraffic {
     pub port_allocation_errors: u64,
     pub client_resets: u64,
     pub target_resets: u64,
+    /// RST that the load balancer itself sent to the target, and to both ends of flows that it ended.
+    pub resets_sent: u64,
+    /// Handshakes that were finished.
+    pub established: u64,
+    /// Connections that the target refused.
+    pub refused: u64,
+    /// SYNs sent again because the target had not answered.
+    pub unanswered: u64,
 }
 
 /// The source ports of one (node address, target, protocol).

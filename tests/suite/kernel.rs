@@ -27,7 +27,7 @@ use privatelink_ebpf::{
 use privatelink_tests::netns::Netns;
 use privatelink_user::dataplane::{
     load::{self, OBJECT},
-    stats::Sum as _,
+    stats::sum,
 };
 
 /// Programs that are run; the stages are called by them.
@@ -283,11 +283,12 @@ impl Kernel {
     }
 
     fn sweep(&mut self) -> Result<()> {
-        let request = CollectRequest { first_bucket: 0, buckets: self.flows.len(), stash: 1, port: 0 };
+        let request =
+            CollectRequest { first_bucket: 0, buckets: self.flows.len(), flags: CollectRequest::STASH, port: 0 };
         let bytes: [u8; size_of::<CollectRequest>()] = [
             request.first_bucket.to_ne_bytes(),
             request.buckets.to_ne_bytes(),
-            request.stash.to_ne_bytes(),
+            request.flags.to_ne_bytes(),
             request.port.to_ne_bytes(),
         ]
         .concat()
@@ -444,16 +445,16 @@ impl Backend for Kernel {
 
     fn endpoint_stats(&mut self, index: usize) -> Outcome<EndpointStats> {
         let all = words(self.endpoint_stats.get(&(index as u32), 0).map_err(Into::into))?;
-        Ok(EndpointStats::sum(all.iter().copied()))
+        Ok(sum(all.iter().copied()))
     }
 
     fn listener_stats(&mut self, index: usize) -> Outcome<ListenerStats> {
         let all = words(self.listener_stats.get(&(index as u32), 0).map_err(Into::into))?;
-        Ok(ListenerStats::sum(all.iter().copied()))
+        Ok(sum(all.iter().copied()))
     }
 
     fn target_stats(&mut self, index: usize) -> Outcome<TargetStats> {
         let all = words(self.target_stats.get(&(index as u32), 0).map_err(Into::into))?;
-        Ok(TargetStats::sum(all.iter().copied()))
+        Ok(sum(all.iter().copied()))
     }
 }

@@ -15,7 +15,7 @@ use crate::{
         event::EventKind,
         flow::{FlowKey, FlowState, Meta, Slot},
         pool::{CAPACITY, FIRST_PORT},
-        service::{AddressKey, Frontend, FrontendKey, Listener, Port, Target, TargetFlags},
+        service::{AddressKey, Frontend, FrontendKey, Listener, ListenerFlags, Port, Target, TargetFlags},
     },
     wire::checksum,
 };
@@ -401,6 +401,9 @@ fn count_opened<'t, T: Tables<'t>>(t: T, plan: &Plan, listener: u32) {
         }
         if let Some(stats) = t.listener_stats(listener) {
             (*stats).new_flows += 1;
+            if t.listener(listener).is_some_and(|listener| listener.flags.has(ListenerFlags::FAIL_OPEN)) {
+                (*stats).unhealthy_routing += 1;
+            }
         }
         if let Some(stats) = t.target_stats(plan.target) {
             (*stats).new_flows += 1;

@@ -80,8 +80,17 @@ pub fn end_flow_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, why: u32) -> u3
 fn ended<'t, T: Tables<'t>>(t: T, segment: &Segment, why: Counter) -> Verdict {
     let target_gone = why == Counter::TargetGone;
     let ended = if target_gone { Counter::FlowEndedWithTarget } else { Counter::FlowExpiredIdle };
+    let to_target = t.find(&segment.key).filter(|own| !own.meta().forward()).map_or(0, |own| own.target());
     t.close(&segment.key, ended as u32);
-    answer_with_reset(t, segment, why)
+    let verdict = answer_with_reset(t, segment, why);
+    if to_target != 0
+        && verdict == Verdict::AnswerReset
+        && let Some(stats) = t.target_stats(to_target)
+    {
+        // SAFETY: this CPU's own counters.
+        unsafe { (*stats).resets_sent += 1 };
+    }
+    verdict
 }
 
 /// Refuses a connection: with RST where the client should know at once, silently where it should try again.
@@ -144,6 +153,12 @@ fn answer_with_reset<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counter
         return refuse(t, Counter::ResetLimited);
     }
     t.count(Counter::ResetSent);
+    if let Some(frontend) = open::frontend(t, &segment.key)
+        && let Some(stats) = t.listener_stats(frontend.listener)
+    {
+        // SAFETY: this CPU's own counters.
+        unsafe { (*stats).resets_sent += 1 };
+    }
     Verdict::AnswerReset
 }
 

@@ -420,6 +420,21 @@ impl Run<'_> {
                 let stats = backend.target_stats(index)?;
                 same("resets", &(stats.client_resets, stats.target_resets), &(by_client, by_target))
             }
+            Check::TargetConnections(index, counts) => {
+                let stats = backend.target_stats(index)?;
+                same("connections", &[stats.established, stats.refused, stats.unanswered], &counts)
+            }
+            Check::ResetsSent { target: (target, to_target), listener: (listener, to_client) } => {
+                same("resets to the target", &backend.target_stats(target)?.resets_sent, &to_target)?;
+                same("resets to clients", &backend.listener_stats(listener)?.resets_sent, &to_client)
+            }
+            Check::UnhealthyRouting(index, flows) => {
+                same("flows to unhealthy targets", &backend.listener_stats(index)?.unhealthy_routing, &flows)
+            }
+            Check::EndpointResets(index, resets_in, resets_out) => {
+                let stats = backend.endpoint_stats(index)?;
+                same("the endpoint's resets", &(stats.resets_in, stats.resets_out), &(resets_in, resets_out))
+            }
             Check::PortAllocationErrors(index, count) => {
                 same("port allocation errors", &backend.target_stats(index)?.port_allocation_errors, &count)
             }

@@ -207,6 +207,17 @@ pub enum Check {
     /// Resets by clients and by the target.
     TargetResets(usize, u64, u64),
     PortAllocationErrors(usize, u64),
+    /// Handshakes finished, SYNs that the target refused, SYNs sent again unanswered.
+    TargetConnections(usize, [u64; 3]),
+    /// Resets from us: to the target, and to clients of the listener.
+    ResetsSent {
+        target: (usize, u64),
+        listener: (usize, u64),
+    },
+    /// Flows led to unhealthy targets.
+    UnhealthyRouting(usize, u64),
+    /// Resets from and to the clients of an endpoint.
+    EndpointResets(usize, u64, u64),
     /// The last frame reported this neighbour, and nothing else.
     Neighbor([u8; 4], Mac),
     /// The last frame reported nothing.

@@ -83,7 +83,8 @@ impl World {
     pub fn listener(&mut self, index: u32, idle_s: u16, ring: &[u32]) {
         let ring_base = self.rings.len() as u32;
         self.rings.extend_from_slice(ring);
-        self.listeners.insert(index, Listener { ring_base, ring_len: ring.len() as u32, idle_s, _pad: [0; 6] });
+        self.listeners
+            .insert(index, Listener { ring_base, ring_len: ring.len() as u32, idle_s, ..Listener::default() });
     }
 
     /// A target with a resolved next hop, [`target_mac`], behind port `ifindex`.

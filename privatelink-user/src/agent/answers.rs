@@ -205,18 +205,39 @@ impl Answers {
                     bytes_out,
                     new_flows,
                     refused,
+                    resets_in,
+                    resets_out,
                 } = *counts.endpoints.get(index)?;
-                let endpoint = id.clone();
-                Some(EndpointTraffic { endpoint, new_flows, refused, packets_in, bytes_in, packets_out, bytes_out })
+                Some(EndpointTraffic {
+                    endpoint: id.clone(),
+                    new_flows,
+                    refused,
+                    packets_in,
+                    bytes_in,
+                    packets_out,
+                    bytes_out,
+                    resets_in,
+                    resets_out,
+                })
             })
             .collect();
         let mut by_listener: BTreeMap<&ListenerId, ListenerTraffic> = BTreeMap::new();
         for ((id, _), index) in &plan.listeners {
             let Some(found) = counts.listeners.get(index) else { continue };
-            let none = || ListenerTraffic { listener: id.clone(), new_flows: 0, refused: 0 };
+            let privatelink_ebpf::abi::stats::ListenerStats { new_flows, refused, unhealthy_routing, resets_sent } =
+                *found;
+            let none = || ListenerTraffic {
+                listener: id.clone(),
+                new_flows: 0,
+                refused: 0,
+                unhealthy_routing: 0,
+                resets_sent: 0,
+            };
             let traffic = by_listener.entry(id).or_insert_with(none);
-            traffic.new_flows += found.new_flows;
-            traffic.refused += found.refused;
+            traffic.new_flows += new_flows;
+            traffic.refused += refused;
+            traffic.unhealthy_routing += unhealthy_routing;
+            traffic.resets_sent += resets_sent;
         }
         let listeners = by_listener.into_values().collect();
         let targets = plan
@@ -314,7 +335,7 @@ fn health(checked: Option<Checked>) -> TargetHealth {
     match checked {
         None | Some(Checked::Initial { .. }) => TargetHealth::InitialHealthChecking,
         Some(Checked::Healthy { .. }) => TargetHealth::Healthy,
-        Some(Checked::Unhealthy { passed: _, last }) => match last {
+        Some(Checked::Unhealthy { passed: _, last, since: _ }) => match last {
             Failure::Timeout => TargetHealth::Timeout,
             Failure::Refused | Failure::Malformed => TargetHealth::FailedHealthChecks,
             Failure::StatusCode(code) => TargetHealth::ResponseCodeMismatch(code),
@@ -329,7 +350,6 @@ fn target_traffic(
     plan: &Plan,
     counts: &BTreeMap<u32, privatelink_ebpf::abi::stats::TargetStats>,
 ) -> TargetTraffic {
-    use crate::dataplane::stats::Sum as _;
     let found = keys.iter().filter_map(|key| counts.get(plan.targets.get(key)?).copied());
     let privatelink_ebpf::abi::stats::TargetStats {
         packets_in,
@@ -340,7 +360,11 @@ fn target_traffic(
         port_allocation_errors,
         client_resets,
         target_resets,
-    } = privatelink_ebpf::abi::stats::TargetStats::sum(found);
+        resets_sent,
+        established,
+        refused,
+        unanswered,
+    } = crate::dataplane::stats::sum(found);
     TargetTraffic {
         target_group: check.group.clone(),
         target: check.target,
@@ -352,6 +376,10 @@ fn target_traffic(
         port_allocation_errors,
         client_resets,
         target_resets,
+        resets_sent,
+        established,
+        refused,
+        unanswered,
     }
 }
 

@@ -11,7 +11,10 @@ use std::{
 use privatelink_ebpf::abi::{
     Mac, Proto, VpcIndex,
     addr::L4Port,
-    service::{Address, AddressKey, AddressKind, Budget, Frontend, FrontendKey, Port, PortFlags, Target, TargetFlags},
+    service::{
+        Address, AddressKey, AddressKind, Budget, Frontend, FrontendKey, IDLE_NEVER, ListenerFlags, Port, PortFlags,
+        Target, TargetFlags,
+    },
 };
 
 use super::{
@@ -73,6 +76,7 @@ pub struct Desired {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DesiredListener {
     pub idle_s: u16,
+    pub flags: ListenerFlags,
     pub ring: Arc<[u32]>,
 }
 
@@ -423,8 +427,15 @@ fn listeners(
                 Proto::Tcp => listener.attributes.idle_timeout,
                 Proto::Udp => listener.attributes.udp_idle_timeout,
             };
-            let idle_s = u16::try_from(idle).unwrap_or(u16::MAX);
-            desired.listeners.insert(index, DesiredListener { idle_s, ring: rings.ring(members) });
+            let idle_s = match idle {
+                0 => IDLE_NEVER,
+                seconds => u16::try_from(seconds).unwrap_or(IDLE_NEVER),
+            };
+            let flags = match plan.fail_open.contains(&listener.target_group) {
+                true => ListenerFlags::FAIL_OPEN,
+                false => ListenerFlags::default(),
+            };
+            desired.listeners.insert(index, DesiredListener { idle_s, flags, ring: rings.ring(members) });
             for node in &lb.addresses {
                 let key = frontend_key(vpc, *node, listener.port, *proto);
                 desired.frontends.insert(key, Frontend { listener: index, endpoint: 0, _pad: 0 });
@@ -554,7 +565,7 @@ fn way_to(
     let internal = host_port.internal(target)?;
     let listener = first_check_listener(world.capacity).checked_add(target)?;
     let ring: Arc<[u32]> = Arc::new([target]);
-    desired.listeners.insert(listener, DesiredListener { idle_s: 350, ring });
+    desired.listeners.insert(listener, DesiredListener { idle_s: 350, flags: ListenerFlags::default(), ring });
     desired.addresses.insert(AddressKey::new(VpcIndex::HOST, internal.into()), AddressKind::Internal.into());
     let key = frontend_key(VpcIndex::HOST, internal, port, Proto::Tcp);
     desired.frontends.insert(key, Frontend { listener, endpoint: 0, _pad: 0 });

@@ -78,7 +78,7 @@ impl From<Shape> for Checked {
         match shape {
             Shape::New => Self::NEW,
             Shape::Healthy => Self::Healthy { failed: 0 },
-            Shape::Unhealthy => Self::Unhealthy { passed: 0, last: Failure::Refused },
+            Shape::Unhealthy => Self::Unhealthy { passed: 0, last: Failure::Refused, since: 0 },
         }
     }
 }
@@ -236,7 +236,7 @@ fn garbage() -> impl Strategy<Value = Tables> {
     let listeners = prop::collection::btree_map(
         0u32..256,
         (0u32..50_000, 0u32..3_000, 1u16..400).prop_map(|(ring_base, ring_len, idle_s)| Installed {
-            record: ListenerRecord { ring_base, ring_len, idle_s, _pad: [0; 6] },
+            record: ListenerRecord { ring_base, ring_len, idle_s, ..ListenerRecord::default() },
             ring: Arc::new([]),
         }),
         0..10,

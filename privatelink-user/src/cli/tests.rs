@@ -128,7 +128,7 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ("target-group create w --protocol TCP --port 80", "--vpc <VPC>"),
     (
         "target-group modify w --health-check-protocol UDP",
-        "Health check protocol 'UDP' must be one of '[TCP, HTTP]'; use",
+        "Health check protocol 'UDP' must be one of '[TCP, HTTP, HTTPS]'; use",
     ),
     ("target-group modify w --health-check-port x", "Health check port 'x' must be 'traffic-port' or a number"),
     ("target-group modify w --health-check-path x", "Health check path 'x' must begin with '/'; use a path like"),
@@ -321,7 +321,11 @@ const BAD_FIELDS: &[(&str, &str, &str)] = &[
     ),
     ("port = 80\n", "port = 65536\n", "Port '65536' must be between '1-65535' inclusive; use"),
     ("port = 80\n", "", "missing field `port`"),
-    ("protocol = \"HTTP\"", "protocol = \"UDP\"", "Health check protocol 'UDP' must be one of '[TCP, HTTP]'; use"),
+    (
+        "protocol = \"HTTP\"",
+        "protocol = \"UDP\"",
+        "Health check protocol 'UDP' must be one of '[TCP, HTTP, HTTPS]'; use",
+    ),
     ("port = \"traffic-port\"", "port = \"0\"", "Health check port '0' must be 'traffic-port' or a number"),
     ("path = \"/\"", "path = \"x\"", "Health check path 'x' must begin with '/'; use a path like /health"),
     ("interval = 30", "interval = -1", "invalid value: integer `-1`, expected u32"),

@@ -153,7 +153,7 @@ impl Dataplane for Fake {
         self.attached.clone()
     }
 
-    fn collect(&mut self, _first: u32, _buckets: u32, _stash: bool) -> Result<(), DataplaneError> {
+    fn collect(&mut self, _first: u32, _buckets: u32, _flags: u32) -> Result<(), DataplaneError> {
         Ok(())
     }
 

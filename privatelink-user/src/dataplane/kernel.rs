@@ -19,7 +19,7 @@ use privatelink_ebpf::abi::{
     pool::{PortPool, SUMMARIES},
     service::{Address, AddressKey, Budget, Frontend, FrontendKey, Listener, Port, Target},
     settings::{Clock, CollectRequest},
-    stats::{EndpointStats, ListenerStats, TargetStats},
+    stats::{self, EndpointStats, ListenerStats, TargetStats},
 };
 
 use super::{
@@ -27,7 +27,7 @@ use super::{
     load::{self, Loaded, Options},
     mapped::Mapping,
     pin::PinDir,
-    stats::{Sum, Wanted},
+    stats::{Wanted, sum},
     syscall::delete_element,
 };
 
@@ -221,8 +221,8 @@ impl Kernel {
             let mut first_bucket = 0;
             while first_bucket < buckets {
                 let slice = COLLECT_SLICE.min(buckets - first_bucket);
-                let stash = u32::from(first_bucket == 0);
-                self.run_collector(CollectRequest { first_bucket, buckets: slice, stash, port: ifindex })?;
+                let flags = if first_bucket == 0 { CollectRequest::STASH } else { 0 };
+                self.run_collector(CollectRequest { first_bucket, buckets: slice, flags, port: ifindex })?;
                 first_bucket += slice;
             }
         }
@@ -344,8 +344,8 @@ impl Dataplane for Kernel {
         self.attached.clone()
     }
 
-    fn collect(&mut self, first: u32, buckets: u32, stash: bool) -> Result<(), DataplaneError> {
-        self.run_collector(CollectRequest { first_bucket: first, buckets, stash: u32::from(stash), port: 0 })
+    fn collect(&mut self, first: u32, buckets: u32, flags: u32) -> Result<(), DataplaneError> {
+        self.run_collector(CollectRequest { first_bucket: first, buckets, flags, port: 0 })
     }
 
     fn each_flow(&self, visit: &mut dyn FnMut(&Slot)) -> Result<(), DataplaneError> {
@@ -461,9 +461,9 @@ fn in_use(meta: u64) -> bool {
     }
 }
 
-fn total<V: Pod + Sum + Default>(map: &PerCpuArray<MapData, V>, index: u32) -> Result<V, MapError> {
+fn total<V: Pod + stats::Counts>(map: &PerCpuArray<MapData, V>, index: u32) -> Result<V, MapError> {
     let values = map.get(&index, 0)?;
-    Ok(V::sum(values.iter().copied()))
+    Ok(sum(values.iter().copied()))
 }
 
 fn clear<V: Pod + Default>(map: &mut PerCpuArray<MapData, V>, index: u32, cpus: usize) -> Result<(), MapError> {

@@ -88,12 +88,13 @@ pub trait Dataplane: Send {
     /// Where the programs are.
     fn attached(&self) -> BTreeMap<u32, Hook>;
 
-    /// Runs the kernel's collector over `buckets` buckets from `first` on, and over the stash if asked.
+    /// Runs the kernel's collector over `buckets` buckets from `first` on; `flags` are those of the request
+    /// ([`privatelink_ebpf::abi::settings::CollectRequest`]).
     ///
     /// # Errors
     ///
     /// [`DataplaneError::Program`] when the kernel does not run it.
-    fn collect(&mut self, first: u32, buckets: u32, stash: bool) -> Result<(), DataplaneError>;
+    fn collect(&mut self, first: u32, buckets: u32, flags: u32) -> Result<(), DataplaneError>;
 
     /// Shows every flow entry that is in use, in no order. Entries change while they are read; a torn one is skipped.
     ///

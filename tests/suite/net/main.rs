@@ -19,6 +19,7 @@ mod common;
 mod consent;
 mod explain;
 mod flood;
+mod health;
 mod hooks;
 mod isolation;
 mod lifetime;
@@ -56,6 +57,7 @@ fn tests() -> Vec<Test> {
         transfer::TESTS,
         lifetime::TESTS,
         targets::TESTS,
+        health::TESTS,
         isolation::TESTS,
         consent::TESTS,
         refusals::TESTS,

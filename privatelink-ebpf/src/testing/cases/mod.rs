@@ -4,6 +4,7 @@
 
 mod arp;
 mod close;
+mod counts;
 mod frames;
 mod hostile;
 mod isolation;
@@ -28,6 +29,7 @@ pub fn all() -> Vec<Case> {
         open::cases(),
         frames::cases(),
         close::cases(),
+        counts::cases(),
         reset::cases(),
         arp::cases(),
         hostile::cases(),
