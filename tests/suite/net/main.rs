@@ -31,6 +31,7 @@ mod routing;
 mod security;
 mod targets;
 mod transfer;
+mod udp;
 
 /// A test and what it needs.
 struct Test {
@@ -67,6 +68,7 @@ fn tests() -> Vec<Test> {
         flood::TESTS,
         pool::TESTS,
         churn::TESTS,
+        udp::TESTS,
         explain::TESTS,
     ]
     .into_iter()
