@@ -3,6 +3,7 @@
 //! Everything is made in namespaces with names of this process, and taken down by `Drop`, by Ctrl-C, or by the next
 //! run if this one is killed. Nothing here sends a packet outside the namespaces that it made.
 
+pub mod aws;
 pub mod bench;
 pub mod cleanup;
 pub mod cli;
@@ -11,6 +12,7 @@ pub mod eventually;
 pub mod link;
 pub mod netns;
 pub mod programs;
+pub mod quic;
 pub mod require;
 pub mod scenario;
 pub mod topology;

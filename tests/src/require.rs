@@ -12,6 +12,8 @@ pub enum Need {
     Root,
     /// A program on PATH or in an sbin directory.
     Program(&'static str),
+    /// The `aws` command line, from PyPI.
+    AwsCli,
 }
 
 impl Need {
@@ -19,6 +21,7 @@ impl Need {
     pub fn unmet(self) -> Option<String> {
         match self {
             Self::Root => (!nix::unistd::geteuid().is_root()).then(|| "needs root".to_owned()),
+            Self::AwsCli => crate::aws::environment().err().map(|why| format!("needs the aws command line: {why}")),
             Self::Program(name) => {
                 find(name).is_none().then(|| format!("needs {name}; `cargo xtask setup` installs it or says how"))
             }

@@ -8,8 +8,10 @@ pub mod addr;
 pub mod bench;
 pub mod counters;
 pub mod event;
+pub mod explain;
 pub mod flow;
 pub mod pool;
+pub mod security;
 pub mod service;
 pub mod settings;
 pub mod stage;
@@ -20,7 +22,7 @@ pub use counters::Counter;
 pub use stage::{STAGES, Stage};
 
 /// The layout of everything in this module.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// One row a map: the name in the object and on bpffs, what it holds, who owns what is in it, and how many entries it has
 /// unless the loader asks for more.
@@ -61,6 +63,10 @@ maps! {
     ADDRESSES = 65_536, false;
     /// (VPC, address, L4 port, protocol) → listener and endpoint (`service::Frontend`)
     FRONTENDS = 131_072, false;
+    /// policy index → the sources that may connect (`security::Policy`); 0 is no policy
+    POLICIES = 131_072, true;
+    /// the sorted addresses at which a policy's set of sources begins and ends (`security::Bound`); a policy has a slice
+    SOURCE_BOUNDS = 524_288, true;
     /// index, one a listener and protocol → ring and timeout (`service::Listener`)
     LISTENERS = 65_536, true;
     /// flat Maglev rings: a listener's slice holds target indexes (u32)
@@ -102,6 +108,10 @@ maps! {
     SEGMENT = 1, false;
     /// one slot a CPU: a flow entry on its way into the stash
     SCRATCH = 1, false;
+    /// one record: what `privatelink_explain` is asked and answers (`explain::Trace`)
+    TRACE = 1, false;
+    /// one record: the flow entries, budgets and locks that `privatelink_explain` changes in place of the real ones
+    DRY_RUN = 1, false;
     /// ring buffer of `event` records; the number is its size in bytes
     EVENTS = 1_048_576, false;
 }

@@ -119,10 +119,12 @@ impl FrontendKey {
 
 /// Value of map `FRONTENDS`.
 #[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
 pub struct Frontend {
     /// Index into `LISTENERS`.
     pub listener: u32,
+    /// Index into `POLICIES`: who may connect; [`super::security::Policy::NONE`]: everybody.
+    pub policy: u32,
     /// Index into `ENDPOINTS` and `ENDPOINT_STATS`; 0 for a node address or a health check.
     pub endpoint: u16,
     pub _pad: u16,
@@ -136,9 +138,34 @@ pub struct Listener {
     pub ring_base: u32,
     /// Entries in the slice; 0: no target may be used (a connection is refused with RST).
     pub ring_len: u32,
-    /// Seconds without a packet after which a flow is forgotten (AWS: TCP 60–6000, default 350; UDP 120).
+    /// Seconds without a packet after which a flow is forgotten (AWS: TCP 60–6000, default 350; UDP 120); [`IDLE_NEVER`].
     pub idle_s: u16,
-    pub _pad: [u8; 6],
+    pub flags: ListenerFlags,
+    pub _pad: [u8; 4],
+}
+
+/// `Listener::idle_s` and `Meta::idle_s`: an established flow is not forgotten however long it is silent.
+pub const IDLE_NEVER: u16 = u16::MAX;
+
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
+pub struct ListenerFlags(pub u16);
+
+impl ListenerFlags {
+    /// The ring holds unhealthy targets, because too few are healthy.
+    pub const FAIL_OPEN: Self = Self(1);
+    /// The ring is empty because the load balancer's security groups let it connect to none of the targets.
+    pub const OUTBOUND_DENIED: Self = Self(2);
+
+    #[inline(always)]
+    pub const fn has(self, flag: Self) -> bool {
+        self.0 & flag.0 != 0
+    }
+
+    #[must_use]
+    pub const fn with(self, flag: Self) -> Self {
+        Self(self.0 | flag.0)
+    }
 }
 
 /// One address, L4 port and protocol behind one node address. Map `TARGETS`.
@@ -220,7 +247,7 @@ assert_size!(
     AddressKey = 8,
     Address = 4,
     FrontendKey = 12,
-    Frontend = 8,
+    Frontend = 12,
     Listener = 16,
     Target = 32,
     Budget = 4

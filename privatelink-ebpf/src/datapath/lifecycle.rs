@@ -14,7 +14,7 @@ use crate::{
         Counter, Proto, VpcIndex,
         event::EventKind,
         flow::{FlowKey, FlowState, Meta},
-        stats::TargetStats,
+        stats::{EndpointStats, TargetStats},
     },
     wire::tcp::{Flags, within},
 };
@@ -229,7 +229,10 @@ fn step_on_tables<'t, T: Tables<'t>>(t: T, segment: &Segment) -> Outcome {
         // `supersede` has judged this SYN already; another one changed the flow meanwhile.
         Step::Replace => return Outcome::Drop(Counter::FlowRaced),
         Step::ForwardAndClose(counter) => {
-            count_reset(t, segment, from_client, own.target());
+            count_reset(t, segment, own);
+            if flow.state == FlowState::SynSent && !from_client {
+                count_for_target(t, own, |stats| &mut stats.refused);
+            }
             return Outcome::ForwardAndClose(counter);
         }
         Step::Forward => {}
@@ -240,25 +243,44 @@ fn step_on_tables<'t, T: Tables<'t>>(t: T, segment: &Segment) -> Outcome {
         }
         if flow.state.half_open() && !next.state.half_open() {
             t.count(Counter::FlowEstablished);
+            count_for_target(t, own, |stats| &mut stats.established);
         }
     } else if segment.flags.has(Flags::RST) {
         t.count(Counter::ResetOutOfWindow);
     }
     if segment.flags.has(Flags::RST) {
-        count_reset(t, segment, from_client, own.target());
+        count_reset(t, segment, own);
+    }
+    // A SYN that is sent again: the target has not answered the one before. What XDP leaves to TC comes twice in one tick.
+    let again = flow.state == FlowState::SynSent && segment.flags.opens() && from_client;
+    if again && t.now().wrapping_sub(own.last_seen()) > t.clock().ticks(1) / 2 {
+        count_for_target(t, own, |stats| &mut stats.unanswered);
     }
     Outcome::Forward
 }
 
 #[inline(always)]
-fn count_reset<'t, T: Tables<'t>>(t: T, segment: &Segment, from_client: bool, target: u32) {
+fn count_for_target<'t, T: Tables<'t>>(t: T, own: SlotRef, count: impl FnOnce(&mut TargetStats) -> &mut u64) {
+    if let Some(stats) = t.target_stats(own.target()) {
+        // SAFETY: this CPU's own counters.
+        *count(unsafe { &mut *stats }) += 1;
+    }
+}
+
+#[inline(always)]
+fn count_reset<'t, T: Tables<'t>>(t: T, segment: &Segment, own: SlotRef) {
     if !segment.flags.has(Flags::RST) {
         return;
     }
-    if let Some(stats) = t.target_stats(target) {
+    let from_client = own.meta().forward();
+    count_for_target(t, own, |TargetStats { client_resets, target_resets, .. }| match from_client {
+        true => client_resets,
+        false => target_resets,
+    });
+    if let Some(stats) = t.endpoint_stats(own.endpoint() as u32) {
         // SAFETY: this CPU's own counters.
-        let TargetStats { client_resets, target_resets, .. } = unsafe { &mut *stats };
-        *(if from_client { client_resets } else { target_resets }) += 1;
+        let EndpointStats { resets_in, resets_out, .. } = unsafe { &mut *stats };
+        *(if from_client { resets_in } else { resets_out }) += 1;
     }
 }
 

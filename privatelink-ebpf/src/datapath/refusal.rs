@@ -5,7 +5,7 @@ use super::{
     frame::Frame,
     open,
     parse::{self, Segment, Unparsed},
-    reset,
+    reset, security,
     tables::{Hook, Tables},
     verdict::Verdict,
 };
@@ -46,7 +46,14 @@ fn stranger<'t, T: Tables<'t>>(t: T, port: PortFlags, segment: &Segment) -> Verd
     if !segment.flags.valid() {
         return refuse(t, Counter::InvalidFlags);
     }
-    let has_listener = open::frontend(t, key).is_some();
+    let frontend = open::frontend(t, key);
+    // To whom the security groups do not let in, nothing tells that there is a listener.
+    if let Some(frontend) = frontend
+        && !security::admits(t, frontend, segment)
+    {
+        return refuse(t, Counter::SecurityGroupDenied);
+    }
+    let has_listener = frontend.is_some();
     if segment.flags.has(Flags::SYN) {
         let reason = match (has_listener, segment.flags.has(Flags::ACK)) {
             (true, _) => Counter::InvalidFlags,
@@ -80,8 +87,17 @@ pub fn end_flow_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, why: u32) -> u3
 fn ended<'t, T: Tables<'t>>(t: T, segment: &Segment, why: Counter) -> Verdict {
     let target_gone = why == Counter::TargetGone;
     let ended = if target_gone { Counter::FlowEndedWithTarget } else { Counter::FlowExpiredIdle };
+    let to_target = t.find(&segment.key).filter(|own| !own.meta().forward()).map_or(0, |own| own.target());
     t.close(&segment.key, ended as u32);
-    answer_with_reset(t, segment, why)
+    let verdict = answer_with_reset(t, segment, why);
+    if to_target != 0
+        && verdict == Verdict::AnswerReset
+        && let Some(stats) = t.target_stats(to_target)
+    {
+        // SAFETY: this CPU's own counters.
+        unsafe { (*stats).resets_sent += 1 };
+    }
+    verdict
 }
 
 /// Refuses a connection: with RST where the client should know at once, silently where it should try again.
@@ -108,9 +124,12 @@ fn connection_refused<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counte
         unsafe {
             if let Some(stats) = t.endpoint_stats(frontend.endpoint as u32) {
                 (*stats).refused += 1;
+                (*stats).denied += (reason == Counter::SecurityGroupDenied) as u64;
             }
             if let Some(stats) = t.listener_stats(frontend.listener) {
                 (*stats).refused += 1;
+                (*stats).denied_inbound += (reason == Counter::SecurityGroupDenied) as u64;
+                (*stats).denied_outbound += (reason == Counter::SecurityGroupDeniedOutbound) as u64;
             }
         }
         if reason == Counter::PortsExhausted
@@ -144,6 +163,12 @@ fn answer_with_reset<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counter
         return refuse(t, Counter::ResetLimited);
     }
     t.count(Counter::ResetSent);
+    if let Some(frontend) = open::frontend(t, &segment.key)
+        && let Some(stats) = t.listener_stats(frontend.listener)
+    {
+        // SAFETY: this CPU's own counters.
+        unsafe { (*stats).resets_sent += 1 };
+    }
     Verdict::AnswerReset
 }
 

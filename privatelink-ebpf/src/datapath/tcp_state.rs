@@ -23,6 +23,7 @@ use crate::{
     abi::{
         Counter,
         flow::{FlowState, Meta},
+        service::IDLE_NEVER,
     },
     wire::tcp::{Flags, within},
 };
@@ -35,6 +36,10 @@ pub mod hold {
     /// Linux, and most others, keep an address pair that they closed for 60 s.
     pub const TIME_WAIT: u32 = 60;
     pub const RESETTING: u32 = 10;
+    /// Of a flow whose idle timeout is never: the longest that a listener can have.
+    pub const HALF_CLOSED: u32 = 6_000;
+    /// Four years: as long as the clock's ticks tell earlier from later.
+    pub const NEVER: u32 = 1 << 27;
     /// UDP: in which the target's first reply must come (AWS: a return path within 30 s); put off by the client's datagrams.
     pub const UNREPLIED: u32 = 30;
     /// UDP: a client's datagrams from elsewhere are its own if the old place has been silent for so long. A neighbour who
@@ -55,6 +60,9 @@ pub const fn lifetime(state: FlowState, idle_s: u16) -> u32 {
         FlowState::LastAck => hold::LAST_ACK,
         FlowState::TimeWait => hold::TIME_WAIT,
         FlowState::Resetting => hold::RESETTING,
+        FlowState::Established if idle_s == IDLE_NEVER => hold::NEVER,
+        // A flow of which one side has ended is forgotten some day.
+        FlowState::Closing if idle_s == IDLE_NEVER => hold::HALF_CLOSED,
         FlowState::Unreplied => hold::UNREPLIED,
         FlowState::Established | FlowState::Closing | FlowState::Free | FlowState::Busy => idle_s as u32,
     }

@@ -411,6 +411,11 @@ impl Run<'_> {
             Check::EndpointRefused(index, refused) => {
                 same("refused", &backend.endpoint_stats(index)?.refused, &refused)
             }
+            Check::EndpointDenied(index, denied) => same("denied", &backend.endpoint_stats(index)?.denied, &denied),
+            Check::ListenerDenied(index, inbound, outbound) => {
+                let stats = backend.listener_stats(index)?;
+                same("denied", &(stats.denied_inbound, stats.denied_outbound), &(inbound, outbound))
+            }
             Check::ListenerFlows(index, flows) => same("flows", &backend.listener_stats(index)?.new_flows, &flows),
             Check::TargetPackets(index, packets_in, packets_out) => {
                 let stats = backend.target_stats(index)?;
@@ -419,6 +424,21 @@ impl Run<'_> {
             Check::TargetResets(index, by_client, by_target) => {
                 let stats = backend.target_stats(index)?;
                 same("resets", &(stats.client_resets, stats.target_resets), &(by_client, by_target))
+            }
+            Check::TargetConnections(index, counts) => {
+                let stats = backend.target_stats(index)?;
+                same("connections", &[stats.established, stats.refused, stats.unanswered], &counts)
+            }
+            Check::ResetsSent { target: (target, to_target), listener: (listener, to_client) } => {
+                same("resets to the target", &backend.target_stats(target)?.resets_sent, &to_target)?;
+                same("resets to clients", &backend.listener_stats(listener)?.resets_sent, &to_client)
+            }
+            Check::UnhealthyRouting(index, flows) => {
+                same("flows to unhealthy targets", &backend.listener_stats(index)?.unhealthy_routing, &flows)
+            }
+            Check::EndpointResets(index, resets_in, resets_out) => {
+                let stats = backend.endpoint_stats(index)?;
+                same("the endpoint's resets", &(stats.resets_in, stats.resets_out), &(resets_in, resets_out))
             }
             Check::PortAllocationErrors(index, count) => {
                 same("port allocation errors", &backend.target_stats(index)?.port_allocation_errors, &count)

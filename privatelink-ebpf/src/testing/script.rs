@@ -46,6 +46,11 @@ impl Client {
         Self { mac, ..self }
     }
 
+    /// Another client of the same network.
+    pub const fn at(self, ip: [u8; 4]) -> Self {
+        Self { ip, ..self }
+    }
+
     /// The same client in UDP.
     pub const fn udp(self) -> Self {
         Self { proto: Proto::Udp, ..self }
@@ -201,12 +206,27 @@ pub enum Check {
     /// IP bytes in and out of an endpoint.
     EndpointBytes(usize, u64, u64),
     EndpointRefused(usize, u64),
+    /// Connections that the security groups refused at an endpoint.
+    EndpointDenied(usize, u64),
+    /// ... at a listener, inbound and outbound.
+    ListenerDenied(usize, u64, u64),
     ListenerFlows(usize, u64),
     /// Packets to and from a target.
     TargetPackets(usize, u64, u64),
     /// Resets by clients and by the target.
     TargetResets(usize, u64, u64),
     PortAllocationErrors(usize, u64),
+    /// Handshakes finished, SYNs that the target refused, SYNs sent again unanswered.
+    TargetConnections(usize, [u64; 3]),
+    /// Resets from us: to the target, and to clients of the listener.
+    ResetsSent {
+        target: (usize, u64),
+        listener: (usize, u64),
+    },
+    /// Flows led to unhealthy targets.
+    UnhealthyRouting(usize, u64),
+    /// Resets from and to the clients of an endpoint.
+    EndpointResets(usize, u64, u64),
     /// The last frame reported this neighbour, and nothing else.
     Neighbor([u8; 4], Mac),
     /// The last frame reported nothing.

@@ -9,16 +9,17 @@ use std::{
     },
 };
 
-use super::world::{CLOCK, ENDPOINTS, LISTENERS, POOLS, PORTS, TARGETS, VPCS, World};
+use super::world::{CLOCK, ENDPOINTS, LISTENERS, POLICIES, POOLS, PORTS, SOURCE_BOUNDS, TARGETS, VPCS, World};
 use crate::{
     abi::{
         Counter,
         event::Event,
         flow::{Bucket, FlowKey, Slot},
         pool::PortPool,
-        service::{AddressKey, AddressKind, Budget, Frontend, FrontendKey, Listener, Port, Target},
+        security::{Bound, Policy},
+        service::{AddressKey, AddressKind, Budget, Frontend, FrontendKey, Listener, ListenerFlags, Port, Target},
         settings::{Clock, ResetBudget},
-        stats::{EndpointStats, ListenerStats, TargetStats},
+        stats::{Counts, EndpointStats, ListenerStats, TargetStats},
     },
     datapath::{
         Hook, Tables,
@@ -191,24 +192,11 @@ impl MemTables {
 
     /// Sums over CPUs.
     pub fn endpoint_stats_of(&self, index: usize) -> EndpointStats {
-        self.cpus.iter().fold(EndpointStats::default(), |sum, cpu| {
-            let one = cpu.endpoint_stats.copy(index);
-            EndpointStats {
-                packets_in: sum.packets_in + one.packets_in,
-                bytes_in: sum.bytes_in + one.bytes_in,
-                packets_out: sum.packets_out + one.packets_out,
-                bytes_out: sum.bytes_out + one.bytes_out,
-                new_flows: sum.new_flows + one.new_flows,
-                refused: sum.refused + one.refused,
-            }
-        })
+        self.cpus.iter().map(|cpu| cpu.endpoint_stats.copy(index)).fold(EndpointStats::default(), Counts::plus)
     }
 
     pub fn listener_stats_of(&self, index: usize) -> ListenerStats {
-        self.cpus.iter().fold(ListenerStats::default(), |sum, cpu| {
-            let one = cpu.listener_stats.copy(index);
-            ListenerStats { new_flows: sum.new_flows + one.new_flows, refused: sum.refused + one.refused }
-        })
+        self.cpus.iter().map(|cpu| cpu.listener_stats.copy(index)).fold(ListenerStats::default(), Counts::plus)
     }
 
     /// As the first CPU counts them.
@@ -267,7 +255,8 @@ static NO_PORT: Port = Port {
     mac: crate::abi::Mac::ZERO,
     _pad: [0; 2],
 };
-static NO_LISTENER: Listener = Listener { ring_base: 0, ring_len: 0, idle_s: 0, _pad: [0; 6] };
+static NO_LISTENER: Listener = Listener { ring_base: 0, ring_len: 0, idle_s: 0, flags: ListenerFlags(0), _pad: [0; 4] };
+static NO_BOUND: Bound = Bound { hi: 0, lo: 0 };
 static NO_BUDGET: Budget = Budget { half_open: 0 };
 static NO_TARGET: Target = Target {
     ip: crate::abi::Ip4::UNSPECIFIED,
@@ -300,6 +289,15 @@ impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
 
     fn frontend(self, key: &FrontendKey) -> Option<Frontend> {
         self.tables.world.frontends.get(key).copied()
+    }
+
+    fn policy(self, index: u32) -> Option<Policy> {
+        (index < POLICIES).then(|| self.tables.world.policies.get(&index).copied().unwrap_or_default())
+    }
+
+    fn source_bound(self, index: u32) -> Option<&'t Bound> {
+        let bounds = &self.tables.world.source_bounds;
+        (index < SOURCE_BOUNDS).then(|| bounds.get(index as usize).unwrap_or(&NO_BOUND))
     }
 
     fn listener(self, index: u32) -> Option<&'t Listener> {

@@ -8,12 +8,14 @@ use std::{
 
 use privatelink_ebpf::abi::{
     Proto, VpcIndex, counters,
+    explain::Trace,
     flow::{FlowKey, FlowState, Meta, Slot},
     pool,
+    stats::ListenerStats,
 };
 
 use super::{
-    Shared, desired,
+    Shared, desired, explain,
     index::TargetKey,
     plan::{CheckKey, HopKey, Plan},
     ports,
@@ -26,11 +28,12 @@ use crate::{
     net::{
         links::{LinkError, LinkService},
         neighbor::Neighbor,
+        synthetic,
     },
     runtime::{
-        Answer, AttachRefusal, Counter, CounterKind, EndpointTraffic, FlowFilter, FlowRecord, InterfaceFacts,
-        ListenerTraffic, NextHop, Pool, PortStatus, Runtime, RuntimeError, Stats, TargetHealth, TargetHealthReport,
-        TargetTraffic,
+        Answer, AttachRefusal, Counter, CounterKind, EndpointTraffic, Explanation, FlowFilter, FlowRecord,
+        InterfaceFacts, ListenerTraffic, NextHop, Pool, PortStatus, Question, Runtime, RuntimeError, Stats,
+        TargetHealth, TargetHealthReport, TargetTraffic,
     },
 };
 
@@ -203,18 +206,53 @@ impl Answers {
                     bytes_out,
                     new_flows,
                     refused,
+                    resets_in,
+                    resets_out,
+                    denied,
+                    _pad: _,
                 } = *counts.endpoints.get(index)?;
-                let endpoint = id.clone();
-                Some(EndpointTraffic { endpoint, new_flows, refused, packets_in, bytes_in, packets_out, bytes_out })
+                Some(EndpointTraffic {
+                    endpoint: id.clone(),
+                    new_flows,
+                    refused,
+                    denied,
+                    packets_in,
+                    bytes_in,
+                    packets_out,
+                    bytes_out,
+                    resets_in,
+                    resets_out,
+                })
             })
             .collect();
         let mut by_listener: BTreeMap<&ListenerId, ListenerTraffic> = BTreeMap::new();
         for ((id, _), index) in &plan.listeners {
             let Some(found) = counts.listeners.get(index) else { continue };
-            let none = || ListenerTraffic { listener: id.clone(), new_flows: 0, refused: 0 };
+            let ListenerStats {
+                new_flows,
+                refused,
+                unhealthy_routing,
+                resets_sent,
+                denied_inbound,
+                denied_outbound,
+                _pad: _,
+            } = *found;
+            let none = || ListenerTraffic {
+                listener: id.clone(),
+                new_flows: 0,
+                refused: 0,
+                denied_inbound: 0,
+                denied_outbound: 0,
+                unhealthy_routing: 0,
+                resets_sent: 0,
+            };
             let traffic = by_listener.entry(id).or_insert_with(none);
-            traffic.new_flows += found.new_flows;
-            traffic.refused += found.refused;
+            traffic.new_flows += new_flows;
+            traffic.refused += refused;
+            traffic.denied_inbound += denied_inbound;
+            traffic.denied_outbound += denied_outbound;
+            traffic.unhealthy_routing += unhealthy_routing;
+            traffic.resets_sent += resets_sent;
         }
         let listeners = by_listener.into_values().collect();
         let targets = plan
@@ -223,6 +261,40 @@ impl Answers {
             .map(|(check, keys)| target_traffic(check, keys, &plan, &counts.targets))
             .collect();
         Ok(Stats { counters, endpoints, listeners, targets, pools })
+    }
+}
+
+impl Answers {
+    fn explain(&self, state: &State, question: &Question) -> Result<Explanation, RuntimeError> {
+        let plan = self.plan();
+        let links = self.shared.links();
+        let statuses = self.shared.ports().clone();
+        let port = explain::entry(state, &question.vpc, &statuses, &links);
+        let mut dataplane = self.shared.dataplane();
+        let seen = match &port {
+            Some(port) => {
+                let frame = synthetic::frame(question, port.mac);
+                let trace = dataplane.explain(port.ifindex, &frame).map_err(tables)?;
+                let pool = trace.has(Trace::TARGET).then(|| dataplane.pool(trace.target)).flatten();
+                Some(explain::Seen { trace, used: pool.map(|pool| pool.used()) })
+            }
+            None => None,
+        };
+        drop(dataplane);
+        let health = |group: &TargetGroup| {
+            group.targets.values().map(|target| self.report(state, &plan, group, target)).collect::<Vec<_>>()
+        };
+        let interface = |ifindex: u32| links.get(&ifindex).map(|link| link.name.clone());
+        let facts = explain::Facts {
+            state,
+            plan: &plan,
+            statuses: &statuses,
+            port: port.as_ref(),
+            seen,
+            health: &health,
+            interface: &interface,
+        };
+        Ok(explain::explain(question, &facts))
     }
 }
 
@@ -278,7 +350,7 @@ fn health(checked: Option<Checked>) -> TargetHealth {
     match checked {
         None | Some(Checked::Initial { .. }) => TargetHealth::InitialHealthChecking,
         Some(Checked::Healthy { .. }) => TargetHealth::Healthy,
-        Some(Checked::Unhealthy { passed: _, last }) => match last {
+        Some(Checked::Unhealthy { passed: _, last, since: _ }) => match last {
             Failure::Timeout => TargetHealth::Timeout,
             Failure::Refused | Failure::Malformed => TargetHealth::FailedHealthChecks,
             Failure::StatusCode(code) => TargetHealth::ResponseCodeMismatch(code),
@@ -293,7 +365,6 @@ fn target_traffic(
     plan: &Plan,
     counts: &BTreeMap<u32, privatelink_ebpf::abi::stats::TargetStats>,
 ) -> TargetTraffic {
-    use crate::dataplane::stats::Sum as _;
     let found = keys.iter().filter_map(|key| counts.get(plan.targets.get(key)?).copied());
     let privatelink_ebpf::abi::stats::TargetStats {
         packets_in,
@@ -304,7 +375,11 @@ fn target_traffic(
         port_allocation_errors,
         client_resets,
         target_resets,
-    } = privatelink_ebpf::abi::stats::TargetStats::sum(found);
+        resets_sent,
+        established,
+        refused,
+        unanswered,
+    } = crate::dataplane::stats::sum(found);
     TargetTraffic {
         target_group: check.group.clone(),
         target: check.target,
@@ -316,6 +391,10 @@ fn target_traffic(
         port_allocation_errors,
         client_resets,
         target_resets,
+        resets_sent,
+        established,
+        refused,
+        unanswered,
     }
 }
 
@@ -377,5 +456,13 @@ impl Runtime for Answers {
 
     fn stats(&self) -> Answer<'_, Result<Stats, RuntimeError>> {
         ready(tokio::task::block_in_place(|| self.stats()))
+    }
+
+    fn explain<'a>(
+        &'a self,
+        state: &'a State,
+        question: &'a Question,
+    ) -> Answer<'a, Result<Explanation, RuntimeError>> {
+        ready(tokio::task::block_in_place(|| self.explain(state, question)))
     }
 }

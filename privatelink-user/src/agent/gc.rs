@@ -8,6 +8,7 @@ use std::{
 use privatelink_ebpf::abi::{
     flow::{FlowKey, Meta, Slot},
     pool::{FIRST_PORT, PortPool},
+    settings::CollectRequest,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -41,7 +42,8 @@ pub async fn collect(shared: &Shared, stop: CancellationToken) {
         let first = next * SLICE;
         let run = tokio::task::block_in_place(|| {
             let mut dataplane = shared.dataplane();
-            dataplane.collect(first, SLICE.min(buckets - first), next == 0)?;
+            let flags = if next == 0 { CollectRequest::STASH } else { 0 };
+            dataplane.collect(first, SLICE.min(buckets - first), flags)?;
             if next == 0 { dataplane.half_open().map(Some) } else { Ok(None) }
         });
         match run {
@@ -65,7 +67,8 @@ pub fn collect_all(dataplane: &mut dyn Dataplane) -> Result<(), DataplaneError> 
     let buckets = dataplane.capacity().buckets;
     (0..buckets.div_ceil(SLICE).max(1)).try_for_each(|slice| {
         let first = slice * SLICE;
-        dataplane.collect(first, SLICE.min(buckets.saturating_sub(first)), slice == 0)
+        let flags = if slice == 0 { CollectRequest::STASH } else { 0 };
+        dataplane.collect(first, SLICE.min(buckets.saturating_sub(first)), flags)
     })
 }
 
@@ -182,7 +185,16 @@ mod tests {
     use super::*;
     use crate::dataplane::{Capacity, fake::Fake};
 
-    const CAPACITY: Capacity = Capacity { ports: 8, listeners: 8, endpoints: 8, targets: 8, rings: 8, buckets: 8 };
+    const CAPACITY: Capacity = Capacity {
+        ports: 8,
+        listeners: 8,
+        endpoints: 8,
+        targets: 8,
+        rings: 8,
+        policies: 8,
+        source_bounds: 8,
+        buckets: 8,
+    };
 
     fn reverse_entry(target: u32, port: u16) -> Slot {
         let meta = Meta { version: 1, state: FlowState::Established, flags: 0, idle_s: 350 };

@@ -1,6 +1,6 @@
 //! From a request to its answer.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddrV4, sync::Arc};
 
 use axum::{
     Json,
@@ -8,7 +8,7 @@ use axum::{
 };
 use jiff::Timestamp;
 
-use super::{Api, ApiError, Caller, DescribeFlows, DescribeStats, FlowView, RandomIds};
+use super::{Api, ApiError, Caller, DescribeFlows, DescribeStats, ExplainPacket, FlowView, RandomIds};
 use crate::{
     control::{
         Context, ControlError, Mutation, Operation as _, Query,
@@ -20,7 +20,7 @@ use crate::{
         view::{self, PortView, TargetHealthView},
     },
     model::{Change, Identity, Owner, State, TargetAddress},
-    runtime::{FlowFilter, Stats, TargetHealthReport},
+    runtime::{Explanation, FlowFilter, Question, Stats, TargetHealthReport},
 };
 
 type Answer<T> = Result<Json<T>, ApiError>;
@@ -205,6 +205,26 @@ pub async fn describe_flows(
 pub async fn describe_stats(Shared(api): Shared<Arc<Api>>, request: Request<DescribeStats>) -> Answer<Stats> {
     let Json(DescribeStats {}) = request?;
     Ok(Json(api.runtime.stats().await?))
+}
+
+/// The packet's VPC is one of the caller's; the answer names the provider's objects too, for the host's operator.
+pub async fn explain_packet(
+    Shared(api): Shared<Arc<Api>>,
+    Caller(owner): Caller,
+    request: Request<ExplainPacket>,
+) -> Answer<Explanation> {
+    /// The ports that a client's system chooses from (RFC 6335 section 6).
+    const EPHEMERAL: std::ops::RangeInclusive<u16> = 49_152..=65_535;
+    let Json(ExplainPacket { vpc, from, from_port, to, protocol }) = request?;
+    let state = api.store.state();
+    let question = Question {
+        vpc: lookup::vpc(&state.seen_by(&owner), &vpc)?.id.clone(),
+        from: SocketAddrV4::new(from, from_port.unwrap_or_else(|| rand::random_range(EPHEMERAL))),
+        to,
+        protocol,
+        sequence: rand::random(),
+    };
+    Ok(Json(api.runtime.explain(&state, &question).await?))
 }
 
 pub async fn apply(Shared(api): Shared<Arc<Api>>, caller: Caller, request: Request<ApplyDeclaration>) -> Answer<Plan> {

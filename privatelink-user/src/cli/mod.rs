@@ -7,12 +7,14 @@ mod connection;
 mod endpoint;
 mod endpoint_service;
 mod error;
+mod explain;
 mod flow;
 mod listener;
 mod load_balancer;
 mod manual;
 mod output;
 mod port;
+mod security_group;
 mod stats;
 mod target;
 mod target_group;
@@ -62,6 +64,7 @@ Resources are named by name or id wherever one is meant.
 Exit status:
   0  done
   1  the agent refused; the message names the value, the rule and the way out
+     (`explain`: the packet would reach no target)
   2  the command line or a file is wrong
   3  no agent answers on the socket
   4  the agent failed, or could not start";
@@ -126,6 +129,9 @@ enum ClientCommand {
     /// Listeners: ports of a load balancer that lead to a target group.
     #[command(subcommand)]
     Listener(listener::ListenerCommand),
+    /// Security groups: who may connect to endpoints and load balancers.
+    #[command(subcommand)]
+    SecurityGroup(security_group::SecurityGroupCommand),
     /// Endpoint services: published load balancers.
     #[command(subcommand)]
     EndpointService(endpoint_service::EndpointServiceCommand),
@@ -140,6 +146,8 @@ enum ClientCommand {
     Flow(flow::FlowCommand),
     /// Counters of the datapath, endpoints, listeners, targets and port pools.
     Stats(stats::StatsArgs),
+    /// Say what would become of a packet, and which object decides it. Changes nothing.
+    Explain(explain::ExplainArgs),
     /// Make the agent hold what a TOML file declares, and print the changes.
     Apply(apply::ApplyArgs),
 }
@@ -200,11 +208,13 @@ fn run_client(command: ClientCommand, mut session: Session) -> Result<(), CliErr
             ClientCommand::Target(command) => command.run(session).await,
             ClientCommand::LoadBalancer(command) => command.run(session).await,
             ClientCommand::Listener(command) => command.run(session).await,
+            ClientCommand::SecurityGroup(command) => command.run(session).await,
             ClientCommand::EndpointService(command) => command.run(session).await,
             ClientCommand::Connection(command) => command.run(session).await,
             ClientCommand::Endpoint(command) => command.run(session).await,
             ClientCommand::Flow(command) => command.run(session).await,
             ClientCommand::Stats(args) => args.run(session).await,
+            ClientCommand::Explain(args) => args.run(session).await,
             ClientCommand::Apply(args) => args.run(session).await,
         }
     })

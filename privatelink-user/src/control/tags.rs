@@ -77,6 +77,7 @@ fn tagged(key: &Key) -> Option<TaggedId> {
         Key::EndpointService(id) => id.as_str(),
         Key::Endpoint(id) => id.as_str(),
         Key::Subnet(id) => id.as_str(),
+        Key::SecurityGroup(id) => id.as_str(),
         Key::Port(_) | Key::Tags(_) | Key::Account(_) | Key::ClientToken(_) => return None,
     };
     text.parse().ok()

@@ -135,10 +135,15 @@ fn dependants(state: &State, vpc: &VpcId) -> Vec<String> {
         .values()
         .filter(|group| group.vpc == *vpc)
         .map(|group| format!("target group {}", group.name));
+    let security_groups = state
+        .security_groups
+        .values()
+        .filter(|group| group.vpc == *vpc)
+        .map(|group| format!("security group {}", group.name));
     let ports = state.ports.values().filter(|port| port.vpc == *vpc).map(|port| format!("port {}", port.interface));
     let subnets =
         state.subnets.values().filter(|subnet| subnet.vpc == *vpc).map(|subnet| format!("subnet {}", subnet.id));
-    endpoints.chain(load_balancers).chain(groups).chain(ports).chain(subnets).collect()
+    endpoints.chain(load_balancers).chain(groups).chain(security_groups).chain(ports).chain(subnets).collect()
 }
 
 /// Lists the VPCs, or some of them.

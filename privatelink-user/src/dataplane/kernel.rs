@@ -14,19 +14,21 @@ use aya::{
 };
 use privatelink_ebpf::abi::{
     Counter, VpcIndex,
+    explain::Trace,
     flow::{Bucket, FlowKey, FlowState, Meta, Slot, WAYS},
     pool::{PortPool, SUMMARIES},
+    security::{Bound, Policy},
     service::{Address, AddressKey, Budget, Frontend, FrontendKey, Listener, Port, Target},
     settings::{Clock, CollectRequest},
-    stats::{EndpointStats, ListenerStats, TargetStats},
+    stats::{self, EndpointStats, ListenerStats, TargetStats},
 };
 
 use super::{
-    Capacity, Counts, Dataplane, DataplaneError, Hook, HookPlan, Installed, Op, Tables,
+    Capacity, Counts, Dataplane, DataplaneError, Hook, HookPlan, Installed, InstalledPolicy, Op, Tables,
     load::{self, Loaded, Options},
     mapped::Mapping,
     pin::PinDir,
-    stats::{Sum, Wanted},
+    stats::{Wanted, sum},
     syscall::delete_element,
 };
 
@@ -48,6 +50,8 @@ pub struct Kernel {
 
 struct Maps {
     ports: Table<Port>,
+    policies: Mapping,
+    source_bounds: Mapping,
     listeners: Table<Listener>,
     targets: Table<Target>,
     vpcs: Table<Budget>,
@@ -58,6 +62,9 @@ struct Maps {
     addresses: HashMap<MapData, AddressKey, Address>,
     frontends: HashMap<MapData, FrontendKey, Frontend>,
     stash: HashMap<MapData, FlowKey, Slot>,
+    /// Entries that the stash has room for.
+    stash_entries: u32,
+    trace: Array<MapData, Trace>,
     rings: Mapping,
     flows: Mapping,
     pools: Table<PortPool>,
@@ -141,6 +148,8 @@ impl Kernel {
         let events = typed(&mut ebpf, "EVENTS")?;
         let rings = array_data(&mut ebpf, "RINGS")?;
         let flows = array_data(&mut ebpf, "FLOWS")?;
+        let policies = array_data(&mut ebpf, "POLICIES")?;
+        let source_bounds = array_data(&mut ebpf, "SOURCE_BOUNDS")?;
         let Map::DevMap(xdp_ports) = take(&mut ebpf, "XDP_PORTS")? else {
             return Err(DataplaneError::Missing { kind: "device table", name: "XDP_PORTS" });
         };
@@ -149,8 +158,14 @@ impl Kernel {
             .as_fd()
             .try_clone_to_owned()
             .map_err(|error| DataplaneError::map("XDP_PORTS")(MapError::IoError(error)))?;
+        let Map::HashMap(stash) = take(&mut ebpf, "STASH")? else {
+            return Err(DataplaneError::Missing { kind: "hash table", name: "STASH" });
+        };
+        let stash_entries = stash.info().map_err(DataplaneError::map("STASH"))?.max_entries();
         let maps = Maps {
             ports: Table::open(&mut ebpf, "PORTS")?,
+            policies: map_array::<Policy>(&policies, "POLICIES")?,
+            source_bounds: map_array::<Bound>(&source_bounds, "SOURCE_BOUNDS")?,
             listeners: Table::open(&mut ebpf, "LISTENERS")?,
             targets: Table::open(&mut ebpf, "TARGETS")?,
             vpcs: Table::open(&mut ebpf, "VPCS")?,
@@ -159,7 +174,9 @@ impl Kernel {
             xdp_ports_fd,
             addresses: typed(&mut ebpf, "ADDRESSES")?,
             frontends: typed(&mut ebpf, "FRONTENDS")?,
-            stash: typed(&mut ebpf, "STASH")?,
+            stash: Map::HashMap(stash).try_into().map_err(DataplaneError::map("STASH"))?,
+            stash_entries,
+            trace: typed(&mut ebpf, "TRACE")?,
             rings: map_array::<u32>(&rings, "RINGS")?,
             flows: map_array::<Bucket>(&flows, "FLOWS")?,
             pools: Table::open(&mut ebpf, "POOLS")?,
@@ -174,6 +191,8 @@ impl Kernel {
             listeners: maps.listeners.mapping.entries(),
             endpoints: maps.endpoints.mapping.entries(),
             targets: maps.targets.mapping.entries().min(maps.pools.mapping.entries()),
+            policies: maps.policies.entries(),
+            source_bounds: maps.source_bounds.entries(),
             rings: maps.rings.entries(),
             buckets: settings.buckets.min(maps.flows.entries()),
         };
@@ -190,6 +209,18 @@ impl Kernel {
         };
         kernel.adopt_links();
         Ok((kernel, Streams { events, log }))
+    }
+
+    fn bounds(&self, policy: Policy) -> Arc<[Bound]> {
+        let end = policy.base.saturating_add(policy.len()).min(self.capacity.source_bounds);
+        (policy.base..end).filter_map(|bound| self.maps.source_bounds.get::<Bound>(bound)).collect()
+    }
+
+    fn write_bounds(&self, base: u32, bounds: &[Bound]) -> Option<()> {
+        for (index, Bound { hi, lo }) in (base..).zip(bounds) {
+            self.maps.source_bounds.store_pair(index, [*hi, *lo])?;
+        }
+        Some(())
     }
 
     fn ring(&self, listener: &Listener) -> Arc<[u32]> {
@@ -211,8 +242,8 @@ impl Kernel {
             let mut first_bucket = 0;
             while first_bucket < buckets {
                 let slice = COLLECT_SLICE.min(buckets - first_bucket);
-                let stash = u32::from(first_bucket == 0);
-                self.run_collector(CollectRequest { first_bucket, buckets: slice, stash, port: ifindex })?;
+                let flags = if first_bucket == 0 { CollectRequest::STASH } else { 0 };
+                self.run_collector(CollectRequest { first_bucket, buckets: slice, flags, port: ifindex })?;
                 first_bucket += slice;
             }
         }
@@ -262,11 +293,17 @@ impl Dataplane for Kernel {
             .into_iter()
             .map(|(index, record)| (index, Installed { ring: self.ring(&record), record }))
             .collect();
+        let policies = maps
+            .policies
+            .nonzero::<Policy>()
+            .map(|(index, record)| (index, InstalledPolicy { bounds: self.bounds(record), record }))
+            .collect();
         Ok(Tables {
             ports,
             xdp_ports,
             addresses: maps.addresses.iter().collect::<Result<_, _>>().map_err(DataplaneError::map("ADDRESSES"))?,
             frontends: maps.frontends.iter().collect::<Result<_, _>>().map_err(DataplaneError::map("FRONTENDS"))?,
+            policies,
             listeners,
             targets: maps.targets.all(),
             vpcs: maps.vpcs.all().into_iter().map(|(index, budget)| (VpcIndex(index as u16), budget)).collect(),
@@ -275,6 +312,13 @@ impl Dataplane for Kernel {
     }
 
     fn apply(&mut self, op: &Op) -> Result<(), DataplaneError> {
+        if let Op::WriteBounds { base, bounds } = op {
+            let max_entries = self.capacity.source_bounds;
+            return self
+                .write_bounds(*base, bounds)
+                .ok_or(MapError::OutOfBounds { index: *base, max_entries })
+                .map_err(DataplaneError::map(op.table()));
+        }
         let maps = &mut self.maps;
         let refused = DataplaneError::map(op.table());
         let gone = |result: Result<(), MapError>| match result {
@@ -307,6 +351,9 @@ impl Dataplane for Kernel {
                 }
                 Ok(())
             }
+            Op::WriteBounds { .. } => Ok(()),
+            Op::PutPolicy(index, policy) => put_policy(&maps.policies, *index, *policy).map_err(refused),
+            Op::RemovePolicy(index) => put_policy(&maps.policies, *index, Policy::default()).map_err(refused),
             Op::PutListener(index, listener) => maps.listeners.put(*index, *listener),
             Op::RemoveListener(index) => maps.listeners.remove(*index),
             Op::PutTarget(index, target) => maps.targets.put(*index, *target),
@@ -334,8 +381,8 @@ impl Dataplane for Kernel {
         self.attached.clone()
     }
 
-    fn collect(&mut self, first: u32, buckets: u32, stash: bool) -> Result<(), DataplaneError> {
-        self.run_collector(CollectRequest { first_bucket: first, buckets, stash: u32::from(stash), port: 0 })
+    fn collect(&mut self, first: u32, buckets: u32, flags: u32) -> Result<(), DataplaneError> {
+        self.run_collector(CollectRequest { first_bucket: first, buckets, flags, port: 0 })
     }
 
     fn each_flow(&self, visit: &mut dyn FnMut(&Slot)) -> Result<(), DataplaneError> {
@@ -362,6 +409,17 @@ impl Dataplane for Kernel {
             }
         }
         Ok(())
+    }
+
+    fn explain(&mut self, ifindex: u32, frame: &[u8]) -> Result<Trace, DataplaneError> {
+        let refused = || DataplaneError::map("TRACE");
+        let room = self.maps.stash_entries as usize;
+        let stash_full = self.maps.stash.keys().take(room).count() >= room;
+        self.maps.trace.set(0, Trace::question(stash_full), 0).map_err(refused())?;
+        match load::run_on(&mut self.ebpf, load::EXPLAIN, ifindex, frame)? {
+            (_, 0) => self.maps.trace.get(&0, 0).map_err(refused()),
+            (_, returned) => Err(DataplaneError::Result { name: load::EXPLAIN, returned }),
+        }
     }
 
     fn pool(&self, index: u32) -> Option<PortPool> {
@@ -415,6 +473,11 @@ impl Dataplane for Kernel {
     }
 }
 
+fn put_policy(policies: &Mapping, index: u32, policy: Policy) -> Result<(), MapError> {
+    let max_entries = policies.entries();
+    policies.store_u64(index, policy.to_word()).ok_or(MapError::OutOfBounds { index, max_entries })
+}
+
 fn xdp_map_error(error: aya::maps::xdp::XdpMapError) -> MapError {
     match error {
         aya::maps::xdp::XdpMapError::MapError(error) => error,
@@ -440,9 +503,9 @@ fn in_use(meta: u64) -> bool {
     }
 }
 
-fn total<V: Pod + Sum + Default>(map: &PerCpuArray<MapData, V>, index: u32) -> Result<V, MapError> {
+fn total<V: Pod + stats::Counts>(map: &PerCpuArray<MapData, V>, index: u32) -> Result<V, MapError> {
     let values = map.get(&index, 0)?;
-    Ok(V::sum(values.iter().copied()))
+    Ok(sum(values.iter().copied()))
 }
 
 fn clear<V: Pod + Default>(map: &mut PerCpuArray<MapData, V>, index: u32, cpus: usize) -> Result<(), MapError> {

@@ -143,11 +143,11 @@ impl AttributeMap for ListenerAttributes {
     const TABLE: &'static [Attribute<Self>] = &[
         Attribute {
             key: "tcp.idle_timeout.seconds",
-            rule: "must be between '60-6000' inclusive",
-            help: "seconds without a packet after which a TCP flow is forgotten and answered with RST",
+            rule: "must be between '60-6000' inclusive, or '0'",
+            help: "seconds without a packet after which a TCP flow is forgotten and answered with RST; 0: never",
             get: |attributes| attributes.idle_timeout.to_string(),
             set: |attributes, text| {
-                attributes.idle_timeout = number(text, 60, 6000)?;
+                attributes.idle_timeout = number(text, 60, 6000).or_else(|| number(text, 0, 0))?;
                 Some(())
             },
         },

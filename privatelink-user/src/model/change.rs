@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Account, ClientToken, Endpoint, EndpointId, EndpointService, EndpointServiceId, InterfaceName, Listener,
-    ListenerId, LoadBalancer, LoadBalancerId, Port, RecordId, Subnet, SubnetId, TaggedId, Tags, TargetGroup,
-    TargetGroupId, Vpc, VpcId, VpcIndex,
+    ListenerId, LoadBalancer, LoadBalancerId, Port, RecordId, SecurityGroup, SecurityGroupId, Subnet, SubnetId,
+    TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
 };
 
 /// What an accepted operation does to the state; applied and committed whole.
@@ -105,6 +105,7 @@ macro_rules! keys {
 records! {
     Vpc(Vpc, VpcId, id),
     Port(Port, InterfaceName, interface),
+    SecurityGroup(SecurityGroup, SecurityGroupId, id),
     LoadBalancer(LoadBalancer, LoadBalancerId, id),
     Listener(Listener, ListenerId, id),
     TargetGroup(TargetGroup, TargetGroupId, id),
@@ -126,4 +127,5 @@ keys! {
     Endpoint(EndpointId),
     Subnet(SubnetId),
     Tags(TaggedId),
+    SecurityGroup(SecurityGroupId),
 }

@@ -23,7 +23,7 @@ pub struct Listener {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ListenerAttributes {
-    /// Seconds without a packet after which a TCP flow is forgotten.
+    /// Seconds without a packet after which a TCP flow is forgotten: 60 to 6,000, or 0 for never.
     pub idle_timeout: u32,
     /// The same for UDP.
     pub udp_idle_timeout: u32,

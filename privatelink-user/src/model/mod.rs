@@ -20,6 +20,7 @@ mod name;
 mod owner;
 mod port;
 mod principal;
+mod security_group;
 mod state;
 mod subnet;
 mod tag;
@@ -34,8 +35,8 @@ pub use endpoint::{Endpoint, EndpointState};
 pub use endpoint_service::{EndpointService, ServiceName};
 pub use health_check::{HealthCheck, HealthCheckPort, HealthCheckProtocol, HttpPath, Matcher};
 pub use id::{
-    AccountId, EndpointId, EndpointServiceId, IdSource, ListenerId, LoadBalancerId, Region, SubnetId, TargetGroupId,
-    VpcId,
+    AccountId, EndpointId, EndpointServiceId, IdSource, ListenerId, LoadBalancerId, Region, SecurityGroupId,
+    SecurityGroupRuleId, SubnetId, TargetGroupId, VpcId,
 };
 pub use invalid::InvalidValue;
 pub(crate) use invalid::serde_as_text;
@@ -46,6 +47,10 @@ pub use name::{InterfaceName, ResourceName};
 pub use owner::Owner;
 pub use port::{Hook, Port};
 pub use principal::{Identity, Principal};
+pub use security_group::{
+    Direction, IcmpKind, Opening, Peer, PortRange, SecurityGroup, SecurityGroupName, SecurityGroupRule,
+    SecurityGroupText, SecurityGroups, Traffic,
+};
 pub use state::{AddressUse, State};
 pub use subnet::{Subnet, SubnetCidr, Zone};
 pub use tag::{TagKey, TagValue, TaggedId, Tags};

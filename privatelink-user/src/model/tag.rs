@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    EndpointId, EndpointServiceId, InvalidValue, ListenerId, LoadBalancerId, State, SubnetId, TargetGroupId, VpcId,
-    invalid::serde_as_text,
+    EndpointId, EndpointServiceId, InvalidValue, ListenerId, LoadBalancerId, SecurityGroupId, State, SubnetId,
+    TargetGroupId, VpcId, invalid::serde_as_text,
 };
 
 /// The tags of one resource; none are kept for a resource without tags.
@@ -41,6 +41,8 @@ impl TaggedId {
             "vpc-endpoint"
         } else if text.starts_with("vpc-") {
             "vpc"
+        } else if text.starts_with("sg-") {
+            "security-group"
         } else if text.starts_with("subnet-") {
             "subnet"
         } else {
@@ -61,6 +63,7 @@ impl FromStr for TaggedId {
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         let known = text.parse::<VpcId>().is_ok()
             || text.parse::<SubnetId>().is_ok()
+            || text.parse::<SecurityGroupId>().is_ok()
             || text.parse::<EndpointServiceId>().is_ok()
             || text.parse::<EndpointId>().is_ok()
             || text.parse::<LoadBalancerId>().is_ok()
@@ -73,7 +76,7 @@ impl FromStr for TaggedId {
                 "resource",
                 text,
                 "is not the id or ARN of a resource that can have tags",
-                "use the id of a VPC, subnet, endpoint service or endpoint, or a load balancing ARN",
+                "use the id of a VPC, subnet, security group, endpoint service or endpoint, or a load balancing ARN",
             ))
         }
     }
@@ -137,6 +140,7 @@ impl State {
         let text = id.as_str();
         text.parse().is_ok_and(|id: VpcId| self.vpcs.contains_key(&id))
             || text.parse().is_ok_and(|id: SubnetId| self.subnets.contains_key(&id))
+            || text.parse().is_ok_and(|id: SecurityGroupId| self.security_groups.contains_key(&id))
             || text.parse().is_ok_and(|id: EndpointServiceId| self.endpoint_services.contains_key(&id))
             || text.parse().is_ok_and(|id: EndpointId| self.endpoints.contains_key(&id))
             || text.parse().is_ok_and(|id: LoadBalancerId| self.load_balancers.contains_key(&id))

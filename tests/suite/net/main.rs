@@ -14,10 +14,13 @@ use privatelink_tests::{
     traffic,
 };
 
+mod aws;
 mod churn;
 mod common;
 mod consent;
+mod explain;
 mod flood;
+mod health;
 mod hooks;
 mod isolation;
 mod lifetime;
@@ -26,8 +29,10 @@ mod pool;
 mod refusals;
 mod restart;
 mod routing;
+mod security;
 mod targets;
 mod transfer;
+mod udp;
 
 /// A test and what it needs.
 struct Test {
@@ -54,14 +59,19 @@ fn tests() -> Vec<Test> {
         transfer::TESTS,
         lifetime::TESTS,
         targets::TESTS,
+        health::TESTS,
         isolation::TESTS,
         consent::TESTS,
+        aws::TESTS,
         refusals::TESTS,
         hooks::TESTS,
         restart::TESTS,
+        security::TESTS,
         flood::TESTS,
         pool::TESTS,
         churn::TESTS,
+        udp::TESTS,
+        explain::TESTS,
     ]
     .into_iter()
     .flat_map(|tests| tests())

@@ -4,6 +4,7 @@
 
 mod arp;
 mod close;
+mod counts;
 mod frames;
 mod hostile;
 mod isolation;
@@ -11,6 +12,7 @@ mod lifetime;
 mod limits;
 mod open;
 mod reset;
+mod security;
 mod udp;
 
 use super::{
@@ -28,12 +30,14 @@ pub fn all() -> Vec<Case> {
         open::cases(),
         frames::cases(),
         close::cases(),
+        counts::cases(),
         reset::cases(),
         arp::cases(),
         hostile::cases(),
         isolation::cases(),
         limits::cases(),
         lifetime::cases(),
+        security::cases(),
         udp::cases(),
     ]
     .concat()

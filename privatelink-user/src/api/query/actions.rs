@@ -2,7 +2,10 @@
 
 use super::{
     call::Call,
-    ec2::{connections, endpoints, interfaces, permissions, route_tables, services, subnets, tags, vpcs, zones},
+    ec2::{
+        connections, endpoints, interfaces, permissions, route_tables, security_groups, services, subnets, tags, vpcs,
+        zones,
+    },
     elb::{self, listeners, load_balancers, target_groups, targets},
     refusal::Refusal,
     sts,
@@ -95,7 +98,6 @@ const fn not_elb(name: &'static str, why: &'static str) -> Action {
 const NOTIFICATIONS: &str = "connections are listed, nobody is notified";
 const PAYER: &str = "nobody pays";
 const ROUTES: &str = "a VPC has its local route only";
-const GROUPS: &str = "security groups are made with `privatelink security-group`";
 const CERTIFICATES: &str = "there are no TLS listeners";
 const RULES: &str = "a listener has its default action only";
 const INSTANCES: &str =
@@ -142,14 +144,14 @@ pub const ACTIONS: &[Action] = &[
     not_ec2("CreateRoute", ROUTES),
     not_ec2("ReplaceRoute", ROUTES),
     not_ec2("DeleteRoute", ROUTES),
-    not_ec2("CreateSecurityGroup", GROUPS),
-    not_ec2("DescribeSecurityGroups", GROUPS),
-    not_ec2("DescribeSecurityGroupRules", GROUPS),
-    not_ec2("DeleteSecurityGroup", GROUPS),
-    not_ec2("AuthorizeSecurityGroupIngress", GROUPS),
-    not_ec2("AuthorizeSecurityGroupEgress", GROUPS),
-    not_ec2("RevokeSecurityGroupIngress", GROUPS),
-    not_ec2("RevokeSecurityGroupEgress", GROUPS),
+    ec2("CreateSecurityGroup", security_groups::create),
+    ec2("DescribeSecurityGroups", security_groups::describe),
+    ec2("DescribeSecurityGroupRules", security_groups::describe_rules),
+    ec2("DeleteSecurityGroup", security_groups::delete),
+    ec2("AuthorizeSecurityGroupIngress", security_groups::authorize_ingress),
+    ec2("AuthorizeSecurityGroupEgress", security_groups::authorize_egress),
+    ec2("RevokeSecurityGroupIngress", security_groups::revoke_ingress),
+    ec2("RevokeSecurityGroupEgress", security_groups::revoke_egress),
     ec2("DescribeNetworkInterfaces", interfaces::describe),
     ec2("DescribeAvailabilityZones", zones::describe),
     ec2("DescribeRegions", zones::regions),
@@ -165,7 +167,7 @@ pub const ACTIONS: &[Action] = &[
     elb("DeleteLoadBalancer", load_balancers::delete),
     not_elb("ModifyLoadBalancerAttributes", "load balancers have no attributes that can be changed"),
     not_elb("DescribeLoadBalancerAttributes", "load balancers have no attributes that can be changed"),
-    not_elb("SetSecurityGroups", GROUPS),
+    elb("SetSecurityGroups", load_balancers::set_security_groups),
     not_elb("SetSubnets", "a load balancer keeps the addresses that it was made with"),
     elb("SetIpAddressType", load_balancers::set_ip_address_type),
     elb("CreateTargetGroup", target_groups::create),

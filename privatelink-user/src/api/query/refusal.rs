@@ -70,6 +70,7 @@ impl Refusal {
                 let code = match (error, ec2) {
                     // EC2 has no ValidationError.
                     (ControlError::Invalid(invalid), true) if invalid.what == "Principal" => "InvalidPrincipal",
+                    (ControlError::InvalidSecurityGroup(_), true) => "InvalidGroup.NotFound",
                     (ControlError::Invalid(_), true) => "InvalidParameterValue",
                     (_, _) => error.code(),
                 };

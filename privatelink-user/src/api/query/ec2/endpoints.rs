@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{chosen, done, interfaces, one, services, tag_set, unsuccessful};
+use super::{chosen, done, interfaces, one, security_groups, services, tag_set, unsuccessful};
 use crate::{
     api::query::{
         call::{Call, tag_specification, with_tags},
@@ -12,8 +12,8 @@ use crate::{
         xml::Structure,
     },
     control::{
-        ControlError, Mutation as _, connections,
-        endpoints::{self, CreateEndpoint, DeleteEndpoint},
+        ControlError, Mutation as _, Reference, connections,
+        endpoints::{self, CreateEndpoint, DeleteEndpoint, ModifyEndpoint},
         lookup,
         subnets::{self, Placement},
     },
@@ -53,7 +53,7 @@ fn view(state: &State, endpoint: &Endpoint) -> Structure {
         .text("policyDocument", FULL_ACCESS)
         .list("routeTableIdSet", [] as [Structure; 0])
         .texts("subnetIdSet", subnets_of(state, endpoint).map(|subnet| &subnet.id))
-        .list("groupSet", [] as [Structure; 0])
+        .list("groupSet", security_groups::group_set(state, &endpoint.security_groups.groups))
         .text("ipAddressType", "ipv4")
         .value("dnsOptions", Structure::new().text("dnsRecordIpType", "ipv4"))
         .text("privateDnsEnabled", false)
@@ -130,6 +130,7 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
     let kind = scope.text("VpcEndpointType").unwrap_or("Gateway");
     let placements = placements(&scope, "SubnetId")?;
     let tags = tag_specification(&scope, "vpc-endpoint")?;
+    let groups: Vec<Reference> = scope.list("SecurityGroupId").into_iter().map(Into::into).collect();
     let token = scope.text("ClientToken");
     if scope.text("ServiceRegion").is_some_and(|region| region != call.owner().region.as_str()) {
         return Err(Refusal::value("ServiceRegion", scope.required("ServiceRegion")?, "must be the endpoint's own"));
@@ -159,7 +160,13 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
             let first = addresses.remove(0);
             (Some(first), addresses)
         };
-        let request = CreateEndpoint { service_name: name.into(), vpc: vpc.into(), address, further_addresses };
+        let request = CreateEndpoint {
+            service_name: name.into(),
+            vpc: vpc.into(),
+            address,
+            further_addresses,
+            security_groups: groups,
+        };
         let (change, made) = request.decide(state, context)?;
         Ok((with_tags(state, change, made.id.as_str(), &tags)?, made.id.to_string()))
     })?;
@@ -202,6 +209,7 @@ pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
     let id = scope.required("VpcEndpointId")?;
     let add = placements(&scope, "AddSubnetId")?;
     let remove = scope.list("RemoveSubnetId");
+    let (add_groups, remove_groups) = (scope.list("AddSecurityGroupId"), scope.list("RemoveSecurityGroupId"));
     let parsed: Option<EndpointId> = id.parse().ok();
     let name = call.read(|state, _| {
         let endpoint = parsed.as_ref().and_then(|id| state.endpoints.get(id)).ok_or_else(|| unknown(id))?;
@@ -232,7 +240,22 @@ pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
             }
             left.extend(addresses);
         }
-        Ok((endpoints::with_addresses(endpoint, left)?, ()))
+        let change = endpoints::with_addresses(endpoint, left)?;
+        if add_groups.is_empty() && remove_groups.is_empty() {
+            return Ok((change, ()));
+        }
+        let mut state = state.clone();
+        state.apply(&change);
+        let present = endpoint.security_groups.groups.iter().map(|id| id.to_string());
+        let kept = present.filter(|id| !remove_groups.contains(&id.as_str()));
+        let groups: Vec<Reference> = kept.chain(add_groups.iter().map(|id| (*id).to_owned())).map(Into::into).collect();
+        let request = ModifyEndpoint {
+            endpoint: (&endpoint.id).into(),
+            security_groups: Some(groups),
+            apply_to_established: endpoint.security_groups.applies_to_established,
+        };
+        let (regrouped, _) = request.decide(&state, context)?;
+        Ok((change.then(regrouped), ()))
     })?;
     Ok(done())
 }

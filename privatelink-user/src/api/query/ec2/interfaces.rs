@@ -1,8 +1,8 @@
 //! Network interfaces: each address of a load balancer or an endpoint is one.
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
-use super::{one, tag_set};
+use super::{one, security_groups::group_set, tag_set};
 use crate::{
     api::query::{
         call::Call,
@@ -11,7 +11,7 @@ use crate::{
         xml::Structure,
     },
     control::subnets,
-    model::{LoadBalancer, Owner, State, Subnet, VpcId, derived},
+    model::{LoadBalancer, Owner, SecurityGroupId, State, Subnet, VpcId, derived},
 };
 
 /// A network interface.
@@ -26,6 +26,7 @@ pub struct Interface<'a> {
     /// None for an address that was chosen outside every subnet.
     pub subnet: Option<&'a Subnet>,
     pub address: Ipv4Addr,
+    pub groups: &'a BTreeSet<SecurityGroupId>,
 }
 
 /// `ELB net/<name>/<id>`, as the interface of a load balancer is described.
@@ -36,7 +37,7 @@ fn described(lb: &LoadBalancer) -> String {
 
 /// Every network interface of an owner.
 pub fn all(state: &State) -> Vec<Interface<'_>> {
-    let make = |by, description, kind, vpc, address| Interface {
+    let make = |by, description, kind, vpc, address, groups| Interface {
         id: derived::interface_id(vpc, address, by),
         by,
         description,
@@ -44,28 +45,37 @@ pub fn all(state: &State) -> Vec<Interface<'_>> {
         vpc,
         subnet: subnets::containing(state, vpc, address),
         address,
+        groups,
     };
     let nodes = state.load_balancers.values().flat_map(|lb| lb.addresses.iter().map(move |address| (lb, *address)));
-    let nodes =
-        nodes.map(|(lb, address)| make(lb.id.as_str(), described(lb), "network_load_balancer", &lb.vpc, address));
+    let nodes = nodes.map(|(lb, address)| {
+        make(lb.id.as_str(), described(lb), "network_load_balancer", &lb.vpc, address, &lb.security_groups.groups)
+    });
     let endpoints =
         state.endpoints.values().flat_map(|endpoint| endpoint.addresses().map(move |address| (endpoint, address))).map(
             |(endpoint, address)| {
                 let description = format!("VPC Endpoint Interface {}", endpoint.id);
-                make(endpoint.id.as_str(), description, "vpc_endpoint", &endpoint.vpc, address)
+                make(
+                    endpoint.id.as_str(),
+                    description,
+                    "vpc_endpoint",
+                    &endpoint.vpc,
+                    address,
+                    &endpoint.security_groups.groups,
+                )
             },
         );
     nodes.chain(endpoints).collect()
 }
 
-fn view(owner: &Owner, interface: &Interface<'_>) -> Structure {
+fn view(state: &State, owner: &Owner, interface: &Interface<'_>) -> Structure {
     let Owner { account, region } = owner;
-    let Interface { id, by: _, description, kind, vpc, subnet, address } = interface;
+    let Interface { id, by: _, description, kind, vpc, subnet, address, groups } = interface;
     let private = Structure::new().text("primary", true).text("privateIpAddress", address);
     Structure::new()
         .maybe("availabilityZone", subnet.map(|subnet| subnet.zone.name(region)))
         .text("description", description)
-        .list("groupSet", [] as [Structure; 0])
+        .list("groupSet", group_set(state, groups))
         .text("interfaceType", kind)
         .list("ipv6AddressesSet", [] as [Structure; 0])
         .text("networkInterfaceId", id)
@@ -99,6 +109,7 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
                 "vpc-id" => one(interface.vpc),
                 "subnet-id" => Some(interface.subnet.map(|subnet| subnet.id.to_string()).into_iter().collect()),
                 "availability-zone" => Some(interface.subnet.map(|s| s.zone.name(region)).into_iter().collect()),
+                "group-id" => Some(interface.groups.iter().map(ToString::to_string).collect()),
                 "private-ip-address" | "addresses.private-ip-address" => one(interface.address),
                 "interface-type" => one(interface.kind),
                 "description" => one(&interface.description),
@@ -109,7 +120,7 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
             };
             let asked = ids.is_empty() || ids.contains(&interface.id.as_str());
             if filters.admit(state, &interface.id, values)? && asked {
-                found.push((interface.id.clone(), view(call.owner(), interface)));
+                found.push((interface.id.clone(), view(state, call.owner(), interface)));
             }
         }
         let (items, token) = page.cut(found);

@@ -5,6 +5,7 @@ pub mod endpoints;
 pub mod interfaces;
 pub mod permissions;
 pub mod route_tables;
+pub mod security_groups;
 pub mod services;
 pub mod subnets;
 pub mod tags;

@@ -11,8 +11,8 @@ use crate::{
         xml::Structure,
     },
     control::{
-        ControlError, Mutation as _,
-        load_balancers::{CreateLoadBalancer, DeleteLoadBalancer},
+        ControlError, Mutation as _, Reference,
+        load_balancers::{CreateLoadBalancer, DeleteLoadBalancer, SetSecurityGroups},
         subnets::{self, Placement},
     },
     model::{LoadBalancer, LoadBalancerId, Region, ResourceName, Scheme, State, Subnet, derived},
@@ -35,7 +35,7 @@ fn subnets_of<'a>(state: &'a State, lb: &'a LoadBalancer) -> Vec<&'a Subnet> {
 
 fn view(state: &State, region: &Region, lb: &LoadBalancer) -> Structure {
     let zones = subnets_of(state, lb).into_iter().map(|subnet| zone(region, subnet, &lb.addresses));
-    Structure::new()
+    let structure = Structure::new()
         .text("LoadBalancerArn", &lb.id)
         .text("DNSName", derived::load_balancer_dns_name(lb))
         .text("CanonicalHostedZoneId", derived::hosted_zone("elb", region.as_str()))
@@ -46,7 +46,19 @@ fn view(state: &State, region: &Region, lb: &LoadBalancer) -> Structure {
         .value("State", Structure::new().text("Code", "active"))
         .text("Type", "network")
         .list("AvailabilityZones", zones)
-        .text("IpAddressType", "ipv4")
+        .text("IpAddressType", "ipv4");
+    // Absent is not empty: a load balancer without groups has neither member.
+    let groups = &lb.security_groups.groups;
+    if groups.is_empty() {
+        return structure;
+    }
+    structure
+        .texts("SecurityGroups", groups)
+        .text("EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic", enforcement(lb.enforce_on_private_link))
+}
+
+fn enforcement(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
 }
 
 /// The subnets that a request names, with pinned addresses.
@@ -95,6 +107,7 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scheme = scope.parsed("Scheme")?.unwrap_or(Scheme::InternetFacing);
     let placements = placements(&scope)?;
     let tags = read_tags(&scope.structures("Tags"))?;
+    let groups: Vec<Reference> = scope.list("SecurityGroups").into_iter().map(Into::into).collect();
     let id = call.update(|state, context| {
         // The same name in the same subnets is the same load balancer: its addresses are kept.
         let wanted: BTreeSet<&str> = placements.iter().map(|one| one.subnet.as_str()).collect();
@@ -106,7 +119,13 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
             return Ok((crate::model::Change::default(), lb.id.clone()));
         }
         let (vpc, addresses) = subnets::place(state, &placements, &BTreeSet::new()).map_err(in_own_words)?;
-        let request = CreateLoadBalancer { name: name.clone(), vpc: (&vpc.id).into(), addresses, scheme };
+        let request = CreateLoadBalancer {
+            name: name.clone(),
+            vpc: (&vpc.id).into(),
+            addresses,
+            scheme,
+            security_groups: groups,
+        };
         let (change, made) = request.decide(state, context)?;
         Ok((with_tags(state, change, made.id.as_str(), &tags)?, made.id))
     })?;
@@ -146,6 +165,33 @@ pub fn delete(call: &Call<'_>) -> Result<Structure, Refusal> {
         call.scope().parsed("LoadBalancerArn")?.ok_or_else(|| Refusal::missing("LoadBalancerArn"))?;
     call.mutate(&DeleteLoadBalancer { load_balancer: (&arn).into() })?;
     Ok(Structure::new())
+}
+
+pub fn set_security_groups(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let lb = scope.required("LoadBalancerArn")?;
+    let groups: Vec<Reference> = scope.list("SecurityGroups").into_iter().map(Into::into).collect();
+    let name = "EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic";
+    let enforce = match scope.text(name) {
+        None => None,
+        Some("on") => Some(true),
+        Some("off") => Some(false),
+        Some(other) => return Err(Refusal::value(name, other, "must be on or off")),
+    };
+    let request = SetSecurityGroups {
+        load_balancer: lb.into(),
+        security_groups: Some(groups),
+        enforce_on_private_link: enforce,
+        apply_to_established: false,
+    };
+    call.mutate(&request)?;
+    call.read(|state, _| {
+        let id: Option<LoadBalancerId> = lb.parse().ok();
+        let lb = id.and_then(|id| state.load_balancers.get(&id)).ok_or_else(not_found)?;
+        Ok(Structure::new()
+            .texts("SecurityGroupIds", &lb.security_groups.groups)
+            .text(name, enforcement(lb.enforce_on_private_link)))
+    })
 }
 
 pub fn set_ip_address_type(call: &Call<'_>) -> Result<Structure, Refusal> {

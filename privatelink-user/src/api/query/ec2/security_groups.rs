@@ -1,0 +1,345 @@
+//! Security groups and their rules.
+
+use std::collections::BTreeSet;
+
+use super::{chosen, done, one, tag_set};
+use crate::{
+    api::query::{
+        call::{Call, tag_specification, with_tags},
+        filter::{Filters, Page},
+        params::Scope,
+        refusal::Refusal,
+        xml::Structure,
+    },
+    control::{
+        ControlError, Mutation as _, Reference, lookup,
+        security_groups::{
+            AuthorizeSecurityGroup, CreateSecurityGroup, DeleteSecurityGroup, RevokeSecurityGroup, RuleSpec,
+        },
+    },
+    model::{
+        Direction, IcmpKind, Owner, Peer, SecurityGroup, SecurityGroupId, SecurityGroupRule, SecurityGroupRuleId,
+        SecurityGroupText, State, Traffic, Vpc,
+    },
+};
+
+fn arn(owner: &Owner, kind: &str, id: impl std::fmt::Display) -> String {
+    let Owner { account, region } = owner;
+    format!("arn:aws:ec2:{region}:{account}:{kind}/{id}")
+}
+
+/// Protocol and the two port fields, as the API has them: ICMP's type and code stand in the port fields, -1 for all.
+fn wire(traffic: Traffic) -> (String, Option<(i32, i32)>) {
+    let kinds = |kind: IcmpKind| match kind {
+        IcmpKind::All => (-1, -1),
+        IcmpKind::Type(kind) => (i32::from(kind), -1),
+        IcmpKind::TypeAndCode(kind, code) => (i32::from(kind), i32::from(code)),
+    };
+    match traffic {
+        Traffic::All => ("-1".to_owned(), None),
+        Traffic::Tcp(ports) => ("tcp".to_owned(), Some((ports.first().into(), ports.last().into()))),
+        Traffic::Udp(ports) => ("udp".to_owned(), Some((ports.first().into(), ports.last().into()))),
+        Traffic::Icmp(kind) => ("icmp".to_owned(), Some(kinds(kind))),
+        Traffic::Icmpv6(kind) => ("icmpv6".to_owned(), Some(kinds(kind))),
+        Traffic::Protocol(number) => (number.to_string(), None),
+    }
+}
+
+fn with_ports(structure: Structure, ports: Option<(i32, i32)>) -> Structure {
+    structure.maybe("fromPort", ports.map(|(from, _)| from)).maybe("toPort", ports.map(|(_, to)| to))
+}
+
+/// One rule, as `ipPermissions` has it.
+fn permission(owner: &Owner, rule: &SecurityGroupRule) -> Structure {
+    let (protocol, ports) = wire(rule.traffic);
+    let described = |structure: Structure| structure.maybe("description", rule.description.as_ref());
+    let (mut groups, mut v4, mut v6) = (Vec::new(), Vec::new(), Vec::new());
+    match &rule.peer {
+        Peer::Group(group) => {
+            groups.push(described(Structure::new().text("groupId", group).text("userId", &owner.account)));
+        }
+        Peer::Cidr(ipnet::IpNet::V4(net)) => v4.push(described(Structure::new().text("cidrIp", net))),
+        Peer::Cidr(ipnet::IpNet::V6(net)) => v6.push(described(Structure::new().text("cidrIpv6", net))),
+    }
+    with_ports(Structure::new().text("ipProtocol", protocol), ports)
+        .list("groups", groups)
+        .list("ipRanges", v4)
+        .list("ipv6Ranges", v6)
+        .list("prefixListIds", [] as [Structure; 0])
+}
+
+fn view(state: &State, owner: &Owner, group: &SecurityGroup) -> Structure {
+    let rules = |direction| group.rules(direction).map(|(_, rule)| permission(owner, rule)).collect::<Vec<_>>();
+    Structure::new()
+        .text("groupId", &group.id)
+        .list("ipPermissionsEgress", rules(Direction::Egress))
+        .list("tagSet", tag_set(state, group.id.as_str()))
+        .text("vpcId", &group.vpc)
+        .text("securityGroupArn", arn(owner, "security-group", &group.id))
+        .text("ownerId", &owner.account)
+        .text("groupName", &group.name)
+        .text("groupDescription", &group.description)
+        .list("ipPermissions", rules(Direction::Ingress))
+}
+
+/// One rule by itself.
+fn rule_view(owner: &Owner, group: &SecurityGroup, id: &SecurityGroupRuleId, rule: &SecurityGroupRule) -> Structure {
+    let (protocol, ports) = wire(rule.traffic);
+    let structure = Structure::new()
+        .text("securityGroupRuleId", id)
+        .text("groupId", &group.id)
+        .text("groupOwnerId", &owner.account)
+        .text("isEgress", rule.direction == Direction::Egress)
+        .text("ipProtocol", protocol);
+    // Where there are no ports the API has -1.
+    let structure = with_ports(structure, ports.or(Some((-1, -1))));
+    let structure = match &rule.peer {
+        Peer::Cidr(ipnet::IpNet::V4(net)) => structure.text("cidrIpv4", net),
+        Peer::Cidr(ipnet::IpNet::V6(net)) => structure.text("cidrIpv6", net),
+        Peer::Group(peer) => {
+            let info = Structure::new().text("groupId", peer).text("userId", &owner.account);
+            structure.value("referencedGroupInfo", info)
+        }
+    };
+    structure
+        .maybe("description", rule.description.as_ref())
+        .list("tagSet", [] as [Structure; 0])
+        .text("securityGroupRuleArn", arn(owner, "security-group-rule", id))
+}
+
+fn unknown(id: &str) -> Refusal {
+    ControlError::SecurityGroupNotFound(id.to_owned()).into()
+}
+
+pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let name = scope.required("GroupName")?.parse()?;
+    let description: SecurityGroupText = scope.required("GroupDescription")?.parse()?;
+    let tags = tag_specification(&scope, "security-group")?;
+    let vpc: Option<Reference> = scope.text("VpcId").map(Into::into);
+    let id = call.update(|state, context| {
+        let default = || state.vpcs.values().find(|vpc| vpc.attributes.is_default).map(|vpc: &Vpc| (&vpc.id).into());
+        let vpc = vpc.clone().or_else(default).ok_or_else(|| Refusal::missing("VpcId"))?;
+        let request = CreateSecurityGroup { name, vpc, description: Some(description) };
+        let (change, made) = request.decide(state, context)?;
+        Ok((with_tags(state, change, made.id.as_str(), &tags)?, made.id))
+    })?;
+    call.read(|state, _| {
+        Ok(Structure::new()
+            .text("groupId", &id)
+            .list("tagSet", tag_set(state, id.as_str()))
+            .text("securityGroupArn", arn(call.owner(), "security-group", &id)))
+    })
+}
+
+pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let (filters, page) = (Filters::read(&scope)?, Page::ec2(&scope)?);
+    let (ids, names) = (scope.list("GroupId"), scope.list("GroupName"));
+    let owner = call.owner();
+    call.read(|state, _| {
+        let known = |name: &&&str| state.security_groups.values().any(|group| group.name.as_str() == **name);
+        if let Some(name) = names.iter().find(|name| !known(name)) {
+            return Err(unknown(name));
+        }
+        let mut found = Vec::new();
+        for group in chosen(&state.security_groups, &ids, unknown)? {
+            let ports = |rule: &SecurityGroupRule| wire(rule.traffic);
+            let ingress = || group.rules(Direction::Ingress).map(|(_, rule)| rule);
+            let values = |name: &str| match name {
+                "group-id" => one(&group.id),
+                "group-name" => one(&group.name),
+                "description" => one(&group.description),
+                "vpc-id" => one(&group.vpc),
+                "owner-id" => one(&owner.account),
+                "ip-permission.protocol" => Some(ingress().map(|rule| ports(rule).0).collect()),
+                "ip-permission.cidr" => Some(ingress().map(|rule| rule.peer.to_string()).collect()),
+                "ip-permission.from-port" => {
+                    Some(ingress().filter_map(|rule| ports(rule).1).map(|(from, _)| from.to_string()).collect())
+                }
+                "ip-permission.to-port" => {
+                    Some(ingress().filter_map(|rule| ports(rule).1).map(|(_, to)| to.to_string()).collect())
+                }
+                _ => None,
+            };
+            let asked = names.is_empty() || names.contains(&group.name.as_str());
+            if filters.admit(state, group.id.as_str(), values)? && asked {
+                found.push((group.id.to_string(), view(state, owner, group)));
+            }
+        }
+        let (items, token) = page.cut(found);
+        Ok(Structure::new().list("securityGroupInfo", items).maybe("nextToken", token))
+    })
+}
+
+pub fn describe_rules(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let (filters, page, ids) = (Filters::read(&scope)?, Page::ec2(&scope)?, scope.list("SecurityGroupRuleId"));
+    call.read(|state, _| {
+        let all = || state.security_groups.values().flat_map(|group| group.rules.iter().map(move |rule| (group, rule)));
+        let known = |wanted: &&&str| all().any(|(_, (id, _))| id.as_str() == **wanted);
+        if let Some(id) = ids.iter().find(|wanted| !known(wanted)) {
+            let message = format!("The security group rule ID '{id}' does not exist");
+            return Err(Refusal::coded("InvalidSecurityGroupRuleId.NotFound", message));
+        }
+        let mut found = Vec::new();
+        for (group, (id, rule)) in all() {
+            let values = |name: &str| match name {
+                "group-id" => one(&group.id),
+                "security-group-rule-id" => one(id),
+                _ => None,
+            };
+            let asked = ids.is_empty() || ids.contains(&id.as_str());
+            if filters.admit(state, "", values)? && asked {
+                found.push((id.to_string(), rule_view(call.owner(), group, id, rule)));
+            }
+        }
+        let (items, token) = page.cut(found);
+        Ok(Structure::new().list("securityGroupRuleSet", items).maybe("nextToken", token))
+    })
+}
+
+/// The group that a request names by id, or by name.
+fn named(call: &Call<'_>) -> Result<SecurityGroupId, Refusal> {
+    let scope = call.scope();
+    let text = scope.text("GroupId").or_else(|| scope.text("GroupName")).ok_or_else(|| Refusal::missing("GroupId"))?;
+    call.read(|state, _| Ok(lookup::security_group(state, &text.into(), None)?.id.clone()))
+}
+
+pub fn delete(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let id = named(call)?;
+    call.mutate(&DeleteSecurityGroup { security_group: (&id).into() })?;
+    Ok(done().text("groupId", id))
+}
+
+/// Protocol and ports of a rule that is asked for, in the form that [`Traffic`] reads.
+fn traffic(scope: &Scope<'_>) -> Result<Traffic, Refusal> {
+    let protocol = scope.required("IpProtocol")?;
+    let (from, to) = (scope.number::<i32>("FromPort")?, scope.number::<i32>("ToPort")?);
+    let icmp = matches!(protocol, "icmp" | "1" | "icmpv6" | "58");
+    let text = match (from, to) {
+        (None, None) | (Some(-1), None | Some(-1)) => protocol.to_owned(),
+        (_, _) if matches!(protocol, "-1" | "all") => protocol.to_owned(),
+        (Some(kind), None | Some(-1)) if icmp => format!("{protocol}:{kind}"),
+        (Some(kind), Some(code)) if icmp => format!("{protocol}:{kind}/{code}"),
+        (Some(from), Some(to)) => format!("{protocol}:{from}-{to}"),
+        (Some(_), None) => return Err(Refusal::missing("ToPort")),
+        (None, Some(_)) => return Err(Refusal::missing("FromPort")),
+    };
+    Ok(text.parse()?)
+}
+
+/// The rules of a request: a list of permissions, or a single one in the request's own parameters.
+fn specs(scope: &Scope<'_>) -> Result<Vec<RuleSpec>, Refusal> {
+    let mut specs = Vec::new();
+    for permission in scope.structures("IpPermissions") {
+        let traffic = traffic(&permission)?;
+        let before = specs.len();
+        for (list, member) in [("IpRanges", "CidrIp"), ("Ipv6Ranges", "CidrIpv6"), ("Groups", "GroupId")] {
+            for one in permission.structures(list) {
+                one.text("UserId");
+                let peer = one.required(member)?.into();
+                specs.push(RuleSpec { traffic, peer, description: one.parsed("Description")? });
+            }
+        }
+        if specs.len() == before {
+            return Err(Refusal::missing("IpPermissions.IpRanges"));
+        }
+    }
+    if let Some(cidr) = scope.text("CidrIp") {
+        specs.push(RuleSpec { traffic: traffic(scope)?, peer: cidr.into(), description: None });
+    }
+    Ok(specs)
+}
+
+fn authorize(call: &Call<'_>, direction: Direction) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let id = named(call)?;
+    let rules = specs(&scope)?;
+    if rules.is_empty() {
+        return Err(Refusal::missing("IpPermissions"));
+    }
+    let before: BTreeSet<SecurityGroupRuleId> =
+        call.read(|state, _| Ok(group(state, &id)?.rules.keys().cloned().collect()))?;
+    let request =
+        AuthorizeSecurityGroup { security_group: (&id).into(), direction, rules, apply_to_established: false };
+    call.mutate(&request)?;
+    call.read(|state, _| {
+        let group = group(state, &id)?;
+        let fresh = group.rules.iter().filter(|(id, _)| !before.contains(*id));
+        let rows: Vec<_> = fresh.map(|(id, rule)| rule_view(call.owner(), group, id, rule)).collect();
+        Ok(done().list("securityGroupRuleSet", rows))
+    })
+}
+
+fn group<'a>(state: &'a State, id: &SecurityGroupId) -> Result<&'a SecurityGroup, Refusal> {
+    state.security_groups.get(id).ok_or_else(|| unknown(id.as_str()))
+}
+
+fn revoke(call: &Call<'_>, direction: Direction) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let id = named(call)?;
+    let rules = specs(&scope)?;
+    let rule_ids: Vec<SecurityGroupRuleId> = scope
+        .list("SecurityGroupRuleId")
+        .into_iter()
+        .map(|text| text.parse().map_err(Refusal::from))
+        .collect::<Result<_, _>>()?;
+    if rules.is_empty() && rule_ids.is_empty() {
+        return Err(Refusal::missing("IpPermissions"));
+    }
+    let before = call.read(|state, _| Ok(group(state, &id)?.clone()))?;
+    let of_direction =
+        |rule: &SecurityGroupRuleId| before.rules.get(rule).is_some_and(|rule| rule.direction == direction);
+    if let Some(missing) = rule_ids.iter().find(|rule| !of_direction(rule)) {
+        return Err(ControlError::RuleNotFound { rule: missing.to_string() }.into());
+    }
+    let security_group = (&id).into();
+    call.mutate(&RevokeSecurityGroup { security_group, rule_ids, direction, rules, apply_to_established: false })?;
+    call.read(|state, _| {
+        let after = group(state, &id)?;
+        let gone = before.rules.iter().filter(|(id, _)| !after.rules.contains_key(*id));
+        let row = |(rule_id, rule): (&SecurityGroupRuleId, &SecurityGroupRule)| {
+            let (protocol, ports) = wire(rule.traffic);
+            let structure = Structure::new()
+                .text("securityGroupRuleId", rule_id)
+                .text("groupId", &id)
+                .text("isEgress", rule.direction == Direction::Egress)
+                .text("ipProtocol", protocol);
+            let structure = with_ports(structure, ports.or(Some((-1, -1))));
+            let structure = match &rule.peer {
+                Peer::Cidr(ipnet::IpNet::V4(net)) => structure.text("cidrIpv4", net),
+                Peer::Cidr(ipnet::IpNet::V6(net)) => structure.text("cidrIpv6", net),
+                Peer::Group(peer) => structure.text("referencedGroupId", peer),
+            };
+            structure.maybe("description", rule.description.as_ref())
+        };
+        let rows: Vec<_> = gone.map(row).collect();
+        Ok(done().list("unknownIpPermissionSet", [] as [Structure; 0]).list("revokedSecurityGroupRuleSet", rows))
+    })
+}
+
+pub fn authorize_ingress(call: &Call<'_>) -> Result<Structure, Refusal> {
+    authorize(call, Direction::Ingress)
+}
+
+pub fn authorize_egress(call: &Call<'_>) -> Result<Structure, Refusal> {
+    authorize(call, Direction::Egress)
+}
+
+pub fn revoke_ingress(call: &Call<'_>) -> Result<Structure, Refusal> {
+    revoke(call, Direction::Ingress)
+}
+
+pub fn revoke_egress(call: &Call<'_>) -> Result<Structure, Refusal> {
+    revoke(call, Direction::Egress)
+}
+
+/// The groups that something carries, as `groupSet`.
+pub fn group_set(state: &State, groups: &BTreeSet<SecurityGroupId>) -> Vec<Structure> {
+    let row = |id: &SecurityGroupId| {
+        let name = state.security_groups.get(id).map(|group| &group.name);
+        Structure::new().text("groupId", id).maybe("groupName", name)
+    };
+    groups.iter().map(row).collect()
+}

@@ -1,0 +1,262 @@
+"""Asks every action that answers, through botocore, and compares each raw answer with botocore's model of it.
+
+What botocore's own parser ignores is an error here: an element that the model does not know, a list whose elements have
+another tag, a text that is no number, boolean, time or value of its enumeration; and the members that are named with a
+call must be there.
+"""
+
+import datetime
+import sys
+import xml.etree.ElementTree as xml
+
+import botocore.session
+from botocore.exceptions import ClientError
+
+problems = []
+seen = {}
+
+
+def local(element):
+    return element.tag.rsplit("}", 1)[-1]
+
+
+def wire_name(name, shape):
+    return shape.serialization.get("name", name)
+
+
+def check(shape, element, path):
+    kind = shape.type_name
+    text = (element.text or "").strip()
+    if kind == "structure":
+        members = {wire_name(name, member): (name, member) for name, member in shape.members.items()}
+        tags = [local(child) for child in element]
+        for child in element:
+            if local(child) not in members:
+                problems.append(f"{path}: unknown element <{local(child)}>")
+            else:
+                name, member = members[local(child)]
+                check(member, child, f"{path}.{name}")
+        for tag in {tag for tag in tags if tags.count(tag) > 1}:
+            problems.append(f"{path}: <{tag}> comes {tags.count(tag)} times")
+        for name in shape.required_members:
+            if wire_name(name, shape.members[name]) not in tags:
+                problems.append(f"{path}: {name} is missing")
+    elif kind == "list":
+        tag = shape.member.serialization.get("name", "member")
+        if text:
+            problems.append(f"{path}: text '{text}' in a list")
+        for number, child in enumerate(element):
+            if local(child) != tag:
+                problems.append(f"{path}: <{local(child)}> instead of <{tag}>")
+            check(shape.member, child, f"{path}[{number}]")
+    elif len(element):
+        problems.append(f"{path}: elements in a {kind}")
+    elif kind in ("integer", "long", "float", "double"):
+        try:
+            float(text)
+        except ValueError:
+            problems.append(f"{path}: '{text}' is no number")
+    elif kind == "boolean":
+        if text not in ("true", "false"):
+            problems.append(f"{path}: '{text}' is no boolean")
+    elif kind == "timestamp":
+        try:
+            datetime.datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ")
+        except ValueError:
+            problems.append(f"{path}: '{text}' is no time")
+    elif kind == "string" and getattr(shape, "enum", None):
+        # EC2 writes the states of endpoints with a small first letter, unlike its own model.
+        if text.lower() not in [value.lower() for value in shape.enum]:
+            problems.append(f"{path}: '{text}' is none of {shape.enum}")
+
+
+def compare(response_dict, operation_model, **_):
+    if response_dict["status_code"] != 200:
+        return
+    name = operation_model.name
+    service = operation_model.service_model.service_name
+    seen[f"{service}:{name}"] = seen.get(f"{service}:{name}", 0) + 1
+    root = xml.fromstring(response_dict["body"])
+    if local(root) != f"{name}Response":
+        problems.append(f"{name}: the root is <{local(root)}>")
+    namespace = root.tag.partition("}")[0].lstrip("{")
+    version = operation_model.service_model.api_version
+    if version not in namespace:
+        problems.append(f"{name}: namespace '{namespace}'")
+    shape = operation_model.output_shape
+    if operation_model.service_model.protocol == "ec2":
+        ids = [child for child in root if local(child) == "requestId"]
+        if len(ids) != 1:
+            problems.append(f"{name}: {len(ids)} requestId")
+        for child in ids:
+            root.remove(child)
+        if shape is None:
+            # Actions without members of their own answer <return>true</return>.
+            if [local(child) for child in root] not in ([], ["return"]):
+                problems.append(f"{name}: members that the model does not have")
+            return
+        check(shape, root, name)
+        return
+    tags = [local(child) for child in root]
+    if tags != [f"{name}Result", "ResponseMetadata"]:
+        problems.append(f"{name}: {tags}")
+    elif shape is not None:
+        check(shape, root[0], name)
+
+
+session = botocore.session.get_session()
+session.register("before-parse", compare)
+ec2, elb, sts = (session.create_client(name) for name in ("ec2", "elbv2", "sts"))
+
+
+def call(client, action, expect=(), **parameters):
+    """Calls, and wants the members named in `expect`, each a path of keys and the index 0 into lists."""
+    answer = getattr(client, action)(**parameters)
+    for path in expect:
+        value = answer
+        for key in path.split("."):
+            try:
+                value = value[int(key)] if key.isdigit() else value[key]
+            except (KeyError, IndexError):
+                problems.append(f"{action}: {path} is missing")
+                break
+    return answer
+
+
+def refused(client, action, code, **parameters):
+    try:
+        getattr(client, action)(**parameters)
+    except ClientError as error:
+        got = error.response["Error"]["Code"]
+        if got != code:
+            problems.append(f"{action}: refused with {got}, not {code}")
+    else:
+        problems.append(f"{action}: not refused")
+
+
+tags = [{"Key": "Name", "Value": "<a & b>"}]
+
+
+def tagged(kind):
+    return [{"ResourceType": kind, "Tags": tags}]
+
+
+call(sts, "get_caller_identity", ["Account", "Arn", "UserId"])
+call(ec2, "describe_availability_zones", ["AvailabilityZones.0.ZoneId"])
+call(ec2, "describe_regions", ["Regions.0.RegionName"])
+call(ec2, "describe_account_attributes", ["AccountAttributes.0.AttributeValues.0.AttributeValue"])
+vpc = call(ec2, "create_vpc", ["Vpc.CidrBlockAssociationSet.0.CidrBlockState.State", "Vpc.Tags.0.Key", "Vpc.OwnerId"],
+           CidrBlock="10.9.0.0/16", TagSpecifications=tagged("vpc"))["Vpc"]["VpcId"]
+call(ec2, "modify_vpc_attribute", VpcId=vpc, EnableDnsHostnames={"Value": True})
+answer = call(ec2, "describe_vpc_attribute", ["EnableDnsHostnames.Value"], VpcId=vpc, Attribute="enableDnsHostnames")
+if answer["EnableDnsHostnames"]["Value"] is not True:
+    problems.append("describe_vpc_attribute: EnableDnsHostnames was not set")
+subnets = [call(ec2, "create_subnet", ["Subnet.AvailabilityZoneId", "Subnet.AvailableIpAddressCount", "Subnet.SubnetArn"],
+                VpcId=vpc, CidrBlock=f"10.9.{number}.0/24", AvailabilityZone=f"us-east-1{zone}",
+                TagSpecifications=tagged("subnet"))["Subnet"]["SubnetId"]
+           for number, zone in enumerate("ab")]
+call(ec2, "describe_vpcs", ["Vpcs.0.DhcpOptionsId"], VpcIds=[vpc])
+call(ec2, "describe_subnets", ["Subnets.0.VpcId"], Filters=[{"Name": "vpc-id", "Values": [vpc]}])
+call(ec2, "describe_route_tables", ["RouteTables.0.Routes.0.GatewayId", "RouteTables.0.Associations.0.Main"])
+group = call(ec2, "create_security_group", ["SecurityGroupArn", "Tags.0.Value"], GroupName="web", Description="Web",
+             VpcId=vpc, TagSpecifications=tagged("security-group"))["GroupId"]
+permissions = [{"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "10.9.0.0/16", "Description": "in"}]},
+               {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group}]},
+               {"IpProtocol": "icmp", "FromPort": 8, "ToPort": -1, "Ipv6Ranges": [{"CidrIpv6": "2001:db8::/32"}]}]
+call(ec2, "authorize_security_group_ingress", ["SecurityGroupRules.0.SecurityGroupRuleId"], GroupId=group, IpPermissions=permissions)
+call(ec2, "authorize_security_group_egress", ["SecurityGroupRules.0.IsEgress"], GroupId=group,
+     IpPermissions=[{"IpProtocol": "udp", "FromPort": 53, "ToPort": 53, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}])
+call(ec2, "describe_security_groups", ["SecurityGroups.0.IpPermissions.0.IpProtocol", "SecurityGroups.0.IpPermissionsEgress.0"],
+     GroupIds=[group])
+call(ec2, "describe_security_group_rules", ["SecurityGroupRules.0.GroupOwnerId"],
+     Filters=[{"Name": "group-id", "Values": [group]}])
+refused(ec2, "revoke_security_group_ingress", "InvalidPermission.NotFound", GroupId=group,
+        IpPermissions=[{"IpProtocol": "tcp", "FromPort": 1, "ToPort": 1, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}])
+call(ec2, "revoke_security_group_ingress", ["RevokedSecurityGroupRules.0.SecurityGroupRuleId"], GroupId=group,
+     IpPermissions=permissions[1:2])
+call(ec2, "revoke_security_group_egress", ["RevokedSecurityGroupRules.0.IsEgress"], GroupId=group,
+     IpPermissions=[{"IpProtocol": "udp", "FromPort": 53, "ToPort": 53, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}])
+
+target_group = call(elb, "create_target_group", ["TargetGroups.0.Matcher.HttpCode", "TargetGroups.0.HealthCheckPath"],
+                    Name="tour", Protocol="TCP", Port=80, VpcId=vpc, TargetType="ip", HealthCheckProtocol="HTTP",
+                    Tags=tags)["TargetGroups"][0]["TargetGroupArn"]
+call(elb, "modify_target_group", ["TargetGroups.0.HealthCheckIntervalSeconds"], TargetGroupArn=target_group,
+     HealthCheckIntervalSeconds=10)
+call(elb, "modify_target_group_attributes", ["Attributes.0.Key"], TargetGroupArn=target_group,
+     Attributes=[{"Key": "deregistration_delay.timeout_seconds", "Value": "0"}])
+call(elb, "describe_target_group_attributes", ["Attributes.0.Value"], TargetGroupArn=target_group)
+call(elb, "register_targets", TargetGroupArn=target_group, Targets=[{"Id": "10.9.0.99"}, {"Id": "10.9.0.98", "Port": 81}])
+load_balancer = call(elb, "create_load_balancer",
+                     ["LoadBalancers.0.AvailabilityZones.1.LoadBalancerAddresses.0.PrivateIPv4Address",
+                      "LoadBalancers.0.DNSName", "LoadBalancers.0.State.Code", "LoadBalancers.0.SecurityGroups.0",
+                      "LoadBalancers.0.CreatedTime"],
+                     Name="tour", Type="network", Scheme="internal", Subnets=subnets, SecurityGroups=[group],
+                     Tags=tags)["LoadBalancers"][0]["LoadBalancerArn"]
+call(elb, "set_security_groups", ["SecurityGroupIds.0"], LoadBalancerArn=load_balancer, SecurityGroups=[group],
+     EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic="off")
+call(elb, "set_ip_address_type", ["IpAddressType"], LoadBalancerArn=load_balancer, IpAddressType="ipv4")
+call(elb, "describe_load_balancers", ["LoadBalancers.0.VpcId"], Names=["tour"])
+forward = [{"Type": "forward", "TargetGroupArn": target_group}]
+listener = call(elb, "create_listener", ["Listeners.0.DefaultActions.0.ForwardConfig.TargetGroups.0.TargetGroupArn"],
+                LoadBalancerArn=load_balancer, Protocol="TCP", Port=80, DefaultActions=forward,
+                Tags=tags)["Listeners"][0]["ListenerArn"]
+call(elb, "modify_listener", ["Listeners.0.Port"], ListenerArn=listener, DefaultActions=forward)
+call(elb, "modify_listener_attributes", ["Attributes.0.Value"], ListenerArn=listener,
+     Attributes=[{"Key": "tcp.idle_timeout.seconds", "Value": "60"}])
+call(elb, "describe_listener_attributes", ["Attributes.0.Key"], ListenerArn=listener)
+call(elb, "describe_listeners", ["Listeners.0.Protocol"], LoadBalancerArn=load_balancer)
+call(elb, "describe_rules", ["Rules.0.IsDefault"], ListenerArn=listener)
+call(elb, "describe_target_groups", ["TargetGroups.0.LoadBalancerArns.0"], LoadBalancerArn=load_balancer)
+call(elb, "describe_target_health", ["TargetHealthDescriptions.1.TargetHealth.State"], TargetGroupArn=target_group)
+call(elb, "describe_account_limits", ["Limits.0.Max"])
+call(elb, "add_tags", ResourceArns=[load_balancer], Tags=[{"Key": "more", "Value": ""}])
+call(elb, "describe_tags", ["TagDescriptions.0.Tags.0.Key"], ResourceArns=[load_balancer])
+call(elb, "remove_tags", ResourceArns=[load_balancer], TagKeys=["more"])
+
+service = call(ec2, "create_vpc_endpoint_service_configuration",
+               ["ServiceConfiguration.ServiceType.0.ServiceType", "ServiceConfiguration.BaseEndpointDnsNames.0",
+                "ServiceConfiguration.AvailabilityZoneIds.1", "ServiceConfiguration.Tags.0", "ClientToken"],
+               NetworkLoadBalancerArns=[load_balancer], ClientToken="tour", TagSpecifications=tagged("vpc-endpoint-service"),
+               )["ServiceConfiguration"]
+call(ec2, "describe_vpc_endpoint_service_configurations", ["ServiceConfigurations.0.ServiceName"])
+call(ec2, "modify_vpc_endpoint_service_configuration", ["Return"], ServiceId=service["ServiceId"], AcceptanceRequired=True)
+call(ec2, "modify_vpc_endpoint_service_permissions", ["AddedPrincipals.0.ServicePermissionId", "ReturnValue"],
+     ServiceId=service["ServiceId"], AddAllowedPrincipals=["*", "arn:aws:iam::333333333333:role/ci"])
+call(ec2, "describe_vpc_endpoint_service_permissions", ["AllowedPrincipals.1.PrincipalType"], ServiceId=service["ServiceId"])
+call(ec2, "describe_vpc_endpoint_services", ["ServiceDetails.0.SupportedIpAddressTypes.0", "ServiceNames.0"])
+refused(ec2, "create_vpc_endpoint", "InvalidParameter", VpcEndpointType="Interface", VpcId=vpc,
+        ServiceName=service["ServiceName"], PrivateDnsEnabled=True)
+endpoint = call(ec2, "create_vpc_endpoint",
+                ["VpcEndpoint.DnsEntries.2.HostedZoneId", "VpcEndpoint.NetworkInterfaceIds.1", "VpcEndpoint.Groups.0.GroupName",
+                 "VpcEndpoint.CreationTimestamp", "VpcEndpoint.OwnerId", "VpcEndpoint.Tags.0"],
+                VpcEndpointType="Interface", VpcId=vpc, ServiceName=service["ServiceName"], SubnetIds=subnets,
+                SecurityGroupIds=[group], TagSpecifications=tagged("vpc-endpoint"))["VpcEndpoint"]["VpcEndpointId"]
+call(ec2, "modify_vpc_endpoint", ["Return"], VpcEndpointId=endpoint, RemoveSubnetIds=[subnets[1]], RemoveSecurityGroupIds=[group])
+call(ec2, "describe_vpc_endpoints", ["VpcEndpoints.0.State"], VpcEndpointIds=[endpoint])
+call(ec2, "describe_vpc_endpoint_associations", VpcEndpointIds=[endpoint])
+call(ec2, "describe_network_interfaces", ["NetworkInterfaces.0.PrivateIpAddresses.0.Primary", "NetworkInterfaces.0.InterfaceType"],
+     Filters=[{"Name": "vpc-id", "Values": [vpc]}])
+call(ec2, "describe_vpc_endpoint_connections", ["VpcEndpointConnections.0.VpcEndpointConnectionId"])
+both = {"ServiceId": service["ServiceId"], "VpcEndpointIds": [endpoint]}
+call(ec2, "accept_vpc_endpoint_connections", **both)
+call(ec2, "delete_vpc_endpoint_service_configurations", ["Unsuccessful.0.Error.Code"], ServiceIds=[service["ServiceId"]])
+call(ec2, "reject_vpc_endpoint_connections", **both)
+call(ec2, "create_tags", Resources=[vpc], Tags=[{"Key": "k", "Value": "v"}])
+call(ec2, "describe_tags", ["Tags.0.ResourceType"])
+call(ec2, "delete_tags", Resources=[vpc], Tags=[{"Key": "k"}])
+
+call(ec2, "delete_vpc_endpoints", VpcEndpointIds=[endpoint])
+call(ec2, "delete_vpc_endpoint_service_configurations", ServiceIds=[service["ServiceId"]])
+call(elb, "delete_listener", ListenerArn=listener)
+call(elb, "delete_load_balancer", LoadBalancerArn=load_balancer)
+call(elb, "deregister_targets", TargetGroupArn=target_group, Targets=[{"Id": "10.9.0.99"}])
+call(elb, "delete_target_group", TargetGroupArn=target_group)
+call(ec2, "delete_security_group", GroupId=group)
+for subnet in subnets:
+    call(ec2, "delete_subnet", SubnetId=subnet)
+call(ec2, "delete_vpc", VpcId=vpc)
+
+for line in problems:
+    print(line, file=sys.stderr)
+print(len(seen))
+sys.exit(1 if problems else 0)
