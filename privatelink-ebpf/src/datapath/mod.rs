@@ -15,6 +15,7 @@ pub mod atomic;
 pub mod collect;
 pub mod flow_table;
 pub mod frame;
+pub mod icmp;
 pub mod lifecycle;
 pub mod mss;
 pub mod open;
@@ -28,28 +29,45 @@ pub mod verdict;
 
 pub use frame::Frame;
 pub use tables::{Hook, Tables};
-pub use verdict::{Mss, Rewrite, Verdict};
+pub use verdict::{Forward, Mss, Rewrite, Verdict};
 
 use flow_table::SlotRef;
+use icmp::error::{self, Cause};
 use lifecycle::Outcome;
 use parse::{Plain, Segment};
 use refusal::{refuse, to_tc};
 
 use crate::{
     abi::{
-        Counter, MacBits, VpcIndex,
+        Counter, MacBits, Stage, VpcIndex,
         flow::Meta,
         service::{Port, PortFlags, Target},
     },
-    wire::{checksum, tcp::Flags},
+    wire::{ETHERTYPE_IPV4, L3, PROTO_ICMP, checksum, tcp::Flags},
 };
 
-/// Decides what happens to a frame that came in on interface `ifindex`: forwarded, rewritten like this, or what else.
+/// Decides what happens to a frame that came in on interface `ifindex`: forwarded, rewritten like this, or what else. What
+/// the kernel's programs do one after the other.
 #[inline(always)]
-pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result<Rewrite, Verdict> {
-    match fast(frame, t, ifindex, |rewrite| *rewrite) {
-        Some(rewrite) => Ok(rewrite),
-        None => slow(frame, t, ifindex),
+pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result<Forward, Verdict> {
+    if let Some(rewrite) = fast(frame, t, ifindex, |rewrite| *rewrite) {
+        return Ok(Forward::Packet(rewrite));
+    }
+    match stage(frame) {
+        Stage::Icmp => icmp::decide(frame, t, ifindex).map(Forward::Error),
+        Stage::Slow | Stage::IcmpError => slow(frame, t, ifindex).map(Forward::Packet),
+    }
+}
+
+/// The stage in which a frame goes on that [`fast`] has left.
+#[inline(always)]
+pub fn stage<F: Frame>(frame: F) -> Stage {
+    let Some(head) = frame.window::<{ L3 + 10 }>(0) else { return Stage::Slow };
+    let [_, proto] = head.load16::<{ L3 + 8 }>().to_ne_bytes();
+    let fragment = head.load16::<{ L3 + 6 }>() & u16::from_ne_bytes([0x3f, 0xff]) != 0;
+    match head.load16::<12>() == ETHERTYPE_IPV4 && !fragment && proto == PROTO_ICMP {
+        true => Stage::Icmp,
+        false => Stage::Slow,
     }
 }
 
@@ -78,18 +96,24 @@ pub fn fast<'t, F: Frame, T: Tables<'t>, R>(
     forward_plain(frame, t, ifindex, &segment, slot, apply)
 }
 
-/// The second half of [`decide`].
+/// The port that a frame came in on.
 #[inline(always)]
-pub fn slow<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result<Rewrite, Verdict> {
-    let port = match t.port(ifindex) {
-        Some(port) if port.vpc != VpcIndex::NONE => port,
+fn entrance<'t, T: Tables<'t>>(t: T, ifindex: u32) -> Result<&'t Port, Verdict> {
+    match t.port(ifindex) {
+        Some(port) if port.vpc != VpcIndex::NONE => Ok(port),
         // TC counts it, whether XDP is there or not.
-        Some(_) | None if T::HOOK == Hook::Xdp => return Err(to_tc(t)),
+        Some(_) | None if T::HOOK == Hook::Xdp => Err(to_tc(t)),
         Some(_) | None => {
             t.count(Counter::NoPort);
-            return Err(Verdict::Pass);
+            Err(Verdict::Pass)
         }
-    };
+    }
+}
+
+/// The second half of [`decide`] for all that has no stage of its own.
+#[inline(always)]
+pub fn slow<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result<Rewrite, Verdict> {
+    let port = entrance(t, ifindex)?;
     match parse::segment(frame, port.vpc) {
         Some(segment) => consider(frame, t, port, ifindex, t.lend(segment)),
         None => Err(refusal::judge_unparsed(frame, t, port, ifindex)),
@@ -117,7 +141,7 @@ fn forward_plain<'t, F: Frame, T: Tables<'t>, R>(
         && (T::HOOK == Hook::Tc || usable_by_xdp(meta, out))
         && out.vpc != VpcIndex::NONE
         && segment.ttl > 1
-        && (segment.ip_len as u32 <= out.mtu || frame.segmented())
+        && (segment.ip_len as u32 <= out.mtu || frame.segmented() && plain_segments_fit(frame, out.mtu))
         && (!meta.forward() || way.came_from(segment.src_mac, ifindex));
     if !plain {
         return None;
@@ -167,10 +191,10 @@ fn consider<'t, F: Frame, T: Tables<'t>>(
         return Err(to_tc(t));
     }
     if segment.ttl <= 1 {
-        return Err(refuse(t, Counter::TtlExceeded));
+        return Err(error::answer(t, segment, Cause::TimeExceeded));
     }
-    if segment.ip_len as u32 > out.mtu && !frame.segmented() {
-        return Err(refuse(t, Counter::MtuExceeded));
+    if !fits(frame, segment, out.mtu) {
+        return Err(error::answer(t, segment, Cause::TooBig(out.mtu as u16)));
     }
     let mut close = None;
     if !fresh {
@@ -236,6 +260,21 @@ impl Way {
     fn came_from(&self, mac: MacBits, ifindex: u32) -> bool {
         self.peer == (mac, ifindex as u16)
     }
+}
+
+/// The packet, or each of the segments that the frame stands for, fits into `mtu`.
+#[inline(always)]
+fn fits<F: Frame>(frame: F, segment: &Segment, mtu: u32) -> bool {
+    let headers = (segment.l4 - L3 as u16) as u32 + segment.header as u32;
+    segment.ip_len as u32 <= mtu || frame.segmented() && headers + frame.segment_size() <= mtu
+}
+
+/// [`fits`] for the segments of a frame that the fast path is at.
+#[inline(always)]
+fn plain_segments_fit<F: Frame>(frame: F, mtu: u32) -> bool {
+    let Some(offset) = frame.window::<1>(Plain::L4 as usize + 12) else { return false };
+    let headers = Plain::L4 as u32 - L3 as u32 + (offset.load8::<0>() >> 4) as u32 * 4;
+    headers + frame.segment_size() <= mtu
 }
 
 #[inline(always)]
@@ -309,7 +348,7 @@ fn count_packet<'t, T: Tables<'t>>(t: T, endpoint: u16, target: u32, from_client
 #[inline(always)]
 fn looks_partial(segment: &Segment) -> bool {
     let key = &segment.key;
-    let tcp_len = segment.ip_len as u32 - (segment.l4 as u32 - crate::wire::L3 as u32);
+    let tcp_len = segment.ip_len as u32 - (segment.l4 as u32 - L3 as u32);
     let sum = checksum::words(key.src.word())
         + checksum::words(key.dst.word())
         + u16::from_ne_bytes([0, key.proto]) as u32

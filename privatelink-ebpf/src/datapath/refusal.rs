@@ -3,6 +3,7 @@
 use super::{
     arp,
     frame::Frame,
+    icmp::error::{self, Cause},
     open,
     parse::{self, Segment, Unparsed},
     reset,
@@ -94,6 +95,9 @@ pub fn refuse_connection_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, reason
 
 #[inline(always)]
 fn connection_refused<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counter) -> Verdict {
+    if reason == Counter::TtlExceeded {
+        return error::answer(t, segment, Cause::TimeExceeded);
+    }
     let answered = matches!(reason, Counter::NoTarget | Counter::PortsExhausted | Counter::FlowTableFull);
     if T::HOOK == Hook::Xdp && answered {
         return to_tc(t);
@@ -163,10 +167,20 @@ pub fn judge_unparsed<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, port: &Port, 
     match unparsed {
         Unparsed::Arp if T::HOOK == Hook::Xdp => to_tc(t),
         Unparsed::Arp => Verdict::from_bits(arp::judge_bits(frame, t, port, ifindex)),
-        Unparsed::Refused(reason) if dst == Ip4::UNSPECIFIED => not_ours(t, port.flags, reason),
-        Unparsed::Refused(reason) if t.owns(&AddressKey::new(port.vpc, dst)) => refuse(t, reason),
-        Unparsed::Refused(_) => not_ours(t, port.flags, Counter::NotOurs),
+        Unparsed::Refused(reason) => judge_refused(t, port, reason, dst),
     }
+}
+
+/// A packet to `dst` (zero: nobody knows) that is refused for `reason` if it is for us.
+#[inline(always)]
+pub fn judge_refused<'t, T: Tables<'t>>(t: T, port: &Port, reason: Counter, dst: Ip4) -> Verdict {
+    if dst == Ip4::UNSPECIFIED {
+        return not_ours(t, port.flags, reason);
+    }
+    if t.owns(&AddressKey::new(port.vpc, dst)) {
+        return refuse(t, reason);
+    }
+    not_ours(t, port.flags, Counter::NotOurs)
 }
 
 /// Somebody else's: the host's on a shared port, nobody's on an isolated one.

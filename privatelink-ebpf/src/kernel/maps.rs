@@ -11,7 +11,7 @@ use privatelink_ebpf::abi::{
     flow::{Bucket, FlowKey, Slot},
     pool::PortPool,
     service::{Address, AddressKey, Budget, Frontend, FrontendKey, Listener, Port, Target},
-    settings::{ResetBudget, Settings},
+    settings::{IcmpBudget, ResetBudget, Settings},
     stats::{EndpointStats, ListenerStats, TargetStats},
 };
 
@@ -43,6 +43,7 @@ maps! {
     LISTENER_STATS: PerCpuArray<ListenerStats>;
     TARGET_STATS: PerCpuArray<TargetStats>;
     RESET_BUDGETS: Array<ResetBudget>;
+    ICMP_BUDGETS: Array<IcmpBudget>;
     SCRATCH: PerCpuArray<Slot>;
 }
 

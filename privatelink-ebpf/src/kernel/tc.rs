@@ -13,7 +13,7 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use privatelink_ebpf::{
     abi::{Counter, Stage, VpcIndex, service::PortFlags},
-    datapath::{Frame as _, Rewrite, Tables as _, Verdict, arp, fast, parse, reset, slow},
+    datapath::{Frame as _, Rewrite, Tables as _, Verdict, arp, fast, icmp::error::Cause, parse, reset, slow, stage},
     wire::{ArpHdr, L3, checksum, tcp::TcpHeader},
 };
 
@@ -38,9 +38,15 @@ pub fn privatelink_tc(ctx: TcContext) -> i32 {
     if let Some(action) = fast(linear(skb), Maps::<false>, ifindex, apply) {
         return action;
     }
+    go_on(&ctx, stage(linear(skb)))
+}
+
+/// Goes on in another stage.
+#[inline(always)]
+fn go_on(ctx: &TcContext, stage: Stage) -> i32 {
     // SAFETY: the program in there is of this kind; it starts anew from the context.
-    let _ = unsafe { STAGES_TC.tail_call(&ctx, Stage::Slow as u32) };
-    // Reached only while the agent has not put the slow program in its place.
+    let _ = unsafe { STAGES_TC.tail_call(ctx, stage as u32) };
+    // Reached only while the agent has not put the program in its place.
     finish(None)
 }
 
@@ -65,11 +71,22 @@ pub fn privatelink_tc_slow(ctx: TcContext) -> i32 {
         }
         Err(Verdict::AnswerArp) => finish(answer_arp(skb, ifindex)),
         Err(Verdict::AnswerReset) => finish(answer_reset(skb, ifindex)),
+        // A verdict of `Stage::Icmp` alone.
+        Err(Verdict::AnswerEcho) => finish(None),
+        Err(Verdict::AnswerError(cause)) => answer_error(&ctx, cause),
     }
 }
 
+/// Makes an ICMP error of the frame, in the stage that has the stack for it.
 #[inline(always)]
-fn finish(done: Option<i32>) -> i32 {
+fn answer_error(ctx: &TcContext, cause: Cause) -> i32 {
+    // SAFETY: the context is valid while the program runs; the word is the programs' own to hand on.
+    unsafe { (&raw mut (*ctx.skb.skb).cb[0]).write_volatile(cause.to_bits() as u32) };
+    go_on(ctx, Stage::IcmpError)
+}
+
+#[inline(always)]
+pub fn finish(done: Option<i32>) -> i32 {
     done.unwrap_or_else(|| {
         Maps::<false>.count(Counter::KernelRefused);
         TC_ACT_SHOT as i32
@@ -78,14 +95,14 @@ fn finish(done: Option<i32>) -> i32 {
 
 /// The packet's directly accessible part; asked for again after each helper that may move it.
 #[inline(always)]
-fn linear(skb: *mut __sk_buff) -> Packet {
+pub fn linear(skb: *mut __sk_buff) -> Packet {
     // SAFETY: the context is valid while the program runs.
     unsafe {
         Packet {
             data: (*skb).data as usize,
             end: (*skb).data_end as usize,
             len: (*skb).len as usize,
-            segmented: (*skb).gso_size != 0,
+            segment_size: (*skb).gso_size,
         }
     }
 }
@@ -100,10 +117,17 @@ fn apply(skb: *mut __sk_buff, rewrite: &Rewrite, at: usize) -> Option<i32> {
     replace(skb, check, checksum::fold(rewrite.d_port as u32 + rewrite.mss.difference as u32), 0)?;
     let packet = linear(skb);
     write_headers(packet, packet.window(at)?, rewrite)?;
-    let (ifindex, out) = (rewrite.ifindex, rewrite.out);
+    Some(leave(rewrite.ifindex, rewrite.out))
+}
+
+/// Sends the frame out of a port.
+#[inline(always)]
+pub fn leave(ifindex: u32, out: PortFlags) -> i32 {
     // SAFETY: helpers without pointers.
-    Some(unsafe { if out.has(PortFlags::PEER) { bpf_redirect_peer(ifindex, 0) } else { bpf_redirect(ifindex, 0) } }
-        as i32)
+    let action = unsafe {
+        if out.has(PortFlags::PEER) { bpf_redirect_peer(ifindex, 0) } else { bpf_redirect(ifindex, 0) }
+    };
+    action as i32
 }
 
 #[inline(never)]

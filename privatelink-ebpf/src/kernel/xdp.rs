@@ -8,8 +8,8 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use privatelink_ebpf::{
-    abi::{Counter, Stage},
-    datapath::{Frame as _, Rewrite, Tables as _, Verdict, fast, slow},
+    abi::Counter,
+    datapath::{Frame as _, Rewrite, Tables as _, Verdict, fast, slow, stage},
     wire::{Ipv4Hdr, L3, Window, checksum, tcp::TcpHeader},
 };
 
@@ -28,8 +28,8 @@ pub fn privatelink_xdp(ctx: XdpContext) -> u32 {
         return send(done, out, ifindex);
     }
     // SAFETY: the program in there is of this kind; it starts anew from the context.
-    let _ = unsafe { STAGES_XDP.tail_call(&ctx, Stage::Slow as u32) };
-    // Reached only while the agent has not put the slow program in its place: TC does everything.
+    let _ = unsafe { STAGES_XDP.tail_call(&ctx, stage(packet) as u32) };
+    // Reached only while the agent has not put the program in its place: TC does everything.
     xdp_action::XDP_PASS
 }
 
@@ -42,18 +42,31 @@ pub fn privatelink_xdp_slow(ctx: XdpContext) -> u32 {
     let packet = Packet { len, ..packet };
     match slow(packet, Maps::<true>, ifindex) {
         Ok(rewrite) => send(apply(packet, &rewrite, opaque(rewrite.l4 as usize) & 0x7f), rewrite.ifindex, ifindex),
-        Err(Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerReset) => xdp_action::XDP_PASS,
-        Err(Verdict::Drop(_)) => xdp_action::XDP_DROP,
+        Err(verdict) => action(verdict),
+    }
+}
+
+/// What becomes of a frame that is not forwarded: what asks for an answer is TC's.
+#[inline(always)]
+pub fn action(verdict: Verdict) -> u32 {
+    match verdict {
+        Verdict::Pass
+        | Verdict::ToTc
+        | Verdict::AnswerArp
+        | Verdict::AnswerReset
+        | Verdict::AnswerEcho
+        | Verdict::AnswerError(_) => xdp_action::XDP_PASS,
+        Verdict::Drop(_) => xdp_action::XDP_DROP,
     }
 }
 
 #[inline(always)]
-fn open(ctx: &XdpContext) -> (Packet, u32) {
+pub fn open(ctx: &XdpContext) -> (Packet, u32) {
     let (data, end) = (ctx.data(), ctx.data_end());
     let md: *const xdp_md = ctx.as_ptr().cast();
     // SAFETY: the context is valid while the program runs.
     let ifindex = unsafe { (*md).ingress_ifindex };
-    (Packet { data, end, len: end - data, segmented: false }, ifindex)
+    (Packet { data, end, len: end - data, segment_size: 0 }, ifindex)
 }
 
 /// Sends a frame that has been rewritten out of interface `out`.

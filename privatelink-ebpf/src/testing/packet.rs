@@ -159,6 +159,75 @@ impl Tcp {
     }
 }
 
+/// An ICMP message in IPv4 in Ethernet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Icmp {
+    pub src_mac: Mac,
+    pub dst_mac: Mac,
+    pub src: [u8; 4],
+    pub dst: [u8; 4],
+    pub ttl: u8,
+    pub tos: u8,
+    pub id: u16,
+    /// Flags and fragment offset.
+    pub fragment: u16,
+    pub ip_options: Vec<u8>,
+    pub kind: u8,
+    pub code: u8,
+    /// The header's last four bytes.
+    pub rest: [u8; 4],
+    /// What follows the header: in an error the quoted packet.
+    pub body: Vec<u8>,
+    /// Bytes behind the IP packet.
+    pub trailer: Vec<u8>,
+}
+
+impl Default for Icmp {
+    fn default() -> Self {
+        Self {
+            src_mac: Mac::ZERO,
+            dst_mac: Mac::ZERO,
+            src: [0; 4],
+            dst: [0; 4],
+            ttl: 64,
+            tos: 0,
+            id: 0x1234,
+            fragment: 0,
+            ip_options: Vec::new(),
+            kind: 0,
+            code: 0,
+            rest: [0; 4],
+            body: Vec::new(),
+            trailer: Vec::new(),
+        }
+    }
+}
+
+impl Icmp {
+    /// The frame.
+    pub fn build(&self) -> Vec<u8> {
+        let ip_header = 20 + self.ip_options.len();
+        let ip_len = ip_header + 8 + self.body.len();
+        let mut ip = vec![0x40 | (ip_header / 4) as u8, self.tos];
+        ip.extend_from_slice(&(ip_len as u16).to_be_bytes());
+        ip.extend_from_slice(&self.id.to_be_bytes());
+        ip.extend_from_slice(&self.fragment.to_be_bytes());
+        ip.extend_from_slice(&[self.ttl, 1, 0, 0]);
+        ip.extend_from_slice(&self.src);
+        ip.extend_from_slice(&self.dst);
+        ip.extend_from_slice(&self.ip_options);
+        let check = internet_checksum(&[&ip]);
+        ip[10..12].copy_from_slice(&check.to_be_bytes());
+        let mut icmp = vec![self.kind, self.code, 0, 0];
+        icmp.extend_from_slice(&self.rest);
+        icmp.extend_from_slice(&self.body);
+        let check = internet_checksum(&[&icmp]);
+        icmp[2..4].copy_from_slice(&check.to_be_bytes());
+        let ethernet = [&self.dst_mac.0[..], &self.src_mac.0, &[8, 0]].concat();
+        [ethernet, ip, icmp, self.trailer.clone()].concat()
+    }
+}
+
 /// An ARP packet (Ethernet, IPv4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arp {

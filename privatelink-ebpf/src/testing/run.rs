@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{
-    packet::{Arp, Tcp},
-    script::{Case, Check, Client, Edit, Expect, Frame, Packet, Sender, Step},
+    packet::{Arp, Icmp, Tcp, internet_checksum},
+    script::{About, Case, Check, Client, Edit, Expect, Frame, Packet, Sender, Step},
     world::{VPCS, World},
 };
 use crate::{
     abi::{
-        Counter, Ip4, L4Port, VpcIndex,
+        Counter, Ip4, L4Port, Mac, VpcIndex,
         event::{Event, EventKind},
         flow::{FlowKey, Meta, Slot},
         pool::PortPool,
@@ -172,6 +172,7 @@ impl Run<'_> {
         let mut bytes = match &packet {
             Packet::Tcp(tcp) => tcp.build(),
             Packet::Arp(arp) => arp.build(),
+            Packet::Icmp(icmp, _) => icmp.build(),
             Packet::Raw(bytes) => bytes.clone(),
         };
         for edit in &frame.edits {
@@ -201,7 +202,17 @@ impl Run<'_> {
             }
             Expect::Forward | Expect::ForwardMss(_) => {
                 same("fate", &seen.fate, &Fate::Sent)?;
-                let Packet::Tcp(tcp) = packet else { return Err("only segments are forwarded".into()) };
+                let tcp = match packet {
+                    Packet::Tcp(tcp) => tcp,
+                    Packet::Icmp(icmp, Some(about)) => {
+                        let expected = self.translated_error(frame, &icmp, &about)?;
+                        same("bytes", &hex(&seen.bytes), &hex(&expected.build()))?;
+                        return Ok((seen, counts));
+                    }
+                    Packet::Icmp(_, None) | Packet::Arp(_) | Packet::Raw(_) => {
+                        return Err("only segments, datagrams and errors are forwarded".into());
+                    }
+                };
                 let expected = self.translated(frame, &tcp, &seen.bytes)?;
                 same("segment", &Tcp::parse(&seen.bytes), &Some(Tcp { partial: false, ..expected.clone() }))?;
                 let mut built = expected.build();
@@ -231,6 +242,27 @@ impl Run<'_> {
                     target: request.sender,
                 };
                 same("reply", &hex(&seen.bytes), &hex(&reply.build()))?;
+            }
+            Expect::Echo => {
+                same("fate", &seen.fate, &Fate::Sent)?;
+                let Packet::Icmp(request, None) = packet else { return Err("only echo requests are answered".into()) };
+                let reply = Icmp {
+                    src_mac: self.world.ports[&ifindex].mac,
+                    dst_mac: request.src_mac,
+                    src: request.dst,
+                    dst: request.src,
+                    ttl: 64,
+                    kind: 0,
+                    code: 0,
+                    ..request
+                };
+                same("reply", &hex(&seen.bytes), &hex(&reply.build()))?;
+            }
+            Expect::TooBig(_) | Expect::TimeExceeded => {
+                same("fate", &seen.fate, &Fate::Sent)?;
+                let expected = expected_error(&bytes, frame.expect);
+                same("error", &hex(&seen.bytes), &hex(&expected.build()))?;
+                same("error that the device completes", &hex(&completed(&seen.bytes, &bytes)), &hex(&seen.bytes))?;
             }
             Expect::Reset => {
                 same("fate", &seen.fate, &Fate::Sent)?;
@@ -270,8 +302,11 @@ impl Run<'_> {
 
     /// Fills in the sender's addresses.
     fn fill(&self, frame: &Frame) -> Outcome<Packet> {
-        let Packet::Tcp(tcp) = &frame.packet else { return Ok(frame.packet.clone()) };
-        let mut tcp = tcp.clone();
+        let mut tcp = match &frame.packet {
+            Packet::Tcp(tcp) => tcp.clone(),
+            Packet::Icmp(icmp, about) => return self.fill_icmp(frame, icmp, about.as_ref()),
+            Packet::Arp(_) | Packet::Raw(_) => return Ok(frame.packet.clone()),
+        };
         match frame.sender {
             Sender::Client(client) => {
                 tcp.src_mac = client.mac;
@@ -292,6 +327,76 @@ impl Run<'_> {
             adjust(&mut tcp);
         }
         Ok(Packet::Tcp(tcp))
+    }
+
+    /// Fills in an ICMP message: it comes from whom the quoted segment was for, unless the case names a router.
+    fn fill_icmp(&self, frame: &Frame, icmp: &Icmp, about: Option<&About>) -> Outcome<Packet> {
+        let mut icmp = icmp.clone();
+        let mut about = about.cloned();
+        let (mac, ifindex, peer, ours) = self.ends(frame.sender)?;
+        icmp.src_mac = mac;
+        icmp.dst_mac = super::world::port_mac(ifindex);
+        if icmp.src == [0; 4] {
+            icmp.src = peer.0;
+        }
+        icmp.dst = ours.0;
+        if let Some(About { segment, bytes, more }) = &mut about {
+            (segment.src, segment.src_port) = ours;
+            (segment.dst, segment.dst_port) = peer;
+            if let Some(adjust) = frame.adjust {
+                adjust(segment);
+            }
+            icmp.body = quote(segment, *bytes, more);
+        }
+        if let Some(adjust) = frame.adjust_icmp {
+            adjust(&mut icmp);
+        }
+        Ok(Packet::Icmp(icmp, about))
+    }
+
+    /// The sender's Ethernet address and interface, its address and port, and those of ours that it talks to.
+    #[expect(clippy::type_complexity, reason = "two sockets")]
+    fn ends(&self, sender: Sender) -> Outcome<(Mac, u32, ([u8; 4], u16), ([u8; 4], u16))> {
+        Ok(match sender {
+            Sender::Client(client) => {
+                (client.mac, client.ifindex, (client.ip, client.port), (client.service, client.service_port))
+            }
+            Sender::Target(client) => {
+                let (Learned { node_port, .. }, target) = self.target(&client)?;
+                let ours = (target.node_ip.to_wire(), node_port);
+                (target.mac, target.ifindex, (target.ip.to_wire(), target.port.get()), ours)
+            }
+            Sender::Other(_) => return Err("nobody's ICMP message".into()),
+        })
+    }
+
+    /// What a translated error must look like: from the address that its receiver sent to, about the segment as it was before
+    /// it was translated, without extensions.
+    fn translated_error(&self, frame: &Frame, icmp: &Icmp, about: &About) -> Outcome<Icmp> {
+        let receiver = match frame.sender {
+            Sender::Client(client) => Sender::Target(client),
+            Sender::Target(client) => Sender::Client(client),
+            Sender::Other(_) => return Err("nobody's error was translated".into()),
+        };
+        let (mac, ifindex, peer, ours) = self.ends(receiver)?;
+        let mut segment = about.segment.clone();
+        (segment.src, segment.src_port) = peer;
+        (segment.dst, segment.dst_port) = ours;
+        let extended = icmp.rest[1] != 0;
+        let body =
+            if extended { quote(&segment, 128, &[]) } else { quote(&segment, about.bytes, &about.more) };
+        let rest = if extended { [icmp.rest[0], 0, icmp.rest[2], icmp.rest[3]] } else { icmp.rest };
+        Ok(Icmp {
+            src_mac: self.world.ports[&ifindex].mac,
+            dst_mac: mac,
+            src: ours.0,
+            dst: peer.0,
+            ttl: icmp.ttl - 1,
+            rest,
+            body,
+            trailer: if extended { Vec::new() } else { icmp.trailer.clone() },
+            ..icmp.clone()
+        })
     }
 
     /// What a forwarded segment must look like: built anew, with the fields that a translation changes, and nothing of what
@@ -483,6 +588,59 @@ fn expected_reset(segment: &Tcp, window: u16) -> Tcp {
         ttl: 64,
         ..Tcp::default()
     }
+}
+
+/// The first `bytes` of the segment's IP packet, and what follows it.
+fn quote(segment: &Tcp, bytes: usize, more: &[u8]) -> Vec<u8> {
+    let mut packet = segment.build().split_off(14);
+    packet.resize(bytes, 0);
+    packet.extend_from_slice(more);
+    packet
+}
+
+/// The error about a frame: from the address that it was for, back to its sender, quoting 128 bytes if there are as many.
+fn expected_error(frame: &[u8], expect: Expect) -> Icmp {
+    let (kind, code, mtu) = match expect {
+        Expect::TooBig(mtu) => (3, 4, mtu.to_be_bytes()),
+        _ => (11, 0, [0; 2]),
+    };
+    let ip_len = u16::from_be_bytes([frame[16], frame[17]]);
+    let quoted = if ip_len >= 128 { 128 } else { 28 };
+    let four = |at: usize| [frame[at], frame[at + 1], frame[at + 2], frame[at + 3]];
+    let mac = |at: usize| Mac(std::array::from_fn(|i| frame[at + i]));
+    // What a device that completes the frame's TCP or UDP checksum finds there; see `completed`.
+    let field = if frame[23] == 6 { [frame[22], frame[23]] } else { mtu };
+    Icmp {
+        src_mac: mac(0),
+        dst_mac: mac(6),
+        src: four(30),
+        dst: four(26),
+        tos: 0xc0,
+        id: 0,
+        fragment: 0x4000,
+        kind,
+        code,
+        rest: [0, 0, mtu[0], mtu[1]],
+        body: frame[14..14 + quoted].to_vec(),
+        trailer: field.map(|byte| !byte).to_vec(),
+        ..Icmp::default()
+    }
+}
+
+/// The answer as it leaves a device that completes the checksum of the frame that it was made of: from the end of that frame's
+/// IP header to the end of the answer. Zero is written as ones.
+fn completed(answer: &[u8], frame: &[u8]) -> Vec<u8> {
+    let field = 34 + if frame[23] == 6 { 16 } else { 6 };
+    let mut answer = answer.to_vec();
+    let sum = match internet_checksum(&[&answer[34..]]) {
+        0 => 0xffff,
+        sum => sum,
+    };
+    // Zero and ones are the same number; see `icmp::error::build`.
+    if answer[field..field + 2] != [0, 0] || sum != 0xffff {
+        answer[field..field + 2].copy_from_slice(&sum.to_be_bytes());
+    }
+    answer
 }
 
 /// Both checksums, from scratch.

@@ -3,7 +3,7 @@
 //! to the same.
 
 use super::{
-    packet::{Arp, Tcp},
+    packet::{Arp, Icmp, Tcp},
     world::World,
 };
 use crate::{
@@ -66,7 +66,20 @@ pub enum Sender {
 pub enum Packet {
     Tcp(Tcp),
     Arp(Arp),
+    /// An ICMP message; an error quotes what [`About`] says.
+    Icmp(Icmp, Option<About>),
     Raw(Vec<u8>),
+}
+
+/// What an ICMP error quotes: a segment that the error's receiver sent to its sender, as it was there.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// Its addresses and ports are filled in.
+    pub segment: Tcp,
+    /// Bytes that are quoted, from the IP header on; zeros are added if it has fewer.
+    pub bytes: usize,
+    /// What follows the quote.
+    pub more: Vec<u8>,
 }
 
 /// A change of the finished frame, checksums left as they are.
@@ -93,6 +106,12 @@ pub enum Expect {
     Arp,
     /// Answered by a reset.
     Reset,
+    /// Answered by an ICMP echo reply.
+    Echo,
+    /// Answered by "fragmentation needed" with this MTU.
+    TooBig(u16),
+    /// Answered by "time exceeded".
+    TimeExceeded,
 }
 
 /// A frame and what is expected to come of it.
@@ -102,6 +121,8 @@ pub struct Frame {
     pub packet: Packet,
     /// Applied to the packet after the sender's addresses have been filled in.
     pub adjust: Option<fn(&mut Tcp)>,
+    /// The same for an ICMP message.
+    pub adjust_icmp: Option<fn(&mut Icmp)>,
     pub edits: Vec<Edit>,
     /// Segment size of a frame that stands for several segments; 0: it does not. XDP never sees such frames.
     pub gso_size: u32,
@@ -243,6 +264,7 @@ impl Frame {
             sender,
             packet,
             adjust: None,
+            adjust_icmp: None,
             edits: Vec::new(),
             gso_size: 0,
             expect: Expect::Forward,
@@ -260,8 +282,41 @@ impl Frame {
     fn tcp(&mut self) -> &mut Tcp {
         match &mut self.packet {
             Packet::Tcp(tcp) => tcp,
-            Packet::Arp(_) | Packet::Raw(_) => panic!("not a segment"),
+            Packet::Icmp(_, Some(about)) => &mut about.segment,
+            Packet::Icmp(_, None) | Packet::Arp(_) | Packet::Raw(_) => panic!("not a segment"),
         }
+    }
+
+    /// Changes an ICMP message, but for what it quotes.
+    ///
+    /// # Panics
+    ///
+    /// If it is none.
+    pub fn icmp(mut self, change: impl FnOnce(&mut Icmp)) -> Self {
+        match &mut self.packet {
+            Packet::Icmp(icmp, _) => change(icmp),
+            Packet::Tcp(_) | Packet::Arp(_) | Packet::Raw(_) => panic!("no ICMP message"),
+        }
+        self
+    }
+
+    /// Changes an ICMP message after the sender's addresses have been filled in.
+    pub fn adjusted_icmp(mut self, adjust: fn(&mut Icmp)) -> Self {
+        self.adjust_icmp = Some(adjust);
+        self
+    }
+
+    /// What an ICMP error quotes.
+    ///
+    /// # Panics
+    ///
+    /// If it is none.
+    pub fn quoting(mut self, bytes: usize, more: &[u8]) -> Self {
+        match &mut self.packet {
+            Packet::Icmp(_, Some(about)) => (about.bytes, about.more) = (bytes, more.to_vec()),
+            Packet::Icmp(_, None) | Packet::Tcp(_) | Packet::Arp(_) | Packet::Raw(_) => panic!("no ICMP error"),
+        }
+        self
     }
 
     pub fn numbers(mut self, seq: u32, ack: u32) -> Self {
@@ -374,6 +429,31 @@ impl Frame {
         self.by_tc().counts(reason).counts(Counter::ResetSent)
     }
 
+    /// An ICMP error is translated and sent on.
+    pub fn translated(self) -> Self {
+        self.by_tc().counts(Counter::IcmpErrorTranslated)
+    }
+
+    /// An ICMP message is refused: TC's part.
+    pub fn icmp_refused(self, reason: Counter) -> Self {
+        self.by_tc().dropped(reason)
+    }
+
+    pub fn echoed(mut self) -> Self {
+        self.expect = Expect::Echo;
+        self.by_tc().counts(Counter::EchoAnswered)
+    }
+
+    pub fn too_big(mut self, mtu: u16) -> Self {
+        self.expect = Expect::TooBig(mtu);
+        self.by_tc().counts(Counter::MtuExceeded).counts(Counter::IcmpErrorSent)
+    }
+
+    pub fn time_exceeded(mut self) -> Self {
+        self.expect = Expect::TimeExceeded;
+        self.by_tc().counts(Counter::TtlExceeded).counts(Counter::IcmpErrorSent)
+    }
+
     pub fn answered(mut self) -> Self {
         self.expect = Expect::Arp;
         self.by_tc().counts(Counter::ArpAnswered)
@@ -432,6 +512,41 @@ pub fn rst(client: Client) -> Frame {
 
 pub fn target_rst(client: Client) -> Frame {
     segment(Sender::Target(client), Flags::RST, 5001, 0)
+}
+
+/// An ICMP error of `kind` from the client, or a router near it, about a segment of the target: 28 bytes quoted.
+pub fn error(client: Client, kind: u8, code: u8) -> Frame {
+    error_about(Sender::Client(client), kind, code, 5001, 1001)
+}
+
+/// An ICMP error of `kind` from the target, or a router near it, about a segment of the client: 28 bytes quoted.
+pub fn target_error(client: Client, kind: u8, code: u8) -> Frame {
+    error_about(Sender::Target(client), kind, code, 1001, 5001)
+}
+
+fn error_about(sender: Sender, kind: u8, code: u8, seq: u32, ack: u32) -> Frame {
+    let payload = (0..100).collect();
+    let segment = Tcp { flags: Flags(0x18), seq, ack, ttl: 63, payload, ..Tcp::default() };
+    let about = About { segment, bytes: 28, more: Vec::new() };
+    Frame::new(sender, Packet::Icmp(Icmp { kind, code, ..Icmp::default() }, Some(about)))
+}
+
+/// "Fragmentation needed" from near the target.
+pub fn target_too_big(client: Client, mtu: u16) -> Frame {
+    let [hi, lo] = mtu.to_be_bytes();
+    target_error(client, 3, 4).icmp(|icmp| icmp.rest = [0, 0, hi, lo])
+}
+
+/// An echo request of the client to the service's address, with `len` bytes.
+pub fn ping(client: Client, len: usize) -> Frame {
+    let body = (0..len).map(|i| (i * 3 + 1) as u8).collect();
+    let icmp = Icmp { kind: 8, rest: [0, 7, 0, 1], body, fragment: 0x4000, ..Icmp::default() };
+    Frame::new(Sender::Client(client), Packet::Icmp(icmp, None))
+}
+
+/// The same from a target to the node address.
+pub fn target_ping(client: Client, len: usize) -> Frame {
+    Frame { sender: Sender::Target(client), ..ping(client, len) }
 }
 
 /// A segment that names its own addresses.

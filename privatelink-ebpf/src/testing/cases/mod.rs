@@ -6,6 +6,7 @@ mod arp;
 mod close;
 mod frames;
 mod hostile;
+mod icmp;
 mod isolation;
 mod lifetime;
 mod limits;
@@ -30,6 +31,7 @@ pub fn all() -> Vec<Case> {
         reset::cases(),
         arp::cases(),
         hostile::cases(),
+        icmp::cases(),
         isolation::cases(),
         limits::cases(),
         lifetime::cases(),
