@@ -75,6 +75,8 @@ counters! {
     FlowStashed = Activity "flow_stashed";
     /// ports given back after the hold that follows a close by the target
     PortReleasedAfterHold = Activity "port_released_after_hold";
+    /// ports whose hold was cut short because all ports towards the target were in use
+    PortReusedEarly = Activity "port_reused_early";
     /// ARP requests for owned addresses answered
     ArpAnswered = Activity "arp_answered";
     /// resets sent by the load balancer itself (AWS TCP_ELB_Reset_Count)

@@ -70,9 +70,8 @@ fn judge<'t, T: Tables<'t>>(t: T, own: SlotRef, port: u32) {
     } else {
         why(meta)
     };
-    // Of a whole flow `close` counts the end itself.
-    if own.current() && t.close(&own.key(), why as u32) != 0 && pair.is_none() {
-        t.count(why);
+    if own.current() {
+        t.close(&own.key(), why as u32);
     }
 }
 

@@ -269,7 +269,13 @@ pub fn close_bits<'t, T: Tables<'t>>(t: T, key: &FlowKey, why: u32) -> u32 {
     match Pair::of(t, own) {
         Some(pair) => u32::from(pair.close(t, why)),
         None if own.meta().forward() => u32::from(forget_half(t, own)),
-        None => u32::from(release(t, own)),
+        None => {
+            let released = release(t, own);
+            if released {
+                t.count(why);
+            }
+            u32::from(released)
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
         Counter, Ip4, L4Port, Mac, Proto, VpcIndex,
         event::EventKind,
         flow::{FlowKey, FlowState, Meta, Slot},
+        pool::{CAPACITY, FIRST_PORT},
         service::{AddressKey, Frontend, FrontendKey, Listener, Target, TargetFlags},
     },
     wire::checksum,
@@ -36,17 +37,62 @@ pub fn select<'t, T: Tables<'t>>(t: T, listener: &Listener, segment: &Segment) -
 /// Opens a flow for a client's SYN. Afterwards the table has an entry for it, made by this CPU or another.
 #[inline(always)]
 pub fn open<'t, T: Tables<'t>>(t: T, segment: &Segment, ifindex: u32, tc_only: bool) -> Result<(), Counter> {
-    let admitted = t.admit(segment);
-    if admitted < 0 {
-        return Err(Counter::from_bits(!admitted as u8));
+    let ifindex_and_flag = ifindex | (tc_only as u32) << 31;
+    let mut bits = try_open(t, segment, ifindex_and_flag);
+    if bits == REFUSED | Counter::PortsExhausted as u32 && t.end_hold(segment) != 0 {
+        bits = try_open(t, segment, ifindex_and_flag);
     }
-    match t.insert(segment, admitted, ifindex | (tc_only as u32) << 31) {
-        0 => {
-            t.report_opened(segment);
-            Ok(())
+    if bits != 0 {
+        return Err(Counter::from_bits(bits as u8));
+    }
+    t.report_opened(segment);
+    Ok(())
+}
+
+/// Set beside the counter that names a refusal.
+const REFUSED: u32 = 0x100;
+
+/// 0, or [`REFUSED`] and the counter that names the refusal.
+#[inline(always)]
+fn try_open<'t, T: Tables<'t>>(t: T, segment: &Segment, ifindex_and_flag: u32) -> u32 {
+    match t.admit(segment) {
+        refused if refused < 0 => REFUSED | !refused as u8 as u32,
+        admitted => t.insert(segment, admitted, ifindex_and_flag),
+    }
+}
+
+/// Ports that [`end_hold_bits`] looks at: the oldest hold among them has lasted for 56 of its 60 seconds if all ports are
+/// held.
+const HOLDS_LOOKED_AT: u32 = 16;
+
+/// Gives a held port towards the target of a SYN back before its time, because none is free: the one that has been held for
+/// longest among a few. 1, or 0 if none of them is held. A target that still remembers the port's last connection answers
+/// the next one's SYN with a challenge ACK, which costs the client a second (RFC 5961 section 4); a refusal costs it more.
+#[inline(always)]
+pub fn end_hold_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
+    let listener = frontend(t, &segment.key).and_then(|frontend| t.listener(frontend.listener));
+    let target = listener.and_then(|listener| select(t, listener, segment)).and_then(|index| t.target(index));
+    let Some(target) = target else { return 0 };
+    let mut key = FlowKey::tcp(target.vpc, target.ip, target.port, target.node_ip, L4Port::new(0));
+    let [lo, hi] = segment.key.words();
+    let hint = flow_table::hash([hi, lo ^ segment.seq as u64], t.hash_seed()) as u32;
+    let now = t.now();
+    let (mut oldest, mut age) = (0, 0);
+    for n in 0..HOLDS_LOOKED_AT {
+        // Multiplying by an odd number visits different ports; the product's upper half is below the number of ports.
+        let place = hint.wrapping_add(n).wrapping_mul(0x9e37_79b1) as u64 * CAPACITY as u64 >> 32;
+        key.dst_port = L4Port::new(FIRST_PORT + place as u16);
+        let Some(held) = t.find(&key) else { continue };
+        let held_for = now.wrapping_sub(held.last_seen());
+        if held.meta().state == FlowState::TimeWait && held_for >= age {
+            (oldest, age) = (FIRST_PORT + place as u16, held_for);
         }
-        bits => Err(Counter::from_bits(bits as u8)),
     }
+    if oldest == 0 {
+        return 0;
+    }
+    key.dst_port = L4Port::new(oldest);
+    t.close(&key, Counter::PortReusedEarly as u32)
 }
 
 /// Reports a flow that was opened by `segment`.
@@ -128,12 +174,12 @@ fn admit<'t, T: Tables<'t>>(t: T, segment: &Segment) -> Result<Admission, Counte
     Ok(Admission { target: index, listener: frontend.listener, endpoint: frontend.endpoint })
 }
 
-/// Makes the entries of an admitted connection: 0, or 256 plus the counter that names the refusal.
+/// Makes the entries of an admitted connection: 0, or [`REFUSED`] and the counter that names the refusal.
 #[inline(always)]
 pub fn insert_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, admission: i64, ifindex_and_flag: u32) -> u32 {
     let Admission { target: index, listener, endpoint } = Admission::from_bits(admission);
     let (Some(target), Some(idle_s)) = (t.target(index), t.listener(listener).map(|l| l.idle_s)) else {
-        return 0x100 | Counter::NoTarget as u32;
+        return REFUSED | Counter::NoTarget as u32;
     };
     let plan = Plan {
         endpoint,
@@ -153,7 +199,7 @@ pub fn insert_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, admission: i64, i
     }
     match outcome {
         Ok(_) => 0,
-        Err(reason) => 0x100 | reason as u32,
+        Err(reason) => REFUSED | reason as u32,
     }
 }
 

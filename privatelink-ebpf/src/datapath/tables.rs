@@ -99,6 +99,9 @@ pub trait Tables<'t>: Copy {
     fn insert(self, segment: &Segment, admission: i64, ifindex_and_flag: u32) -> u32 {
         open::insert_bits(self, segment, admission, ifindex_and_flag)
     }
+    fn end_hold(self, segment: &Segment) -> u32 {
+        open::end_hold_bits(self, segment)
+    }
     fn report_opened(self, segment: &Segment) -> u32 {
         open::report_opened_bits(self, segment)
     }

@@ -139,6 +139,42 @@ fn a_connection_follows_one_whose_ends_closed_at_the_same_time() {
     }
 }
 
+/// A target that closes first holds every port towards it for a minute. When all are held, one of the oldest serves again;
+/// when all are in use, none does.
+#[test]
+fn a_port_that_is_held_for_long_serves_when_none_is_free() {
+    let tables = MemTables::new(world(), Options { buckets: 65_536, stash: 131_072, ..Options::default() });
+    let provider = crate::testing::cases::PROVIDER;
+    let all = crate::abi::pool::CAPACITY;
+    let mut opened = std::collections::HashMap::new();
+    for n in 0..all {
+        let client = A.from_port(1000 + n as u16);
+        let syn = establish(&tables, &client, n);
+        send(&tables, provider, &answer(&syn, 0x11, 5001, n + 1)).expect("the target's FIN");
+        send(&tables, client.ifindex, &from_client(&client, 0x11, n + 1, 5002)).expect("the client's FIN");
+        opened.insert(syn.src_port, n);
+        if n % (all / 50) == 0 {
+            tables.advance_ticks(tables.tc().clock().ticks(1));
+        }
+    }
+    assert_eq!((opened.len() as u32, tables.pool(0).used()), (all, all));
+    let mut reused = 0;
+    let mut next = 0;
+    while reused < 100 {
+        let syn = establish(&tables, &A.from_port(next), 90_000);
+        let n = opened.remove(&syn.src_port).expect("each port once");
+        assert!(n < all / 2, "the port of connection {n} was given back before half of the others");
+        (reused, next) = (reused + 1, next + 1);
+    }
+    assert_eq!(tables.counter(Counter::PortReusedEarly), 100);
+    assert_eq!(tables.pool(0).used(), all);
+
+    let mut full = MemTables::new(world(), Options::default());
+    full.set_pool(0, crate::testing::world::nearly_full(0));
+    send(&full, A.ifindex, &from_client(&A, 0x02, 1000, 0)).expect_err("all ports are in use");
+    assert_eq!((full.counter(Counter::PortReusedEarly), full.counter(Counter::PortsExhausted)), (0, 1));
+}
+
 /// Replies leave by the interface that the client came in on: before it goes to another VPC, the flows behind it end, and
 /// no others.
 #[test]

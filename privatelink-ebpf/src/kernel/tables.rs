@@ -155,6 +155,7 @@ cold_shared! {
     end_flow = refusal::end_flow_bits, Segment, why;
     answer_with_error = icmp::error::answer_bits, Segment, cause;
     report_opened = open::report_opened_bits, Segment;
+    end_hold = open::end_hold_bits, Segment;
     step_flow = lifecycle::step_bits, Segment;
     close_flow = lifecycle::close_bits, FlowKey, why;
     supersede_flow = lifecycle::supersede_bits, Segment;
@@ -419,6 +420,11 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn end_flow(self, segment: &Segment, why: u32) -> u32 {
         end_flow(segment, why)
+    }
+
+    #[inline(always)]
+    fn end_hold(self, segment: &Segment) -> u32 {
+        end_hold(segment)
     }
 
     #[inline(always)]

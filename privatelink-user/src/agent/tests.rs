@@ -92,6 +92,7 @@ fn shapes() -> impl Strategy<Value = Vec<GroupShape>> {
 fn vpc(number: u16) -> Vpc {
     Vpc {
         id: format!("vpc-{}", hex(number.into(), 17)).parse().expect("an id"),
+        owner: crate::model::Owner::example(),
         name: format!("net-{number}").parse().expect("a name"),
         cidr: "10.0.0.0/16".parse().expect("a range"),
         gateway: Some(Ipv4Addr::new(10, 0, 0, 1)),
@@ -175,6 +176,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
         state.put(Record::EndpointService(EndpointService {
             service_name: ServiceName::new(&"us-east-1".parse().expect("a region"), &service),
             id: service.clone(),
+            owner: crate::model::Owner::example(),
             alias: None,
             load_balancer: lb,
             created_at: now(),
@@ -182,6 +184,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
         for endpoint in 0..shape.endpoints {
             state.put(Record::Endpoint(Endpoint {
                 id: format!("vpce-{}", hex(number * 16 + usize::from(endpoint), 17)).parse().expect("an id"),
+                owner: crate::model::Owner::example(),
                 service: service.clone(),
                 vpc: vpc(2).id,
                 address: Ipv4Addr::new(10, 0, 3 + endpoint, number as u8 + 1),

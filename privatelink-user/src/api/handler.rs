@@ -8,7 +8,7 @@ use axum::{
 };
 use jiff::Timestamp;
 
-use super::{Api, ApiError, DescribeFlows, DescribeStats, FlowView, RandomIds};
+use super::{Api, ApiError, Caller, DescribeFlows, DescribeStats, FlowView, RandomIds};
 use crate::{
     control::{
         Context, ControlError, Mutation, Operation as _, Query,
@@ -18,7 +18,7 @@ use crate::{
         targets::DescribeTargetHealth,
         view::{self, PortView, TargetHealthView},
     },
-    model::{Change, State, TargetAddress},
+    model::{Change, Owner, State, TargetAddress},
     runtime::{FlowFilter, Stats, TargetHealthReport},
 };
 
@@ -26,47 +26,55 @@ type Answer<T> = Result<Json<T>, ApiError>;
 type Request<T> = Result<Json<T>, JsonRejection>;
 
 impl Api {
-    /// Decides on `state`: refused for what `control` says, or for want of room in the datapath.
+    /// Decides on what `owner` sees of `world`: refused for what `control` says, or for want of room in the datapath.
     fn decide<R>(
         &self,
-        state: &State,
+        world: &State,
+        owner: &Owner,
         decide: impl FnOnce(&State, &mut Context<'_>) -> Result<(Change, R), ControlError>,
     ) -> Result<(Change, R), ControlError> {
-        let Self { store: _, runtime, region, account } = self;
-        let mut context = Context { region, account, now: Timestamp::now(), ids: &mut RandomIds };
-        let (change, answer) = decide(state, &mut context)?;
-        let mut next = state.clone();
+        let Owner { account, region } = owner;
+        let mut context = Context { region, account, world, now: Timestamp::now(), ids: &mut RandomIds };
+        let (change, answer) = decide(&world.seen_by(owner), &mut context)?;
+        let mut next = world.clone();
         next.apply(&change);
-        runtime.limits().check(state, &next)?;
+        self.runtime.limits().check(world, &next)?;
         Ok((change, answer))
     }
 
     /// Decides, and commits nothing.
     fn consider<R>(
         &self,
+        owner: &Owner,
         decide: impl FnOnce(&State, &mut Context<'_>) -> Result<(Change, R), ControlError>,
     ) -> Result<R, ControlError> {
-        self.decide(&self.store.state(), decide).map(|(_, answer)| answer)
+        self.decide(&self.store.state(), owner, decide).map(|(_, answer)| answer)
     }
 
     /// Decides and commits on a thread that may wait for the disk.
     async fn update<R: Send + 'static>(
         self: &Arc<Self>,
+        Caller(owner): Caller,
         decide: impl FnOnce(&State, &mut Context<'_>) -> Result<(Change, R), ControlError> + Send + 'static,
     ) -> Result<R, ApiError> {
         let api = self.clone();
-        let done = tokio::task::spawn_blocking(move || api.store.update(|state| api.decide(state, decide)));
+        let done = tokio::task::spawn_blocking(move || api.store.update(|world| api.decide(world, &owner, decide)));
         let result = done.await.map_err(|error| ApiError::internal(format!("the operation was aborted: {error}")))?;
         Ok(result?)
     }
 }
 
 /// Any operation that changes the state.
-pub async fn mutation<M: Mutation + Sync>(Shared(api): Shared<Arc<Api>>, request: Request<M>) -> Answer<M::Response> {
+pub async fn mutation<M: Mutation + Sync>(
+    Shared(api): Shared<Arc<Api>>,
+    caller: Caller,
+    request: Request<M>,
+) -> Answer<M::Response> {
     let Json(request) = request?;
     let asked = asked(&request);
-    let answer = api.update(move |state, context| request.decide(state, context)).await?;
-    tracing::info!(operation = M::NAME, request = %asked, "done");
+    let account = caller.0.account.to_string();
+    let answer = api.update(caller, move |state, context| request.decide(state, context)).await?;
+    tracing::info!(operation = M::NAME, account, request = %asked, "done");
     Ok(Json(answer))
 }
 
@@ -82,36 +90,51 @@ fn asked<T: serde::Serialize>(request: &T) -> String {
 }
 
 /// Any operation that only reads the state.
-pub async fn query<Q: Query + Sync>(Shared(api): Shared<Arc<Api>>, request: Request<Q>) -> Answer<Q::Response> {
+pub async fn query<Q: Query + Sync>(
+    Shared(api): Shared<Arc<Api>>,
+    Caller(owner): Caller,
+    request: Request<Q>,
+) -> Answer<Q::Response> {
     let Json(request) = request?;
-    Ok(Json(request.answer(&api.store.state())?))
+    Ok(Json(request.answer(&api.store.state().seen_by(&owner))?))
 }
 
-pub async fn attach_port(Shared(api): Shared<Arc<Api>>, request: Request<AttachPort>) -> Answer<AttachedPort> {
+pub async fn attach_port(
+    Shared(api): Shared<Arc<Api>>,
+    caller: Caller,
+    request: Request<AttachPort>,
+) -> Answer<AttachedPort> {
     let Json(request) = request?;
     // Refused for what the state says before the interface is looked at.
-    api.consider(|state, context| request.decide_change(state, context))?;
+    api.consider(&caller.0, |state, context| request.decide_change(state, context))?;
     let facts = api.runtime.inspect_interface(&request.interface, request.hook, request.shared).await?;
     let asked = asked(&request);
-    let attached = api.update(move |state, context| request.decide(facts, state, context)).await?;
+    let attached = api.update(caller, move |state, context| request.decide(facts, state, context)).await?;
     tracing::info!(operation = AttachPort::NAME, request = %asked, "done");
     Ok(Json(attached))
 }
 
-pub async fn describe_ports(Shared(api): Shared<Arc<Api>>, request: Request<DescribePorts>) -> Answer<Vec<PortView>> {
+pub async fn describe_ports(
+    Shared(api): Shared<Arc<Api>>,
+    Caller(owner): Caller,
+    request: Request<DescribePorts>,
+) -> Answer<Vec<PortView>> {
     let Json(DescribePorts {}) = request?;
     let mut status: BTreeMap<_, _> =
         api.runtime.ports().await.into_iter().map(|status| (status.interface.clone(), status)).collect();
-    let state = api.store.state();
+    let world = api.store.state();
+    let state = world.seen_by(&owner);
     Ok(Json(state.ports.values().map(|port| PortView::new(&state, port, status.remove(&port.interface))).collect()))
 }
 
 pub async fn describe_target_health(
     Shared(api): Shared<Arc<Api>>,
+    Caller(owner): Caller,
     request: Request<DescribeTargetHealth>,
 ) -> Answer<Vec<TargetHealthView>> {
     let Json(DescribeTargetHealth { target_group, targets }) = request?;
-    let state = api.store.state();
+    let world = api.store.state();
+    let state = world.seen_by(&owner);
     let group = lookup::target_group(&state, &target_group)?;
     let reports = api.runtime.target_health(&state, &group.id).await;
     let mut views: BTreeMap<TargetAddress, TargetHealthView> =
@@ -145,9 +168,14 @@ fn health_view(report: TargetHealthReport) -> TargetHealthView {
     }
 }
 
-pub async fn describe_flows(Shared(api): Shared<Arc<Api>>, request: Request<DescribeFlows>) -> Answer<Vec<FlowView>> {
+pub async fn describe_flows(
+    Shared(api): Shared<Arc<Api>>,
+    Caller(owner): Caller,
+    request: Request<DescribeFlows>,
+) -> Answer<Vec<FlowView>> {
     let Json(DescribeFlows { vpc, endpoint }) = request?;
-    let state = api.store.state();
+    let world = api.store.state();
+    let state = world.seen_by(&owner);
     let filter = FlowFilter {
         vpc: vpc.map(|reference| lookup::vpc(&state, &reference).map(|vpc| vpc.id.clone())).transpose()?,
         endpoint: endpoint
@@ -155,11 +183,17 @@ pub async fn describe_flows(Shared(api): Shared<Arc<Api>>, request: Request<Desc
             .transpose()?,
     };
     let flows = api.runtime.flows(&filter).await?;
+    // A provider sees the flows of its services' consumers as well as its own.
+    let concerns = |flow: &crate::runtime::FlowRecord| {
+        let consumer = flow.vpc.as_ref().is_some_and(|vpc| state.vpcs.contains_key(vpc));
+        let service = flow.endpoint.as_ref().and_then(|id| world.endpoints.get(id)).map(|endpoint| &endpoint.service);
+        consumer || service.is_some_and(|service| state.endpoint_services.contains_key(service))
+    };
     let view = |flow: crate::runtime::FlowRecord| FlowView {
         vpc_name: flow.vpc.as_ref().map(|vpc| view::vpc_name(&state, vpc)),
         flow,
     };
-    Ok(Json(flows.into_iter().map(view).collect()))
+    Ok(Json(flows.into_iter().filter(concerns).map(view).collect()))
 }
 
 pub async fn describe_stats(Shared(api): Shared<Arc<Api>>, request: Request<DescribeStats>) -> Answer<Stats> {
@@ -167,16 +201,16 @@ pub async fn describe_stats(Shared(api): Shared<Arc<Api>>, request: Request<Desc
     Ok(Json(api.runtime.stats().await?))
 }
 
-pub async fn apply(Shared(api): Shared<Arc<Api>>, request: Request<ApplyDeclaration>) -> Answer<Plan> {
+pub async fn apply(Shared(api): Shared<Arc<Api>>, caller: Caller, request: Request<ApplyDeclaration>) -> Answer<Plan> {
     let Json(request) = request?;
-    let plan = api.consider(|state, context| request.decide(state, context))?;
-    for port in request.ports_to_inspect(&api.store.state()) {
+    let plan = api.consider(&caller.0, |state, context| request.decide(state, context))?;
+    for port in request.ports_to_inspect(&api.store.state().seen_by(&caller.0)) {
         api.runtime.inspect_interface(&port.interface, port.hook, port.shared).await?;
     }
     if request.dry_run {
         return Ok(Json(plan));
     }
-    let plan = api.update(move |state, context| request.decide(state, context)).await?;
+    let plan = api.update(caller, move |state, context| request.decide(state, context)).await?;
     tracing::info!(operation = ApplyDeclaration::NAME, changes = plan.steps.len(), "done");
     Ok(Json(plan))
 }

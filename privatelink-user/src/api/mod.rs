@@ -3,6 +3,7 @@
 //!
 //! Decisions are `control`'s; facts are the running agent's. This module owns HTTP, JSON and the socket's file.
 
+mod caller;
 mod error;
 mod handler;
 mod operation;
@@ -18,6 +19,7 @@ use axum::{
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
+pub use caller::{ACCOUNT_HEADER, Caller, REGION_HEADER};
 pub use error::{ApiError, ErrorBody};
 pub use operation::{DescribeFlows, DescribeStats, FlowView};
 pub use socket::{SocketError, SocketFile};
@@ -27,7 +29,7 @@ use crate::{
         Mutation, Operation, Query, endpoint_services::*, endpoints::*, listeners::*, load_balancers::*,
         target_groups::*, targets::*, vpcs::*,
     },
-    model::{AccountId, IdSource, Region},
+    model::{IdSource, Owner},
     runtime::Runtime,
     store::Store,
 };
@@ -44,10 +46,8 @@ pub struct Api {
     pub store: Arc<Store>,
     /// Who knows the facts that the state does not hold.
     pub runtime: Arc<dyn Runtime>,
-    /// Carried by new identifiers and service names.
-    pub region: Region,
-    /// Carried by new ARNs.
-    pub account: AccountId,
+    /// Who calls when a request does not say it.
+    pub default_owner: Owner,
 }
 
 /// Identifiers from the operating system's randomness.

@@ -46,12 +46,7 @@ impl Served {
         let dir = TempDir::new().expect("a directory");
         let store = Arc::new(Store::open(&dir.path().join("state")).expect("a store"));
         let (listener, socket) = SocketFile::listen(&socket_in(&dir)).expect("a socket");
-        let api = Api {
-            store: store.clone(),
-            runtime,
-            region: "us-east-1".parse().expect("a region"),
-            account: "123456789012".parse().expect("an account"),
-        };
+        let api = Api { store: store.clone(), runtime, default_owner: Owner::example() };
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(serve(listener, Arc::new(api), shutdown.clone()));
         Self { client: Client::new(socket_in(&dir)), dir, store, shutdown, task, socket }

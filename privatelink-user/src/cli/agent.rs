@@ -14,7 +14,7 @@ use crate::{
     api::{self, Api, SocketFile},
     dataplane::load,
     logging::{self, LogFormat},
-    model::{AccountId, Region},
+    model::{AccountId, InvalidValue, Owner, Region},
     store::{DirectoryLock, Store},
 };
 
@@ -27,12 +27,6 @@ pub struct AgentArgs {
     /// end, its resources stay. The agent must not run.
     #[arg(long)]
     remove: bool,
-    /// The region that new ids and service names carry; a label only.
-    #[arg(long, env = "PRIVATELINK_REGION", default_value = "us-east-1", value_parser = value::parse::<Region>)]
-    region: Region,
-    /// The account that new ARNs carry; a label only.
-    #[arg(long, env = "PRIVATELINK_ACCOUNT", default_value = "123456789012", value_parser = value::parse::<AccountId>)]
-    account: AccountId,
     /// What is logged to standard error: error, warn, info, debug, trace, or a filter such as
     /// info,privatelink_user::agent=debug.
     #[arg(long, value_name = "FILTER", env = "PRIVATELINK_LOG", default_value = "info")]
@@ -100,28 +94,34 @@ impl DatapathArgs {
 }
 
 impl AgentArgs {
-    pub fn run(self, socket: PathBuf) -> Result<(), CliError> {
+    pub fn run(self, socket: PathBuf, account: Option<AccountId>, region: Option<Region>) -> Result<(), CliError> {
         logging::init(&self.log, self.log_format)
             .map_err(|error| CliError::Input { message: error.to_string(), hint: error.hint().to_owned() })?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime)?;
         runtime.block_on(async {
             // Spawned, because the agent's start blocks in place, which only a worker thread may.
-            let task = if self.remove { tokio::spawn(self.take_out()) } else { tokio::spawn(self.serve(socket)) };
+            let task = if self.remove {
+                tokio::spawn(self.take_out())
+            } else {
+                tokio::spawn(self.serve(socket, default_owner(account, region)))
+            };
             task.await.unwrap_or_else(|error| {
                 Err(CliError::Agent { message: format!("the agent was aborted: {error}"), hint: String::new() })
             })
         })
     }
 
-    async fn serve(self, socket: PathBuf) -> Result<(), CliError> {
-        let Self { state_dir, remove: _, region, account, log: _, log_format: _, datapath } = self;
+    async fn serve(self, socket: PathBuf, default_owner: Result<Owner, InvalidValue>) -> Result<(), CliError> {
+        let Self { state_dir, remove: _, log: _, log_format: _, datapath } = self;
+        let default_owner =
+            default_owner.map_err(|error| CliError::Input { message: error.to_string(), hint: error.hint.clone() })?;
         let store = Arc::new(Store::open(&state_dir)?);
         // Clients may connect from here on; they are answered when the agent forwards.
         let (listener, _socket_file) = SocketFile::listen(&socket)?;
         let shutdown = CancellationToken::new();
         stop_on_signals(shutdown.clone())?;
         let agent = Agent::start(datapath.options(state_dir.clone()), store.clone()).await?;
-        let api = Arc::new(Api { store, runtime: agent.runtime(), region, account });
+        let api = Arc::new(Api { store, runtime: agent.runtime(), default_owner });
         tracing::info!(socket = %socket.display(), state = %state_dir.display(), "ready");
         let forwarding = tokio::spawn(agent.run(shutdown.clone()));
         let served = api::serve(listener, api, shutdown.clone()).await;
@@ -138,13 +138,21 @@ impl AgentArgs {
     }
 
     async fn take_out(self) -> Result<(), CliError> {
-        let Self { state_dir, remove: _, region: _, account: _, log: _, log_format: _, datapath } = self;
+        let Self { state_dir, remove: _, log: _, log_format: _, datapath } = self;
         // An agent that runs would put everything back.
         let _lock = if state_dir.exists() { Some(DirectoryLock::acquire(&state_dir)?) } else { None };
         let load::Removed { ports } = agent::remove(&datapath.options(state_dir.clone())).await?;
         tracing::info!(state = %state_dir.display(), ports, "taken out of the kernel");
         Ok(())
     }
+}
+
+/// Who calls when a request does not say it.
+fn default_owner(account: Option<AccountId>, region: Option<Region>) -> Result<Owner, InvalidValue> {
+    Ok(Owner {
+        account: account.map_or_else(|| "123456789012".parse(), Ok)?,
+        region: region.map_or_else(|| "us-east-1".parse(), Ok)?,
+    })
 }
 
 impl From<AgentError> for CliError {

@@ -13,20 +13,29 @@ use tokio::net::UnixStream;
 
 use super::CliError;
 use crate::{
-    api::{ErrorBody, PREFIX},
+    api::{ACCOUNT_HEADER, ErrorBody, PREFIX, REGION_HEADER},
     control::Operation,
+    model::{AccountId, Region},
 };
 
 /// Asks the agent on a Unix socket.
 #[derive(Debug, Clone)]
 pub struct Client {
     socket: PathBuf,
+    /// None: the agent's default.
+    account: Option<AccountId>,
+    region: Option<Region>,
 }
 
 impl Client {
     /// A client of the agent on `socket`; nothing is opened yet.
     pub fn new(socket: PathBuf) -> Self {
-        Self { socket }
+        Self { socket, account: None, region: None }
+    }
+
+    /// The same client, asking about the resources of another account or region than the agent's default.
+    pub fn on_behalf_of(self, account: Option<AccountId>, region: Option<Region>) -> Self {
+        Self { account, region, ..self }
     }
 
     /// Does one operation.
@@ -39,11 +48,16 @@ impl Client {
         // Ends with the sender; what goes wrong in it is what the sender reports.
         tokio::spawn(connection);
         let body = serde_json::to_vec(request).map_err(|error| protocol(error.to_string()))?;
-        let request = Request::post(format!("{PREFIX}{}", O::NAME))
+        let mut request = Request::post(format!("{PREFIX}{}", O::NAME))
             .header(HOST, "privatelink")
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(body)))
-            .map_err(|error| protocol(error.to_string()))?;
+            .header(CONTENT_TYPE, "application/json");
+        if let Some(account) = &self.account {
+            request = request.header(ACCOUNT_HEADER, account.as_str());
+        }
+        if let Some(region) = &self.region {
+            request = request.header(REGION_HEADER, region.as_str());
+        }
+        let request = request.body(Full::new(Bytes::from(body))).map_err(|error| protocol(error.to_string()))?;
         let response = sender.send_request(request).await.map_err(|error| {
             // An agent that ends before it answers is as good as none.
             if error.is_incomplete_message() || error.is_canceled() {

@@ -94,8 +94,18 @@ fn rows<'a>(endpoints: impl IntoIterator<Item = &'a EndpointView>) -> String {
 }
 
 fn describe(endpoint: &EndpointView) -> String {
-    let EndpointView { id, service: _, service_name, service_alias, vpc: _, vpc_name, address, state, created_at } =
-        endpoint;
+    let EndpointView {
+        id,
+        owner: _,
+        service: _,
+        service_name,
+        service_alias,
+        vpc: _,
+        vpc_name,
+        address,
+        state,
+        created_at,
+    } = endpoint;
     fields([
         ("ID", id.to_string()),
         ("VPC", vpc_name.clone()),

@@ -85,8 +85,16 @@ fn rows(services: &[EndpointServiceView]) -> String {
 }
 
 fn describe(service: &EndpointServiceView) -> String {
-    let EndpointServiceView { id, service_name, alias, load_balancer: _, load_balancer_name, endpoints, created_at } =
-        service;
+    let EndpointServiceView {
+        id,
+        owner: _,
+        service_name,
+        alias,
+        load_balancer: _,
+        load_balancer_name,
+        endpoints,
+        created_at,
+    } = service;
     fields([
         ("Service name", service_name.to_string()),
         ("ID", id.to_string()),

@@ -26,6 +26,8 @@ pub use client::Client;
 pub use error::CliError;
 use output::{Format, Output};
 
+use crate::model::{AccountId, Region};
+
 /// Where the agent listens unless it is told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/privatelink.sock";
 /// Where the agent keeps its state unless it is told otherwise.
@@ -82,6 +84,12 @@ struct Global {
     /// The agent's Unix socket.
     #[arg(long, value_name = "PATH", env = "PRIVATELINK_SOCKET", default_value = DEFAULT_SOCKET, global = true)]
     socket: PathBuf,
+    /// The account whose resources the command is about [default: the agent's]; for `agent`, the default account.
+    #[arg(long, env = "PRIVATELINK_ACCOUNT", value_parser = value::parse::<AccountId>, global = true)]
+    account: Option<AccountId>,
+    /// The region of the resources [default: the agent's]; for `agent`, the default region.
+    #[arg(long, env = "PRIVATELINK_REGION", value_parser = value::parse::<Region>, global = true)]
+    region: Option<Region>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -140,7 +148,7 @@ struct Session {
 
 /// Parses the command line, runs the command, and turns its result into an exit status.
 pub fn main() -> ExitCode {
-    let Cli { global: Global { output: format, socket }, command } = match Cli::try_parse() {
+    let Cli { global: Global { output: format, socket, account, region }, command } = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() && asks_for_json(std::env::args()) => {
             let error = CliError::usage(&error);
@@ -150,11 +158,12 @@ pub fn main() -> ExitCode {
         Err(error) => return ExitCode::from(if error.print().is_err() || error.use_stderr() { 2 } else { 0 }),
     };
     let result = match command {
-        Command::Agent(args) => args.run(socket),
+        Command::Agent(args) => args.run(socket, account, region),
         Command::Completions(args) => args.run(),
         Command::Man(args) => args.run(),
         Command::Client(command) => {
-            run_client(command, Session { client: Client::new(socket), output: Output::stdout(format) })
+            let client = Client::new(socket).on_behalf_of(account, region);
+            run_client(command, Session { client, output: Output::stdout(format) })
         }
     };
     match result {

@@ -103,7 +103,7 @@ fn rows<'a>(vpcs: impl IntoIterator<Item = &'a VpcView>) -> String {
 }
 
 fn describe(vpc: &VpcView) -> String {
-    let VpcView { id, name, cidr, gateway, index, ports, created_at } = vpc;
+    let VpcView { id, owner: _, name, cidr, gateway, index, ports, created_at } = vpc;
     fields([
         ("Name", name.to_string()),
         ("ID", id.to_string()),

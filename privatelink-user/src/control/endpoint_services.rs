@@ -38,6 +38,7 @@ impl Mutation for CreateEndpointService {
         let service = EndpointService {
             service_name: ServiceName::new(context.region, &id),
             id,
+            owner: context.owner(),
             alias: name.clone(),
             load_balancer: lb.id.clone(),
             created_at: context.now,

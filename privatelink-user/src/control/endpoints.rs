@@ -44,6 +44,7 @@ impl Mutation for CreateEndpoint {
         };
         let endpoint = Endpoint {
             id: EndpointId::generate(context.ids),
+            owner: context.owner(),
             service: service.id.clone(),
             vpc: vpc.id.clone(),
             address,

@@ -31,6 +31,9 @@ pub enum ControlError {
     #[error("Interface: [{interface}] in use.")]
     PortInUse { interface: InterfaceName, vpc: String },
 
+    #[error("Interface: [{0}] in use by another account.")]
+    PortOfAnother(InterfaceName),
+
     #[error("Load balancer '{0}' not found")]
     LoadBalancerNotFound(String),
     #[error("A load balancer with the same name '{0}' exists, but with different settings")]
@@ -127,7 +130,7 @@ impl ControlError {
             Self::VpcInUse { .. } => "DependencyViolation",
             Self::VpcNumbersExhausted => "VpcLimitExceeded",
             Self::PortNotFound(_) => "InvalidNetworkInterfaceID.NotFound",
-            Self::PortInUse { .. } => "InvalidNetworkInterface.InUse",
+            Self::PortInUse { .. } | Self::PortOfAnother(_) => "InvalidNetworkInterface.InUse",
             Self::LoadBalancerNotFound(_) => "LoadBalancerNotFound",
             Self::DuplicateLoadBalancerName(_) => "DuplicateLoadBalancerName",
             Self::LoadBalancerInUse { .. } | Self::TargetGroupInUse { .. } => "ResourceInUse",
@@ -181,6 +184,7 @@ impl ControlError {
             | Self::VpcInUse { .. }
             | Self::VpcNumbersExhausted
             | Self::PortInUse { .. }
+            | Self::PortOfAnother(_)
             | Self::DuplicateLoadBalancerName(_)
             | Self::LoadBalancerInUse { .. }
             | Self::DuplicateListener { .. }
@@ -214,6 +218,10 @@ impl ControlError {
             Self::PortNotFound(_) => "`privatelink port list` shows the ports".to_owned(),
             Self::PortInUse { interface, vpc } => format!(
                 "it is a port of VPC '{vpc}'; an interface belongs to one VPC: `privatelink port detach {interface}` first"
+            ),
+            Self::PortOfAnother(interface) => format!(
+                "an interface belongs to one VPC; name its account with --account to see it: `privatelink --account ACCOUNT \
+                 port detach {interface}`"
             ),
             Self::LoadBalancerNotFound(_) => "`privatelink load-balancer list` shows the load balancers".to_owned(),
             Self::DuplicateLoadBalancerName(name) => {

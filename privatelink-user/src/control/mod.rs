@@ -27,16 +27,26 @@ pub use error::{ControlError, RefusalKind};
 pub use limits::Limits;
 pub use lookup::Reference;
 
-use crate::model::{AccountId, Change, IdSource, Region, State};
+use crate::model::{AccountId, Change, IdSource, Owner, Region, State};
 
 /// What every operation may use besides the state and its request.
 pub struct Context<'a> {
-    /// The region that new identifiers and service names carry.
+    /// The caller's region, which new identifiers and service names carry.
     pub region: &'a Region,
-    /// The account that new ARNs carry.
+    /// The caller's account, which new ARNs carry.
     pub account: &'a AccountId,
+    /// Everybody's resources; an operation decides on what its caller sees of them ([`State::seen_by`]) and looks here
+    /// only for what owners share: the host's interfaces, the VPCs' numbers, and services that admit the caller.
+    pub world: &'a State,
     pub now: Timestamp,
     pub ids: &'a mut dyn IdSource,
+}
+
+impl Context<'_> {
+    /// Whose the resources are that the caller makes.
+    pub fn owner(&self) -> Owner {
+        Owner { account: self.account.clone(), region: self.region.clone() }
+    }
 }
 
 /// An operation of the API; the type is its request.
@@ -49,13 +59,14 @@ pub trait Operation: Serialize + DeserializeOwned + Send + 'static {
 
 /// An operation that changes the state.
 pub trait Mutation: Operation {
-    /// What the request does to `state`, and the answer; `state` itself stays as it is.
+    /// What the request does to `state`, which is what the caller sees of the world, and the answer; `state` itself stays
+    /// as it is.
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, Self::Response), ControlError>;
 }
 
 /// An operation that only reads the state.
 pub trait Query: Operation {
-    /// The answer in `state`.
+    /// The answer in `state`, which is what the caller sees of the world.
     fn answer(&self, state: &State) -> Result<Self::Response, ControlError>;
 }
 

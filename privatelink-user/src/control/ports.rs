@@ -56,6 +56,9 @@ impl AttachPort {
                 return Err(ControlError::PortInUse { interface: interface.clone(), vpc });
             }
             Some(port) => Port { hook: *hook, shared: *shared, ..port.clone() },
+            None if context.world.ports.contains_key(interface) => {
+                return Err(ControlError::PortOfAnother(interface.clone()));
+            }
             None => Port {
                 interface: interface.clone(),
                 vpc: vpc.id.clone(),

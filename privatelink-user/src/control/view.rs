@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     model::{
         AttributeMap, Endpoint, EndpointId, EndpointService, EndpointServiceId, EndpointState, HealthCheck, Hook,
-        InterfaceName, Listener, ListenerId, LoadBalancer, LoadBalancerId, Port, Protocol, ResourceName, ServiceName,
-        State, Target, TargetAddress, TargetGroup, TargetGroupId, Vpc, VpcCidr, VpcId, VpcIndex,
+        InterfaceName, Listener, ListenerId, LoadBalancer, LoadBalancerId, Owner, Port, Protocol, ResourceName,
+        ServiceName, State, Target, TargetAddress, TargetGroup, TargetGroupId, Vpc, VpcCidr, VpcId, VpcIndex,
     },
     runtime::{HookInUse, NextHop, PortStatus},
 };
@@ -32,6 +32,7 @@ pub fn listener_name(state: &State, listener: &Listener) -> String {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VpcView {
     pub id: VpcId,
+    pub owner: Owner,
     pub name: ResourceName,
     pub cidr: VpcCidr,
     pub gateway: Option<Ipv4Addr>,
@@ -43,9 +44,9 @@ pub struct VpcView {
 impl VpcView {
     /// As `state` has it.
     pub fn new(state: &State, vpc: &Vpc) -> Self {
-        let Vpc { id, name, cidr, gateway, index, created_at } = vpc.clone();
+        let Vpc { id, owner, name, cidr, gateway, index, created_at } = vpc.clone();
         let ports = state.ports.values().filter(|port| port.vpc == id).map(|port| port.interface.clone()).collect();
-        Self { id, name, cidr, gateway, index, ports, created_at }
+        Self { id, owner, name, cidr, gateway, index, ports, created_at }
     }
 }
 
@@ -206,6 +207,7 @@ pub struct TargetHealthView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointServiceView {
     pub id: EndpointServiceId,
+    pub owner: Owner,
     pub service_name: ServiceName,
     pub alias: Option<ResourceName>,
     pub load_balancer: LoadBalancerId,
@@ -217,7 +219,7 @@ pub struct EndpointServiceView {
 impl EndpointServiceView {
     /// As `state` has it.
     pub fn new(state: &State, service: &EndpointService) -> Self {
-        let EndpointService { id, service_name, alias, load_balancer, created_at } = service.clone();
+        let EndpointService { id, owner, service_name, alias, load_balancer, created_at } = service.clone();
         let endpoints = state
             .endpoints
             .values()
@@ -225,7 +227,7 @@ impl EndpointServiceView {
             .map(|endpoint| endpoint.id.clone())
             .collect();
         let load_balancer_name = load_balancer_name(state, &load_balancer);
-        Self { id, service_name, alias, load_balancer, load_balancer_name, endpoints, created_at }
+        Self { id, owner, service_name, alias, load_balancer, load_balancer_name, endpoints, created_at }
     }
 }
 
@@ -233,6 +235,7 @@ impl EndpointServiceView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointView {
     pub id: EndpointId,
+    pub owner: Owner,
     pub service: EndpointServiceId,
     pub service_name: Option<ServiceName>,
     pub service_alias: Option<ResourceName>,
@@ -246,13 +249,14 @@ pub struct EndpointView {
 impl EndpointView {
     /// As `state` has it.
     pub fn new(state: &State, endpoint: &Endpoint) -> Self {
-        let Endpoint { id, service, vpc, address, state: endpoint_state, created_at } = endpoint.clone();
+        let Endpoint { id, owner, service, vpc, address, state: endpoint_state, created_at } = endpoint.clone();
         let found = state.endpoint_services.get(&service);
         Self {
             service_name: found.map(|service| service.service_name.clone()),
             service_alias: found.and_then(|service| service.alias.clone()),
             vpc_name: vpc_name(state, &vpc),
             id,
+            owner,
             service,
             vpc,
             address,

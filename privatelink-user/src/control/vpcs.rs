@@ -30,10 +30,11 @@ impl Mutation for CreateVpc {
         }
         let vpc = Vpc {
             id: VpcId::generate(context.ids),
+            owner: context.owner(),
             name: name.clone(),
             cidr: *cidr,
             gateway: *gateway,
-            index: next_index(state)?,
+            index: next_index(state, context.world)?,
             created_at: context.now,
         };
         if let Some(gateway) = vpc.gateway {
@@ -44,10 +45,10 @@ impl Mutation for CreateVpc {
     }
 }
 
-/// The next free VPC number after the one that was handed out last.
-fn next_index(state: &State) -> Result<VpcIndex, ControlError> {
+/// The next number that no VPC of the world, nor of the caller's state, has after the one that was handed out last.
+fn next_index(state: &State, world: &State) -> Result<VpcIndex, ControlError> {
     let last = state.last_vpc_index.map_or(0, VpcIndex::get);
-    let free = |index: &VpcIndex| !state.vpcs.values().any(|vpc| vpc.index == *index);
+    let free = |index: &VpcIndex| !state.vpcs.values().chain(world.vpcs.values()).any(|vpc| vpc.index == *index);
     (last..VpcIndex::MAX)
         .chain(0..last)
         .filter_map(|before| VpcIndex::new(before.saturating_add(1)).ok())

@@ -5,13 +5,14 @@ use std::{fmt, net::Ipv4Addr};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointId, EndpointServiceId, VpcId};
+use super::{EndpointId, EndpointServiceId, Owner, VpcId};
 
 /// An address in a consumer's VPC that leads to one endpoint service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Endpoint {
     pub id: EndpointId,
+    pub owner: Owner,
     pub service: EndpointServiceId,
     /// The consumer's VPC.
     pub vpc: VpcId,

@@ -5,13 +5,14 @@ use std::{fmt, str::FromStr};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointServiceId, InvalidValue, LoadBalancerId, Region, ResourceName, invalid::serde_as_text};
+use super::{EndpointServiceId, InvalidValue, LoadBalancerId, Owner, Region, ResourceName, invalid::serde_as_text};
 
 /// A load balancer that endpoints of other VPCs may lead to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EndpointService {
     pub id: EndpointServiceId,
+    pub owner: Owner,
     /// What a consumer asks for: `com.amazonaws.vpce.<region>.<id>`.
     pub service_name: ServiceName,
     /// A short name of this host's own for the service; unique.

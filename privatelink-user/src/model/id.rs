@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{InvalidValue, ResourceName, invalid::serde_as_text};
+use super::{InvalidValue, Owner, ResourceName, invalid::serde_as_text};
 
 /// Where new identifiers come from. Random in the agent, a counter in tests.
 pub trait IdSource {
@@ -71,6 +71,12 @@ ec2_id!(
     EndpointId, "endpoint id", "vpce-"
 );
 
+/// Region, account and resource of a load balancing ARN.
+fn arn_parts(text: &str) -> Option<(&str, &str, &str)> {
+    let mut parts = text.strip_prefix("arn:aws:elasticloadbalancing:")?.splitn(3, ':');
+    Some((parts.next()?, parts.next()?, parts.next()?))
+}
+
 macro_rules! elb_arn {
     ($(#[$doc:meta])* $name:ident, $what:literal, $kind:literal, $segments:literal) => {
         $(#[$doc])*
@@ -81,6 +87,17 @@ macro_rules! elb_arn {
             /// The identifier's text, an ARN.
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+
+            /// Region and account of the ARN.
+            pub fn scope(&self) -> (&str, &str) {
+                arn_parts(&self.0).map_or_else(Default::default, |(region, account, _)| (region, account))
+            }
+
+            /// Whether the ARN is of `owner`'s account and region.
+            pub fn belongs_to(&self, owner: &Owner) -> bool {
+                let Owner { account, region } = owner;
+                self.scope() == (region.as_str(), account.as_str())
             }
         }
 
@@ -102,11 +119,9 @@ macro_rules! elb_arn {
                         concat!("use arn:aws:elasticloadbalancing:<region>:<account>:", $kind, "…, or the name"),
                     )
                 };
-                let resource = text
-                    .strip_prefix("arn:aws:elasticloadbalancing:")
-                    .and_then(|rest| rest.splitn(3, ':').nth(2))
-                    .and_then(|resource| resource.strip_prefix($kind))
-                    .ok_or_else(invalid)?;
+                let (region, account, resource) = arn_parts(text).ok_or_else(invalid)?;
+                let owned = region.parse::<Region>().is_ok() && account.parse::<AccountId>().is_ok();
+                let resource = resource.strip_prefix($kind).filter(|_| owned).ok_or_else(invalid)?;
                 let mut segments = resource.split('/');
                 let named = segments.next().is_some_and(|name| name.parse::<ResourceName>().is_ok());
                 let hex = segments.clone().count() == $segments && segments.all(|segment| is_hex(segment, 16));
@@ -163,9 +178,17 @@ impl TargetGroupId {
     }
 }
 
-/// The region that identifiers and service names carry, such as `us-east-1`. A label: nothing is looked up by it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The region that identifiers and service names carry, such as `us-east-1`. Resources of two regions do not see each
+/// other.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Region(String);
+
+impl Region {
+    /// The region's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
 
 impl fmt::Display for Region {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -194,9 +217,16 @@ impl FromStr for Region {
 
 serde_as_text!(Region);
 
-/// The twelve-digit account that ARNs carry.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The twelve digits of an account: whose a resource is, and what ARNs carry.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AccountId(String);
+
+impl AccountId {
+    /// The account's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
 
 impl fmt::Display for AccountId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    AddressUse, EndpointId, EndpointServiceId, InterfaceName, ListenerId, LoadBalancerId, ResourceName, State,
-    TargetGroupId, VpcId, VpcIndex,
+    AddressUse, EndpointId, EndpointService, EndpointServiceId, InterfaceName, ListenerId, LoadBalancerId,
+    ResourceName, State, TargetGroupId, VpcId, VpcIndex,
 };
 
 /// A rule between resources that does not hold.
@@ -17,6 +17,14 @@ pub enum InvariantViolation {
     DuplicateVpcIndex(VpcIndex),
     #[error("the name '{0}' is used twice for the same kind of resource")]
     DuplicateName(ResourceName),
+    #[error("load balancer '{0}' is in another owner's VPC")]
+    LoadBalancerOwner(LoadBalancerId),
+    #[error("target group '{0}' is in another owner's VPC")]
+    TargetGroupOwner(TargetGroupId),
+    #[error("endpoint service '{0}' has another owner's load balancer")]
+    ServiceOwner(EndpointServiceId),
+    #[error("endpoint '{0}' is in another owner's VPC")]
+    EndpointOwner(EndpointId),
     #[error("port '{0}' belongs to a VPC that does not exist")]
     PortVpcMissing(InterfaceName),
     #[error("load balancer '{0}' is in a VPC that does not exist")]
@@ -76,11 +84,19 @@ impl State {
         if let Some(index) = duplicate(self.vpcs.values().map(|vpc| vpc.index)) {
             return Err(InvariantViolation::DuplicateVpcIndex(index));
         }
-        let name = duplicate(self.vpcs.values().map(|vpc| &vpc.name))
-            .or_else(|| duplicate(self.load_balancers.values().map(|lb| &lb.name)))
-            .or_else(|| duplicate(self.target_groups.values().map(|group| &group.name)))
-            .or_else(|| duplicate(self.endpoint_services.values().filter_map(|service| service.alias.as_ref())));
-        name.map_or(Ok(()), |name| Err(InvariantViolation::DuplicateName(name.clone())))
+        let named = |service: &'_ EndpointService| service.alias.clone().map(|alias| (service.owner.clone(), alias));
+        let name = duplicate(self.vpcs.values().map(|vpc| (&vpc.owner, &vpc.name)))
+            .map(|(_, name)| name.clone())
+            .or_else(|| {
+                duplicate(self.load_balancers.values().map(|lb| (lb.id.scope(), &lb.name)))
+                    .map(|(_, name)| name.clone())
+            })
+            .or_else(|| {
+                let names = self.target_groups.values().map(|group| (group.id.scope(), &group.name));
+                duplicate(names).map(|(_, name)| name.clone())
+            })
+            .or_else(|| duplicate(self.endpoint_services.values().filter_map(named)).map(|(_, alias)| alias));
+        name.map_or(Ok(()), |name| Err(InvariantViolation::DuplicateName(name)))
     }
 
     fn check_references(&self) -> Result<(), InvariantViolation> {
@@ -90,16 +106,22 @@ impl State {
             }
         }
         for lb in self.load_balancers.values() {
-            if !self.vpcs.contains_key(&lb.vpc) {
+            let Some(vpc) = self.vpcs.get(&lb.vpc) else {
                 return Err(InvariantViolation::LoadBalancerVpcMissing(lb.id.clone()));
+            };
+            if !lb.id.belongs_to(&vpc.owner) {
+                return Err(InvariantViolation::LoadBalancerOwner(lb.id.clone()));
             }
             if lb.addresses.is_empty() {
                 return Err(InvariantViolation::LoadBalancerWithoutAddress(lb.id.clone()));
             }
         }
         for group in self.target_groups.values() {
-            if !self.vpcs.contains_key(&group.vpc) {
+            let Some(vpc) = self.vpcs.get(&group.vpc) else {
                 return Err(InvariantViolation::TargetGroupVpcMissing(group.id.clone()));
+            };
+            if !group.id.belongs_to(&vpc.owner) {
+                return Err(InvariantViolation::TargetGroupOwner(group.id.clone()));
             }
             if group.port == 0 || group.targets.keys().any(|target| target.port == 0) {
                 return Err(InvariantViolation::PortZero(group.id.to_string()));
@@ -112,13 +134,19 @@ impl State {
             if !self.load_balancers.contains_key(&service.load_balancer) {
                 return Err(InvariantViolation::ServiceLoadBalancerMissing(service.id.clone()));
             }
+            if !service.load_balancer.belongs_to(&service.owner) {
+                return Err(InvariantViolation::ServiceOwner(service.id.clone()));
+            }
         }
         if let Some(lb) = duplicate(self.endpoint_services.values().map(|service| &service.load_balancer)) {
             return Err(InvariantViolation::LoadBalancerShared(lb.clone()));
         }
         for endpoint in self.endpoints.values() {
-            if !self.vpcs.contains_key(&endpoint.vpc) {
+            let Some(vpc) = self.vpcs.get(&endpoint.vpc) else {
                 return Err(InvariantViolation::EndpointVpcMissing(endpoint.id.clone()));
+            };
+            if vpc.owner != endpoint.owner {
+                return Err(InvariantViolation::EndpointOwner(endpoint.id.clone()));
             }
             if !self.endpoint_services.contains_key(&endpoint.service) {
                 return Err(InvariantViolation::EndpointServiceMissing(endpoint.id.clone()));

@@ -12,7 +12,7 @@ use super::{LoadBalancerId, ResourceName, VpcId};
 #[serde(deny_unknown_fields)]
 pub struct LoadBalancer {
     pub id: LoadBalancerId,
-    /// Unique among the load balancers.
+    /// Unique among its owner's load balancers.
     pub name: ResourceName,
     /// The provider's VPC.
     pub vpc: VpcId,

@@ -14,7 +14,7 @@ use super::{
 #[serde(deny_unknown_fields)]
 pub struct TargetGroup {
     pub id: TargetGroupId,
-    /// Unique among the target groups.
+    /// Unique among its owner's target groups.
     pub name: ResourceName,
     /// The VPC in which the targets' addresses are meant.
     pub vpc: VpcId,

@@ -6,14 +6,15 @@ use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{InvalidValue, ResourceName, VpcId, invalid::serde_as_text};
+use super::{InvalidValue, Owner, ResourceName, VpcId, invalid::serde_as_text};
 
 /// One address space.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Vpc {
     pub id: VpcId,
-    /// Unique among the VPCs.
+    pub owner: Owner,
+    /// Unique among its owner's VPCs.
     pub name: ResourceName,
     pub cidr: VpcCidr,
     /// The router through which targets outside the CIDR are reached; inside the CIDR.

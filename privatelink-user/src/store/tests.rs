@@ -12,6 +12,7 @@ use crate::model::{Vpc, VpcId, VpcIndex};
 fn vpc(number: u16) -> Vpc {
     Vpc {
         id: format!("vpc-{number:017x}").parse().expect("an id"),
+        owner: crate::model::Owner::example(),
         name: format!("vpc{number}").parse().expect("a name"),
         cidr: "10.0.0.0/16".parse().expect("a CIDR"),
         gateway: None,
@@ -156,7 +157,7 @@ fn an_unknown_schema_version_is_refused() {
     let error = Store::open(dir.path()).expect_err("another schema");
     assert_eq!(
         error.to_string(),
-        format!("the state file '{}' has schema version 7; this program knows version 1", file.display())
+        format!("the state file '{}' has schema version 7; this program knows version 2", file.display())
     );
 }
 

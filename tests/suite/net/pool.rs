@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use privatelink_tests::{
     eventually::eventually,
+    scenario::Scenario,
     topology::Hook,
     traffic::{
         fleet::{Fleet, Servers},
@@ -67,9 +68,36 @@ fn all_ports(hook: Hook) -> Result<()> {
             stream::connect(&client.netns, Source::ANY, FRONTEND, PATIENCE)
         })?;
         stream::echo(&mut again, b"again")?;
-        drop((last, again));
-        let errors = scenario.topology.checksum_errors()?;
-        ensure!(errors == 0, "{errors} checksum errors");
-        Ok(())
+
+        drop(servers);
+        drop((fleet, last, again));
+        // With XDP the veth rings lose some of so many segments at once, and those connections end by resets: their ports
+        // are free.
+        match hook {
+            Hook::Xdp => return no_checksum_errors(scenario),
+            Hook::Tc | Hook::Auto => {
+                progress!("the target has closed all, so that all ports are held; a new connection")
+            }
+        }
+        let held = |pool: &serde_json::Value| pool["held"].as_u64().context("no number of held ports");
+        eventually("nearly every port is held", PATIENCE, || {
+            let pool = scenario.pool(address)?;
+            ensure!(held(&pool)? > PORTS as u64 - 10, "the pool says {pool}");
+            Ok(())
+        })?;
+        let _servers = Servers::start(&server(scenario, 1).netns, address, 10)?;
+        scenario.wait_healthy("web")?;
+        let mut early = eventually("a held port serves again", PATIENCE, || {
+            stream::connect(&client.netns, Source::ANY, FRONTEND, PATIENCE)
+        })?;
+        stream::echo(&mut early, b"early")?;
+        ensure!(scenario.counter("port_reused_early")? > 0, "no hold was cut short");
+        no_checksum_errors(scenario)
     })
+}
+
+fn no_checksum_errors(scenario: &Scenario) -> Result<()> {
+    let errors = scenario.topology.checksum_errors()?;
+    ensure!(errors == 0, "{errors} checksum errors");
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! Operations on states, through one door that checks what must hold after every one of them.
 
+mod accounts;
 mod declarations;
 mod refusals;
 mod rules;
@@ -11,7 +12,7 @@ use super::{
     endpoint_services::*, endpoints::*, listeners::*, load_balancers::*, ports::*, target_groups::*, targets::*,
     vpcs::*, *,
 };
-use crate::model::{AccountId, IdSource, Region, State};
+use crate::model::{AccountId, IdSource, Owner, Region, State};
 
 /// Identifiers in a row.
 #[derive(Default)]
@@ -27,13 +28,20 @@ impl IdSource for Counter {
 /// A state, its clock and its identifiers; every accepted change must keep the invariants, every refused one the state.
 struct World {
     state: State,
+    /// Who calls.
+    account: AccountId,
     ids: Counter,
     now: Timestamp,
 }
 
 impl World {
     fn new() -> Self {
-        Self { state: State::default(), ids: Counter::default(), now: Timestamp::from_second(1_800_000_000).unwrap() }
+        Self {
+            state: State::default(),
+            account: "123456789012".parse().unwrap(),
+            ids: Counter::default(),
+            now: Timestamp::from_second(1_800_000_000).unwrap(),
+        }
     }
 
     fn with_context<T>(
@@ -41,10 +49,11 @@ impl World {
         run: impl FnOnce(&State, &mut Context<'_>) -> Result<(Change, T), ControlError>,
     ) -> Result<T, ControlError> {
         let region: Region = "us-east-1".parse().unwrap();
-        let account: AccountId = "123456789012".parse().unwrap();
-        let mut context = Context { region: &region, account: &account, now: self.now, ids: &mut self.ids };
-        let before = self.state.clone();
-        let result = run(&self.state, &mut context);
+        let owner = Owner { account: self.account.clone(), region };
+        let (before, world) = (self.state.clone(), self.state.clone());
+        let ids = &mut self.ids;
+        let mut context = Context { region: &owner.region, account: &owner.account, world: &world, now: self.now, ids };
+        let result = run(&self.state.seen_by(&owner), &mut context);
         assert_eq!(self.state, before, "deciding changes nothing");
         let (change, answer) = result?;
         self.state.apply(&change);
@@ -56,6 +65,18 @@ impl World {
 
     fn run<M: Mutation>(&mut self, request: M) -> Result<M::Response, ControlError> {
         self.with_context(|state, context| request.decide(state, context))
+    }
+
+    /// The same world, called by another account.
+    fn by(&mut self, account: &str) -> &mut Self {
+        self.account = account.parse().expect("an account");
+        self
+    }
+
+    /// What the caller reads.
+    fn ask<Q: Query>(&self, request: Q) -> Result<Q::Response, ControlError> {
+        let owner = Owner { account: self.account.clone(), region: "us-east-1".parse().expect("a region") };
+        request.answer(&self.state.seen_by(&owner))
     }
 
     /// Runs a request that is written as JSON.

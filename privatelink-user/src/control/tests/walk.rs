@@ -7,9 +7,16 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// One random request on few names, so that they meet.
-fn requests() -> impl Strategy<Value = (u8, u8, u8, u8, bool)> {
-    (0u8..16, 0u8..3, 0u8..3, 0u8..8, any::<bool>())
+const ACCOUNTS: [&str; 2] = ["111111111111", "222222222222"];
+
+/// What an owner sees, without the one number that owners share.
+fn seen(state: &State, owner: &Owner) -> State {
+    State { last_vpc_index: None, ..state.seen_by(owner).into_owned() }
+}
+
+/// One random request on few names, so that they meet, and which of two accounts makes it.
+fn requests() -> impl Strategy<Value = ((u8, u8, u8, u8, bool), bool)> {
+    ((0u8..16, 0u8..3, 0u8..3, 0u8..8, any::<bool>()), any::<bool>())
 }
 
 fn random(world: &mut World, (what, name, other, number, flag): (u8, u8, u8, u8, bool)) -> Result<(), ControlError> {
@@ -57,12 +64,16 @@ proptest! {
     #[test]
     fn random_operations_keep_the_invariants(walk in prop::collection::vec(requests(), 1..120)) {
         let mut world = World::new();
-        for request in walk {
+        for (request, second) in walk {
             let before = world.state.clone();
+            let (caller, other) = if second { (ACCOUNTS[1], ACCOUNTS[0]) } else { (ACCOUNTS[0], ACCOUNTS[1]) };
+            world.by(caller);
+            let bystander = Owner { account: other.parse().unwrap(), region: "us-east-1".parse().unwrap() };
             if let Err(error) = random(&mut world, request) {
                 prop_assert_eq!(&world.state, &before);
                 prop_assert!(!error.hint().is_empty());
             }
+            prop_assert_eq!(seen(&world.state, &bystander), seen(&before, &bystander), "{} changed what is {}'s", caller, other);
             world.now += SignedDuration::from_secs(1);
             let change = expire(&world.state, world.now);
             world.state.apply(&change);
