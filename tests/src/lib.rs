@@ -12,6 +12,7 @@ pub mod link;
 pub mod netns;
 pub mod programs;
 pub mod require;
+pub mod router;
 pub mod scenario;
 pub mod topology;
 pub mod traffic;

@@ -18,6 +18,8 @@ mod churn;
 mod common;
 mod flood;
 mod hooks;
+mod icmp;
+mod icmp_oracle;
 mod isolation;
 mod lifetime;
 mod overlap;
@@ -56,6 +58,8 @@ fn tests() -> Vec<Test> {
         isolation::TESTS,
         refusals::TESTS,
         hooks::TESTS,
+        icmp::TESTS,
+        icmp_oracle::TESTS,
         restart::TESTS,
         flood::TESTS,
         pool::TESTS,
