@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     control::Limits,
-    model::{EndpointId, Hook, InterfaceName, ListenerId, State, TargetAddress, TargetGroupId, VpcId},
+    model::{EndpointId, Hook, InterfaceName, InvalidValue, ListenerId, State, TargetAddress, TargetGroupId, VpcId},
 };
 
 /// A future that the API awaits; boxed so that [`Runtime`] stays object-safe.
@@ -43,6 +43,10 @@ pub trait Runtime: Send + Sync {
 
     /// Every counter.
     fn stats(&self) -> Answer<'_, Result<Stats, RuntimeError>>;
+
+    /// What the datapath would do with a packet, and which object decides it. Leaves no trace.
+    fn explain<'a>(&'a self, state: &'a State, question: &'a Question)
+    -> Answer<'a, Result<Explanation, RuntimeError>>;
 }
 
 /// Why the agent cannot answer.
@@ -299,6 +303,8 @@ pub struct FlowFilter {
 pub struct FlowRecord {
     /// The consumer's VPC; none if the VPC is gone and the flow not yet.
     pub vpc: Option<VpcId>,
+    /// `TCP` or `UDP`.
+    pub protocol: String,
     pub client: SocketAddrV4,
     /// The address and port that the client connected to.
     pub frontend: SocketAddrV4,
@@ -307,7 +313,7 @@ pub struct FlowRecord {
     /// The node address and source port that the target sees.
     pub node: SocketAddrV4,
     pub target: SocketAddrV4,
-    /// The connection's state as the datapath sees it, such as `established`.
+    /// The flow's state as the datapath sees it, such as `established`.
     pub state: String,
     /// Seconds since the last packet.
     pub idle_seconds: u64,
@@ -368,6 +374,10 @@ pub struct EndpointTraffic {
     /// To the consumer.
     pub packets_out: u64,
     pub bytes_out: u64,
+    /// RST from the consumer.
+    pub resets_in: u64,
+    /// RST from the targets.
+    pub resets_out: u64,
 }
 
 /// What a listener did.
@@ -377,6 +387,10 @@ pub struct ListenerTraffic {
     pub new_flows: u64,
     /// Connections refused, whatever the reason.
     pub refused: u64,
+    /// Flows led to unhealthy targets because too few were healthy.
+    pub unhealthy_routing: u64,
+    /// RST that the load balancer itself sent to clients.
+    pub resets_sent: u64,
 }
 
 /// What went to a target of a group. Bytes are IP total lengths.
@@ -395,6 +409,14 @@ pub struct TargetTraffic {
     pub port_allocation_errors: u64,
     pub client_resets: u64,
     pub target_resets: u64,
+    /// RST that the load balancer itself sent to the target, and to both ends of flows that it ended.
+    pub resets_sent: u64,
+    /// Handshakes that were finished.
+    pub established: u64,
+    /// Connections that the target refused.
+    pub refused: u64,
+    /// SYNs sent again because the target had not answered.
+    pub unanswered: u64,
 }
 
 /// The source ports of one (node address, target, protocol).
@@ -402,6 +424,8 @@ pub struct TargetTraffic {
 pub struct Pool {
     /// The provider's VPC; none if it is gone and the pool not yet.
     pub vpc: Option<VpcId>,
+    /// `TCP` or `UDP`.
+    pub protocol: String,
     pub node: std::net::Ipv4Addr,
     pub target: SocketAddrV4,
     /// Ports of open flows.
@@ -412,6 +436,123 @@ pub struct Pool {
     pub capacity: u32,
     /// Connections refused because no port was free.
     pub exhausted: u64,
+}
+
+/// The first packet of a connection or exchange, as a host of a VPC would send it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    pub vpc: VpcId,
+    pub from: SocketAddrV4,
+    pub to: SocketAddrV4,
+    pub protocol: PacketProtocol,
+    /// TCP: the first sequence number, by which a target is chosen too.
+    pub sequence: u32,
+}
+
+/// What a packet can be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PacketProtocol {
+    /// A SYN.
+    #[default]
+    Tcp,
+    /// A datagram without payload.
+    Udp,
+    /// An echo request.
+    Icmp,
+}
+
+impl fmt::Display for PacketProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Icmp => "icmp",
+        })
+    }
+}
+
+impl std::str::FromStr for PacketProtocol {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        match text {
+            "tcp" => Ok(Self::Tcp),
+            "udp" => Ok(Self::Udp),
+            "icmp" => Ok(Self::Icmp),
+            _ => Err(InvalidValue::new("Protocol", text, "must be one of '[tcp, udp, icmp]'", "use tcp")),
+        }
+    }
+}
+
+/// What can decide about a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Object {
+    /// The packet itself.
+    Packet,
+    Port,
+    /// The destination: an endpoint's, a load balancer's or nobody's.
+    Address,
+    Endpoint,
+    Listener,
+    TargetGroup,
+    Target,
+    /// The source ports towards a target.
+    Pool,
+    NextHop,
+    /// A connection that is open already.
+    Flow,
+    /// A limit on a VPC.
+    Budget,
+    Hook,
+    Kernel,
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Packet => "packet",
+            Self::Port => "port",
+            Self::Address => "address",
+            Self::Endpoint => "endpoint",
+            Self::Listener => "listener",
+            Self::TargetGroup => "target group",
+            Self::Target => "target",
+            Self::Pool => "source ports",
+            Self::NextHop => "next hop",
+            Self::Flow => "flow",
+            Self::Budget => "limit",
+            Self::Hook => "hook",
+            Self::Kernel => "kernel",
+        })
+    }
+}
+
+/// What becomes of a packet, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// It reaches a target.
+    pub reachable: bool,
+    /// What becomes of it, in a sentence.
+    pub verdict: String,
+    /// What decides.
+    pub decided_by: Object,
+    /// The counter that the packet would raise; none if it is forwarded, or if no packet had to be asked.
+    pub reason: Option<String>,
+    /// What to do about it.
+    pub way_out: Option<String>,
+    /// What the packet meets, in order.
+    pub findings: Vec<Finding>,
+}
+
+/// One thing that a packet meets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    pub object: Object,
+    /// Its id or name.
+    pub name: Option<String>,
+    pub text: String,
 }
 
 /// An API without an agent behind it: accepts any interface and knows no traffic.
@@ -476,6 +617,14 @@ impl Runtime for NoRuntime {
     }
 
     fn stats(&self) -> Answer<'_, Result<Stats, RuntimeError>> {
+        Box::pin(std::future::ready(Err(RuntimeError::NotForwarding)))
+    }
+
+    fn explain<'a>(
+        &'a self,
+        _state: &'a State,
+        _question: &'a Question,
+    ) -> Answer<'a, Result<Explanation, RuntimeError>> {
         Box::pin(std::future::ready(Err(RuntimeError::NotForwarding)))
     }
 }

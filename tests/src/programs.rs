@@ -112,6 +112,45 @@ pub struct Nginx {
 impl Nginx {
     /// Serves the directory [`Nginx::root`] on `address` in `netns`; `index` is the page at `/`.
     pub fn start(netns: &Netns, dir: Directory, address: SocketAddrV4, index: &str) -> Result<Self> {
+        Self::configured(netns, dir, address, index, "", "")
+    }
+
+    /// The same over TLS of one version, `TLSv1.2` or `TLSv1.3`, with a self-signed certificate for another name.
+    pub fn start_tls(netns: &Netns, dir: Directory, address: SocketAddrV4, index: &str, version: &str) -> Result<Self> {
+        let path = dir.path().to_owned();
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
+            .args(["-subj", "/CN=somewhere.else.example", "-keyout"])
+            .arg(path.join("key.pem"))
+            .arg("-out")
+            .arg(path.join("certificate.pem"))
+            .stdin(Stdio::null())
+            .output()
+            .context("starting openssl")?;
+        ensure!(made.status.success(), "openssl req: {}", String::from_utf8_lossy(&made.stderr));
+        let dir_name = path.display();
+        let tls = format!(
+            "ssl_protocols {version}; ssl_certificate {dir_name}/certificate.pem; \
+             ssl_certificate_key {dir_name}/key.pem; access_log {dir_name}/tls.log tls;"
+        );
+        Self::configured(netns, dir, address, index, "ssl", &tls)
+    }
+
+    /// The lines of the TLS server's log: version, `Host` and `User-Agent` of each request.
+    pub fn tls_requests(&self) -> Result<Vec<String>> {
+        let path = self.path.join("tls.log");
+        let log = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        Ok(log.lines().map(str::to_owned).collect())
+    }
+
+    fn configured(
+        netns: &Netns,
+        dir: Directory,
+        address: SocketAddrV4,
+        index: &str,
+        listen: &str,
+        more: &str,
+    ) -> Result<Self> {
         let path = dir.path().to_owned();
         let mut nginx = Self { netns: netns.clone(), dir: Some(dir), path, address, running: None };
         fs::create_dir(nginx.root()).context("the document root")?;
@@ -122,10 +161,11 @@ impl Nginx {
              events {{ worker_connections 4096; }}\n\
              http {{\n\
                log_format peer '$remote_addr:$remote_port $status $request';\n\
+               log_format tls '$ssl_protocol $http_host $http_user_agent';\n\
                access_log {dir}/access.log peer; sendfile on; tcp_nodelay on; default_type text/plain;\n\
                client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy; fastcgi_temp_path {dir}/fastcgi;\n\
                uwsgi_temp_path {dir}/uwsgi; scgi_temp_path {dir}/scgi;\n\
-               server {{ listen {address} backlog=4096; root {dir}/root; }}\n\
+               server {{ listen {address} {listen} backlog=4096; root {dir}/root; {more} }}\n\
              }}\n"
         );
         fs::write(nginx.path.join("nginx.conf"), config).context("nginx's configuration")?;

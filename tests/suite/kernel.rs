@@ -10,6 +10,7 @@ use privatelink_ebpf::{
     abi::{
         Counter,
         event::Event,
+        explain::Trace,
         flow::{Bucket, FlowKey, Slot},
         pool::PortPool,
         service::{Address, AddressKey, Budget, Frontend, FrontendKey, Listener, Port, PortFlags, Target},
@@ -26,11 +27,11 @@ use privatelink_ebpf::{
 use privatelink_tests::netns::Netns;
 use privatelink_user::dataplane::{
     load::{self, OBJECT},
-    stats::Sum as _,
+    stats::sum,
 };
 
 /// Programs that are run; the stages are called by them.
-pub use privatelink_user::dataplane::load::{COLLECT, TC, XDP};
+pub use privatelink_user::dataplane::load::{COLLECT, EXPLAIN, TC, XDP};
 
 /// Makes the interfaces of the cases, with the indexes that the cases name.
 pub fn interfaces(netns: &Netns) -> Result<()> {
@@ -107,6 +108,7 @@ pub struct Kernel {
     endpoint_stats: PerCpuArray<MapData, EndpointStats>,
     listener_stats: PerCpuArray<MapData, ListenerStats>,
     target_stats: PerCpuArray<MapData, TargetStats>,
+    trace: Array<MapData, Trace>,
     events: RingBuf<MapData>,
 }
 
@@ -119,7 +121,7 @@ impl Kernel {
     /// Loads everything; to be called, and used, inside the namespace that has the interfaces.
     pub fn load(reference: bool) -> Result<Self> {
         let mut ebpf = load(reference)?;
-        for name in [TC, XDP, COLLECT] {
+        for name in [TC, XDP, COLLECT, EXPLAIN] {
             load::load_program(&mut ebpf, name)?;
         }
         load::fill_stages(&mut ebpf)?;
@@ -156,6 +158,7 @@ impl Kernel {
             endpoint_stats: take!("ENDPOINT_STATS"),
             listener_stats: take!("LISTENER_STATS"),
             target_stats: take!("TARGET_STATS"),
+            trace: take!("TRACE"),
             events: take!("EVENTS"),
             ebpf,
         })
@@ -208,15 +211,8 @@ impl Kernel {
     }
 
     fn tc(&mut self, ifindex: u32, gso_size: u32, bytes: &[u8]) -> Result<Seen> {
-        // `struct __sk_buff`: interface index, number and size of segments.
-        let mut context = [0; 192];
-        context[40..44].copy_from_slice(&ifindex.to_ne_bytes());
-        if gso_size != 0 {
-            context[164..168].copy_from_slice(&2u32.to_ne_bytes());
-            context[176..180].copy_from_slice(&gso_size.to_ne_bytes());
-        }
         let program: &mut SchedClassifier = self.ebpf.program_mut(TC).context(TC)?.try_into()?;
-        let (out, result) = test_run(bytes, &context, |options| Ok(program.test_run(options)?))?;
+        let (out, result) = test_run(bytes, &skb(ifindex, gso_size), |options| Ok(program.test_run(options)?))?;
         // TC_ACT_OK, TC_ACT_SHOT, TC_ACT_REDIRECT.
         let (fate, bytes) = match result.return_value {
             0 => (Fate::Passed, out),
@@ -225,6 +221,16 @@ impl Kernel {
             other => anyhow::bail!("TC returned {other}"),
         };
         Ok(Seen { fate, by_xdp: false, transmitted: false, bytes })
+    }
+
+    /// What the frame would come to, by the program that changes nothing.
+    pub fn explain(&mut self, ifindex: u32, gso_size: u32, bytes: &[u8]) -> Result<Trace> {
+        self.trace.set(0, Trace::question(self.stash.keys().count() >= tables::Options::default().stash), 0)?;
+        let program: &mut SchedClassifier = self.ebpf.program_mut(EXPLAIN).context(EXPLAIN)?.try_into()?;
+        let (out, result) = test_run(bytes, &skb(ifindex, gso_size), |options| Ok(program.test_run(options)?))?;
+        anyhow::ensure!(result.return_value == 0, "{EXPLAIN} returned {}", result.return_value);
+        anyhow::ensure!(out == bytes, "{EXPLAIN} changed the frame");
+        Ok(self.trace.get(&0, 0)?)
     }
 
     /// Nothing: XDP has passed the frame on.
@@ -280,11 +286,12 @@ impl Kernel {
     }
 
     fn sweep(&mut self) -> Result<()> {
-        let request = CollectRequest { first_bucket: 0, buckets: self.flows.len(), stash: 1, port: 0 };
+        let request =
+            CollectRequest { first_bucket: 0, buckets: self.flows.len(), flags: CollectRequest::STASH, port: 0 };
         let bytes: [u8; size_of::<CollectRequest>()] = [
             request.first_bucket.to_ne_bytes(),
             request.buckets.to_ne_bytes(),
-            request.stash.to_ne_bytes(),
+            request.flags.to_ne_bytes(),
             request.port.to_ne_bytes(),
         ]
         .concat()
@@ -305,6 +312,17 @@ impl Kernel {
         }
         Ok(events)
     }
+}
+
+/// A `struct __sk_buff` with interface index, number and size of segments.
+fn skb(ifindex: u32, gso_size: u32) -> [u8; 192] {
+    let mut context = [0; 192];
+    context[40..44].copy_from_slice(&ifindex.to_ne_bytes());
+    if gso_size != 0 {
+        context[164..168].copy_from_slice(&2u32.to_ne_bytes());
+        context[176..180].copy_from_slice(&gso_size.to_ne_bytes());
+    }
+    context
 }
 
 /// Where an entry is.
@@ -430,16 +448,16 @@ impl Backend for Kernel {
 
     fn endpoint_stats(&mut self, index: usize) -> Outcome<EndpointStats> {
         let all = words(self.endpoint_stats.get(&(index as u32), 0).map_err(Into::into))?;
-        Ok(EndpointStats::sum(all.iter().copied()))
+        Ok(sum(all.iter().copied()))
     }
 
     fn listener_stats(&mut self, index: usize) -> Outcome<ListenerStats> {
         let all = words(self.listener_stats.get(&(index as u32), 0).map_err(Into::into))?;
-        Ok(ListenerStats::sum(all.iter().copied()))
+        Ok(sum(all.iter().copied()))
     }
 
     fn target_stats(&mut self, index: usize) -> Outcome<TargetStats> {
         let all = words(self.target_stats.get(&(index as u32), 0).map_err(Into::into))?;
-        Ok(TargetStats::sum(all.iter().copied()))
+        Ok(sum(all.iter().copied()))
     }
 }

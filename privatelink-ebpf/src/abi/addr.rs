@@ -176,11 +176,26 @@ impl VpcIndex {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Proto {
     Tcp = 6,
+    Udp = 17,
 }
 
 impl Proto {
     #[inline(always)]
     pub const fn number(self) -> u8 {
         self as u8
+    }
+
+    /// The protocol of a number that a key or record of ours holds; what is none of ours counts as TCP.
+    #[inline(always)]
+    pub const fn from_number(number: u8) -> Self {
+        if number == Self::Udp as u8 { Self::Udp } else { Self::Tcp }
+    }
+
+    /// The name that tables show, such as "TCP".
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        }
     }
 }

@@ -61,7 +61,7 @@ counters! {
     FlowResetByTarget = Activity "flow_reset_by_target";
     /// flows forgotten after their idle timeout
     FlowExpiredIdle = Activity "flow_expired_idle";
-    /// half-open flows whose handshake did not finish in time
+    /// half-open flows whose handshake did not finish, or whose target did not reply, in time
     FlowExpiredHalfOpen = Activity "flow_expired_half_open";
     /// flows ended because their target was taken away
     FlowEndedWithTarget = Activity "flow_ended_with_target";
@@ -120,21 +120,21 @@ counters! {
     ArpForged = Drop "arp_forged";
     /// ARP packet that needs no answer, on an isolated port
     ArpIgnored = Drop "arp_ignored";
-    /// TCP segment without SYN that belongs to no flow (answered with RST)
+    /// TCP segment without SYN that belongs to no flow (answered with RST), or datagram of a target that belongs to none
     NoFlow = Drop "no_flow";
-    /// segment of a flow that was idle for too long (answered with RST)
+    /// segment of a flow that was idle for too long (answered with RST), or datagram of a target to such a flow
     IdleExpired = Drop "idle_expired";
-    /// segment of a flow whose target was taken away (answered with RST)
+    /// segment of a flow whose target was taken away (answered with RST), or datagram of such a target
     TargetGone = Drop "target_gone";
-    /// no target is registered or usable (answered with RST)
+    /// no target is registered or usable (TCP is answered with RST)
     NoTarget = Drop "no_target";
     /// the target's next hop is not resolved
     NextHopUnresolved = Drop "next_hop_unresolved";
-    /// all 64,512 source ports towards the target are in use (answered with RST; AWS PortAllocationErrorCount)
+    /// all 64,512 source ports towards the target are in use (TCP is answered with RST; AWS PortAllocationErrorCount)
     PortsExhausted = Drop "ports_exhausted";
     /// a port claim lost every race against other CPUs
     PortsContended = Drop "ports_contended";
-    /// no room in the flow table (answered with RST)
+    /// no room in the flow table (TCP is answered with RST)
     FlowTableFull = Drop "flow_table_full";
     /// the flow table's lock was busy; the client's retransmission finds it free
     FlowTableContended = Drop "flow_table_contended";
@@ -167,7 +167,7 @@ counters! {
 
     /// resets outside the receiver's window: forwarded, but the flow stays (a blind attack, or a stray)
     ResetOutOfWindow = Symptom "reset_out_of_window";
-    /// segments with a TCP checksum that only a sender with checksum offload leaves behind, seen by XDP: turn the peer's TX
+    /// packets with a checksum that only a sender with checksum offload leaves behind, seen by XDP: turn the peer's TX
     /// checksum offload off, or use TC
     PartialChecksum = Symptom "partial_checksum";
     /// ring-buffer records lost because nobody read them in time

@@ -48,7 +48,9 @@ pub struct Event {
     /// For a closed flow: the [`super::Counter`] that names why.
     pub reason: u32,
     pub mac: Mac,
-    pub _pad: [u8; 2],
+    /// A flow's [`super::Proto`].
+    pub proto: u8,
+    pub _pad: u8,
 }
 
 assert_size!(Event = 52);

@@ -26,6 +26,13 @@ impl FlowKey {
         Self { src, dst, src_port, dst_port, vpc, proto: Proto::Tcp.number(), _pad: 0 }
     }
 
+    /// The same addresses and ports in another protocol.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with_proto(self, proto: u8) -> Self {
+        Self { proto, ..self }
+    }
+
     /// The two words that are hashed and compared.
     #[inline(always)]
     pub const fn words(self) -> [u64; 2] {
@@ -189,6 +196,8 @@ pub enum FlowState {
     TimeWait = 7,
     /// A reset that may be genuine has passed; any later packet of its receiver proves that it was not.
     Resetting = 8,
+    /// UDP: the target has not answered yet; counts against the half-open budgets.
+    Unreplied = 9,
 }
 
 impl FlowState {
@@ -203,6 +212,7 @@ impl FlowState {
             6 => Self::LastAck,
             7 => Self::TimeWait,
             8 => Self::Resetting,
+            9 => Self::Unreplied,
             _ => Self::Free,
         }
     }
@@ -211,7 +221,7 @@ impl FlowState {
     #[inline(always)]
     pub const fn half_open(self) -> bool {
         match self {
-            Self::SynSent | Self::SynReceived => true,
+            Self::SynSent | Self::SynReceived | Self::Unreplied => true,
             Self::Free
             | Self::Busy
             | Self::Established
@@ -234,6 +244,7 @@ impl FlowState {
             Self::LastAck => "last-ack",
             Self::TimeWait => "time-wait",
             Self::Resetting => "resetting",
+            Self::Unreplied => "unreplied",
         }
     }
 }

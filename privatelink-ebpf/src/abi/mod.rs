@@ -8,6 +8,7 @@ pub mod addr;
 pub mod bench;
 pub mod counters;
 pub mod event;
+pub mod explain;
 pub mod flow;
 pub mod pool;
 pub mod service;
@@ -20,7 +21,7 @@ pub use counters::Counter;
 pub use stage::{STAGES, Stage};
 
 /// The layout of everything in this module.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 4;
 
 /// One row a map: the name in the object and on bpffs, what it holds, who owns what is in it, and how many entries it has
 /// unless the loader asks for more.
@@ -61,11 +62,11 @@ maps! {
     ADDRESSES = 65_536, false;
     /// (VPC, address, L4 port, protocol) → listener and endpoint (`service::Frontend`)
     FRONTENDS = 131_072, false;
-    /// listener index → ring and timeouts (`service::Listener`)
+    /// index, one a listener and protocol → ring and timeout (`service::Listener`)
     LISTENERS = 65_536, true;
     /// flat Maglev rings: a listener's slice holds target indexes (u32)
     RINGS = 4_194_304, true;
-    /// target index → address, next hop, pool, generation (`service::Target`)
+    /// target index, one a protocol → address, next hop, pool, generation (`service::Target`)
     TARGETS = 4_096, true;
     /// target index → `pool::PortPool`: the source ports towards that target
     POOLS = 4_096, true;
@@ -104,6 +105,10 @@ maps! {
     SEGMENT = 1, false;
     /// one slot a CPU: a flow entry on its way into the stash
     SCRATCH = 1, false;
+    /// one record: what `privatelink_explain` is asked and answers (`explain::Trace`)
+    TRACE = 1, false;
+    /// one record: the flow entries, budgets and locks that `privatelink_explain` changes in place of the real ones
+    DRY_RUN = 1, false;
     /// ring buffer of `event` records; the number is its size in bytes
     EVENTS = 1_048_576, false;
 }

@@ -109,6 +109,12 @@ impl FrontendKey {
     pub const fn new(vpc: VpcIndex, ip: Ip4, port: L4Port, proto: Proto) -> Self {
         Self { ip, vpc, port, proto: proto.number(), _pad: [0; 3] }
     }
+
+    /// The frontend that a packet's destination would be.
+    #[inline(always)]
+    pub const fn of(key: &super::flow::FlowKey) -> Self {
+        Self { ip: key.dst, vpc: key.vpc, port: key.dst_port, proto: key.proto, _pad: [0; 3] }
+    }
 }
 
 /// Value of map `FRONTENDS`.
@@ -122,7 +128,7 @@ pub struct Frontend {
     pub _pad: u16,
 }
 
-/// A listener, or a health check's way to its one target. Map `LISTENERS`.
+/// One protocol of a listener, or a health check's way to its one target. Map `LISTENERS`.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
 pub struct Listener {
@@ -130,12 +136,35 @@ pub struct Listener {
     pub ring_base: u32,
     /// Entries in the slice; 0: no target may be used (a connection is refused with RST).
     pub ring_len: u32,
-    /// Seconds without a packet after which a flow is forgotten (AWS: 60–6000, default 350).
+    /// Seconds without a packet after which a flow is forgotten (AWS: TCP 60–6000, default 350; UDP 120); [`IDLE_NEVER`].
     pub idle_s: u16,
-    pub _pad: [u8; 6],
+    pub flags: ListenerFlags,
+    pub _pad: [u8; 4],
 }
 
-/// One address and L4 port behind one node address. Map `TARGETS`.
+/// `Listener::idle_s` and `Meta::idle_s`: an established flow is not forgotten however long it is silent.
+pub const IDLE_NEVER: u16 = u16::MAX;
+
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
+pub struct ListenerFlags(pub u16);
+
+impl ListenerFlags {
+    /// The ring holds unhealthy targets, because too few are healthy.
+    pub const FAIL_OPEN: Self = Self(1);
+
+    #[inline(always)]
+    pub const fn has(self, flag: Self) -> bool {
+        self.0 & flag.0 != 0
+    }
+
+    #[must_use]
+    pub const fn with(self, flag: Self) -> Self {
+        Self(self.0 | flag.0)
+    }
+}
+
+/// One address, L4 port and protocol behind one node address. Map `TARGETS`.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
 pub struct Target {
@@ -154,7 +183,9 @@ pub struct Target {
     pub pool: u32,
     /// The next hop's Ethernet address; meaningful with [`TargetFlags::RESOLVED`].
     pub mac: Mac,
-    pub _pad: [u8; 2],
+    /// A [`Proto`].
+    pub proto: u8,
+    pub _pad: u8,
 }
 
 impl Target {
@@ -162,7 +193,7 @@ impl Target {
     #[inline(always)]
     pub fn mac_bits(&self) -> MacBits {
         const _: () = assert!(core::mem::offset_of!(Target, mac) == 24);
-        // SAFETY: the record is aligned to 8 bytes and 32 bytes long.
+        // SAFETY: the record is aligned to 8 bytes and 32 bytes long; what follows the address is cut off.
         MacBits::from_word(unsafe { core::ptr::from_ref(self).cast::<u64>().add(3).read() })
     }
 }

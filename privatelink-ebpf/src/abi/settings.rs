@@ -94,10 +94,17 @@ pub struct IcmpBudget {
 pub struct CollectRequest {
     pub first_bucket: u32,
     pub buckets: u32,
-    /// 1: also sweep the stash.
-    pub stash: u32,
+    /// [`CollectRequest::STASH`] and others.
+    pub flags: u32,
     /// Interface index: flows whose client is behind it end, because it is about to belong to another VPC. 0: none.
     pub port: u32,
+}
+
+impl CollectRequest {
+    /// Also sweep the stash.
+    pub const STASH: u32 = 1;
+    /// The agent has sent resets to both ends of the flows that end: count them.
+    pub const RESET: u32 = 2;
 }
 
 /// Output of `privatelink_clock` (written over the frame of its test run).

@@ -4,6 +4,24 @@ use bytemuck::{Pod, Zeroable};
 
 use super::{assert_size, aya_pod};
 
+/// A record of counts: `u64` throughout.
+pub trait Counts: Pod + Default {
+    /// The sum of each count.
+    #[must_use]
+    fn plus(mut self, other: Self) -> Self {
+        let sums: &mut [u64] = bytemuck::cast_slice_mut(core::slice::from_mut(&mut self));
+        for (sum, count) in sums.iter_mut().zip(bytemuck::cast_slice::<Self, u64>(core::slice::from_ref(&other))) {
+            *sum = sum.wrapping_add(*count);
+        }
+        self
+    }
+}
+
+impl Counts for u64 {}
+impl Counts for EndpointStats {}
+impl Counts for ListenerStats {}
+impl Counts for TargetStats {}
+
 /// Map `ENDPOINT_STATS`.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
@@ -17,6 +35,9 @@ pub struct EndpointStats {
     pub new_flows: u64,
     /// Connections refused, whatever the reason.
     pub refused: u64,
+    /// RST from the consumer, and from the target (AWS `RstPacketsReceived` of the endpoint).
+    pub resets_in: u64,
+    pub resets_out: u64,
 }
 
 /// Map `LISTENER_STATS`.
@@ -26,6 +47,10 @@ pub struct ListenerStats {
     pub new_flows: u64,
     /// Connections refused: no target, no port, no room, over budget.
     pub refused: u64,
+    /// Flows led to unhealthy targets for want of healthy ones (AWS `UnhealthyRoutingFlowCount`).
+    pub unhealthy_routing: u64,
+    /// RST from us to a client of the listener.
+    pub resets_sent: u64,
 }
 
 /// Map `TARGET_STATS`.
@@ -39,11 +64,20 @@ pub struct TargetStats {
     pub new_flows: u64,
     /// Claims that found the pool full (AWS `PortAllocationErrorCount`).
     pub port_allocation_errors: u64,
-    /// RST from the client, from the target, from us (AWS `TCP_Client_Reset_Count`, `TCP_Target_Reset_Count`,
-    /// `TCP_ELB_Reset_Count`).
+    /// RST from the client and from the target (AWS `TCP_Client_Reset_Count`, `TCP_Target_Reset_Count`).
     pub client_resets: u64,
     pub target_resets: u64,
+    /// RST from us to the target, and to both ends when the agent ends a flow. With `ListenerStats::resets_sent` AWS
+    /// `TCP_ELB_Reset_Count`.
+    pub resets_sent: u64,
+    /// Handshakes that the client finished.
+    pub established: u64,
+    /// SYNs that the target answered with RST.
+    pub refused: u64,
+    /// SYNs sent again because the target had not answered.
+    pub unanswered: u64,
 }
 
-assert_size!(EndpointStats = 48, ListenerStats = 16, TargetStats = 64);
+// What every packet counts lies in one cache line: a record's size is a multiple of 32 and it comes first.
+assert_size!(EndpointStats = 64, ListenerStats = 32, TargetStats = 96);
 aya_pod!(EndpointStats, ListenerStats, TargetStats);

@@ -10,19 +10,20 @@ use super::{
     tcp_state::lifetime,
 };
 use crate::abi::{
-    Counter,
+    Counter, Proto,
     flow::{Bucket, FlowState, Meta, Slot, WAYS},
+    settings::CollectRequest,
 };
 
-/// Sweeps one bucket.
+/// Sweeps one bucket. `port` and `flags` are those of the [`CollectRequest`].
 ///
 /// # Safety
 /// `bucket` is a live map value.
 #[inline(always)]
-pub unsafe fn bucket<'t, T: Tables<'t>>(t: T, bucket: *mut Bucket, port: u32) {
+pub unsafe fn bucket<'t, T: Tables<'t>>(t: T, bucket: *mut Bucket, port: u32, flags: u32) {
     for way in 0..WAYS {
         // SAFETY: `way` is below WAYS, so the slot is in the bucket.
-        unsafe { slot(t, bucket.cast::<Slot>().add(way), port) };
+        unsafe { slot(t, bucket.cast::<Slot>().add(way), port, flags) };
     }
 }
 
@@ -31,15 +32,15 @@ pub unsafe fn bucket<'t, T: Tables<'t>>(t: T, bucket: *mut Bucket, port: u32) {
 /// # Safety
 /// `slot` is in a live map value.
 #[inline(always)]
-pub unsafe fn slot<'t, T: Tables<'t>>(t: T, slot: *mut Slot, port: u32) {
+pub unsafe fn slot<'t, T: Tables<'t>>(t: T, slot: *mut Slot, port: u32, flags: u32) {
     // SAFETY: as the caller promises.
     if let Some(own) = unsafe { SlotRef::live(slot) } {
-        judge(t, own, port);
+        judge(t, own, port, flags);
     }
 }
 
 #[inline(always)]
-fn judge<'t, T: Tables<'t>>(t: T, own: SlotRef, port: u32) {
+fn judge<'t, T: Tables<'t>>(t: T, own: SlotRef, port: u32, flags: u32) {
     let meta = own.meta();
     let gone = t.target(own.target()).is_none_or(|target| target.generation != own.generation());
     if meta.forward() {
@@ -70,15 +71,33 @@ fn judge<'t, T: Tables<'t>>(t: T, own: SlotRef, port: u32) {
     } else {
         why(meta)
     };
-    if own.current() {
-        t.close(&own.key(), why as u32);
+    if !own.current() {
+        return;
+    }
+    let (index, key) = (own.target(), own.key());
+    let closed = t.close(&key, why as u32);
+    let reset = flags & CollectRequest::RESET != 0 && key.proto == Proto::Tcp.number();
+    if closed != 0 && (gone || unwanted) && reset && meta.state != FlowState::TimeWait {
+        count_resets(t, index);
+    }
+}
+
+/// Counts the resets that the agent has sent to both ends of a flow.
+#[inline(always)]
+fn count_resets<'t, T: Tables<'t>>(t: T, target: u32) {
+    for _ in 0..2 {
+        t.count(Counter::ResetSent);
+    }
+    if let Some(stats) = t.target_stats(target) {
+        // SAFETY: this CPU's own counters.
+        unsafe { (*stats).resets_sent += 2 };
     }
 }
 
 #[inline(always)]
 const fn why(meta: Meta) -> Counter {
     match meta.state {
-        FlowState::SynSent | FlowState::SynReceived => Counter::FlowExpiredHalfOpen,
+        FlowState::SynSent | FlowState::SynReceived | FlowState::Unreplied => Counter::FlowExpiredHalfOpen,
         FlowState::TimeWait => Counter::PortReleasedAfterHold,
         FlowState::LastAck => Counter::FlowClosed,
         FlowState::Resetting => match meta.flags & Meta::CLIENT_RST {

@@ -176,6 +176,25 @@ pub fn reserve_index<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> i64 {
     -1
 }
 
+/// A slot of `key`'s buckets is free. Nothing is taken.
+#[inline(always)]
+pub fn has_free_slot<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> bool {
+    if t.reference_table() {
+        return false;
+    }
+    let place = Place::of(t, key.words());
+    for index in [place.first, place.second] {
+        let Some(bucket) = t.bucket(index) else { return false };
+        for way in 0..WAYS {
+            // SAFETY: the slot lies in the bucket, a live map value.
+            if is_free(unsafe { load64(&raw const (*slot_at(bucket, way)).meta) }) {
+                return true;
+            }
+        }
+    }
+    false
+}
+
 impl Reserved {
     /// The entry to fill, all but `meta`. It may hold what its last owner left.
     #[inline(always)]
@@ -285,6 +304,18 @@ impl SlotRef {
         true
     }
 
+    /// Copies the entry, word by word, as it is now.
+    ///
+    /// # Safety
+    /// `to` is writable, and nobody else's.
+    #[inline(always)]
+    pub unsafe fn copy_to(self, to: *mut Slot) {
+        for word in 0..size_of::<Slot>() / size_of::<u64>() {
+            // SAFETY: both are whole slots; this one is in a live map value, the other is the caller's.
+            unsafe { to.cast::<u64>().add(word).write_volatile(load64(self.slot.cast::<u64>().add(word))) };
+        }
+    }
+
     #[inline(always)]
     pub fn key(self) -> FlowKey {
         // SAFETY: the slot is in a live map value.
@@ -292,6 +323,14 @@ impl SlotRef {
             let key = (&raw const (*self.slot).key).cast::<u64>();
             FlowKey::from_words([load64(key), load64(key.add(1))])
         }
+    }
+}
+
+impl SlotRef {
+    /// The protocol's number, of the key.
+    #[inline(always)]
+    pub fn proto(self) -> u8 {
+        self.key().proto
     }
 }
 

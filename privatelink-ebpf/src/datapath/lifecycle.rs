@@ -11,10 +11,10 @@ use super::{
 };
 use crate::{
     abi::{
-        Counter, VpcIndex,
+        Counter, Proto, VpcIndex,
         event::EventKind,
         flow::{FlowKey, FlowState, Meta},
-        stats::TargetStats,
+        stats::{EndpointStats, TargetStats},
     },
     wire::tcp::{Flags, within},
 };
@@ -22,7 +22,7 @@ use crate::{
 /// The key of the entry for the opposite direction: the rewritten packet, turned round, in the VPC where it is sent.
 #[inline(always)]
 pub fn twin_key(slot: SlotRef, vpc: VpcIndex) -> FlowKey {
-    FlowKey::tcp(vpc, slot.new_dst(), slot.new_dst_port(), slot.new_src(), slot.new_src_port())
+    FlowKey::tcp(vpc, slot.new_dst(), slot.new_dst_port(), slot.new_src(), slot.new_src_port()).with_proto(slot.proto())
 }
 
 /// The VPC that the entry's packets are sent into.
@@ -126,6 +126,7 @@ pub fn release<'t, T: Tables<'t>>(t: T, reverse: SlotRef) -> bool {
     if let Some(target) = t.target(index)
         && target.ip == key.src
         && target.port == key.src_port
+        && target.proto == key.proto
         && target.node_ip == key.dst
     {
         t.release_port(target.pool, key.dst_port.get());
@@ -228,7 +229,10 @@ fn step_on_tables<'t, T: Tables<'t>>(t: T, segment: &Segment) -> Outcome {
         // `supersede` has judged this SYN already; another one changed the flow meanwhile.
         Step::Replace => return Outcome::Drop(Counter::FlowRaced),
         Step::ForwardAndClose(counter) => {
-            count_reset(t, segment, from_client, own.target());
+            count_reset(t, segment, own);
+            if flow.state == FlowState::SynSent && !from_client {
+                count_for_target(t, own, |stats| &mut stats.refused);
+            }
             return Outcome::ForwardAndClose(counter);
         }
         Step::Forward => {}
@@ -239,25 +243,44 @@ fn step_on_tables<'t, T: Tables<'t>>(t: T, segment: &Segment) -> Outcome {
         }
         if flow.state.half_open() && !next.state.half_open() {
             t.count(Counter::FlowEstablished);
+            count_for_target(t, own, |stats| &mut stats.established);
         }
     } else if segment.flags.has(Flags::RST) {
         t.count(Counter::ResetOutOfWindow);
     }
     if segment.flags.has(Flags::RST) {
-        count_reset(t, segment, from_client, own.target());
+        count_reset(t, segment, own);
+    }
+    // A SYN that is sent again: the target has not answered the one before. What XDP leaves to TC comes twice in one tick.
+    let again = flow.state == FlowState::SynSent && segment.flags.opens() && from_client;
+    if again && t.now().wrapping_sub(own.last_seen()) > t.clock().ticks(1) / 2 {
+        count_for_target(t, own, |stats| &mut stats.unanswered);
     }
     Outcome::Forward
 }
 
 #[inline(always)]
-fn count_reset<'t, T: Tables<'t>>(t: T, segment: &Segment, from_client: bool, target: u32) {
+fn count_for_target<'t, T: Tables<'t>>(t: T, own: SlotRef, count: impl FnOnce(&mut TargetStats) -> &mut u64) {
+    if let Some(stats) = t.target_stats(own.target()) {
+        // SAFETY: this CPU's own counters.
+        *count(unsafe { &mut *stats }) += 1;
+    }
+}
+
+#[inline(always)]
+fn count_reset<'t, T: Tables<'t>>(t: T, segment: &Segment, own: SlotRef) {
     if !segment.flags.has(Flags::RST) {
         return;
     }
-    if let Some(stats) = t.target_stats(target) {
+    let from_client = own.meta().forward();
+    count_for_target(t, own, |TargetStats { client_resets, target_resets, .. }| match from_client {
+        true => client_resets,
+        false => target_resets,
+    });
+    if let Some(stats) = t.endpoint_stats(own.endpoint() as u32) {
         // SAFETY: this CPU's own counters.
-        let TargetStats { client_resets, target_resets, .. } = unsafe { &mut *stats };
-        *(if from_client { client_resets } else { target_resets }) += 1;
+        let EndpointStats { resets_in, resets_out, .. } = unsafe { &mut *stats };
+        *(if from_client { resets_in } else { resets_out }) += 1;
     }
 }
 
@@ -298,7 +321,8 @@ pub fn supersede_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
         | FlowState::SynSent
         | FlowState::SynReceived
         | FlowState::Established
-        | FlowState::Closing => ended || silent_bits(t, segment) != 0,
+        | FlowState::Closing
+        | FlowState::Unreplied => ended || silent_bits(t, segment) != 0,
     };
     if !over {
         return 0;
@@ -326,20 +350,58 @@ pub fn keep_to_tc_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
     0
 }
 
-/// The client answers from another Ethernet address, or through another port of its VPC, than before. Believed only if the segment lies where the target expects
-/// the client's next bytes, so that a neighbour who knows no more than the addresses cannot draw a flow to itself.
+/// The client answers from another Ethernet address, or through another port of its VPC, than before. Believed only if the
+/// segment lies where the target expects the client's next bytes, or, for UDP, after [`tcp_state::hold::UDP_PLACE`], so that
+/// a neighbour who knows no more than the addresses cannot draw a flow to itself. 1: believed.
 #[inline(always)]
 pub fn move_client_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, ifindex: u32) -> u32 {
     if let Some(slot) = t.find(&segment.key)
         && let Some(pair) = Pair::of(t, slot)
-        && within(segment.seq, pair.reverse.ack(), tcp_state::RESET_WINDOW)
+        && match Proto::from_number(segment.key.proto) {
+            Proto::Tcp => within(segment.seq, pair.reverse.ack(), tcp_state::RESET_WINDOW),
+            Proto::Udp => t.now().wrapping_sub(pair.forward.last_seen()) > t.clock().ticks(tcp_state::hold::UDP_PLACE),
+        }
         && !segment.src_mac.group()
     {
         pair.forward.set_peer(segment.src_mac, ifindex as u16);
         pair.reverse.set_peer(segment.src_mac, ifindex as u16);
         t.count(Counter::ClientMoved);
+        return 1;
     }
     0
+}
+
+/// The target's datagram to a flow that it has not answered yet: the flow is established. 0: there is no flow.
+#[inline(always)]
+pub fn replied_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
+    let Some(pair) = t.find(&segment.key).and_then(|own| Pair::of(t, own)) else { return 0 };
+    let Meta { version: _, state, flags, idle_s: _ } = pair.reverse.meta();
+    let (client_ack, target_ack) = (pair.forward.ack(), pair.reverse.ack());
+    let next = Flow { state: FlowState::Established, flags: flags & !Meta::OWN, client_ack, target_ack };
+    // Another CPU's reply may have done it.
+    if state == FlowState::Unreplied && pair.transition(t, next) {
+        t.count(Counter::FlowEstablished);
+    }
+    1
+}
+
+/// Forgets a UDP flow that is over: the reason for which a datagram of its target is refused; 0 if it lives.
+#[inline(always)]
+pub fn retire_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
+    let Some(own) = t.find(&segment.key) else { return Counter::NoFlow as u32 };
+    let gone = t.target(own.target()).is_none_or(|target| target.generation != own.generation());
+    let (why, refusal) = if gone {
+        (Counter::FlowEndedWithTarget, Counter::TargetGone)
+    } else if silent_bits(t, segment) != 0 {
+        match own.meta().state.half_open() {
+            true => (Counter::FlowExpiredHalfOpen, Counter::IdleExpired),
+            false => (Counter::FlowExpiredIdle, Counter::IdleExpired),
+        }
+    } else {
+        return 0;
+    };
+    t.close(&segment.key, why as u32);
+    refusal as u32
 }
 
 /// Neither direction has had a packet for as long as the flow may be silent.

@@ -25,6 +25,7 @@ pub mod refusal;
 pub mod reset;
 pub mod tables;
 pub mod tcp_state;
+pub mod udp;
 pub mod verdict;
 
 pub use frame::Frame;
@@ -39,11 +40,11 @@ use refusal::{refuse, to_tc};
 
 use crate::{
     abi::{
-        Counter, MacBits, Stage, VpcIndex,
+        Counter, MacBits, Proto, Stage, VpcIndex,
         flow::Meta,
         service::{Port, PortFlags, Target},
     },
-    wire::{ETHERTYPE_IPV4, L3, PROTO_ICMP, checksum, tcp::Flags},
+    wire::{ETHERTYPE_IPV4, L3, PROTO_ICMP, tcp::Flags, udp::UdpHeader},
 };
 
 /// Decides what happens to a frame that came in on interface `ifindex`: forwarded, rewritten like this, or what else. What
@@ -54,6 +55,7 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
         return Ok(Forward::Packet(rewrite));
     }
     match stage(frame) {
+        Stage::Udp => udp::decide(frame, t, ifindex).map(Forward::Packet),
         Stage::Icmp => icmp::decide(frame, t, ifindex).map(Forward::Error),
         Stage::Slow | Stage::IcmpError => slow(frame, t, ifindex).map(Forward::Packet),
     }
@@ -64,14 +66,21 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
 pub fn stage<F: Frame>(frame: F) -> Stage {
     let Some(head) = frame.window::<{ L3 + 10 }>(0) else { return Stage::Slow };
     let [_, proto] = head.load16::<{ L3 + 8 }>().to_ne_bytes();
+    // Fragments have no ports of their own.
     let fragment = head.load16::<{ L3 + 6 }>() & u16::from_ne_bytes([0x3f, 0xff]) != 0;
-    match head.load16::<12>() == ETHERTYPE_IPV4 && !fragment && proto == PROTO_ICMP {
-        true => Stage::Icmp,
-        false => Stage::Slow,
+    if head.load16::<12>() != ETHERTYPE_IPV4 || fragment {
+        return Stage::Slow;
+    }
+    if proto == Proto::Udp.number() {
+        Stage::Udp
+    } else if proto == PROTO_ICMP {
+        Stage::Icmp
+    } else {
+        Stage::Slow
     }
 }
 
-/// The first half of [`decide`], and all of it for nearly every packet: a segment that cannot change its flow's state, and a
+/// The first half of [`decide`], and all of it for nearly every TCP packet: a segment that cannot change its flow's state, and a
 /// flow about which nothing is to be done. Nothing: [`slow`] decides, and no table has been changed. In the kernel each half
 /// is a program with a stack of its own.
 ///
@@ -93,7 +102,7 @@ pub fn fast<'t, F: Frame, T: Tables<'t>, R>(
     if !slot.plainly_established() {
         return None;
     }
-    forward_plain(frame, t, ifindex, &segment, slot, apply)
+    forward_plain(frame, t, ifindex, &segment, slot, slot.meta().idle_s as u32, Proto::Tcp, apply)
 }
 
 /// The port that a frame came in on.
@@ -120,7 +129,9 @@ pub fn slow<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result
     }
 }
 
-/// Forwards a plain segment, unless there is something to be done about it or its flow.
+/// Forwards a plain segment or datagram, unless there is something to be done about it or its flow, which this direction
+/// keeps alive for `lifetime_s`.
+#[expect(clippy::too_many_arguments, reason = "inlined, so that constants reach the rewrite")]
 #[inline(always)]
 fn forward_plain<'t, F: Frame, T: Tables<'t>, R>(
     frame: F,
@@ -128,6 +139,8 @@ fn forward_plain<'t, F: Frame, T: Tables<'t>, R>(
     ifindex: u32,
     segment: &Plain,
     slot: SlotRef,
+    lifetime_s: u32,
+    proto: Proto,
     apply: impl FnOnce(&Rewrite) -> R,
 ) -> Option<R> {
     let meta = slot.meta();
@@ -137,16 +150,16 @@ fn forward_plain<'t, F: Frame, T: Tables<'t>, R>(
     let way = Way::of(slot, meta, target);
     let out = t.port(way.ifindex)?;
     let plain = target.generation == slot.generation()
-        && now.wrapping_sub(slot.last_seen()) <= t.clock().ticks(meta.idle_s as u32)
+        && now.wrapping_sub(slot.last_seen()) <= t.clock().ticks(lifetime_s)
         && (T::HOOK == Hook::Tc || usable_by_xdp(meta, out))
         && out.vpc != VpcIndex::NONE
         && segment.ttl > 1
-        && (segment.ip_len as u32 <= out.mtu || frame.segmented() && plain_segments_fit(frame, out.mtu))
+        && (segment.ip_len as u32 <= out.mtu || frame.segmented() && plain_segments_fit(frame, proto, out.mtu))
         && (!meta.forward() || way.came_from(segment.src_mac, ifindex));
     if !plain {
         return None;
     }
-    let rewrite = rewrite(slot, &way, out, Plain::L4, Mss::UNCHANGED);
+    let rewrite = rewrite(slot, &way, out, Plain::L4, Mss::UNCHANGED, proto);
     let endpoint = slot.endpoint();
     if !slot.current() {
         return None;
@@ -182,20 +195,7 @@ fn consider<'t, F: Frame, T: Tables<'t>>(
         return Err(refusal::end_flow(t, segment, Counter::IdleExpired));
     }
     let way = Way::of(slot, meta, target);
-    let Some(out) = t.port(way.ifindex) else { return Err(refuse(t, Counter::FlowRaced)) };
-    // The port has been detached; its flows are forgotten when they have been silent for long enough.
-    if out.vpc == VpcIndex::NONE {
-        return Err(refuse(t, Counter::NoPort));
-    }
-    if T::HOOK == Hook::Xdp && !usable_by_xdp(meta, out) {
-        return Err(to_tc(t));
-    }
-    if segment.ttl <= 1 {
-        return Err(error::answer(t, segment, Cause::TimeExceeded));
-    }
-    if !fits(frame, segment, out.mtu) {
-        return Err(error::answer(t, segment, Cause::TooBig(out.mtu as u16)));
-    }
+    let out = passage(frame, t, &way, meta, segment)?;
     let mut close = None;
     if !fresh {
         if T::HOOK == Hook::Xdp && partial_checksum(t, segment) {
@@ -224,7 +224,7 @@ fn consider<'t, F: Frame, T: Tables<'t>>(
     if meta.forward() && !way.came_from(segment.src_mac, ifindex) {
         t.move_client(segment, ifindex);
     }
-    let rewrite = rewrite(slot, &way, out, segment.l4, mss);
+    let rewrite = rewrite(slot, &way, out, segment.l4, mss, Proto::Tcp);
     let endpoint = slot.endpoint();
     if !slot.current() {
         return Err(refuse(t, Counter::FlowRaced));
@@ -269,12 +269,43 @@ fn fits<F: Frame>(frame: F, segment: &Segment, mtu: u32) -> bool {
     segment.ip_len as u32 <= mtu || frame.segmented() && headers + frame.segment_size() <= mtu
 }
 
-/// [`fits`] for the segments of a frame that the fast path is at.
+/// [`fits`] for the segments or datagrams of a frame that the fast path is at.
 #[inline(always)]
-fn plain_segments_fit<F: Frame>(frame: F, mtu: u32) -> bool {
-    let Some(offset) = frame.window::<1>(Plain::L4 as usize + 12) else { return false };
-    let headers = Plain::L4 as u32 - L3 as u32 + (offset.load8::<0>() >> 4) as u32 * 4;
-    headers + frame.segment_size() <= mtu
+fn plain_segments_fit<F: Frame>(frame: F, proto: Proto, mtu: u32) -> bool {
+    let header = match proto {
+        Proto::Tcp => match frame.window::<1>(Plain::L4 as usize + 12) {
+            Some(offset) => (offset.load8::<0>() >> 4) as u32 * 4,
+            None => return false,
+        },
+        Proto::Udp => UdpHeader::LEN as u32,
+    };
+    Plain::L4 as u32 - L3 as u32 + header + frame.segment_size() <= mtu
+}
+
+/// The port that a packet of a flow leaves by, unless it may not leave there.
+#[inline(always)]
+fn passage<'t, F: Frame, T: Tables<'t>>(
+    frame: F,
+    t: T,
+    way: &Way,
+    meta: Meta,
+    segment: &Segment,
+) -> Result<&'t Port, Verdict> {
+    let Some(out) = t.port(way.ifindex) else { return Err(refuse(t, Counter::FlowRaced)) };
+    // The port has been detached; its flows are forgotten when they have been silent for long enough.
+    if out.vpc == VpcIndex::NONE {
+        return Err(refuse(t, Counter::NoPort));
+    }
+    if T::HOOK == Hook::Xdp && !usable_by_xdp(meta, out) {
+        return Err(to_tc(t));
+    }
+    if segment.ttl <= 1 {
+        return Err(error::answer(t, segment, Cause::TimeExceeded));
+    }
+    if !fits(frame, segment, out.mtu) {
+        return Err(error::answer(t, segment, Cause::TooBig(out.mtu as u16)));
+    }
+    Ok(out)
 }
 
 #[inline(always)]
@@ -283,8 +314,9 @@ fn usable_by_xdp(meta: Meta, out: &Port) -> bool {
 }
 
 #[inline(always)]
-fn rewrite(slot: SlotRef, way: &Way, out: &Port, l4: u16, mss: Mss) -> Rewrite {
+fn rewrite(slot: SlotRef, way: &Way, out: &Port, l4: u16, mss: Mss, proto: Proto) -> Rewrite {
     Rewrite {
+        proto,
         src: slot.new_src(),
         dst: slot.new_dst(),
         src_port: slot.new_src_port(),
@@ -309,12 +341,7 @@ fn open<'t, T: Tables<'t>>(t: T, port: &Port, ifindex: u32, segment: &Segment) -
     if T::HOOK == Hook::Xdp && partial_checksum(t, segment) {
         return Err(to_tc(t));
     }
-    let tc_only = T::HOOK == Hook::Tc && looks_partial(segment);
-    match open::open(t, segment, ifindex, tc_only) {
-        Ok(()) => t.find(&segment.key).ok_or_else(|| refuse(t, Counter::FlowRaced)),
-        Err(Counter::NoListener) => Err(refusal::judge_stranger(t, port, segment)),
-        Err(reason) => Err(refusal::refuse_connection(t, segment, reason)),
-    }
+    open::opened(t, port, ifindex, segment, T::HOOK == Hook::Tc && looks_partial(segment))
 }
 
 /// Counts a forwarded packet for its endpoint and its target.
@@ -348,12 +375,8 @@ fn count_packet<'t, T: Tables<'t>>(t: T, endpoint: u16, target: u32, from_client
 #[inline(always)]
 fn looks_partial(segment: &Segment) -> bool {
     let key = &segment.key;
-    let tcp_len = segment.ip_len as u32 - (segment.l4 as u32 - L3 as u32);
-    let sum = checksum::words(key.src.word())
-        + checksum::words(key.dst.word())
-        + u16::from_ne_bytes([0, key.proto]) as u32
-        + u16::from_ne_bytes((tcp_len as u16).to_be_bytes()) as u32;
-    segment.check == checksum::fold(sum)
+    let l4_len = segment.ip_len.wrapping_sub(segment.l4.wrapping_sub(L3 as u16));
+    segment.check == parse::pseudo_sum(key.src.word(), key.dst.word(), Proto::from_number(key.proto), l4_len)
 }
 
 /// XDP only: counts and hands to TC what only TC can rewrite.

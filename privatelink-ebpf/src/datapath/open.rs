@@ -2,10 +2,12 @@
 
 use super::{
     atomic::{add32, load32},
-    flow_table::{self, NoRoom},
+    flow_table::{self, NoRoom, SlotRef},
     parse::{Segment, unroutable},
     ports::Claim,
+    refusal,
     tables::Tables,
+    verdict::Verdict,
 };
 use crate::{
     abi::{
@@ -13,7 +15,7 @@ use crate::{
         event::EventKind,
         flow::{FlowKey, FlowState, Meta, Slot},
         pool::{CAPACITY, FIRST_PORT},
-        service::{AddressKey, Frontend, FrontendKey, Listener, Target, TargetFlags},
+        service::{AddressKey, Frontend, FrontendKey, Listener, ListenerFlags, Port, Target, TargetFlags},
     },
     wire::checksum,
 };
@@ -21,7 +23,7 @@ use crate::{
 /// The listener that a segment is for.
 #[inline(always)]
 pub fn frontend<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> Option<Frontend> {
-    t.frontend(&FrontendKey::new(key.vpc, key.dst, key.dst_port, Proto::Tcp))
+    t.frontend(&FrontendKey::of(key))
 }
 
 /// The target index that a connection is led to: the listener's ring at a hash of the five-tuple and, as a Network Load
@@ -34,12 +36,15 @@ pub fn select<'t, T: Tables<'t>>(t: T, listener: &Listener, segment: &Segment) -
     t.ring(listener.ring_base.wrapping_add(way as u32))
 }
 
-/// Opens a flow for a client's SYN. Afterwards the table has an entry for it, made by this CPU or another.
+/// Opens a flow for a client's SYN or datagram. Afterwards the table has an entry for it, made by this CPU or another.
 #[inline(always)]
 pub fn open<'t, T: Tables<'t>>(t: T, segment: &Segment, ifindex: u32, tc_only: bool) -> Result<(), Counter> {
     let ifindex_and_flag = ifindex | (tc_only as u32) << 31;
     let mut bits = try_open(t, segment, ifindex_and_flag);
-    if bits == REFUSED | Counter::PortsExhausted as u32 && t.end_hold(segment) != 0 {
+    if bits == REFUSED | Counter::PortsExhausted as u32
+        && segment.key.proto == Proto::Tcp.number()
+        && t.end_hold(segment) != 0
+    {
         bits = try_open(t, segment, ifindex_and_flag);
     }
     if bits != 0 {
@@ -93,6 +98,31 @@ pub fn end_hold_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
     }
     key.dst_port = L4Port::new(oldest);
     t.close(&key, Counter::PortReusedEarly as u32)
+}
+
+/// Opens a flow and finds it, or refuses in the right way.
+#[inline(always)]
+pub fn opened<'t, T: Tables<'t>>(
+    t: T,
+    port: &Port,
+    ifindex: u32,
+    segment: &Segment,
+    tc_only: bool,
+) -> Result<SlotRef, Verdict> {
+    match open(t, segment, ifindex, tc_only) {
+        Ok(()) => t.find(&segment.key).ok_or_else(|| refusal::refuse(t, Counter::FlowRaced)),
+        Err(Counter::NoListener) => Err(refusal::judge_stranger(t, port, segment)),
+        Err(reason) => Err(refusal::refuse_connection(t, segment, reason)),
+    }
+}
+
+/// The state in which a flow is made.
+#[inline(always)]
+const fn first_state(proto: u8) -> FlowState {
+    match Proto::from_number(proto) {
+        Proto::Tcp => FlowState::SynSent,
+        Proto::Udp => FlowState::Unreplied,
+    }
 }
 
 /// Reports a flow that was opened by `segment`.
@@ -247,7 +277,8 @@ fn insert_pair<'t, T: Tables<'t>>(
     node_port: L4Port,
 ) -> Result<(), Counter> {
     let FlowKey { src: client, dst: service, src_port: client_port, dst_port: service_port, .. } = segment.key;
-    let reverse_key = FlowKey::tcp(target.vpc, target.ip, target.port, target.node_ip, node_port);
+    let proto = segment.key.proto;
+    let reverse_key = FlowKey::tcp(target.vpc, target.ip, target.port, target.node_ip, node_port).with_proto(proto);
     let d_addr = checksum::difference32(client.word(), target.node_ip.word())
         + checksum::difference32(service.word(), target.ip.word());
     let d_port = checksum::difference16(client_port.word(), node_port.word())
@@ -269,7 +300,7 @@ fn insert_pair<'t, T: Tables<'t>>(
         (&raw mut (*entry).d_port).write(!checksum::fold(d_port));
         (&raw mut (*entry).ack).write(segment.seq.wrapping_add(1));
     }
-    if !reserved.publish(t, &reverse_key, FlowState::SynSent, 0, plan.idle_s) {
+    if !reserved.publish(t, &reverse_key, first_state(proto), 0, plan.idle_s) {
         return Err(Counter::FlowTableFull);
     }
     let forward = insert_forward(t, segment, target, plan, node_port, checksum::fold(d_addr), checksum::fold(d_port));
@@ -304,7 +335,7 @@ fn insert_forward<'t, T: Tables<'t>>(
         (&raw mut (*entry).d_port).write(d_port);
         (&raw mut (*entry).ack).write(0);
     }
-    match reserved.publish(t, &segment.key, FlowState::SynSent, Meta::FORWARD | plan.flags, plan.idle_s) {
+    match reserved.publish(t, &segment.key, first_state(segment.key.proto), Meta::FORWARD | plan.flags, plan.idle_s) {
         true => Ok(()),
         false => Err(Counter::FlowTableFull),
     }
@@ -370,6 +401,9 @@ fn count_opened<'t, T: Tables<'t>>(t: T, plan: &Plan, listener: u32) {
         }
         if let Some(stats) = t.listener_stats(listener) {
             (*stats).new_flows += 1;
+            if t.listener(listener).is_some_and(|listener| listener.flags.has(ListenerFlags::FAIL_OPEN)) {
+                (*stats).unhealthy_routing += 1;
+            }
         }
         if let Some(stats) = t.target_stats(plan.target) {
             (*stats).new_flows += 1;
@@ -397,6 +431,7 @@ pub fn report_flow<'t, T: Tables<'t>>(t: T, key: &FlowKey, kind: EventKind, why:
         event.node_port = forward.new_src_port();
         event.target_port = forward.new_dst_port();
         event.vpc = key.vpc;
+        event.proto = key.proto;
         event.endpoint = forward.endpoint();
         event.target_index = forward.target();
         event.reason = why as u32;

@@ -4,12 +4,14 @@ use super::frame::Frame;
 use crate::{
     abi::{Counter, Ip4, L4Port, MacBits, Proto, VpcIndex, flow::FlowKey},
     wire::{
-        ETHERTYPE_ARP, ETHERTYPE_IPV4, Ipv4Hdr, L3,
+        ETHERTYPE_ARP, ETHERTYPE_IPV4, Ipv4Hdr, L3, checksum,
         tcp::{Flags, TcpHeader},
+        udp::UdpHeader,
     },
 };
 
-/// A TCP segment over IPv4, unfragmented, complete up to its TCP header.
+/// A TCP segment over IPv4, unfragmented, complete up to its TCP header; or a UDP datagram, which has no numbers and no
+/// flags.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Segment {
@@ -18,9 +20,9 @@ pub struct Segment {
     pub ack: u32,
     pub flags: Flags,
     pub ttl: u8,
-    /// TCP header length in bytes.
+    /// TCP or UDP header length in bytes.
     pub header: u8,
-    /// Where the TCP header starts in the frame.
+    /// Where the TCP or UDP header starts in the frame.
     pub l4: u16,
     /// IP total length in bytes.
     pub ip_len: u16,
@@ -128,6 +130,14 @@ pub fn judge<F: Frame>(frame: F) -> (Unparsed, Ip4) {
     if ether_type != ETHERTYPE_IPV4 {
         return (Unparsed::Refused(Counter::OtherEtherType), Ip4::UNSPECIFIED);
     }
+    let (reason, dst) = judge_ipv4(frame);
+    (Unparsed::Refused(reason), dst)
+}
+
+/// Names what was refused of an IPv4 packet, and its destination (zero if it is cut off).
+#[inline(always)]
+pub fn judge_ipv4<F: Frame>(frame: F) -> (Counter, Ip4) {
+    let Some(head) = frame.window::<HEAD>(0) else { return (Counter::Truncated, Ip4::UNSPECIFIED) };
     let version_and_header = head.load8::<L3>();
     let header = (version_and_header & 0xf) as usize * 4;
     let ip_len = u16::from_be(head.load16::<{ L3 + 2 }>()) as usize;
@@ -136,17 +146,31 @@ pub fn judge<F: Frame>(frame: F) -> (Unparsed, Ip4) {
         Counter::Malformed
     } else if u16::from_be(head.load16::<{ L3 + 6 }>()) & FRAGMENT != 0 {
         Counter::Fragment
-    } else if proto != Proto::Tcp.number() {
+    } else if proto != Proto::Tcp.number() && proto != Proto::Udp.number() {
         Counter::OtherProtocol
-    } else if L3 + ip_len > frame.len() || frame.window::<{ TcpHeader::LEN }>(L3 + header).is_none() {
+    } else if L3 + ip_len > frame.len()
+        || frame.window::<{ UdpHeader::LEN }>(L3 + header).is_none()
+        || proto == Proto::Tcp.number() && frame.window::<{ TcpHeader::LEN }>(L3 + header).is_none()
+    {
         Counter::Truncated
     } else {
         Counter::Malformed
     };
-    (Unparsed::Refused(reason), Ip4::from_word(head.load32::<{ L3 + 16 }>()))
+    (reason, Ip4::from_word(head.load32::<{ L3 + 16 }>()))
 }
 
-/// What the fast path needs of a segment.
+/// The sum of the pseudo header of `len` bytes of TCP or UDP: what a checksum field holds that the device is to complete.
+/// Addresses are words in wire order.
+#[inline(always)]
+pub const fn pseudo_sum(src: u32, dst: u32, proto: Proto, len: u16) -> u16 {
+    let sum = checksum::words(src)
+        + checksum::words(dst)
+        + u16::from_ne_bytes([0, proto.number()]) as u32
+        + u16::from_ne_bytes(len.to_be_bytes()) as u32;
+    checksum::fold(sum)
+}
+
+/// What the fast path needs of a segment or datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plain {
     /// [`FlowKey::words`].
@@ -158,7 +182,7 @@ pub struct Plain {
 }
 
 impl Plain {
-    /// Where the TCP header starts.
+    /// Where the TCP or UDP header starts.
     pub const L4: u16 = (L3 + Ipv4Hdr::LEN) as u16;
 }
 

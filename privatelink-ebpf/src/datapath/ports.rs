@@ -60,6 +60,22 @@ pub unsafe fn claim(pool: *mut PortPool, hint: u32) -> Claim {
     Claim::Contended
 }
 
+/// What a claim would come to. Nothing is taken.
+///
+/// # Safety
+/// As [`claim`].
+#[inline(always)]
+pub unsafe fn peek(pool: *mut PortPool) -> Claim {
+    for index in 0..WORDS {
+        // SAFETY: as the caller promises; the index is below WORDS.
+        let word = unsafe { load64(word_at(pool, index)) };
+        if word != !0 {
+            return Claim::Port(FIRST_PORT + (index * 64) as u16 + word.trailing_ones() as u16);
+        }
+    }
+    Claim::Exhausted
+}
+
 enum Attempt {
     Port(u16),
     Exhausted,

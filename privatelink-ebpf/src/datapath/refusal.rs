@@ -12,14 +12,14 @@ use super::{
 };
 use crate::{
     abi::{
-        Counter, Ip4, VpcIndex,
+        Counter, Ip4, Proto, VpcIndex,
         service::{AddressKey, Port, PortFlags, Target},
         settings::ResetBudget,
     },
     wire::{Ipv4Hdr, L3, tcp::Flags},
 };
 
-/// A segment that belongs to no flow and cannot open one.
+/// A segment or datagram that belongs to no flow and cannot open one.
 #[inline(always)]
 pub fn judge_stranger<'t, T: Tables<'t>>(t: T, port: &Port, segment: &Segment) -> Verdict {
     Verdict::from_bits(t.judge_stranger(segment, port.flags.0 as u32))
@@ -39,6 +39,10 @@ fn stranger<'t, T: Tables<'t>>(t: T, port: PortFlags, segment: &Segment) -> Verd
     }
     if t.owns(&AddressKey::new(key.vpc, key.src)) {
         return refuse(t, Counter::SpoofedSource);
+    }
+    if key.proto == Proto::Udp.number() {
+        let to_node = t.is_node(&AddressKey::new(key.vpc, key.dst));
+        return refuse(t, if to_node { Counter::NoFlow } else { Counter::NoListener });
     }
     if !segment.flags.valid() {
         return refuse(t, Counter::InvalidFlags);
@@ -77,8 +81,17 @@ pub fn end_flow_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, why: u32) -> u3
 fn ended<'t, T: Tables<'t>>(t: T, segment: &Segment, why: Counter) -> Verdict {
     let target_gone = why == Counter::TargetGone;
     let ended = if target_gone { Counter::FlowEndedWithTarget } else { Counter::FlowExpiredIdle };
+    let to_target = t.find(&segment.key).filter(|own| !own.meta().forward()).map_or(0, |own| own.target());
     t.close(&segment.key, ended as u32);
-    answer_with_reset(t, segment, why)
+    let verdict = answer_with_reset(t, segment, why);
+    if to_target != 0
+        && verdict == Verdict::AnswerReset
+        && let Some(stats) = t.target_stats(to_target)
+    {
+        // SAFETY: this CPU's own counters.
+        unsafe { (*stats).resets_sent += 1 };
+    }
+    verdict
 }
 
 /// Refuses a connection: with RST where the client should know at once, silently where it should try again.
@@ -98,7 +111,8 @@ fn connection_refused<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counte
     if reason == Counter::TtlExceeded {
         return error::answer(t, segment, Cause::TimeExceeded);
     }
-    let answered = matches!(reason, Counter::NoTarget | Counter::PortsExhausted | Counter::FlowTableFull);
+    let answered = segment.key.proto == Proto::Tcp.number()
+        && matches!(reason, Counter::NoTarget | Counter::PortsExhausted | Counter::FlowTableFull);
     if T::HOOK == Hook::Xdp && answered {
         return to_tc(t);
     }
@@ -143,6 +157,12 @@ fn answer_with_reset<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counter
         return refuse(t, Counter::ResetLimited);
     }
     t.count(Counter::ResetSent);
+    if let Some(frontend) = open::frontend(t, &segment.key)
+        && let Some(stats) = t.listener_stats(frontend.listener)
+    {
+        // SAFETY: this CPU's own counters.
+        unsafe { (*stats).resets_sent += 1 };
+    }
     Verdict::AnswerReset
 }
 

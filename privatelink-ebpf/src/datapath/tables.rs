@@ -2,8 +2,7 @@
 
 use super::{
     flow_table::{self, SlotRef},
-    icmp,
-    lifecycle, open,
+    icmp, lifecycle, open,
     parse::Segment,
     refusal,
 };
@@ -128,6 +127,12 @@ pub trait Tables<'t>: Copy {
     }
     fn supersede(self, segment: &Segment) -> u32 {
         lifecycle::supersede_bits(self, segment)
+    }
+    fn replied(self, segment: &Segment) -> u32 {
+        lifecycle::replied_bits(self, segment)
+    }
+    fn retire(self, segment: &Segment) -> u32 {
+        lifecycle::retire_bits(self, segment)
     }
     fn move_client(self, segment: &Segment, ifindex: u32) -> u32 {
         lifecycle::move_client_bits(self, segment, ifindex)

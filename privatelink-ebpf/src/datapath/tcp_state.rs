@@ -23,6 +23,7 @@ use crate::{
     abi::{
         Counter,
         flow::{FlowState, Meta},
+        service::IDLE_NEVER,
     },
     wire::tcp::{Flags, within},
 };
@@ -35,6 +36,15 @@ pub mod hold {
     /// Linux, and most others, keep an address pair that they closed for 60 s.
     pub const TIME_WAIT: u32 = 60;
     pub const RESETTING: u32 = 10;
+    /// Of a flow whose idle timeout is never: the longest that a listener can have.
+    pub const HALF_CLOSED: u32 = 6_000;
+    /// Four years: as long as the clock's ticks tell earlier from later.
+    pub const NEVER: u32 = 1 << 27;
+    /// UDP: in which the target's first reply must come (AWS: a return path within 30 s); put off by the client's datagrams.
+    pub const UNREPLIED: u32 = 30;
+    /// UDP: a client's datagrams from elsewhere are its own if the old place has been silent for so long. A neighbour who
+    /// knows no more than addresses and ports cannot draw a flow to itself that is in use.
+    pub const UDP_PLACE: u32 = 5;
 }
 
 /// How far ahead of the expected number a reset may be and still be genuine: data in flight that is not acknowledged yet.
@@ -50,6 +60,10 @@ pub const fn lifetime(state: FlowState, idle_s: u16) -> u32 {
         FlowState::LastAck => hold::LAST_ACK,
         FlowState::TimeWait => hold::TIME_WAIT,
         FlowState::Resetting => hold::RESETTING,
+        FlowState::Established if idle_s == IDLE_NEVER => hold::NEVER,
+        // A flow of which one side has ended is forgotten some day.
+        FlowState::Closing if idle_s == IDLE_NEVER => hold::HALF_CLOSED,
+        FlowState::Unreplied => hold::UNREPLIED,
         FlowState::Established | FlowState::Closing | FlowState::Free | FlowState::Busy => idle_s as u32,
     }
 }
@@ -107,6 +121,7 @@ pub fn next(flow: Flow, event: Event) -> (Flow, Step) {
                 | FlowState::SynReceived
                 | FlowState::Established
                 | FlowState::Closing
+                | FlowState::Unreplied
                 | FlowState::Free
                 | FlowState::Busy => (flow, Step::Forward),
             },
@@ -120,6 +135,7 @@ pub fn next(flow: Flow, event: Event) -> (Flow, Step) {
                 | FlowState::LastAck
                 | FlowState::TimeWait
                 | FlowState::Resetting
+                | FlowState::Unreplied
                 | FlowState::Free
                 | FlowState::Busy => (flow, Step::Forward),
             },
@@ -150,7 +166,7 @@ pub fn next(flow: Flow, event: Event) -> (Flow, Step) {
             };
         }
         FlowState::TimeWait => return (flow, Step::Forward),
-        FlowState::Established | FlowState::Closing | FlowState::Free | FlowState::Busy => {}
+        FlowState::Established | FlowState::Closing | FlowState::Unreplied | FlowState::Free | FlowState::Busy => {}
     }
     // Until the other side's FIN the acknowledgement number follows the traffic; then it is the one that answers the FIN.
     if from_client && next.flags & Meta::TARGET_FIN == 0 {
@@ -211,6 +227,7 @@ fn reset(flow: Flow, event: Event) -> (Flow, Step) {
         | FlowState::LastAck
         | FlowState::TimeWait
         | FlowState::Resetting
+        | FlowState::Unreplied
         | FlowState::Free
         | FlowState::Busy => false,
     };

@@ -5,6 +5,8 @@ use crate::{
     abi::{
         L4Port,
         flow::{FlowKey, FlowState},
+        service::Budget,
+        settings::CollectRequest,
     },
     testing::{
         cases::{A, HTTPS, world},
@@ -69,13 +71,17 @@ fn sweep(tables: &MemTables) {
 }
 
 fn sweep_port(tables: &MemTables, port: u32) {
+    sweep_with(tables, port, 0);
+}
+
+fn sweep_with(tables: &MemTables, port: u32, flags: u32) {
     for bucket in tables.buckets() {
         // SAFETY: a live bucket of these tables.
-        unsafe { collect::bucket(tables.tc(), bucket, port) };
+        unsafe { collect::bucket(tables.tc(), bucket, port, flags) };
     }
     for slot in tables.stash_slots() {
         // SAFETY: a live slot of these tables.
-        unsafe { collect::slot(tables.tc(), slot, port) };
+        unsafe { collect::slot(tables.tc(), slot, port, flags) };
     }
 }
 
@@ -190,6 +196,22 @@ fn flows_behind_a_port_that_changes_vpc_end() {
         let provider = crate::testing::cases::PROVIDER;
         send(&tables, provider, &answer(&syn_a, 0x18, 5001, 1001)).expect_err("a reply behind the port");
         send(&tables, provider, &answer(&syn_b, 0x18, 5001, 1001)).expect("a reply behind another port");
+    }
+}
+
+/// The agent resets both ends of the flows that end with their target or endpoint; the sweep that takes them counts that.
+#[test]
+fn resets_to_both_ends_are_counted_with_the_sweep() {
+    for reference in [false, true] {
+        let mut tables = MemTables::new(world(), Options { reference, ..Options::default() });
+        establish(&tables, &A, 1000);
+        establish(&tables, &crate::testing::cases::B, 1000);
+        sweep_with(&tables, 0, CollectRequest::RESET);
+        assert_eq!(tables.counter(Counter::ResetSent), 0, "flows that live are not reset");
+        tables.world.endpoint_budgets.insert(1, Budget::ENDED);
+        sweep_with(&tables, 0, CollectRequest::RESET);
+        assert_eq!(tables.counter(Counter::FlowEndedWithEndpoint), 1);
+        assert_eq!((tables.counter(Counter::ResetSent), tables.target_stats_of(1).resets_sent), (2, 2));
     }
 }
 
@@ -308,7 +330,7 @@ fn live(tables: &MemTables, cpu: usize, seed: u32) {
         if random >> 24 == 0x42 {
             for bucket in tables.buckets() {
                 // SAFETY: a live bucket of these tables.
-                unsafe { collect::bucket(t, bucket, 0) };
+                unsafe { collect::bucket(t, bucket, 0, 0) };
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What the datapath decides, and what it wants changed.
 
 use super::icmp::{Translation, error::Cause};
-use crate::abi::{Counter, Ip4, L4Port, MacBits, service::PortFlags};
+use crate::abi::{Counter, Ip4, L4Port, MacBits, Proto, service::PortFlags};
 
 /// What happens to a frame that is not forwarded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,17 +63,19 @@ pub enum Forward {
 /// host with the arithmetic of `wire::checksum`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rewrite {
+    /// Whose checksum changes.
+    pub proto: Proto,
     pub src: Ip4,
     pub dst: Ip4,
     pub src_port: L4Port,
     pub dst_port: L4Port,
-    /// What the address change adds to the IP and the TCP checksum.
+    /// What the address change adds to the IP and the TCP or UDP checksum.
     pub d_addr: u16,
-    /// What the port change adds to the TCP checksum.
+    /// What the port change adds to the TCP or UDP checksum.
     pub d_port: u16,
     pub src_mac: MacBits,
     pub dst_mac: MacBits,
-    /// Where the TCP header starts in the frame.
+    /// Where the TCP or UDP header starts in the frame.
     pub l4: u16,
     pub mss: Mss,
     /// The interface to leave by, and how.

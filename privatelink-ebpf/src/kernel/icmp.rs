@@ -3,9 +3,7 @@
 
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_RECOMPUTE_CSUM, TC_ACT_OK, TC_ACT_SHOT, xdp_action},
-    helpers::generated::{
-        bpf_csum_diff, bpf_redirect, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
-    },
+    helpers::generated::{bpf_csum_diff, bpf_redirect, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes},
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
@@ -24,13 +22,13 @@ use privatelink_ebpf::{
 use super::{
     packet::{Packet, opaque},
     tables::Maps,
-    tc::{finish, leave, linear},
-    xdp::{action, open},
+    tc::{finish, leave, linear, pull},
+    xdp::{action, open, whole},
 };
 
 /// Headers that are looked at: Ethernet, IPv4 with options, ICMP, quoted IPv4 with options, quoted TCP up to its checksum;
 /// and all that stays of an extended error.
-const HEADERS: u32 = 14 + 60 + 8 + if 60 + 18 > wire::EXTENDED_QUOTE { 60 + 18 } else { wire::EXTENDED_QUOTE as u32 };
+const HEADERS: usize = 14 + 60 + 8 + if 60 + 18 > wire::EXTENDED_QUOTE { 60 + 18 } else { wire::EXTENDED_QUOTE };
 
 #[classifier]
 pub fn privatelink_tc_icmp(ctx: TcContext) -> i32 {
@@ -54,7 +52,7 @@ pub fn privatelink_tc_icmp(ctx: TcContext) -> i32 {
 #[xdp(frags)]
 pub fn privatelink_xdp_icmp(ctx: XdpContext) -> u32 {
     let (packet, ifindex) = open(&ctx);
-    match icmp::decide(packet, Maps::<true>, ifindex) {
+    match icmp::decide(whole(&ctx, packet), Maps::<true>, ifindex) {
         // XDP translates nothing.
         Ok(_) => xdp_action::XDP_PASS,
         Err(verdict) => action(verdict),
@@ -67,7 +65,7 @@ pub fn privatelink_tc_icmp_error(ctx: TcContext) -> i32 {
     let skb = ctx.skb.skb;
     // SAFETY: the context is valid while the program runs.
     let (ifindex, cause) = unsafe { ((*skb).ifindex, Cause::from_bits((*skb).cb[0] as u16)) };
-    let packet = pulled(skb, (L3 + LONG * 4) as u32);
+    let packet = pulled(skb, L3 + LONG * 4);
     let long = match packet.window::<{ L3 + Ipv4Hdr::LEN }>(0) {
         Some(head) => u16::from_be(head.load16::<{ L3 + 2 }>()) as usize >= LONG * 4,
         None => false,
@@ -77,15 +75,12 @@ pub fn privatelink_tc_icmp_error(ctx: TcContext) -> i32 {
 
 /// The packet with its first `wanted` bytes, as far as it has them, directly accessible.
 #[inline(always)]
-fn pulled(skb: *mut __sk_buff, wanted: u32) -> Packet {
+fn pulled(skb: *mut __sk_buff, wanted: usize) -> Packet {
     let packet = linear(skb);
-    if packet.data + wanted as usize <= packet.end || packet.data + packet.len <= packet.end {
+    if packet.data + wanted <= packet.end || packet.len <= packet.end - packet.data {
         return packet;
     }
-    let len = packet.len as u32;
-    // SAFETY: a helper on the program's own context.
-    unsafe { bpf_skb_pull_data(skb, if len < wanted { len } else { wanted }) };
-    linear(skb)
+    pull(skb, wanted)
 }
 
 #[inline(always)]
@@ -184,8 +179,7 @@ fn answer_echo(skb: *mut __sk_buff, ifindex: u32) -> Option<i32> {
     let ttl_to_check = head.load32::<{ L3 + 8 }>();
     let ttl_and_proto = ttl_to_check as u16;
     let answered = ttl_and_proto & 0xff00 | error::TTL as u16;
-    let check =
-        checksum::apply((ttl_to_check >> 16) as u16, checksum::difference16(ttl_and_proto, answered));
+    let check = checksum::apply((ttl_to_check >> 16) as u16, checksum::difference16(ttl_and_proto, answered));
     head.store32::<{ L3 + 8 }>(answered as u32 | (check as u32) << 16);
     head.store64::<{ L3 + 12 }>(head.load64::<{ L3 + 12 }>().rotate_left(32));
     const ICMP: usize = L3 + Ipv4Hdr::LEN;

@@ -8,6 +8,7 @@ use aya_ebpf::{
 };
 use privatelink_ebpf::abi::{
     entries,
+    explain::Trace,
     flow::{Bucket, FlowKey, Slot},
     pool::PortPool,
     service::{Address, AddressKey, Budget, Frontend, FrontendKey, Listener, Port, Target},
@@ -45,6 +46,7 @@ maps! {
     RESET_BUDGETS: Array<ResetBudget>;
     ICMP_BUDGETS: Array<IcmpBudget>;
     SCRATCH: PerCpuArray<Slot>;
+    TRACE: Array<Trace>;
 }
 
 /// Interfaces that take XDP frames.

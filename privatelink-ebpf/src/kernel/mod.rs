@@ -1,5 +1,6 @@
 //! The only code that touches aya-ebpf: maps, entry programs, applying a rewrite. No policy.
 
+mod explain;
 mod icmp;
 mod maps;
 mod packet;

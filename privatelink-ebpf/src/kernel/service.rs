@@ -29,11 +29,11 @@ pub fn privatelink_collect(ctx: TcContext) -> i32 {
     let packet = Packet { data, end, len: end - data, segment_size: 0 };
     let Some(bytes) = packet.read::<[u8; size_of::<CollectRequest>()]>(0) else { return -1 };
     let mut request: CollectRequest = bytemuck::cast(bytes);
-    let CollectRequest { first_bucket: _, buckets, stash, port: _ } = request;
+    let CollectRequest { first_bucket: _, buckets, flags, port: _ } = request;
     // SAFETY: the callbacks have the signatures that the helpers ask for; the context outlives the calls.
     unsafe {
         bpf_loop(buckets, sweep_bucket as *mut c_void, (&raw mut request).cast(), 0);
-        if stash != 0 {
+        if flags & CollectRequest::STASH != 0 {
             bpf_for_each_map_elem(
                 (&raw const STASH).cast_mut().cast(),
                 sweep_stash as *mut c_void,
@@ -47,10 +47,10 @@ pub fn privatelink_collect(ctx: TcContext) -> i32 {
 
 unsafe extern "C" fn sweep_bucket(index: u64, request: *mut CollectRequest) -> i64 {
     // SAFETY: the context that `privatelink_collect` passes.
-    let (first, port) = unsafe { ((*request).first_bucket, (*request).port) };
+    let (first, port, flags) = unsafe { ((*request).first_bucket, (*request).port, (*request).flags) };
     if let Some(bucket) = FLOWS.get_ptr_mut(first.wrapping_add(index as u32)) {
         // SAFETY: a live map value.
-        unsafe { collect::bucket(Maps::<false>, bucket, port) };
+        unsafe { collect::bucket(Maps::<false>, bucket, port, flags) };
     }
     0
 }
@@ -62,7 +62,7 @@ unsafe extern "C" fn sweep_stash(
     request: *mut CollectRequest,
 ) -> i64 {
     // SAFETY: the value that the helper is at, and the context that `privatelink_collect` passes.
-    unsafe { collect::slot(Maps::<false>, slot, (*request).port) };
+    unsafe { collect::slot(Maps::<false>, slot, (*request).port, (*request).flags) };
     0
 }
 

@@ -15,8 +15,7 @@ use privatelink_ebpf::{
         Hook, Tables,
         atomic::add64,
         flow_table::{self, SlotRef},
-        icmp,
-        lifecycle, open,
+        icmp, lifecycle, open,
         parse::Segment,
         ports::{self, Claim},
         refusal,
@@ -160,6 +159,8 @@ cold_shared! {
     close_flow = lifecycle::close_bits, FlowKey, why;
     supersede_flow = lifecycle::supersede_bits, Segment;
     flow_silent = lifecycle::silent_bits, Segment;
+    replied_flow = lifecycle::replied_bits, Segment;
+    retire_flow = lifecycle::retire_bits, Segment;
     move_client = lifecycle::move_client_bits, Segment, ifindex;
     keep_to_tc = lifecycle::keep_to_tc_bits, Segment;
 }
@@ -450,6 +451,16 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn silent(self, segment: &Segment) -> u32 {
         flow_silent(segment)
+    }
+
+    #[inline(always)]
+    fn replied(self, segment: &Segment) -> u32 {
+        replied_flow(segment)
+    }
+
+    #[inline(always)]
+    fn retire(self, segment: &Segment) -> u32 {
+        retire_flow(segment)
     }
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 //! the helpers only; everything else is written directly afterwards, because a helper may move the packet.
 
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, TC_ACT_OK, TC_ACT_SHOT},
+    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, TC_ACT_OK, TC_ACT_SHOT},
     helpers::generated::{
         bpf_l4_csum_replace, bpf_redirect, bpf_redirect_peer, bpf_skb_change_tail, bpf_skb_pull_data,
         bpf_skb_store_bytes,
@@ -12,9 +12,11 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use privatelink_ebpf::{
-    abi::{Counter, Stage, VpcIndex, service::PortFlags},
-    datapath::{Frame as _, Rewrite, Tables as _, Verdict, arp, fast, icmp::error::Cause, parse, reset, slow, stage},
-    wire::{ArpHdr, L3, checksum, tcp::TcpHeader},
+    abi::{Counter, Proto, Stage, VpcIndex, service::PortFlags},
+    datapath::{
+        Frame as _, Rewrite, Tables as _, Verdict, arp, fast, icmp::error::Cause, parse, reset, slow, stage, udp,
+    },
+    wire::{ArpHdr, L3, checksum, tcp::TcpHeader, udp::UdpHeader},
 };
 
 use super::{
@@ -25,9 +27,9 @@ use super::{
 };
 
 /// Headers that are looked at: Ethernet, IPv4 and TCP with all their options.
-const HEADERS: u32 = 14 + 60 + 60;
+const HEADERS: usize = 14 + 60 + 60;
 
-/// The fast path; the rest is [`privatelink_tc_slow`]'s.
+/// The fast path of TCP; the rest is the stages'.
 #[classifier]
 pub fn privatelink_tc(ctx: TcContext) -> i32 {
     let skb = ctx.skb.skb;
@@ -38,15 +40,12 @@ pub fn privatelink_tc(ctx: TcContext) -> i32 {
     if let Some(action) = fast(linear(skb), Maps::<false>, ifindex, apply) {
         return action;
     }
-    go_on(&ctx, stage(linear(skb)))
-}
-
-/// Goes on in another stage.
-#[inline(always)]
-fn go_on(ctx: &TcContext, stage: Stage) -> i32 {
-    // SAFETY: the program in there is of this kind; it starts anew from the context.
-    let _ = unsafe { STAGES_TC.tail_call(ctx, stage as u32) };
-    // Reached only while the agent has not put the program in its place.
+    match stage(with_headers(skb)) {
+        Stage::Slow | Stage::IcmpError => go_on(&ctx, Stage::Slow),
+        Stage::Udp => go_on(&ctx, Stage::Udp),
+        Stage::Icmp => go_on(&ctx, Stage::Icmp),
+    }
+    // Reached only while the agent has not put the stage's program in its place.
     finish(None)
 }
 
@@ -55,13 +54,7 @@ pub fn privatelink_tc_slow(ctx: TcContext) -> i32 {
     let skb = ctx.skb.skb;
     // SAFETY: the context is valid while the program runs.
     let (ifindex, len) = unsafe { ((*skb).ifindex, (*skb).len) };
-    let mut packet = linear(skb);
-    if packet.data + reset::SEGMENT_LEN > packet.end && len as usize >= reset::SEGMENT_LEN {
-        // SAFETY: a helper on the program's own context.
-        unsafe { bpf_skb_pull_data(skb, if len < HEADERS { len } else { HEADERS }) };
-        packet = linear(skb);
-    }
-    match slow(packet, Maps::<false>, ifindex) {
+    match slow(linear(skb), Maps::<false>, ifindex) {
         Ok(rewrite) => finish(apply(skb, &rewrite, opaque(rewrite.l4 as usize) & 0x7f)),
         Err(Verdict::Pass | Verdict::ToTc) => TC_ACT_OK as i32,
         Err(Verdict::Drop(reason)) => {
@@ -77,12 +70,63 @@ pub fn privatelink_tc_slow(ctx: TcContext) -> i32 {
     }
 }
 
+/// All of UDP over IPv4.
+#[classifier]
+pub fn privatelink_tc_udp(ctx: TcContext) -> i32 {
+    let skb = ctx.skb.skb;
+    // SAFETY: the context is valid while the program runs.
+    let (ifindex, len) = unsafe { ((*skb).ifindex, (*skb).len) };
+    let apply_plain = |rewrite: &Rewrite| finish(apply(skb, rewrite, rewrite.l4 as usize));
+    if let Some(action) = udp::fast(linear(skb), Maps::<false>, ifindex, apply_plain) {
+        return action;
+    }
+    match udp::slow(linear(skb), Maps::<false>, ifindex) {
+        Ok(rewrite) => finish(apply(skb, &rewrite, opaque(rewrite.l4 as usize) & 0x7f)),
+        Err(Verdict::Drop(reason)) => {
+            debug!(&ctx, "interface {}: datagram in {} bytes refused, reason {}", ifindex, len, reason as u32);
+            TC_ACT_SHOT as i32
+        }
+        Err(Verdict::AnswerError(cause)) => answer_error(&ctx, cause),
+        // ARP, resets and echo are other stages'.
+        Err(Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerReset | Verdict::AnswerEcho) => {
+            TC_ACT_OK as i32
+        }
+    }
+}
+
+/// Goes on in a stage; comes back only if there is no program in its place.
+#[inline(always)]
+fn go_on(ctx: &TcContext, stage: Stage) {
+    // SAFETY: the program in there is of this kind; it starts anew from the context.
+    let _ = unsafe { STAGES_TC.tail_call(ctx, stage as u32) };
+}
+
+/// The packet with its headers directly accessible, as far as it has them.
+#[inline(always)]
+fn with_headers(skb: *mut __sk_buff) -> Packet {
+    let packet = linear(skb);
+    if packet.data + reset::SEGMENT_LEN <= packet.end || packet.len <= packet.end - packet.data {
+        return packet;
+    }
+    pull(skb, HEADERS)
+}
+
+/// The packet with its first `wanted` bytes, as far as it has them, directly accessible.
+#[inline(always)]
+pub fn pull(skb: *mut __sk_buff, wanted: usize) -> Packet {
+    let len = linear(skb).len;
+    // SAFETY: a helper on the program's own context.
+    unsafe { bpf_skb_pull_data(skb, if len < wanted { len } else { wanted } as u32) };
+    linear(skb)
+}
+
 /// Makes an ICMP error of the frame, in the stage that has the stack for it.
 #[inline(always)]
 fn answer_error(ctx: &TcContext, cause: Cause) -> i32 {
     // SAFETY: the context is valid while the program runs; the word is the programs' own to hand on.
     unsafe { (&raw mut (*ctx.skb.skb).cb[0]).write_volatile(cause.to_bits() as u32) };
-    go_on(ctx, Stage::IcmpError)
+    go_on(ctx, Stage::IcmpError);
+    finish(None)
 }
 
 #[inline(always)]
@@ -111,12 +155,19 @@ pub fn linear(skb: *mut __sk_buff) -> Packet {
 /// sees.
 #[inline(always)]
 fn apply(skb: *mut __sk_buff, rewrite: &Rewrite, at: usize) -> Option<i32> {
-    let check = (at + TcpHeader::CHECK) as u32;
+    let (check, flags) = match rewrite.proto {
+        Proto::Tcp => (at + TcpHeader::CHECK, 0),
+        // No checksum stays none.
+        Proto::Udp => (at + UdpHeader::CHECK, BPF_F_MARK_MANGLED_0 as u64),
+    };
     // The addresses are part of the pseudo header, which a partial checksum already holds; ports and options are not.
-    replace(skb, check, rewrite.d_addr, BPF_F_PSEUDO_HDR as u64)?;
-    replace(skb, check, checksum::fold(rewrite.d_port as u32 + rewrite.mss.difference as u32), 0)?;
+    replace(skb, check as u32, rewrite.d_addr, flags | BPF_F_PSEUDO_HDR as u64)?;
+    replace(skb, check as u32, checksum::fold(rewrite.d_port as u32 + rewrite.mss.difference as u32), flags)?;
     let packet = linear(skb);
-    write_headers(packet, packet.window(at)?, rewrite)?;
+    match rewrite.proto {
+        Proto::Tcp => write_headers(packet, packet.window::<{ TcpHeader::LEN }>(at)?, rewrite)?,
+        Proto::Udp => write_headers(packet, packet.window::<{ UdpHeader::LEN }>(at)?, rewrite)?,
+    }
     Some(leave(rewrite.ifindex, rewrite.out))
 }
 
@@ -124,9 +175,8 @@ fn apply(skb: *mut __sk_buff, rewrite: &Rewrite, at: usize) -> Option<i32> {
 #[inline(always)]
 pub fn leave(ifindex: u32, out: PortFlags) -> i32 {
     // SAFETY: helpers without pointers.
-    let action = unsafe {
-        if out.has(PortFlags::PEER) { bpf_redirect_peer(ifindex, 0) } else { bpf_redirect(ifindex, 0) }
-    };
+    let action =
+        unsafe { if out.has(PortFlags::PEER) { bpf_redirect_peer(ifindex, 0) } else { bpf_redirect(ifindex, 0) } };
     action as i32
 }
 

@@ -8,9 +8,13 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use privatelink_ebpf::{
-    abi::Counter,
-    datapath::{Frame as _, Rewrite, Tables as _, Verdict, fast, slow, stage},
-    wire::{Ipv4Hdr, L3, Window, checksum, tcp::TcpHeader},
+    abi::{Counter, Proto, Stage},
+    datapath::{Frame as _, Rewrite, Tables as _, Verdict, fast, slow, stage, udp},
+    wire::{
+        Ipv4Hdr, L3, Window, checksum,
+        tcp::TcpHeader,
+        udp::{UdpHeader, apply as udp_check},
+    },
 };
 
 use super::{
@@ -19,7 +23,7 @@ use super::{
     tables::Maps,
 };
 
-/// The fast path; the rest is [`privatelink_xdp_slow`]'s.
+/// The fast path of TCP; the rest is the stages'.
 #[xdp(frags)]
 pub fn privatelink_xdp(ctx: XdpContext) -> u32 {
     let (packet, ifindex) = open(&ctx);
@@ -27,19 +31,26 @@ pub fn privatelink_xdp(ctx: XdpContext) -> u32 {
     if let Some((done, out)) = fast(packet, Maps::<true>, ifindex, apply) {
         return send(done, out, ifindex);
     }
-    // SAFETY: the program in there is of this kind; it starts anew from the context.
-    let _ = unsafe { STAGES_XDP.tail_call(&ctx, stage(packet) as u32) };
-    // Reached only while the agent has not put the program in its place: TC does everything.
+    match stage(packet) {
+        Stage::Slow | Stage::IcmpError => go_on(&ctx, Stage::Slow),
+        Stage::Udp => go_on(&ctx, Stage::Udp),
+        Stage::Icmp => go_on(&ctx, Stage::Icmp),
+    }
+    // Reached only while the agent has not put the stage's program in its place: TC does everything.
     xdp_action::XDP_PASS
+}
+
+/// Goes on in a stage; comes back only if there is no program in its place.
+#[inline(always)]
+fn go_on(ctx: &XdpContext, stage: Stage) {
+    // SAFETY: the program in there is of this kind; it starts anew from the context.
+    let _ = unsafe { STAGES_XDP.tail_call(ctx, stage as u32) };
 }
 
 #[xdp(frags)]
 pub fn privatelink_xdp_slow(ctx: XdpContext) -> u32 {
     let (packet, ifindex) = open(&ctx);
-    // A frame of several buffers: only the first can be read, but the whole counts. The fast half leaves such frames here.
-    // SAFETY: a helper on the program's own context.
-    let len = unsafe { bpf_xdp_get_buff_len(ctx.as_ptr().cast()) } as usize;
-    let packet = Packet { len, ..packet };
+    let packet = whole(&ctx, packet);
     match slow(packet, Maps::<true>, ifindex) {
         Ok(rewrite) => send(apply(packet, &rewrite, opaque(rewrite.l4 as usize) & 0x7f), rewrite.ifindex, ifindex),
         Err(verdict) => action(verdict),
@@ -58,6 +69,29 @@ pub fn action(verdict: Verdict) -> u32 {
         | Verdict::AnswerError(_) => xdp_action::XDP_PASS,
         Verdict::Drop(_) => xdp_action::XDP_DROP,
     }
+}
+
+/// All of UDP over IPv4.
+#[xdp(frags)]
+pub fn privatelink_xdp_udp(ctx: XdpContext) -> u32 {
+    let (packet, ifindex) = open(&ctx);
+    let apply_plain = |rewrite: &Rewrite| (apply(packet, rewrite, rewrite.l4 as usize), rewrite.ifindex);
+    if let Some((done, out)) = udp::fast(packet, Maps::<true>, ifindex, apply_plain) {
+        return send(done, out, ifindex);
+    }
+    let packet = whole(&ctx, packet);
+    match udp::slow(packet, Maps::<true>, ifindex) {
+        Ok(rewrite) => send(apply(packet, &rewrite, opaque(rewrite.l4 as usize) & 0x7f), rewrite.ifindex, ifindex),
+        Err(verdict) => action(verdict),
+    }
+}
+
+/// A frame of several buffers: only the first can be read, but the whole counts. The fast paths leave such frames.
+#[inline(always)]
+pub fn whole(ctx: &XdpContext, packet: Packet) -> Packet {
+    // SAFETY: a helper on the program's own context.
+    let len = unsafe { bpf_xdp_get_buff_len(ctx.as_ptr().cast()) } as usize;
+    Packet { len, ..packet }
 }
 
 #[inline(always)]
@@ -89,20 +123,39 @@ fn refused() -> u32 {
 /// whose bounds only the verifier sees.
 #[inline(always)]
 fn apply(packet: Packet, rewrite: &Rewrite, l4: usize) -> Option<()> {
-    let l4: Window<{ TcpHeader::LEN }> = packet.window(l4)?;
-    let check = checksum::apply(
-        l4.load16::<{ TcpHeader::CHECK }>(),
-        rewrite.d_addr as u32 + rewrite.d_port as u32 + rewrite.mss.difference as u32,
-    );
-    l4.store16::<{ TcpHeader::CHECK }>(check);
-    write_headers(packet, l4, rewrite)
+    let difference = rewrite.d_addr as u32 + rewrite.d_port as u32 + rewrite.mss.difference as u32;
+    match rewrite.proto {
+        Proto::Tcp => {
+            let l4: Window<{ TcpHeader::LEN }> = packet.window(l4)?;
+            l4.store16::<{ TcpHeader::CHECK }>(checksum::apply(l4.load16::<{ TcpHeader::CHECK }>(), difference));
+            write_headers(packet, l4, rewrite)
+        }
+        Proto::Udp => {
+            let l4: Window<{ UdpHeader::LEN }> = packet.window(l4)?;
+            l4.store16::<{ UdpHeader::CHECK }>(udp_check(l4.load16::<{ UdpHeader::CHECK }>(), difference));
+            write_headers(packet, l4, rewrite)
+        }
+    }
 }
 
-/// Everything but the TCP checksum: addresses, ports, TTL, IP checksum, segment size.
+/// Everything but the L4 checksum: addresses, ports, TTL, IP checksum, segment size.
 #[inline(always)]
-pub fn write_headers(packet: Packet, l4: Window<{ TcpHeader::LEN }>, rewrite: &Rewrite) -> Option<()> {
-    let Rewrite { src, dst, src_port, dst_port, d_addr, d_port: _, src_mac, dst_mac, l4: _, mss, ifindex: _, out: _ } =
-        *rewrite;
+pub fn write_headers<const LEN: usize>(packet: Packet, l4: Window<LEN>, rewrite: &Rewrite) -> Option<()> {
+    let Rewrite {
+        proto: _,
+        src,
+        dst,
+        src_port,
+        dst_port,
+        d_addr,
+        d_port: _,
+        src_mac,
+        dst_mac,
+        l4: _,
+        mss,
+        ifindex: _,
+        out: _,
+    } = *rewrite;
     l4.store32::<0>(src_port.word() as u32 | (dst_port.word() as u32) << 16);
     let head: Window<{ L3 + Ipv4Hdr::LEN }> = packet.window(0)?;
     head.store64::<0>(dst_mac.word() | src_mac.word() << 48);

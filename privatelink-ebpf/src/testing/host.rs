@@ -127,11 +127,11 @@ impl Backend for Host {
     fn collect(&mut self) -> Outcome<()> {
         for bucket in self.tables.buckets() {
             // SAFETY: a live bucket of these tables.
-            unsafe { collect::bucket(self.tables.tc(), bucket, 0) };
+            unsafe { collect::bucket(self.tables.tc(), bucket, 0, 0) };
         }
         for slot in self.tables.stash_slots() {
             // SAFETY: a live slot of these tables.
-            unsafe { collect::slot(self.tables.tc(), slot, 0) };
+            unsafe { collect::slot(self.tables.tc(), slot, 0, 0) };
         }
         Ok(())
     }

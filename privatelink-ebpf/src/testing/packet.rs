@@ -159,72 +159,177 @@ impl Tcp {
     }
 }
 
-/// An ICMP message in IPv4 in Ethernet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Icmp {
+/// What a translation changes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Headers {
     pub src_mac: Mac,
     pub dst_mac: Mac,
     pub src: [u8; 4],
     pub dst: [u8; 4],
+    pub src_port: u16,
+    pub dst_port: u16,
+    pub ttl: u8,
+}
+
+impl Headers {
+    /// Those of a packet the other way.
+    #[must_use]
+    pub fn turned_round(self) -> Self {
+        let Self { src_mac, dst_mac, src, dst, src_port, dst_port, ttl } = self;
+        Self { src_mac: dst_mac, dst_mac: src_mac, src: dst, dst: src, src_port: dst_port, dst_port: src_port, ttl }
+    }
+}
+
+macro_rules! headers {
+    ($($packet:ident),+) => { $(
+        impl $packet {
+            pub fn headers(&self) -> Headers {
+                let Self { src_mac, dst_mac, src, dst, src_port, dst_port, ttl, .. } = *self;
+                Headers { src_mac, dst_mac, src, dst, src_port, dst_port, ttl }
+            }
+
+            /// The same packet with these headers.
+            #[must_use]
+            pub fn with_headers(self, headers: Headers) -> Self {
+                let Headers { src_mac, dst_mac, src, dst, src_port, dst_port, ttl } = headers;
+                Self { src_mac, dst_mac, src, dst, src_port, dst_port, ttl, ..self }
+            }
+        }
+    )+ };
+}
+headers!(Tcp, Udp);
+
+/// A UDP datagram in IPv4 in Ethernet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Udp {
+    pub src_mac: Mac,
+    pub dst_mac: Mac,
+    pub src: [u8; 4],
+    pub dst: [u8; 4],
+    pub src_port: u16,
+    pub dst_port: u16,
     pub ttl: u8,
     pub tos: u8,
     pub id: u16,
     /// Flags and fragment offset.
     pub fragment: u16,
     pub ip_options: Vec<u8>,
-    pub kind: u8,
-    pub code: u8,
-    /// The header's last four bytes.
-    pub rest: [u8; 4],
-    /// What follows the header: in an error the quoted packet.
-    pub body: Vec<u8>,
+    pub payload: Vec<u8>,
     /// Bytes behind the IP packet.
-    pub trailer: Vec<u8>,
+    pub trailer: usize,
+    pub check: UdpCheck,
 }
 
-impl Default for Icmp {
+/// What is in a datagram's checksum field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UdpCheck {
+    /// The checksum; one that comes to zero as 0xffff.
+    Complete,
+    /// Zero: the sender computed none.
+    None,
+    /// The sum of the pseudo header, for the device to complete.
+    Partial,
+}
+
+impl Default for Udp {
     fn default() -> Self {
+        let Tcp { src_mac, dst_mac, src, dst, src_port, dst_port, ttl, tos, id, fragment, .. } = Tcp::default();
         Self {
-            src_mac: Mac::ZERO,
-            dst_mac: Mac::ZERO,
-            src: [0; 4],
-            dst: [0; 4],
-            ttl: 64,
-            tos: 0,
-            id: 0x1234,
-            fragment: 0,
+            src_mac,
+            dst_mac,
+            src,
+            dst,
+            src_port,
+            dst_port,
+            ttl,
+            tos,
+            id,
+            fragment,
             ip_options: Vec::new(),
-            kind: 0,
-            code: 0,
-            rest: [0; 4],
-            body: Vec::new(),
-            trailer: Vec::new(),
+            payload: Vec::new(),
+            trailer: 0,
+            check: UdpCheck::Complete,
         }
     }
 }
 
-impl Icmp {
+impl Udp {
+    /// Where the UDP header starts.
+    pub fn l4(&self) -> usize {
+        L3 + 20 + self.ip_options.len()
+    }
+
     /// The frame.
+    ///
+    /// # Panics
+    ///
+    /// If options are no multiple of four bytes or too long.
     pub fn build(&self) -> Vec<u8> {
-        let ip_header = 20 + self.ip_options.len();
-        let ip_len = ip_header + 8 + self.body.len();
-        let mut ip = vec![0x40 | (ip_header / 4) as u8, self.tos];
-        ip.extend_from_slice(&(ip_len as u16).to_be_bytes());
-        ip.extend_from_slice(&self.id.to_be_bytes());
-        ip.extend_from_slice(&self.fragment.to_be_bytes());
-        ip.extend_from_slice(&[self.ttl, 1, 0, 0]);
-        ip.extend_from_slice(&self.src);
-        ip.extend_from_slice(&self.dst);
-        ip.extend_from_slice(&self.ip_options);
-        let check = internet_checksum(&[&ip]);
-        ip[10..12].copy_from_slice(&check.to_be_bytes());
-        let mut icmp = vec![self.kind, self.code, 0, 0];
-        icmp.extend_from_slice(&self.rest);
-        icmp.extend_from_slice(&self.body);
-        let check = internet_checksum(&[&icmp]);
-        icmp[2..4].copy_from_slice(&check.to_be_bytes());
-        let ethernet = [&self.dst_mac.0[..], &self.src_mac.0, &[8, 0]].concat();
-        [ethernet, ip, icmp, self.trailer.clone()].concat()
+        let mut udp = Vec::with_capacity(8 + self.payload.len());
+        udp.extend_from_slice(&self.src_port.to_be_bytes());
+        udp.extend_from_slice(&self.dst_port.to_be_bytes());
+        let len = ((8 + self.payload.len()) as u16).to_be_bytes();
+        udp.extend_from_slice(&len);
+        udp.extend_from_slice(&[0, 0]);
+        udp.extend_from_slice(&self.payload);
+        let pseudo = [&self.src[..], &self.dst[..], &[0, 17], &len[..]].concat();
+        let check = match self.check {
+            UdpCheck::Complete => match internet_checksum(&[&pseudo, &udp]) {
+                0 => 0xffff,
+                check => check,
+            },
+            UdpCheck::None => 0,
+            UdpCheck::Partial => !internet_checksum(&[&pseudo]),
+        };
+        udp[6..8].copy_from_slice(&check.to_be_bytes());
+        // The IP header of a segment without payload, and the datagram behind it.
+        let Self { src_mac, dst_mac, src, dst, ttl, tos, id, fragment, ref ip_options, .. } = *self;
+        let ip_options = ip_options.clone();
+        let ip = Tcp { src_mac, dst_mac, src, dst, ttl, tos, id, fragment, ip_options, ..Tcp::default() };
+        let mut frame = ip.build();
+        frame.truncate(self.l4());
+        frame[L3 + 2..L3 + 4].copy_from_slice(&((self.l4() - L3 + udp.len()) as u16).to_be_bytes());
+        frame[L3 + 9] = 17;
+        frame[L3 + 10..L3 + 12].fill(0);
+        let check = internet_checksum(&[&frame[L3..]]);
+        frame[L3 + 10..L3 + 12].copy_from_slice(&check.to_be_bytes());
+        frame.extend_from_slice(&udp);
+        frame.resize(frame.len() + self.trailer, 0);
+        frame
+    }
+
+    /// Takes a frame apart. Nothing if it is no whole, unfragmented datagram.
+    pub fn parse(frame: &[u8]) -> Option<Self> {
+        // The same bytes with room for a TCP header of five words: the fields before the ports are those of a segment.
+        let ip_header = (*frame.get(L3)? & 0xf) as usize * 4;
+        let l4 = L3 + ip_header;
+        let word = |at: usize| Some(u16::from_be_bytes(frame.get(at..at + 2)?.try_into().ok()?));
+        let mut head = frame.get(..l4)?.to_vec();
+        if head.get(L3 + 9) != Some(&17) {
+            return None;
+        }
+        head[L3 + 9] = 6;
+        head[L3 + 2..L3 + 4].copy_from_slice(&((ip_header + 20) as u16).to_be_bytes());
+        head.extend_from_slice(&[0; 12]);
+        head.extend_from_slice(&[0x50, 0, 0, 0, 0, 0, 0, 0]);
+        let Tcp { src_mac, dst_mac, src, dst, ttl, tos, id, fragment, ip_options, .. } = Tcp::parse(&head)?;
+        let end = L3 + word(L3 + 2)? as usize;
+        Some(Self {
+            src_mac,
+            dst_mac,
+            src,
+            dst,
+            src_port: word(l4)?,
+            dst_port: word(l4 + 2)?,
+            ttl,
+            tos,
+            id,
+            fragment,
+            ip_options,
+            payload: frame.get(l4 + 8..end)?.to_vec(),
+            trailer: frame.len() - end,
+            check: if word(l4 + 6)? == 0 { UdpCheck::None } else { UdpCheck::Complete },
+        })
     }
 }
 
@@ -316,6 +421,23 @@ mod tests {
                 .expect("a packet");
             prop_assert_eq!(tcp.build(), expected);
             prop_assert_eq!(Tcp::parse(&tcp.build()), Some(tcp));
+        }
+
+        #[test]
+        fn a_datagram_built_as_another_builds(
+            src: [u8; 4], dst: [u8; 4], src_port: u16, dst_port: u16, ttl: u8,
+            payload in prop::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let (src_mac, dst_mac) = (Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]));
+            let udp = Udp { src_mac, dst_mac, src, dst, src_port, dst_port, ttl, payload, id: 0, ..Udp::default() };
+            let mut expected = Vec::new();
+            PacketBuilder::ethernet2(src_mac.0, dst_mac.0)
+                .ipv4(src, dst, ttl)
+                .udp(src_port, dst_port)
+                .write(&mut expected, &udp.payload)
+                .expect("a packet");
+            prop_assert_eq!(udp.build(), expected);
+            prop_assert_eq!(Udp::parse(&udp.build()), Some(udp));
         }
     }
 }

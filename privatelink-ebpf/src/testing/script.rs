@@ -3,11 +3,12 @@
 //! to the same.
 
 use super::{
-    packet::{Arp, Icmp, Tcp},
+    icmp::{About, Icmp},
+    packet::{Arp, Headers, Tcp, Udp, UdpCheck},
     world::World,
 };
 use crate::{
-    abi::{Counter, Mac, flow::FlowState},
+    abi::{Counter, Mac, Proto, flow::FlowState},
     wire::tcp::Flags,
 };
 
@@ -22,6 +23,7 @@ pub struct Client {
     pub port: u16,
     pub service: [u8; 4],
     pub service_port: u16,
+    pub proto: Proto,
 }
 
 impl Client {
@@ -45,6 +47,11 @@ impl Client {
         Self { mac, ..self }
     }
 
+    /// The same client in UDP.
+    pub const fn udp(self) -> Self {
+        Self { proto: Proto::Udp, ..self }
+    }
+
     /// The same client behind another port.
     pub const fn behind(self, ifindex: u32) -> Self {
         Self { ifindex, ..self }
@@ -62,24 +69,77 @@ pub enum Sender {
 }
 
 /// What a frame is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Packet {
     Tcp(Tcp),
+    Udp(Udp),
     Arp(Arp),
     /// An ICMP message; an error quotes what [`About`] says.
     Icmp(Icmp, Option<About>),
     Raw(Vec<u8>),
 }
 
-/// What an ICMP error quotes: a segment that the error's receiver sent to its sender, as it was there.
-#[derive(Clone, Debug)]
-pub struct About {
-    /// Its addresses and ports are filled in.
-    pub segment: Tcp,
-    /// Bytes that are quoted, from the IP header on; zeros are added if it has fewer.
-    pub bytes: usize,
-    /// What follows the quote.
-    pub more: Vec<u8>,
+impl Packet {
+    /// The frame.
+    pub fn build(&self) -> Vec<u8> {
+        match self {
+            Self::Tcp(tcp) => tcp.build(),
+            Self::Udp(udp) => udp.build(),
+            Self::Arp(arp) => arp.build(),
+            Self::Icmp(icmp, _) => icmp.build(),
+            Self::Raw(bytes) => bytes.clone(),
+        }
+    }
+
+    /// What a translation changes; nothing of a packet that none is made of.
+    pub fn headers(&self) -> Option<Headers> {
+        match self {
+            Self::Tcp(tcp) => Some(tcp.headers()),
+            Self::Udp(udp) => Some(udp.headers()),
+            Self::Arp(_) | Self::Icmp(..) | Self::Raw(_) => None,
+        }
+    }
+
+    /// The same packet with these headers.
+    #[must_use]
+    pub fn with_headers(self, headers: Headers) -> Self {
+        match self {
+            Self::Tcp(tcp) => Self::Tcp(tcp.with_headers(headers)),
+            Self::Udp(udp) => Self::Udp(udp.with_headers(headers)),
+            Self::Arp(_) | Self::Icmp(..) | Self::Raw(_) => self,
+        }
+    }
+
+    /// A frame taken apart as a packet of the same kind.
+    pub fn parse_like(&self, frame: &[u8]) -> Option<Self> {
+        match self {
+            Self::Tcp(_) => Tcp::parse(frame).map(Self::Tcp),
+            Self::Udp(_) => Udp::parse(frame).map(Self::Udp),
+            Self::Arp(_) | Self::Icmp(..) | Self::Raw(_) => None,
+        }
+    }
+
+    /// Where a checksum is that a device is to complete.
+    pub fn partial_at(&self) -> Option<usize> {
+        match self {
+            Self::Tcp(tcp) => tcp.partial.then(|| tcp.l4() + 16),
+            Self::Udp(udp) => (udp.check == UdpCheck::Partial).then(|| udp.l4() + 6),
+            Self::Arp(_) | Self::Icmp(..) | Self::Raw(_) => None,
+        }
+    }
+
+    /// As it is once a device has completed the checksum.
+    #[must_use]
+    pub fn completed(self) -> Self {
+        match self {
+            Self::Tcp(tcp) => Self::Tcp(Tcp { partial: false, ..tcp }),
+            Self::Udp(udp) => {
+                let check = if udp.check == UdpCheck::Partial { UdpCheck::Complete } else { udp.check };
+                Self::Udp(Udp { check, ..udp })
+            }
+            Self::Arp(_) | Self::Icmp(..) | Self::Raw(_) => self,
+        }
+    }
 }
 
 /// A change of the finished frame, checksums left as they are.
@@ -121,8 +181,6 @@ pub struct Frame {
     pub packet: Packet,
     /// Applied to the packet after the sender's addresses have been filled in.
     pub adjust: Option<fn(&mut Tcp)>,
-    /// The same for an ICMP message.
-    pub adjust_icmp: Option<fn(&mut Icmp)>,
     pub edits: Vec<Edit>,
     /// Segment size of a frame that stands for several segments; 0: it does not. XDP never sees such frames.
     pub gso_size: u32,
@@ -159,6 +217,17 @@ pub enum Check {
     /// Resets by clients and by the target.
     TargetResets(usize, u64, u64),
     PortAllocationErrors(usize, u64),
+    /// Handshakes finished, SYNs that the target refused, SYNs sent again unanswered.
+    TargetConnections(usize, [u64; 3]),
+    /// Resets from us: to the target, and to clients of the listener.
+    ResetsSent {
+        target: (usize, u64),
+        listener: (usize, u64),
+    },
+    /// Flows led to unhealthy targets.
+    UnhealthyRouting(usize, u64),
+    /// Resets from and to the clients of an endpoint.
+    EndpointResets(usize, u64, u64),
     /// The last frame reported this neighbour, and nothing else.
     Neighbor([u8; 4], Mac),
     /// The last frame reported nothing.
@@ -259,12 +328,11 @@ impl Case {
 }
 
 impl Frame {
-    fn new(sender: Sender, packet: Packet) -> Self {
+    pub(super) fn new(sender: Sender, packet: Packet) -> Self {
         Self {
             sender,
             packet,
             adjust: None,
-            adjust_icmp: None,
             edits: Vec::new(),
             gso_size: 0,
             expect: Expect::Forward,
@@ -274,7 +342,7 @@ impl Frame {
         }
     }
 
-    /// The segment, to set fields of.
+    /// The segment, or the one that is quoted, to set fields of.
     ///
     /// # Panics
     ///
@@ -282,39 +350,27 @@ impl Frame {
     fn tcp(&mut self) -> &mut Tcp {
         match &mut self.packet {
             Packet::Tcp(tcp) => tcp,
-            Packet::Icmp(_, Some(about)) => &mut about.segment,
-            Packet::Icmp(_, None) | Packet::Arp(_) | Packet::Raw(_) => panic!("not a segment"),
+            Packet::Icmp(_, Some(about)) => match &mut *about.packet {
+                Packet::Tcp(tcp) => tcp,
+                Packet::Udp(_) | Packet::Arp(_) | Packet::Icmp(..) | Packet::Raw(_) => panic!("no segment is quoted"),
+            },
+            Packet::Udp(_) | Packet::Arp(_) | Packet::Icmp(_, None) | Packet::Raw(_) => panic!("not a segment"),
         }
     }
 
-    /// Changes an ICMP message, but for what it quotes.
+    /// Changes the datagram, or the one that is quoted.
     ///
     /// # Panics
     ///
     /// If it is none.
-    pub fn icmp(mut self, change: impl FnOnce(&mut Icmp)) -> Self {
+    pub fn with_udp(mut self, change: impl FnOnce(&mut Udp)) -> Self {
         match &mut self.packet {
-            Packet::Icmp(icmp, _) => change(icmp),
-            Packet::Tcp(_) | Packet::Arp(_) | Packet::Raw(_) => panic!("no ICMP message"),
-        }
-        self
-    }
-
-    /// Changes an ICMP message after the sender's addresses have been filled in.
-    pub fn adjusted_icmp(mut self, adjust: fn(&mut Icmp)) -> Self {
-        self.adjust_icmp = Some(adjust);
-        self
-    }
-
-    /// What an ICMP error quotes.
-    ///
-    /// # Panics
-    ///
-    /// If it is none.
-    pub fn quoting(mut self, bytes: usize, more: &[u8]) -> Self {
-        match &mut self.packet {
-            Packet::Icmp(_, Some(about)) => (about.bytes, about.more) = (bytes, more.to_vec()),
-            Packet::Icmp(_, None) | Packet::Tcp(_) | Packet::Arp(_) | Packet::Raw(_) => panic!("no ICMP error"),
+            Packet::Udp(udp) => change(udp),
+            Packet::Icmp(_, Some(about)) => match &mut *about.packet {
+                Packet::Udp(udp) => change(udp),
+                Packet::Tcp(_) | Packet::Arp(_) | Packet::Icmp(..) | Packet::Raw(_) => panic!("no datagram is quoted"),
+            },
+            Packet::Tcp(_) | Packet::Arp(_) | Packet::Icmp(_, None) | Packet::Raw(_) => panic!("not a datagram"),
         }
         self
     }
@@ -330,7 +386,7 @@ impl Frame {
     }
 
     pub fn payload(mut self, len: usize) -> Self {
-        self.tcp().payload = (0..len).map(|i| (i * 7 + 3) as u8).collect();
+        self.tcp().payload = bytes(len);
         self
     }
 
@@ -399,7 +455,11 @@ impl Frame {
 
     /// The sender leaves the checksum to its device.
     pub fn offloaded(mut self) -> Self {
-        self.tcp().partial = true;
+        match &mut self.packet {
+            Packet::Tcp(tcp) => tcp.partial = true,
+            Packet::Udp(udp) => udp.check = UdpCheck::Partial,
+            Packet::Arp(_) | Packet::Icmp(..) | Packet::Raw(_) => panic!("no checksum of a device's"),
+        }
         self
     }
 
@@ -429,35 +489,15 @@ impl Frame {
         self.by_tc().counts(reason).counts(Counter::ResetSent)
     }
 
-    /// An ICMP error is translated and sent on.
-    pub fn translated(self) -> Self {
-        self.by_tc().counts(Counter::IcmpErrorTranslated)
-    }
-
-    /// An ICMP message is refused: TC's part.
-    pub fn icmp_refused(self, reason: Counter) -> Self {
-        self.by_tc().dropped(reason)
-    }
-
-    pub fn echoed(mut self) -> Self {
-        self.expect = Expect::Echo;
-        self.by_tc().counts(Counter::EchoAnswered)
-    }
-
-    pub fn too_big(mut self, mtu: u16) -> Self {
-        self.expect = Expect::TooBig(mtu);
-        self.by_tc().counts(Counter::MtuExceeded).counts(Counter::IcmpErrorSent)
-    }
-
-    pub fn time_exceeded(mut self) -> Self {
-        self.expect = Expect::TimeExceeded;
-        self.by_tc().counts(Counter::TtlExceeded).counts(Counter::IcmpErrorSent)
-    }
-
     pub fn answered(mut self) -> Self {
         self.expect = Expect::Arp;
         self.by_tc().counts(Counter::ArpAnswered)
     }
+}
+
+/// A payload.
+fn bytes(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i * 7 + 3) as u8).collect()
 }
 
 /// A maximum segment size option.
@@ -514,39 +554,19 @@ pub fn target_rst(client: Client) -> Frame {
     segment(Sender::Target(client), Flags::RST, 5001, 0)
 }
 
-/// An ICMP error of `kind` from the client, or a router near it, about a segment of the target: 28 bytes quoted.
-pub fn error(client: Client, kind: u8, code: u8) -> Frame {
-    error_about(Sender::Client(client), kind, code, 5001, 1001)
+/// `len` bytes in a datagram of the client.
+pub fn datagram(client: Client, len: usize) -> Frame {
+    Frame::new(Sender::Client(client), Packet::Udp(Udp { payload: bytes(len), ..Udp::default() }))
 }
 
-/// An ICMP error of `kind` from the target, or a router near it, about a segment of the client: 28 bytes quoted.
-pub fn target_error(client: Client, kind: u8, code: u8) -> Frame {
-    error_about(Sender::Target(client), kind, code, 1001, 5001)
+/// `len` bytes in a datagram of the target.
+pub fn answer(client: Client, len: usize) -> Frame {
+    Frame::new(Sender::Target(client), Packet::Udp(Udp { payload: bytes(len), ..Udp::default() }))
 }
 
-fn error_about(sender: Sender, kind: u8, code: u8, seq: u32, ack: u32) -> Frame {
-    let payload = (0..100).collect();
-    let segment = Tcp { flags: Flags(0x18), seq, ack, ttl: 63, payload, ..Tcp::default() };
-    let about = About { segment, bytes: 28, more: Vec::new() };
-    Frame::new(sender, Packet::Icmp(Icmp { kind, code, ..Icmp::default() }, Some(about)))
-}
-
-/// "Fragmentation needed" from near the target.
-pub fn target_too_big(client: Client, mtu: u16) -> Frame {
-    let [hi, lo] = mtu.to_be_bytes();
-    target_error(client, 3, 4).icmp(|icmp| icmp.rest = [0, 0, hi, lo])
-}
-
-/// An echo request of the client to the service's address, with `len` bytes.
-pub fn ping(client: Client, len: usize) -> Frame {
-    let body = (0..len).map(|i| (i * 3 + 1) as u8).collect();
-    let icmp = Icmp { kind: 8, rest: [0, 7, 0, 1], body, fragment: 0x4000, ..Icmp::default() };
-    Frame::new(Sender::Client(client), Packet::Icmp(icmp, None))
-}
-
-/// The same from a target to the node address.
-pub fn target_ping(client: Client, len: usize) -> Frame {
-    Frame { sender: Sender::Target(client), ..ping(client, len) }
+/// A datagram that names its own addresses.
+pub fn other_udp(ifindex: u32, udp: Udp) -> Frame {
+    Frame::new(Sender::Other(ifindex), Packet::Udp(udp))
 }
 
 /// A segment that names its own addresses.

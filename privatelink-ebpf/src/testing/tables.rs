@@ -16,9 +16,9 @@ use crate::{
         event::Event,
         flow::{Bucket, FlowKey, Slot},
         pool::PortPool,
-        service::{AddressKey, AddressKind, Budget, Frontend, FrontendKey, Listener, Port, Target},
+        service::{AddressKey, AddressKind, Budget, Frontend, FrontendKey, Listener, ListenerFlags, Port, Target},
         settings::{Clock, IcmpBudget, ResetBudget},
-        stats::{EndpointStats, ListenerStats, TargetStats},
+        stats::{Counts, EndpointStats, ListenerStats, TargetStats},
     },
     datapath::{
         Hook, Tables,
@@ -193,24 +193,11 @@ impl MemTables {
 
     /// Sums over CPUs.
     pub fn endpoint_stats_of(&self, index: usize) -> EndpointStats {
-        self.cpus.iter().fold(EndpointStats::default(), |sum, cpu| {
-            let one = cpu.endpoint_stats.copy(index);
-            EndpointStats {
-                packets_in: sum.packets_in + one.packets_in,
-                bytes_in: sum.bytes_in + one.bytes_in,
-                packets_out: sum.packets_out + one.packets_out,
-                bytes_out: sum.bytes_out + one.bytes_out,
-                new_flows: sum.new_flows + one.new_flows,
-                refused: sum.refused + one.refused,
-            }
-        })
+        self.cpus.iter().map(|cpu| cpu.endpoint_stats.copy(index)).fold(EndpointStats::default(), Counts::plus)
     }
 
     pub fn listener_stats_of(&self, index: usize) -> ListenerStats {
-        self.cpus.iter().fold(ListenerStats::default(), |sum, cpu| {
-            let one = cpu.listener_stats.copy(index);
-            ListenerStats { new_flows: sum.new_flows + one.new_flows, refused: sum.refused + one.refused }
-        })
+        self.cpus.iter().map(|cpu| cpu.listener_stats.copy(index)).fold(ListenerStats::default(), Counts::plus)
     }
 
     /// As the first CPU counts them.
@@ -269,7 +256,7 @@ static NO_PORT: Port = Port {
     mac: crate::abi::Mac::ZERO,
     _pad: [0; 2],
 };
-static NO_LISTENER: Listener = Listener { ring_base: 0, ring_len: 0, idle_s: 0, _pad: [0; 6] };
+static NO_LISTENER: Listener = Listener { ring_base: 0, ring_len: 0, idle_s: 0, flags: ListenerFlags(0), _pad: [0; 4] };
 static NO_BUDGET: Budget = Budget { half_open: 0 };
 static NO_TARGET: Target = Target {
     ip: crate::abi::Ip4::UNSPECIFIED,
@@ -281,7 +268,8 @@ static NO_TARGET: Target = Target {
     ifindex: 0,
     pool: 0,
     mac: crate::abi::Mac::ZERO,
-    _pad: [0; 2],
+    proto: 0,
+    _pad: 0,
 };
 
 impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {

@@ -13,10 +13,10 @@ use crate::abi::{
 
 /// Sizes of the tables that index their records: an index at or above is no record.
 pub const PORTS: u32 = 64;
-pub const LISTENERS: u32 = 16;
+pub const LISTENERS: u32 = 32;
 pub const RINGS: u32 = 64;
-pub const TARGETS: u32 = 16;
-pub const POOLS: u32 = 8;
+pub const TARGETS: u32 = 32;
+pub const POOLS: u32 = 16;
 pub const ENDPOINTS: u32 = 16;
 pub const VPCS: u32 = 65_536;
 
@@ -73,11 +73,18 @@ impl World {
         self.frontends.insert(key, Frontend { listener, endpoint, _pad: 0 });
     }
 
+    /// The same for UDP.
+    pub fn udp_frontend(&mut self, vpc: u16, ip: [u8; 4], port: u16, listener: u32, endpoint: u16) {
+        let key = FrontendKey::new(VpcIndex(vpc), Ip4::from_wire(ip), L4Port::new(port), Proto::Udp);
+        self.frontends.insert(key, Frontend { listener, endpoint, _pad: 0 });
+    }
+
     /// A listener with a ring of these targets.
     pub fn listener(&mut self, index: u32, idle_s: u16, ring: &[u32]) {
         let ring_base = self.rings.len() as u32;
         self.rings.extend_from_slice(ring);
-        self.listeners.insert(index, Listener { ring_base, ring_len: ring.len() as u32, idle_s, _pad: [0; 6] });
+        self.listeners
+            .insert(index, Listener { ring_base, ring_len: ring.len() as u32, idle_s, ..Listener::default() });
     }
 
     /// A target with a resolved next hop, [`target_mac`], behind port `ifindex`.
@@ -92,9 +99,16 @@ impl World {
             ifindex,
             pool,
             mac: target_mac(index),
-            _pad: [0; 2],
+            proto: Proto::Tcp.number(),
+            _pad: 0,
         };
         self.targets.insert(index, record);
+    }
+
+    /// The same for UDP.
+    pub fn udp_target(&mut self, index: u32, vpc: u16, ip: [u8; 4], port: u16, ifindex: u32, pool: u32) {
+        self.target(index, vpc, ip, port, ifindex, pool);
+        self.targets.entry(index).and_modify(|target| target.proto = Proto::Udp.number());
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod checksum;
 pub mod icmp;
 pub mod tcp;
+pub mod udp;
 mod window;
 
 pub use window::Window;

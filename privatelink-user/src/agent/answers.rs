@@ -7,13 +7,14 @@ use std::{
 };
 
 use privatelink_ebpf::abi::{
-    VpcIndex, counters,
+    Proto, VpcIndex, counters,
+    explain::Trace,
     flow::{FlowKey, FlowState, Meta, Slot},
     pool,
 };
 
 use super::{
-    Shared, desired,
+    Shared, desired, explain,
     index::TargetKey,
     plan::{CheckKey, HopKey, Plan},
     ports,
@@ -22,15 +23,16 @@ use crate::{
     control::Limits,
     dataplane::{Hook, stats::Wanted},
     health::state::{Checked, Failure},
-    model::{Hook as WantedHook, InterfaceName, State, Target, TargetGroup, TargetGroupId},
+    model::{Hook as WantedHook, InterfaceName, ListenerId, State, Target, TargetGroup, TargetGroupId},
     net::{
         links::{LinkError, LinkService},
         neighbor::Neighbor,
+        synthetic,
     },
     runtime::{
-        Answer, AttachRefusal, Counter, CounterKind, EndpointTraffic, FlowFilter, FlowRecord, InterfaceFacts,
-        ListenerTraffic, NextHop, Pool, PortStatus, Runtime, RuntimeError, Stats, TargetHealth, TargetHealthReport,
-        TargetTraffic,
+        Answer, AttachRefusal, Counter, CounterKind, EndpointTraffic, Explanation, FlowFilter, FlowRecord,
+        InterfaceFacts, ListenerTraffic, NextHop, Pool, PortStatus, Question, Runtime, RuntimeError, Stats,
+        TargetHealth, TargetHealthReport, TargetTraffic,
     },
 };
 
@@ -128,6 +130,7 @@ impl Answers {
                     return None;
                 }
                 let record = FlowRecord {
+                    protocol: Proto::from_number(key.proto).name().to_owned(),
                     vpc: plan.vpcs.get(&key.vpc).cloned(),
                     client: SocketAddrV4::new(key.src.into(), key.src_port.get()),
                     frontend: SocketAddrV4::new(key.dst.into(), key.dst_port.get()),
@@ -169,6 +172,7 @@ impl Answers {
                 let found = dataplane.pool(*index)?;
                 let held = held.get(index).copied().unwrap_or(0).min(found.used());
                 Some(Pool {
+                    protocol: key.proto.name().to_owned(),
                     vpc: plan.vpcs.get(&key.vpc).cloned(),
                     node: key.node,
                     target: SocketAddrV4::new(key.ip, key.port),
@@ -201,19 +205,41 @@ impl Answers {
                     bytes_out,
                     new_flows,
                     refused,
+                    resets_in,
+                    resets_out,
                 } = *counts.endpoints.get(index)?;
-                let endpoint = id.clone();
-                Some(EndpointTraffic { endpoint, new_flows, refused, packets_in, bytes_in, packets_out, bytes_out })
+                Some(EndpointTraffic {
+                    endpoint: id.clone(),
+                    new_flows,
+                    refused,
+                    packets_in,
+                    bytes_in,
+                    packets_out,
+                    bytes_out,
+                    resets_in,
+                    resets_out,
+                })
             })
             .collect();
-        let listeners = plan
-            .listeners
-            .iter()
-            .filter_map(|(id, index)| {
-                let found = counts.listeners.get(index)?;
-                Some(ListenerTraffic { listener: id.clone(), new_flows: found.new_flows, refused: found.refused })
-            })
-            .collect();
+        let mut by_listener: BTreeMap<&ListenerId, ListenerTraffic> = BTreeMap::new();
+        for ((id, _), index) in &plan.listeners {
+            let Some(found) = counts.listeners.get(index) else { continue };
+            let privatelink_ebpf::abi::stats::ListenerStats { new_flows, refused, unhealthy_routing, resets_sent } =
+                *found;
+            let none = || ListenerTraffic {
+                listener: id.clone(),
+                new_flows: 0,
+                refused: 0,
+                unhealthy_routing: 0,
+                resets_sent: 0,
+            };
+            let traffic = by_listener.entry(id).or_insert_with(none);
+            traffic.new_flows += new_flows;
+            traffic.refused += refused;
+            traffic.unhealthy_routing += unhealthy_routing;
+            traffic.resets_sent += resets_sent;
+        }
+        let listeners = by_listener.into_values().collect();
         let targets = plan
             .registrations
             .iter()
@@ -223,9 +249,44 @@ impl Answers {
     }
 }
 
+impl Answers {
+    fn explain(&self, state: &State, question: &Question) -> Result<Explanation, RuntimeError> {
+        let plan = self.plan();
+        let links = self.shared.links();
+        let statuses = self.shared.ports().clone();
+        let port = explain::entry(state, &question.vpc, &statuses, &links);
+        let mut dataplane = self.shared.dataplane();
+        let seen = match &port {
+            Some(port) => {
+                let frame = synthetic::frame(question, port.mac);
+                let trace = dataplane.explain(port.ifindex, &frame).map_err(tables)?;
+                let pool = trace.has(Trace::TARGET).then(|| dataplane.pool(trace.target)).flatten();
+                Some(explain::Seen { trace, used: pool.map(|pool| pool.used()) })
+            }
+            None => None,
+        };
+        drop(dataplane);
+        let health = |group: &TargetGroup| {
+            group.targets.values().map(|target| self.report(state, &plan, group, target)).collect::<Vec<_>>()
+        };
+        let interface = |ifindex: u32| links.get(&ifindex).map(|link| link.name.clone());
+        let facts = explain::Facts {
+            state,
+            plan: &plan,
+            statuses: &statuses,
+            port: port.as_ref(),
+            seen,
+            health: &health,
+            interface: &interface,
+        };
+        Ok(explain::explain(question, &facts))
+    }
+}
+
 /// What both entries of a flow agree on: the target's view of it.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct FlowId {
+    proto: u8,
     node: (u32, u16),
     target: (u32, u16),
     index: u32,
@@ -234,6 +295,7 @@ struct FlowId {
 impl FlowId {
     fn of_forward(slot: &Slot) -> Self {
         Self {
+            proto: FlowKey::from_words(slot.key).proto,
             node: (slot.new_src.word(), slot.new_src_port.word()),
             target: (slot.new_dst.word(), slot.new_dst_port.word()),
             index: slot.target,
@@ -243,6 +305,7 @@ impl FlowId {
     fn of_reverse(slot: &Slot) -> Self {
         let key = FlowKey::from_words(slot.key);
         Self {
+            proto: key.proto,
             node: (key.dst.word(), key.dst_port.word()),
             target: (key.src.word(), key.src_port.word()),
             index: slot.target,
@@ -272,7 +335,7 @@ fn health(checked: Option<Checked>) -> TargetHealth {
     match checked {
         None | Some(Checked::Initial { .. }) => TargetHealth::InitialHealthChecking,
         Some(Checked::Healthy { .. }) => TargetHealth::Healthy,
-        Some(Checked::Unhealthy { passed: _, last }) => match last {
+        Some(Checked::Unhealthy { passed: _, last, since: _ }) => match last {
             Failure::Timeout => TargetHealth::Timeout,
             Failure::Refused | Failure::Malformed => TargetHealth::FailedHealthChecks,
             Failure::StatusCode(code) => TargetHealth::ResponseCodeMismatch(code),
@@ -287,7 +350,6 @@ fn target_traffic(
     plan: &Plan,
     counts: &BTreeMap<u32, privatelink_ebpf::abi::stats::TargetStats>,
 ) -> TargetTraffic {
-    use crate::dataplane::stats::Sum as _;
     let found = keys.iter().filter_map(|key| counts.get(plan.targets.get(key)?).copied());
     let privatelink_ebpf::abi::stats::TargetStats {
         packets_in,
@@ -298,7 +360,11 @@ fn target_traffic(
         port_allocation_errors,
         client_resets,
         target_resets,
-    } = privatelink_ebpf::abi::stats::TargetStats::sum(found);
+        resets_sent,
+        established,
+        refused,
+        unanswered,
+    } = crate::dataplane::stats::sum(found);
     TargetTraffic {
         target_group: check.group.clone(),
         target: check.target,
@@ -310,6 +376,10 @@ fn target_traffic(
         port_allocation_errors,
         client_resets,
         target_resets,
+        resets_sent,
+        established,
+        refused,
+        unanswered,
     }
 }
 
@@ -371,5 +441,13 @@ impl Runtime for Answers {
 
     fn stats(&self) -> Answer<'_, Result<Stats, RuntimeError>> {
         ready(tokio::task::block_in_place(|| self.stats()))
+    }
+
+    fn explain<'a>(
+        &'a self,
+        state: &'a State,
+        question: &'a Question,
+    ) -> Answer<'a, Result<Explanation, RuntimeError>> {
+        ready(tokio::task::block_in_place(|| self.explain(state, question)))
     }
 }

@@ -1,13 +1,17 @@
-//! Runs the health checks that the plan names, and says when a target's health changes.
+//! Runs the health checks that the plan names, and says when a target's health changes. A suspicion of the passive checks
+//! counts as a failure and is followed up by probes at once, until one passes or the target is unhealthy.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
 
-use tokio::{sync::Semaphore, task::JoinSet};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -21,6 +25,7 @@ use crate::{
         probe_tcp,
         schedule::Schedule,
         state::{Checked, Failure, Outcome, Thresholds},
+        tls::Tls,
     },
     model::{HealthCheck, HealthCheckProtocol},
 };
@@ -28,11 +33,29 @@ use crate::{
 /// Checks under way at once: each holds a descriptor.
 const AT_ONCE: usize = 1_024;
 
+/// Between the probes that follow a suspicion up, in milliseconds.
+const FOLLOW_UP: u64 = 1_000;
+
+/// How probes reach targets.
+#[derive(Clone)]
+pub struct Probes {
+    pub dialer: Dialer,
+    pub tls: Tls,
+}
+
+/// A target whose clients' connections fail.
+#[derive(Clone, Debug)]
+pub struct Suspicion {
+    pub key: CheckKey,
+    pub failure: Failure,
+}
+
 /// Checks until `stop`.
-pub async fn run(shared: Arc<Shared>, dialer: Dialer, stop: CancellationToken) {
+pub async fn run(shared: Arc<Shared>, how: Probes, mut suspicions: mpsc::Receiver<Suspicion>, stop: CancellationToken) {
     let mut schedule: Schedule<CheckKey> = Schedule::new(rand::random());
     let slots = Arc::new(Semaphore::new(AT_ONCE));
     let mut probes: JoinSet<(CheckKey, Outcome)> = JoinSet::new();
+    let mut suspected: HashSet<CheckKey> = HashSet::new();
     let mut plans = shared.plan.subscribe();
     let mut plan = plans.borrow_and_update().clone();
     adjust(&mut schedule, &shared, &plan);
@@ -49,18 +72,30 @@ pub async fn run(shared: Arc<Shared>, dialer: Dialer, stop: CancellationToken) {
             }
             Some(done) = probes.join_next() => {
                 if let Ok((key, outcome)) = done {
-                    observe(&shared, &plan, &key, outcome);
+                    let open = observe(&shared, &plan, &key, outcome) && outcome != Outcome::Passed;
+                    if !open {
+                        suspected.remove(&key);
+                    } else if suspected.contains(&key) {
+                        schedule.expedite(&key, shared.now() + FOLLOW_UP);
+                    }
                 }
                 continue;
+            }
+            Some(Suspicion { key, failure }) = suspicions.recv() => {
+                tracing::info!(group = %key.group, target = %key.target, ?failure, "clients' connections fail");
+                if observe(&shared, &plan, &key, Outcome::Failed(failure)) {
+                    schedule.expedite(&key, shared.now());
+                    suspected.insert(key);
+                }
             }
             () = tokio::time::sleep(Duration::from_millis(wait)) => {}
         }
         for key in schedule.take_due(shared.now()) {
             let Some(check) = plan.checks.get(&key).cloned() else { continue };
-            let (slots, dialer) = (Arc::clone(&slots), dialer.clone());
+            let (slots, how) = (Arc::clone(&slots), how.clone());
             probes.spawn(async move {
                 let _slot = slots.acquire().await;
-                let outcome = probe(&dialer, &check).await;
+                let outcome = probe(&how, &check).await;
                 (key, outcome)
             });
         }
@@ -80,7 +115,8 @@ fn adjust(schedule: &mut Schedule<CheckKey>, shared: &Shared, plan: &Plan) {
     shared.health().retain(|key, _| plan.checks.contains_key(key));
 }
 
-async fn probe(dialer: &Dialer, check: &Check) -> Outcome {
+async fn probe(how: &Probes, check: &Check) -> Outcome {
+    let Probes { dialer, tls } = how;
     let Check { address, node, listener_port, next_hop: _, settings } = check;
     let Some(address) = address else { return Outcome::Failed(Failure::Internal) };
     let HealthCheck {
@@ -95,26 +131,26 @@ async fn probe(dialer: &Dialer, check: &Check) -> Outcome {
     } = settings;
     let address = SocketAddr::from(*address);
     let limit = Duration::from_secs(u64::from(*timeout));
-    match protocol {
-        HealthCheckProtocol::Tcp => probe_tcp::probe(dialer, address, limit).await,
-        HealthCheckProtocol::Http => {
-            let request =
-                HttpCheck { path: path.as_str().to_owned(), node: (*node).into(), listener_port: *listener_port };
-            probe_http::probe(dialer, address, &request, |code| matcher.matches(code), limit).await
-        }
-    }
+    let tls = match protocol {
+        HealthCheckProtocol::Tcp => return probe_tcp::probe(dialer, address, limit).await,
+        HealthCheckProtocol::Http => None,
+        HealthCheckProtocol::Https => Some(tls),
+    };
+    let request = HttpCheck { path: path.as_str().to_owned(), node: (*node).into(), listener_port: *listener_port };
+    probe_http::probe(dialer, tls, address, &request, |code| matcher.matches(code), limit).await
 }
 
-fn observe(shared: &Shared, plan: &Plan, key: &CheckKey, outcome: Outcome) {
-    let Some(check) = plan.checks.get(key) else { return };
+/// Notes an outcome; whether the target takes traffic afterwards.
+fn observe(shared: &Shared, plan: &Plan, key: &CheckKey, outcome: Outcome) -> bool {
+    let Some(check) = plan.checks.get(key) else { return false };
     let thresholds =
         Thresholds { healthy: check.settings.healthy_threshold, unhealthy: check.settings.unhealthy_threshold };
     if let (Outcome::Failed(Failure::Timeout | Failure::Refused), Some(hop)) = (outcome, check.next_hop) {
         shared.neighbors().doubt(&hop, shared.now());
     }
-    let (before, after) = record(&mut shared.health(), key, outcome, thresholds);
+    let (before, after) = record(&mut shared.health(), key, outcome, thresholds, shared.now());
     if before.takes_traffic() == after.takes_traffic() {
-        return;
+        return after.takes_traffic();
     }
     let CheckKey { group, target } = key;
     if after.takes_traffic() {
@@ -124,6 +160,7 @@ fn observe(shared: &Shared, plan: &Plan, key: &CheckKey, outcome: Outcome) {
         shared.unhealthy().insert(key.clone());
     }
     shared.reconcile.notify_one();
+    after.takes_traffic()
 }
 
 fn record(
@@ -131,9 +168,10 @@ fn record(
     key: &CheckKey,
     outcome: Outcome,
     thresholds: Thresholds,
+    now: u64,
 ) -> (Checked, Checked) {
     let state = health.entry(key.clone()).or_insert(Checked::NEW);
     let before = *state;
-    *state = before.observe(outcome, thresholds);
+    *state = before.observe(outcome, thresholds, now);
     (before, *state)
 }

@@ -11,7 +11,10 @@ use std::{
 use privatelink_ebpf::abi::{
     Mac, Proto, VpcIndex,
     addr::L4Port,
-    service::{Address, AddressKey, AddressKind, Budget, Frontend, FrontendKey, Port, PortFlags, Target, TargetFlags},
+    service::{
+        Address, AddressKey, AddressKind, Budget, Frontend, FrontendKey, IDLE_NEVER, ListenerFlags, Port, PortFlags,
+        Target, TargetFlags,
+    },
 };
 
 use super::{
@@ -22,7 +25,10 @@ use super::{
 use crate::{
     dataplane::{Capacity, Hook, Tables},
     health::state::Checked,
-    model::{Listener, LoadBalancer, LoadBalancerId, State, TargetAddress, TargetGroup, TargetGroupId, Vpc, VpcId},
+    model::{
+        EndpointState, Listener, LoadBalancer, LoadBalancerId, Protocol, State, TargetAddress, TargetGroup,
+        TargetGroupId, Vpc, VpcId,
+    },
     net::links::{Link, LinkKind, Links},
 };
 
@@ -70,6 +76,7 @@ pub struct Desired {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DesiredListener {
     pub idle_s: u16,
+    pub flags: ListenerFlags,
     pub ring: Arc<[u32]>,
 }
 
@@ -105,6 +112,17 @@ impl Use<'_> {
         nodes.retain(|node| seen.insert(*node));
         nodes
     }
+
+    /// The transports of all its listeners.
+    fn transports(&self) -> BTreeSet<Proto> {
+        self.listeners.iter().flat_map(|(listener, _)| transports(listener.protocol)).collect()
+    }
+}
+
+/// The transports of a protocol, in order.
+pub fn transports(protocol: Protocol) -> impl Iterator<Item = Proto> {
+    let tcp = protocol.has_tcp().then_some(Proto::Tcp);
+    tcp.into_iter().chain(protocol.has_udp().then_some(Proto::Udp))
 }
 
 fn uses<'a>(state: &'a State) -> Vec<Use<'a>> {
@@ -200,6 +218,7 @@ fn targets(world: &World<'_>, uses: &[Use<'_>], desired: &mut Desired, plan: &mu
     let mut hops: BTreeMap<TargetKey, Option<Ipv4Addr>> = BTreeMap::new();
     for used in uses {
         let nodes = used.nodes();
+        let transports = used.transports();
         for target in used.group.targets.values() {
             let address = target.address;
             if owned(world.state, &used.vpc.id, address.ip) {
@@ -207,8 +226,15 @@ fn targets(world: &World<'_>, uses: &[Use<'_>], desired: &mut Desired, plan: &mu
             }
             let hop = next_hop(used.vpc, address.ip);
             let check = CheckKey { group: used.group.id.clone(), target: address };
-            let key = |node: Ipv4Addr, port: u16| TargetKey { vpc: used.vpc_index, node, ip: address.ip, port };
-            let keys: Vec<TargetKey> = nodes.iter().map(|node| key(*node, address.port)).collect();
+            let key = |node: Ipv4Addr, port: u16, proto: Proto| TargetKey {
+                vpc: used.vpc_index,
+                node,
+                ip: address.ip,
+                port,
+                proto,
+            };
+            let keys: Vec<TargetKey> =
+                nodes.iter().flat_map(|node| transports.iter().map(|proto| key(*node, address.port, *proto))).collect();
             for key in &keys {
                 hops.insert(*key, hop);
                 let ends = used.group.attributes.deregistration_connection_termination;
@@ -219,7 +245,9 @@ fn targets(world: &World<'_>, uses: &[Use<'_>], desired: &mut Desired, plan: &mu
             plan.registrations.insert(check, keys);
             if let Some(node) = nodes.first() {
                 if target.draining_since.is_none() {
-                    hops.insert(key(*node, used.group.health_check.port.resolve(address.port)), hop);
+                    // Whatever the group's protocol, its health is checked over TCP.
+                    let port = used.group.health_check.port.resolve(address.port);
+                    hops.insert(key(*node, port, Proto::Tcp), hop);
                 }
                 if let Some(hop) = hop {
                     plan.next_hops.entry(HopKey { vpc: used.vpc_index, ip: hop }).or_insert(*node);
@@ -293,7 +321,7 @@ fn record(world: &World<'_>, key: &TargetKey, index: u32, hop: Option<&Hop>, end
         Some(Hop { ifindex, mac }) => (TargetFlags::RESOLVED, *ifindex, Mac(*mac)),
         None => (TargetFlags::default(), 0, Mac::ZERO),
     };
-    let TargetKey { vpc, node, ip, port } = *key;
+    let TargetKey { vpc, node, ip, port, proto } = *key;
     Target {
         ip: ip.into(),
         node_ip: node.into(),
@@ -304,7 +332,8 @@ fn record(world: &World<'_>, key: &TargetKey, index: u32, hop: Option<&Hop>, end
         ifindex,
         pool: index,
         mac,
-        _pad: [0; 2],
+        proto: proto.number(),
+        _pad: 0,
     }
 }
 
@@ -349,14 +378,17 @@ fn listeners(
     let state = world.state;
     let actual = world.actual;
     // What is reached at a load balancer's first node address and port is that listener, in the kernel too.
-    let doors: BTreeMap<FrontendKey, &Listener> = state
+    let doors: BTreeMap<FrontendKey, (&Listener, Proto)> = state
         .listeners
         .values()
         .filter_map(|listener| {
             let lb = state.load_balancers.get(&listener.load_balancer)?;
             let vpc = state.vpcs.get(&lb.vpc).and_then(vpc_index)?;
-            Some((frontend_key(vpc, *lb.addresses.first()?, listener.port), listener))
+            let node = *lb.addresses.first()?;
+            let door = move |proto| (frontend_key(vpc, node, listener.port, proto), (listener, proto));
+            Some(transports(listener.protocol).map(door))
         })
+        .flatten()
         .collect();
     let wanted: BTreeSet<FrontendKey> = doors.keys().copied().collect();
     let limit = first_check_listener(world.capacity);
@@ -371,15 +403,16 @@ fn listeners(
     if indexes.len() < wanted.len() {
         plan.full.insert("LISTENERS");
     }
-    for (door, listener) in &doors {
+    for (door, (listener, proto)) in &doors {
         if let Some(index) = indexes.get(door) {
-            plan.listeners.insert(listener.id.clone(), *index);
+            plan.listeners.insert((listener.id.clone(), *proto), *index);
         }
     }
     let endpoints = endpoint_indexes(world, plan);
-    let mut by_lb: BTreeMap<&LoadBalancerId, Vec<&Listener>> = BTreeMap::new();
+    let mut by_lb: BTreeMap<&LoadBalancerId, Vec<(&Listener, Proto)>> = BTreeMap::new();
     for listener in state.listeners.values() {
-        by_lb.entry(&listener.load_balancer).or_default().push(listener);
+        let of_lb = by_lb.entry(&listener.load_balancer).or_default();
+        of_lb.extend(transports(listener.protocol).map(|proto| (listener, proto)));
     }
 
     for lb in state.load_balancers.values() {
@@ -387,46 +420,62 @@ fn listeners(
         for node in &lb.addresses {
             desired.addresses.insert(AddressKey::new(vpc, (*node).into()), AddressKind::Node.into());
         }
-        for listener in by_lb.get(&lb.id).into_iter().flatten() {
-            let Some(&index) = plan.listeners.get(&listener.id) else { continue };
-            let members = members(chosen, listener, lb, vpc, &plan.targets);
-            let idle_s = u16::try_from(listener.attributes.idle_timeout).unwrap_or(u16::MAX);
-            desired.listeners.insert(index, DesiredListener { idle_s, ring: rings.ring(members) });
+        for (listener, proto) in by_lb.get(&lb.id).into_iter().flatten() {
+            let Some(&index) = plan.listeners.get(&(listener.id.clone(), *proto)) else { continue };
+            let members = members(chosen, listener, *proto, lb, vpc, &plan.targets);
+            let idle = match proto {
+                Proto::Tcp => listener.attributes.idle_timeout,
+                Proto::Udp => listener.attributes.udp_idle_timeout,
+            };
+            let idle_s = match idle {
+                0 => IDLE_NEVER,
+                seconds => u16::try_from(seconds).unwrap_or(IDLE_NEVER),
+            };
+            let flags = match plan.fail_open.contains(&listener.target_group) {
+                true => ListenerFlags::FAIL_OPEN,
+                false => ListenerFlags::default(),
+            };
+            desired.listeners.insert(index, DesiredListener { idle_s, flags, ring: rings.ring(members) });
             for node in &lb.addresses {
-                let key = frontend_key(vpc, *node, listener.port);
+                let key = frontend_key(vpc, *node, listener.port, *proto);
                 desired.frontends.insert(key, Frontend { listener: index, endpoint: 0, _pad: 0 });
             }
         }
     }
     for endpoint in state.endpoints.values() {
         let Some(vpc) = state.vpcs.get(&endpoint.vpc).and_then(vpc_index) else { continue };
-        let Some(service) = state.endpoint_services.get(&endpoint.service) else { continue };
         let address = AddressKey::new(vpc, endpoint.address.into());
         desired.addresses.insert(address, AddressKind::Endpoint.into());
+        let Some(service) = state.endpoint_services.get(&endpoint.service) else { continue };
+        // The address is the endpoint's from the start, traffic flows once the service's owner has agreed.
+        if endpoint.state != EndpointState::Available {
+            continue;
+        }
         let Some(&number) = endpoints.get(&address) else { continue };
         plan.endpoints.insert(endpoint.id.clone(), number);
         desired.endpoints.insert(number, Budget { half_open: ENDPOINT_HALF_OPEN });
-        for listener in by_lb.get(&service.load_balancer).into_iter().flatten() {
-            let Some(&index) = plan.listeners.get(&listener.id) else { continue };
-            let key = frontend_key(vpc, endpoint.address, listener.port);
-            desired.frontends.insert(key, Frontend { listener: index, endpoint: number, _pad: 0 });
+        for (listener, proto) in service.load_balancers.iter().filter_map(|lb| by_lb.get(lb)).flatten() {
+            let Some(&index) = plan.listeners.get(&(listener.id.clone(), *proto)) else { continue };
+            let key = frontend_key(vpc, endpoint.address, listener.port, *proto);
+            desired.frontends.entry(key).or_insert(Frontend { listener: index, endpoint: number, _pad: 0 });
         }
     }
 }
 
-/// An endpoint is known by its address in its VPC, in the kernel's frontends too. One without listeners has none there,
-/// and no index.
+/// An endpoint is known by its address in its VPC, in the kernel's frontends too. One without listeners, or that is not
+/// available, has none there, and no index: its flows end.
 fn endpoint_indexes(world: &World<'_>, plan: &mut Plan) -> BTreeMap<AddressKey, u16> {
     let state = world.state;
     let published: BTreeSet<&LoadBalancerId> =
-        plan.listeners.keys().filter_map(|id| Some(&state.listeners.get(id)?.load_balancer)).collect();
+        plan.listeners.keys().filter_map(|(id, _)| Some(&state.listeners.get(id)?.load_balancer)).collect();
     let wanted: BTreeSet<AddressKey> = state
         .endpoints
         .values()
+        .filter(|endpoint| endpoint.state == EndpointState::Available)
         .filter_map(|endpoint| {
             let vpc = state.vpcs.get(&endpoint.vpc).and_then(vpc_index)?;
             let service = state.endpoint_services.get(&endpoint.service)?;
-            published.contains(&service.load_balancer).then_some(())?;
+            service.load_balancers.iter().any(|lb| published.contains(lb)).then_some(())?;
             Some(AddressKey::new(vpc, endpoint.address.into()))
         })
         .collect();
@@ -453,6 +502,7 @@ fn endpoint_indexes(world: &World<'_>, plan: &mut Plan) -> BTreeMap<AddressKey, 
 fn members(
     chosen: &BTreeMap<&TargetGroupId, Vec<TargetAddress>>,
     listener: &Listener,
+    proto: Proto,
     lb: &LoadBalancer,
     vpc: VpcIndex,
     indexes: &BTreeMap<TargetKey, u32>,
@@ -460,7 +510,7 @@ fn members(
     let mut members = Vec::new();
     for target in chosen.get(&listener.target_group).into_iter().flatten() {
         for node in &lb.addresses {
-            let key = TargetKey { vpc, node: *node, ip: target.ip, port: target.port };
+            let key = TargetKey { vpc, node: *node, ip: target.ip, port: target.port, proto };
             if let Some(index) = indexes.get(&key) {
                 members.push((identity(&key), *index));
             }
@@ -492,7 +542,7 @@ fn checks(world: &World<'_>, uses: &[Use<'_>], desired: &mut Desired, plan: &mut
                 continue;
             }
             let port = used.group.health_check.port.resolve(target.address.port);
-            let key = TargetKey { vpc: used.vpc_index, node, ip: target.address.ip, port };
+            let key = TargetKey { vpc: used.vpc_index, node, ip: target.address.ip, port, proto: Proto::Tcp };
             let address = world
                 .host_port
                 .zip(plan.targets.get(&key).copied())
@@ -515,13 +565,13 @@ fn way_to(
     let internal = host_port.internal(target)?;
     let listener = first_check_listener(world.capacity).checked_add(target)?;
     let ring: Arc<[u32]> = Arc::new([target]);
-    desired.listeners.insert(listener, DesiredListener { idle_s: 350, ring });
+    desired.listeners.insert(listener, DesiredListener { idle_s: 350, flags: ListenerFlags::default(), ring });
     desired.addresses.insert(AddressKey::new(VpcIndex::HOST, internal.into()), AddressKind::Internal.into());
-    let key = frontend_key(VpcIndex::HOST, internal, port);
+    let key = frontend_key(VpcIndex::HOST, internal, port, Proto::Tcp);
     desired.frontends.insert(key, Frontend { listener, endpoint: 0, _pad: 0 });
     Some(SocketAddrV4::new(internal, port))
 }
 
-fn frontend_key(vpc: VpcIndex, ip: Ipv4Addr, port: u16) -> FrontendKey {
-    FrontendKey::new(vpc, ip.into(), L4Port::new(port), Proto::Tcp)
+fn frontend_key(vpc: VpcIndex, ip: Ipv4Addr, port: u16, proto: Proto) -> FrontendKey {
+    FrontendKey::new(vpc, ip.into(), L4Port::new(port), proto)
 }

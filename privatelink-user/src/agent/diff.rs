@@ -104,12 +104,13 @@ fn listeners(ops: &mut Vec<Op>, desired: &Desired, actual: &Tables, capacity: Ca
     let mut slices = Slices::new(actual, capacity);
     let mut written: BTreeMap<Arc<[u32]>, u32> = BTreeMap::new();
     for (index, wanted) in &desired.listeners {
-        let DesiredListener { idle_s, ring } = wanted;
+        let DesiredListener { idle_s, flags, ring } = wanted;
         let old = actual.listeners.get(index);
         let record = |ring_base: u32| Listener {
             ring_base,
             ring_len: ring.len() as u32,
             idle_s: *idle_s,
+            flags: *flags,
             ..Listener::default()
         };
         let base = match old {

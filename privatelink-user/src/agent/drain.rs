@@ -1,5 +1,5 @@
-//! The deregistration delay: a draining target has left the rings, its flows go on; when its delay has ended, it is
-//! taken out of the state, and the reconciler retires it.
+//! What ends by the clock. A draining target has left the rings, its flows go on; when its delay has ended, it is taken
+//! out of the state, and the reconciler retires it. An endpoint that nobody answers for expires.
 
 use std::time::Duration;
 
@@ -7,13 +7,21 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use crate::control::targets;
+use crate::{
+    control::{endpoints, targets},
+    model::State,
+};
 
-/// Takes expired targets out until `stop`.
+/// When something ends next.
+fn next_expiry(state: &State) -> Option<Timestamp> {
+    targets::next_expiry(state).into_iter().chain(endpoints::next_unanswered(state)).min()
+}
+
+/// Takes out what has ended until `stop`.
 pub async fn run(shared: &Shared, stop: CancellationToken) {
     let mut states = shared.store.watch();
     loop {
-        let wait = targets::next_expiry(&states.borrow_and_update()).map(|at| until(at, Timestamp::now()));
+        let wait = next_expiry(&states.borrow_and_update()).map(|at| until(at, Timestamp::now()));
         tokio::select! {
             () = stop.cancelled() => return,
             changed = states.changed() => {
@@ -24,11 +32,13 @@ pub async fn run(shared: &Shared, stop: CancellationToken) {
             }
             () = tokio::time::sleep(wait.unwrap_or(Duration::MAX)) => {}
         }
-        let expired = shared
-            .store
-            .update(|state| Ok::<_, std::convert::Infallible>((targets::expire(state, Timestamp::now()), ())));
+        let expired = shared.store.update(|state| {
+            let now = Timestamp::now();
+            let change = targets::expire(state, now).then(endpoints::expire_unanswered(state, now));
+            Ok::<_, std::convert::Infallible>((change, ()))
+        });
         if let Err(error) = expired {
-            tracing::warn!(?error, "drained targets cannot be taken out of the state; trying again");
+            tracing::warn!(?error, "what has ended cannot be taken out of the state; trying again");
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(Duration::from_secs(1)) => {}

@@ -8,6 +8,7 @@ use std::{
 use privatelink_ebpf::abi::{
     flow::{FlowKey, Meta, Slot},
     pool::{FIRST_PORT, PortPool},
+    settings::CollectRequest,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -41,7 +42,8 @@ pub async fn collect(shared: &Shared, stop: CancellationToken) {
         let first = next * SLICE;
         let run = tokio::task::block_in_place(|| {
             let mut dataplane = shared.dataplane();
-            dataplane.collect(first, SLICE.min(buckets - first), next == 0)?;
+            let flags = if next == 0 { CollectRequest::STASH } else { 0 };
+            dataplane.collect(first, SLICE.min(buckets - first), flags)?;
             if next == 0 { dataplane.half_open().map(Some) } else { Ok(None) }
         });
         match run {
@@ -54,6 +56,20 @@ pub async fn collect(shared: &Shared, stop: CancellationToken) {
         }
         next = (next + 1) % slices;
     }
+}
+
+/// Runs the collector over the whole table, so that what has been ended is gone when this returns.
+///
+/// # Errors
+///
+/// [`DataplaneError`] when the collector does not run; the next pass of [`collect`] ends the flows.
+pub fn collect_all(dataplane: &mut dyn Dataplane) -> Result<(), DataplaneError> {
+    let buckets = dataplane.capacity().buckets;
+    (0..buckets.div_ceil(SLICE).max(1)).try_for_each(|slice| {
+        let first = slice * SLICE;
+        let flags = if slice == 0 { CollectRequest::STASH } else { 0 };
+        dataplane.collect(first, SLICE.min(buckets.saturating_sub(first)), flags)
+    })
 }
 
 /// Looks for leaked ports, and for what flows still refer to, until `stop`.

@@ -7,13 +7,13 @@ use std::{
 };
 
 use privatelink_ebpf::abi::{
-    VpcIndex,
+    Proto, VpcIndex,
     service::{Target, TargetFlags},
 };
 
 use crate::dataplane::Tables;
 
-/// What a target index stands for: an address and port behind one node address.
+/// What a target index stands for: an address, port and protocol behind one node address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TargetKey {
     /// The provider's VPC.
@@ -21,13 +21,21 @@ pub struct TargetKey {
     pub node: Ipv4Addr,
     pub ip: Ipv4Addr,
     pub port: u16,
+    pub proto: Proto,
 }
 
 impl TargetKey {
     /// What a record in the kernel stands for; a zero record stands for nothing.
     pub fn of(record: &Target) -> Option<Self> {
-        let Target { ip, node_ip, port, vpc, generation: _, flags: _, ifindex: _, pool: _, mac: _, _pad: _ } = *record;
-        (vpc != VpcIndex::NONE).then(|| Self { vpc, node: node_ip.into(), ip: ip.into(), port: port.get() })
+        let Target { ip, node_ip, port, vpc, proto, generation: _, flags: _, ifindex: _, pool: _, mac: _, _pad: _ } =
+            *record;
+        (vpc != VpcIndex::NONE).then(|| Self {
+            vpc,
+            node: node_ip.into(),
+            ip: ip.into(),
+            port: port.get(),
+            proto: Proto::from_number(proto),
+        })
     }
 }
 
@@ -109,7 +117,13 @@ mod tests {
     use super::*;
 
     fn key(n: u8) -> TargetKey {
-        TargetKey { vpc: VpcIndex(1), node: [10, 0, 0, 5].into(), ip: [10, 0, 1, n].into(), port: 80 }
+        TargetKey {
+            vpc: VpcIndex(1),
+            node: [10, 0, 0, 5].into(),
+            ip: [10, 0, 1, n].into(),
+            port: 80,
+            proto: Proto::Tcp,
+        }
     }
 
     fn record(key: TargetKey, flags: TargetFlags) -> Target {

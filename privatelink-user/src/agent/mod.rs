@@ -16,10 +16,12 @@ pub mod checker;
 pub mod desired;
 pub mod diff;
 pub mod drain;
+pub mod explain;
 pub mod gc;
 pub mod host_port;
 pub mod index;
 pub mod neighbors;
+pub mod passive;
 pub mod plan;
 pub mod ports;
 pub mod reconcile;
@@ -53,7 +55,7 @@ use crate::{
         kernel::{Kernel, Streams},
         load, pin,
     },
-    health::{dial::Dialer, state::Checked},
+    health::{dial::Dialer, state::Checked, tls::Tls},
     model::InterfaceName,
     net::links::{self, LinkError, LinkService, Links},
     runtime::{PortStatus, Runtime},
@@ -82,6 +84,8 @@ pub enum AgentError {
     Dataplane(#[from] DataplaneError),
     #[error(transparent)]
     Links(#[from] LinkError),
+    #[error("HTTPS health checks are not possible: {0}")]
+    Tls(#[from] rustls::Error),
     #[error("the prefix {prefix} of internal addresses is outside {range}, or has no room for {targets} targets")]
     HostPrefix { prefix: Ipv4Net, range: Ipv4Net, targets: u32 },
 }
@@ -159,6 +163,7 @@ pub struct Agent {
     shared: Arc<Shared>,
     streams: Streams,
     reconciler: reconcile::Reconciler,
+    tls: Tls,
 }
 
 impl Agent {
@@ -179,6 +184,7 @@ impl Agent {
                 targets: load.max_targets,
             });
         }
+        let tls = Tls::new()?;
         let instance = pin::instance(&load.state_dir);
         let (kernel, streams) = tokio::task::block_in_place(|| Kernel::open(&load))?;
         let service = LinkService::connect()?;
@@ -206,7 +212,7 @@ impl Agent {
         if let Err(error) = reconciler.pass(&shared) {
             tracing::warn!(%error, "the first pass did not finish; the next ones go on");
         }
-        Ok(Self { shared, streams, reconciler })
+        Ok(Self { shared, streams, reconciler, tls })
     }
 
     /// What the API asks.
@@ -216,16 +222,18 @@ impl Agent {
 
     /// Keeps everything going until `stop`. The kernel goes on forwarding afterwards.
     pub async fn run(self, stop: CancellationToken) {
-        let Self { shared, streams, reconciler } = self;
+        let Self { shared, streams, reconciler, tls } = self;
         let Streams { events, log } = streams;
         let (heard, hears) = mpsc::channel(4_096);
         let (records, recorded) = mpsc::channel(4_096);
-        let dialer = Dialer { device: Some(shared.host_pair.host.clone()) };
+        let probes = checker::Probes { dialer: Dialer { device: Some(shared.host_pair.host.clone()) }, tls };
+        let (suspects, suspicions) = mpsc::channel(64);
         let mut tasks = JoinSet::new();
         tasks.spawn(events::read(events, records, stop.clone()));
         tasks.spawn(forward(recorded, heard));
         tasks.spawn(reconcile::run(reconciler, Arc::clone(&shared), stop.clone()));
-        tasks.spawn(checker::run(Arc::clone(&shared), dialer, stop.clone()));
+        tasks.spawn(checker::run(Arc::clone(&shared), probes, suspicions, stop.clone()));
+        tasks.spawn(passive::run(Arc::clone(&shared), suspects, stop.clone()));
         let (a, b, c, d) = (Arc::clone(&shared), Arc::clone(&shared), Arc::clone(&shared), Arc::clone(&shared));
         let stops = [stop.clone(), stop.clone(), stop.clone(), stop.clone()];
         let [stop_a, stop_b, stop_c, stop_d] = stops;

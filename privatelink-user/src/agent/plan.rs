@@ -6,7 +6,7 @@ use std::{
     net::{Ipv4Addr, SocketAddrV4},
 };
 
-use privatelink_ebpf::abi::VpcIndex;
+use privatelink_ebpf::abi::{Proto, VpcIndex};
 
 use super::index::TargetKey;
 use crate::model::{EndpointId, HealthCheck, ListenerId, TargetAddress, TargetGroupId, VpcId};
@@ -15,14 +15,15 @@ use crate::model::{EndpointId, HealthCheck, ListenerId, TargetAddress, TargetGro
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     pub targets: BTreeMap<TargetKey, u32>,
-    pub listeners: BTreeMap<ListenerId, u32>,
+    /// One index a protocol.
+    pub listeners: BTreeMap<(ListenerId, Proto), u32>,
     pub endpoints: BTreeMap<EndpointId, u16>,
     pub vpcs: BTreeMap<VpcIndex, VpcId>,
     /// Interfaces to attach, with the VPC.
     pub ports: BTreeMap<u32, VpcIndex>,
     /// What is checked, and where.
     pub checks: BTreeMap<CheckKey, Check>,
-    /// For each group in use and registered target: its keys, one a node address.
+    /// For each group in use and registered target: its keys, one a node address and protocol.
     pub registrations: BTreeMap<CheckKey, Vec<TargetKey>>,
     /// Next hops to find, and the node address that asks for each.
     pub next_hops: BTreeMap<HopKey, Ipv4Addr>,

@@ -14,14 +14,14 @@ use super::{
     Shared,
     desired::{self, Desired, World},
     diff::{self, RingsFull},
-    host_port,
+    gc, host_port,
     index::{Busy, TargetKey},
     plan::{CheckKey, Hop, HopKey, HostPort, Plan},
     ports,
     ring::RingCache,
 };
 use crate::{
-    dataplane::{Capacity, Dataplane, DataplaneError, Hook, Tables},
+    dataplane::{Capacity, Dataplane, DataplaneError, Hook, Op, Tables},
     health::state::Checked,
     model::{State, TargetGroupId},
     net::links::{LinkError, LinkService, Links, watch_links},
@@ -75,6 +75,10 @@ pub fn converge(
     let (ops, full) = diff::diff(&desired, &actual, capacity);
     for op in &ops {
         dataplane.apply(op)?;
+    }
+    // An endpoint that was rejected or deleted carries nothing from now on, open flows included.
+    if ops.iter().any(|op| matches!(op, Op::PutEndpoint(_, budget) if budget.ended())) {
+        gc::collect_all(dataplane)?;
     }
     full?;
     Ok((plan, ops.len()))

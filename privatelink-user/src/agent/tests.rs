@@ -18,6 +18,7 @@ use privatelink_ebpf::abi::{
 use proptest::prelude::*;
 
 use super::{
+    desired,
     index::{Busy, TargetKey},
     plan::{CheckKey, Hop, HopKey, HostPort, Plan},
     reconcile::{Inputs, PassError, converge},
@@ -77,7 +78,7 @@ impl From<Shape> for Checked {
         match shape {
             Shape::New => Self::NEW,
             Shape::Healthy => Self::Healthy { failed: 0 },
-            Shape::Unhealthy => Self::Unhealthy { passed: 0, last: Failure::Refused },
+            Shape::Unhealthy => Self::Unhealthy { passed: 0, last: Failure::Refused, since: 0 },
         }
     }
 }
@@ -144,7 +145,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
             id: group.clone(),
             name: format!("group-{number}").parse().expect("a name"),
             vpc: vpc(1).id,
-            protocol: Protocol::Tcp,
+            protocol: Protocol::TcpUdp,
             port: 80,
             health_check: HealthCheck::defaults(HealthCheckProtocol::Tcp),
             attributes: TargetGroupAttributes::default(),
@@ -165,7 +166,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
             state.put(Record::Listener(Listener {
                 id: id.parse().expect("an ARN"),
                 load_balancer: lb.clone(),
-                protocol: Protocol::Tcp,
+                protocol: [Protocol::Tcp, Protocol::TcpUdp, Protocol::Udp][usize::from(port) % 3],
                 port: 8_000 + u16::from(port),
                 target_group: group.clone(),
                 attributes: ListenerAttributes::default(),
@@ -178,7 +179,9 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
             id: service.clone(),
             owner: crate::model::Owner::example(),
             alias: None,
-            load_balancer: lb,
+            load_balancers: vec![lb],
+            acceptance_required: false,
+            principals: BTreeSet::new(),
             created_at: now(),
         }));
         for endpoint in 0..shape.endpoints {
@@ -233,15 +236,15 @@ fn garbage() -> impl Strategy<Value = Tables> {
     let listeners = prop::collection::btree_map(
         0u32..256,
         (0u32..50_000, 0u32..3_000, 1u16..400).prop_map(|(ring_base, ring_len, idle_s)| Installed {
-            record: ListenerRecord { ring_base, ring_len, idle_s, _pad: [0; 6] },
+            record: ListenerRecord { ring_base, ring_len, idle_s, ..ListenerRecord::default() },
             ring: Arc::new([]),
         }),
         0..10,
     );
     let targets = prop::collection::btree_map(
         0u32..64,
-        (vpc(), ip(), ip(), 78u16..82, any::<u16>(), 0u16..4).prop_map(|(vpc, ip, node, port, generation, flags)| {
-            TargetRecord {
+        (vpc(), ip(), ip(), 78u16..82, any::<u16>(), 0u16..4, any::<bool>()).prop_map(
+            |(vpc, ip, node, port, generation, flags, udp)| TargetRecord {
                 ip: ip.into(),
                 node_ip: node.into(),
                 port: L4Port::new(port),
@@ -251,9 +254,10 @@ fn garbage() -> impl Strategy<Value = Tables> {
                 ifindex: 3,
                 pool: 5,
                 mac: Mac([7; 6]),
-                _pad: [0; 2],
-            }
-        }),
+                proto: if udp { Proto::Udp } else { Proto::Tcp }.number(),
+                _pad: 0,
+            },
+        ),
         0..20,
     );
     let budgets = prop::collection::btree_map(1u16..60, (1u32..9).prop_map(|half_open| Budget { half_open }), 0..6);
@@ -294,7 +298,7 @@ fn check(fake: &Fake, inputs: &Inputs, plan: &Plan) -> Result<(), TestCaseError>
             );
         }
     }
-    for (id, index) in &plan.listeners {
+    for ((id, proto), index) in &plan.listeners {
         let listener = &inputs.state.listeners[id];
         let group = &inputs.state.target_groups[&listener.target_group];
         let lb = &inputs.state.load_balancers[&listener.load_balancer];
@@ -315,6 +319,7 @@ fn check(fake: &Fake, inputs: &Inputs, plan: &Plan) -> Result<(), TestCaseError>
                 node: *node,
                 ip: target.address.ip,
                 port: target.address.port,
+                proto: *proto,
             })
         })
         .collect();
@@ -428,7 +433,9 @@ proptest! {
             .listeners
             .values()
             .filter(|listener| listener.target_group != group_id(0))
-            .map(|listener| plan.listeners[&listener.id])
+            .flat_map(|listener| {
+                desired::transports(listener.protocol).map(|proto| plan.listeners[&(listener.id.clone(), proto)])
+            })
             .collect();
         let old_targets: BTreeSet<u32> = plan.targets.values().copied().collect();
         for op in &fake.log {
@@ -461,7 +468,13 @@ fn one_group(targets: &[(u8, Shape, bool)]) -> Vec<GroupShape> {
 }
 
 fn key(octet: u8) -> TargetKey {
-    TargetKey { vpc: VpcIndex(1), node: Ipv4Addr::new(10, 0, 2, 1), ip: Ipv4Addr::new(10, 0, 1, octet), port: 80 }
+    TargetKey {
+        vpc: VpcIndex(1),
+        node: Ipv4Addr::new(10, 0, 2, 1),
+        ip: Ipv4Addr::new(10, 0, 1, octet),
+        port: 80,
+        proto: Proto::Tcp,
+    }
 }
 
 fn record(fake: &Fake, plan: &Plan, octet: u8) -> TargetRecord {
@@ -568,4 +581,30 @@ fn more_targets_than_room_leave_the_rest_working() {
     let (plan, _) = pass(&mut fake, &inputs(&one_group(&targets))).expect("no failure was asked for");
     assert!(plan.full.contains("TARGETS"));
     assert_eq!(plan.targets.len(), 3);
+}
+
+#[test]
+fn an_endpoint_owns_its_address_from_the_start_and_has_frontends_only_while_it_is_available() {
+    let mut shape = one_group(&[(10, Shape::Healthy, false)]);
+    shape[0].listeners = 1;
+    shape[0].endpoints = 1;
+    let mut inputs = inputs(&shape);
+    let mut fake = Fake::new(CAPACITY);
+    let endpoint = inputs.state.endpoints.values().next().expect("an endpoint").clone();
+    let mut carries = |state: EndpointState, inputs: &mut Inputs| {
+        let mut changed = State::clone(&inputs.state);
+        changed.put(Record::Endpoint(Endpoint { state, ..endpoint.clone() }));
+        inputs.state = Arc::new(changed);
+        pass(&mut fake, inputs).expect("a pass");
+        let tables = fake.read().expect("the fake reads");
+        let address = AddressKey::new(VpcIndex(2), endpoint.address.into());
+        assert!(tables.addresses.contains_key(&address), "{state}");
+        let frontends: Vec<_> = tables.frontends.iter().filter(|(key, _)| key.ip == endpoint.address.into()).collect();
+        let live = tables.endpoints.values().filter(|budget| !budget.ended()).count();
+        (frontends.len(), live)
+    };
+    assert_eq!(carries(EndpointState::PendingAcceptance, &mut inputs), (0, 0));
+    assert_eq!(carries(EndpointState::Available, &mut inputs), (1, 1));
+    assert_eq!(carries(EndpointState::Rejected, &mut inputs), (0, 0), "its flows are ended");
+    assert_eq!(carries(EndpointState::Available, &mut inputs), (1, 1));
 }

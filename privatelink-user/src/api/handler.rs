@@ -1,6 +1,6 @@
 //! From a request to its answer.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddrV4, sync::Arc};
 
 use axum::{
     Json,
@@ -8,7 +8,7 @@ use axum::{
 };
 use jiff::Timestamp;
 
-use super::{Api, ApiError, Caller, DescribeFlows, DescribeStats, FlowView, RandomIds};
+use super::{Api, ApiError, Caller, DescribeFlows, DescribeStats, ExplainPacket, FlowView, RandomIds};
 use crate::{
     control::{
         Context, ControlError, Mutation, Operation as _, Query,
@@ -18,8 +18,8 @@ use crate::{
         targets::DescribeTargetHealth,
         view::{self, PortView, TargetHealthView},
     },
-    model::{Change, Owner, State, TargetAddress},
-    runtime::{FlowFilter, Stats, TargetHealthReport},
+    model::{Change, Identity, Owner, State, TargetAddress},
+    runtime::{Explanation, FlowFilter, Question, Stats, TargetHealthReport},
 };
 
 type Answer<T> = Result<Json<T>, ApiError>;
@@ -34,7 +34,8 @@ impl Api {
         decide: impl FnOnce(&State, &mut Context<'_>) -> Result<(Change, R), ControlError>,
     ) -> Result<(Change, R), ControlError> {
         let Owner { account, region } = owner;
-        let mut context = Context { region, account, world, now: Timestamp::now(), ids: &mut RandomIds };
+        let mut context =
+            Context { region, account, identity: &Identity::Root, world, now: Timestamp::now(), ids: &mut RandomIds };
         let (change, answer) = decide(&world.seen_by(owner), &mut context)?;
         let mut next = world.clone();
         next.apply(&change);
@@ -96,7 +97,8 @@ pub async fn query<Q: Query + Sync>(
     request: Request<Q>,
 ) -> Answer<Q::Response> {
     let Json(request) = request?;
-    Ok(Json(request.answer(&api.store.state().seen_by(&owner))?))
+    let world = api.store.state();
+    Ok(Json(request.answer(&world.seen_by(&owner), &world)?))
 }
 
 pub async fn attach_port(
@@ -199,6 +201,26 @@ pub async fn describe_flows(
 pub async fn describe_stats(Shared(api): Shared<Arc<Api>>, request: Request<DescribeStats>) -> Answer<Stats> {
     let Json(DescribeStats {}) = request?;
     Ok(Json(api.runtime.stats().await?))
+}
+
+/// The packet's VPC is one of the caller's; the answer names the provider's objects too, for the host's operator.
+pub async fn explain_packet(
+    Shared(api): Shared<Arc<Api>>,
+    Caller(owner): Caller,
+    request: Request<ExplainPacket>,
+) -> Answer<Explanation> {
+    /// The ports that a client's system chooses from (RFC 6335 section 6).
+    const EPHEMERAL: std::ops::RangeInclusive<u16> = 49_152..=65_535;
+    let Json(ExplainPacket { vpc, from, from_port, to, protocol }) = request?;
+    let state = api.store.state();
+    let question = Question {
+        vpc: lookup::vpc(&state.seen_by(&owner), &vpc)?.id.clone(),
+        from: SocketAddrV4::new(from, from_port.unwrap_or_else(|| rand::random_range(EPHEMERAL))),
+        to,
+        protocol,
+        sequence: rand::random(),
+    };
+    Ok(Json(api.runtime.explain(&state, &question).await?))
 }
 
 pub async fn apply(Shared(api): Shared<Arc<Api>>, caller: Caller, request: Request<ApplyDeclaration>) -> Answer<Plan> {

@@ -21,13 +21,13 @@ use tokio_util::sync::CancellationToken;
 
 pub use caller::{ACCOUNT_HEADER, Caller, REGION_HEADER};
 pub use error::{ApiError, ErrorBody};
-pub use operation::{DescribeFlows, DescribeStats, FlowView};
+pub use operation::{DescribeFlows, DescribeStats, ExplainPacket, FlowView};
 pub use socket::{SocketError, SocketFile};
 
 use crate::{
     control::{
-        Mutation, Operation, Query, endpoint_services::*, endpoints::*, listeners::*, load_balancers::*,
-        target_groups::*, targets::*, vpcs::*,
+        Mutation, Operation, Query, connections::*, endpoint_services::*, endpoints::*, listeners::*,
+        load_balancers::*, permissions::*, target_groups::*, targets::*, vpcs::*,
     },
     model::{IdSource, Owner},
     runtime::Runtime,
@@ -107,13 +107,20 @@ pub fn router(api: Arc<Api>) -> Router {
         .mutation::<DeleteListener>()
         .query::<DescribeListeners>()
         .mutation::<CreateEndpointService>()
+        .mutation::<ModifyEndpointService>()
         .mutation::<DeleteEndpointService>()
         .query::<DescribeEndpointServices>()
+        .mutation::<ModifyPermissions>()
+        .query::<DescribePermissions>()
+        .mutation::<AcceptConnections>()
+        .mutation::<RejectConnections>()
+        .query::<DescribeConnections>()
         .mutation::<CreateEndpoint>()
         .mutation::<DeleteEndpoint>()
         .query::<DescribeEndpoints>()
         .route(&path::<DescribeFlows>(), post(handler::describe_flows))
         .route(&path::<DescribeStats>(), post(handler::describe_stats))
+        .route(&path::<ExplainPacket>(), post(handler::explain_packet))
         .route(&path::<ApplyDeclaration>(), post(handler::apply))
         .route(
             &format!("{PREFIX}{{operation}}"),

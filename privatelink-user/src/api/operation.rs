@@ -1,10 +1,12 @@
 //! Operations that ask the running agent only.
 
+use std::net::{Ipv4Addr, SocketAddrV4};
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
     control::{Reference, operation},
-    runtime::{FlowRecord, Stats},
+    runtime::{Explanation, FlowRecord, PacketProtocol, Stats},
 };
 
 /// Lists the open flows, of all endpoints or of some.
@@ -33,3 +35,19 @@ pub struct FlowView {
 #[serde(deny_unknown_fields)]
 pub struct DescribeStats {}
 operation!(DescribeStats -> Stats);
+
+/// Asks what would become of a packet. Changes nothing.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainPacket {
+    /// The VPC that the packet is sent in.
+    pub vpc: Reference,
+    pub from: Ipv4Addr,
+    /// None: any port that a client would use.
+    #[serde(default)]
+    pub from_port: Option<u16>,
+    pub to: SocketAddrV4,
+    #[serde(default)]
+    pub protocol: PacketProtocol,
+}
+operation!(ExplainPacket -> Explanation);

@@ -23,8 +23,8 @@ use crate::{
     },
     model::{Hook, InterfaceName, State, TargetGroupId},
     runtime::{
-        Answer, AttachRefusal, FlowFilter, FlowRecord, InterfaceFacts, NoRuntime, PortStatus, RuntimeError, Stats,
-        TargetHealthReport,
+        Answer, AttachRefusal, Explanation, FlowFilter, FlowRecord, InterfaceFacts, NoRuntime, PortStatus, Question,
+        RuntimeError, Stats, TargetHealthReport,
     },
 };
 
@@ -200,6 +200,14 @@ impl Runtime for OneInterface {
 
     fn stats(&self) -> Answer<'_, Result<Stats, RuntimeError>> {
         Box::pin(std::future::ready(Err(RuntimeError::Tables("no memory".to_owned()))))
+    }
+
+    fn explain<'a>(
+        &'a self,
+        state: &'a State,
+        question: &'a Question,
+    ) -> Answer<'a, Result<Explanation, RuntimeError>> {
+        NoRuntime.explain(state, question)
     }
 }
 

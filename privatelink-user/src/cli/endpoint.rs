@@ -73,9 +73,7 @@ impl EndpointCommand {
 
 fn service(endpoint: &EndpointView) -> String {
     let alias = endpoint.service_alias.as_ref().map(ToString::to_string);
-    alias
-        .or_else(|| endpoint.service_name.as_ref().map(ToString::to_string))
-        .unwrap_or_else(|| endpoint.service.to_string())
+    alias.unwrap_or_else(|| endpoint.service_name.to_string())
 }
 
 fn rows<'a>(endpoints: impl IntoIterator<Item = &'a EndpointView>) -> String {
@@ -110,7 +108,7 @@ fn describe(endpoint: &EndpointView) -> String {
         ("ID", id.to_string()),
         ("VPC", vpc_name.clone()),
         ("Address", address.to_string()),
-        ("Service name", or_dash(service_name.as_ref())),
+        ("Service name", service_name.to_string()),
         ("Service alias", or_dash(service_alias.as_ref())),
         ("State", state.to_string()),
         ("Created", created_at.to_string()),

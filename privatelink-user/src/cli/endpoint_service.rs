@@ -3,22 +3,26 @@
 use clap::{Args, Subcommand};
 
 use super::{
-    CliError, Session,
+    CliError, Session, connection,
     output::{fields, list, or_dash, table},
     value,
 };
 use crate::{
     control::{
         Reference,
-        endpoint_services::{CreateEndpointService, DeleteEndpointService, DescribeEndpointServices},
-        view::EndpointServiceView,
+        connections::DescribeConnections,
+        endpoint_services::{
+            CreateEndpointService, DeleteEndpointService, DescribeEndpointServices, ModifyEndpointService,
+        },
+        permissions::{DescribePermissions, ModifyPermissions},
+        view::{EndpointServiceView, PermissionView},
     },
-    model::ResourceName,
+    model::{Principal, ResourceName},
 };
 
 #[derive(Debug, Subcommand)]
 pub enum EndpointServiceCommand {
-    /// Publish a load balancer and print the service name. Doing it again prints the same name.
+    /// Publish load balancers and print the service name. Doing it again prints the same name.
     Create(CreateArgs),
     /// List the endpoint services.
     List,
@@ -28,8 +32,69 @@ pub enum EndpointServiceCommand {
         #[arg(value_parser = value::reference)]
         endpoint_service: Reference,
     },
-    /// Delete an endpoint service that no endpoint leads to.
+    /// Change whether acceptance is required, and the load balancers.
+    Modify(ModifyArgs),
+    /// Who may make endpoints to a service, besides the account that it belongs to.
+    #[command(subcommand)]
+    Permissions(PermissionsCommand),
+    /// List the endpoints of all accounts that lead to a service; `privatelink connection` accepts and rejects them.
+    Connections {
+        /// Service name, id or alias.
+        #[arg(value_parser = value::reference)]
+        endpoint_service: Reference,
+    },
+    /// Delete an endpoint service to which no endpoint is connected.
     Delete {
+        /// Service name, id or alias.
+        #[arg(value_parser = value::reference)]
+        endpoint_service: Reference,
+        /// Reject the endpoints that are connected first.
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    /// A load balancer; name or ARN. It serves one endpoint service. May be given several times: endpoints then have the
+    /// listeners of all of them.
+    #[arg(long, required = true, value_parser = value::reference)]
+    load_balancer: Vec<Reference>,
+    /// A short alias for the service name, for use on this host.
+    #[arg(long, value_parser = value::parse::<ResourceName>)]
+    name: Option<ResourceName>,
+    /// Let endpoints wait until `privatelink connection accept`.
+    #[arg(long)]
+    acceptance_required: bool,
+    /// Who may make endpoints: arn:aws:iam::ACCOUNT:root, …:user/NAME, …:role/NAME, or '*' for everybody.
+    #[arg(long, value_name = "ARN", value_parser = value::parse::<Principal>)]
+    principal: Vec<Principal>,
+}
+
+#[derive(Debug, Args)]
+pub struct ModifyArgs {
+    /// Service name, id or alias.
+    #[arg(value_parser = value::reference)]
+    endpoint_service: Reference,
+    /// Whether endpoints wait for acceptance; those that are there keep their state.
+    #[arg(long, value_name = "BOOL")]
+    acceptance_required: Option<bool>,
+    /// Serve this load balancer as well; name or ARN.
+    #[arg(long, value_name = "LOAD_BALANCER", value_parser = value::reference)]
+    add_load_balancer: Vec<Reference>,
+    /// Serve this load balancer no more; not while endpoints are connected.
+    #[arg(long, value_name = "LOAD_BALANCER", value_parser = value::reference)]
+    remove_load_balancer: Vec<Reference>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PermissionsCommand {
+    /// Allow principals.
+    Add(PrincipalArgs),
+    /// Allow principals no more. Endpoints that they have made stay.
+    Remove(PrincipalArgs),
+    /// List the principals.
+    List {
         /// Service name, id or alias.
         #[arg(value_parser = value::reference)]
         endpoint_service: Reference,
@@ -37,20 +102,26 @@ pub enum EndpointServiceCommand {
 }
 
 #[derive(Debug, Args)]
-pub struct CreateArgs {
-    /// The load balancer; name or ARN. It serves one endpoint service.
-    #[arg(long, value_parser = value::reference)]
-    load_balancer: Reference,
-    /// A short alias for the service name, for use on this host.
-    #[arg(long, value_parser = value::parse::<ResourceName>)]
-    name: Option<ResourceName>,
+pub struct PrincipalArgs {
+    /// Service name, id or alias.
+    #[arg(value_parser = value::reference)]
+    endpoint_service: Reference,
+    /// arn:aws:iam::ACCOUNT:root, …:user/NAME, …:role/NAME, or '*' for everybody. May be given several times.
+    #[arg(long, value_name = "ARN", required = true, value_parser = value::parse::<Principal>)]
+    principal: Vec<Principal>,
 }
 
 impl EndpointServiceCommand {
     pub async fn run(self, session: &mut Session) -> Result<(), CliError> {
         match self {
-            Self::Create(CreateArgs { load_balancer, name }) => {
-                let service = session.client.call(&CreateEndpointService { load_balancer, name }).await?;
+            Self::Create(CreateArgs { load_balancer, name, acceptance_required, principal }) => {
+                let request = CreateEndpointService {
+                    load_balancers: load_balancer,
+                    name,
+                    acceptance_required,
+                    principals: principal,
+                };
+                let service = session.client.call(&request).await?;
                 session.output.show(&service, |service| service.service_name.to_string())
             }
             Self::List => {
@@ -62,12 +133,54 @@ impl EndpointServiceCommand {
                 let services = session.client.call(&request).await?;
                 services.iter().try_for_each(|service| session.output.show(service, describe))
             }
-            Self::Delete { endpoint_service } => {
-                session.client.call(&DeleteEndpointService { endpoint_service: endpoint_service.clone() }).await?;
+            Self::Modify(args) => {
+                let ModifyArgs { endpoint_service, acceptance_required, add_load_balancer, remove_load_balancer } =
+                    args;
+                let request = ModifyEndpointService {
+                    endpoint_service,
+                    acceptance_required,
+                    add_load_balancers: add_load_balancer,
+                    remove_load_balancers: remove_load_balancer,
+                };
+                let service = session.client.call(&request).await?;
+                session.output.show(&service, describe)
+            }
+            Self::Permissions(command) => command.run(session).await,
+            Self::Connections { endpoint_service } => {
+                let connections = session.client.call(&DescribeConnections { endpoint_service }).await?;
+                session.output.show(&connections, |connections| connection::rows(connections))
+            }
+            Self::Delete { endpoint_service, force } => {
+                let request = DeleteEndpointService { endpoint_service: endpoint_service.clone(), force };
+                session.client.call(&request).await?;
                 session.output.done(&format!("deleted endpoint service {}", endpoint_service.as_str()))
             }
         }
     }
+}
+
+impl PermissionsCommand {
+    async fn run(self, session: &mut Session) -> Result<(), CliError> {
+        let permissions = match self {
+            Self::Add(PrincipalArgs { endpoint_service, principal: add }) => {
+                session.client.call(&ModifyPermissions { endpoint_service, add, remove: Vec::new() }).await?
+            }
+            Self::Remove(PrincipalArgs { endpoint_service, principal: remove }) => {
+                session.client.call(&ModifyPermissions { endpoint_service, add: Vec::new(), remove }).await?
+            }
+            Self::List { endpoint_service } => session.client.call(&DescribePermissions { endpoint_service }).await?,
+        };
+        session.output.show(&permissions, |permissions| permission_rows(permissions))
+    }
+}
+
+fn permission_rows(permissions: &[PermissionView]) -> String {
+    table(
+        ["PRINCIPAL", "TYPE", "ID"],
+        permissions.iter().map(|permission| {
+            [permission.principal.to_string(), permission.principal_type.clone(), permission.id.clone()]
+        }),
+    )
 }
 
 fn rows(services: &[EndpointServiceView]) -> String {
@@ -77,8 +190,8 @@ fn rows(services: &[EndpointServiceView]) -> String {
             [
                 or_dash(service.alias.as_ref()),
                 service.service_name.to_string(),
-                service.load_balancer_name.clone(),
-                service.endpoints.len().to_string(),
+                list(&service.load_balancer_names),
+                service.connections.len().to_string(),
             ]
         }),
     )
@@ -87,20 +200,26 @@ fn rows(services: &[EndpointServiceView]) -> String {
 fn describe(service: &EndpointServiceView) -> String {
     let EndpointServiceView {
         id,
-        owner: _,
+        owner,
         service_name,
         alias,
-        load_balancer: _,
-        load_balancer_name,
-        endpoints,
+        load_balancers: _,
+        load_balancer_names,
+        acceptance_required,
+        principals,
+        connections,
         created_at,
     } = service;
+    let connected = connections.iter().map(|connection| format!("{} ({})", connection.endpoint, connection.state));
     fields([
         ("Service name", service_name.to_string()),
         ("ID", id.to_string()),
+        ("Account", owner.account.to_string()),
         ("Alias", or_dash(alias.as_ref())),
-        ("Load balancer", load_balancer_name.clone()),
-        ("Endpoints", list(endpoints)),
+        ("Load balancers", list(load_balancer_names)),
+        ("Acceptance required", acceptance_required.to_string()),
+        ("Allowed principals", list(principals)),
+        ("Endpoints", list(connected)),
         ("Created", created_at.to_string()),
     ])
 }

@@ -23,6 +23,9 @@ pub enum CliError {
     /// The agent could not do the operation.
     #[error("{}", .0.message)]
     AgentFailed(ErrorBody),
+    /// The packet that was asked about reaches no target; standard output says why.
+    #[error("the packet reaches no target")]
+    NotReachable,
     #[error("no agent answers on the socket '{}': {source}", socket.display())]
     Unreachable { socket: PathBuf, source: io::Error },
     #[error("the agent on '{}' gave no answer that can be understood: {detail}", socket.display())]
@@ -65,7 +68,9 @@ impl CliError {
 
     /// Prints the failure on standard error.
     pub fn report(&self, format: Format) {
-        if matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe) {
+        if matches!(self, Self::NotReachable)
+            || matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+        {
             return;
         }
         let body = ErrorBody { code: self.code().to_owned(), message: self.to_string(), hint: self.hint() };
@@ -85,7 +90,7 @@ impl CliError {
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
-            Self::Refused(_) => 1,
+            Self::Refused(_) | Self::NotReachable => 1,
             Self::Input { .. } => 2,
             Self::Unreachable { .. } => 3,
             Self::AgentFailed(_)
@@ -101,6 +106,7 @@ impl CliError {
     fn code(&self) -> &str {
         match self {
             Self::Refused(body) | Self::AgentFailed(body) => &body.code,
+            Self::NotReachable => "NotReachable",
             Self::Unreachable { .. } => "AgentUnreachable",
             Self::Protocol { .. } => "ProtocolError",
             Self::Input { .. } => "InvalidInput",
@@ -114,6 +120,7 @@ impl CliError {
     fn hint(&self) -> String {
         match self {
             Self::Refused(body) | Self::AgentFailed(body) => body.hint.clone(),
+            Self::NotReachable => "the explanation names the way out".to_owned(),
             Self::Unreachable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "the socket is the agent's user's only: run the command with sudo".to_owned()
             }

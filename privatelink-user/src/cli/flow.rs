@@ -38,10 +38,11 @@ impl FlowCommand {
 
 fn rows(flows: &[FlowView]) -> String {
     table(
-        ["VPC", "CLIENT", "FRONTEND", "ENDPOINT", "NODE", "TARGET", "STATE", "IDLE"],
+        ["VPC", "PROTOCOL", "CLIENT", "FRONTEND", "ENDPOINT", "NODE", "TARGET", "STATE", "IDLE"],
         flows.iter().map(|FlowView { vpc_name, flow }| {
             [
                 or_dash(vpc_name.as_ref()),
+                flow.protocol.clone(),
                 flow.client.to_string(),
                 flow.frontend.to_string(),
                 or_dash(flow.endpoint.as_ref()),

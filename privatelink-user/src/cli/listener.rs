@@ -41,7 +41,7 @@ pub struct CreateArgs {
     /// The load balancer; name or ARN.
     #[arg(value_parser = value::reference)]
     load_balancer: Reference,
-    /// TCP.
+    /// TCP, UDP, or TCP_UDP for both on one port.
     #[arg(long, value_parser = value::parse::<Protocol>)]
     protocol: Protocol,
     /// The port on which endpoints and node addresses answer.

@@ -3,9 +3,11 @@
 mod agent;
 mod apply;
 mod client;
+mod connection;
 mod endpoint;
 mod endpoint_service;
 mod error;
+mod explain;
 mod flow;
 mod listener;
 mod load_balancer;
@@ -61,6 +63,7 @@ Resources are named by name or id wherever one is meant.
 Exit status:
   0  done
   1  the agent refused; the message names the value, the rule and the way out
+     (`explain`: the packet would reach no target)
   2  the command line or a file is wrong
   3  no agent answers on the socket
   4  the agent failed, or could not start";
@@ -128,6 +131,9 @@ enum ClientCommand {
     /// Endpoint services: published load balancers.
     #[command(subcommand)]
     EndpointService(endpoint_service::EndpointServiceCommand),
+    /// Connections of endpoints to your endpoint services: say yes or no.
+    #[command(subcommand)]
+    Connection(connection::ConnectionCommand),
     /// Endpoints: addresses in a consumer's VPC that lead to an endpoint service.
     #[command(subcommand)]
     Endpoint(endpoint::EndpointCommand),
@@ -136,6 +142,8 @@ enum ClientCommand {
     Flow(flow::FlowCommand),
     /// Counters of the datapath, endpoints, listeners, targets and port pools.
     Stats(stats::StatsArgs),
+    /// Say what would become of a packet, and which object decides it. Changes nothing.
+    Explain(explain::ExplainArgs),
     /// Make the agent hold what a TOML file declares, and print the changes.
     Apply(apply::ApplyArgs),
 }
@@ -197,9 +205,11 @@ fn run_client(command: ClientCommand, mut session: Session) -> Result<(), CliErr
             ClientCommand::LoadBalancer(command) => command.run(session).await,
             ClientCommand::Listener(command) => command.run(session).await,
             ClientCommand::EndpointService(command) => command.run(session).await,
+            ClientCommand::Connection(command) => command.run(session).await,
             ClientCommand::Endpoint(command) => command.run(session).await,
             ClientCommand::Flow(command) => command.run(session).await,
             ClientCommand::Stats(args) => args.run(session).await,
+            ClientCommand::Explain(args) => args.run(session).await,
             ClientCommand::Apply(args) => args.run(session).await,
         }
     })

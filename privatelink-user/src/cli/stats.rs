@@ -152,10 +152,11 @@ fn targets(targets: &[TargetTraffic], names: &Names) -> String {
 
 fn pools(pools: &[Pool], names: &Names) -> String {
     table(
-        ["VPC", "NODE", "TARGET", "PORTS USED", "HELD", "CAPACITY", "EXHAUSTED"],
+        ["VPC", "PROTOCOL", "NODE", "TARGET", "PORTS USED", "HELD", "CAPACITY", "EXHAUSTED"],
         pools.iter().map(|pool| {
             [
                 or_dash(pool.vpc.as_ref().map(|vpc| name(&names.vpcs, vpc))),
+                pool.protocol.clone(),
                 pool.node.to_string(),
                 pool.target.to_string(),
                 pool.used.to_string(),

@@ -51,7 +51,7 @@ pub struct CreateArgs {
     /// The VPC in which the targets' addresses are meant; name or id.
     #[arg(long, value_parser = value::reference)]
     vpc: Reference,
-    /// TCP.
+    /// TCP, UDP, or TCP_UDP; health is checked over TCP or HTTP in any case.
     #[arg(long, value_parser = value::parse::<Protocol>)]
     protocol: Protocol,
     /// The port of a target that is registered without one.
@@ -85,19 +85,20 @@ struct AttributeArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Health check")]
 struct HealthCheckArgs {
-    /// TCP: a connection that is accepted passes. HTTP: an answer with a matching code passes [default: TCP].
+    /// TCP: a connection that is accepted passes. HTTP, HTTPS: an answer with a matching code passes; certificates are not
+    /// validated [default: TCP].
     #[arg(long, value_name = "PROTOCOL", value_parser = value::parse::<HealthCheckProtocol>)]
     health_check_protocol: Option<HealthCheckProtocol>,
     /// A number, or traffic-port for the port that each target is registered with [default: traffic-port].
     #[arg(long, value_name = "N", value_parser = value::parse::<HealthCheckPort>)]
     health_check_port: Option<HealthCheckPort>,
-    /// What an HTTP check asks for [default: /].
+    /// What an HTTP or HTTPS check asks for [default: /].
     #[arg(long, value_name = "PATH", value_parser = value::parse::<HttpPath>)]
     health_check_path: Option<HttpPath>,
     /// Seconds between two checks of a target, 5 to 300 [default: 30].
     #[arg(long, value_name = "SECONDS", value_parser = value::number)]
     health_check_interval: Option<u32>,
-    /// Seconds until a check has failed, 2 to 120, at most the interval [default: 10 for TCP, 6 for HTTP].
+    /// Seconds until a check has failed, 2 to 120, at most the interval [default: 10 for TCP and HTTPS, 6 for HTTP].
     #[arg(long, value_name = "SECONDS", value_parser = value::number)]
     health_check_timeout: Option<u32>,
     /// Checks in a row that make an unhealthy target healthy, 2 to 10 [default: 5].
@@ -106,7 +107,7 @@ struct HealthCheckArgs {
     /// Checks in a row that make a healthy target unhealthy, 2 to 10 [default: 2].
     #[arg(long, value_name = "N", value_parser = value::number)]
     unhealthy_threshold: Option<u32>,
-    /// The HTTP codes that pass, such as 200,202 or 200-299 [default: 200-399].
+    /// The codes that pass, such as 200,202 or 200-299 [default: 200-399].
     #[arg(long, value_name = "CODES", value_parser = value::parse::<Matcher>)]
     matcher: Option<Matcher>,
 }
@@ -213,7 +214,9 @@ fn describe(group: &TargetGroupView) -> String {
     );
     let check = match health_check.protocol {
         HealthCheckProtocol::Tcp => check,
-        HealthCheckProtocol::Http => format!("{check}, path {}, codes {}", health_check.path, health_check.matcher),
+        HealthCheckProtocol::Http | HealthCheckProtocol::Https => {
+            format!("{check}, path {}, codes {}", health_check.path, health_check.matcher)
+        }
     };
     fields([
         ("Name", name.to_string()),

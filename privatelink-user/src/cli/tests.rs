@@ -72,7 +72,16 @@ fn every_documented_command_line_is_understood() {
         "endpoint-service create --load-balancer web --name shop",
         "endpoint-service list",
         "endpoint-service describe shop",
+        "endpoint-service create --load-balancer a --load-balancer b --acceptance-required --principal *",
+        "endpoint-service modify shop --acceptance-required true --add-load-balancer b --remove-load-balancer a",
+        "endpoint-service permissions add shop --principal arn:aws:iam::123456789012:root --principal *",
+        "endpoint-service permissions remove shop --principal arn:aws:iam::123456789012:role/ci",
+        "endpoint-service permissions list shop",
+        "endpoint-service connections shop",
+        "connection accept shop vpce-0123456789abcdef0 vpce-0123456789abcdef1",
+        "connection reject shop vpce-0123456789abcdef0 --account 123456789012",
         "endpoint-service delete shop",
+        "endpoint-service delete shop --force",
         "endpoint create --service-name shop --vpc b",
         "endpoint create --service-name shop --vpc b --address 10.0.0.50",
         "endpoint list",
@@ -80,6 +89,8 @@ fn every_documented_command_line_is_understood() {
         "endpoint delete vpce-0123456789abcdef0",
         "flow list --vpc b --endpoint b/10.0.0.50",
         "stats --drops",
+        "explain --vpc b --from 10.0.1.10 --to 10.0.0.50:80",
+        "explain --vpc b --from 10.0.1.10:40000 --to 10.0.0.50:53 --proto udp",
         "apply -f x.toml --dry-run --prune",
         "--socket /tmp/x -o table stats",
         "completions bash",
@@ -106,7 +117,10 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ("port attach a", "--vpc <VPC>"),
     ("port detach ..", "interface name '..' is reserved by the kernel; `ip link` lists"),
     ("target-group create web- --vpc a --protocol TCP --port 80", "name 'web-' cannot begin or end with a hyphen; use"),
-    ("target-group create w --vpc a --protocol HTTP --port 80", "Protocol 'HTTP' must be one of '[TCP]'; use TCP"),
+    (
+        "target-group create w --vpc a --protocol HTTP --port 80",
+        "Protocol 'HTTP' must be one of '[TCP, UDP, TCP_UDP]'; use TCP_UDP",
+    ),
     ("target-group create w --vpc a --protocol TCP --port 0", "Port '0' must be between '1-65535' inclusive; use"),
     ("target-group create w --vpc a --protocol TCP --port 65536", "Port '65536' must be between '1-65535' inclusive"),
     ("target-group create w --vpc a --protocol TCP", "--port <N>"),
@@ -114,7 +128,7 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ("target-group create w --protocol TCP --port 80", "--vpc <VPC>"),
     (
         "target-group modify w --health-check-protocol UDP",
-        "Health check protocol 'UDP' must be one of '[TCP, HTTP]'; use",
+        "Health check protocol 'UDP' must be one of '[TCP, HTTP, HTTPS]'; use",
     ),
     ("target-group modify w --health-check-port x", "Health check port 'x' must be 'traffic-port' or a number"),
     ("target-group modify w --health-check-path x", "Health check path 'x' must begin with '/'; use a path like"),
@@ -136,7 +150,10 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ("load-balancer create w --vpc a", "--address <IP>"),
     ("load-balancer create w --vpc a --address x", "Address 'x' must be an IPv4 address; use"),
     ("load-balancer create internal-w --vpc a --address 10.0.0.5", "cannot begin with 'internal-', which is reserved"),
-    ("listener create w --protocol UDP --port 80 --target-group w", "Protocol 'UDP' must be one of '[TCP]'; use TCP"),
+    (
+        "listener create w --protocol SCTP --port 80 --target-group w",
+        "Protocol 'SCTP' must be one of '[TCP, UDP, TCP_UDP]'; use TCP_UDP",
+    ),
     ("listener create w --protocol TCP --port x --target-group w", "Port 'x' must be between '1-65535' inclusive; use"),
     ("listener create w --protocol TCP --port 80", "--target-group <TARGET_GROUP>"),
     ("listener create w --protocol TCP --port 80 --target-group w --attribute =1", "Attribute '=1' must be a key"),
@@ -146,11 +163,29 @@ const BAD_VALUES: &[(&str, &str)] = &[
         "endpoint-service create --load-balancer w --name vpce-x",
         "name 'vpce-x' cannot begin with 'vpce-', which is reserved",
     ),
+    ("endpoint-service permissions add shop", "--principal <ARN>"),
+    (
+        "endpoint-service permissions add shop --principal arn:aws:iam::1:root",
+        "Principal 'arn:aws:iam::1:root' must be '*' or the ARN of an account, user or role, without a path; use",
+    ),
+    ("endpoint-service modify shop --acceptance-required maybe", "true, false"),
+    ("connection accept shop", "<ENDPOINT>"),
+    ("connection reject shop", "<ENDPOINT>"),
     ("endpoint create --vpc b", "--service-name <SERVICE>"),
     ("endpoint create --service-name shop", "--vpc <VPC>"),
     (
         "endpoint create --service-name shop --vpc b --address 10.0.0.0/16",
         "Address '10.0.0.0/16' must be an IPv4 address",
+    ),
+    ("explain --vpc b --from x --to 10.0.0.50:80", "Address 'x' must be an IPv4 address; use an address like"),
+    ("explain --vpc b --from 10.0.1.10:0 --to 10.0.0.50:80", "Port '0' must be between '1-65535' inclusive; use"),
+    (
+        "explain --vpc b --from 10.0.1.10 --to 10.0.0.50",
+        "must be an IPv4 address, a colon and a port; use a destination",
+    ),
+    (
+        "explain --vpc b --from 10.0.1.10 --to 10.0.0.50:80 --proto sctp",
+        "Protocol 'sctp' must be one of '[tcp, udp, icmp]'; use tcp",
     ),
     ("apply", "--file <FILE>"),
     ("agent --region US", "region 'US' must be 1 to 32 lower-case letters, digits and inner hyphens; use a name like"),
@@ -189,8 +224,17 @@ fn every_verb_refuses_bad_values_with_value_rule_and_way_out() {
 fn every_argument_with_a_rule_is_in_the_table() {
     // Free text, and references, which the empty value above covers; the agent decides on the rest.
     let free = ["file", "directory", "socket", "state_dir", "bpffs", "log", "vpc", "target_group", "load_balancer"];
-    let free: BTreeSet<&str> =
-        free.into_iter().chain(["listener", "endpoint", "endpoint_service", "service_name"]).collect();
+    let free: BTreeSet<&str> = free
+        .into_iter()
+        .chain([
+            "listener",
+            "endpoint",
+            "endpoint_service",
+            "service_name",
+            "add_load_balancer",
+            "remove_load_balancer",
+        ])
+        .collect();
     let mut missing = Vec::new();
     fn walk<'a>(command: &'a clap::Command, path: Vec<&'a str>, visit: &mut impl FnMut(&[&str], &Arg)) {
         command.get_arguments().for_each(|argument| visit(&path, argument));
@@ -272,12 +316,16 @@ const BAD_FIELDS: &[(&str, &str, &str)] = &[
     ("name = \"web\"", "name = \"-web\"", "name '-web' cannot begin or end with a hyphen; use"),
     (
         "protocol = \"TCP\"\nport = 80\n",
-        "protocol = \"UDP\"\nport = 80\n",
-        "Protocol 'UDP' must be one of '[TCP]'; use TCP",
+        "protocol = \"SCTP\"\nport = 80\n",
+        "Protocol 'SCTP' must be one of '[TCP, UDP, TCP_UDP]'; use TCP_UDP",
     ),
     ("port = 80\n", "port = 65536\n", "Port '65536' must be between '1-65535' inclusive; use"),
     ("port = 80\n", "", "missing field `port`"),
-    ("protocol = \"HTTP\"", "protocol = \"UDP\"", "Health check protocol 'UDP' must be one of '[TCP, HTTP]'; use"),
+    (
+        "protocol = \"HTTP\"",
+        "protocol = \"UDP\"",
+        "Health check protocol 'UDP' must be one of '[TCP, HTTP, HTTPS]'; use",
+    ),
     ("port = \"traffic-port\"", "port = \"0\"", "Health check port '0' must be 'traffic-port' or a number"),
     ("path = \"/\"", "path = \"x\"", "Health check path 'x' must begin with '/'; use a path like /health"),
     ("interval = 30", "interval = -1", "invalid value: integer `-1`, expected u32"),

@@ -14,11 +14,12 @@ use serde::{Deserialize, Serialize};
 pub use super::declaration::*;
 use super::{
     Context, ControlError, Mutation, Reference,
-    endpoint_services::{CreateEndpointService, DeleteEndpointService},
+    endpoint_services::{CreateEndpointService, DeleteEndpointService, ModifyEndpointService},
     endpoints::{CreateEndpoint, DeleteEndpoint},
     listeners::{CreateListener, DeleteListener, ModifyListener},
     load_balancers::{CreateLoadBalancer, DeleteLoadBalancer},
     lookup, operation,
+    permissions::ModifyPermissions,
     ports::{AttachPort, DetachPort},
     target_groups::{CreateTargetGroup, DeleteTargetGroup, HealthCheckSettings, ModifyTargetGroup},
     targets::{DeregisterTargets, RegisterTargets, TargetSpec},
@@ -26,8 +27,8 @@ use super::{
     vpcs::{CreateVpc, DeleteVpc, ModifyVpc},
 };
 use crate::model::{
-    AttributeMap, Change, Endpoint, EndpointId, ListenerAttributes, LoadBalancer, ResourceName, State, TargetAddress,
-    TargetGroupAttributes,
+    AttributeMap, Change, Endpoint, EndpointId, EndpointService, ListenerAttributes, LoadBalancer, ResourceName, State,
+    TargetAddress, TargetGroupAttributes,
 };
 
 /// Makes the state hold what is declared.
@@ -230,7 +231,7 @@ impl Planner<'_, '_> {
     fn target_group(&mut self, declared: &DeclaredTargetGroup, prune: bool) -> Result<(), ControlError> {
         let DeclaredTargetGroup { name, vpc, protocol, port, health_check, attributes, targets } = declared;
         let health_check = HealthCheckSettings::from(health_check.clone());
-        let attributes = over_defaults::<TargetGroupAttributes>(attributes);
+        let attributes = over(&TargetGroupAttributes::defaults(*protocol), attributes);
         if let Some(present) = self.state.target_groups.values().find(|group| group.name == *name) {
             let what = || format!("target group '{name}'");
             let vpc = lookup::vpc(&self.state, vpc)?;
@@ -328,7 +329,10 @@ impl Planner<'_, '_> {
         let DeclaredListener { protocol, port, target_group, attributes } = declared;
         let name = format!("{lb}:{port}");
         let detail = format!("{protocol}, target group {}", target_group.as_str());
-        let attributes = over_defaults::<ListenerAttributes>(attributes);
+        let mut defaults = over(&ListenerAttributes::default(), &BTreeMap::new());
+        defaults.retain(|key, _| ListenerAttributes::applies(key, *protocol));
+        defaults.extend(attributes.iter().map(|(key, value)| (key.clone(), value.to_string())));
+        let attributes = defaults;
         if let Ok(present) = lookup::listener(&self.state, &Reference::from(&name)) {
             unchanged(format!("listener '{name}'"), "protocol", &present.protocol, protocol)?;
             let request =
@@ -346,11 +350,40 @@ impl Planner<'_, '_> {
     }
 
     fn endpoint_service(&mut self, declared: &DeclaredEndpointService) -> Result<(), ControlError> {
-        let DeclaredEndpointService { name, load_balancer } = declared.clone();
-        let detail = format!("load balancer {}", load_balancer.as_str());
-        let shown = name.as_ref().map_or_else(|| load_balancer.as_str().to_owned(), ToString::to_string);
-        let request = CreateEndpointService { load_balancer, name };
-        self.step(&request, Action::Create, "endpoint-service", shown, detail)
+        let DeclaredEndpointService { name, load_balancer, acceptance_required, allowed_principals } = declared.clone();
+        let load_balancers = load_balancer.all().to_vec();
+        let listed = load_balancers.iter().map(Reference::as_str).collect::<Vec<_>>().join(", ");
+        let shown = name.as_ref().map_or_else(|| listed.clone(), ToString::to_string);
+        let consent = if acceptance_required { "acceptance required" } else { "accepts at once" };
+        let detail = format!("load balancer {listed}, {consent}");
+        let request = CreateEndpointService {
+            load_balancers: load_balancers.clone(),
+            name,
+            acceptance_required,
+            principals: allowed_principals.clone(),
+        };
+        self.step(&request, Action::Create, "endpoint-service", &shown, &detail)?;
+        // What is there already may differ in what can be changed.
+        let Some(present) = find_service(&self.state, &load_balancers).cloned() else { return Ok(()) };
+        let reference: Reference = (&present.id).into();
+        if present.acceptance_required != acceptance_required {
+            let request = ModifyEndpointService {
+                endpoint_service: reference.clone(),
+                acceptance_required: Some(acceptance_required),
+                ..ModifyEndpointService::default()
+            };
+            self.step(&request, Action::Modify, "endpoint-service", &shown, consent)?;
+        }
+        let declared: BTreeSet<_> = allowed_principals.into_iter().collect();
+        if present.principals != declared {
+            let request = ModifyPermissions {
+                endpoint_service: reference,
+                add: declared.difference(&present.principals).cloned().collect(),
+                remove: present.principals.difference(&declared).cloned().collect(),
+            };
+            self.step(&request, Action::Modify, "endpoint-service", &shown, "allowed principals")?;
+        }
+        Ok(())
     }
 
     fn endpoint(&mut self, declared: &DeclaredEndpoint, present: Option<&EndpointId>) -> Result<(), ControlError> {
@@ -380,11 +413,11 @@ impl Planner<'_, '_> {
             |lb: &LoadBalancer| declaration.load_balancer.iter().find(|declared| declared.name == lb.name);
         for service in before.endpoint_services.values() {
             let declared = declaration.endpoint_service.iter().any(|declared| {
-                lookup::load_balancer(&before, &declared.load_balancer).is_ok_and(|lb| lb.id == service.load_balancer)
+                find_service(&before, declared.load_balancer.all()).is_some_and(|found| found.id == service.id)
                     && declared.name == service.alias
             });
             if !declared {
-                let request = DeleteEndpointService { endpoint_service: (&service.id).into() };
+                let request = DeleteEndpointService { endpoint_service: (&service.id).into(), force: false };
                 let name = service.alias.as_ref().map_or_else(|| service.id.to_string(), ToString::to_string);
                 self.step(&request, Action::Delete, "endpoint-service", name, service.service_name.to_string())?;
             }
@@ -438,9 +471,17 @@ impl Planner<'_, '_> {
 
 /// Every attribute by key: what is declared, and the default of what is not, so that a line taken out of a file takes its
 /// effect back.
-fn over_defaults<T: AttributeMap>(declared: &BTreeMap<String, AttributeValue>) -> BTreeMap<String, String> {
-    let defaults = T::default().entries().into_iter().map(|(key, value)| (key.to_owned(), value));
+fn over<T: AttributeMap>(defaults: &T, declared: &BTreeMap<String, AttributeValue>) -> BTreeMap<String, String> {
+    let defaults = defaults.entries().into_iter().map(|(key, value)| (key.to_owned(), value));
     defaults.chain(declared.iter().map(|(key, value)| (key.clone(), value.to_string()))).collect()
+}
+
+/// The service of exactly these load balancers.
+fn find_service<'a>(state: &'a State, load_balancers: &[Reference]) -> Option<&'a EndpointService> {
+    let ids: Result<Vec<_>, _> =
+        load_balancers.iter().map(|reference| lookup::load_balancer(state, reference).map(|lb| &lb.id)).collect();
+    let ids = ids.ok()?;
+    state.endpoint_services.values().find(|service| service.load_balancers.iter().eq(ids.iter().copied()))
 }
 
 fn specs(targets: &[TargetAddress]) -> Vec<TargetSpec> {

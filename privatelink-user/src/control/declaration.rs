@@ -6,8 +6,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Reference, target_groups::HealthCheckSettings, targets::TargetSpec};
 use crate::model::{
-    HealthCheckPort, HealthCheckProtocol, Hook, HttpPath, InterfaceName, InvalidValue, Matcher, Protocol, ResourceName,
-    VpcCidr,
+    HealthCheckPort, HealthCheckProtocol, Hook, HttpPath, InterfaceName, InvalidValue, Matcher, Principal, Protocol,
+    ResourceName, VpcCidr,
 };
 
 /// Resources as a file declares them. Resources refer to each other by name or id; the order does not matter.
@@ -93,7 +93,31 @@ pub struct DeclaredListener {
 pub struct DeclaredEndpointService {
     #[serde(default)]
     pub name: Option<ResourceName>,
-    pub load_balancer: Reference,
+    /// One, or a list.
+    pub load_balancer: OneOrMore,
+    #[serde(default)]
+    pub acceptance_required: bool,
+    /// Who may make endpoints, besides the account that declares it.
+    #[serde(default)]
+    pub allowed_principals: Vec<Principal>,
+}
+
+/// One reference, or a list of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum OneOrMore {
+    One(Reference),
+    More(Vec<Reference>),
+}
+
+impl OneOrMore {
+    /// The references, in order.
+    pub fn all(&self) -> &[Reference] {
+        match self {
+            Self::One(reference) => std::slice::from_ref(reference),
+            Self::More(references) => references,
+        }
+    }
 }
 
 /// `[[endpoint]]`.

@@ -1,30 +1,48 @@
 //! Endpoint services.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Context, ControlError, Mutation, Query, Reference, lookup, operation, sorted, view::EndpointServiceView};
-use crate::model::{Change, EndpointService, EndpointServiceId, ResourceName, ServiceName, State};
+use super::{
+    Context, ControlError, Mutation, Query, Reference, connections::endpoints_of, lookup, operation, sorted,
+    view::EndpointServiceView,
+};
+use crate::model::{
+    Change, Endpoint, EndpointService, EndpointServiceId, EndpointState, LoadBalancerId, Principal, ResourceName,
+    ServiceName, State,
+};
 
-/// Publishes a load balancer. Idempotent for the same load balancer and name.
+/// Publishes load balancers. Idempotent for the same load balancers and name.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateEndpointService {
-    pub load_balancer: Reference,
+    /// At least one; where two have a listener on the same port, the first one's is used.
+    pub load_balancers: Vec<Reference>,
     /// A short name of this host's own for the service.
     #[serde(default)]
     pub name: Option<ResourceName>,
+    /// Whether an endpoint waits for its acceptance.
+    #[serde(default)]
+    pub acceptance_required: bool,
+    /// Who may make endpoints, besides the caller's own account.
+    #[serde(default)]
+    pub principals: Vec<Principal>,
 }
 operation!(CreateEndpointService -> EndpointServiceView);
 
 impl Mutation for CreateEndpointService {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, EndpointServiceView), ControlError> {
-        let Self { load_balancer, name } = self;
-        let lb = lookup::load_balancer(state, load_balancer)?;
-        if let Some(service) = state.endpoint_services.values().find(|service| service.load_balancer == lb.id) {
-            return if service.alias == *name {
-                Ok((Change::default(), EndpointServiceView::new(state, service)))
+        let Self { load_balancers, name, acceptance_required, principals } = self;
+        let ids = load_balancer_ids(state, load_balancers)?;
+        if ids.is_empty() {
+            return Err(ControlError::ServiceWithoutLoadBalancer);
+        }
+        if let Some((lb, service)) = ids.iter().find_map(|lb| Some((lb, service_of(state, lb)?))) {
+            return if service.alias == *name && service.load_balancers == ids {
+                Ok((Change::default(), EndpointServiceView::new(state, context.world, service)))
             } else {
-                let (load_balancer, service) = (lb.id.clone(), service.id.clone());
+                let (load_balancer, service) = (lb.clone(), service.id.clone());
                 Err(ControlError::LoadBalancerAssociated { load_balancer, service })
             };
         }
@@ -40,35 +58,110 @@ impl Mutation for CreateEndpointService {
             id,
             owner: context.owner(),
             alias: name.clone(),
-            load_balancer: lb.id.clone(),
+            load_balancers: ids,
+            acceptance_required: *acceptance_required,
+            principals: principals.iter().cloned().collect(),
             created_at: context.now,
         };
-        let view = EndpointServiceView::new(state, &service);
+        let view = EndpointServiceView::new(state, context.world, &service);
         Ok((Change::default().put(service), view))
     }
 }
 
-/// Deletes an endpoint service that no endpoint leads to.
+/// The load balancers, each once, in order.
+fn load_balancer_ids(state: &State, references: &[Reference]) -> Result<Vec<LoadBalancerId>, ControlError> {
+    let mut seen = BTreeSet::new();
+    let ids: Result<Vec<LoadBalancerId>, ControlError> =
+        references.iter().map(|reference| lookup::load_balancer(state, reference).map(|lb| lb.id.clone())).collect();
+    ids.map(|ids| ids.into_iter().filter(|id| seen.insert(id.clone())).collect())
+}
+
+fn service_of<'a>(state: &'a State, lb: &LoadBalancerId) -> Option<&'a EndpointService> {
+    state.endpoint_services.values().find(|service| service.load_balancers.contains(lb))
+}
+
+/// Changes a service. Endpoints that there are keep their state.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModifyEndpointService {
+    pub endpoint_service: Reference,
+    #[serde(default)]
+    pub acceptance_required: Option<bool>,
+    #[serde(default)]
+    pub add_load_balancers: Vec<Reference>,
+    /// Refused while endpoints are connected.
+    #[serde(default)]
+    pub remove_load_balancers: Vec<Reference>,
+}
+operation!(ModifyEndpointService -> EndpointServiceView);
+
+impl Mutation for ModifyEndpointService {
+    fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, EndpointServiceView), ControlError> {
+        let Self { endpoint_service, acceptance_required, add_load_balancers, remove_load_balancers } = self;
+        let service = lookup::endpoint_service(state, endpoint_service)?;
+        let mut changed = service.clone();
+        changed.acceptance_required = acceptance_required.unwrap_or(changed.acceptance_required);
+        for id in load_balancer_ids(state, add_load_balancers)? {
+            match service_of(state, &id) {
+                Some(other) if other.id != service.id => {
+                    let (load_balancer, service) = (id, other.id.clone());
+                    return Err(ControlError::LoadBalancerAssociated { load_balancer, service });
+                }
+                Some(_) => {}
+                None => changed.load_balancers.push(id),
+            }
+        }
+        for id in load_balancer_ids(state, remove_load_balancers)? {
+            let service = service.id.clone();
+            if !changed.load_balancers.contains(&id) {
+                return Err(ControlError::LoadBalancerNotAssociated { load_balancer: id, service });
+            }
+            let endpoints = held_by(state, context.world, &changed);
+            if !endpoints.is_empty() {
+                return Err(ControlError::LoadBalancerConnected { load_balancer: id, service, endpoints });
+            }
+            changed.load_balancers.retain(|lb| *lb != id);
+        }
+        if changed.load_balancers.is_empty() {
+            return Err(ControlError::LastLoadBalancer(service.id.clone()));
+        }
+        let view = EndpointServiceView::new(state, context.world, &changed);
+        let change = if changed == *service { Change::default() } else { Change::default().put(changed) };
+        Ok((change, view))
+    }
+}
+
+/// The endpoints that keep a service, or a load balancer of it, from going.
+fn held_by(state: &State, world: &State, service: &EndpointService) -> Vec<String> {
+    endpoints_of(state, world, service)
+        .filter(|endpoint| endpoint.state.holds_service())
+        .map(|endpoint| endpoint.id.to_string())
+        .collect()
+}
+
+/// Deletes an endpoint service to which no endpoint is connected.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteEndpointService {
     pub endpoint_service: Reference,
+    /// Reject what is connected first.
+    #[serde(default)]
+    pub force: bool,
 }
 operation!(DeleteEndpointService -> ());
 
 impl Mutation for DeleteEndpointService {
-    fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, ()), ControlError> {
+    fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, ()), ControlError> {
         let service = lookup::endpoint_service(state, &self.endpoint_service)?;
-        let endpoints: Vec<String> = state
-            .endpoints
-            .values()
-            .filter(|endpoint| endpoint.service == service.id)
-            .map(|endpoint| endpoint.id.to_string())
-            .collect();
-        if !endpoints.is_empty() {
+        let endpoints = held_by(state, context.world, service);
+        if !endpoints.is_empty() && !self.force {
             return Err(ControlError::ExistingVpcEndpointConnections { service: service.id.clone(), endpoints });
         }
-        Ok((Change::default().remove(service.id.clone()), ()))
+        let rejected = endpoints_of(state, context.world, service)
+            .filter(|endpoint| endpoint.state.holds_service())
+            .map(|endpoint| Endpoint { state: EndpointState::Rejected, ..endpoint.clone() })
+            .fold(Change::default(), Change::put);
+        Ok((rejected.remove(service.id.clone()), ()))
     }
 }
 
@@ -83,18 +176,15 @@ pub struct DescribeEndpointServices {
 operation!(DescribeEndpointServices -> Vec<EndpointServiceView>);
 
 impl Query for DescribeEndpointServices {
-    fn answer(&self, state: &State) -> Result<Vec<EndpointServiceView>, ControlError> {
+    fn answer(&self, state: &State, world: &State) -> Result<Vec<EndpointServiceView>, ControlError> {
+        let view = |service: &EndpointService| EndpointServiceView::new(state, world, service);
         match &self.endpoint_services {
-            None => Ok(sorted(
-                state.endpoint_services.values().map(|service| EndpointServiceView::new(state, service)).collect(),
-                |service| (service.alias.clone(), service.id.clone()),
-            )),
-            Some(references) => references
-                .iter()
-                .map(|reference| {
-                    lookup::endpoint_service(state, reference).map(|service| EndpointServiceView::new(state, service))
-                })
-                .collect(),
+            None => Ok(sorted(state.endpoint_services.values().map(view).collect(), |service| {
+                (service.alias.clone(), service.id.clone())
+            })),
+            Some(references) => {
+                references.iter().map(|reference| lookup::endpoint_service(state, reference).map(view)).collect()
+            }
         }
     }
 }

@@ -2,19 +2,22 @@
 
 use std::net::Ipv4Addr;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Context, ControlError, Mutation, Query, Reference, address, lookup, operation, sorted, view::EndpointView,
+    Context, ControlError, Mutation, Query, Reference, address, connections::offered, lookup, operation, sorted,
+    view::EndpointView,
 };
 use crate::model::{Change, Endpoint, EndpointId, EndpointState, State};
 
-/// Makes an endpoint: an address in `vpc` that leads to a service. With an address it is idempotent; without one each
+/// Makes an endpoint: an address in `vpc` that leads to a service of the caller or one that admits it. If the service
+/// requires acceptance, its traffic waits for that. With an address it is idempotent; without one each
 /// call makes another endpoint.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateEndpoint {
-    /// The service by its service name; its id and alias are accepted as well.
+    /// The service by its service name; its id, and the alias of one's own, are accepted as well.
     pub service_name: Reference,
     pub vpc: Reference,
     /// None: the first free address of the VPC.
@@ -26,8 +29,7 @@ operation!(CreateEndpoint -> EndpointView);
 impl Mutation for CreateEndpoint {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, EndpointView), ControlError> {
         let Self { service_name, vpc, address } = self;
-        let service = lookup::endpoint_service(state, service_name)
-            .map_err(|_| ControlError::InvalidServiceName(service_name.as_str().to_owned()))?;
+        let service = offered(state, context.world, (context.account, context.region, context.identity), service_name)?;
         let vpc = lookup::vpc(state, vpc)?;
         let address = match *address {
             None => address::first_free(state, vpc)?,
@@ -48,12 +50,27 @@ impl Mutation for CreateEndpoint {
             service: service.id.clone(),
             vpc: vpc.id.clone(),
             address,
-            state: EndpointState::Available,
+            state: EndpointState::initial(service.acceptance_required),
             created_at: context.now,
         };
         let view = EndpointView::new(state, &endpoint);
         Ok((Change::default().put(endpoint), view))
     }
+}
+
+/// Expires the endpoints whose service's owner has not answered in time.
+pub fn expire_unanswered(state: &State, now: Timestamp) -> Change {
+    state
+        .endpoints
+        .values()
+        .filter(|endpoint| endpoint.expires_at().is_some_and(|at| at <= now))
+        .map(|endpoint| Endpoint { state: EndpointState::Expired, ..endpoint.clone() })
+        .fold(Change::default(), Change::put)
+}
+
+/// When [`expire_unanswered`] has something to do next; none while no endpoint waits.
+pub fn next_unanswered(state: &State) -> Option<Timestamp> {
+    state.endpoints.values().filter_map(Endpoint::expires_at).min()
 }
 
 /// Deletes an endpoint.
@@ -82,7 +99,7 @@ pub struct DescribeEndpoints {
 operation!(DescribeEndpoints -> Vec<EndpointView>);
 
 impl Query for DescribeEndpoints {
-    fn answer(&self, state: &State) -> Result<Vec<EndpointView>, ControlError> {
+    fn answer(&self, state: &State, _: &State) -> Result<Vec<EndpointView>, ControlError> {
         match &self.endpoints {
             None => Ok(sorted(
                 state.endpoints.values().map(|endpoint| EndpointView::new(state, endpoint)).collect(),

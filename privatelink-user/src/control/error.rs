@@ -6,7 +6,8 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use crate::model::{
-    AddressUse, EndpointServiceId, InterfaceName, InvalidValue, LoadBalancerId, ResourceName, TargetGroupId, VpcId,
+    AddressUse, EndpointId, EndpointServiceId, EndpointState, InterfaceName, InvalidValue, LoadBalancerId, Protocol,
+    ResourceName, TargetGroupId, VpcId,
 };
 
 /// Why an operation is refused.
@@ -54,6 +55,9 @@ pub enum ControlError {
     )]
     DifferentVpc { target_group: TargetGroupId, group_vpc: VpcId, load_balancer: LoadBalancerId, lb_vpc: VpcId },
 
+    #[error("The target group '{target_group}' has protocol {group}, the listener protocol {listener}")]
+    IncompatibleProtocols { target_group: TargetGroupId, group: Protocol, listener: Protocol },
+
     #[error("One or more target groups not found")]
     TargetGroupsNotFound(String),
     #[error("Target group '{0}' not found")]
@@ -80,6 +84,22 @@ pub enum ControlError {
     EndpointServiceNotFound(String),
     #[error("The Vpc Endpoint Service '{0}' does not exist")]
     InvalidServiceName(String),
+    #[error("exactly one of network_load_balancer_arn or gateway_load_balancer_arn is a required member")]
+    ServiceWithoutLoadBalancer,
+    #[error("The load balancer '{load_balancer}' is not associated with the endpoint service '{service}'")]
+    LoadBalancerNotAssociated { load_balancer: LoadBalancerId, service: EndpointServiceId },
+    #[error(
+        "The load balancer '{load_balancer}' cannot be removed while the endpoint service '{service}' has connections"
+    )]
+    LoadBalancerConnected { load_balancer: LoadBalancerId, service: EndpointServiceId, endpoints: Vec<String> },
+    #[error("At least one load balancer must remain associated with the endpoint service '{0}'")]
+    LastLoadBalancer(EndpointServiceId),
+    #[error("At least one principal must be specified")]
+    PrincipalMissing,
+    #[error("At least one VPC endpoint must be specified")]
+    EndpointMissing,
+    #[error("The VPC endpoint connection '{endpoint}' is {state} and cannot be {verb}")]
+    ConnectionState { endpoint: EndpointId, state: EndpointState, verb: &'static str },
     #[error("The load balancer '{load_balancer}' is already associated with the endpoint service '{service}'")]
     LoadBalancerAssociated { load_balancer: LoadBalancerId, service: EndpointServiceId },
     #[error("An endpoint service with the name '{alias}' exists")]
@@ -137,6 +157,7 @@ impl ControlError {
             Self::ListenerNotFound(_) => "ListenerNotFound",
             Self::DuplicateListener { .. } => "DuplicateListener",
             Self::DifferentVpc { .. } => "InvalidConfigurationRequest",
+            Self::IncompatibleProtocols { .. } => "IncompatibleProtocols",
             Self::TargetGroupsNotFound(_) | Self::TargetGroupNotFound(_) => "TargetGroupNotFound",
             Self::DuplicateTargetGroupName(_) => "DuplicateTargetGroupName",
             Self::TargetIpUnusable { .. } | Self::TargetIpOutside { .. } => "InvalidTarget",
@@ -145,7 +166,14 @@ impl ControlError {
             Self::TooManyEndpoints { .. } => "VpcEndpointLimitExceeded",
             Self::EndpointServiceNotFound(_) => "InvalidVpcEndpointServiceId.NotFound",
             Self::InvalidServiceName(_) => "InvalidServiceName",
-            Self::LoadBalancerAssociated { .. } | Self::DuplicateServiceAlias { .. } => "InvalidParameter",
+            Self::LoadBalancerAssociated { .. }
+            | Self::DuplicateServiceAlias { .. }
+            | Self::ServiceWithoutLoadBalancer
+            | Self::LoadBalancerNotAssociated { .. }
+            | Self::LoadBalancerConnected { .. }
+            | Self::LastLoadBalancer(_) => "InvalidParameter",
+            Self::PrincipalMissing | Self::EndpointMissing => "MissingParameter",
+            Self::ConnectionState { .. } => "InvalidState",
             Self::ExistingVpcEndpointConnections { .. } => "ExistingVpcEndpointConnections",
             Self::EndpointNotFound(_) => "InvalidVpcEndpoint.NotFound",
             Self::AddressOutsideCidr { .. } | Self::AddressReserved { .. } | Self::AddressTwice(_) => {
@@ -163,7 +191,11 @@ impl ControlError {
             Self::Invalid(_)
             | Self::NodeAddressMissing
             | Self::TargetMissing
+            | Self::ServiceWithoutLoadBalancer
+            | Self::PrincipalMissing
+            | Self::EndpointMissing
             | Self::DifferentVpc { .. }
+            | Self::IncompatibleProtocols { .. }
             | Self::TargetIpOutside { .. }
             | Self::AddressOutsideCidr { .. }
             | Self::AddressReserved { .. }
@@ -195,6 +227,10 @@ impl ControlError {
             | Self::TooManyListeners { .. }
             | Self::TooManyEndpoints { .. }
             | Self::LoadBalancerAssociated { .. }
+            | Self::LoadBalancerNotAssociated { .. }
+            | Self::LoadBalancerConnected { .. }
+            | Self::LastLoadBalancer(_)
+            | Self::ConnectionState { .. }
             | Self::DuplicateServiceAlias { .. }
             | Self::ExistingVpcEndpointConnections { .. }
             | Self::AddressInUse { .. }
@@ -253,6 +289,13 @@ impl ControlError {
                 "choose another name, or change it with `privatelink target-group modify {name}`; protocol, port and \
                  VPC are fixed at creation"
             ),
+            Self::IncompatibleProtocols { listener, .. } => {
+                let fitting =
+                    [Protocol::Tcp, Protocol::Udp, Protocol::TcpUdp].map(|group| (group, listener.leads_to(group)));
+                let names: Vec<String> =
+                    fitting.iter().filter(|(_, fits)| *fits).map(|(group, _)| group.to_string()).collect();
+                format!("a listener of protocol {listener} leads to target groups of protocol {}", names.join(" or "))
+            }
             Self::TargetGroupInUse { listeners, .. } => {
                 format!("delete its listeners first: {}", listeners.join(", "))
             }
@@ -277,11 +320,29 @@ impl ControlError {
             Self::LoadBalancerAssociated { service, .. } => {
                 format!("a load balancer serves one endpoint service; use '{service}', or make another load balancer")
             }
+            Self::ServiceWithoutLoadBalancer => "name at least one load balancer with --load-balancer".to_owned(),
+            Self::LoadBalancerNotAssociated { .. } => {
+                "`privatelink endpoint-service describe` shows the load balancers of a service".to_owned()
+            }
+            Self::LoadBalancerConnected { endpoints, .. } => format!("reject first: {}", endpoints.join(", ")),
+            Self::LastLoadBalancer(service) => {
+                format!("add another one, or delete the service: `privatelink endpoint-service delete {service}`")
+            }
+            Self::PrincipalMissing => "name a principal like arn:aws:iam::123456789012:root, or '*'".to_owned(),
+            Self::EndpointMissing => {
+                "`privatelink endpoint-service connections SERVICE` shows the endpoints".to_owned()
+            }
+            Self::ConnectionState { .. } => {
+                "`privatelink endpoint-service connections SERVICE` shows the states".to_owned()
+            }
             Self::DuplicateServiceAlias { service, .. } => {
                 format!("it is '{service}'; choose another name, or leave --name out")
             }
             Self::ExistingVpcEndpointConnections { endpoints, .. } => {
-                format!("delete its endpoints first: {}", endpoints.join(", "))
+                format!(
+                    "reject them first, or delete with --force, which does; the consumers delete their endpoints: {}",
+                    endpoints.join(", ")
+                )
             }
             Self::EndpointNotFound(_) => {
                 "`privatelink endpoint list` shows the endpoints; name one by its id or as VPC/ADDRESS".to_owned()

@@ -4,12 +4,12 @@
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use super::ControlError;
-use crate::model::{State, TargetAddress, VpcId};
+use crate::model::{Protocol, State, TargetAddress, VpcId};
 
 /// Room in the datapath's tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Targets behind load balancers, counted once for each node address.
+    /// Targets behind load balancers, counted once for each node address and protocol.
     pub targets: u32,
     pub listeners: u32,
     pub endpoints: u32,
@@ -24,7 +24,7 @@ impl Limits {
     pub fn check(self, present: &State, next: &State) -> Result<(), ControlError> {
         let Self { targets, listeners, endpoints } = self;
         let exceeds = |wanted: usize, limit: u32| u32::try_from(wanted).map_or(true, |wanted| wanted > limit);
-        if exceeds(next.listeners.len(), listeners) && next.listeners.len() > present.listeners.len() {
+        if exceeds(listeners_in_use(next), listeners) && listeners_in_use(next) > listeners_in_use(present) {
             return Err(ControlError::TooManyListeners { limit: listeners });
         }
         if exceeds(next.endpoints.len(), endpoints) && next.endpoints.len() > present.endpoints.len() {
@@ -38,9 +38,16 @@ impl Limits {
     }
 }
 
-/// How many (node address, target) there are; a health check on a port of its own is one more target.
+/// How many listeners there are; one of two protocols counts twice.
+fn listeners_in_use(state: &State) -> usize {
+    let both = state.listeners.values().filter(|listener| listener.protocol == Protocol::TcpUdp);
+    state.listeners.len() + both.count()
+}
+
+/// How many (node address, target, protocol) there are; a health check on a port of its own is one more target.
 fn targets_in_use(state: &State) -> usize {
-    let mut found: BTreeSet<(&VpcId, Ipv4Addr, TargetAddress)> = BTreeSet::new();
+    // Whether it is UDP, as the last.
+    let mut found: BTreeSet<(&VpcId, Ipv4Addr, TargetAddress, bool)> = BTreeSet::new();
     for listener in state.listeners.values() {
         let (Some(lb), Some(group)) =
             (state.load_balancers.get(&listener.load_balancer), state.target_groups.get(&listener.target_group))
@@ -48,9 +55,16 @@ fn targets_in_use(state: &State) -> usize {
             continue;
         };
         for target in group.targets.values().map(|target| target.address) {
-            found.extend(lb.addresses.iter().map(|node| (&lb.vpc, *node, target)));
+            let nodes = || lb.addresses.iter().map(|node| (&lb.vpc, *node, target));
+            if listener.protocol.has_tcp() {
+                found.extend(nodes().map(|(vpc, node, target)| (vpc, node, target, false)));
+            }
+            if listener.protocol.has_udp() {
+                found.extend(nodes().map(|(vpc, node, target)| (vpc, node, target, true)));
+            }
             let port = group.health_check.port.resolve(target.port);
-            found.extend(lb.addresses.first().map(|node| (&lb.vpc, *node, TargetAddress { port, ..target })));
+            let checked = TargetAddress { port, ..target };
+            found.extend(lb.addresses.first().map(|node| (&lb.vpc, *node, checked, false)));
         }
     }
     found.len()

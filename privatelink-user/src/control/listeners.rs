@@ -30,8 +30,8 @@ impl Mutation for CreateListener {
         let lb = lookup::load_balancer(state, load_balancer)?;
         check_port("Listener port", *port)?;
         let group = lookup::target_group(state, target_group)?;
-        check_same_vpc(lb, group)?;
-        let attributes = with_attributes(ListenerAttributes::default(), attributes)?;
+        check_leads(lb, *protocol, group)?;
+        let attributes = listener_attributes(ListenerAttributes::default(), *protocol, attributes)?;
         let on_port = |listener: &&Listener| listener.load_balancer == lb.id && listener.port == *port;
         if let Some(listener) = state.listeners.values().find(on_port) {
             let same = listener.protocol == *protocol
@@ -78,11 +78,11 @@ impl Mutation for ModifyListener {
         if let Some(reference) = target_group {
             let group = lookup::target_group(state, reference)?;
             if let Some(lb) = state.load_balancers.get(&listener.load_balancer) {
-                check_same_vpc(lb, group)?;
+                check_leads(lb, listener.protocol, group)?;
             }
             changed.target_group = group.id.clone();
         }
-        changed.attributes = with_attributes(changed.attributes, attributes)?;
+        changed.attributes = listener_attributes(changed.attributes, listener.protocol, attributes)?;
         let view = ListenerView::new(state, &changed);
         let change = if changed == *listener { Change::default() } else { Change::default().put(changed) };
         Ok((change, view))
@@ -114,7 +114,7 @@ pub struct DescribeListeners {
 operation!(DescribeListeners -> Vec<ListenerView>);
 
 impl Query for DescribeListeners {
-    fn answer(&self, state: &State) -> Result<Vec<ListenerView>, ControlError> {
+    fn answer(&self, state: &State, _: &State) -> Result<Vec<ListenerView>, ControlError> {
         let lb = self.load_balancer.as_ref().map(|reference| lookup::load_balancer(state, reference)).transpose()?;
         let listeners = state
             .listeners
@@ -126,16 +126,41 @@ impl Query for DescribeListeners {
     }
 }
 
-fn check_same_vpc(lb: &LoadBalancer, group: &TargetGroup) -> Result<(), ControlError> {
-    if lb.vpc == group.vpc {
-        return Ok(());
+/// Refuses a target group to which a listener of `lb` and `protocol` cannot lead.
+fn check_leads(lb: &LoadBalancer, protocol: Protocol, group: &TargetGroup) -> Result<(), ControlError> {
+    if lb.vpc != group.vpc {
+        return Err(ControlError::DifferentVpc {
+            target_group: group.id.clone(),
+            group_vpc: group.vpc.clone(),
+            load_balancer: lb.id.clone(),
+            lb_vpc: lb.vpc.clone(),
+        });
     }
-    Err(ControlError::DifferentVpc {
-        target_group: group.id.clone(),
-        group_vpc: group.vpc.clone(),
-        load_balancer: lb.id.clone(),
-        lb_vpc: lb.vpc.clone(),
-    })
+    if !protocol.leads_to(group.protocol) {
+        return Err(ControlError::IncompatibleProtocols {
+            target_group: group.id.clone(),
+            group: group.protocol,
+            listener: protocol,
+        });
+    }
+    Ok(())
+}
+
+/// `attributes` with the values of `given` set, all of which a listener of `protocol` must have.
+fn listener_attributes(
+    attributes: ListenerAttributes,
+    protocol: Protocol,
+    given: &BTreeMap<String, String>,
+) -> Result<ListenerAttributes, InvalidValue> {
+    if let Some(key) = given.keys().find(|key| !ListenerAttributes::applies(key, protocol)) {
+        return Err(InvalidValue::new(
+            "Listener attribute key",
+            key.as_str(),
+            format!("is not supported for listeners with the {protocol} protocol"),
+            "leave it out",
+        ));
+    }
+    with_attributes(attributes, given)
 }
 
 /// Refuses port 0.

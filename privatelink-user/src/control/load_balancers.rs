@@ -73,7 +73,8 @@ impl Mutation for DeleteLoadBalancer {
             }
             Err(error) => return Err(error),
         };
-        if let Some(service) = state.endpoint_services.values().find(|service| service.load_balancer == lb.id) {
+        if let Some(service) = state.endpoint_services.values().find(|service| service.load_balancers.contains(&lb.id))
+        {
             return Err(ControlError::LoadBalancerInUse { load_balancer: lb.id.clone(), service: service.id.clone() });
         }
         let listeners = state.listeners.values().filter(|listener| listener.load_balancer == lb.id);
@@ -93,7 +94,7 @@ pub struct DescribeLoadBalancers {
 operation!(DescribeLoadBalancers -> Vec<LoadBalancerView>);
 
 impl Query for DescribeLoadBalancers {
-    fn answer(&self, state: &State) -> Result<Vec<LoadBalancerView>, ControlError> {
+    fn answer(&self, state: &State, _: &State) -> Result<Vec<LoadBalancerView>, ControlError> {
         match &self.load_balancers {
             None => {
                 Ok(sorted(state.load_balancers.values().map(|lb| LoadBalancerView::new(state, lb)).collect(), |lb| {

@@ -9,7 +9,7 @@ use crate::model::{
 };
 
 /// A resource as a person names it: by id, ARN or name. What it may be depends on where it stands.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Reference(String);
 
@@ -82,7 +82,8 @@ pub fn target_group<'a>(state: &'a State, reference: &Reference) -> Result<&'a T
 /// An endpoint service by id, service name or alias.
 pub fn endpoint_service<'a>(state: &'a State, reference: &Reference) -> Result<&'a EndpointService, ControlError> {
     let text = reference.as_str();
-    let by_name = |name: ServiceName| state.endpoint_services.values().find(|service| service.service_name == name);
+    let by_name =
+        |name: ServiceName| state.endpoint_services.get(&name.service()).filter(|service| service.service_name == name);
     text.parse::<EndpointServiceId>()
         .ok()
         .and_then(|id| state.endpoint_services.get(&id))

@@ -6,6 +6,7 @@
 
 mod address;
 pub mod apply;
+pub mod connections;
 mod declaration;
 pub mod endpoint_services;
 pub mod endpoints;
@@ -14,6 +15,7 @@ mod limits;
 pub mod listeners;
 pub mod load_balancers;
 pub(crate) mod lookup;
+pub mod permissions;
 pub mod ports;
 pub mod target_groups;
 pub mod targets;
@@ -27,7 +29,7 @@ pub use error::{ControlError, RefusalKind};
 pub use limits::Limits;
 pub use lookup::Reference;
 
-use crate::model::{AccountId, Change, IdSource, Owner, Region, State};
+use crate::model::{AccountId, Change, IdSource, Identity, Owner, Region, State};
 
 /// What every operation may use besides the state and its request.
 pub struct Context<'a> {
@@ -35,6 +37,8 @@ pub struct Context<'a> {
     pub region: &'a Region,
     /// The caller's account, which new ARNs carry.
     pub account: &'a AccountId,
+    /// As whom the account calls.
+    pub identity: &'a Identity,
     /// Everybody's resources; an operation decides on what its caller sees of them ([`State::seen_by`]) and looks here
     /// only for what owners share: the host's interfaces, the VPCs' numbers, and services that admit the caller.
     pub world: &'a State,
@@ -66,8 +70,8 @@ pub trait Mutation: Operation {
 
 /// An operation that only reads the state.
 pub trait Query: Operation {
-    /// The answer in `state`, which is what the caller sees of the world.
-    fn answer(&self, state: &State) -> Result<Self::Response, ControlError>;
+    /// The answer in `state`, which is what the caller sees of `world`.
+    fn answer(&self, state: &State, world: &State) -> Result<Self::Response, ControlError>;
 }
 
 /// Declares [`Operation`] for a request type.

@@ -76,6 +76,24 @@ impl HealthCheckSettings {
     }
 }
 
+/// `attributes` with the values of `given` set, if a group of `protocol` can have them.
+fn group_attributes(
+    attributes: TargetGroupAttributes,
+    protocol: Protocol,
+    given: &BTreeMap<String, String>,
+) -> Result<TargetGroupAttributes, InvalidValue> {
+    let attributes = with_attributes(attributes, given)?;
+    if protocol.has_udp() && attributes.unhealthy_connection_termination {
+        return Err(InvalidValue::new(
+            "'target_health_state.unhealthy.connection_termination.enabled' value",
+            "true",
+            format!("is not supported for target groups with the {protocol} protocol"),
+            "leave it out",
+        ));
+    }
+    Ok(attributes)
+}
+
 /// Makes a target group. Idempotent.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -98,7 +116,7 @@ impl Mutation for CreateTargetGroup {
         let vpc = lookup::vpc(state, vpc).map_err(|_| ControlError::TargetGroupVpcNotFound(vpc.as_str().to_owned()))?;
         check_port("Target group port", *port)?;
         let health_check = health_check.complete()?;
-        let attributes = with_attributes(TargetGroupAttributes::default(), attributes)?;
+        let attributes = group_attributes(TargetGroupAttributes::defaults(*protocol), *protocol, attributes)?;
         if let Some(group) = state.target_groups.values().find(|group| group.name == *name) {
             let same = group.vpc == vpc.id
                 && group.protocol == *protocol
@@ -146,7 +164,7 @@ impl Mutation for ModifyTargetGroup {
         let group = lookup::target_group(state, target_group)?;
         let changed = TargetGroup {
             health_check: health_check.over(group.health_check.clone())?,
-            attributes: with_attributes(group.attributes.clone(), attributes)?,
+            attributes: group_attributes(group.attributes.clone(), group.protocol, attributes)?,
             ..group.clone()
         };
         let view = TargetGroupView::new(state, &changed);
@@ -190,7 +208,7 @@ pub struct DescribeTargetGroups {
 operation!(DescribeTargetGroups -> Vec<TargetGroupView>);
 
 impl Query for DescribeTargetGroups {
-    fn answer(&self, state: &State) -> Result<Vec<TargetGroupView>, ControlError> {
+    fn answer(&self, state: &State, _: &State) -> Result<Vec<TargetGroupView>, ControlError> {
         match &self.target_groups {
             None => Ok(sorted(
                 state.target_groups.values().map(|group| TargetGroupView::new(state, group)).collect(),

@@ -5,11 +5,13 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::connections::endpoints_of;
 use crate::{
     model::{
-        AttributeMap, Endpoint, EndpointId, EndpointService, EndpointServiceId, EndpointState, HealthCheck, Hook,
-        InterfaceName, Listener, ListenerId, LoadBalancer, LoadBalancerId, Owner, Port, Protocol, ResourceName,
-        ServiceName, State, Target, TargetAddress, TargetGroup, TargetGroupId, Vpc, VpcCidr, VpcId, VpcIndex,
+        AccountId, AttributeMap, Endpoint, EndpointId, EndpointService, EndpointServiceId, EndpointState, HealthCheck,
+        Hook, InterfaceName, Listener, ListenerAttributes, ListenerId, LoadBalancer, LoadBalancerId, Owner, Port,
+        Principal, Protocol, ResourceName, ServiceName, State, Target, TargetAddress, TargetGroup, TargetGroupId, Vpc,
+        VpcCidr, VpcId, VpcIndex, derived,
     },
     runtime::{HookInUse, NextHop, PortStatus},
 };
@@ -110,7 +112,7 @@ impl LoadBalancerView {
         let endpoint_service = state
             .endpoint_services
             .values()
-            .find(|service| service.load_balancer == id)
+            .find(|service| service.load_balancers.contains(&id))
             .map(|service| service.id.clone());
         Self { vpc_name: vpc_name(state, &vpc), id, name, vpc, addresses, listeners, endpoint_service, created_at }
     }
@@ -140,7 +142,8 @@ impl ListenerView {
             .target_groups
             .get(&target_group)
             .map_or_else(|| target_group.to_string(), |group| group.name.to_string());
-        let attributes = attribute_map(&attributes);
+        let mut attributes = attribute_map(&attributes);
+        attributes.retain(|key, _| ListenerAttributes::applies(key, protocol));
         Self { id, name, load_balancer, protocol, port, target_group, target_group_name, attributes, created_at }
     }
 }
@@ -206,31 +209,97 @@ pub struct TargetHealthView {
     pub next_hop: Option<NextHop>,
 }
 
-/// An endpoint service, with the endpoints that lead to it.
+/// An endpoint service, with the endpoints of all accounts that lead to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointServiceView {
     pub id: EndpointServiceId,
     pub owner: Owner,
     pub service_name: ServiceName,
     pub alias: Option<ResourceName>,
-    pub load_balancer: LoadBalancerId,
-    pub load_balancer_name: String,
-    pub endpoints: Vec<EndpointId>,
+    pub load_balancers: Vec<LoadBalancerId>,
+    pub load_balancer_names: Vec<String>,
+    pub acceptance_required: bool,
+    pub principals: Vec<Principal>,
+    pub connections: Vec<ConnectionView>,
     pub created_at: Timestamp,
 }
 
 impl EndpointServiceView {
-    /// As `state` has it.
-    pub fn new(state: &State, service: &EndpointService) -> Self {
-        let EndpointService { id, owner, service_name, alias, load_balancer, created_at } = service.clone();
-        let endpoints = state
-            .endpoints
-            .values()
-            .filter(|endpoint| endpoint.service == id)
-            .map(|endpoint| endpoint.id.clone())
-            .collect();
-        let load_balancer_name = load_balancer_name(state, &load_balancer);
-        Self { id, owner, service_name, alias, load_balancer, load_balancer_name, endpoints, created_at }
+    /// As `state`, its owner's part of `world`, has it.
+    pub fn new(state: &State, world: &State, service: &EndpointService) -> Self {
+        let connections = endpoints_of(state, world, service).map(ConnectionView::new).collect();
+        let EndpointService {
+            id,
+            owner,
+            service_name,
+            alias,
+            load_balancers,
+            acceptance_required,
+            principals,
+            created_at,
+        } = service.clone();
+        Self {
+            load_balancer_names: load_balancers.iter().map(|lb| load_balancer_name(state, lb)).collect(),
+            id,
+            owner,
+            service_name,
+            alias,
+            load_balancers,
+            acceptance_required,
+            principals: principals.into_iter().collect(),
+            connections,
+            created_at,
+        }
+    }
+}
+
+/// A principal that may make endpoints to a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PermissionView {
+    /// `vpce-svc-perm-…`.
+    pub id: String,
+    pub service: EndpointServiceId,
+    pub principal: Principal,
+    /// `All`, `Account`, `User`, `Role`, `Service` or `OrganizationUnit`.
+    pub principal_type: String,
+}
+
+impl PermissionView {
+    /// Of `principal` on `service`.
+    pub fn new(service: &EndpointService, principal: &Principal) -> Self {
+        Self {
+            id: derived::permission_id(&service.id, principal),
+            service: service.id.clone(),
+            principal: principal.clone(),
+            principal_type: principal.kind().to_owned(),
+        }
+    }
+}
+
+/// An endpoint as the owner of its service sees it: whose it is and where it stands, and nothing of its network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionView {
+    /// `vpce-con-…`.
+    pub id: String,
+    pub service: EndpointServiceId,
+    pub endpoint: EndpointId,
+    /// The consumer's account.
+    pub account: AccountId,
+    pub state: EndpointState,
+    pub created_at: Timestamp,
+}
+
+impl ConnectionView {
+    /// Of `endpoint`.
+    pub fn new(endpoint: &Endpoint) -> Self {
+        Self {
+            id: derived::connection_id(&endpoint.service, &endpoint.id),
+            service: endpoint.service.clone(),
+            endpoint: endpoint.id.clone(),
+            account: endpoint.owner.account.clone(),
+            state: endpoint.state,
+            created_at: endpoint.created_at,
+        }
     }
 }
 
@@ -240,7 +309,7 @@ pub struct EndpointView {
     pub id: EndpointId,
     pub owner: Owner,
     pub service: EndpointServiceId,
-    pub service_name: Option<ServiceName>,
+    pub service_name: ServiceName,
     pub service_alias: Option<ResourceName>,
     pub vpc: VpcId,
     pub vpc_name: String,
@@ -255,7 +324,7 @@ impl EndpointView {
         let Endpoint { id, owner, service, vpc, address, state: endpoint_state, created_at } = endpoint.clone();
         let found = state.endpoint_services.get(&service);
         Self {
-            service_name: found.map(|service| service.service_name.clone()),
+            service_name: endpoint.service_name(),
             service_alias: found.and_then(|service| service.alias.clone()),
             vpc_name: vpc_name(state, &vpc),
             id,

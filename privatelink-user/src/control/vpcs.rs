@@ -136,7 +136,7 @@ pub struct DescribeVpcs {
 operation!(DescribeVpcs -> Vec<VpcView>);
 
 impl Query for DescribeVpcs {
-    fn answer(&self, state: &State) -> Result<Vec<VpcView>, ControlError> {
+    fn answer(&self, state: &State, _: &State) -> Result<Vec<VpcView>, ControlError> {
         match &self.vpcs {
             None => {
                 Ok(sorted(state.vpcs.values().map(|vpc| VpcView::new(state, vpc)).collect(), |vpc| vpc.name.clone()))

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use privatelink_ebpf::abi::{
+    explain::Trace,
     flow::{FlowState, Meta, Slot},
     pool::PortPool,
     service::Listener,
@@ -152,7 +153,7 @@ impl Dataplane for Fake {
         self.attached.clone()
     }
 
-    fn collect(&mut self, _first: u32, _buckets: u32, _stash: bool) -> Result<(), DataplaneError> {
+    fn collect(&mut self, _first: u32, _buckets: u32, _flags: u32) -> Result<(), DataplaneError> {
         Ok(())
     }
 
@@ -166,10 +167,15 @@ impl Dataplane for Fake {
                 | FlowState::Closing
                 | FlowState::LastAck
                 | FlowState::TimeWait
-                | FlowState::Resetting => visit(slot),
+                | FlowState::Resetting
+                | FlowState::Unreplied => visit(slot),
             }
         }
         Ok(())
+    }
+
+    fn explain(&mut self, _ifindex: u32, _frame: &[u8]) -> Result<Trace, DataplaneError> {
+        Ok(Trace::question(false))
     }
 
     fn pool(&self, index: u32) -> Option<PortPool> {

@@ -14,11 +14,12 @@ use aya::{
 };
 use privatelink_ebpf::abi::{
     Counter, VpcIndex,
+    explain::Trace,
     flow::{Bucket, FlowKey, FlowState, Meta, Slot, WAYS},
     pool::{PortPool, SUMMARIES},
     service::{Address, AddressKey, Budget, Frontend, FrontendKey, Listener, Port, Target},
     settings::{Clock, CollectRequest},
-    stats::{EndpointStats, ListenerStats, TargetStats},
+    stats::{self, EndpointStats, ListenerStats, TargetStats},
 };
 
 use super::{
@@ -26,7 +27,7 @@ use super::{
     load::{self, Loaded, Options},
     mapped::Mapping,
     pin::PinDir,
-    stats::{Sum, Wanted},
+    stats::{Wanted, sum},
     syscall::delete_element,
 };
 
@@ -58,6 +59,9 @@ struct Maps {
     addresses: HashMap<MapData, AddressKey, Address>,
     frontends: HashMap<MapData, FrontendKey, Frontend>,
     stash: HashMap<MapData, FlowKey, Slot>,
+    /// Entries that the stash has room for.
+    stash_entries: u32,
+    trace: Array<MapData, Trace>,
     rings: Mapping,
     flows: Mapping,
     pools: Table<PortPool>,
@@ -149,6 +153,10 @@ impl Kernel {
             .as_fd()
             .try_clone_to_owned()
             .map_err(|error| DataplaneError::map("XDP_PORTS")(MapError::IoError(error)))?;
+        let Map::HashMap(stash) = take(&mut ebpf, "STASH")? else {
+            return Err(DataplaneError::Missing { kind: "hash table", name: "STASH" });
+        };
+        let stash_entries = stash.info().map_err(DataplaneError::map("STASH"))?.max_entries();
         let maps = Maps {
             ports: Table::open(&mut ebpf, "PORTS")?,
             listeners: Table::open(&mut ebpf, "LISTENERS")?,
@@ -159,7 +167,9 @@ impl Kernel {
             xdp_ports_fd,
             addresses: typed(&mut ebpf, "ADDRESSES")?,
             frontends: typed(&mut ebpf, "FRONTENDS")?,
-            stash: typed(&mut ebpf, "STASH")?,
+            stash: Map::HashMap(stash).try_into().map_err(DataplaneError::map("STASH"))?,
+            stash_entries,
+            trace: typed(&mut ebpf, "TRACE")?,
             rings: map_array::<u32>(&rings, "RINGS")?,
             flows: map_array::<Bucket>(&flows, "FLOWS")?,
             pools: Table::open(&mut ebpf, "POOLS")?,
@@ -211,8 +221,8 @@ impl Kernel {
             let mut first_bucket = 0;
             while first_bucket < buckets {
                 let slice = COLLECT_SLICE.min(buckets - first_bucket);
-                let stash = u32::from(first_bucket == 0);
-                self.run_collector(CollectRequest { first_bucket, buckets: slice, stash, port: ifindex })?;
+                let flags = if first_bucket == 0 { CollectRequest::STASH } else { 0 };
+                self.run_collector(CollectRequest { first_bucket, buckets: slice, flags, port: ifindex })?;
                 first_bucket += slice;
             }
         }
@@ -334,8 +344,8 @@ impl Dataplane for Kernel {
         self.attached.clone()
     }
 
-    fn collect(&mut self, first: u32, buckets: u32, stash: bool) -> Result<(), DataplaneError> {
-        self.run_collector(CollectRequest { first_bucket: first, buckets, stash: u32::from(stash), port: 0 })
+    fn collect(&mut self, first: u32, buckets: u32, flags: u32) -> Result<(), DataplaneError> {
+        self.run_collector(CollectRequest { first_bucket: first, buckets, flags, port: 0 })
     }
 
     fn each_flow(&self, visit: &mut dyn FnMut(&Slot)) -> Result<(), DataplaneError> {
@@ -362,6 +372,17 @@ impl Dataplane for Kernel {
             }
         }
         Ok(())
+    }
+
+    fn explain(&mut self, ifindex: u32, frame: &[u8]) -> Result<Trace, DataplaneError> {
+        let refused = || DataplaneError::map("TRACE");
+        let room = self.maps.stash_entries as usize;
+        let stash_full = self.maps.stash.keys().take(room).count() >= room;
+        self.maps.trace.set(0, Trace::question(stash_full), 0).map_err(refused())?;
+        match load::run_on(&mut self.ebpf, load::EXPLAIN, ifindex, frame)? {
+            (_, 0) => self.maps.trace.get(&0, 0).map_err(refused()),
+            (_, returned) => Err(DataplaneError::Result { name: load::EXPLAIN, returned }),
+        }
     }
 
     fn pool(&self, index: u32) -> Option<PortPool> {
@@ -435,13 +456,14 @@ fn in_use(meta: u64) -> bool {
         | FlowState::Closing
         | FlowState::LastAck
         | FlowState::TimeWait
-        | FlowState::Resetting => true,
+        | FlowState::Resetting
+        | FlowState::Unreplied => true,
     }
 }
 
-fn total<V: Pod + Sum + Default>(map: &PerCpuArray<MapData, V>, index: u32) -> Result<V, MapError> {
+fn total<V: Pod + stats::Counts>(map: &PerCpuArray<MapData, V>, index: u32) -> Result<V, MapError> {
     let values = map.get(&index, 0)?;
-    Ok(V::sum(values.iter().copied()))
+    Ok(sum(values.iter().copied()))
 }
 
 fn clear<V: Pod + Default>(map: &mut PerCpuArray<MapData, V>, index: u32, cpus: usize) -> Result<(), MapError> {

@@ -33,6 +33,7 @@ pub const TC: &str = "privatelink_tc";
 pub const XDP: &str = "privatelink_xdp";
 pub const COLLECT: &str = "privatelink_collect";
 pub const CLOCK: &str = "privatelink_clock";
+pub const EXPLAIN: &str = "privatelink_explain";
 
 /// The oldest kernel whose verifier and helpers the programs need.
 pub const OLDEST_KERNEL: (u8, u8) = (6, 1);
@@ -188,7 +189,7 @@ fn load_into(
         loader.map_pin_path(map.name, pins.map(map.name));
     }
     let mut ebpf = loader.load(OBJECT).map_err(load_error)?;
-    for name in [TC, XDP, COLLECT, CLOCK] {
+    for name in [TC, XDP, COLLECT, CLOCK, EXPLAIN] {
         load_program(&mut ebpf, name)?;
     }
     fill_stages(&mut ebpf)?;
@@ -259,9 +260,33 @@ pub fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), Dataplane
 
 /// Runs a program of the object once over `data`; the frame as it left it, and what it returned.
 pub(super) fn run(ebpf: &mut Ebpf, name: &'static str, data: &[u8]) -> Result<(Vec<u8>, u32), DataplaneError> {
+    run_with(ebpf, name, data, None)
+}
+
+/// Runs a TC program once over `data`, as a frame that came in on interface `ifindex`.
+pub(super) fn run_on(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    ifindex: u32,
+    data: &[u8],
+) -> Result<(Vec<u8>, u32), DataplaneError> {
+    // `struct __sk_buff` of `linux/bpf.h`: the interface index is its eleventh word.
+    let mut context = [0u32; 48];
+    if let Some(word) = context.get_mut(10) {
+        *word = ifindex;
+    }
+    run_with(ebpf, name, data, Some(bytemuck::bytes_of(&context)))
+}
+
+fn run_with(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    data: &[u8],
+    ctx_in: Option<&[u8]>,
+) -> Result<(Vec<u8>, u32), DataplaneError> {
     let program = ebpf.program_mut(name).ok_or(DataplaneError::Missing { kind: "program", name })?;
     let mut out = vec![0; data.len() + 64];
-    let options = TestRunOptions { data_in: Some(data), data_out: Some(&mut out), ..TestRunOptions::new() };
+    let options = TestRunOptions { data_in: Some(data), data_out: Some(&mut out), ctx_in, ..TestRunOptions::new() };
     let result = match program {
         Program::SchedClassifier(program) => program.test_run(options),
         Program::Xdp(program) => program.test_run(options),

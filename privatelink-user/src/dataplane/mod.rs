@@ -20,7 +20,7 @@ pub mod tables;
 
 use std::collections::BTreeMap;
 
-use privatelink_ebpf::abi::{flow::Slot, pool::PortPool, settings::Clock};
+use privatelink_ebpf::abi::{explain::Trace, flow::Slot, pool::PortPool, settings::Clock};
 
 pub use attach::{Hook, HookPlan};
 pub use error::DataplaneError;
@@ -88,12 +88,13 @@ pub trait Dataplane: Send {
     /// Where the programs are.
     fn attached(&self) -> BTreeMap<u32, Hook>;
 
-    /// Runs the kernel's collector over `buckets` buckets from `first` on, and over the stash if asked.
+    /// Runs the kernel's collector over `buckets` buckets from `first` on; `flags` are those of the request
+    /// ([`privatelink_ebpf::abi::settings::CollectRequest`]).
     ///
     /// # Errors
     ///
     /// [`DataplaneError::Program`] when the kernel does not run it.
-    fn collect(&mut self, first: u32, buckets: u32, stash: bool) -> Result<(), DataplaneError>;
+    fn collect(&mut self, first: u32, buckets: u32, flags: u32) -> Result<(), DataplaneError>;
 
     /// Shows every flow entry that is in use, in no order. Entries change while they are read; a torn one is skipped.
     ///
@@ -101,6 +102,13 @@ pub trait Dataplane: Send {
     ///
     /// [`DataplaneError::Map`] when the stash cannot be read.
     fn each_flow(&self, visit: &mut dyn FnMut(&Slot)) -> Result<(), DataplaneError>;
+
+    /// What the datapath would do with `frame` if it came in on interface `ifindex`. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`DataplaneError::Program`] and [`DataplaneError::Verify`] when the kernel does not run the program.
+    fn explain(&mut self, ifindex: u32, frame: &[u8]) -> Result<Trace, DataplaneError>;
 
     /// A copy of one port pool.
     fn pool(&self, index: u32) -> Option<PortPool>;

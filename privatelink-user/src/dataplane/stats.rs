@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use privatelink_ebpf::abi::{
-    Counter,
+    self, Counter,
     stats::{EndpointStats, ListenerStats, TargetStats},
 };
 
@@ -25,68 +25,7 @@ pub struct Counts {
     pub targets: BTreeMap<u32, TargetStats>,
 }
 
-/// Adds up one record a CPU.
-pub trait Sum: Sized {
-    #[must_use]
-    fn plus(self, other: Self) -> Self;
-
-    /// The sum of all; zero for none.
-    fn sum(values: impl IntoIterator<Item = Self>) -> Self
-    where
-        Self: Default,
-    {
-        values.into_iter().fold(Self::default(), Self::plus)
-    }
-}
-
-impl Sum for u64 {
-    fn plus(self, other: Self) -> Self {
-        self.wrapping_add(other)
-    }
-}
-
-impl Sum for EndpointStats {
-    fn plus(self, other: Self) -> Self {
-        let Self { packets_in, bytes_in, packets_out, bytes_out, new_flows, refused } = other;
-        Self {
-            packets_in: self.packets_in.wrapping_add(packets_in),
-            bytes_in: self.bytes_in.wrapping_add(bytes_in),
-            packets_out: self.packets_out.wrapping_add(packets_out),
-            bytes_out: self.bytes_out.wrapping_add(bytes_out),
-            new_flows: self.new_flows.wrapping_add(new_flows),
-            refused: self.refused.wrapping_add(refused),
-        }
-    }
-}
-
-impl Sum for ListenerStats {
-    fn plus(self, other: Self) -> Self {
-        let Self { new_flows, refused } = other;
-        Self { new_flows: self.new_flows.wrapping_add(new_flows), refused: self.refused.wrapping_add(refused) }
-    }
-}
-
-impl Sum for TargetStats {
-    fn plus(self, other: Self) -> Self {
-        let Self {
-            packets_in,
-            bytes_in,
-            packets_out,
-            bytes_out,
-            new_flows,
-            port_allocation_errors,
-            client_resets,
-            target_resets,
-        } = other;
-        Self {
-            packets_in: self.packets_in.wrapping_add(packets_in),
-            bytes_in: self.bytes_in.wrapping_add(bytes_in),
-            packets_out: self.packets_out.wrapping_add(packets_out),
-            bytes_out: self.bytes_out.wrapping_add(bytes_out),
-            new_flows: self.new_flows.wrapping_add(new_flows),
-            port_allocation_errors: self.port_allocation_errors.wrapping_add(port_allocation_errors),
-            client_resets: self.client_resets.wrapping_add(client_resets),
-            target_resets: self.target_resets.wrapping_add(target_resets),
-        }
-    }
+/// The sum of all records, one a CPU; zero for none.
+pub fn sum<V: abi::stats::Counts>(values: impl IntoIterator<Item = V>) -> V {
+    values.into_iter().fold(V::default(), V::plus)
 }

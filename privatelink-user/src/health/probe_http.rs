@@ -1,4 +1,5 @@
-//! The HTTP health check: `GET` of a path over HTTP/1.1, judged by the status code; the body is not read.
+//! The HTTP health check: `GET` of a path over HTTP/1.1, judged by the status code; the body is not read. The HTTPS one is
+//! the same over TLS.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -8,12 +9,16 @@ use std::{
 use http_body_util::Empty;
 use hyper::{Request, body::Bytes, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
 
 use super::{
     dial::Dialer,
     probe_tcp,
     state::{Failure, Outcome},
+    tls::Tls,
 };
 
 /// The `User-Agent` of load balancer health checks; access logs of servers are filtered by it.
@@ -29,15 +34,16 @@ pub struct HttpCheck {
     pub listener_port: u16,
 }
 
-/// Probes `address` once; `accepts` is the matcher.
+/// Probes `address` once, over TLS if that is given; `accepts` is the matcher.
 pub async fn probe(
     dialer: &Dialer,
+    tls: Option<&Tls>,
     address: SocketAddr,
     check: &HttpCheck,
     accepts: impl Fn(u16) -> bool,
     limit: Duration,
 ) -> Outcome {
-    match timeout(limit, status(dialer, address, check)).await {
+    match timeout(limit, status(dialer, tls, address, check)).await {
         Ok(Ok(code)) if accepts(code) => Outcome::Passed,
         Ok(Ok(code)) => Outcome::Failed(Failure::StatusCode(code)),
         Ok(Err(failure)) => Outcome::Failed(failure),
@@ -45,12 +51,15 @@ pub async fn probe(
     }
 }
 
-async fn status(dialer: &Dialer, address: SocketAddr, check: &HttpCheck) -> Result<u16, Failure> {
+async fn status(dialer: &Dialer, tls: Option<&Tls>, address: SocketAddr, check: &HttpCheck) -> Result<u16, Failure> {
     let stream = probe_tcp::open(dialer, address).await?;
-    ask(stream, check).await
+    match tls {
+        None => ask(stream, check).await,
+        Some(tls) => ask(tls.handshake(stream, address.ip()).await?, check).await,
+    }
 }
 
-async fn ask(stream: TcpStream, check: &HttpCheck) -> Result<u16, Failure> {
+async fn ask(stream: impl AsyncRead + AsyncWrite + Unpin, check: &HttpCheck) -> Result<u16, Failure> {
     let HttpCheck { path, node, listener_port } = check;
     let request = Request::get(path.as_str())
         .header(header::HOST, SocketAddr::new(*node, *listener_port).to_string())
@@ -114,7 +123,8 @@ mod tests {
             let _ = stream.read_to_end(&mut rest).await;
             String::from_utf8(request).expect("a request in ASCII")
         });
-        let outcome = probe(&Dialer::default(), address, &check(), |code| (200..400).contains(&code), LIMIT).await;
+        let outcome =
+            probe(&Dialer::default(), None, address, &check(), |code| (200..400).contains(&code), LIMIT).await;
         (outcome, server.await.expect("the server ends"))
     }
 
@@ -145,7 +155,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let limit = Duration::from_millis(50);
-        let outcome = probe(&Dialer::default(), address, &check(), |_| true, limit).await;
+        let outcome = probe(&Dialer::default(), None, address, &check(), |_| true, limit).await;
         assert_eq!(outcome, Outcome::Failed(Failure::Timeout));
     }
 }

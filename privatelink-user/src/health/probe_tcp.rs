@@ -24,7 +24,7 @@ pub(super) async fn open(dialer: &Dialer, address: SocketAddr) -> Result<TcpStre
     dialer.connect(address).await.map_err(|error| failure(&error))
 }
 
-fn failure(error: &io::Error) -> Failure {
+pub(super) fn failure(error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::TimedOut => Failure::Timeout,
         io::ErrorKind::ConnectionRefused

@@ -53,6 +53,8 @@ pub enum Checked {
     Unhealthy {
         passed: u32,
         last: Failure,
+        /// When it became unhealthy, in milliseconds on the clock that [`Checked::observe`] is given.
+        since: u64,
     },
 }
 
@@ -60,23 +62,23 @@ impl Checked {
     /// A target that was just registered.
     pub const NEW: Self = Self::Initial { failed: 0 };
 
-    /// The state after one more outcome.
+    /// The state after one more outcome, at `now` milliseconds.
     #[must_use]
-    pub fn observe(self, outcome: Outcome, thresholds: Thresholds) -> Self {
+    pub fn observe(self, outcome: Outcome, thresholds: Thresholds, now: u64) -> Self {
         match (self, outcome) {
             (Self::Initial { .. } | Self::Healthy { .. }, Outcome::Passed) => Self::Healthy { failed: 0 },
-            (Self::Unhealthy { passed, last }, Outcome::Passed) => {
+            (Self::Unhealthy { passed, last, since }, Outcome::Passed) => {
                 let passed = passed.saturating_add(1);
                 if passed >= thresholds.healthy {
                     Self::Healthy { failed: 0 }
                 } else {
-                    Self::Unhealthy { passed, last }
+                    Self::Unhealthy { passed, last, since }
                 }
             }
             (Self::Initial { failed }, Outcome::Failed(last)) => {
                 let failed = failed.saturating_add(1);
                 if failed >= thresholds.unhealthy {
-                    Self::Unhealthy { passed: 0, last }
+                    Self::Unhealthy { passed: 0, last, since: now }
                 } else {
                     Self::Initial { failed }
                 }
@@ -84,12 +86,14 @@ impl Checked {
             (Self::Healthy { failed }, Outcome::Failed(last)) => {
                 let failed = failed.saturating_add(1);
                 if failed >= thresholds.unhealthy {
-                    Self::Unhealthy { passed: 0, last }
+                    Self::Unhealthy { passed: 0, last, since: now }
                 } else {
                     Self::Healthy { failed }
                 }
             }
-            (Self::Unhealthy { .. }, Outcome::Failed(last)) => Self::Unhealthy { passed: 0, last },
+            (Self::Unhealthy { passed: _, last: _, since }, Outcome::Failed(last)) => {
+                Self::Unhealthy { passed: 0, last, since }
+            }
         }
     }
 
@@ -111,7 +115,7 @@ mod tests {
     const DEFAULT: Thresholds = Thresholds { healthy: 5, unhealthy: 2 };
 
     fn run(outcomes: &[Outcome], thresholds: Thresholds) -> Checked {
-        outcomes.iter().fold(Checked::NEW, |state, &outcome| state.observe(outcome, thresholds))
+        (0..).zip(outcomes).fold(Checked::NEW, |state, (now, &outcome)| state.observe(outcome, thresholds, now))
     }
 
     #[test]
@@ -125,9 +129,10 @@ mod tests {
     fn an_unhealthy_target_needs_the_whole_healthy_threshold() {
         let down = [Outcome::Failed(Failure::Refused); 2];
         let state = run(&down, DEFAULT);
-        assert_eq!(state, Checked::Unhealthy { passed: 0, last: Failure::Refused });
-        let after =
-            |passes: usize| (0..passes).fold(state, |state, _| state.observe(Outcome::Passed, DEFAULT)).takes_traffic();
+        assert_eq!(state, Checked::Unhealthy { passed: 0, last: Failure::Refused, since: 1 });
+        let after = |passes: usize| {
+            (0..passes).fold(state, |state, _| state.observe(Outcome::Passed, DEFAULT, 9)).takes_traffic()
+        };
         assert!(!after(4));
         assert!(after(5));
     }

@@ -1,7 +1,7 @@
 //! The one table of attributes for each resource that has them: key, rule and meaning. Defaults are the resource's
 //! `Default`.
 
-use super::{InvalidValue, ListenerAttributes, TargetGroupAttributes};
+use super::{InvalidValue, ListenerAttributes, Protocol, TargetGroupAttributes};
 
 /// One attribute of the resource attributes `T`.
 pub struct Attribute<T: 'static> {
@@ -71,6 +71,21 @@ fn boolean(text: &str) -> Option<bool> {
     text.parse().ok()
 }
 
+impl TargetGroupAttributes {
+    /// What a new group of `protocol` has.
+    pub fn defaults(protocol: Protocol) -> Self {
+        // There is no reset that could tell a client of UDP, so flows go with their target's draining and not before.
+        match protocol {
+            Protocol::Tcp => Self::default(),
+            Protocol::Udp | Protocol::TcpUdp => Self {
+                deregistration_connection_termination: true,
+                unhealthy_connection_termination: false,
+                ..Self::default()
+            },
+        }
+    }
+}
+
 impl Default for TargetGroupAttributes {
     fn default() -> Self {
         Self {
@@ -119,20 +134,32 @@ impl AttributeMap for TargetGroupAttributes {
 
 impl Default for ListenerAttributes {
     fn default() -> Self {
-        Self { idle_timeout: 350 }
+        Self { idle_timeout: 350, udp_idle_timeout: 120 }
     }
 }
 
 impl AttributeMap for ListenerAttributes {
     const OWNER: &'static str = "Listener";
-    const TABLE: &'static [Attribute<Self>] = &[Attribute {
-        key: "tcp.idle_timeout.seconds",
-        rule: "must be between '60-6000' inclusive",
-        help: "seconds without a packet after which a flow is forgotten and answered with RST",
-        get: |attributes| attributes.idle_timeout.to_string(),
-        set: |attributes, text| {
-            attributes.idle_timeout = number(text, 60, 6000)?;
-            Some(())
+    const TABLE: &'static [Attribute<Self>] = &[
+        Attribute {
+            key: "tcp.idle_timeout.seconds",
+            rule: "must be between '60-6000' inclusive, or '0'",
+            help: "seconds without a packet after which a TCP flow is forgotten and answered with RST; 0: never",
+            get: |attributes| attributes.idle_timeout.to_string(),
+            set: |attributes, text| {
+                attributes.idle_timeout = number(text, 60, 6000).or_else(|| number(text, 0, 0))?;
+                Some(())
+            },
         },
-    }];
+        Attribute {
+            key: "udp.idle_timeout.seconds",
+            rule: "must be between '30-6000' inclusive",
+            help: "seconds without a datagram after which a UDP flow is forgotten; the client's next one opens another",
+            get: |attributes| attributes.udp_idle_timeout.to_string(),
+            set: |attributes, text| {
+                attributes.udp_idle_timeout = number(text, 30, 6000)?;
+                Some(())
+            },
+        },
+    ];
 }

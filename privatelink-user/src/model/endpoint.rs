@@ -2,10 +2,10 @@
 
 use std::{fmt, net::Ipv4Addr};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointId, EndpointServiceId, Owner, VpcId};
+use super::{EndpointId, EndpointServiceId, Owner, ServiceName, VpcId};
 
 /// An address in a consumer's VPC that leads to one endpoint service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +13,7 @@ use super::{EndpointId, EndpointServiceId, Owner, VpcId};
 pub struct Endpoint {
     pub id: EndpointId,
     pub owner: Owner,
+    /// Of any owner, in the endpoint's region. A rejected or expired endpoint may outlive it.
     pub service: EndpointServiceId,
     /// The consumer's VPC.
     pub vpc: VpcId,
@@ -22,17 +23,81 @@ pub struct Endpoint {
     pub created_at: Timestamp,
 }
 
+impl Endpoint {
+    /// The name of the service that it leads to.
+    pub fn service_name(&self) -> ServiceName {
+        ServiceName::new(&self.owner.region, &self.service)
+    }
+
+    /// When it expires unless it is accepted before; none if it does not wait.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        let at = || self.created_at.checked_add(EndpointState::PATIENCE).unwrap_or(Timestamp::MAX);
+        (self.state == EndpointState::PendingAcceptance).then(at)
+    }
+}
+
 /// Where an endpoint stands. Traffic flows in `available` only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// ```text
+///  created ─┬─ acceptance required ─► pendingAcceptance ── 7 days ──► expired
+///           │                          │ accept   │ reject               │
+///           │                          ▼          ▼                      │
+///           └─ not required ───────► available ◄─► rejected              │
+///                                      ▲  accept / reject                │
+///                                      └──────────── accept ─────────────┘
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum EndpointState {
+    /// The service's owner has not answered yet.
+    PendingAcceptance,
     Available,
+    /// The service's owner has said no.
+    Rejected,
+    /// The service's owner has not answered in time.
+    Expired,
+}
+
+impl EndpointState {
+    /// How long an endpoint waits for acceptance.
+    pub const PATIENCE: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+    /// The state of a new endpoint.
+    pub fn initial(acceptance_required: bool) -> Self {
+        if acceptance_required { Self::PendingAcceptance } else { Self::Available }
+    }
+
+    /// After the service's owner has accepted it.
+    pub fn accepted(self) -> Self {
+        match self {
+            Self::PendingAcceptance | Self::Available | Self::Rejected | Self::Expired => Self::Available,
+        }
+    }
+
+    /// After the service's owner has rejected it; none if there is nothing to reject.
+    pub fn rejected(self) -> Option<Self> {
+        match self {
+            Self::PendingAcceptance | Self::Available | Self::Rejected => Some(Self::Rejected),
+            Self::Expired => None,
+        }
+    }
+
+    /// Whether it keeps its service from being deleted: it carries traffic, or its consumer waits for an answer.
+    pub fn holds_service(self) -> bool {
+        match self {
+            Self::PendingAcceptance | Self::Available => true,
+            Self::Rejected | Self::Expired => false,
+        }
+    }
 }
 
 impl fmt::Display for EndpointState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
+            Self::PendingAcceptance => "pendingAcceptance",
             Self::Available => "available",
+            Self::Rejected => "rejected",
+            Self::Expired => "expired",
         })
     }
 }

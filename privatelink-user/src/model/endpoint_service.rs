@@ -1,13 +1,15 @@
-//! An endpoint service: a load balancer that endpoints of other VPCs may lead to.
+//! An endpoint service: load balancers that endpoints of other VPCs may lead to.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointServiceId, InvalidValue, LoadBalancerId, Owner, Region, ResourceName, invalid::serde_as_text};
+use super::{
+    EndpointServiceId, InvalidValue, LoadBalancerId, Owner, Principal, Region, ResourceName, invalid::serde_as_text,
+};
 
-/// A load balancer that endpoints of other VPCs may lead to.
+/// Load balancers that endpoints of other VPCs may lead to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EndpointService {
@@ -15,34 +17,47 @@ pub struct EndpointService {
     pub owner: Owner,
     /// What a consumer asks for: `com.amazonaws.vpce.<region>.<id>`.
     pub service_name: ServiceName,
-    /// A short name of this host's own for the service; unique.
+    /// A short name of this host's own for the service; unique among its owner's services.
     pub alias: Option<ResourceName>,
-    /// A load balancer serves one endpoint service only.
-    pub load_balancer: LoadBalancerId,
+    /// At least one; a load balancer serves one endpoint service only. An endpoint has the listeners of all of them;
+    /// where two have the same port, the first one's.
+    pub load_balancers: Vec<LoadBalancerId>,
+    /// Whether an endpoint waits for its acceptance. A change leaves the endpoints that there are as they are.
+    pub acceptance_required: bool,
+    /// Who may make endpoints, besides the service's own account.
+    pub principals: BTreeSet<Principal>,
     pub created_at: Timestamp,
 }
 
 /// The name of an endpoint service, `com.amazonaws.vpce.<region>.<service id>`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ServiceName(String);
+pub struct ServiceName {
+    text: String,
+    service: EndpointServiceId,
+}
 
 impl ServiceName {
     const PREFIX: &str = "com.amazonaws.vpce.";
 
     /// The name of service `id` in `region`.
     pub fn new(region: &Region, id: &EndpointServiceId) -> Self {
-        Self(format!("{}{region}.{id}", Self::PREFIX))
+        Self { text: format!("{}{region}.{id}", Self::PREFIX), service: id.clone() }
     }
 
     /// The name's text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// The service's id, which is part of the name.
+    pub fn service(&self) -> EndpointServiceId {
+        self.service.clone()
     }
 }
 
 impl fmt::Display for ServiceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+        f.pad(&self.text)
     }
 }
 
@@ -52,7 +67,7 @@ impl FromStr for ServiceName {
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         let parts = text.strip_prefix(Self::PREFIX).and_then(|rest| rest.split_once('.'));
         match parts.map(|(region, id)| (region.parse::<Region>(), id.parse::<EndpointServiceId>())) {
-            Some((Ok(_), Ok(_))) => Ok(Self(text.to_owned())),
+            Some((Ok(_), Ok(service))) => Ok(Self { text: text.to_owned(), service }),
             Some(_) | None => Err(InvalidValue::new(
                 "service name",
                 text,

@@ -12,11 +12,11 @@ use super::{InvalidValue, invalid::serde_as_text};
 pub struct HealthCheck {
     pub protocol: HealthCheckProtocol,
     pub port: HealthCheckPort,
-    /// What an HTTP check asks for.
+    /// What an HTTP or HTTPS check asks for.
     pub path: HttpPath,
     /// 5 to 300, 30 if not given.
     pub interval: u32,
-    /// 2 to 120 and at most the interval; 10 for TCP and 6 for HTTP if not given.
+    /// 2 to 120 and at most the interval; 10 for TCP and HTTPS and 6 for HTTP if not given.
     pub timeout: u32,
     /// Checks in a row that must pass before an unhealthy target counts as healthy; 2 to 10, 5 if not given.
     pub healthy_threshold: u32,
@@ -83,13 +83,15 @@ pub enum HealthCheckProtocol {
     Tcp,
     /// An answer with a matching status code passes.
     Http,
+    /// The same over TLS; certificates are not validated.
+    Https,
 }
 
 impl HealthCheckProtocol {
     /// The timeout if none is given, in seconds.
     pub fn default_timeout(self) -> u32 {
         match self {
-            Self::Tcp => 10,
+            Self::Tcp | Self::Https => 10,
             Self::Http => 6,
         }
     }
@@ -100,6 +102,7 @@ impl fmt::Display for HealthCheckProtocol {
         f.pad(match self {
             Self::Tcp => "TCP",
             Self::Http => "HTTP",
+            Self::Https => "HTTPS",
         })
     }
 }
@@ -111,11 +114,12 @@ impl FromStr for HealthCheckProtocol {
         match text {
             "TCP" | "tcp" => Ok(Self::Tcp),
             "HTTP" | "http" => Ok(Self::Http),
+            "HTTPS" | "https" => Ok(Self::Https),
             _ => Err(InvalidValue::new(
                 "Health check protocol",
                 text,
-                "must be one of '[TCP, HTTP]'",
-                "use TCP to check that the port accepts, HTTP to check a page",
+                "must be one of '[TCP, HTTP, HTTPS]'",
+                "use TCP to check that the port accepts, HTTP or HTTPS to check a page",
             )),
         }
     }

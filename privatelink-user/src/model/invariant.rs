@@ -39,16 +39,18 @@ pub enum InvariantViolation {
     ListenerLoadBalancerMissing(ListenerId),
     #[error("listener '{0}' leads to a target group that does not exist")]
     ListenerTargetGroupMissing(ListenerId),
-    #[error("listener '{0}' leads to a target group of another VPC or protocol")]
+    #[error("listener '{0}' leads to a target group of another VPC or of a protocol that does not fit")]
     ListenerTargetGroupMismatch(ListenerId),
     #[error("load balancer '{0}' has two listeners on port {1}")]
     DuplicateListener(LoadBalancerId, u16),
-    #[error("endpoint service '{0}' has a load balancer that does not exist")]
+    #[error("endpoint service '{0}' has no load balancer, or one that does not exist")]
     ServiceLoadBalancerMissing(EndpointServiceId),
     #[error("load balancer '{0}' serves two endpoint services")]
     LoadBalancerShared(LoadBalancerId),
     #[error("endpoint '{0}' is in a VPC that does not exist")]
     EndpointVpcMissing(EndpointId),
+    #[error("endpoint '{0}' leads to a service of another region")]
+    EndpointRegion(EndpointId),
     #[error("endpoint '{0}' leads to an endpoint service that does not exist")]
     EndpointServiceMissing(EndpointId),
     #[error("{address} is {by}, but VPC '{vpc}' has no such host address")]
@@ -131,14 +133,15 @@ impl State {
             }
         }
         for service in self.endpoint_services.values() {
-            if !self.load_balancers.contains_key(&service.load_balancer) {
+            let missing = |id: &LoadBalancerId| !self.load_balancers.contains_key(id);
+            if service.load_balancers.is_empty() || service.load_balancers.iter().any(missing) {
                 return Err(InvariantViolation::ServiceLoadBalancerMissing(service.id.clone()));
             }
-            if !service.load_balancer.belongs_to(&service.owner) {
+            if !service.load_balancers.iter().all(|lb| lb.belongs_to(&service.owner)) {
                 return Err(InvariantViolation::ServiceOwner(service.id.clone()));
             }
         }
-        if let Some(lb) = duplicate(self.endpoint_services.values().map(|service| &service.load_balancer)) {
+        if let Some(lb) = duplicate(self.endpoint_services.values().flat_map(|service| &service.load_balancers)) {
             return Err(InvariantViolation::LoadBalancerShared(lb.clone()));
         }
         for endpoint in self.endpoints.values() {
@@ -148,8 +151,14 @@ impl State {
             if vpc.owner != endpoint.owner {
                 return Err(InvariantViolation::EndpointOwner(endpoint.id.clone()));
             }
-            if !self.endpoint_services.contains_key(&endpoint.service) {
-                return Err(InvariantViolation::EndpointServiceMissing(endpoint.id.clone()));
+            match self.endpoint_services.get(&endpoint.service) {
+                Some(service) if service.owner.region != endpoint.owner.region => {
+                    return Err(InvariantViolation::EndpointRegion(endpoint.id.clone()));
+                }
+                None if endpoint.state.holds_service() => {
+                    return Err(InvariantViolation::EndpointServiceMissing(endpoint.id.clone()));
+                }
+                Some(_) | None => {}
             }
         }
         Ok(())
@@ -166,7 +175,7 @@ impl State {
             let Some(group) = self.target_groups.get(&listener.target_group) else {
                 return Err(InvariantViolation::ListenerTargetGroupMissing(listener.id.clone()));
             };
-            if group.vpc != lb.vpc || group.protocol != listener.protocol {
+            if group.vpc != lb.vpc || !listener.protocol.leads_to(group.protocol) {
                 return Err(InvariantViolation::ListenerTargetGroupMismatch(listener.id.clone()));
             }
         }

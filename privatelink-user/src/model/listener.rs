@@ -23,6 +23,19 @@ pub struct Listener {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ListenerAttributes {
-    /// Seconds without a packet after which a flow is forgotten.
+    /// Seconds without a packet after which a TCP flow is forgotten: 60 to 6,000, or 0 for never.
     pub idle_timeout: u32,
+    /// The same for UDP.
+    pub udp_idle_timeout: u32,
+}
+
+impl ListenerAttributes {
+    /// Whether a listener of `protocol` has the attribute: those of a protocol that it does not speak it has not.
+    pub fn applies(key: &str, protocol: Protocol) -> bool {
+        match key.split('.').next() {
+            Some("tcp") => protocol.has_tcp(),
+            Some("udp") => protocol.has_udp(),
+            Some(_) | None => true,
+        }
+    }
 }

@@ -6,6 +6,7 @@
 
 mod attribute;
 mod change;
+pub mod derived;
 mod endpoint;
 mod endpoint_service;
 mod health_check;
@@ -17,6 +18,7 @@ mod load_balancer;
 mod name;
 mod owner;
 mod port;
+mod principal;
 mod state;
 mod target;
 mod target_group;
@@ -38,6 +40,7 @@ pub use load_balancer::LoadBalancer;
 pub use name::{InterfaceName, ResourceName};
 pub use owner::Owner;
 pub use port::{Hook, Port};
+pub use principal::{Identity, Principal};
 pub use state::{AddressUse, State};
 pub use target::{Target, TargetAddress};
 pub use target_group::{Protocol, TargetGroup, TargetGroupAttributes};

@@ -45,12 +45,40 @@ pub struct TargetGroupAttributes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
     Tcp,
+    Udp,
+    /// Both, on one port.
+    TcpUdp,
+}
+
+impl Protocol {
+    /// TCP is part of it.
+    pub const fn has_tcp(self) -> bool {
+        match self {
+            Self::Tcp | Self::TcpUdp => true,
+            Self::Udp => false,
+        }
+    }
+
+    /// UDP is part of it.
+    pub const fn has_udp(self) -> bool {
+        match self {
+            Self::Udp | Self::TcpUdp => true,
+            Self::Tcp => false,
+        }
+    }
+
+    /// A listener of this protocol may lead to a target group of protocol `group`: the group has all that the listener has.
+    pub const fn leads_to(self, group: Self) -> bool {
+        (group.has_tcp() || !self.has_tcp()) && (group.has_udp() || !self.has_udp())
+    }
 }
 
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::TcpUdp => "TCP_UDP",
         })
     }
 }
@@ -61,7 +89,14 @@ impl FromStr for Protocol {
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         match text {
             "TCP" | "tcp" => Ok(Self::Tcp),
-            _ => Err(InvalidValue::new("Protocol", text, "must be one of '[TCP]'", "use TCP")),
+            "UDP" | "udp" => Ok(Self::Udp),
+            "TCP_UDP" | "tcp_udp" => Ok(Self::TcpUdp),
+            _ => Err(InvalidValue::new(
+                "Protocol",
+                text,
+                "must be one of '[TCP, UDP, TCP_UDP]'",
+                "use TCP_UDP for both protocols on one port",
+            )),
         }
     }
 }

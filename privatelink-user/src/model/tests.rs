@@ -34,7 +34,10 @@ fn every_refusal_names_the_value_the_rule_and_the_way_out() {
             "hook 'nic' must be one of '[auto, tc, xdp]'; \
              use auto: the agent picks by what the interface can do and says why",
         ),
-        (refused::<Protocol>("HTTP"), "Protocol 'HTTP' must be one of '[TCP]'; use TCP"),
+        (
+            refused::<Protocol>("HTTP"),
+            "Protocol 'HTTP' must be one of '[TCP, UDP, TCP_UDP]'; use TCP_UDP for both protocols on one port",
+        ),
         (
             refused::<Matcher>("200-199"),
             "Matcher '200-199' must be HTTP codes or ranges of them between '200-599' inclusive, separated by \
@@ -96,7 +99,10 @@ fn attributes_have_their_documented_defaults_and_ranges() {
             ("target_health_state.unhealthy.connection_termination.enabled", "true".to_owned()),
         ]
     );
-    assert_eq!(ListenerAttributes::default().entries(), [("tcp.idle_timeout.seconds", "350".to_owned())]);
+    assert_eq!(
+        ListenerAttributes::default().entries(),
+        [("tcp.idle_timeout.seconds", "350".to_owned()), ("udp.idle_timeout.seconds", "120".to_owned())]
+    );
     let mut attributes = TargetGroupAttributes::default();
     attributes.set("deregistration_delay.timeout_seconds", "3600").expect("the greatest value");
     let error = attributes.set("deregistration_delay.timeout_seconds", "3601").expect_err("too great");

@@ -4,4 +4,5 @@
 pub mod arp;
 pub mod links;
 pub mod neighbor;
+pub mod synthetic;
 pub mod xdp_features;

@@ -110,7 +110,11 @@ impl<'a> Product<'a> {
         let mut frontends: HashMap<_, FrontendKey, Frontend> = self.hash("FRONTENDS")?;
         let key = FrontendKey::new(consumer, ENDPOINT.into(), privatelink_ebpf::abi::L4Port::new(PORT), Proto::Tcp);
         frontends.insert(key, Frontend { listener: 1, endpoint: 1, _pad: 0 }, 0)?;
-        self.array("LISTENERS", 1, Listener { ring_base: 0, ring_len: TARGETS.into(), idle_s: 350, _pad: [0; 6] })?;
+        self.array(
+            "LISTENERS",
+            1,
+            Listener { ring_base: 0, ring_len: TARGETS.into(), idle_s: 350, ..Listener::default() },
+        )?;
         for n in 0..TARGETS {
             let index = u32::from(n) + 1;
             self.array("RINGS", n.into(), index)?;
@@ -248,6 +252,7 @@ fn target_record(n: u8, vpc: VpcIndex, ifindex: u32, mac: Mac, pool: u32) -> Tar
         ifindex,
         pool,
         mac,
-        _pad: [0; 2],
+        proto: Proto::Tcp.number(),
+        _pad: 0,
     }
 }

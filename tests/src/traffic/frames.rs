@@ -124,11 +124,7 @@ impl Sniffer {
             let every = (libc::ETH_P_ALL as u16).to_be();
             // SAFETY: no pointers; the descriptor is checked and owned by nobody else.
             let socket = unsafe {
-                let raw = libc::socket(
-                    libc::AF_PACKET,
-                    libc::SOCK_RAW | libc::SOCK_CLOEXEC,
-                    libc::c_int::from(every),
-                );
+                let raw = libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::c_int::from(every));
                 if raw < 0 {
                     return Err(io::Error::last_os_error());
                 }

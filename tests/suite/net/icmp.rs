@@ -110,7 +110,11 @@ fn transfer(scenario: &Scenario, client: &Behind, target: &Behind) -> Result<u32
     for (sniffer, from) in told {
         while let Some(frame) = sniffer.next(LATE, too_big)? {
             errors += 1;
-            ensure!(frame[26..30] == from.octets() || !crossed(&frame), "from {:?} to a host of {from}", &frame[26..30]);
+            ensure!(
+                frame[26..30] == from.octets() || !crossed(&frame),
+                "from {:?} to a host of {from}",
+                &frame[26..30]
+            );
         }
     }
     ensure!(errors > 0, "no error was seen to arrive");
@@ -134,8 +138,7 @@ fn crossed(frame: &[u8]) -> bool {
 /// A port's MTU becomes smaller while connections live: who sends larger packets into the other one is told by us.
 fn own_ports(hook: Hook) -> Result<()> {
     with_web(1, hook, |scenario| {
-        let nginx =
-            Nginx::start(&server(scenario, 1).netns, Directory::new("nginx")?, target(scenario, 1), "index\n")?;
+        let nginx = Nginx::start(&server(scenario, 1).netns, Directory::new("nginx")?, target(scenario, 1), "index\n")?;
         let content: Vec<u8> = (0..4_u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         std::fs::write(nginx.root().join("file"), &content).context("the file")?;
         scenario.wait_healthy("web")?;
@@ -226,7 +229,7 @@ fn echo(hook: Hook) -> Result<()> {
 
         // Spoofed: in the name of the endpoint itself.
         let refused = scenario.counter("spoofed_source")?;
-        let message = privatelink_ebpf::testing::packet::Icmp {
+        let message = privatelink_ebpf::testing::icmp::Icmp {
             src_mac: privatelink_ebpf::abi::Mac(client.link.mac()?),
             dst_mac: privatelink_ebpf::abi::Mac(End::new(&scenario.topology.lb, "consumer-a").mac()?),
             src: ENDPOINT.octets(),

@@ -5,7 +5,10 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use anyhow::{Context as _, Result, ensure};
 use privatelink_ebpf::{
     abi::{Mac, Proto},
-    testing::packet::{Icmp, Tcp, internet_checksum},
+    testing::{
+        icmp::Icmp,
+        packet::{Tcp, internet_checksum},
+    },
     wire::{PROTO_ICMP, tcp::Flags},
 };
 use privatelink_tests::{
@@ -141,7 +144,9 @@ fn exchange(topology: &Topology, ready: impl FnOnce(()) -> Result<()>) -> Result
     let target = SocketAddrV4::new(server.address(), TARGET_PORT);
     let listening = Server::start(&server.netns, target, Behaviour::Echo)?;
     ready(())?;
-    let listen = |protocol| Ok::<_, anyhow::Error>((Sniffer::new(&client.link, protocol)?, Sniffer::new(&server.link, protocol)?));
+    let listen = |protocol| {
+        Ok::<_, anyhow::Error>((Sniffer::new(&client.link, protocol)?, Sniffer::new(&server.link, protocol)?))
+    };
     let (segments_at_client, segments_at_server) = listen(Proto::Tcp.number())?;
     let (at_client, at_server) = listen(PROTO_ICMP)?;
     let source = Source { address: client.address(), port: CLIENT_PORT };
@@ -170,14 +175,7 @@ fn exchange(topology: &Topology, ready: impl FnOnce(()) -> Result<()>) -> Result
 }
 
 /// Sends the error of `row` about a segment from the host where it arrived; what arrives at the other host.
-fn send(
-    from: &Host,
-    topology: &Topology,
-    port: &str,
-    arrived: &Tcp,
-    row: &Row,
-    there: &Sniffer,
-) -> Result<Vec<u8>> {
+fn send(from: &Host, topology: &Topology, port: &str, arrived: &Tcp, row: &Row, there: &Sniffer) -> Result<Vec<u8>> {
     let quoted = Tcp {
         flags: Flags(0x18),
         id: 0x4321,
@@ -202,7 +200,8 @@ fn send(
     };
     Injector::new(&from.link)?.send(&message.build()).context("sending an error")?;
     let (kind, code) = (row.kind, row.code);
-    let arrived = there.next(PATIENCE, |frame| frame.get(23) == Some(&1) && frame.get(34..36) == Some(&[kind, code]))?;
+    let arrived =
+        there.next(PATIENCE, |frame| frame.get(23) == Some(&1) && frame.get(34..36) == Some(&[kind, code]))?;
     arrived.with_context(|| format!("type {kind}, code {code}, {} bytes quoted: nothing arrived", row.quoted))
 }
 

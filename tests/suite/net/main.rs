@@ -16,7 +16,10 @@ use privatelink_tests::{
 
 mod churn;
 mod common;
+mod consent;
+mod explain;
 mod flood;
+mod health;
 mod hooks;
 mod icmp;
 mod icmp_oracle;
@@ -55,7 +58,9 @@ fn tests() -> Vec<Test> {
         transfer::TESTS,
         lifetime::TESTS,
         targets::TESTS,
+        health::TESTS,
         isolation::TESTS,
+        consent::TESTS,
         refusals::TESTS,
         hooks::TESTS,
         icmp::TESTS,
@@ -64,6 +69,7 @@ fn tests() -> Vec<Test> {
         flood::TESTS,
         pool::TESTS,
         churn::TESTS,
+        explain::TESTS,
     ]
     .into_iter()
     .flat_map(|tests| tests())

@@ -45,14 +45,14 @@ pub fn cases() -> Vec<Case> {
         case("somebody else's fragment on a shared port")
             .frame(syn(ON_SHARED.to([10, 0, 0, 99])).with(|tcp| tcp.fragment = 0x2000).passed())
             .frame(syn(ON_SHARED).with(|tcp| tcp.fragment = 0x2000).dropped(Counter::Fragment)),
-        case("Katran: UDP to a TCP listener").frame(syn(A).set(IP + 9, &[17]).dropped(Counter::OtherProtocol)),
+        case("Katran: UDP to a TCP listener").frame(datagram(A.udp(), 20).dropped(Counter::NoListener)),
         case("Katran: ICMP to a VIP").frame(syn(A).set(IP + 9, &[1]).icmp_refused(Counter::IcmpUnsupported)),
         case("SCTP, and a protocol that does not exist")
             .frame(syn(A).set(IP + 9, &[132]).dropped(Counter::OtherProtocol))
             .frame(syn(A).set(IP + 9, &[255]).dropped(Counter::OtherProtocol)),
-        case("UDP on a shared port")
-            .frame(syn(ON_SHARED).set(IP + 9, &[17]).dropped(Counter::OtherProtocol))
-            .frame(syn(ON_SHARED.to([10, 0, 0, 99])).set(IP + 9, &[17]).passed()),
+        case("SCTP on a shared port")
+            .frame(syn(ON_SHARED).set(IP + 9, &[132]).dropped(Counter::OtherProtocol))
+            .frame(syn(ON_SHARED.to([10, 0, 0, 99])).set(IP + 9, &[132]).passed()),
         case("Katran: IPv6").frame(syn(A).set(12, &[0x86, 0xdd]).dropped(Counter::OtherEtherType)),
         case("a VLAN tag").frame(syn(A).set(12, &[0x81, 0]).dropped(Counter::OtherEtherType)),
         case("an IEEE 802.3 length").frame(syn(A).set(12, &[0, 46]).dropped(Counter::OtherEtherType)),

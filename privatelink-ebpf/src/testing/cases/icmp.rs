@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     abi::Counter,
-    testing::script::*,
+    testing::{icmp::*, packet::UdpCheck, script::*},
     wire::{L3, tcp::Flags},
 };
 
@@ -15,11 +15,12 @@ const ICMP: usize = L3 + 20;
 const QUOTED: usize = ICMP + 8;
 
 pub fn cases() -> Vec<Case> {
+    let a = A.udp().to_port(DNS);
     let mut cases = vec![
         case("fragmentation needed from near the target").handshake(A).frame(target_too_big(A, 1400).translated()),
-        case("fragmentation needed from near the client").handshake(A).frame(
-            error(A, 3, 4).icmp(|icmp| (icmp.src, icmp.rest) = (ROUTER, [0, 0, 5, 0x78])).translated(),
-        ),
+        case("fragmentation needed from near the client")
+            .handshake(A)
+            .frame(error(A, 3, 4).icmp(|icmp| (icmp.src, icmp.rest) = (ROUTER, [0, 0, 5, 0x78])).translated()),
         case("an error of a router names no address of its network")
             .handshake(A)
             .frame(target_too_big(A, 1280).icmp(|icmp| icmp.src = ROUTER).translated())
@@ -43,15 +44,13 @@ pub fn cases() -> Vec<Case> {
         case("the error has IP options")
             .handshake(A)
             .frame(target_error(A, 3, 4).icmp(|icmp| icmp.ip_options = vec![1; 40]).quoting(60, &[]).translated()),
-        case("both have all IP options")
-            .handshake(A)
-            .frame(
-                target_error(A, 3, 4)
-                    .icmp(|icmp| icmp.ip_options = vec![1; 40])
-                    .with(|tcp| tcp.ip_options = vec![1; 40])
-                    .quoting(120, &[])
-                    .translated(),
-            ),
+        case("both have all IP options").handshake(A).frame(
+            target_error(A, 3, 4)
+                .icmp(|icmp| icmp.ip_options = vec![1; 40])
+                .with(|tcp| tcp.ip_options = vec![1; 40])
+                .quoting(120, &[])
+                .translated(),
+        ),
         case("extensions that could name the other network's interfaces are cut off")
             .handshake(A)
             .frame(
@@ -70,17 +69,15 @@ pub fn cases() -> Vec<Case> {
                     .quoting(160, &[0x20, 0, 0, 0, 0, 8, 2, 14, 10, 0, 99, 1])
                     .translated(),
             ),
-        case("extensions behind too short a quote")
-            .handshake(A)
-            .frame(
-                target_error(A, 11, 0)
-                    .icmp(|icmp| icmp.rest = [0, 32, 0, 0])
-                    .quoting(100, &[])
-                    .icmp_refused(Counter::IcmpMalformed),
-            ),
-        case("an error about a SYN")
-            .frame(syn(A).opens())
-            .frame(target_error(A, 3, 1).with(|tcp| (tcp.seq, tcp.ack, tcp.flags) = (1000, 0, Flags::SYN)).translated()),
+        case("extensions behind too short a quote").handshake(A).frame(
+            target_error(A, 11, 0)
+                .icmp(|icmp| icmp.rest = [0, 32, 0, 0])
+                .quoting(100, &[])
+                .icmp_refused(Counter::IcmpMalformed),
+        ),
+        case("an error about a SYN").frame(syn(A).opens()).frame(
+            target_error(A, 3, 1).with(|tcp| (tcp.seq, tcp.ack, tcp.flags) = (1000, 0, Flags::SYN)).translated(),
+        ),
         case("an error about the target's SYN-ACK")
             .frame(syn(A).opens())
             .frame(syn_ack(A))
@@ -101,15 +98,53 @@ pub fn cases() -> Vec<Case> {
             .frame(target_error(A, 3, 1).translated())
             .advance(20)
             .collect(&[(Counter::FlowExpiredIdle, 1)]),
-        case("an error about a connection that both have closed").closed_by_target(A).frame(
-            error(A, 3, 1).with(|tcp| tcp.seq = 5002).translated(),
-        ),
+        case("an error about a connection that both have closed")
+            .closed_by_target(A)
+            .frame(error(A, 3, 1).with(|tcp| tcp.seq = 5002).translated()),
         case("an error about a flow that does not exist")
             .handshake(A)
             .frame(target_error(A, 3, 4).adjusted(|tcp| tcp.src_port ^= 1).icmp_refused(Counter::IcmpNoFlow))
             .frame(target_error(A, 3, 4).adjusted(|tcp| tcp.dst_port ^= 1).icmp_refused(Counter::IcmpNoFlow))
             .frame(target_error(A, 3, 4).adjusted(|tcp| tcp.dst = [10, 0, 2, 1]).icmp_refused(Counter::IcmpNoFlow))
             .frame(error(A.from_port(9), 3, 4).icmp_refused(Counter::IcmpNoFlow)),
+        case("port unreachable of a target to a UDP client, and of a client to a target")
+            .frame(datagram(a, 20).opens())
+            .frame(target_error(a, 3, 3).translated())
+            .frame(answer(a, 20).establishes())
+            .frame(error(a, 3, 3).translated())
+            .check(Check::Flows(1)),
+        case("errors about datagrams: the quoted checksum is translated; none stays none")
+            .frame(datagram(a, 20).opens())
+            .frame(answer(a, 20).establishes())
+            .frames([28, 29, 60, 128].map(|len| target_error(a, 3, 4).quoting(len, &[]).translated()))
+            .frames([28, 128].map(|len| error(a, 11, 1).quoting(len, &[]).translated()))
+            .frame(target_error(a, 3, 4).with_udp(|udp| udp.check = UdpCheck::None).translated())
+            .frame(error(a, 3, 4).with_udp(|udp| udp.check = UdpCheck::None).quoting(68, &[]).translated())
+            .frame(target_error(a, 3, 4).with_udp(|udp| udp.ip_options = vec![1; 40]).quoting(68, &[]).translated()),
+        case("an error keeps no half-open UDP flow alive")
+            .frame(datagram(a, 20).opens())
+            .advance(20)
+            .frame(target_error(a, 3, 3).translated())
+            .advance(20)
+            .collect(&[(Counter::FlowExpiredHalfOpen, 1)]),
+        case("a UDP flow's error is none of a TCP flow with the same ports")
+            .handshake(A)
+            .frame(error(A.udp(), 3, 3).icmp_refused(Counter::IcmpNoFlow)),
+        case("datagrams that are too large, or have no hops left")
+            .frame(datagram(ON_JUMBO.udp().to_port(DNS), 1472).opens())
+            .frame(datagram(ON_JUMBO.udp().to_port(DNS), 1473).too_big(1500))
+            .frame(datagram(ON_JUMBO.udp().to_port(DNS), 1473).with_udp(|udp| udp.check = UdpCheck::None).too_big(1500))
+            .frames(
+                [0, 99, 100, 500]
+                    .map(|len| datagram(ON_JUMBO.udp().to_port(DNS), len).with_udp(|udp| udp.ttl = 1).time_exceeded()),
+            )
+            .frame(datagram(a, 10).with_udp(|udp| udp.ttl = 1).time_exceeded())
+            .frame(datagram(a, 10).opens())
+            .frame(answer(a, 10).with_udp(|udp| udp.ttl = 0).time_exceeded()),
+        case("datagrams of a frame that stands for many are too large")
+            .frame(datagram(ON_JUMBO.udp().to_port(DNS), 100).opens())
+            .frame(datagram(ON_JUMBO.udp().to_port(DNS), 3000).gso(1472))
+            .frame(datagram(ON_JUMBO.udp().to_port(DNS), 3000).gso(1473).too_big(1500)),
         case("an error about another protocol's packet")
             .handshake(A)
             .frame(target_error(A, 3, 4).set(QUOTED + 9, &[17]).icmp_refused(Counter::IcmpNoFlow))
@@ -144,9 +179,10 @@ pub fn cases() -> Vec<Case> {
             .frame(target_error(A, 3, 4).icmp(|icmp| icmp.src = NODE).icmp_refused(Counter::SpoofedSource)),
         case("an error from an address that nobody can have")
             .handshake(A)
-            .frames([[127, 0, 0, 1], [224, 0, 0, 1], [255; 4]].map(|src| {
-                target_error(A, 3, 4).icmp(|icmp| icmp.src = src).icmp_refused(Counter::InvalidAddress)
-            }))
+            .frames(
+                [[127, 0, 0, 1], [224, 0, 0, 1], [255; 4]]
+                    .map(|src| target_error(A, 3, 4).icmp(|icmp| icmp.src = src).icmp_refused(Counter::InvalidAddress)),
+            )
             .frame(target_error(A, 3, 4).set(6, &[0xff; 6]).icmp_refused(Counter::InvalidAddress)),
         case("an error about a target that was taken away")
             .handshake(A)
@@ -203,9 +239,7 @@ pub fn cases() -> Vec<Case> {
             .frame(ping(A.to([10, 0, 0, 99]), 10).dropped(Counter::NotOurs))
             .frame(ping(ON_SHARED.to([10, 0, 0, 99]), 10).passed()),
         case("Cilium: icmp echo to a service").frames([0, 1, 2, 7, 56, 1400].map(|len| ping(A, len).echoed())),
-        case("an echo request to the node address")
-            .handshake(A)
-            .frame(target_ping(A, 56).echoed()),
+        case("an echo request to the node address").handshake(A).frame(target_ping(A, 56).echoed()),
         case("an echo request on a shared port").frame(ping(ON_SHARED, 56).echoed()),
         case("an echo request with a TTL of one").frame(ping(A, 56).icmp(|icmp| icmp.ttl = 1).echoed()),
         case("an echo request that asks for a route")

@@ -2,9 +2,14 @@
 
 use super::*;
 use crate::{
-    abi::{Counter, flow::FlowState},
+    abi::{Counter, flow::FlowState, service::IDLE_NEVER},
     testing::script::*,
 };
+
+/// The first listener's flows have no idle timeout.
+fn never(world: &mut World) {
+    world.listeners.entry(1).and_modify(|listener| listener.idle_s = IDLE_NEVER);
+}
 
 pub fn cases() -> Vec<Case> {
     let short = A.to_port(SHORT);
@@ -48,6 +53,32 @@ pub fn cases() -> Vec<Case> {
             .frame(reply(short, 10))
             .collect(&[])
             .check(Check::State(short, FlowState::Established)),
+        case("a listener whose flows never idle out")
+            .world(never)
+            .handshake(A)
+            .advance(100_000)
+            .collect(&[])
+            .frame(data(A, 10))
+            .advance(10_000_000)
+            .collect(&[])
+            .frame(reply(A, 10))
+            .check(Check::State(A, FlowState::Established)),
+        case("a flow that never idles out is forgotten once one side has ended")
+            .world(never)
+            .handshake(A)
+            .frame(fin(A))
+            .advance(5_990)
+            .collect(&[])
+            .check(Check::State(A, FlowState::Closing))
+            .advance(20)
+            .collect(&[(Counter::FlowExpiredIdle, 1)])
+            .check(Check::Entries(0)),
+        case("a half-open flow of a listener without idle timeout expires")
+            .world(never)
+            .frame(syn(A).opens())
+            .advance(6)
+            .collect(&[(Counter::FlowExpiredHalfOpen, 1)])
+            .check(Check::Entries(0)),
         case("a SYN after the idle timeout opens another flow")
             .handshake(short)
             .advance(61)

@@ -4,6 +4,7 @@
 
 mod arp;
 mod close;
+mod counts;
 mod frames;
 mod hostile;
 mod icmp;
@@ -12,13 +13,14 @@ mod lifetime;
 mod limits;
 mod open;
 mod reset;
+mod udp;
 
 use super::{
     script::{Case, Client},
     world::World,
 };
 use crate::abi::{
-    Mac,
+    Mac, Proto,
     service::{AddressKind, Budget, PortFlags, TargetFlags},
 };
 
@@ -28,6 +30,7 @@ pub fn all() -> Vec<Case> {
         open::cases(),
         frames::cases(),
         close::cases(),
+        counts::cases(),
         reset::cases(),
         arp::cases(),
         hostile::cases(),
@@ -35,6 +38,7 @@ pub fn all() -> Vec<Case> {
         isolation::cases(),
         limits::cases(),
         lifetime::cases(),
+        udp::cases(),
     ]
     .concat()
 }
@@ -94,6 +98,16 @@ pub const ONE_PORT: u16 = 83;
 pub const TC_TARGET: u16 = 84;
 /// One target, 60 s.
 pub const SHORT: u16 = 85;
+/// UDP: one target, 120 s.
+pub const DNS: u16 = 53;
+/// TCP and UDP: one target each, at the same address and port.
+pub const BOTH_PROTOCOLS: u16 = 54;
+/// UDP: a target whose pool has one port left.
+pub const UDP_ONE_PORT: u16 = 55;
+/// UDP: a target behind a port that takes no XDP frames.
+pub const UDP_TC_TARGET: u16 = 56;
+/// UDP: no target.
+pub const UDP_EMPTY: u16 = 57;
 /// Three targets.
 pub const HTTPS: u16 = 443;
 
@@ -106,6 +120,7 @@ pub const A: Client = Client {
     port: 40_000,
     service: ENDPOINT,
     service_port: HTTP,
+    proto: Proto::Tcp,
 };
 /// A client in another VPC with the same addresses and ports.
 pub const B: Client = consumer(B_PORT, 2, 0x0b);
@@ -170,6 +185,25 @@ pub fn world() -> World {
     world.address(1, LIMITED, AddressKind::Endpoint);
     world.frontend(1, LIMITED, HTTP, 1, 3);
     world.endpoint_budgets.insert(3, Budget { half_open: 2 });
+    world.listener(9, 120, &[9]);
+    world.listener(10, 120, &[10]);
+    world.listener(11, 120, &[11]);
+    world.listener(12, 120, &[]);
+    world.listener(13, 350, &[12]);
+    world.udp_target(9, 3, [10, 0, 3, 1], 5353, PROVIDER, 8);
+    world.udp_target(10, 3, [10, 0, 3, 2], 53, PROVIDER, 9);
+    world.udp_target(11, 3, [10, 0, 3, 3], 53, PROVIDER_NO_XDP, 10);
+    world.target(12, 3, [10, 0, 3, 1], 5353, PROVIDER, 11);
+    world.pools[9] = super::world::nearly_full(1);
+    for vpc in [1, 2, 4, 5, 6, 7] {
+        world.udp_frontend(vpc, ENDPOINT, DNS, 9, vpc);
+    }
+    world.frontend(1, ENDPOINT, BOTH_PROTOCOLS, 13, 1);
+    world.udp_frontend(1, ENDPOINT, BOTH_PROTOCOLS, 9, 1);
+    world.udp_frontend(1, ENDPOINT, UDP_ONE_PORT, 10, 1);
+    world.udp_frontend(1, ENDPOINT, UDP_TC_TARGET, 11, 1);
+    world.udp_frontend(1, ENDPOINT, UDP_EMPTY, 12, 1);
+    world.udp_frontend(1, LIMITED, DNS, 9, 3);
     world.address(u16::MAX, INTERNAL, AddressKind::Internal);
     world.frontend(u16::MAX, INTERNAL, 8080, 1, 0);
     world

@@ -40,7 +40,7 @@ fn nothing_of_another_account_can_be_named_by_its_id_either() {
         refusal(world.json::<RegisterTargets>(json!({"target_group": group, "targets": ["10.0.1.1"]}))).0,
         refusal(world.json::<DeleteTargetGroup>(json!({"target_group": "web"}))).0,
         refusal(world.json::<DeleteListener>(json!({"listener": listener}))).0,
-        refusal(world.json::<CreateEndpointService>(json!({"load_balancer": lb}))).0,
+        refusal(world.json::<CreateEndpointService>(json!({"load_balancers": [lb]}))).0,
         refusal(world.json::<DeleteEndpointService>(json!({"endpoint_service": service}))).0,
         refusal(world.json::<DeleteEndpoint>(json!({"endpoint": endpoint}))).0,
         refusal(world.attach(json!({"interface": "veth-x", "vpc": vpc}))).0,

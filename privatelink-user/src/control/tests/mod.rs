@@ -1,7 +1,9 @@
 //! Operations on states, through one door that checks what must hold after every one of them.
 
 mod accounts;
+mod consent;
 mod declarations;
+mod protocols;
 mod refusals;
 mod rules;
 mod walk;
@@ -12,7 +14,7 @@ use super::{
     endpoint_services::*, endpoints::*, listeners::*, load_balancers::*, ports::*, target_groups::*, targets::*,
     vpcs::*, *,
 };
-use crate::model::{AccountId, IdSource, Owner, Region, State};
+use crate::model::{AccountId, IdSource, Identity, Owner, Region, State};
 
 /// Identifiers in a row.
 #[derive(Default)]
@@ -30,6 +32,7 @@ struct World {
     state: State,
     /// Who calls.
     account: AccountId,
+    identity: Identity,
     ids: Counter,
     now: Timestamp,
 }
@@ -39,6 +42,7 @@ impl World {
         Self {
             state: State::default(),
             account: "123456789012".parse().unwrap(),
+            identity: Identity::Root,
             ids: Counter::default(),
             now: Timestamp::from_second(1_800_000_000).unwrap(),
         }
@@ -51,8 +55,8 @@ impl World {
         let region: Region = "us-east-1".parse().unwrap();
         let owner = Owner { account: self.account.clone(), region };
         let (before, world) = (self.state.clone(), self.state.clone());
-        let ids = &mut self.ids;
-        let mut context = Context { region: &owner.region, account: &owner.account, world: &world, now: self.now, ids };
+        let (region, account, ids) = (&owner.region, &owner.account, &mut self.ids);
+        let mut context = Context { region, account, identity: &self.identity, world: &world, now: self.now, ids };
         let result = run(&self.state.seen_by(&owner), &mut context);
         assert_eq!(self.state, before, "deciding changes nothing");
         let (change, answer) = result?;
@@ -76,7 +80,7 @@ impl World {
     /// What the caller reads.
     fn ask<Q: Query>(&self, request: Q) -> Result<Q::Response, ControlError> {
         let owner = Owner { account: self.account.clone(), region: "us-east-1".parse().expect("a region") };
-        request.answer(&self.state.seen_by(&owner))
+        request.answer(&self.state.seen_by(&owner), &self.state)
     }
 
     /// Runs a request that is written as JSON.
@@ -115,7 +119,7 @@ impl World {
                 serde_json::json!({"load_balancer": "lb", "protocol": "TCP", "port": 80, "target_group": "web"}),
             )
             .unwrap();
-        world.json::<CreateEndpointService>(serde_json::json!({"load_balancer": "lb", "name": "shop"})).unwrap();
+        world.json::<CreateEndpointService>(serde_json::json!({"load_balancers": ["lb"], "name": "shop"})).unwrap();
         world
             .json::<CreateEndpoint>(
                 serde_json::json!({"service_name": "shop", "vpc": "consumer", "address": "10.0.0.50"}),

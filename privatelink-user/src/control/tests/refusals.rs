@@ -167,12 +167,12 @@ fn refusals_have_the_codes_and_texts_of_the_api() {
         r#"{"load_balancer": "lb", "protocol": "TCP", "port": 81, "target_group": "web",
         "attributes": {"tcp.idle_timeout.seconds": "59"}}"#,
         "ValidationError",
-        "'tcp.idle_timeout.seconds' value '59' must be between '60-6000' inclusive"
+        "'tcp.idle_timeout.seconds' value '59' must be between '60-6000' inclusive, or '0'"
     );
     case!(DeleteListener, r#"{"listener": "lb:81"}"#, "ListenerNotFound", "Listener 'lb:81' not found");
     case!(
         CreateEndpointService,
-        r#"{"load_balancer": "lb", "name": "other"}"#,
+        r#"{"load_balancers": ["lb"], "name": "other"}"#,
         "InvalidParameter",
         "The load balancer '{lb}' is already associated with the endpoint service '{}'",
         world.state.endpoint_services.keys().next().unwrap()

@@ -31,7 +31,7 @@ fn creating_the_same_again_changes_nothing() {
             serde_json::json!({"load_balancer": "lb", "protocol": "TCP", "port": 80, "target_group": "web"}),
         )
         .unwrap();
-    world.json::<CreateEndpointService>(serde_json::json!({"load_balancer": "lb", "name": "shop"})).unwrap();
+    world.json::<CreateEndpointService>(serde_json::json!({"load_balancers": ["lb"], "name": "shop"})).unwrap();
     world
         .json::<CreateEndpoint>(serde_json::json!({"service_name": "shop", "vpc": "consumer", "address": "10.0.0.50"}))
         .unwrap();

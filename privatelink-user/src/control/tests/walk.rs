@@ -6,17 +6,50 @@ use jiff::SignedDuration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::{
+    control::{connections::*, permissions::*},
+    model::{EndpointState, Owner},
+};
 
 const ACCOUNTS: [&str; 2] = ["111111111111", "222222222222"];
 
-/// What an owner sees, without the one number that owners share.
-fn seen(state: &State, owner: &Owner) -> State {
-    State { last_vpc_index: None, ..state.seen_by(owner).into_owned() }
+/// What an owner has, without what others may change of it: the number that owners share, and the state of endpoints,
+/// which is the service's owner's to change.
+fn others(state: &State, owner: &Owner) -> State {
+    let mut seen = State { last_vpc_index: None, ..state.seen_by(owner).into_owned() };
+    for endpoint in seen.endpoints.values_mut() {
+        endpoint.state = EndpointState::Available;
+    }
+    seen
+}
+
+/// Every endpoint that has become available led to a service that did not require acceptance when it was made, or is
+/// accepted by the service's owner; every new one was admitted.
+fn consent(before: &State, after: &State, caller: &str) -> Result<(), TestCaseError> {
+    for (id, endpoint) in &after.endpoints {
+        let Some(service) = after.endpoint_services.get(&endpoint.service) else {
+            prop_assert!(!endpoint.state.holds_service());
+            continue;
+        };
+        match before.endpoints.get(id) {
+            None => {
+                prop_assert_eq!(endpoint.state, EndpointState::initial(service.acceptance_required));
+                let admitted =
+                    service.principals.iter().any(|one| one.admits(&endpoint.owner.account, &Identity::Root));
+                prop_assert!(admitted || service.owner == endpoint.owner);
+            }
+            Some(old) if old.state != endpoint.state => {
+                prop_assert_eq!(service.owner.account.as_str(), caller);
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// One random request on few names, so that they meet, and which of two accounts makes it.
 fn requests() -> impl Strategy<Value = ((u8, u8, u8, u8, bool), bool)> {
-    ((0u8..16, 0u8..3, 0u8..3, 0u8..8, any::<bool>()), any::<bool>())
+    ((0u8..20, 0u8..3, 0u8..3, 0u8..8, any::<bool>()), any::<bool>())
 }
 
 fn random(world: &mut World, (what, name, other, number, flag): (u8, u8, u8, u8, bool)) -> Result<(), ControlError> {
@@ -49,12 +82,36 @@ fn random(world: &mut World, (what, name, other, number, flag): (u8, u8, u8, u8,
             .map(drop),
         12 => world.json::<DeleteListener>(json!({"listener": format!("{name}:{number}")})),
         13 => {
-            world.json::<CreateEndpointService>(json!({"load_balancer": name, "name": flag.then_some(other)})).map(drop)
+            let request =
+                json!({"load_balancers": [name], "name": flag.then_some(other), "acceptance_required": number > 3});
+            world.json::<CreateEndpointService>(request).map(drop)
         }
         14 => world
             .json::<CreateEndpoint>(json!({"service_name": name, "vpc": other, "address": flag.then_some(address)}))
             .map(drop),
-        _ if flag => world.json::<DeleteEndpointService>(json!({"endpoint_service": name})),
+        15 => {
+            let principal = if flag { "*".to_owned() } else { format!("arn:aws:iam::{}:root", ACCOUNTS[1]) };
+            let list = if number > 3 { "add" } else { "remove" };
+            world.json::<ModifyPermissions>(json!({"endpoint_service": name, list: [principal]})).map(drop)
+        }
+        16 => {
+            // Any service of the world, by its public name.
+            let services: Vec<String> =
+                world.state.endpoint_services.values().map(|service| service.service_name.to_string()).collect();
+            let Some(service) = services.get(usize::from(number) % services.len().max(1)) else { return Ok(()) };
+            world.json::<CreateEndpoint>(json!({"service_name": service, "vpc": other})).map(drop)
+        }
+        17 => {
+            let endpoints: Vec<String> = world.state.endpoints.keys().map(ToString::to_string).collect();
+            let Some(endpoint) = endpoints.get(usize::from(number) % endpoints.len().max(1)) else { return Ok(()) };
+            let request = json!({"endpoint_service": name, "endpoints": [endpoint]});
+            if flag {
+                world.json::<AcceptConnections>(request).map(drop)
+            } else {
+                world.json::<RejectConnections>(request).map(drop)
+            }
+        }
+        18 => world.json::<DeleteEndpointService>(json!({"endpoint_service": name, "force": flag})),
         _ => world.json::<DeleteEndpoint>(json!({"endpoint": format!("{name}/{address}")})),
     }
 }
@@ -73,7 +130,8 @@ proptest! {
                 prop_assert_eq!(&world.state, &before);
                 prop_assert!(!error.hint().is_empty());
             }
-            prop_assert_eq!(seen(&world.state, &bystander), seen(&before, &bystander), "{} changed what is {}'s", caller, other);
+            consent(&before, &world.state, caller)?;
+            prop_assert_eq!(others(&world.state, &bystander), others(&before, &bystander), "{} touched {}", caller, other);
             world.now += SignedDuration::from_secs(1);
             let change = expire(&world.state, world.now);
             world.state.apply(&change);

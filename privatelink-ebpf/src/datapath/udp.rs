@@ -1,0 +1,222 @@
+//! UDP: a flow is its addresses and ports, from one datagram to the next.
+//!
+//! A flow is half-open ([`FlowState::Unreplied`]) until the target replies, and counts against the half-open budgets until
+//! then; afterwards it lives for the listener's idle timeout. There is nothing to close and nobody to reset: what is refused
+//! is dropped and counted, and a datagram of a client whose flow is over opens another. Its source port is given back with
+//! the flow, because no target holds an address pair in UDP.
+//!
+//! XDP looks at every datagram for the mark of a sender that leaves checksums to its device, as there is no handshake in
+//! which a flow could show it once; zero (no checksum) stays zero.
+
+use super::{
+    Way, count_packet,
+    flow_table::{self, SlotRef},
+    forward_plain,
+    frame::Frame,
+    open::opened,
+    parse::{self, Plain, Segment},
+    partial_checksum, passage,
+    refusal::{self, refuse, to_tc},
+    rewrite,
+    tables::{Hook, Tables},
+    tcp_state::{hold, lifetime},
+    verdict::{Mss, Rewrite, Verdict},
+};
+use crate::{
+    abi::{
+        Counter, Ip4, L4Port, MacBits, Proto, VpcIndex,
+        flow::{FlowKey, FlowState},
+        service::Port,
+    },
+    wire::{ETHERTYPE_IPV4, Ipv4Hdr, L3, tcp::Flags, udp::UdpHeader},
+};
+
+/// [`super::decide`] for UDP over IPv4: whether a frame is that, [`super::stage`] says.
+#[inline(always)]
+pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result<Rewrite, Verdict> {
+    match fast(frame, t, ifindex, |rewrite| *rewrite) {
+        Some(rewrite) => Ok(rewrite),
+        None => slow(frame, t, ifindex),
+    }
+}
+
+/// A datagram without IPv4 options of a flow about which nothing is to be done; as [`super::fast`].
+#[inline(always)]
+pub fn fast<'t, F: Frame, T: Tables<'t>, R>(
+    frame: F,
+    t: T,
+    ifindex: u32,
+    apply: impl FnOnce(&Rewrite) -> R,
+) -> Option<R> {
+    let port = t.port(ifindex)?;
+    if port.vpc == VpcIndex::NONE {
+        return None;
+    }
+    let datagram = plain(frame, port.vpc, T::HOOK == Hook::Xdp)?;
+    let slot = flow_table::find_primary(t, datagram.key)?;
+    let meta = slot.meta();
+    let lifetime = match meta.state {
+        FlowState::Established => meta.idle_s as u32,
+        // A stream in one direction only.
+        FlowState::Unreplied if meta.forward() => hold::UNREPLIED,
+        FlowState::Unreplied
+        | FlowState::Free
+        | FlowState::Busy
+        | FlowState::SynSent
+        | FlowState::SynReceived
+        | FlowState::Closing
+        | FlowState::LastAck
+        | FlowState::TimeWait
+        | FlowState::Resetting => return None,
+    };
+    forward_plain(frame, t, ifindex, &datagram, slot, lifetime, Proto::Udp, apply)
+}
+
+/// The rest of [`decide`].
+#[inline(always)]
+pub fn slow<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result<Rewrite, Verdict> {
+    let port = super::entrance(t, ifindex)?;
+    match datagram(frame, port.vpc) {
+        Some(datagram) => consider(frame, t, port, ifindex, t.lend(datagram)),
+        None => {
+            let (reason, dst) = parse::judge_ipv4(frame);
+            Err(refusal::judge_refused(t, port, reason, dst))
+        }
+    }
+}
+
+#[inline(always)]
+fn consider<'t, F: Frame, T: Tables<'t>>(
+    frame: F,
+    t: T,
+    port: &Port,
+    ifindex: u32,
+    segment: &Segment,
+) -> Result<Rewrite, Verdict> {
+    if T::HOOK == Hook::Xdp && partial_checksum(t, segment) {
+        return Err(to_tc(t));
+    }
+    let mut over = 0;
+    let (slot, fresh) = match t.find(&segment.key) {
+        Some(slot)
+            if !overdue(t, slot) || {
+                over = t.retire(segment);
+                over == 0
+            } =>
+        {
+            (slot, false)
+        }
+        // The target's side opens nothing.
+        Some(slot) if !slot.meta().forward() => return Err(refuse(t, Counter::from_bits(over as u8))),
+        Some(_) | None => (opened(t, port, ifindex, segment, false)?, true),
+    };
+    let meta = slot.meta();
+    let index = slot.target();
+    let Some(target) = t.target(index) else { return Err(refuse(t, Counter::FlowRaced)) };
+    let way = Way::of(slot, meta, target);
+    let out = passage(frame, t, &way, meta, segment)?;
+    if !fresh && meta.state == FlowState::Unreplied && !meta.forward() && t.replied(segment) == 0 {
+        return Err(refuse(t, Counter::NoFlow));
+    }
+    // A client elsewhere is not believed at once, and does not put the flow's end off until it is.
+    if !meta.forward() || way.came_from(segment.src_mac, ifindex) || t.move_client(segment, ifindex) != 0 {
+        slot.touch(t.now());
+    }
+    let rewrite = rewrite(slot, &way, out, segment.l4, Mss::UNCHANGED, Proto::Udp);
+    let endpoint = slot.endpoint();
+    if !slot.current() {
+        return Err(refuse(t, Counter::FlowRaced));
+    }
+    count_packet(t, endpoint, index, meta.forward(), segment.ip_len);
+    Ok(rewrite)
+}
+
+/// The flow may be over: its target is gone, or this direction has been silent for long enough.
+#[inline(always)]
+fn overdue<'t, T: Tables<'t>>(t: T, slot: SlotRef) -> bool {
+    let meta = slot.meta();
+    t.target(slot.target()).is_none_or(|target| target.generation != slot.generation())
+        || t.now().wrapping_sub(slot.last_seen()) > t.clock().ticks(lifetime(meta.state, meta.idle_s))
+}
+
+/// More fragments, or an offset.
+const FRAGMENT: u16 = 0x3fff;
+
+/// The datagram that came in on a port of `vpc`: unfragmented, complete in its lengths. Nothing if the frame is something
+/// else, which [`parse::judge_ipv4`] names.
+#[inline(always)]
+fn datagram<F: Frame>(frame: F, vpc: VpcIndex) -> Option<Segment> {
+    let head = frame.window::<{ L3 + Ipv4Hdr::LEN }>(0)?;
+    let source_and_type = head.load64::<6>();
+    let version_and_header = head.load8::<L3>();
+    let header = (version_and_header & 0xf) as usize * 4;
+    let ip_len = u16::from_be(head.load16::<{ L3 + 2 }>());
+    let [ttl, proto] = head.load16::<{ L3 + 8 }>().to_ne_bytes();
+    let l4 = L3 + header;
+    if (source_and_type >> 48) as u16 != ETHERTYPE_IPV4
+        || version_and_header >> 4 != 4
+        || header < Ipv4Hdr::LEN
+        || u16::from_be(head.load16::<{ L3 + 6 }>()) & FRAGMENT != 0
+        || proto != Proto::Udp.number()
+        || L3 + ip_len as usize > frame.len()
+    {
+        return None;
+    }
+    let udp = frame.window::<{ UdpHeader::LEN }>(l4)?;
+    let length = u16::from_be(udp.load16::<{ UdpHeader::LENGTH }>()) as usize;
+    if length < UdpHeader::LEN || header + length > ip_len as usize {
+        return None;
+    }
+    let src = Ip4::from_word(head.load32::<{ L3 + 12 }>());
+    let dst = Ip4::from_word(head.load32::<{ L3 + 16 }>());
+    let ports = udp.load32::<0>();
+    let (src_port, dst_port) = (L4Port::from_word(ports as u16), L4Port::from_word((ports >> 16) as u16));
+    Some(Segment {
+        key: FlowKey::tcp(vpc, src, src_port, dst, dst_port).with_proto(Proto::Udp.number()),
+        seq: 0,
+        ack: 0,
+        flags: Flags(0),
+        ttl,
+        header: UdpHeader::LEN as u8,
+        l4: l4 as u16,
+        ip_len,
+        check: udp.load16::<{ UdpHeader::CHECK }>(),
+        src_mac: MacBits::from_word(source_and_type),
+        dst_mac: MacBits::from_word(head.load64::<0>()),
+    })
+}
+
+/// What [`datagram`] says of one without IPv4 options, as [`parse::plain`]. With `complete` only one whose checksum is no
+/// partial one.
+#[inline(always)]
+fn plain<F: Frame>(frame: F, vpc: VpcIndex, complete: bool) -> Option<Plain> {
+    let head = frame.window::<{ Plain::L4 as usize + UdpHeader::LEN }>(0)?;
+    let source_and_type = head.load64::<6>();
+    if (source_and_type >> 48) as u16 != ETHERTYPE_IPV4 || head.load8::<L3>() != 0x45 {
+        return None;
+    }
+    let fragment_to_proto = head.load32::<{ L3 + 6 }>();
+    let fixed = u32::from_ne_bytes([0x3f, 0xff, 0, 0xff]);
+    if fragment_to_proto & fixed != u32::from_ne_bytes([0, 0, 0, Proto::Udp.number()]) {
+        return None;
+    }
+    let ip_len = u16::from_be(head.load16::<{ L3 + 2 }>());
+    let length = u16::from_be(head.load16::<{ L3 + Ipv4Hdr::LEN + UdpHeader::LENGTH }>()) as usize;
+    if L3 + ip_len as usize > frame.len() || length < UdpHeader::LEN || Ipv4Hdr::LEN + length > ip_len as usize {
+        return None;
+    }
+    let addresses = head.load64::<{ L3 + 12 }>();
+    let check = head.load16::<{ L3 + Ipv4Hdr::LEN + UdpHeader::CHECK }>();
+    let l4_len = ip_len - Ipv4Hdr::LEN as u16;
+    if complete && check == parse::pseudo_sum(addresses as u32, (addresses >> 32) as u32, Proto::Udp, l4_len) {
+        return None;
+    }
+    let ports = head.load32::<{ L3 + Ipv4Hdr::LEN }>() as u64;
+    Some(Plain {
+        key: [addresses, ports | (vpc.0 as u64) << 32 | (Proto::Udp.number() as u64) << 48],
+        ack: 0,
+        ttl: (fragment_to_proto >> 16) as u8,
+        ip_len,
+        src_mac: MacBits::from_word(source_and_type),
+    })
+}

@@ -1,0 +1,632 @@
+//! `privatelink_explain`: the stages, which judge every packet as their fast halves do, over tables that look like
+//! the real ones and keep every change to themselves. The agent runs it by hand (`BPF_PROG_TEST_RUN`), one packet at a time.
+//!
+//! Flow entries are copied when they are looked up and changed in the copy; budgets and locks likewise; a port is looked for
+//! and not taken; counters are noted in the [`Trace`] and not raised; events are not sent.
+
+use aya_ebpf::{
+    bindings::TC_ACT_OK,
+    macros::{classifier, map},
+    maps::Array,
+    programs::TcContext,
+};
+use privatelink_ebpf::{
+    abi::{
+        Counter, Stage, entries,
+        event::Event,
+        explain::Trace,
+        flow::{Bucket, FlowKey, FlowState, Meta, Slot},
+        service::{AddressKey, Budget, Frontend, FrontendKey, Listener, Port, PortFlags, Target},
+        settings::{Clock, IcmpBudget, ResetBudget},
+        stats::{EndpointStats, ListenerStats, TargetStats},
+    },
+    datapath::{
+        Hook, Tables, Verdict,
+        atomic::load64,
+        flow_table, icmp, lifecycle, open,
+        parse::Segment,
+        ports::{self, Claim},
+        refusal, slow, stage, udp,
+    },
+};
+
+use super::{
+    maps::{POOLS, TRACE},
+    packet::{Packet, opaque},
+    tables::Maps,
+};
+
+/// What a packet changes in place of the tables. One question at a time: the agent holds a lock over the run.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct DryRun {
+    /// The flow's forward entry and its reverse one; key 0: none.
+    entries: [Slot; 2],
+    /// As `SCRATCH`.
+    scratch: Slot,
+    /// As `SEGMENT`.
+    segment: Segment,
+    reset_budget: ResetBudget,
+    icmp_budget: IcmpBudget,
+    /// Copies of half-open counts, and of which VPC and endpoint they are (index plus one).
+    half_open: [u32; 2],
+    half_open_of: [u32; 2],
+    lock: u32,
+    /// Which budgets have been copied: 1 of resets, 2 of ICMP.
+    budgeted: u32,
+    /// A port that the packet gave back: its pool plus one, and its number. 0: none.
+    released: [u32; 2],
+}
+
+#[map]
+static DRY_RUN: Array<DryRun> = Array::with_max_entries(entries::DRY_RUN, 0);
+
+/// Where a flow's entries are in [`DryRun::entries`].
+const FORWARD: usize = 0;
+const REVERSE: usize = 1;
+
+/// The real tables, for reading.
+const REAL: Maps<false> = Maps;
+
+#[inline(always)]
+fn run() -> Option<*mut DryRun> {
+    DRY_RUN.get_ptr_mut(0)
+}
+
+#[inline(always)]
+fn trace() -> Option<*mut Trace> {
+    TRACE.get_ptr_mut(0)
+}
+
+/// Notes something in the trace.
+#[inline(always)]
+fn note(write: impl FnOnce(*mut Trace)) {
+    if let Some(trace) = trace() {
+        write(trace);
+    }
+}
+
+#[classifier]
+pub fn privatelink_explain(ctx: TcContext) -> i32 {
+    let skb = ctx.skb.skb;
+    // SAFETY: the context is valid while the program runs.
+    let (ifindex, segment_size) = unsafe { ((*skb).ifindex, (*skb).gso_size) };
+    let Some(run) = run() else { return -1 };
+    // SAFETY: a live map value, used by this run alone.
+    unsafe {
+        for entry in [FORWARD, REVERSE] {
+            let key = (&raw mut (*run).entries[entry].key).cast::<u64>();
+            key.write_volatile(0);
+            key.add(1).write_volatile(0);
+        }
+        (&raw mut (*run).half_open_of).cast::<u64>().write_volatile(0);
+        (&raw mut (*run).lock).write_volatile(0);
+        (&raw mut (*run).budgeted).write_volatile(0);
+        (&raw mut (*run).released).cast::<u64>().write_volatile(0);
+    }
+    let (data, end) = (ctx.data(), ctx.data_end());
+    let packet = Packet { data, end, len: end - data, segment_size };
+    let verdict = match stage(packet) {
+        Stage::Slow | Stage::IcmpError => judge_slow(packet, ifindex),
+        Stage::Udp => judge_udp(packet, ifindex),
+        Stage::Icmp => judge_icmp(packet, ifindex),
+    };
+    // SAFETY: a live map value.
+    note(|trace| unsafe { (*trace).verdict = verdict });
+    TC_ACT_OK as i32
+}
+
+/// What a stage says of the packet.
+macro_rules! judges {
+    ($($name:ident = $stage:path;)+) => { $(
+        // With a stack of its own.
+        #[inline(never)]
+        fn $name(packet: Packet, ifindex: u32) -> u32 {
+            concluded($stage(packet, Dry, ifindex).map(|sent| (sent.ifindex, sent.out)))
+        }
+    )+ };
+}
+
+judges! {
+    judge_slow = slow;
+    judge_udp = udp::slow;
+    judge_icmp = icmp::decide;
+}
+
+#[inline(always)]
+fn concluded(outcome: Result<(u32, PortFlags), Verdict>) -> u32 {
+    match outcome {
+        Ok((ifindex, out)) => {
+            note(|trace| {
+                // SAFETY: a live map value.
+                unsafe {
+                    (*trace).out_ifindex = ifindex;
+                    (*trace).out_flags = out.0 as u32;
+                }
+            });
+            Trace::FORWARD
+        }
+        Err(verdict) => verdict.to_bits(),
+    }
+}
+
+/// The entry of `key` plus one: the copy that this packet has, made now if the flow table has the key; 0: there is none.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn dry_find(key: *const FlowKey) -> u32 {
+    // SAFETY: the verifier has checked that it is null or a whole record.
+    let (Some(key), Some(run)) = (unsafe { key.as_ref() }, run()) else { return 0 };
+    for entry in [FORWARD, REVERSE] {
+        if holds(run, entry, key) {
+            return entry as u32 + 1;
+        }
+    }
+    let Some(real) = REAL.find(key) else { return 0 };
+    let Meta { version: _, state, flags, idle_s: _ } = real.meta();
+    let entry = place(flags);
+    // SAFETY: the copy is this run's alone.
+    unsafe { real.copy_to(slot(run, entry)) };
+    if entry == FORWARD {
+        note(|trace| {
+            // SAFETY: a live map value.
+            unsafe {
+                (*trace).found |= Trace::FLOW;
+                (*trace).flow_state = state as u32;
+            }
+        });
+    }
+    entry as u32 + 1
+}
+
+/// Puts the scratch entry among the copies, if the flow table has room for it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn dry_insert(key: *const FlowKey) -> u32 {
+    // SAFETY: the verifier has checked that it is null or a whole record.
+    let (Some(key), Some(run), Some(trace)) = (unsafe { key.as_ref() }, run(), trace()) else { return 0 };
+    // SAFETY: a live map value.
+    let stash_full = unsafe { (*trace).stash_full } != 0;
+    if stash_full && !flow_table::has_free_slot(REAL, key) {
+        return 0;
+    }
+    // SAFETY: both slots are this run's alone.
+    unsafe {
+        let from = &raw const (*run).scratch;
+        let to = slot(run, place(Meta::unpack((*from).meta).flags));
+        for word in 0..size_of::<Slot>() / size_of::<u64>() {
+            to.cast::<u64>().add(word).write_volatile(load64(from.cast::<u64>().add(word)));
+        }
+    }
+    1
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn dry_claim(pool: u32) -> i32 {
+    if let Some(run) = run() {
+        // SAFETY: a live map value.
+        let [of, port] = unsafe { (*run).released };
+        if of == pool + 1 {
+            return Claim::Port(port as u16).to_bits();
+        }
+    }
+    match POOLS.get_ptr_mut(pool) {
+        // SAFETY: a live map value, shared through `ports` only.
+        Some(pool) => unsafe { ports::peek(pool) }.to_bits(),
+        None => Claim::Exhausted.to_bits(),
+    }
+}
+
+#[inline(always)]
+const fn place(flags: u8) -> usize {
+    if flags & Meta::FORWARD != 0 { FORWARD } else { REVERSE }
+}
+
+#[inline(always)]
+fn slot(run: *mut DryRun, entry: usize) -> *mut Slot {
+    // SAFETY: callers' entries are the two; only the address is formed.
+    unsafe { (&raw mut (*run).entries).cast::<Slot>().add(entry & 1) }
+}
+
+#[inline(always)]
+fn holds(run: *mut DryRun, entry: usize, key: &FlowKey) -> bool {
+    let [lo, hi] = key.words();
+    // SAFETY: a live map value.
+    unsafe {
+        let held = (&raw const (*slot(run, entry)).key).cast::<u64>();
+        load64(held) == lo && load64(held.add(1)) == hi
+    }
+}
+
+/// The cold paths, over [`Dry`].
+macro_rules! cold {
+    ($($name:ident($record:ty $(, $scalar:ident)?) -> $result:ty = $body:path, $missing:expr;)+) => { $(
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $name(record: *const $record $(, $scalar: u32)?) -> $result {
+            // SAFETY: the verifier has checked that it is null or a whole record.
+            match unsafe { record.as_ref() } {
+                Some(record) => $body(Dry, record $(, $scalar)?),
+                None => $missing,
+            }
+        }
+    )+ };
+}
+
+cold! {
+    dry_admit(Segment) -> i64 = open::admit_bits, !(Counter::KernelRefused as i64);
+    dry_judge_stranger(Segment, port_flags) -> u32 = refusal::judge_stranger_bits, 0;
+    dry_refuse_connection(Segment, reason) -> u32 = refusal::refuse_connection_bits, 0;
+    dry_end_hold(Segment) -> u32 = open::end_hold_bits, 0;
+    dry_end_flow(Segment, why) -> u32 = refusal::end_flow_bits, 0;
+    dry_answer_with_error(Segment, cause) -> u32 = icmp::error::answer_bits, 0;
+    dry_step(Segment) -> u32 = lifecycle::step_bits, 0;
+    dry_close(FlowKey, why) -> u32 = lifecycle::close_bits, 0;
+    dry_supersede(Segment) -> u32 = lifecycle::supersede_bits, 0;
+    dry_replied(Segment) -> u32 = lifecycle::replied_bits, 0;
+    dry_retire(Segment) -> u32 = lifecycle::retire_bits, 0;
+    dry_silent(Segment) -> u32 = lifecycle::silent_bits, 0;
+    dry_move_client(Segment, ifindex) -> u32 = lifecycle::move_client_bits, 0;
+    dry_keep_to_tc(Segment) -> u32 = lifecycle::keep_to_tc_bits, 0;
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn dry_open(segment: *const Segment, admission: i64, ifindex_and_flag: u32) -> u32 {
+    // SAFETY: the verifier has checked that it is null or a whole record.
+    match unsafe { segment.as_ref() } {
+        Some(segment) => open::insert_bits(Dry, segment, admission, ifindex_and_flag),
+        None => 0x100 | Counter::KernelRefused as u32,
+    }
+}
+
+/// The maps, read only; see the module.
+#[derive(Clone, Copy)]
+struct Dry;
+
+impl Dry {
+    /// Sets a bit of a word; whether it was not set before.
+    ///
+    /// # Safety
+    /// The word is in a live map value of this run alone.
+    #[inline(always)]
+    unsafe fn first(word: *mut u32, bit: u32) -> bool {
+        // SAFETY: as the caller promises.
+        unsafe {
+            let was = word.read_volatile();
+            word.write_volatile(was | bit);
+            was & bit == 0
+        }
+    }
+
+    /// The copy of a half-open count; `which` is 0 for VPCs, 1 for endpoints.
+    #[inline(always)]
+    fn half_open(which: usize, index: u32, real: Option<*mut u32>) -> Option<*mut u32> {
+        let (run, real) = (run()?, real?);
+        // SAFETY: a live map value of this run alone, and one that is read; `which` is 0 or 1.
+        unsafe {
+            let of = (&raw mut (*run).half_open_of).cast::<u32>().add(which & 1);
+            let copy = (&raw mut (*run).half_open).cast::<u32>().add(which & 1);
+            if of.read_volatile() != index + 1 {
+                of.write_volatile(index + 1);
+                copy.write_volatile(real.read_volatile());
+            }
+            Some(copy)
+        }
+    }
+}
+
+impl Tables<'static> for Dry {
+    const HOOK: Hook = Hook::Tc;
+
+    #[inline(always)]
+    fn port(self, ifindex: u32) -> Option<&'static Port> {
+        REAL.port(ifindex)
+    }
+
+    #[inline(always)]
+    fn owns(self, key: &AddressKey) -> bool {
+        REAL.owns(key)
+    }
+
+    #[inline(always)]
+    fn is_node(self, key: &AddressKey) -> bool {
+        REAL.is_node(key)
+    }
+
+    #[inline(always)]
+    fn frontend(self, key: &FrontendKey) -> Option<Frontend> {
+        let frontend = REAL.frontend(key)?;
+        note(|trace| {
+            // SAFETY: a live map value.
+            unsafe {
+                (*trace).found |= Trace::FRONTEND;
+                (*trace).listener = frontend.listener;
+                (*trace).endpoint = frontend.endpoint as u32;
+            }
+        });
+        Some(frontend)
+    }
+
+    #[inline(always)]
+    fn listener(self, index: u32) -> Option<&'static Listener> {
+        REAL.listener(index)
+    }
+
+    #[inline(always)]
+    fn ring(self, index: u32) -> Option<u32> {
+        REAL.ring(index)
+    }
+
+    #[inline(always)]
+    fn target(self, index: u32) -> Option<&'static Target> {
+        note(|trace| {
+            // SAFETY: a live map value.
+            unsafe {
+                (*trace).found |= Trace::TARGET;
+                (*trace).target = index;
+            }
+        });
+        REAL.target(index)
+    }
+
+    #[inline(always)]
+    fn claim_port(self, pool: u32, _hint: u32) -> Claim {
+        Claim::from_bits(dry_claim(pool))
+    }
+
+    #[inline(always)]
+    fn release_port(self, pool: u32, port: u16) {
+        if let Some(run) = run() {
+            // SAFETY: this run's alone.
+            unsafe { (&raw mut (*run).released).write([pool + 1, port as u32]) };
+        }
+    }
+
+    #[inline(always)]
+    fn count_exhausted(self, _pool: u32) {}
+
+    #[inline(always)]
+    fn bucket(self, _index: u32) -> Option<*mut Bucket> {
+        None
+    }
+
+    #[inline(always)]
+    fn bucket_mask(self) -> u32 {
+        REAL.bucket_mask()
+    }
+
+    #[inline(always)]
+    fn hash_seed(self) -> u64 {
+        REAL.hash_seed()
+    }
+
+    /// The copies stand where the stash is in the reference mode.
+    #[inline(always)]
+    fn reference_table(self) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn stash(self, key: &FlowKey) -> Option<*mut Slot> {
+        match dry_find(key) {
+            0 => None,
+            found => Some(slot(run()?, found as usize - 1)),
+        }
+    }
+
+    #[inline(always)]
+    fn stash_insert(self, key: &FlowKey) -> bool {
+        dry_insert(key) != 0
+    }
+
+    #[inline(always)]
+    fn stash_remove(self, key: &FlowKey) {
+        let Some(run) = run() else { return };
+        for entry in [FORWARD, REVERSE] {
+            if holds(run, entry, key) {
+                let free = Meta { version: 0, state: FlowState::Free, flags: 0, idle_s: 0 };
+                // SAFETY: this run's alone. The key stays, so that the real entry is not found again.
+                unsafe { (&raw mut (*slot(run, entry)).meta).write_volatile(free.pack()) };
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn scratch(self) -> Option<*mut Slot> {
+        // SAFETY: only the address is formed.
+        Some(unsafe { &raw mut (*run()?).scratch })
+    }
+
+    #[inline(always)]
+    fn lock(self, _stripe: u32) -> Option<*mut u32> {
+        // SAFETY: only the address is formed.
+        Some(unsafe { &raw mut (*run()?).lock })
+    }
+
+    #[inline(always)]
+    fn vpc_budget(self, vpc: u32) -> Option<&'static Budget> {
+        REAL.vpc_budget(vpc)
+    }
+
+    #[inline(always)]
+    fn endpoint_budget(self, endpoint: u32) -> Option<&'static Budget> {
+        REAL.endpoint_budget(endpoint)
+    }
+
+    #[inline(always)]
+    fn vpc_half_open(self, vpc: u32) -> Option<*mut u32> {
+        Self::half_open(0, vpc, REAL.vpc_half_open(vpc))
+    }
+
+    #[inline(always)]
+    fn endpoint_half_open(self, endpoint: u32) -> Option<*mut u32> {
+        Self::half_open(1, endpoint, REAL.endpoint_half_open(endpoint))
+    }
+
+    #[inline(always)]
+    fn reset_budget(self, vpc: u32) -> Option<*mut ResetBudget> {
+        let (run, real) = (run()?, REAL.reset_budget(vpc)?);
+        // SAFETY: this run's alone, and a live map value that is read.
+        unsafe {
+            let copy = &raw mut (*run).reset_budget;
+            if Self::first(&raw mut (*run).budgeted, 1) {
+                copy.write_volatile(real.read_volatile());
+            }
+            Some(copy)
+        }
+    }
+
+    #[inline(always)]
+    fn icmp_budget(self, vpc: u32) -> Option<*mut IcmpBudget> {
+        let (run, real) = (run()?, REAL.icmp_budget(vpc)?);
+        // SAFETY: this run's alone, and a live map value that is read.
+        unsafe {
+            let copy = &raw mut (*run).icmp_budget;
+            if Self::first(&raw mut (*run).budgeted, 2) {
+                copy.write_volatile(real.read_volatile());
+            }
+            Some(copy)
+        }
+    }
+
+    #[inline(always)]
+    fn clock(self) -> Clock {
+        REAL.clock()
+    }
+
+    #[inline(always)]
+    fn now(self) -> u32 {
+        REAL.now()
+    }
+
+    #[inline(always)]
+    fn count(self, counter: Counter) {
+        let bit = counter as u32;
+        note(|trace| {
+            // SAFETY: a live map value; the word is one of the two.
+            unsafe {
+                let word = (&raw mut (*trace).counters).cast::<u64>().add((bit >> 6) as usize & 1);
+                word.write_volatile(word.read_volatile() | 1 << (bit & 63));
+            }
+        });
+    }
+
+    #[inline(always)]
+    fn endpoint_stats(self, _endpoint: u32) -> Option<*mut EndpointStats> {
+        None
+    }
+
+    #[inline(always)]
+    fn listener_stats(self, _listener: u32) -> Option<*mut ListenerStats> {
+        None
+    }
+
+    #[inline(always)]
+    fn target_stats(self, _target: u32) -> Option<*mut TargetStats> {
+        None
+    }
+
+    #[inline(always)]
+    fn flow_events(self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn emit(self, _fill: impl FnOnce(&mut Event)) {}
+
+    #[inline(always)]
+    fn lend(self, segment: Segment) -> &'static Segment {
+        match run() {
+            // SAFETY: this run's own record.
+            Some(run) => unsafe {
+                let lent = &raw mut (*run).segment;
+                lent.write(segment);
+                // Through an opaque pointer, so that the fields are read from there and not kept in registers.
+                &*(opaque(lent as usize) as *const Segment)
+            },
+            // The array has its one element.
+            None => &Segment::NONE,
+        }
+    }
+
+    #[inline(always)]
+    fn admit(self, segment: &Segment) -> i64 {
+        dry_admit(segment)
+    }
+
+    #[inline(always)]
+    fn insert(self, segment: &Segment, admission: i64, ifindex_and_flag: u32) -> u32 {
+        dry_open(segment, admission, ifindex_and_flag)
+    }
+
+    #[inline(always)]
+    fn end_hold(self, segment: &Segment) -> u32 {
+        dry_end_hold(segment)
+    }
+
+    #[inline(always)]
+    fn report_opened(self, _segment: &Segment) -> u32 {
+        0
+    }
+
+    #[inline(always)]
+    fn judge_stranger(self, segment: &Segment, port_flags: u32) -> u32 {
+        dry_judge_stranger(segment, port_flags)
+    }
+
+    #[inline(always)]
+    fn refuse_connection(self, segment: &Segment, reason: u32) -> u32 {
+        dry_refuse_connection(segment, reason)
+    }
+
+    #[inline(always)]
+    fn answer_with_error(self, segment: &Segment, cause: u32) -> u32 {
+        dry_answer_with_error(segment, cause)
+    }
+
+    #[inline(always)]
+    fn end_flow(self, segment: &Segment, why: u32) -> u32 {
+        dry_end_flow(segment, why)
+    }
+
+    #[inline(always)]
+    fn step(self, segment: &Segment) -> u32 {
+        dry_step(segment)
+    }
+
+    #[inline(always)]
+    fn close(self, key: &FlowKey, why: u32) -> u32 {
+        dry_close(key, why)
+    }
+
+    #[inline(always)]
+    fn supersede(self, segment: &Segment) -> u32 {
+        dry_supersede(segment)
+    }
+
+    #[inline(always)]
+    fn silent(self, segment: &Segment) -> u32 {
+        dry_silent(segment)
+    }
+
+    #[inline(always)]
+    fn replied(self, segment: &Segment) -> u32 {
+        dry_replied(segment)
+    }
+
+    #[inline(always)]
+    fn retire(self, segment: &Segment) -> u32 {
+        dry_retire(segment)
+    }
+
+    #[inline(always)]
+    fn move_client(self, segment: &Segment, ifindex: u32) -> u32 {
+        dry_move_client(segment, ifindex)
+    }
+
+    #[inline(always)]
+    fn keep_to_tc(self, segment: &Segment) -> u32 {
+        dry_keep_to_tc(segment)
+    }
+}

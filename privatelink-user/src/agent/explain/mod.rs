@@ -1,0 +1,347 @@
+//! `privatelink explain` in words: what a packet meets on its way, and what decides about it. Pure: the state, what the
+//! agent knows and what the kernel's program said come in.
+
+pub mod reason;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use privatelink_ebpf::{
+    abi::{VpcIndex, explain::Trace, flow::FlowState, pool, service::PortFlags},
+    datapath::Verdict,
+};
+
+use self::reason::Reason;
+use super::{index::TargetKey, plan::Plan};
+use crate::{
+    control::view,
+    model::{EndpointState, InterfaceName, Listener, LoadBalancerId, Protocol, State, TargetGroup, VpcId},
+    net::{links::Links, neighbor::MacAddress},
+    runtime::{
+        Explanation, Finding, HookInUse, Object, PacketProtocol, PortStatus, Question, TargetHealth, TargetHealthReport,
+    },
+};
+
+/// The port that the packet is taken to come in on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub ifindex: u32,
+    pub mac: MacAddress,
+    pub interface: InterfaceName,
+    pub hook: HookInUse,
+}
+
+/// What the kernel's program said.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    pub trace: Trace,
+    /// Ports in use of the target's pool.
+    pub used: Option<u32>,
+}
+
+/// What is known.
+pub struct Facts<'a> {
+    pub state: &'a State,
+    pub plan: &'a Plan,
+    pub statuses: &'a BTreeMap<InterfaceName, PortStatus>,
+    pub port: Option<&'a Entry>,
+    /// Nothing if no port can take the packet.
+    pub seen: Option<Seen>,
+    pub health: &'a dyn Fn(&TargetGroup) -> Vec<TargetHealthReport>,
+    /// An interface's name.
+    pub interface: &'a dyn Fn(u32) -> Option<String>,
+}
+
+/// The first attached port of a VPC, in the order of the interfaces' names.
+pub fn entry(
+    state: &State,
+    vpc: &VpcId,
+    statuses: &BTreeMap<InterfaceName, PortStatus>,
+    links: &Links,
+) -> Option<Entry> {
+    state.ports.values().filter(|port| port.vpc == *vpc).find_map(|port| {
+        let hook = statuses.get(&port.interface)?.hook?;
+        let link = links.values().find(|link| link.name == port.interface.as_str())?;
+        Some(Entry { ifindex: link.ifindex, mac: link.mac?, interface: port.interface.clone(), hook })
+    })
+}
+
+/// Explains.
+pub fn explain(question: &Question, facts: &Facts<'_>) -> Explanation {
+    let mut story = Story { question, facts, findings: Vec::new(), closed: None };
+    story.port();
+    let listener = story.address();
+    let Some(seen) = facts.seen else { return story.without_port() };
+    let group = listener.and_then(|listener| story.listener(listener));
+    story.kernel(&seen, listener, group)
+}
+
+/// What a destination address is.
+enum Destination<'a> {
+    /// An endpoint or a node address; the load balancers behind it, the first of which that has the port takes the packet.
+    LoadBalancers(&'a [LoadBalancerId]),
+    Nobodys,
+}
+
+struct Story<'a> {
+    question: &'a Question,
+    facts: &'a Facts<'a>,
+    findings: Vec<Finding>,
+    /// The state of the endpoint, if that is why it carries no traffic.
+    closed: Option<EndpointState>,
+}
+
+impl<'a> Story<'a> {
+    fn find(&mut self, object: Object, name: impl Into<Option<String>>, text: impl Into<String>) {
+        self.findings.push(Finding { object, name: name.into(), text: text.into() });
+    }
+
+    fn vpc_name(&self) -> String {
+        view::vpc_name(self.facts.state, &self.question.vpc)
+    }
+
+    fn port(&mut self) {
+        let vpc = self.vpc_name();
+        let (state, question) = (self.facts.state, self.question);
+        if let Some(entry) = self.facts.port {
+            let ports = state.ports.values().filter(|port| port.vpc == question.vpc).count();
+            let which = match ports {
+                1 => "the only port".to_owned(),
+                _ => format!("one of {ports} ports"),
+            };
+            let interface = entry.interface.to_string();
+            self.find(Object::Port, interface, format!("{which} of VPC '{vpc}', attached by {}", entry.hook));
+            return;
+        }
+        for port in state.ports.values().filter(|port| port.vpc == question.vpc) {
+            let why = self.facts.statuses.get(&port.interface).and_then(|status| status.error.clone());
+            let why = why.unwrap_or_else(|| "no programs are on it yet".to_owned());
+            self.find(Object::Port, port.interface.to_string(), format!("port of VPC '{vpc}', not attached: {why}"));
+        }
+    }
+
+    /// What the packet is for; the listener, if there is one.
+    fn address(&mut self) -> Option<&'a Listener> {
+        let (state, question) = (self.facts.state, self.question);
+        let ip = *question.to.ip();
+        let destination = self.destination(ip);
+        let speaks = match question.protocol {
+            PacketProtocol::Tcp => Protocol::has_tcp,
+            PacketProtocol::Udp => Protocol::has_udp,
+            PacketProtocol::Icmp => return None,
+        };
+        let Destination::LoadBalancers(behind) = destination else { return None };
+        let of = move |lb: &'a LoadBalancerId| state.listeners.values().filter(move |l| l.load_balancer == *lb);
+        let of_lb = || behind.iter().flat_map(of);
+        let found = of_lb().find(|listener| listener.port == question.to.port() && speaks(listener.protocol));
+        if found.is_none() {
+            let there = of_lb().map(|listener| format!("{} {}", listener.protocol, listener.port)).collect();
+            let text = format!("none for {} {}; there are: {}", question.protocol, question.to.port(), listed(there));
+            self.find(Object::Listener, None, text);
+        }
+        found
+    }
+
+    fn destination(&mut self, ip: Ipv4Addr) -> Destination<'a> {
+        let (state, vpc) = (self.facts.state, &self.question.vpc);
+        if let Some(endpoint) = state.endpoints.values().find(|e| e.vpc == *vpc && e.address == ip) {
+            let service = state.endpoint_services.get(&endpoint.service);
+            let to = service.map_or_else(|| endpoint.service.to_string(), |service| service.service_name.to_string());
+            self.find(Object::Endpoint, endpoint.id.to_string(), format!("{}, leads to {to}", endpoint.state));
+            match endpoint.state {
+                EndpointState::Available => {}
+                state @ (EndpointState::PendingAcceptance | EndpointState::Rejected | EndpointState::Expired) => {
+                    self.closed = Some(state);
+                }
+            }
+            return service.map_or(Destination::Nobodys, |service| Destination::LoadBalancers(&service.load_balancers));
+        }
+        if let Some(lb) = state.load_balancers.values().find(|lb| lb.vpc == *vpc && lb.addresses.contains(&ip)) {
+            self.find(Object::Address, ip.to_string(), format!("node address of load balancer '{}'", lb.name));
+            return Destination::LoadBalancers(std::slice::from_ref(&lb.id));
+        }
+        let there = state.endpoints.values().filter(|e| e.vpc == *vpc).map(|e| e.address.to_string()).collect();
+        let text = format!(
+            "no endpoint (any more) and no load balancer in VPC '{}'; its endpoints: {}",
+            self.vpc_name(),
+            listed(there)
+        );
+        self.find(Object::Address, ip.to_string(), text);
+        Destination::Nobodys
+    }
+
+    fn listener(&mut self, listener: &'a Listener) -> Option<&'a TargetGroup> {
+        let state = self.facts.state;
+        let group = state.target_groups.get(&listener.target_group)?;
+        self.find(
+            Object::Listener,
+            view::listener_name(state, listener),
+            format!("{} {}, leads to target group '{}'", listener.protocol, listener.port, group.name),
+        );
+        let reports = (self.facts.health)(group);
+        let count = |state: &str| reports.iter().filter(|report| report.health.state() == state).count();
+        let states: Vec<String> = ["healthy", "unhealthy", "initial", "draining", "unused"]
+            .into_iter()
+            .filter(|state| count(state) > 0)
+            .map(|state| format!("{} {state}", count(state)))
+            .collect();
+        let open = if self.facts.plan.fail_open.contains(&group.id) {
+            "; none is healthy, so all of them are used"
+        } else {
+            ""
+        };
+        self.find(Object::TargetGroup, group.name.to_string(), format!("targets: {}{open}", listed(states)));
+        Some(group)
+    }
+
+    /// Nothing can be asked of the kernel: no port takes the packet.
+    fn without_port(self) -> Explanation {
+        let vpc = self.vpc_name();
+        let attached = self.facts.state.ports.values().any(|port| port.vpc == self.question.vpc);
+        let (verdict, way_out) = if attached {
+            (
+                format!("no port of VPC '{vpc}' is attached, so the datapath sees none of its packets"),
+                "`privatelink port list` says what each port lacks".to_owned(),
+            )
+        } else {
+            (
+                format!("VPC '{vpc}' has no port, so the datapath sees none of its packets"),
+                format!("`privatelink port attach DEV --vpc {vpc}` with the interface that leads into the VPC"),
+            )
+        };
+        Explanation {
+            reachable: false,
+            verdict,
+            decided_by: Object::Port,
+            reason: None,
+            way_out: Some(way_out),
+            findings: self.findings,
+        }
+    }
+
+    fn kernel(mut self, seen: &Seen, listener: Option<&Listener>, group: Option<&TargetGroup>) -> Explanation {
+        let Seen { trace, used } = seen;
+        if trace.has(Trace::FLOW) {
+            let state = FlowState::from_bits(trace.flow_state as u8).name();
+            let text = format!("the client's port {} has one already, {state}", self.question.from.port());
+            self.find(Object::Flow, None, text);
+        }
+        let target = trace.has(Trace::TARGET).then(|| self.target(trace.target, *used, group)).flatten();
+        if trace.verdict == Trace::FORWARD {
+            return self.forwarded(trace, target);
+        }
+        let counter = reason::decisive(trace);
+        if let Some(counter) = counter
+            && let Some(Reason { object, text, way_out }) = reason::reason(counter)
+        {
+            if let Some(state) = self.closed {
+                let text = format!("the endpoint is {state}, and only an available one carries traffic");
+                let way_out = "`privatelink connection accept` by the service's owner makes it available";
+                return self.refused(Object::Endpoint, counter.name(), &text, way_out.to_owned());
+            }
+            let mut way_out = way_out.to_owned();
+            // The kernel follows the state within a moment; what it does not know yet is no fault of the configuration.
+            if listener.is_some() && !trace.has(Trace::FRONTEND) {
+                way_out = "the kernel's tables do not have the listener yet; ask again in a second".to_owned();
+            }
+            return self.refused(object, counter.name(), text, way_out);
+        }
+        let (object, verdict, way_out) = match Verdict::from_bits(trace.verdict) {
+            Verdict::Pass => (
+                Object::Port,
+                "the address is none of ours and the port is shared, so the packet goes on to the host's own stack",
+                "use the address of an endpoint",
+            ),
+            Verdict::AnswerArp => (Object::Address, "it is answered by ARP", "nothing to do"),
+            Verdict::AnswerEcho => (Object::Address, "it is answered by an echo reply", "nothing to do"),
+            Verdict::ToTc | Verdict::Drop(_) | Verdict::AnswerReset | Verdict::AnswerError(_) => {
+                (Object::Kernel, "the kernel refused it without a reason", "`privatelink stats --drops` lists refusals")
+            }
+        };
+        Explanation {
+            reachable: false,
+            verdict: verdict.to_owned(),
+            decided_by: object,
+            reason: None,
+            way_out: Some(way_out.to_owned()),
+            findings: self.findings,
+        }
+    }
+
+    fn refused(self, decided_by: Object, counter: &str, text: &str, way_out: String) -> Explanation {
+        Explanation {
+            reachable: false,
+            verdict: text.to_owned(),
+            decided_by,
+            reason: Some(counter.to_owned()),
+            way_out: Some(way_out),
+            findings: self.findings,
+        }
+    }
+
+    /// What the target's index stands for.
+    fn target(&mut self, index: u32, used: Option<u32>, group: Option<&TargetGroup>) -> Option<TargetKey> {
+        let key = self.facts.plan.targets.iter().find(|(_, of)| **of == index).map(|(key, _)| *key)?;
+        let name = format!("{}:{}", key.ip, key.port);
+        let reports = group.map(|group| (self.facts.health)(group)).unwrap_or_default();
+        let report = reports.iter().find(|report| report.address.ip == key.ip && report.address.port == key.port);
+        let health = report.map_or_else(|| "no longer registered".to_owned(), |report| health(&report.health));
+        let vpc = self.facts.plan.vpcs.get(&key.vpc);
+        let vpc = vpc.map_or_else(|| vpc_number(key.vpc), |vpc| view::vpc_name(self.facts.state, vpc));
+        self.find(Object::Target, name.clone(), format!("in VPC '{vpc}', {health}"));
+        if let Some(used) = used {
+            let text = format!("{used} of {} in use from {} to {name}", pool::CAPACITY, key.node);
+            self.find(Object::Pool, None, text);
+        }
+        if let Some(report) = report {
+            self.find(Object::NextHop, None, report.next_hop.to_string());
+        }
+        Some(key)
+    }
+
+    fn forwarded(mut self, trace: &Trace, target: Option<TargetKey>) -> Explanation {
+        let out = (self.facts.interface)(trace.out_ifindex).unwrap_or_else(|| trace.out_ifindex.to_string());
+        if let Some(entry) = self.facts.port {
+            let text = match entry.hook {
+                HookInUse::Tcx | HookInUse::Clsact => format!("TC forwards it from {} to {out}", entry.interface),
+                HookInUse::XdpTcx | HookInUse::XdpClsact if trace.out_port().has(PortFlags::XDP_TRANSMIT) => {
+                    format!("XDP forwards it from {} to {out}", entry.interface)
+                }
+                HookInUse::XdpTcx | HookInUse::XdpClsact => {
+                    format!("XDP leaves it to TC, because {out} takes no XDP frames")
+                }
+            };
+            self.find(Object::Hook, entry.hook.to_string(), text);
+        }
+        let verdict = match target {
+            Some(TargetKey { vpc: _, node, ip, port, proto: _ }) => {
+                format!("it goes to {ip}:{port}, which sees {node} as its source, through {out}")
+            }
+            None => format!("it is forwarded through {out}"),
+        };
+        Explanation {
+            reachable: true,
+            verdict,
+            decided_by: Object::Target,
+            reason: None,
+            way_out: None,
+            findings: self.findings,
+        }
+    }
+}
+
+fn health(health: &TargetHealth) -> String {
+    match health.description() {
+        Some(description) => format!("{} ({description})", health.state()),
+        None => health.state().to_owned(),
+    }
+}
+
+fn vpc_number(index: VpcIndex) -> String {
+    format!("number {}", index.0)
+}
+
+fn listed(items: Vec<String>) -> String {
+    if items.is_empty() { "none".to_owned() } else { items.join(", ") }
+}

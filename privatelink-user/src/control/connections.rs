@@ -1,0 +1,145 @@
+//! Consent: which services an account may lead endpoints to, and the service owner's yes or no to each endpoint.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Context, ControlError, Mutation, Query, Reference, lookup, operation, sorted, view::ConnectionView};
+use crate::model::{
+    AccountId, Change, Endpoint, EndpointId, EndpointService, EndpointServiceId, Identity, Owner, ServiceName, State,
+};
+
+/// Whether `service` exists for `identity` of `owner`: it is the account's own, or one of its principals admits the
+/// caller. Services of other regions do not.
+pub fn admits(service: &EndpointService, owner: &Owner, identity: &Identity) -> bool {
+    let admitted = |principal: &crate::model::Principal| principal.admits(&owner.account, identity);
+    service.owner.region == owner.region
+        && (service.owner.account == owner.account || service.principals.iter().any(admitted))
+}
+
+/// The service that `reference` means for the caller: one of its own, or another's that admits it, by service name or
+/// id. What does not admit the caller does not exist for it.
+pub fn offered<'a>(
+    state: &'a State,
+    world: &'a State,
+    account: (&AccountId, &crate::model::Region, &Identity),
+    reference: &Reference,
+) -> Result<&'a EndpointService, ControlError> {
+    if let Ok(own) = lookup::endpoint_service(state, reference) {
+        return Ok(own);
+    }
+    let (account, region, identity) = account;
+    let owner = Owner { account: account.clone(), region: region.clone() };
+    let text = reference.as_str();
+    let by_name = || text.parse::<ServiceName>().ok().map(|name| name.service());
+    text.parse::<EndpointServiceId>()
+        .ok()
+        .or_else(by_name)
+        .and_then(|id| world.endpoint_services.get(&id))
+        .filter(|service| service.service_name.as_str() == text || service.id.as_str() == text)
+        .filter(|service| admits(service, &owner, identity))
+        .ok_or_else(|| ControlError::InvalidServiceName(text.to_owned()))
+}
+
+/// The endpoints that lead to `service`: its owner's own, as `state` has them, and everybody else's.
+pub fn endpoints_of<'a>(
+    state: &'a State,
+    world: &'a State,
+    service: &'a EndpointService,
+) -> impl Iterator<Item = &'a Endpoint> {
+    let own = state.endpoints.values();
+    let others = world.endpoints.values().filter(|endpoint| endpoint.owner != service.owner);
+    own.chain(others).filter(|endpoint| endpoint.service == service.id)
+}
+
+/// One of the endpoints that lead to `service`.
+fn connection<'a>(
+    state: &'a State,
+    world: &'a State,
+    service: &'a EndpointService,
+    reference: &Reference,
+) -> Result<&'a Endpoint, ControlError> {
+    let text = reference.as_str();
+    let own = lookup::endpoint(state, reference).ok();
+    let foreign = || text.parse::<EndpointId>().ok().and_then(|id| world.endpoints.get(&id));
+    own.or_else(foreign)
+        .filter(|endpoint| endpoint.service == service.id)
+        .ok_or_else(|| ControlError::EndpointNotFound(text.to_owned()))
+}
+
+/// Accepts endpoints that lead to a service of the caller: their traffic flows from now on. One that was rejected or has
+/// expired may be accepted too; one that is accepted stays so.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AcceptConnections {
+    pub endpoint_service: Reference,
+    pub endpoints: Vec<Reference>,
+}
+operation!(AcceptConnections -> Vec<ConnectionView>);
+
+impl Mutation for AcceptConnections {
+    fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, Vec<ConnectionView>), ControlError> {
+        let Self { endpoint_service, endpoints } = self;
+        answered(state, context, endpoint_service, endpoints, |endpoint| Ok(endpoint.state.accepted()))
+    }
+}
+
+/// Rejects endpoints that lead to a service of the caller: their traffic ends at once, that of open flows too.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RejectConnections {
+    pub endpoint_service: Reference,
+    pub endpoints: Vec<Reference>,
+}
+operation!(RejectConnections -> Vec<ConnectionView>);
+
+impl Mutation for RejectConnections {
+    fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, Vec<ConnectionView>), ControlError> {
+        let Self { endpoint_service, endpoints } = self;
+        answered(state, context, endpoint_service, endpoints, |endpoint| {
+            endpoint.state.rejected().ok_or_else(|| ControlError::ConnectionState {
+                endpoint: endpoint.id.clone(),
+                state: endpoint.state,
+                verb: "rejected",
+            })
+        })
+    }
+}
+
+fn answered(
+    state: &State,
+    context: &Context<'_>,
+    service: &Reference,
+    endpoints: &[Reference],
+    answer: impl Fn(&Endpoint) -> Result<crate::model::EndpointState, ControlError>,
+) -> Result<(Change, Vec<ConnectionView>), ControlError> {
+    let service = lookup::endpoint_service(state, service)?;
+    if endpoints.is_empty() {
+        return Err(ControlError::EndpointMissing);
+    }
+    let mut change = Change::default();
+    let mut views = Vec::new();
+    for reference in endpoints {
+        let endpoint = connection(state, context.world, service, reference)?;
+        let answered = Endpoint { state: answer(endpoint)?, ..endpoint.clone() };
+        views.push(ConnectionView::new(&answered));
+        if answered != *endpoint {
+            change = change.put(answered);
+        }
+    }
+    Ok((change, views))
+}
+
+/// Lists the endpoints of all accounts that lead to a service of the caller.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DescribeConnections {
+    pub endpoint_service: Reference,
+}
+operation!(DescribeConnections -> Vec<ConnectionView>);
+
+impl Query for DescribeConnections {
+    fn answer(&self, state: &State, world: &State) -> Result<Vec<ConnectionView>, ControlError> {
+        let service = lookup::endpoint_service(state, &self.endpoint_service)?;
+        let views = endpoints_of(state, world, service).map(ConnectionView::new).collect();
+        Ok(sorted(views, |connection: &ConnectionView| (connection.created_at, connection.endpoint.clone())))
+    }
+}
