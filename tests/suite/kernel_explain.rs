@@ -26,13 +26,14 @@ use crate::kernel::{self, Kernel};
 
 /// Refusals that need two CPUs at once, a kernel that fails, or more frames than a case has; how they are worded is shown by the
 /// tests of `privatelink-user`.
-const NOT_BY_CASES: [Counter; 6] = [
+const NOT_BY_CASES: [Counter; 7] = [
     Counter::FlowRaced,
     Counter::FlowTableContended,
     Counter::PortsContended,
     Counter::KernelRefused,
     Counter::FlowTableFull,
     Counter::ResetLimited,
+    Counter::IcmpLimited,
 ];
 
 pub fn every_case() -> Result<()> {

@@ -30,8 +30,10 @@ mod pool;
 mod refusals;
 mod restart;
 mod routing;
+mod security;
 mod targets;
 mod transfer;
+mod udp;
 
 /// A test and what it needs.
 struct Test {
@@ -66,9 +68,11 @@ fn tests() -> Vec<Test> {
         icmp::TESTS,
         icmp_oracle::TESTS,
         restart::TESTS,
+        security::TESTS,
         flood::TESTS,
         pool::TESTS,
         churn::TESTS,
+        udp::TESTS,
         explain::TESTS,
     ]
     .into_iter()
