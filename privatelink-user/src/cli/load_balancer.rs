@@ -12,10 +12,10 @@ use super::{
 use crate::{
     control::{
         Reference,
-        load_balancers::{CreateLoadBalancer, DeleteLoadBalancer, DescribeLoadBalancers},
+        load_balancers::{CreateLoadBalancer, DeleteLoadBalancer, DescribeLoadBalancers, ModifyLoadBalancer},
         view::LoadBalancerView,
     },
-    model::ResourceName,
+    model::{AttributeMap as _, LoadBalancerAttributes, ResourceName},
 };
 
 #[derive(Debug, Subcommand)]
@@ -30,6 +30,8 @@ pub enum LoadBalancerCommand {
         #[arg(value_parser = value::reference)]
         load_balancer: Reference,
     },
+    /// Change a load balancer's attributes.
+    Modify(ModifyArgs),
     /// Delete a load balancer that no endpoint service uses, with its listeners.
     Delete {
         /// Name or ARN.
@@ -50,14 +52,45 @@ pub struct CreateArgs {
     /// target.
     #[arg(long = "address", value_name = "IP", required = true, num_args = 1.., value_parser = value::address)]
     addresses: Vec<Ipv4Addr>,
+    #[command(flatten)]
+    attributes: AttributeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ModifyArgs {
+    /// Name or ARN.
+    #[arg(value_parser = value::reference)]
+    load_balancer: Reference,
+    #[command(flatten)]
+    attributes: AttributeArgs,
+}
+
+#[derive(Debug, Args)]
+struct AttributeArgs {
+    /// Set an attribute; may be given several times.
+    #[arg(long = "attribute", value_name = "KEY=VALUE", value_parser = value::attribute)]
+    #[arg(long_help = format!("Set an attribute; may be given several times. The keys:\n{}", LoadBalancerAttributes::help()))]
+    attributes: Vec<(String, String)>,
 }
 
 impl LoadBalancerCommand {
     pub async fn run(self, session: &mut Session) -> Result<(), CliError> {
         match self {
-            Self::Create(CreateArgs { name, vpc, addresses }) => {
-                let lb = session.client.call(&CreateLoadBalancer { name, vpc, addresses }).await?;
+            Self::Create(CreateArgs { name, vpc, addresses, attributes }) => {
+                let attributes = attributes.attributes.into_iter().collect();
+                let lb = session.client.call(&CreateLoadBalancer { name, vpc, addresses, attributes }).await?;
                 session.output.show(&lb, |lb| rows([lb]))
+            }
+            Self::Modify(ModifyArgs { load_balancer, attributes }) => {
+                if attributes.attributes.is_empty() {
+                    return Err(CliError::Input {
+                        message: format!("nothing to change on load balancer '{}' was given", load_balancer.as_str()),
+                        hint: "give --attribute KEY=VALUE; --help lists them".to_owned(),
+                    });
+                }
+                let attributes = attributes.attributes.into_iter().collect();
+                let lb = session.client.call(&ModifyLoadBalancer { load_balancer, attributes }).await?;
+                session.output.show(&lb, describe)
             }
             Self::List => {
                 let lbs = session.client.call(&DescribeLoadBalancers { load_balancers: None }).await?;
@@ -93,7 +126,8 @@ fn rows<'a>(lbs: impl IntoIterator<Item = &'a LoadBalancerView>) -> String {
 }
 
 fn describe(lb: &LoadBalancerView) -> String {
-    let LoadBalancerView { id, name, vpc: _, vpc_name, addresses, listeners, endpoint_service, created_at } = lb;
+    let LoadBalancerView { id, name, vpc: _, vpc_name, addresses, attributes, listeners, endpoint_service, created_at } =
+        lb;
     let listener = |listener: &crate::control::view::ListenerView| {
         format!("{} {} to {}", listener.protocol, listener.port, listener.target_group_name)
     };
@@ -102,6 +136,7 @@ fn describe(lb: &LoadBalancerView) -> String {
         ("ARN", id.to_string()),
         ("VPC", vpc_name.clone()),
         ("Node addresses", list(addresses)),
+        ("Attributes", list(attributes.iter().map(|(key, value)| format!("{key}={value}")))),
         ("Listeners", list(listeners.iter().map(listener))),
         ("Endpoint service", or_dash(endpoint_service.as_ref())),
         ("Created", created_at.to_string()),

@@ -17,7 +17,7 @@ use super::{
     endpoint_services::{CreateEndpointService, DeleteEndpointService, ModifyEndpointService},
     endpoints::{CreateEndpoint, DeleteEndpoint},
     listeners::{CreateListener, DeleteListener, ModifyListener},
-    load_balancers::{CreateLoadBalancer, DeleteLoadBalancer},
+    load_balancers::{CreateLoadBalancer, DeleteLoadBalancer, ModifyLoadBalancer},
     lookup, operation,
     permissions::ModifyPermissions,
     ports::{AttachPort, DetachPort},
@@ -27,8 +27,8 @@ use super::{
     vpcs::{CreateVpc, DeleteVpc, ModifyVpc},
 };
 use crate::model::{
-    AttributeMap, Change, Endpoint, EndpointId, EndpointService, ListenerAttributes, LoadBalancer, ResourceName, State,
-    TargetAddress, TargetGroupAttributes,
+    AttributeMap, Change, Endpoint, EndpointId, EndpointService, ListenerAttributes, LoadBalancer,
+    LoadBalancerAttributes, ResourceName, State, TargetAddress, TargetGroupAttributes,
 };
 
 /// Makes the state hold what is declared.
@@ -310,14 +310,18 @@ impl Planner<'_, '_> {
     }
 
     fn load_balancer(&mut self, declared: &DeclaredLoadBalancer) -> Result<(), ControlError> {
-        let DeclaredLoadBalancer { name, vpc, addresses, listener } = declared;
+        let DeclaredLoadBalancer { name, vpc, addresses, attributes, listener } = declared;
+        let attributes = over(&LoadBalancerAttributes::default(), attributes);
         if let Some(present) = self.state.load_balancers.values().find(|lb| lb.name == *name) {
             let what = || format!("load balancer '{name}'");
             let vpc = lookup::vpc(&self.state, vpc)?;
             unchanged(what(), "VPC", &view::vpc_name(&self.state, &present.vpc), &vpc.name.to_string())?;
             unchanged(what(), "node addresses", &list(&present.addresses), &list(addresses))?;
+            let request = ModifyLoadBalancer { load_balancer: name.into(), attributes };
+            self.step(&request, Action::Modify, "load-balancer", name, "attributes")?;
         } else {
-            let request = CreateLoadBalancer { name: name.clone(), vpc: vpc.clone(), addresses: addresses.clone() };
+            let request =
+                CreateLoadBalancer { name: name.clone(), vpc: vpc.clone(), addresses: addresses.clone(), attributes };
             let detail = format!("VPC {}, {}", vpc.as_str(), list(addresses));
             self.step(&request, Action::Create, "load-balancer", name, detail)?;
         }

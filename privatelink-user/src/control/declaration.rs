@@ -71,6 +71,8 @@ pub struct DeclaredLoadBalancer {
     #[serde(deserialize_with = "addresses")]
     pub addresses: Vec<Ipv4Addr>,
     #[serde(default)]
+    pub attributes: BTreeMap<String, AttributeValue>,
+    #[serde(default)]
     pub listener: Vec<DeclaredListener>,
 }
 

@@ -1,13 +1,17 @@
 //! Network Load Balancers.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Context, ControlError, Mutation, Query, Reference, address, lookup, operation, sorted, view::LoadBalancerView,
+    Context, ControlError, Mutation, Query, Reference, address, listeners::with_attributes, lookup, operation, sorted,
+    view::LoadBalancerView,
 };
-use crate::model::{Change, LoadBalancer, LoadBalancerId, ResourceName, State};
+use crate::model::{Change, LoadBalancer, LoadBalancerAttributes, LoadBalancerId, ResourceName, State};
 
 /// Makes a Network Load Balancer. Idempotent.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -17,15 +21,20 @@ pub struct CreateLoadBalancer {
     pub vpc: Reference,
     /// The node addresses; at least one.
     pub addresses: Vec<Ipv4Addr>,
+    /// By key; those that are not given have their default.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, String>,
 }
 operation!(CreateLoadBalancer -> LoadBalancerView);
 
 impl Mutation for CreateLoadBalancer {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, LoadBalancerView), ControlError> {
-        let Self { name, vpc, addresses } = self;
+        let Self { name, vpc, addresses, attributes } = self;
         let vpc = lookup::vpc(state, vpc)?;
+        let attributes = with_attributes(LoadBalancerAttributes::default(), attributes)?;
         if let Some(lb) = state.load_balancers.values().find(|lb| lb.name == *name) {
             let same = lb.vpc == vpc.id
+                && lb.attributes == attributes
                 && lb.addresses.iter().collect::<BTreeSet<_>>() == addresses.iter().collect::<BTreeSet<_>>();
             return if same {
                 Ok((Change::default(), LoadBalancerView::new(state, lb)))
@@ -48,6 +57,7 @@ impl Mutation for CreateLoadBalancer {
             name: name.clone(),
             vpc: vpc.id.clone(),
             addresses: addresses.clone(),
+            attributes,
             created_at: context.now,
         };
         let view = LoadBalancerView::new(state, &lb);
@@ -55,7 +65,29 @@ impl Mutation for CreateLoadBalancer {
     }
 }
 
-/// Deletes a load balancer and its listeners, unless an endpoint service uses it. An ARN that does not exist is no
+/// Changes a load balancer's attributes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModifyLoadBalancer {
+    pub load_balancer: Reference,
+    /// By key; those that are not given stay as they are.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, String>,
+}
+operation!(ModifyLoadBalancer -> LoadBalancerView);
+
+impl Mutation for ModifyLoadBalancer {
+    fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, LoadBalancerView), ControlError> {
+        let lb = lookup::load_balancer(state, &self.load_balancer)?;
+        let attributes = with_attributes(lb.attributes.clone(), &self.attributes)?;
+        let changed = LoadBalancer { attributes, ..lb.clone() };
+        let view = LoadBalancerView::new(state, &changed);
+        let change = if changed == *lb { Change::default() } else { Change::default().put(changed) };
+        Ok((change, view))
+    }
+}
+
+/// Deletes a load balancer and its listeners, unless it is protected or an endpoint service uses it. An ARN that does not exist is no
 /// error.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -73,6 +105,9 @@ impl Mutation for DeleteLoadBalancer {
             }
             Err(error) => return Err(error),
         };
+        if lb.attributes.deletion_protection {
+            return Err(ControlError::DeletionProtected(lb.id.clone()));
+        }
         if let Some(service) = state.endpoint_services.values().find(|service| service.load_balancers.contains(&lb.id))
         {
             return Err(ControlError::LoadBalancerInUse { load_balancer: lb.id.clone(), service: service.id.clone() });

@@ -90,6 +90,7 @@ pub struct LoadBalancerView {
     pub vpc: VpcId,
     pub vpc_name: String,
     pub addresses: Vec<Ipv4Addr>,
+    pub attributes: BTreeMap<String, String>,
     pub listeners: Vec<ListenerView>,
     /// The endpoint service that it serves.
     pub endpoint_service: Option<EndpointServiceId>,
@@ -99,7 +100,8 @@ pub struct LoadBalancerView {
 impl LoadBalancerView {
     /// As `state` has it.
     pub fn new(state: &State, lb: &LoadBalancer) -> Self {
-        let LoadBalancer { id, name, vpc, addresses, created_at } = lb.clone();
+        let LoadBalancer { id, name, vpc, addresses, attributes, created_at } = lb.clone();
+        let attributes = attribute_map(&attributes);
         let listeners = state
             .listeners
             .values()
@@ -111,7 +113,17 @@ impl LoadBalancerView {
             .values()
             .find(|service| service.load_balancers.contains(&id))
             .map(|service| service.id.clone());
-        Self { vpc_name: vpc_name(state, &vpc), id, name, vpc, addresses, listeners, endpoint_service, created_at }
+        Self {
+            vpc_name: vpc_name(state, &vpc),
+            id,
+            name,
+            vpc,
+            addresses,
+            attributes,
+            listeners,
+            endpoint_service,
+            created_at,
+        }
     }
 }
 
@@ -198,7 +210,7 @@ impl TargetGroupView {
 pub struct TargetHealthView {
     pub address: TargetAddress,
     pub health_check_port: u16,
-    /// `initial`, `healthy`, `unhealthy`, `unused` or `draining`.
+    /// `initial`, `healthy`, `unhealthy`, `unhealthy.draining`, `unused` or `draining`.
     pub state: String,
     pub reason: Option<String>,
     pub description: Option<String>,

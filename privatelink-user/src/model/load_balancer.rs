@@ -19,5 +19,17 @@ pub struct LoadBalancer {
     /// The node addresses: inside the VPC's CIDR, at least one, the only sources that a target sees. Each adds 64,512
     /// ports towards every target.
     pub addresses: Vec<Ipv4Addr>,
+    #[serde(default)]
+    pub attributes: LoadBalancerAttributes,
     pub created_at: Timestamp,
+}
+
+/// A load balancer's attributes; their keys, defaults and ranges are the table in `model/attribute.rs`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LoadBalancerAttributes {
+    /// It cannot be deleted.
+    pub deletion_protection: bool,
+    /// Whether targets of other zones are used by groups that leave it to the load balancer.
+    pub cross_zone: bool,
 }

@@ -36,14 +36,14 @@ pub use invalid::InvalidValue;
 pub(crate) use invalid::serde_as_text;
 pub use invariant::InvariantViolation;
 pub use listener::{Listener, ListenerAttributes};
-pub use load_balancer::LoadBalancer;
+pub use load_balancer::{LoadBalancer, LoadBalancerAttributes};
 pub use name::{InterfaceName, ResourceName};
 pub use owner::Owner;
 pub use port::{Hook, Port};
 pub use principal::{Identity, Principal};
 pub use state::{AddressUse, State};
 pub use target::{Target, TargetAddress};
-pub use target_group::{Protocol, TargetGroup, TargetGroupAttributes};
+pub use target_group::{CrossZone, HealthThreshold, Protocol, TargetGroup, TargetGroupAttributes};
 pub use vpc::{Vpc, VpcCidr, VpcIndex};
 
 #[cfg(test)]

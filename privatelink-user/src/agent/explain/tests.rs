@@ -6,7 +6,7 @@ use privatelink_ebpf::abi::{Counter, Proto, counters::CounterKind};
 use super::*;
 use crate::model::{
     Endpoint, EndpointService, EndpointState, HealthCheck, HealthCheckProtocol, Hook, ListenerAttributes, LoadBalancer,
-    Owner, Port, Record, ServiceName, TargetAddress, TargetGroupAttributes, Vpc,
+    LoadBalancerAttributes, Owner, Port, Record, ServiceName, TargetAddress, TargetGroupAttributes, Vpc,
 };
 use crate::runtime::NextHop;
 
@@ -63,6 +63,7 @@ fn state() -> State {
         name: "web".parse().expect("a name"),
         vpc: provider.id.clone(),
         addresses: vec![NODE],
+        attributes: LoadBalancerAttributes::default(),
         created_at: now(),
     }));
     state.put(Record::Listener(Listener {
