@@ -1,18 +1,21 @@
 //! `privatelink load-balancer`.
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use clap::{Args, Subcommand};
 
 use super::{
     CliError, Session,
+    endpoint::GroupArgs,
     output::{fields, list, or_dash, table},
     value,
 };
 use crate::{
     control::{
         Reference,
-        load_balancers::{CreateLoadBalancer, DeleteLoadBalancer, DescribeLoadBalancers, ModifyLoadBalancer},
+        load_balancers::{
+            CreateLoadBalancer, DeleteLoadBalancer, DescribeLoadBalancers, ModifyLoadBalancer, SetSecurityGroups,
+        },
         view::LoadBalancerView,
     },
     model::{AttributeMap as _, LoadBalancerAttributes, ResourceName},
@@ -30,7 +33,7 @@ pub enum LoadBalancerCommand {
         #[arg(value_parser = value::reference)]
         load_balancer: Reference,
     },
-    /// Change a load balancer's attributes.
+    /// Change a load balancer's attributes or security groups.
     Modify(ModifyArgs),
     /// Delete a load balancer that no endpoint service uses, with its listeners.
     Delete {
@@ -52,6 +55,10 @@ pub struct CreateArgs {
     /// target.
     #[arg(long = "address", value_name = "IP", required = true, num_args = 1.., value_parser = value::address)]
     addresses: Vec<Ipv4Addr>,
+    /// A security group of the VPC that says who may connect, and where the load balancer may connect to; name or id. May
+    /// be repeated, up to five. Without it, everything may pass.
+    #[arg(long = "security-group", value_name = "GROUP", value_parser = value::reference)]
+    security_groups: Vec<Reference>,
     #[command(flatten)]
     attributes: AttributeArgs,
 }
@@ -61,6 +68,12 @@ pub struct ModifyArgs {
     /// Name or ARN.
     #[arg(value_parser = value::reference)]
     load_balancer: Reference,
+    #[command(flatten)]
+    groups: GroupArgs,
+    /// Whether the inbound rules also filter what comes through endpoints, by the client's address in its own VPC; on at
+    /// first.
+    #[arg(long, value_name = "on|off", value_parser = value::on_or_off)]
+    enforce_on_private_link: Option<bool>,
     #[command(flatten)]
     attributes: AttributeArgs,
 }
@@ -76,21 +89,11 @@ struct AttributeArgs {
 impl LoadBalancerCommand {
     pub async fn run(self, session: &mut Session) -> Result<(), CliError> {
         match self {
-            Self::Create(CreateArgs { name, vpc, addresses, attributes }) => {
+            Self::Create(CreateArgs { name, vpc, addresses, security_groups, attributes }) => {
                 let attributes = attributes.attributes.into_iter().collect();
-                let lb = session.client.call(&CreateLoadBalancer { name, vpc, addresses, attributes }).await?;
+                let request = CreateLoadBalancer { name, vpc, addresses, security_groups, attributes };
+                let lb = session.client.call(&request).await?;
                 session.output.show(&lb, |lb| rows([lb]))
-            }
-            Self::Modify(ModifyArgs { load_balancer, attributes }) => {
-                if attributes.attributes.is_empty() {
-                    return Err(CliError::Input {
-                        message: format!("nothing to change on load balancer '{}' was given", load_balancer.as_str()),
-                        hint: "give --attribute KEY=VALUE; --help lists them".to_owned(),
-                    });
-                }
-                let attributes = attributes.attributes.into_iter().collect();
-                let lb = session.client.call(&ModifyLoadBalancer { load_balancer, attributes }).await?;
-                session.output.show(&lb, describe)
             }
             Self::List => {
                 let lbs = session.client.call(&DescribeLoadBalancers { load_balancers: None }).await?;
@@ -100,6 +103,32 @@ impl LoadBalancerCommand {
                 let request = DescribeLoadBalancers { load_balancers: Some(vec![load_balancer]) };
                 let lbs = session.client.call(&request).await?;
                 lbs.iter().try_for_each(|lb| session.output.show(lb, describe))
+            }
+            Self::Modify(ModifyArgs { load_balancer, groups, enforce_on_private_link, attributes }) => {
+                let attributes: BTreeMap<String, String> = attributes.attributes.into_iter().collect();
+                let wanted = groups.wanted();
+                let regrouped = wanted.is_some() || enforce_on_private_link.is_some();
+                if attributes.is_empty() && !regrouped {
+                    return Err(CliError::Input {
+                        message: format!("nothing to change on load balancer '{}' was given", load_balancer.as_str()),
+                        hint:
+                            "give --attribute KEY=VALUE, --security-group GROUP or --enforce-on-private-link; --help \
+                               lists them"
+                                .to_owned(),
+                    });
+                }
+                let request = ModifyLoadBalancer { load_balancer: load_balancer.clone(), attributes };
+                let mut lb = session.client.call(&request).await?;
+                if regrouped {
+                    let request = SetSecurityGroups {
+                        load_balancer,
+                        security_groups: wanted,
+                        enforce_on_private_link,
+                        apply_to_established: groups.apply_to_established,
+                    };
+                    lb = session.client.call(&request).await?;
+                }
+                session.output.show(&lb, describe)
             }
             Self::Delete { load_balancer } => {
                 session.client.call(&DeleteLoadBalancer { load_balancer: load_balancer.clone() }).await?;
@@ -126,8 +155,21 @@ fn rows<'a>(lbs: impl IntoIterator<Item = &'a LoadBalancerView>) -> String {
 }
 
 fn describe(lb: &LoadBalancerView) -> String {
-    let LoadBalancerView { id, name, vpc: _, vpc_name, addresses, attributes, listeners, endpoint_service, created_at } =
-        lb;
+    let LoadBalancerView {
+        id,
+        name,
+        vpc: _,
+        vpc_name,
+        addresses,
+        attributes,
+        security_groups: _,
+        security_group_names,
+        enforce_on_private_link,
+        listeners,
+        endpoint_service,
+        created_at,
+    } = lb;
+    let enforced = if *enforce_on_private_link { "" } else { " (not for what comes through endpoints)" };
     let listener = |listener: &crate::control::view::ListenerView| {
         format!("{} {} to {}", listener.protocol, listener.port, listener.target_group_name)
     };
@@ -137,6 +179,7 @@ fn describe(lb: &LoadBalancerView) -> String {
         ("VPC", vpc_name.clone()),
         ("Node addresses", list(addresses)),
         ("Attributes", list(attributes.iter().map(|(key, value)| format!("{key}={value}")))),
+        ("Security groups", format!("{}{enforced}", list(security_group_names))),
         ("Listeners", list(listeners.iter().map(listener))),
         ("Endpoint service", or_dash(endpoint_service.as_ref())),
         ("Created", created_at.to_string()),

@@ -6,7 +6,8 @@ use privatelink_ebpf::abi::{Counter, Proto, counters::CounterKind};
 use super::*;
 use crate::model::{
     Endpoint, EndpointService, EndpointState, HealthCheck, HealthCheckProtocol, Hook, ListenerAttributes, LoadBalancer,
-    LoadBalancerAttributes, Owner, Port, Record, ServiceName, TargetAddress, TargetGroupAttributes, Vpc,
+    LoadBalancerAttributes, Owner, Port, Record, SecurityGroups, ServiceName, TargetAddress, TargetGroupAttributes,
+    Vpc,
 };
 use crate::runtime::NextHop;
 
@@ -64,6 +65,8 @@ fn state() -> State {
         vpc: provider.id.clone(),
         addresses: vec![NODE],
         attributes: LoadBalancerAttributes::default(),
+        security_groups: SecurityGroups::default(),
+        enforce_on_private_link: true,
         created_at: now(),
     }));
     state.put(Record::Listener(Listener {
@@ -93,6 +96,7 @@ fn state() -> State {
         vpc: consumer.id.clone(),
         address: ENDPOINT,
         state: EndpointState::Available,
+        security_groups: SecurityGroups::default(),
         created_at: now(),
     }));
     state.put(Record::Vpc(provider));
