@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::{
     CliError, Session,
-    output::{fields, or_dash, table},
+    output::{fields, list, or_dash, table},
     value,
 };
 use crate::control::{
@@ -101,6 +101,7 @@ fn describe(endpoint: &EndpointView) -> String {
         vpc: _,
         vpc_name,
         address,
+        dns_names,
         state,
         created_at,
     } = endpoint;
@@ -108,6 +109,7 @@ fn describe(endpoint: &EndpointView) -> String {
         ("ID", id.to_string()),
         ("VPC", vpc_name.clone()),
         ("Address", address.to_string()),
+        ("DNS names", list(dns_names)),
         ("Service name", service_name.to_string()),
         ("Service alias", or_dash(service_alias.as_ref())),
         ("State", state.to_string()),

@@ -93,7 +93,7 @@ fn rows<'a>(lbs: impl IntoIterator<Item = &'a LoadBalancerView>) -> String {
 }
 
 fn describe(lb: &LoadBalancerView) -> String {
-    let LoadBalancerView { id, name, vpc: _, vpc_name, addresses, listeners, endpoint_service, created_at } = lb;
+    let LoadBalancerView { id, name, vpc: _, vpc_name, addresses, dns_name, listeners, endpoint_service, created_at } = lb;
     let listener = |listener: &crate::control::view::ListenerView| {
         format!("{} {} to {}", listener.protocol, listener.port, listener.target_group_name)
     };
@@ -102,6 +102,7 @@ fn describe(lb: &LoadBalancerView) -> String {
         ("ARN", id.to_string()),
         ("VPC", vpc_name.clone()),
         ("Node addresses", list(addresses)),
+        ("DNS name", dns_name.clone()),
         ("Listeners", list(listeners.iter().map(listener))),
         ("Endpoint service", or_dash(endpoint_service.as_ref())),
         ("Created", created_at.to_string()),

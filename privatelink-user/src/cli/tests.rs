@@ -188,7 +188,7 @@ const BAD_VALUES: &[(&str, &str)] = &[
         "Protocol 'sctp' must be one of '[tcp, udp, icmp]'; use tcp",
     ),
     ("apply", "--file <FILE>"),
-    ("agent --region US", "region 'US' must be 1 to 32 lower-case letters, digits and inner hyphens; use a name like"),
+    ("agent --region US", "region 'US' must be 1 to 30 lower-case letters, digits and inner hyphens; use a name like"),
     ("agent --account 12", "account '12' must be 12 digits; use an account id like"),
     ("agent --log-format xml", "[possible values: text, json]"),
     ("agent --host-prefix 100.64.0.1/16", "Prefix '100.64.0.1/16' must be an IPv4 network address"),

@@ -90,6 +90,8 @@ pub struct LoadBalancerView {
     pub vpc: VpcId,
     pub vpc_name: String,
     pub addresses: Vec<Ipv4Addr>,
+    /// The name that leads to it.
+    pub dns_name: String,
     pub listeners: Vec<ListenerView>,
     /// The endpoint service that it serves.
     pub endpoint_service: Option<EndpointServiceId>,
@@ -111,7 +113,17 @@ impl LoadBalancerView {
             .values()
             .find(|service| service.load_balancers.contains(&id))
             .map(|service| service.id.clone());
-        Self { vpc_name: vpc_name(state, &vpc), id, name, vpc, addresses, listeners, endpoint_service, created_at }
+        Self {
+            vpc_name: vpc_name(state, &vpc),
+            dns_name: state.service_domain.load_balancer(&id),
+            id,
+            name,
+            vpc,
+            addresses,
+            listeners,
+            endpoint_service,
+            created_at,
+        }
     }
 }
 
@@ -311,6 +323,8 @@ pub struct EndpointView {
     pub vpc: VpcId,
     pub vpc_name: String,
     pub address: Ipv4Addr,
+    /// The names that lead to it: regional, then one a zone.
+    pub dns_names: Vec<String>,
     pub state: EndpointState,
     pub created_at: Timestamp,
 }
@@ -322,6 +336,7 @@ impl EndpointView {
         let found = state.endpoint_services.get(&service);
         Self {
             service_name: endpoint.service_name(),
+            dns_names: state.endpoint_names(endpoint),
             service_alias: found.and_then(|service| service.alias.clone()),
             vpc_name: vpc_name(state, &vpc),
             id,

@@ -48,6 +48,7 @@ impl State {
             endpoint_services,
             endpoints,
             last_vpc_index,
+            service_domain,
         } = self;
         // Ports and listeners follow their VPC and load balancer.
         let alone = vpcs.values().all(|vpc| vpc.owner == *owner)
@@ -68,6 +69,7 @@ impl State {
             endpoint_services: own(endpoint_services, |service| service.owner == *owner),
             endpoints: own(endpoints, |endpoint| endpoint.owner == *owner),
             last_vpc_index: *last_vpc_index,
+            service_domain: service_domain.clone(),
         })
     }
 }
