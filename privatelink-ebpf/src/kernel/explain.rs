@@ -16,6 +16,7 @@ use privatelink_ebpf::{
         event::Event,
         explain::Trace,
         flow::{Bucket, FlowKey, FlowState, Meta, Slot},
+        security::{Bound, Policy},
         service::{AddressKey, Budget, Frontend, FrontendKey, Listener, Port, Target},
         settings::{Clock, ResetBudget},
         stats::{EndpointStats, ListenerStats, TargetStats},
@@ -328,6 +329,22 @@ impl Tables<'static> for Dry {
             }
         });
         Some(frontend)
+    }
+
+    #[inline(always)]
+    fn policy(self, index: u32) -> Option<Policy> {
+        REAL.policy(index)
+    }
+
+    #[inline(always)]
+    fn source_bound(self, index: u32) -> Option<&'static Bound> {
+        REAL.source_bound(index)
+    }
+
+    /// Only reads.
+    #[inline(always)]
+    fn admits_source(self, policy: u32, hi: u64, lo: u64) -> u32 {
+        REAL.admits_source(policy, hi, lo)
     }
 
     #[inline(always)]

@@ -88,9 +88,12 @@ impl FromStr for ServiceDomain {
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         match host_name(text, Self::MAX_LEN) {
             Ok(()) => Ok(Self(text.to_owned())),
-            Err(rule) => {
-                Err(InvalidValue::new("service domain", text, rule, "use a domain like amazonaws.com or internal.example"))
-            }
+            Err(rule) => Err(InvalidValue::new(
+                "service domain",
+                text,
+                rule,
+                "use a domain like amazonaws.com or internal.example",
+            )),
         }
     }
 }
@@ -166,6 +169,7 @@ mod tests {
             vpc: "vpc-0123456789abcdef2".parse().expect("an id"),
             address: Ipv4Addr::new(10, 0, 0, 50),
             state: EndpointState::Available,
+            security_groups: Default::default(),
             created_at: Timestamp::UNIX_EPOCH,
         }
     }
@@ -205,7 +209,9 @@ mod tests {
 
     #[test]
     fn a_service_domain_is_a_host_name() {
-        for text in ["", ".", "a.", ".a", "A.example", "a..b", "-a.b", "a-.b", "a b", "ä.example", "a_b", &"a".repeat(64)] {
+        for text in
+            ["", ".", "a.", ".a", "A.example", "a..b", "-a.b", "a-.b", "a b", "ä.example", "a_b", &"a".repeat(64)]
+        {
             assert!(text.parse::<ServiceDomain>().is_err(), "'{text}' was accepted");
         }
         for text in ["internal", "amazonaws.com", "a-1.b2"] {

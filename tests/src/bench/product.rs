@@ -109,12 +109,8 @@ impl<'a> Product<'a> {
         addresses.insert(AddressKey::new(provider, NODE.into()), Address::from(AddressKind::Node), 0)?;
         let mut frontends: HashMap<_, FrontendKey, Frontend> = self.hash("FRONTENDS")?;
         let key = FrontendKey::new(consumer, ENDPOINT.into(), privatelink_ebpf::abi::L4Port::new(PORT), Proto::Tcp);
-        frontends.insert(key, Frontend { listener: 1, endpoint: 1, _pad: 0 }, 0)?;
-        self.array(
-            "LISTENERS",
-            1,
-            Listener { ring_base: 0, ring_len: TARGETS.into(), idle_s: 350, ..Listener::default() },
-        )?;
+        frontends.insert(key, Frontend { listener: 1, endpoint: 1, ..Frontend::default() }, 0)?;
+        self.array("LISTENERS", 1, Listener { ring_len: TARGETS.into(), idle_s: 350, ..Listener::default() })?;
         for n in 0..TARGETS {
             let index = u32::from(n) + 1;
             self.array("RINGS", n.into(), index)?;

@@ -12,6 +12,7 @@ mod lifetime;
 mod limits;
 mod open;
 mod reset;
+mod security;
 mod udp;
 
 use super::{
@@ -36,6 +37,7 @@ pub fn all() -> Vec<Case> {
         isolation::cases(),
         limits::cases(),
         lifetime::cases(),
+        security::cases(),
         udp::cases(),
     ]
     .concat()
