@@ -159,6 +159,8 @@ pub struct LoadBalancerView {
     pub vpc_name: String,
     pub addresses: Vec<Ipv4Addr>,
     pub attributes: BTreeMap<String, String>,
+    /// The name that leads to it.
+    pub dns_name: String,
     pub security_groups: Vec<SecurityGroupId>,
     /// The groups' names, sorted.
     pub security_group_names: Vec<String>,
@@ -189,6 +191,7 @@ impl LoadBalancerView {
             .map(|service| service.id.clone());
         Self {
             vpc_name: vpc_name(state, &vpc),
+            dns_name: state.service_domain.load_balancer(&id),
             security_group_names: security_groups::names(state, &security_groups),
             security_groups: security_groups.groups.into_iter().collect(),
             id,
@@ -400,6 +403,8 @@ pub struct EndpointView {
     pub vpc: VpcId,
     pub vpc_name: String,
     pub address: Ipv4Addr,
+    /// The names that lead to it: regional, then one a zone.
+    pub dns_names: Vec<String>,
     pub state: EndpointState,
     pub security_groups: Vec<SecurityGroupId>,
     /// The groups' names, sorted.
@@ -415,6 +420,7 @@ impl EndpointView {
         let found = state.endpoint_services.get(&service);
         Self {
             service_name: endpoint.service_name(),
+            dns_names: state.endpoint_names(endpoint),
             service_alias: found.and_then(|service| service.alias.clone()),
             vpc_name: vpc_name(state, &vpc),
             id,

@@ -7,6 +7,7 @@
 mod attribute;
 mod change;
 pub mod derived;
+pub mod dns_name;
 mod endpoint;
 mod endpoint_service;
 mod health_check;
@@ -27,6 +28,7 @@ mod vpc;
 
 pub use attribute::{Attribute, AttributeMap};
 pub use change::{Change, Edit, Key, Record};
+pub use dns_name::{ServiceDomain, ZonedAddress};
 pub use endpoint::{Endpoint, EndpointState};
 pub use endpoint_service::{EndpointService, ServiceName};
 pub use health_check::{HealthCheck, HealthCheckPort, HealthCheckProtocol, HttpPath, Matcher};
