@@ -17,6 +17,7 @@ use privatelink_tests::{
 mod churn;
 mod common;
 mod consent;
+mod ending;
 mod explain;
 mod flood;
 mod health;
@@ -61,6 +62,7 @@ fn tests() -> Vec<Test> {
         lifetime::TESTS,
         targets::TESTS,
         health::TESTS,
+        ending::TESTS,
         isolation::TESTS,
         consent::TESTS,
         refusals::TESTS,
