@@ -51,11 +51,6 @@ pub fn of_vpc<'a>(state: &'a State, vpc: &'a Vpc) -> impl Iterator<Item = &'a Su
     state.subnets.values().filter(|subnet| subnet.vpc == vpc.id)
 }
 
-/// The subnet of `vpc` in which `address` lies.
-pub fn containing<'a>(state: &'a State, vpc: &crate::model::VpcId, address: Ipv4Addr) -> Option<&'a Subnet> {
-    state.subnets.values().find(|subnet| subnet.vpc == *vpc && subnet.cidr.net().contains(&address))
-}
-
 /// What of a subnet is in use by load balancers and endpoints.
 pub fn uses<'a>(state: &'a State, subnet: &'a Subnet) -> impl Iterator<Item = (Ipv4Addr, AddressUse)> + 'a {
     let owned = |by: &AddressUse| match by {

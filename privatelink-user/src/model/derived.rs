@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Endpoint, EndpointId, EndpointServiceId, LoadBalancer, Principal, Region, VpcId};
+use super::{EndpointId, EndpointServiceId, Principal, VpcId};
 
 fn digest(parts: &[&str]) -> [u8; 32] {
     let mut hash = Sha256::new();
@@ -42,27 +42,6 @@ pub fn connection_id(service: &EndpointServiceId, endpoint: &EndpointId) -> Stri
 /// endpoint that owns it.
 pub fn interface_id(vpc: &VpcId, address: Ipv4Addr, by: &str) -> String {
     format!("eni-{}", hex(17, &["interface", vpc.as_str(), &address.to_string(), by]))
-}
-
-/// The name of an endpoint in DNS, `<id>-<8>.<service id>.<region>.vpce.amazonaws.com`; with a zone its name there.
-pub fn endpoint_dns_name(endpoint: &Endpoint, zone: Option<&str>) -> String {
-    let id = endpoint.id.as_str();
-    let label = label(8, &["endpoint", id]);
-    let zone = zone.map_or_else(String::new, |zone| format!("-{zone}"));
-    let (service, region) = (&endpoint.service, &endpoint.owner.region);
-    format!("{id}-{label}{zone}.{service}.{region}.vpce.amazonaws.com")
-}
-
-/// The common end of the names of a service's endpoints.
-pub fn service_dns_name(service: &EndpointServiceId, region: &Region) -> String {
-    format!("{service}.{region}.vpce.amazonaws.com")
-}
-
-/// The name of a load balancer in DNS, `<name>-<id>.elb.<region>.amazonaws.com`.
-pub fn load_balancer_dns_name(lb: &LoadBalancer) -> String {
-    let (region, _) = lb.id.scope();
-    let id = lb.id.as_str().rsplit('/').next().unwrap_or_default();
-    format!("{}-{id}.elb.{region}.amazonaws.com", lb.name)
 }
 
 /// The id of the hosted zone of a region's names of this kind, one for each region.

@@ -54,6 +54,7 @@ impl State {
             accounts,
             client_tokens,
             last_vpc_index,
+            service_domain,
         } = self;
         // What is not named here follows a VPC, a load balancer or the tagged resource.
         let alone = vpcs.values().all(|vpc| vpc.owner == *owner)
@@ -81,6 +82,7 @@ impl State {
             accounts: own(accounts, |account| account.owner == *owner),
             client_tokens: own(client_tokens, |token| token.owner == *owner),
             last_vpc_index: *last_vpc_index,
+            service_domain: service_domain.clone(),
         };
         seen.tags = own(tags, |tags| seen.has_tagged(&tags.resource));
         Cow::Owned(seen)

@@ -194,6 +194,12 @@ load_balancer = call(elb, "create_load_balancer",
                      Tags=tags)["LoadBalancers"][0]["LoadBalancerArn"]
 call(elb, "set_security_groups", ["SecurityGroupIds.0"], LoadBalancerArn=load_balancer, SecurityGroups=[group],
      EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic="off")
+call(elb, "modify_load_balancer_attributes", ["Attributes.0.Key"], LoadBalancerArn=load_balancer,
+     Attributes=[{"Key": "deletion_protection.enabled", "Value": "true"}])
+call(elb, "describe_load_balancer_attributes", ["Attributes.0.Value"], LoadBalancerArn=load_balancer)
+refused(elb, "delete_load_balancer", "OperationNotPermitted", LoadBalancerArn=load_balancer)
+call(elb, "modify_load_balancer_attributes", LoadBalancerArn=load_balancer,
+     Attributes=[{"Key": "deletion_protection.enabled", "Value": "false"}])
 call(elb, "set_ip_address_type", ["IpAddressType"], LoadBalancerArn=load_balancer, IpAddressType="ipv4")
 call(elb, "describe_load_balancers", ["LoadBalancers.0.VpcId"], Names=["tour"])
 forward = [{"Type": "forward", "TargetGroupArn": target_group}]

@@ -25,21 +25,16 @@ const FULL_ACCESS: &str = r#"{"Statement": [{"Action": "*", "Effect": "Allow", "
 
 /// The subnets in which an endpoint has addresses.
 fn subnets_of<'a>(world: &'a State, endpoint: &'a Endpoint) -> impl Iterator<Item = &'a Subnet> {
-    endpoint.addresses().filter_map(|address| subnets::containing(world, &endpoint.vpc, address))
+    endpoint.addresses().filter_map(|address| world.subnet_of(&endpoint.vpc, address))
 }
 
 /// The names of an endpoint in DNS: its region's first, then one a zone.
 pub fn dns_entries(world: &State, endpoint: &Endpoint) -> Vec<Structure> {
-    let region = &endpoint.owner.region;
-    let zones = subnets_of(world, endpoint).map(|subnet| Some(subnet.zone.name(region)));
-    std::iter::once(None)
-        .chain(zones)
-        .map(|zone| {
-            Structure::new()
-                .text("dnsName", derived::endpoint_dns_name(endpoint, zone.as_deref()))
-                .text("hostedZoneId", derived::hosted_zone("vpce", region.as_str()))
-        })
-        .collect()
+    let region = endpoint.owner.region.as_str();
+    let entry = |name: String| {
+        Structure::new().text("dnsName", name).text("hostedZoneId", derived::hosted_zone("vpce", region))
+    };
+    world.endpoint_names(endpoint).into_iter().map(entry).collect()
 }
 
 fn view(state: &State, endpoint: &Endpoint) -> Structure {
@@ -228,7 +223,7 @@ pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
         }
         for placement in &add {
             let subnet = subnets::find(state, &placement.subnet)?;
-            let present = left.iter().filter_map(|address| subnets::containing(state, &endpoint.vpc, *address));
+            let present = left.iter().filter_map(|address| state.subnet_of(&endpoint.vpc, *address));
             if present.into_iter().any(|present| present.zone == subnet.zone) {
                 return Err(ControlError::SubnetsInOneZone(subnet.id.clone()).into());
             }

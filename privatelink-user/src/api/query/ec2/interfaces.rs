@@ -10,7 +10,6 @@ use crate::{
         refusal::Refusal,
         xml::Structure,
     },
-    control::subnets,
     model::{LoadBalancer, Owner, SecurityGroupId, State, Subnet, VpcId, derived},
 };
 
@@ -43,7 +42,7 @@ pub fn all(state: &State) -> Vec<Interface<'_>> {
         description,
         kind,
         vpc,
-        subnet: subnets::containing(state, vpc, address),
+        subnet: state.subnet_of(vpc, address),
         address,
         groups,
     };

@@ -11,15 +11,14 @@ use crate::{
     control::{
         ControlError, Mutation as _, Reference, connections,
         endpoint_services::{CreateEndpointService, DeleteEndpointService, ModifyEndpointService},
-        subnets,
     },
-    model::{EndpointService, EndpointServiceId, Owner, State, Zone, derived},
+    model::{EndpointService, EndpointServiceId, Owner, State, Zone},
 };
 
 /// The zones in which a service's load balancers have addresses. One whose addresses are in no subnet is reached in all.
 pub fn zones(world: &State, service: &EndpointService) -> Vec<Zone> {
     let lbs = service.load_balancers.iter().filter_map(|id| world.load_balancers.get(id));
-    let subnets = lbs.flat_map(|lb| lb.addresses.iter().map(|address| subnets::containing(world, &lb.vpc, *address)));
+    let subnets = lbs.flat_map(|lb| lb.addresses.iter().map(|address| world.subnet_of(&lb.vpc, *address)));
     let found: Vec<Option<Zone>> = subnets.map(|subnet| subnet.map(|subnet| subnet.zone)).collect();
     let all = found.contains(&None);
     Zone::ALL.into_iter().filter(|zone| all || found.contains(&Some(*zone))).collect()
@@ -48,7 +47,7 @@ fn view(state: &State, world: &State, service: &EndpointService) -> Structure {
         .text("managesVpcEndpoints", false)
         .texts("networkLoadBalancerArnSet", load_balancers)
         .texts("supportedIpAddressTypeSet", ["ipv4"])
-        .texts("baseEndpointDnsNameSet", [derived::service_dns_name(id, region)])
+        .texts("baseEndpointDnsNameSet", [world.service_domain.endpoint_service(region, id)])
         .list("tagSet", tag_set(state, id.as_str()))
         .text("remoteAccessEnabled", false)
 }
@@ -204,7 +203,7 @@ fn detail(tags: &State, world: &State, service: &EndpointService, region: &crate
         .texts("availabilityZoneIdSet", zones.iter().map(|zone| zone.id(region)))
         .texts("availabilityZoneSet", zones.iter().map(|zone| zone.name(region)))
         .text("owner", &service.owner.account)
-        .texts("baseEndpointDnsNameSet", [derived::service_dns_name(&service.id, region)])
+        .texts("baseEndpointDnsNameSet", [world.service_domain.endpoint_service(region, &service.id)])
         .text("vpcEndpointPolicySupported", false)
         .text("acceptanceRequired", service.acceptance_required)
         .text("managesVpcEndpoints", false)

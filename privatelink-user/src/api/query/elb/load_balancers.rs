@@ -12,10 +12,11 @@ use crate::{
     },
     control::{
         ControlError, Mutation as _, Reference,
-        load_balancers::{CreateLoadBalancer, DeleteLoadBalancer, SetSecurityGroups},
+        load_balancers::{CreateLoadBalancer, DeleteLoadBalancer, ModifyLoadBalancer, SetSecurityGroups},
+        lookup,
         subnets::{self, Placement},
     },
-    model::{LoadBalancer, LoadBalancerId, Region, ResourceName, Scheme, State, Subnet, derived},
+    model::{AttributeMap as _, LoadBalancer, LoadBalancerId, Region, ResourceName, Scheme, State, Subnet, derived},
 };
 
 fn zone(region: &Region, subnet: &Subnet, addresses: &[Ipv4Addr]) -> Structure {
@@ -29,7 +30,7 @@ fn zone(region: &Region, subnet: &Subnet, addresses: &[Ipv4Addr]) -> Structure {
 /// The subnets in which a load balancer has addresses, each once.
 fn subnets_of<'a>(state: &'a State, lb: &'a LoadBalancer) -> Vec<&'a Subnet> {
     let mut seen = BTreeSet::new();
-    let found = lb.addresses.iter().filter_map(|address| subnets::containing(state, &lb.vpc, *address));
+    let found = lb.addresses.iter().filter_map(|address| state.subnet_of(&lb.vpc, *address));
     found.filter(|subnet| seen.insert(&subnet.id)).collect()
 }
 
@@ -37,7 +38,7 @@ fn view(state: &State, region: &Region, lb: &LoadBalancer) -> Structure {
     let zones = subnets_of(state, lb).into_iter().map(|subnet| zone(region, subnet, &lb.addresses));
     let structure = Structure::new()
         .text("LoadBalancerArn", &lb.id)
-        .text("DNSName", derived::load_balancer_dns_name(lb))
+        .text("DNSName", state.service_domain.load_balancer(&lb.id))
         .text("CanonicalHostedZoneId", derived::hosted_zone("elb", region.as_str()))
         .time("CreatedTime", lb.created_at)
         .text("LoadBalancerName", &lb.name)
@@ -125,6 +126,7 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
             addresses,
             scheme,
             security_groups: groups,
+            attributes: Default::default(),
         };
         let (change, made) = request.decide(state, context)?;
         Ok((with_tags(state, change, made.id.as_str(), &tags)?, made.id))
@@ -165,6 +167,19 @@ pub fn delete(call: &Call<'_>) -> Result<Structure, Refusal> {
         call.scope().parsed("LoadBalancerArn")?.ok_or_else(|| Refusal::missing("LoadBalancerArn"))?;
     call.mutate(&DeleteLoadBalancer { load_balancer: (&arn).into() })?;
     Ok(Structure::new())
+}
+
+pub fn modify_attributes(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let load_balancer = scope.required("LoadBalancerArn")?.into();
+    let attributes = super::read_attributes(&scope)?;
+    let changed = call.mutate(&ModifyLoadBalancer { load_balancer, attributes })?;
+    Ok(super::attributes(changed.attributes))
+}
+
+pub fn describe_attributes(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let lb = call.scope().required("LoadBalancerArn")?.into();
+    call.read(|state, _| Ok(super::attributes(lookup::load_balancer(state, &lb)?.attributes.entries())))
 }
 
 pub fn set_security_groups(call: &Call<'_>) -> Result<Structure, Refusal> {
