@@ -103,7 +103,9 @@ impl From<InvalidValue> for Refusal {
 
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
-        Self::internal(error.to_string())
+        // Files of this host are nobody's business on the wire.
+        tracing::error!(%error, "the state cannot be changed");
+        Self::internal("The state could not be changed; the agent's log says why.")
     }
 }
 
