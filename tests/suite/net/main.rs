@@ -17,6 +17,7 @@ use privatelink_tests::{
 mod churn;
 mod common;
 mod consent;
+mod dns;
 mod explain;
 mod flood;
 mod health;
@@ -61,6 +62,7 @@ fn tests() -> Vec<Test> {
         health::TESTS,
         isolation::TESTS,
         consent::TESTS,
+        dns::TESTS,
         refusals::TESTS,
         hooks::TESTS,
         restart::TESTS,
