@@ -161,6 +161,7 @@ mod tests {
             name: "Web".parse().expect("a name"),
             vpc: "vpc-0123456789abcdef3".parse().expect("an id"),
             addresses: vec![address(5), address(6)],
+            attributes: Default::default(),
             security_groups: Default::default(),
             enforce_on_private_link: true,
             created_at: Timestamp::UNIX_EPOCH,

@@ -40,7 +40,7 @@ pub use invalid::InvalidValue;
 pub(crate) use invalid::serde_as_text;
 pub use invariant::InvariantViolation;
 pub use listener::{Listener, ListenerAttributes};
-pub use load_balancer::LoadBalancer;
+pub use load_balancer::{LoadBalancer, LoadBalancerAttributes};
 pub use name::{InterfaceName, ResourceName};
 pub use owner::Owner;
 pub use port::{Hook, Port};
@@ -51,7 +51,7 @@ pub use security_group::{
 };
 pub use state::{AddressUse, State};
 pub use target::{Target, TargetAddress};
-pub use target_group::{Protocol, TargetGroup, TargetGroupAttributes};
+pub use target_group::{CrossZone, HealthThreshold, Protocol, TargetGroup, TargetGroupAttributes};
 pub use vpc::{Vpc, VpcCidr, VpcIndex};
 
 #[cfg(test)]
