@@ -18,6 +18,7 @@ mod aws;
 mod churn;
 mod common;
 mod consent;
+mod dns;
 mod ending;
 mod explain;
 mod flood;
@@ -67,6 +68,7 @@ fn tests() -> Vec<Test> {
         isolation::TESTS,
         consent::TESTS,
         aws::TESTS,
+        dns::TESTS,
         refusals::TESTS,
         hooks::TESTS,
         icmp::TESTS,
