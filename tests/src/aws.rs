@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use crate::netns::Netns;
 
-/// The release that is installed; it brings the botocore whose service models answers are checked against.
-const RELEASE: &str = "awscli==1.46.3";
+/// The releases that are installed: the command line, and the library whose service models answers are checked against.
+const RELEASES: [&str; 2] = ["awscli==1.46.3", "botocore==1.44.5"];
 
 /// The virtual environment, made at the first call; the error says why there is none.
 pub fn environment() -> Result<&'static Path, String> {
@@ -25,12 +25,13 @@ fn make() -> Result<PathBuf> {
     let own = env::current_exe().context("this program's path")?;
     let target = own.ancestors().find(|dir| dir.ends_with("target")).context("no target directory")?;
     let dir = target.join("aws-cli");
-    let done = dir.join(RELEASE);
+    let done = dir.join(RELEASES.join(" "));
     if done.exists() {
         return Ok(dir);
     }
     run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&dir))?;
-    run(Command::new(dir.join("bin/pip")).args(["install", "--quiet", "--disable-pip-version-check", RELEASE]))?;
+    let quietly = ["install", "--quiet", "--disable-pip-version-check"];
+    run(Command::new(dir.join("bin/pip")).args(quietly).args(RELEASES))?;
     std::fs::write(&done, "").context("noting what is installed")?;
     Ok(dir)
 }

@@ -12,13 +12,16 @@ use crate::{
     model::{EndpointService, Principal, derived},
 };
 
+/// What a principal is permitted: to make endpoints.
+const KIND: &str = "vpc-endpoint";
+
 fn added(service: &EndpointService, principal: &Principal) -> Structure {
     Structure::new()
         .text("principalType", principal.kind())
         .text("principal", principal)
         .text("servicePermissionId", derived::permission_id(&service.id, principal))
         .text("serviceId", &service.id)
-        .text("permissionType", "principal")
+        .text("permissionType", KIND)
 }
 
 pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
@@ -28,8 +31,8 @@ pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
         scope.list(name).into_iter().map(|text| text.parse().map_err(Refusal::from)).collect()
     };
     let (add, remove) = (principals("AddAllowedPrincipals")?, principals("RemoveAllowedPrincipals")?);
-    if scope.text("PermissionType").is_some_and(|kind| kind != "principal") {
-        return Err(Refusal::value("PermissionType", scope.required("PermissionType")?, "must be principal"));
+    if scope.text("PermissionType").is_some_and(|kind| kind != KIND) {
+        return Err(Refusal::value("PermissionType", scope.required("PermissionType")?, "must be vpc-endpoint"));
     }
     let rows = call.read(|state, _| {
         let service = lookup::endpoint_service(state, &service)?;
@@ -51,7 +54,7 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
             let values = |name: &str| match name {
                 "principal" => one(principal),
                 "principal-type" => one(principal.kind()),
-                "permission-type" => one("principal"),
+                "permission-type" => one(KIND),
                 _ => None,
             };
             if filters.admit(state, service.id.as_str(), values)? {
