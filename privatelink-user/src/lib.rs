@@ -11,6 +11,7 @@ pub mod control;
 pub mod dataplane;
 pub mod health;
 pub mod logging;
+pub mod metrics;
 pub mod model;
 pub mod net;
 pub mod runtime;

@@ -1,6 +1,9 @@
 //! Arguments' values: parsed into types that cannot be wrong; a refusal names the value, the rule and the way out.
 
-use std::{net::Ipv4Addr, str::FromStr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    str::FromStr,
+};
 
 use ipnet::Ipv4Net;
 
@@ -19,6 +22,18 @@ pub fn parse<T: FromStr<Err = InvalidValue>>(argument: &str) -> Result<T, String
 pub fn address(argument: &str) -> Result<Ipv4Addr, String> {
     argument.parse().map_err(|_| {
         text(InvalidValue::new("Address", argument, "must be an IPv4 address", "use an address like 10.0.0.5"))
+    })
+}
+
+/// An address and a TCP port.
+pub fn socket_address(argument: &str) -> Result<SocketAddr, String> {
+    argument.parse().ok().filter(|address: &SocketAddr| address.port() != 0).ok_or_else(|| {
+        text(InvalidValue::new(
+            "Address",
+            argument,
+            "must be an IP address, a colon and a port between '1-65535'",
+            "use an address like 127.0.0.1:9420",
+        ))
     })
 }
 

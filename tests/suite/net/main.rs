@@ -24,6 +24,7 @@ mod health;
 mod hooks;
 mod isolation;
 mod lifetime;
+mod metrics;
 mod overlap;
 mod pool;
 mod refusals;
@@ -60,6 +61,7 @@ fn tests() -> Vec<Test> {
         lifetime::TESTS,
         targets::TESTS,
         health::TESTS,
+        metrics::TESTS,
         ending::TESTS,
         isolation::TESTS,
         consent::TESTS,
