@@ -173,6 +173,8 @@ pub struct PortStatus {
     pub interface: InterfaceName,
     /// None while it is not attached.
     pub hook: Option<HookInUse>,
+    /// The largest IP packet that the interface takes; none while there is no such interface.
+    pub mtu: Option<u32>,
     /// Why that hook.
     pub reason: String,
     /// Why it is not attached, or what is wrong with it.

@@ -13,7 +13,7 @@ use privatelink_ebpf::abi::{
     pool::PortPool,
     security::{Bound, Policy},
     service::{Address, AddressKey, Budget, Frontend, FrontendKey, Listener, Port, Target},
-    settings::{ResetBudget, Settings},
+    settings::{IcmpBudget, ResetBudget, Settings},
     stats::{EndpointStats, ListenerStats, TargetStats},
 };
 
@@ -47,6 +47,7 @@ maps! {
     LISTENER_STATS: PerCpuArray<ListenerStats>;
     TARGET_STATS: PerCpuArray<TargetStats>;
     RESET_BUDGETS: Array<ResetBudget>;
+    ICMP_BUDGETS: Array<IcmpBudget>;
     SCRATCH: PerCpuArray<Slot>;
     TRACE: Array<Trace>;
 }

@@ -131,6 +131,8 @@ pub struct PortView {
     pub shared: bool,
     /// Where the datapath is attached; none while it is not.
     pub hook_in_use: Option<HookInUse>,
+    /// The largest IP packet that the interface takes; larger ones for it are answered with "fragmentation needed".
+    pub mtu: Option<u32>,
     /// Why that hook.
     pub reason: String,
     /// What is wrong.
@@ -142,11 +144,12 @@ impl PortView {
     /// `status` is none if the agent does not know the port yet.
     pub fn new(state: &State, port: &Port, status: Option<PortStatus>) -> Self {
         let Port { interface, vpc, hook, shared, created_at } = port.clone();
-        let (hook_in_use, reason, error) = match status {
-            Some(PortStatus { interface: _, hook, reason, error }) => (hook, reason, error),
-            None => (None, String::new(), Some("not attached yet".to_owned())),
+        let (hook_in_use, mtu, reason, error) = match status {
+            Some(PortStatus { interface: _, hook, mtu, reason, error }) => (hook, mtu, reason, error),
+            None => (None, None, String::new(), Some("not attached yet".to_owned())),
         };
-        Self { vpc_name: vpc_name(state, &vpc), interface, vpc, hook, shared, hook_in_use, reason, error, created_at }
+        let vpc_name = vpc_name(state, &vpc);
+        Self { vpc_name, interface, vpc, hook, shared, hook_in_use, mtu, reason, error, created_at }
     }
 }
 

@@ -21,6 +21,9 @@ macro_rules! ec2_id {
         pub struct $name(String);
 
         impl $name {
+            /// The length of every one, in bytes.
+            pub const LEN: usize = $prefix.len() + 17;
+
             /// A new identifier.
             pub fn generate(ids: &mut dyn IdSource) -> Self {
                 Self(format!(concat!($prefix, "{}"), ids.hex(17)))

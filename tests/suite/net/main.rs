@@ -17,11 +17,14 @@ use privatelink_tests::{
 mod churn;
 mod common;
 mod consent;
+mod dns;
 mod ending;
 mod explain;
 mod flood;
 mod health;
 mod hooks;
+mod icmp;
+mod icmp_oracle;
 mod isolation;
 mod lifetime;
 mod metrics;
@@ -65,8 +68,11 @@ fn tests() -> Vec<Test> {
         ending::TESTS,
         isolation::TESTS,
         consent::TESTS,
+        dns::TESTS,
         refusals::TESTS,
         hooks::TESTS,
+        icmp::TESTS,
+        icmp_oracle::TESTS,
         restart::TESTS,
         security::TESTS,
         flood::TESTS,
