@@ -27,6 +27,7 @@ mod icmp;
 mod icmp_oracle;
 mod isolation;
 mod lifetime;
+mod metrics;
 mod overlap;
 mod pool;
 mod refusals;
@@ -63,6 +64,7 @@ fn tests() -> Vec<Test> {
         lifetime::TESTS,
         targets::TESTS,
         health::TESTS,
+        metrics::TESTS,
         ending::TESTS,
         isolation::TESTS,
         consent::TESTS,
