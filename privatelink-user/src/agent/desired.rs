@@ -486,7 +486,7 @@ fn listeners(
             }
         }
     }
-    resolver::install(resolvers, &indexes, &plan.targets, desired);
+    resolver::install(resolvers, &indexes, desired, plan);
     policies(world, guards, desired, plan);
 }
 

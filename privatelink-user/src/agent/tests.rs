@@ -201,6 +201,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
             load_balancers: vec![lb],
             acceptance_required: false,
             principals: BTreeSet::new(),
+            private_dns: None,
             created_at: now(),
         }));
         for endpoint in 0..shape.endpoints {
@@ -217,6 +218,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
                     .collect(),
                 state: EndpointState::Available,
                 security_groups: SecurityGroups::default(),
+                private_dns: None,
                 created_at: now(),
             }));
         }

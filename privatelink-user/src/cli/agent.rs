@@ -19,8 +19,9 @@ use crate::{
         query::{self, Credentials, QueryApi},
     },
     dataplane::load,
-    dns,
+    dns::{self, upstream::Upstreams},
     logging::{self, LogFormat},
+    metrics::{self, Metrics, MetricsError},
     model::{AccountId, InvalidValue, Owner, Region, ServiceDomain},
     store::{DirectoryLock, Store},
 };
@@ -41,6 +42,9 @@ pub struct AgentArgs {
     /// How it is logged.
     #[arg(long, value_enum, default_value_t)]
     log_format: LogFormat,
+    /// Serve metrics for Prometheus at http://ADDR/metrics, such as 127.0.0.1:9420. Whoever reaches it may read them.
+    #[arg(long, value_name = "IP:PORT", value_parser = value::socket_address)]
+    metrics: Option<SocketAddr>,
     #[command(flatten)]
     query: QueryArgs,
     #[command(flatten)]
@@ -64,15 +68,24 @@ struct NamesArgs {
     /// questions are refused.
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = value::dns_server)]
     dns_upstream: Vec<SocketAddr>,
+    /// Who is asked for the TXT records that verify private DNS names; the upstreams unless given. May be repeated.
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = value::dns_server)]
+    dns_verification_resolver: Vec<SocketAddr>,
     /// Do not serve names inside the VPCs: base address + 2 and 169.254.169.253 are left to whoever has them.
     #[arg(long)]
     no_vpc_dns: bool,
 }
 
 impl NamesArgs {
-    fn options(self) -> (ServiceDomain, dns::Options) {
-        let Self { service_domain, dns, dns_upstream, no_vpc_dns } = self;
-        (service_domain, dns::Options { listen: dns, upstreams: dns_upstream, outside_only: no_vpc_dns })
+    /// Under which domain, how names are served, and who is asked to verify one.
+    fn options(self) -> (ServiceDomain, dns::Options, Upstreams) {
+        let Self { service_domain, dns, dns_upstream, dns_verification_resolver, no_vpc_dns } = self;
+        let asked = if dns_verification_resolver.is_empty() { dns_upstream.clone() } else { dns_verification_resolver };
+        (
+            service_domain,
+            dns::Options { listen: dns, upstreams: dns_upstream, outside_only: no_vpc_dns },
+            Upstreams::new(asked),
+        )
     }
 }
 
@@ -196,19 +209,32 @@ impl AgentArgs {
     }
 
     async fn serve(self, socket: PathBuf, default_owner: Result<Owner, InvalidValue>) -> Result<(), CliError> {
-        let Self { state_dir, remove: _, log: _, log_format: _, query, datapath, names } = self;
-        let (service_domain, dns) = names.options();
+        let Self { state_dir, remove: _, log: _, log_format: _, metrics, query, datapath, names } = self;
+        let (service_domain, dns, domain_resolvers) = names.options();
         let default_owner =
             default_owner.map_err(|error| CliError::Input { message: error.to_string(), hint: error.hint.clone() })?;
         let store = Arc::new(Store::open(&state_dir)?.with_service_domain(service_domain));
         // Clients may connect from here on; they are answered when the agent forwards.
         let (listener, _socket_file) = SocketFile::listen(&socket)?;
+        let scraped = match metrics {
+            Some(address) => Some(metrics::listen(address).await?),
+            None => None,
+        };
         let shutdown = CancellationToken::new();
         stop_on_signals(shutdown.clone())?;
         let agent = Agent::start(datapath.options(state_dir.clone(), dns), store.clone()).await?;
-        let api = Arc::new(Api { store, runtime: agent.runtime(), default_owner });
+        let api = Arc::new(Api { store, runtime: agent.runtime(), default_owner, domain_resolvers });
         let query = query.listen(&api).await?;
         let query = query.map(|(listener, query)| tokio::spawn(query::serve(listener, query, shutdown.clone())));
+        if let Some(listener) = scraped {
+            let metrics = Arc::new(Metrics { store: api.store.clone(), runtime: api.runtime.clone() });
+            let stop = shutdown.clone();
+            tokio::spawn(async move {
+                if let Err(error) = metrics::serve(listener, metrics, stop).await {
+                    tracing::error!(%error, "metrics are no longer served");
+                }
+            });
+        }
         tracing::info!(socket = %socket.display(), state = %state_dir.display(), "ready");
         let forwarding = tokio::spawn(agent.run(shutdown.clone()));
         let served = api::serve(listener, api, shutdown.clone()).await;
@@ -230,7 +256,7 @@ impl AgentArgs {
     }
 
     async fn take_out(self) -> Result<(), CliError> {
-        let Self { state_dir, remove: _, log: _, log_format: _, query: _, datapath, names } = self;
+        let Self { state_dir, remove: _, log: _, log_format: _, metrics: _, query: _, datapath, names } = self;
         // An agent that runs would put everything back.
         let _lock = if state_dir.exists() { Some(DirectoryLock::acquire(&state_dir)?) } else { None };
         let load::Removed { ports } = agent::remove(&datapath.options(state_dir.clone(), names.options().1)).await?;
@@ -245,6 +271,15 @@ fn default_owner(account: Option<AccountId>, region: Option<Region>) -> Result<O
         account: account.map_or_else(|| "123456789012".parse(), Ok)?,
         region: region.map_or_else(|| "us-east-1".parse(), Ok)?,
     })
+}
+
+impl From<MetricsError> for CliError {
+    fn from(error: MetricsError) -> Self {
+        Self::Agent {
+            message: error.to_string(),
+            hint: "give --metrics an address of this host and a port that nobody uses".to_owned(),
+        }
+    }
 }
 
 impl From<AgentError> for CliError {

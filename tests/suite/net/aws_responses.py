@@ -226,6 +226,10 @@ service = call(ec2, "create_vpc_endpoint_service_configuration",
                )["ServiceConfiguration"]
 call(ec2, "describe_vpc_endpoint_service_configurations", ["ServiceConfigurations.0.ServiceName"])
 call(ec2, "modify_vpc_endpoint_service_configuration", ["Return"], ServiceId=service["ServiceId"], AcceptanceRequired=True)
+call(ec2, "modify_vpc_endpoint_service_configuration", ["Return"], ServiceId=service["ServiceId"], PrivateDnsName="shop.example.com")
+call(ec2, "describe_vpc_endpoint_service_configurations", ["ServiceConfigurations.0.PrivateDnsNameConfiguration.Value"])
+call(ec2, "describe_vpc_endpoint_services", ["ServiceDetails.0.PrivateDnsNames.0.PrivateDnsName"])
+call(ec2, "modify_vpc_endpoint_service_configuration", ServiceId=service["ServiceId"], RemovePrivateDnsName=True)
 call(ec2, "modify_vpc_endpoint_service_permissions", ["AddedPrincipals.0.ServicePermissionId", "ReturnValue"],
      ServiceId=service["ServiceId"], AddAllowedPrincipals=["*", "arn:aws:iam::333333333333:role/ci"])
 call(ec2, "describe_vpc_endpoint_service_permissions", ["AllowedPrincipals.1.PrincipalType"], ServiceId=service["ServiceId"])

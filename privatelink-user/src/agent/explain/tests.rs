@@ -89,6 +89,7 @@ fn state() -> State {
         load_balancers: vec![lb],
         acceptance_required: false,
         principals: [].into(),
+        private_dns: None,
         created_at: now(),
     }));
     state.put(Record::Endpoint(Endpoint {
@@ -100,6 +101,7 @@ fn state() -> State {
         state: EndpointState::Available,
         security_groups: SecurityGroups::default(),
         further_addresses: Vec::new(),
+        private_dns: None,
         created_at: now(),
     }));
     state.put(Record::Vpc(provider));

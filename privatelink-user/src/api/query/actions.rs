@@ -112,7 +112,7 @@ pub const ACTIONS: &[Action] = &[
     ec2("DescribeVpcEndpointServices", services::offered),
     ec2("ModifyVpcEndpointServicePermissions", permissions::modify),
     ec2("DescribeVpcEndpointServicePermissions", permissions::describe),
-    not_ec2("StartVpcEndpointServicePrivateDnsVerification", "services have no private DNS names"),
+    ec2("StartVpcEndpointServicePrivateDnsVerification", services::verify),
     ec2("DescribeVpcEndpointConnections", connections::describe),
     ec2("AcceptVpcEndpointConnections", connections::accept),
     ec2("RejectVpcEndpointConnections", connections::reject),

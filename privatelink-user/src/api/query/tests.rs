@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::{model::Zone, runtime::NoRuntime, store::Store};
+use crate::{dns::upstream::Upstreams, model::Zone, runtime::NoRuntime, store::Store};
 
 const A: &str = "111111111111";
 const B: &str = "222222222222";
@@ -23,6 +23,7 @@ impl Rig {
             store: Arc::new(Store::open(dir.path()).expect("a store")),
             runtime: Arc::new(NoRuntime),
             default_owner: Owner::example(),
+            domain_resolvers: Upstreams::new(Vec::new()),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let credentials = Credentials::default();

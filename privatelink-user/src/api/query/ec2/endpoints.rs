@@ -51,7 +51,7 @@ fn view(state: &State, endpoint: &Endpoint) -> Structure {
         .list("groupSet", security_groups::group_set(state, &endpoint.security_groups.groups))
         .text("ipAddressType", "ipv4")
         .value("dnsOptions", Structure::new().text("dnsRecordIpType", "ipv4"))
-        .text("privateDnsEnabled", false)
+        .text("privateDnsEnabled", endpoint.private_dns.is_some())
         .text("requesterManaged", false)
         .texts("networkInterfaceIdSet", interfaces.map(|interface| interface.id))
         .list("dnsEntrySet", dns_entries(state, endpoint))
@@ -105,18 +105,12 @@ fn check_zones(
     Ok(())
 }
 
-/// `PrivateDnsEnabled` asks for a name that services do not have.
-fn check_private_dns(scope: &Scope<'_>, service: &str) -> Result<(), Refusal> {
-    if scope.boolean("PrivateDnsEnabled")?.unwrap_or(false) {
-        return Err(Refusal::coded(
-            "InvalidParameter",
-            format!("Private DNS can't be enabled because the service {service} does not provide a private DNS name."),
-        ));
-    }
+/// Refuses what is not IPv4, and reads `PrivateDnsEnabled`.
+fn private_dns(scope: &Scope<'_>) -> Result<Option<bool>, Refusal> {
     if scope.text("IpAddressType").is_some_and(|kind| kind != "ipv4") {
         return Err(Refusal::value("IpAddressType", scope.required("IpAddressType")?, "must be ipv4"));
     }
-    Ok(())
+    scope.boolean("PrivateDnsEnabled")
 }
 
 pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
@@ -130,7 +124,7 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
     if scope.text("ServiceRegion").is_some_and(|region| region != call.owner().region.as_str()) {
         return Err(Refusal::value("ServiceRegion", scope.required("ServiceRegion")?, "must be the endpoint's own"));
     }
-    let dns = check_private_dns(&scope, name);
+    let private_dns = private_dns(&scope)?.unwrap_or(false);
     let id = call.create(|state, context| {
         let caller = (context.account, context.region, context.identity);
         let service = connections::offered(state, context.world, caller, &name.into())?;
@@ -140,7 +134,6 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
                 format!("Endpoint type ({kind}) does not match available service types ([Interface])."),
             ));
         }
-        dns?;
         let found = lookup::vpc(state, &vpc.into())?;
         check_zones(state, context.world, service, &placements)?;
         let (address, further_addresses) = if placements.is_empty() {
@@ -161,6 +154,7 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
             address,
             further_addresses,
             security_groups: groups,
+            private_dns,
         };
         let (change, made) = request.decide(state, context)?;
         Ok((with_tags(state, change, made.id.as_str(), &tags)?, made.id.to_string()))
@@ -206,11 +200,7 @@ pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
     let remove = scope.list("RemoveSubnetId");
     let (add_groups, remove_groups) = (scope.list("AddSecurityGroupId"), scope.list("RemoveSecurityGroupId"));
     let parsed: Option<EndpointId> = id.parse().ok();
-    let name = call.read(|state, _| {
-        let endpoint = parsed.as_ref().and_then(|id| state.endpoints.get(id)).ok_or_else(|| unknown(id))?;
-        Ok(endpoint.service_name())
-    })?;
-    check_private_dns(&scope, name.as_str())?;
+    let private_dns = private_dns(&scope)?;
     call.update(|state, context| {
         let endpoint = parsed.as_ref().and_then(|id| state.endpoints.get(id)).ok_or_else(|| unknown(id))?;
         if let Some(service) = context.world.endpoint_services.get(&endpoint.service) {
@@ -236,7 +226,8 @@ pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
             left.extend(addresses);
         }
         let change = endpoints::with_addresses(endpoint, left)?;
-        if add_groups.is_empty() && remove_groups.is_empty() {
+        let regroup = !add_groups.is_empty() || !remove_groups.is_empty();
+        if !regroup && private_dns.is_none() {
             return Ok((change, ()));
         }
         let mut state = state.clone();
@@ -246,7 +237,8 @@ pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
         let groups: Vec<Reference> = kept.chain(add_groups.iter().map(|id| (*id).to_owned())).map(Into::into).collect();
         let request = ModifyEndpoint {
             endpoint: (&endpoint.id).into(),
-            security_groups: Some(groups),
+            security_groups: regroup.then_some(groups),
+            private_dns,
             apply_to_established: endpoint.security_groups.applies_to_established,
         };
         let (regrouped, _) = request.decide(&state, context)?;

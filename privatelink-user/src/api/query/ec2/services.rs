@@ -1,16 +1,22 @@
 //! Endpoint services: the provider's configurations, and what a consumer finds.
 
+use axum::{Json, extract::State as Shared};
+
 use super::{chosen, done, members, one, tag_set, unsuccessful};
 use crate::{
-    api::query::{
-        call::{Call, tag_specification, with_tags},
-        filter::{Filters, Page},
-        refusal::Refusal,
-        xml::Structure,
+    api::{
+        Caller, handler,
+        query::{
+            call::{Call, tag_specification, with_tags},
+            filter::{Filters, Page},
+            refusal::Refusal,
+            xml::Structure,
+        },
     },
     control::{
         ControlError, Mutation as _, Reference, connections,
         endpoint_services::{CreateEndpointService, DeleteEndpointService, ModifyEndpointService},
+        private_dns::VerifyDomain,
     },
     model::{EndpointService, EndpointServiceId, Owner, State, Zone},
 };
@@ -33,10 +39,18 @@ fn view(state: &State, world: &State, service: &EndpointService) -> Structure {
         load_balancers,
         acceptance_required,
         principals: _,
+        private_dns,
         created_at: _,
     } = service;
     let zones = zones(world, service);
-    Structure::new()
+    let verification = private_dns.as_ref().map(|private| {
+        Structure::new()
+            .text("state", private.state)
+            .text("type", "TXT")
+            .text("value", &private.record_value)
+            .text("name", &private.record_name)
+    });
+    let structure = Structure::new()
         .list("serviceType", members("serviceType", ["Interface".to_owned()]))
         .text("serviceId", id)
         .text("serviceName", service_name)
@@ -50,6 +64,11 @@ fn view(state: &State, world: &State, service: &EndpointService) -> Structure {
         .texts("baseEndpointDnsNameSet", [world.service_domain.endpoint_service(region, id)])
         .list("tagSet", tag_set(state, id.as_str()))
         .text("remoteAccessEnabled", false)
+        .maybe("privateDnsName", private_dns.as_ref().map(|private| &private.name));
+    match verification {
+        Some(verification) => structure.value("privateDnsNameConfiguration", verification),
+        None => structure,
+    }
 }
 
 fn unknown(id: &str) -> Refusal {
@@ -76,6 +95,7 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
         name: None,
         acceptance_required: scope.boolean("AcceptanceRequired")?.unwrap_or(true),
         principals: Vec::new(),
+        private_dns_name: scope.parsed("PrivateDnsName")?,
     };
     let tags = tag_specification(&scope, "vpc-endpoint-service")?;
     let token = scope.text("ClientToken");
@@ -130,8 +150,23 @@ pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
         acceptance_required: scope.boolean("AcceptanceRequired")?,
         add_load_balancers: references(scope.list("AddNetworkLoadBalancerArn")),
         remove_load_balancers: references(scope.list("RemoveNetworkLoadBalancerArn")),
+        private_dns_name: scope.parsed("PrivateDnsName")?,
+        remove_private_dns_name: scope.boolean("RemovePrivateDnsName")?.unwrap_or(false),
     };
     call.mutate(&request)?;
+    Ok(done())
+}
+
+/// Looks for the TXT record now; what was found shows in the service's configuration.
+pub fn verify(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let endpoint_service = call.scope().required("ServiceId")?.into();
+    call.complete()?;
+    if call.dry_run {
+        return Err(Refusal::DryRun);
+    }
+    let request = Ok(Json(VerifyDomain { endpoint_service }));
+    let caller = Caller(call.owner().clone());
+    call.handle.block_on(handler::verify_domain(Shared(call.api.clone()), caller, request)).map(drop)?;
     Ok(done())
 }
 
@@ -195,6 +230,7 @@ pub fn offered(call: &Call<'_>) -> Result<Structure, Refusal> {
 
 fn detail(tags: &State, world: &State, service: &EndpointService, region: &crate::model::Region) -> Structure {
     let zones = zones(world, service);
+    let private = service.private_dns.as_ref();
     Structure::new()
         .text("serviceName", &service.service_name)
         .text("serviceId", &service.id)
@@ -209,4 +245,7 @@ fn detail(tags: &State, world: &State, service: &EndpointService, region: &crate
         .text("managesVpcEndpoints", false)
         .list("tagSet", tag_set(tags, service.id.as_str()))
         .texts("supportedIpAddressTypeSet", ["ipv4"])
+        .maybe("privateDnsName", private.map(|private| &private.name))
+        .list("privateDnsNameSet", private.map(|private| Structure::new().text("privateDnsName", &private.name)))
+        .maybe("privateDnsNameVerificationState", private.map(|private| private.state))
 }
