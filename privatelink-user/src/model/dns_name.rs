@@ -149,9 +149,9 @@ impl State {
 
     /// The node addresses of a load balancer with their zones.
     pub fn load_balancer_zones(&self, lb: &LoadBalancer) -> Vec<ZonedAddress> {
-        let Some(vpc) = self.vpcs.get(&lb.vpc) else { return Vec::new() };
+        let Ok(region) = lb.id.scope().0.parse::<Region>() else { return Vec::new() };
         let zoned = |address: &Ipv4Addr| {
-            let zone = self.zone_of(&lb.vpc, &vpc.owner.region, *address);
+            let zone = self.zone_of(&lb.vpc, &region, *address);
             ZonedAddress { zone, address: *address }
         };
         lb.addresses.iter().map(zoned).collect()
