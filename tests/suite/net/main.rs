@@ -20,6 +20,7 @@ mod consent;
 mod ending;
 mod explain;
 mod flood;
+mod fragments;
 mod health;
 mod hooks;
 mod icmp;
@@ -72,6 +73,7 @@ fn tests() -> Vec<Test> {
         restart::TESTS,
         security::TESTS,
         flood::TESTS,
+        fragments::TESTS,
         pool::TESTS,
         churn::TESTS,
         udp::TESTS,
