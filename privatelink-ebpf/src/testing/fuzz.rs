@@ -212,7 +212,8 @@ impl Sequence {
         if self.random.one_in(6) && bytes.len() > 60 {
             let offset = self.random.of(&[0, 0, 8, 24, 800, 1480]);
             let len = self.random.of(&[8, 24, 800, 1480, 1500]);
-            if 14 + 20 + offset < bytes.len() && bytes[12..14] == [8, 0] {
+            let l4 = 14 + usize::from(bytes[14] & 0xf) * 4;
+            if l4 + offset < bytes.len() && bytes[12..14] == [8, 0] {
                 Edit::Fragment(offset, len).apply(&mut bytes);
             }
         }
