@@ -405,30 +405,3 @@ impl Sequence {
         Packet::Icmp(icmp, Some(about))
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::{host::Host, tables::Options};
-
-    /// Two tables of the same kind never differ, and the sequences do something: most kinds of counters are raised.
-    #[test]
-    fn a_seed_stands_for_one_sequence() {
-        let (mut one, mut other) =
-            (Host::new(Options::default()), Host::new(Options { reference: true, ..Options::default() }));
-        let mut raised = vec![0; Counter::COUNT];
-        for seed in 0..300 {
-            for path in [Path::Tc, Path::XdpThenTc] {
-                compare(seed, path, &mut one, &mut other).expect("both tables say the same");
-                for (sum, count) in raised.iter_mut().zip(one.counters().expect("counters")) {
-                    *sum += count;
-                }
-            }
-        }
-        let kinds = raised.iter().filter(|count| **count != 0).count();
-        assert!(kinds > 50, "{kinds} kinds of counters: {raised:?}");
-        for counter in [Counter::FlowEstablished, Counter::IcmpErrorTranslated, Counter::FragmentForwarded] {
-            assert!(raised[counter as usize] > 20, "{}: {}", counter.name(), raised[counter as usize]);
-        }
-    }
-}
