@@ -58,7 +58,7 @@ impl Answers {
             TargetHealth::DeregistrationInProgress
         } else if desired::owned(state, &group.vpc, target.address.ip) {
             TargetHealth::IpUnusable
-        } else if !state.listeners.values().any(|listener| listener.target_group == group.id) {
+        } else if !state.listeners.values().any(|listener| listener.forward.weights.contains_key(&group.id)) {
             TargetHealth::NotInUse
         } else if plan.checks.contains_key(&key) {
             health(checked)

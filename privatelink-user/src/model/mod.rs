@@ -9,6 +9,7 @@ mod change;
 pub mod derived;
 mod endpoint;
 mod endpoint_service;
+mod forward;
 mod health_check;
 mod id;
 mod invalid;
@@ -29,6 +30,7 @@ pub use attribute::{Attribute, AttributeMap};
 pub use change::{Change, Edit, Key, Record};
 pub use endpoint::{Endpoint, EndpointState};
 pub use endpoint_service::{EndpointService, ServiceName};
+pub use forward::{Forward, Weight};
 pub use health_check::{HealthCheck, HealthCheckPort, HealthCheckProtocol, HttpPath, Matcher};
 pub use id::{
     AccountId, EndpointId, EndpointServiceId, IdSource, ListenerId, LoadBalancerId, Region, SecurityGroupId,

@@ -32,6 +32,7 @@ mod security;
 mod targets;
 mod transfer;
 mod udp;
+mod weights;
 
 /// A test and what it needs.
 struct Test {
@@ -65,6 +66,7 @@ fn tests() -> Vec<Test> {
         hooks::TESTS,
         restart::TESTS,
         security::TESTS,
+        weights::TESTS,
         flood::TESTS,
         pool::TESTS,
         churn::TESTS,

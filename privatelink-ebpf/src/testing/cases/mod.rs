@@ -13,6 +13,7 @@ mod limits;
 mod open;
 mod reset;
 mod security;
+mod sticky;
 mod udp;
 
 use super::{
@@ -38,6 +39,7 @@ pub fn all() -> Vec<Case> {
         limits::cases(),
         lifetime::cases(),
         security::cases(),
+        sticky::cases(),
         udp::cases(),
     ]
     .concat()

@@ -3,6 +3,7 @@
 mod accounts;
 mod consent;
 mod declarations;
+mod forward;
 mod protocols;
 mod refusals;
 mod rules;
