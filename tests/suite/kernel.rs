@@ -126,7 +126,7 @@ impl Kernel {
     /// Loads everything; to be called, and used, inside the namespace that has the interfaces.
     pub fn load(reference: bool) -> Result<Self> {
         let mut ebpf = load(reference)?;
-        for name in [TC, XDP, COLLECT, EXPLAIN] {
+        for name in load::ENTRIES {
             load::load_program(&mut ebpf, name)?;
         }
         load::fill_stages(&mut ebpf)?;
