@@ -67,21 +67,21 @@ fn judge<'t, T: Tables<'t>>(t: T, own: SlotRef, port: u32, flags: u32) {
         return;
     }
     let why = if gone {
-        Counter::FlowEndedWithTarget
+        Counter::FlowEndedWithTarget as u32
     } else if unwanted {
-        Counter::FlowEndedWithEndpoint
+        Counter::FlowEndedWithEndpoint as u32
     } else if moved {
-        Counter::FlowEndedWithPort
+        Counter::FlowEndedWithPort as u32
     } else if ended != 0 {
-        Counter::from_bits(ended as u8)
+        ended
     } else {
-        why(meta)
+        why(meta) as u32
     };
     if !own.current() {
         return;
     }
     let (index, key) = (own.target(), own.key());
-    let closed = t.close(&key, why as u32);
+    let closed = t.close(&key, why);
     let reset = flags & CollectRequest::RESET != 0 && key.proto == Proto::Tcp.number();
     if closed != 0 && (gone || unwanted) && reset && meta.state != FlowState::TimeWait {
         count_resets(t, index);

@@ -1,6 +1,6 @@
 //! `privatelink listener`.
 
-use clap::{Args, Subcommand};
+use clap::{ArgAction, Args, Subcommand};
 
 use super::{
     CliError, Session,
@@ -52,7 +52,7 @@ pub struct CreateArgs {
     #[arg(long = "target-group", value_name = "GROUP[=WEIGHT]", required = true, value_parser = value::parse::<TargetGroupWeight>)]
     target_groups: Vec<TargetGroupWeight>,
     /// Whether later connections of a client stay in the target group of its earlier ones.
-    #[arg(long, value_name = "on|off", default_value = "off", value_parser = value::on_or_off)]
+    #[arg(long, value_name = "on|off", default_value = "off", action = ArgAction::Set, value_parser = value::on_or_off)]
     stickiness: bool,
     #[command(flatten)]
     attributes: AttributeArgs,
