@@ -13,6 +13,7 @@ pub mod netns;
 pub mod programs;
 pub mod quic;
 pub mod require;
+pub mod router;
 pub mod scenario;
 pub mod topology;
 pub mod traffic;

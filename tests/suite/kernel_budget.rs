@@ -6,13 +6,16 @@ use privatelink_user::dataplane::load;
 use crate::kernel::{self, COLLECT, EXPLAIN, TC, XDP};
 
 /// Instructions that the verifier processes for each program, as measured on kernel 6.18.
-const BUDGETS: [(&str, u32); 8] = [
-    (XDP, 904),
-    (TC, 877),
+const BUDGETS: [(&str, u32); 11] = [
+    (XDP, 924),
+    (TC, 896),
     ("privatelink_xdp_slow", 117_451),
     ("privatelink_tc_slow", 141_367),
     ("privatelink_xdp_udp", 50_473),
     ("privatelink_tc_udp", 52_232),
+    ("privatelink_tc_icmp", 6_704),
+    ("privatelink_xdp_icmp", 337),
+    ("privatelink_tc_icmp_error", 2_730),
     (COLLECT, 149_228),
     (EXPLAIN, 91_572),
 ];

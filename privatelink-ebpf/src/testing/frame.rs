@@ -1,8 +1,12 @@
 //! Frames in slices.
 
+mod icmp;
+
+pub use icmp::{answer_echo, answer_error};
+
 use crate::{
     abi::Proto,
-    datapath::{Frame, Rewrite},
+    datapath::{Forward, Frame, Rewrite},
     wire::{
         Ipv4Hdr, L3, Window, Wire, checksum,
         tcp::TcpHeader,
@@ -14,17 +18,17 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub struct SliceFrame<'a> {
     bytes: &'a [u8],
-    segmented: bool,
+    segment_size: u32,
 }
 
 impl<'a> SliceFrame<'a> {
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, segmented: false }
+        Self { bytes, segment_size: 0 }
     }
 
-    /// A frame that stands for several segments.
-    pub fn segmented(bytes: &'a [u8], segmented: bool) -> Self {
-        Self { bytes, segmented }
+    /// A frame that stands for several segments; see [`Frame::segment_size`].
+    pub fn segmented(bytes: &'a [u8], segment_size: u32) -> Self {
+        Self { bytes, segment_size }
     }
 }
 
@@ -45,17 +49,24 @@ impl Frame for SliceFrame<'_> {
         self.bytes.len()
     }
 
-    fn segmented(self) -> bool {
-        self.segmented
+    fn segment_size(self) -> u32 {
+        self.segment_size
     }
 }
 
-/// Rewrites a frame as a hook does, with the arithmetic of RFC 1624.
+/// Changes a frame that is forwarded as a hook does, with the arithmetic of RFC 1624.
 ///
 /// # Panics
 ///
-/// If the rewrite names bytes outside the frame: the datapath must not ask for that.
-pub fn apply(frame: &mut [u8], rewrite: &Rewrite) {
+/// If bytes outside the frame are to change: the datapath must not ask for that.
+pub fn apply(frame: &mut Vec<u8>, forward: &Forward) {
+    match forward {
+        Forward::Packet(packet) => rewrite(frame, packet),
+        Forward::Error(translation) => icmp::translate(frame, translation),
+    }
+}
+
+fn rewrite(frame: &mut [u8], rewrite: &Rewrite) {
     let Rewrite { proto, src, dst, src_port, dst_port, d_addr, d_port, src_mac, dst_mac, l4, mss, ifindex: _, out: _ } =
         *rewrite;
     let l4 = l4 as usize;

@@ -1,20 +1,20 @@
 //! The case table without a kernel: `decide` over tables in memory.
 
 use super::{
-    frame::{SliceFrame, apply},
+    frame::{SliceFrame, answer_echo, answer_error, apply},
     run::{Backend, Fate, Outcome, Path, Seen},
     tables::{MemTables, Options},
     world::{CLOCK, World},
 };
 use crate::{
     abi::{
-        Counter,
+        Counter, Mac,
         event::Event,
         flow::Slot,
         pool::PortPool,
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
-    datapath::{Rewrite, Tables, Verdict, arp, collect, decide, parse, reset},
+    datapath::{Forward, Tables, Verdict, arp, collect, decide, parse, reset},
     wire::{ArpHdr, L3},
 };
 
@@ -32,16 +32,26 @@ impl Host {
     fn xdp(&self, ifindex: u32, bytes: &[u8]) -> Option<Seen> {
         let seen = |fate, transmitted, bytes| Some(Seen { fate, by_xdp: true, transmitted, bytes });
         match decide(SliceFrame::new(bytes), self.tables.xdp(), ifindex) {
-            Ok(rewrite) => seen(Fate::Sent, rewrite.ifindex == ifindex, rewritten(bytes, &rewrite)),
+            Ok(forward @ Forward::Packet(rewrite)) => {
+                seen(Fate::Sent, rewrite.ifindex == ifindex, changed(bytes, &forward))
+            }
             Err(Verdict::Drop(_)) => seen(Fate::Dropped, false, Vec::new()),
-            Err(Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerReset) => None,
+            Ok(Forward::Error(_))
+            | Err(
+                Verdict::Pass
+                | Verdict::ToTc
+                | Verdict::AnswerArp
+                | Verdict::AnswerReset
+                | Verdict::AnswerEcho
+                | Verdict::AnswerError(_),
+            ) => None,
         }
     }
 
     fn tc(&self, ifindex: u32, gso_size: u32, bytes: &[u8]) -> Outcome<Seen> {
-        let frame = SliceFrame::segmented(bytes, gso_size != 0);
+        let frame = SliceFrame::segmented(bytes, gso_size);
         let (fate, bytes) = match decide(frame, self.tables.tc(), ifindex) {
-            Ok(rewrite) => (Fate::Sent, rewritten(bytes, &rewrite)),
+            Ok(forward) => (Fate::Sent, changed(bytes, &forward)),
             Err(Verdict::Pass) => (Fate::Passed, bytes.to_vec()),
             Err(Verdict::ToTc) => return Err("TC handed a frame to TC".into()),
             Err(Verdict::Drop(_)) => (Fate::Dropped, Vec::new()),
@@ -50,21 +60,30 @@ impl Host {
                 let segment = parse::segment(frame, crate::abi::VpcIndex::NONE).ok_or("a reset for no segment")?;
                 (Fate::Sent, reset::build(&segment).to_vec())
             }
+            Err(Verdict::AnswerEcho) => {
+                let mut bytes = bytes.to_vec();
+                answer_echo(&mut bytes, self.port_mac(ifindex)?);
+                (Fate::Sent, bytes)
+            }
+            Err(Verdict::AnswerError(cause)) => (Fate::Sent, answer_error(bytes, cause)),
         };
         Ok(Seen { fate, by_xdp: false, transmitted: false, bytes })
+    }
+
+    fn port_mac(&self, ifindex: u32) -> Outcome<Mac> {
+        Ok(self.tables.tc().port(ifindex).ok_or("no port")?.mac)
     }
 
     fn arp_reply(&self, ifindex: u32, bytes: &[u8]) -> Outcome<Vec<u8>> {
         use crate::datapath::Frame as _;
         let request: ArpHdr = SliceFrame::new(bytes).read(L3).ok_or("the request is cut short")?;
-        let port = self.tables.tc().port(ifindex).ok_or("no port")?;
-        Ok(arp::reply(&request, port.mac).to_vec())
+        Ok(arp::reply(&request, self.port_mac(ifindex)?).to_vec())
     }
 }
 
-fn rewritten(bytes: &[u8], rewrite: &Rewrite) -> Vec<u8> {
+fn changed(bytes: &[u8], forward: &Forward) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
-    apply(&mut bytes, rewrite);
+    apply(&mut bytes, forward);
     bytes
 }
 

@@ -280,27 +280,41 @@ fn targets(world: &World<'_>, uses: &[Use<'_>], desired: &mut Desired, plan: &mu
     }
 }
 
+/// A group's targets that are registered, and whether each takes traffic by its own health.
+fn registered(world: &World<'_>, used: &Use<'_>) -> Vec<(TargetAddress, bool)> {
+    let takes_traffic = |target: TargetAddress| {
+        let key = CheckKey { group: used.group.id.clone(), target };
+        world.health.get(&key).is_some_and(|checked| checked.takes_traffic())
+    };
+    let targets = used.group.targets.values().filter(|target| target.draining_since.is_none());
+    targets.map(|target| (target.address, takes_traffic(target.address))).collect()
+}
+
+/// Whether too few of a group's targets are healthy, so that all are used. The agent is one zone: all targets count.
+fn fails_open(used: &Use<'_>, registered: &[(TargetAddress, bool)]) -> bool {
+    let healthy = registered.iter().filter(|(_, healthy)| *healthy).count();
+    healthy < registered.len() && used.group.attributes.unhealthy_state_routing.missed(healthy, registered.len())
+}
+
 /// Targets whose flows end because they have become unhealthy: if their group says so, and not while its traffic goes to
 /// unhealthy targets for lack of others, and not if another group finds the same target healthy.
 fn ended(world: &World<'_>, uses: &[Use<'_>], plan: &Plan) -> BTreeSet<TargetKey> {
-    let takes_traffic = |key: &CheckKey| world.health.get(key).is_some_and(|checked| checked.takes_traffic());
     let mut ended = BTreeSet::new();
     for used in uses.iter().filter(|used| used.group.attributes.unhealthy_connection_termination) {
-        let checks = || {
-            used.group
-                .targets
-                .values()
-                .filter(|target| target.draining_since.is_none())
-                .map(|target| CheckKey { group: used.group.id.clone(), target: target.address })
-        };
-        if checks().any(|key| takes_traffic(&key)) {
-            let unhealthy = checks().filter(|key| world.unhealthy.contains(key) && !takes_traffic(key));
-            ended.extend(unhealthy.filter_map(|key| plan.registrations.get(&key)).flatten().copied());
+        let registered = registered(world, used);
+        if fails_open(used, &registered) {
+            continue;
         }
+        let unhealthy = registered
+            .iter()
+            .filter(|(_, healthy)| !healthy)
+            .map(|(target, _)| CheckKey { group: used.group.id.clone(), target: *target })
+            .filter(|key| world.unhealthy.contains(key));
+        ended.extend(unhealthy.filter_map(|key| plan.registrations.get(&key)).flatten().copied());
     }
     if !ended.is_empty() {
         for (check, keys) in &plan.registrations {
-            if takes_traffic(check) {
+            if world.health.get(check).is_some_and(|checked| checked.takes_traffic()) {
                 for key in keys {
                     ended.remove(key);
                 }
@@ -352,24 +366,12 @@ fn retired(record: Target, lives_on: bool) -> Target {
 
 /// The targets that new flows may go to.
 fn choose(world: &World<'_>, used: &Use<'_>, plan: &mut Plan) -> Vec<TargetAddress> {
-    let registered: Vec<TargetAddress> = used
-        .group
-        .targets
-        .values()
-        .filter(|target| target.draining_since.is_none())
-        .map(|target| target.address)
-        .collect();
-    let check = |target: &TargetAddress| CheckKey { group: used.group.id.clone(), target: *target };
-    let healthy: Vec<TargetAddress> = registered
-        .iter()
-        .copied()
-        .filter(|target| world.health.get(&check(target)).is_some_and(|checked| checked.takes_traffic()))
-        .collect();
-    if !healthy.is_empty() || registered.is_empty() {
-        return healthy;
+    let registered = registered(world, used);
+    let all = fails_open(used, &registered);
+    if all {
+        plan.fail_open.insert(used.group.id.clone());
     }
-    plan.fail_open.insert(used.group.id.clone());
-    registered
+    registered.into_iter().filter(|(_, healthy)| all || *healthy).map(|(target, _)| target).collect()
 }
 
 fn listeners(

@@ -213,6 +213,10 @@ impl Agent {
         if let Err(error) = reconciler.pass(&shared) {
             tracing::warn!(%error, "the first pass did not finish; the next ones go on");
         }
+        // What an agent that was killed between two steps has left: ended, and neither end knows it.
+        if let Err(error) = tokio::task::block_in_place(|| shared.dataplane().end_flows()) {
+            tracing::warn!(%error, "flows that have ended stay until their next packet or the next sweep");
+        }
         Ok(Self { shared, streams, reconciler, tls })
     }
 

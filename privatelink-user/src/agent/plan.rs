@@ -29,7 +29,7 @@ pub struct Plan {
     pub next_hops: BTreeMap<HopKey, Ipv4Addr>,
     /// For the next pass: see [`World::lingering`].
     pub lingering: BTreeMap<TargetKey, TargetGroupId>,
-    /// Groups all of whose targets are used because none is healthy.
+    /// Groups all of whose targets are used because too few are healthy.
     pub fail_open: BTreeSet<TargetGroupId>,
     /// What found no room.
     pub full: BTreeSet<&'static str>,

@@ -7,14 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use privatelink_ebpf::abi::service::TargetFlags;
+use privatelink_ebpf::abi::service::{Target, TargetFlags};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Shared,
     desired::{self, Desired, World},
     diff::{self, Full},
-    gc, host_port,
+    host_port,
     index::{Busy, TargetKey},
     plan::{CheckKey, Hop, HopKey, HostPort, Plan},
     ports,
@@ -76,12 +76,21 @@ pub fn converge(
     for op in &ops {
         dataplane.apply(op)?;
     }
-    // An endpoint that was rejected or deleted carries nothing from now on, open flows included.
-    if ops.iter().any(|op| matches!(op, Op::PutEndpoint(_, budget) if budget.ended())) {
-        gc::collect_all(dataplane)?;
+    if ops.iter().any(|op| ends_flows(op, &actual)) {
+        dataplane.end_flows()?;
     }
     full?;
     Ok((plan, ops.len()))
+}
+
+/// Whether an operation ends flows that are open: their target is gone or has become unhealthy, or their endpoint was rejected
+/// or deleted.
+fn ends_flows(op: &Op, actual: &Tables) -> bool {
+    let other = |index: &u32, record: &Target| {
+        actual.targets.get(index).is_some_and(|before| before.generation != record.generation)
+    };
+    matches!(op, Op::PutTarget(index, record) if other(index, record))
+        || matches!(op, Op::PutEndpoint(_, budget) if budget.ended())
 }
 
 fn decide(

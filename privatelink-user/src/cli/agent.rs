@@ -14,7 +14,7 @@ use crate::{
     api::{self, Api, SocketFile},
     dataplane::load,
     logging::{self, LogFormat},
-    model::{AccountId, InvalidValue, Owner, Region},
+    model::{AccountId, InvalidValue, Owner, Region, ServiceDomain},
     store::{DirectoryLock, Store},
 };
 
@@ -36,6 +36,17 @@ pub struct AgentArgs {
     log_format: LogFormat,
     #[command(flatten)]
     datapath: DatapathArgs,
+    #[command(flatten)]
+    names: NamesArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Names")]
+struct NamesArgs {
+    /// The domain under which the names of endpoints (NAME.REGION.vpce.DOMAIN) and load balancers (NAME.elb.REGION.DOMAIN)
+    /// are.
+    #[arg(long, value_name = "DOMAIN", default_value_t, value_parser = value::parse::<ServiceDomain>)]
+    service_domain: ServiceDomain,
 }
 
 #[derive(Debug, Args)]
@@ -112,10 +123,11 @@ impl AgentArgs {
     }
 
     async fn serve(self, socket: PathBuf, default_owner: Result<Owner, InvalidValue>) -> Result<(), CliError> {
-        let Self { state_dir, remove: _, log: _, log_format: _, datapath } = self;
+        let Self { state_dir, remove: _, log: _, log_format: _, datapath, names } = self;
+        let NamesArgs { service_domain } = names;
         let default_owner =
             default_owner.map_err(|error| CliError::Input { message: error.to_string(), hint: error.hint.clone() })?;
-        let store = Arc::new(Store::open(&state_dir)?);
+        let store = Arc::new(Store::open(&state_dir)?.with_service_domain(service_domain));
         // Clients may connect from here on; they are answered when the agent forwards.
         let (listener, _socket_file) = SocketFile::listen(&socket)?;
         let shutdown = CancellationToken::new();
@@ -138,7 +150,7 @@ impl AgentArgs {
     }
 
     async fn take_out(self) -> Result<(), CliError> {
-        let Self { state_dir, remove: _, log: _, log_format: _, datapath } = self;
+        let Self { state_dir, remove: _, log: _, log_format: _, datapath, names: _ } = self;
         // An agent that runs would put everything back.
         let _lock = if state_dir.exists() { Some(DirectoryLock::acquire(&state_dir)?) } else { None };
         let load::Removed { ports } = agent::remove(&datapath.options(state_dir.clone())).await?;

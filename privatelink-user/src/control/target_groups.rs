@@ -91,7 +91,7 @@ fn group_attributes(
             "leave it out",
         ));
     }
-    Ok(attributes)
+    attributes.validate()
 }
 
 /// Makes a target group. Idempotent.

@@ -7,6 +7,7 @@ mod close;
 mod counts;
 mod frames;
 mod hostile;
+mod icmp;
 mod isolation;
 mod lifetime;
 mod limits;
@@ -35,6 +36,7 @@ pub fn all() -> Vec<Case> {
         reset::cases(),
         arp::cases(),
         hostile::cases(),
+        icmp::cases(),
         isolation::cases(),
         limits::cases(),
         lifetime::cases(),

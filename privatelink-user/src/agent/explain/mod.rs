@@ -293,7 +293,8 @@ impl<'a> Story<'a> {
                 "use the address of an endpoint",
             ),
             Verdict::AnswerArp => (Object::Address, "it is answered by ARP", "nothing to do"),
-            Verdict::ToTc | Verdict::Drop(_) | Verdict::AnswerReset => {
+            Verdict::AnswerEcho => (Object::Address, "it is answered by an echo reply", "nothing to do"),
+            Verdict::ToTc | Verdict::Drop(_) | Verdict::AnswerReset | Verdict::AnswerError(_) => {
                 (Object::Kernel, "the kernel refused it without a reason", "`privatelink stats --drops` lists refusals")
             }
         };
