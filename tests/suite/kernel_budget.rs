@@ -9,15 +9,15 @@ use crate::kernel::{self, COLLECT, EXPLAIN, TC, XDP};
 const BUDGETS: [(&str, u32); 11] = [
     (XDP, 924),
     (TC, 896),
-    ("privatelink_xdp_slow", 117_451),
-    ("privatelink_tc_slow", 141_367),
-    ("privatelink_xdp_udp", 50_473),
-    ("privatelink_tc_udp", 52_232),
+    ("privatelink_xdp_slow", 117_539),
+    ("privatelink_tc_slow", 143_446),
+    ("privatelink_xdp_udp", 50_718),
+    ("privatelink_tc_udp", 53_537),
     ("privatelink_tc_icmp", 6_704),
     ("privatelink_xdp_icmp", 337),
     ("privatelink_tc_icmp_error", 2_730),
     (COLLECT, 149_228),
-    (EXPLAIN, 91_572),
+    (EXPLAIN, 95_391),
 ];
 
 /// What a program may exceed its budget by, in percent.
