@@ -7,6 +7,7 @@ pub mod bench;
 pub mod cleanup;
 pub mod cli;
 pub mod daemon;
+pub mod dns;
 pub mod eventually;
 pub mod link;
 pub mod netns;

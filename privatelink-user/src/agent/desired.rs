@@ -20,6 +20,7 @@ use privatelink_ebpf::abi::{
 use super::{
     index::{self, Busy, TargetKey},
     plan::{Check, CheckKey, Hop, HopKey, HostPort, Plan},
+    resolver::{self, Door, Resolver},
     ring::{Group, Groups, Layout, RingCache},
     security::{self, Compiler, Guard},
 };
@@ -43,6 +44,8 @@ pub struct World<'a> {
     pub state: &'a State,
     pub links: &'a Links,
     pub host_port: Option<HostPort>,
+    /// Where the DNS server listens.
+    pub resolver: Option<Door>,
     /// Where the programs are attached.
     pub hooks: &'a BTreeMap<u32, Hook>,
     /// What the checks have found.
@@ -157,10 +160,11 @@ pub fn desired(world: &World<'_>, rings: &mut RingCache) -> (Desired, Plan) {
     }
     ports(world, &mut desired, &mut plan);
     let uses = uses(state);
-    targets(world, &uses, &mut desired, &mut plan);
+    let resolvers = resolver::resolvers(world);
+    targets(world, &uses, &resolvers, &mut desired, &mut plan);
     let chosen: BTreeMap<&TargetGroupId, Vec<TargetAddress>> =
         uses.iter().map(|used| (&used.group.id, choose(world, used, &mut plan))).collect();
-    listeners(world, &chosen, rings, &mut desired, &mut plan);
+    listeners(world, &chosen, &resolvers, rings, &mut desired, &mut plan);
     checks(world, &uses, &mut desired, &mut plan);
     for index in world.actual.endpoints.keys() {
         desired.endpoints.entry(*index).or_insert(Budget::ENDED);
@@ -217,7 +221,7 @@ fn transmits(link: &Link) -> bool {
     }
 }
 
-fn targets(world: &World<'_>, uses: &[Use<'_>], desired: &mut Desired, plan: &mut Plan) {
+fn targets(world: &World<'_>, uses: &[Use<'_>], resolvers: &[Resolver], desired: &mut Desired, plan: &mut Plan) {
     // A key may come from several registrations; its record does not depend on which.
     let mut hops: BTreeMap<TargetKey, Option<Ipv4Addr>> = BTreeMap::new();
     for used in uses {
@@ -259,14 +263,18 @@ fn targets(world: &World<'_>, uses: &[Use<'_>], desired: &mut Desired, plan: &mu
             }
         }
     }
-    let wanted: BTreeSet<TargetKey> = hops.keys().copied().collect();
+    let wanted: BTreeSet<TargetKey> = hops.keys().copied().chain(resolver::targets(resolvers)).collect();
     plan.targets = index::targets(&wanted, world.actual, world.busy, world.capacity.targets);
     if plan.targets.len() < wanted.len() {
         plan.full.insert("TARGETS");
     }
     let end_flows = ended(world, uses, plan);
+    let inside = resolver::hop(world);
     for (key, index) in &plan.targets {
-        let hop = hops.get(key).copied().flatten().and_then(|ip| world.next_hops.get(&HopKey { vpc: key.vpc, ip }));
+        let hop = match key.vpc {
+            VpcIndex::HOST => inside.as_ref(),
+            _ => hops.get(key).copied().flatten().and_then(|ip| world.next_hops.get(&HopKey { vpc: key.vpc, ip })),
+        };
         desired.targets.insert(*index, record(world, key, *index, hop, end_flows.contains(key)));
     }
     let in_use: BTreeSet<&TargetGroupId> = uses.iter().map(|used| &used.group.id).collect();
@@ -377,6 +385,7 @@ fn choose(world: &World<'_>, used: &Use<'_>, plan: &mut Plan) -> Vec<TargetAddre
 fn listeners(
     world: &World<'_>,
     chosen: &BTreeMap<&TargetGroupId, Vec<TargetAddress>>,
+    resolvers: &[Resolver],
     rings: &mut RingCache,
     desired: &mut Desired,
     plan: &mut Plan,
@@ -396,7 +405,7 @@ fn listeners(
         })
         .flatten()
         .collect();
-    let wanted: BTreeSet<FrontendKey> = doors.keys().copied().collect();
+    let wanted: BTreeSet<FrontendKey> = doors.keys().copied().chain(resolver::listeners(resolvers)).collect();
     let limit = first_check_listener(world.capacity);
     let held: BTreeMap<FrontendKey, u32> = actual
         .frontends
@@ -483,6 +492,7 @@ fn listeners(
             }
         }
     }
+    resolver::install(resolvers, &indexes, &plan.targets, desired);
     policies(world, guards, desired, plan);
 }
 
@@ -682,6 +692,7 @@ fn way_to(
     Some(SocketAddrV4::new(internal, port))
 }
 
-fn frontend_key(vpc: VpcIndex, ip: Ipv4Addr, port: u16, proto: Proto) -> FrontendKey {
+/// Key of the frontend at `ip`, `port`.
+pub fn frontend_key(vpc: VpcIndex, ip: Ipv4Addr, port: u16, proto: Proto) -> FrontendKey {
     FrontendKey::new(vpc, ip.into(), L4Port::new(port), proto)
 }

@@ -18,6 +18,7 @@ use super::{
     index::{Busy, TargetKey},
     plan::{CheckKey, Hop, HopKey, HostPort, Plan},
     ports,
+    resolver::Door,
     ring::RingCache,
 };
 use crate::{
@@ -52,6 +53,7 @@ pub struct Inputs {
     pub state: Arc<State>,
     pub links: Arc<Links>,
     pub host_port: Option<HostPort>,
+    pub resolver: Option<Door>,
     pub health: BTreeMap<CheckKey, Checked>,
     pub next_hops: BTreeMap<HopKey, Hop>,
     pub busy: Busy,
@@ -100,11 +102,12 @@ fn decide(
     capacity: Capacity,
     rings: &mut RingCache,
 ) -> (Desired, Plan) {
-    let Inputs { state, links, host_port, health, next_hops, busy, unhealthy, lingering } = inputs;
+    let Inputs { state, links, host_port, resolver, health, next_hops, busy, unhealthy, lingering } = inputs;
     let world = World {
         state,
         links,
         host_port: *host_port,
+        resolver: *resolver,
         hooks,
         health,
         next_hops,
@@ -142,6 +145,7 @@ impl Reconciler {
             state: shared.store.state(),
             links: shared.links(),
             host_port: shared.host_port(),
+            resolver: shared.resolver,
             health: shared.health().clone(),
             next_hops: shared.neighbors().hops(),
             busy: shared.busy(),

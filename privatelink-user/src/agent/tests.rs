@@ -20,7 +20,7 @@ use privatelink_ebpf::abi::{
 use proptest::prelude::*;
 
 use super::{
-    desired,
+    desired, host_port,
     index::{Busy, TargetKey},
     plan::{CheckKey, Hop, HopKey, HostPort, Plan},
     reconcile::{Inputs, PassError, converge},
@@ -38,6 +38,7 @@ use crate::{
 };
 
 mod forward;
+mod resolver;
 mod security;
 
 const CAPACITY: Capacity = Capacity {
@@ -50,8 +51,9 @@ const CAPACITY: Capacity = Capacity {
     source_bounds: 400,
     buckets: 16,
 };
-const HOST_PORT: HostPort =
-    HostPort { ifindex: 9, base: Ipv4Addr::new(100, 64, 0, 0), gateway: Ipv4Addr::new(100, 64, 0, 2) };
+fn host_port() -> HostPort {
+    HostPort::new(9, host_port::DEFAULT_PREFIX, Ipv4Addr::new(100, 64, 0, 2))
+}
 
 fn now() -> Timestamp {
     Timestamp::from_second(1_800_000_000).expect("a time")
@@ -217,7 +219,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
     Inputs {
         state: Arc::new(state),
         links: Arc::new(links),
-        host_port: Some(HOST_PORT),
+        host_port: Some(host_port()),
         health,
         next_hops,
         ..Inputs::default()

@@ -219,6 +219,8 @@ const BAD_VALUES: &[(&str, &str)] = &[
         "Protocol 'sctp' must be one of '[tcp, udp, icmp]'; use tcp",
     ),
     ("apply", "--file <FILE>"),
+    ("agent --dns localhost", "DNS server 'localhost' must be an address, or an address and a port; use an address"),
+    ("agent --dns-upstream 192.0.2.1:0", "DNS server '192.0.2.1:0' must be an address"),
     ("agent --service-domain a_b", "service domain 'a_b' must be labels of 1 to 63 lower-case letters"),
     ("agent --region US", "region 'US' must be 1 to 30 lower-case letters, digits and inner hyphens; use a name like"),
     ("agent --account 12", "account '12' must be 12 digits; use an account id like"),

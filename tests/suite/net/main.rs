@@ -17,6 +17,7 @@ use privatelink_tests::{
 mod churn;
 mod common;
 mod consent;
+mod dns;
 mod ending;
 mod explain;
 mod flood;
@@ -26,6 +27,7 @@ mod icmp;
 mod icmp_oracle;
 mod isolation;
 mod lifetime;
+mod metrics;
 mod overlap;
 mod pool;
 mod refusals;
@@ -63,9 +65,11 @@ fn tests() -> Vec<Test> {
         lifetime::TESTS,
         targets::TESTS,
         health::TESTS,
+        metrics::TESTS,
         ending::TESTS,
         isolation::TESTS,
         consent::TESTS,
+        dns::TESTS,
         refusals::TESTS,
         hooks::TESTS,
         icmp::TESTS,
