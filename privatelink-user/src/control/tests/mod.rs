@@ -3,6 +3,7 @@
 mod accounts;
 mod consent;
 mod declarations;
+mod private_dns;
 mod protocols;
 mod refusals;
 mod rules;
