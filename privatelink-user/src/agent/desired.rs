@@ -492,7 +492,7 @@ fn listeners(
             }
         }
     }
-    resolver::install(resolvers, &indexes, &plan.targets, desired);
+    resolver::install(resolvers, &indexes, desired, plan);
     policies(world, guards, desired, plan);
 }
 

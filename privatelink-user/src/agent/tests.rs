@@ -200,6 +200,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
             load_balancers: vec![lb],
             acceptance_required: false,
             principals: BTreeSet::new(),
+            private_dns: None,
             created_at: now(),
         }));
         for endpoint in 0..shape.endpoints {
@@ -211,6 +212,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
                 address: Ipv4Addr::new(10, 0, 3 + endpoint, number as u8 + 1),
                 state: EndpointState::Available,
                 security_groups: SecurityGroups::default(),
+                private_dns: None,
                 created_at: now(),
             }));
         }

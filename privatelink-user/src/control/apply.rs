@@ -427,6 +427,7 @@ impl Planner<'_, '_> {
             name,
             acceptance_required,
             principals: allowed_principals.clone(),
+            private_dns_name: None,
         };
         self.step(&request, Action::Create, "endpoint-service", &shown, &detail)?;
         // What is there already may differ in what can be changed.
@@ -460,11 +461,12 @@ impl Planner<'_, '_> {
                 endpoint: (&present.id).into(),
                 security_groups: Some(security_groups),
                 apply_to_established: present.security_groups.applies_to_established,
+                private_dns: None,
             };
             return self.step(&request, Action::Modify, "endpoint", name, "security groups");
         }
         let (vpc_text, service) = (vpc.as_str().to_owned(), service_name.as_str().to_owned());
-        let request = CreateEndpoint { service_name, vpc, address, security_groups };
+        let request = CreateEndpoint { service_name, vpc, address, security_groups, private_dns: false };
         let (change, made) = request.decide(&self.state, self.context)?;
         let name = format!("{vpc_text}/{}", made.address);
         self.record(change, Action::Create, "endpoint", name, format!("service {service}"));

@@ -6,8 +6,8 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use crate::model::{
-    AddressUse, EndpointId, EndpointServiceId, EndpointState, InterfaceName, InvalidValue, LoadBalancerId, Protocol,
-    ResourceName, SecurityGroupId, SecurityGroupName, TargetGroupId, VpcId,
+    AddressUse, EndpointId, EndpointServiceId, EndpointState, InterfaceName, InvalidValue, LoadBalancerId,
+    PrivateDnsName, Protocol, ResourceName, SecurityGroupId, SecurityGroupName, ServiceName, TargetGroupId, VpcId,
 };
 
 /// Why an operation is refused.
@@ -142,6 +142,17 @@ pub enum ControlError {
     #[error("Either 'ipPermissions' or 'securityGroupRuleIds' should be provided.")]
     RuleMissing,
 
+    #[error("Private DNS can't be enabled because the service {0} does not provide a private DNS name.")]
+    PrivateDnsNotProvided(ServiceName),
+    #[error("Private DNS can only be enabled after the endpoint connection is accepted by the owner of {0}.")]
+    PrivateDnsBeforeAcceptance(ServiceName),
+    #[error(
+        "private-dns-enabled cannot be set because there is already a conflicting DNS domain for {name} in the VPC {vpc}"
+    )]
+    PrivateDnsConflict { name: PrivateDnsName, vpc: VpcId, endpoint: EndpointId },
+    #[error("The endpoint service '{0}' does not have a private DNS name")]
+    NoPrivateDns(EndpointServiceId),
+
     #[error("The Vpc Endpoint Id '{0}' does not exist")]
     EndpointNotFound(String),
 
@@ -212,7 +223,10 @@ impl ControlError {
             | Self::LoadBalancerConnected { .. }
             | Self::LastLoadBalancer(_) => "InvalidParameter",
             Self::PrincipalMissing | Self::EndpointMissing => "MissingParameter",
-            Self::ConnectionState { .. } => "InvalidState",
+            Self::ConnectionState { .. } | Self::NoPrivateDns(_) => "InvalidState",
+            Self::PrivateDnsNotProvided(_) | Self::PrivateDnsBeforeAcceptance(_) | Self::PrivateDnsConflict { .. } => {
+                "InvalidParameter"
+            }
             Self::ExistingVpcEndpointConnections { .. } => "ExistingVpcEndpointConnections",
             Self::SecurityGroupNotFound(_) => "InvalidGroup.NotFound",
             Self::InvalidSecurityGroup(_) => "InvalidSecurityGroup",
@@ -293,6 +307,10 @@ impl ControlError {
             | Self::LoadBalancerConnected { .. }
             | Self::LastLoadBalancer(_)
             | Self::ConnectionState { .. }
+            | Self::NoPrivateDns(_)
+            | Self::PrivateDnsNotProvided(_)
+            | Self::PrivateDnsBeforeAcceptance(_)
+            | Self::PrivateDnsConflict { .. }
             | Self::DuplicateServiceAlias { .. }
             | Self::DuplicateSecurityGroup { .. }
             | Self::SecurityGroupInUse { .. }
@@ -445,6 +463,20 @@ impl ControlError {
                 format!("there is no rule '{rule}'; `privatelink security-group describe` shows the rules")
             }
             Self::RuleMissing => "name at least one rule, such as --protocol tcp --port 443 --cidr 10.0.0.0/8".to_owned(),
+            Self::PrivateDnsNotProvided(_) => {
+                "its owner sets one with `privatelink endpoint-service modify SERVICE --private-dns-name NAME` and verifies it \
+                 with `privatelink endpoint-service verify-domain SERVICE`"
+                    .to_owned()
+            }
+            Self::PrivateDnsBeforeAcceptance(_) => {
+                "after the acceptance: `privatelink endpoint modify ENDPOINT --private-dns true`".to_owned()
+            }
+            Self::PrivateDnsConflict { endpoint, .. } => format!(
+                "the endpoint '{endpoint}' answers for it; `privatelink endpoint modify {endpoint} --private-dns false` first"
+            ),
+            Self::NoPrivateDns(service) => {
+                format!("`privatelink endpoint-service modify {service} --private-dns-name NAME` sets one")
+            }
             Self::EndpointNotFound(_) => {
                 "`privatelink endpoint list` shows the endpoints; name one by its id or as VPC/ADDRESS".to_owned()
             }

@@ -10,9 +10,10 @@ use crate::{
     model::{
         AccountId, AttributeMap, Direction, Endpoint, EndpointId, EndpointService, EndpointServiceId, EndpointState,
         Forward, HealthCheck, Hook, InterfaceName, Listener, ListenerAttributes, ListenerId, LoadBalancer,
-        LoadBalancerId, Owner, Peer, Port, Principal, Protocol, ResourceName, SecurityGroup, SecurityGroupId,
-        SecurityGroupName, SecurityGroupRule, SecurityGroupRuleId, SecurityGroupText, ServiceName, State, Target,
-        TargetAddress, TargetGroup, TargetGroupId, Traffic, Vpc, VpcCidr, VpcId, VpcIndex, Weight, derived,
+        LoadBalancerId, Owner, Peer, Port, Principal, PrivateDns, Protocol, ResourceName, SecurityGroup,
+        SecurityGroupId, SecurityGroupName, SecurityGroupRule, SecurityGroupRuleId, SecurityGroupText, ServiceName,
+        State, Target, TargetAddress, TargetGroup, TargetGroupId, Traffic, Vpc, VpcCidr, VpcId, VpcIndex, Weight,
+        derived,
     },
     runtime::{HookInUse, NextHop, PortStatus},
 };
@@ -335,6 +336,8 @@ pub struct EndpointServiceView {
     pub load_balancer_names: Vec<String>,
     pub acceptance_required: bool,
     pub principals: Vec<Principal>,
+    /// The private DNS name and the TXT record that verifies it.
+    pub private_dns: Option<PrivateDns>,
     pub connections: Vec<ConnectionView>,
     pub created_at: Timestamp,
 }
@@ -351,6 +354,7 @@ impl EndpointServiceView {
             load_balancers,
             acceptance_required,
             principals,
+            private_dns,
             created_at,
         } = service.clone();
         Self {
@@ -362,6 +366,7 @@ impl EndpointServiceView {
             load_balancers,
             acceptance_required,
             principals: principals.into_iter().collect(),
+            private_dns,
             connections,
             created_at,
         }
@@ -441,8 +446,17 @@ pub struct EndpointView {
 impl EndpointView {
     /// As `state` has it.
     pub fn new(state: &State, endpoint: &Endpoint) -> Self {
-        let Endpoint { id, owner, service, vpc, address, state: endpoint_state, security_groups, created_at } =
-            endpoint.clone();
+        let Endpoint {
+            id,
+            owner,
+            service,
+            vpc,
+            address,
+            state: endpoint_state,
+            security_groups,
+            private_dns: _,
+            created_at,
+        } = endpoint.clone();
         let found = state.endpoint_services.get(&service);
         Self {
             service_name: endpoint.service_name(),

@@ -21,6 +21,7 @@ mod name;
 mod owner;
 mod port;
 mod principal;
+pub mod private_dns;
 mod security_group;
 mod state;
 mod target;
@@ -47,6 +48,7 @@ pub use name::{InterfaceName, ResourceName};
 pub use owner::Owner;
 pub use port::{Hook, Port};
 pub use principal::{Identity, Principal};
+pub use private_dns::{PrivateDns, PrivateDnsName, VerificationState};
 pub use security_group::{
     Direction, IcmpKind, Opening, Peer, PortRange, SecurityGroup, SecurityGroupName, SecurityGroupRule,
     SecurityGroupText, SecurityGroups, Traffic,

@@ -163,6 +163,10 @@ impl<'a> Story<'a> {
             self.find(Object::Address, ip.to_string(), format!("node address of load balancer '{}'", lb.name));
             return Destination::LoadBalancers(std::slice::from_ref(&lb.id));
         }
+        if self.facts.plan.resolvers.contains(&(vpc.clone(), ip)) {
+            self.find(Object::Address, ip.to_string(), "the DNS server of the VPC, on port 53".to_owned());
+            return Destination::Nobodys;
+        }
         let there = state.endpoints.values().filter(|e| e.vpc == *vpc).map(|e| e.address.to_string()).collect();
         let text = format!(
             "no endpoint (any more) and no load balancer in VPC '{}'; its endpoints: {}",
@@ -323,6 +327,10 @@ impl<'a> Story<'a> {
     fn target(&mut self, index: u32, used: Option<u32>, groups: &[&TargetGroup]) -> Option<TargetKey> {
         let key = self.facts.plan.targets.iter().find(|(_, of)| **of == index).map(|(key, _)| *key)?;
         let name = format!("{}:{}", key.ip, key.port);
+        if key.vpc == VpcIndex::HOST {
+            self.find(Object::Target, name, "the agent's DNS server, on the host port".to_owned());
+            return Some(key);
+        }
         let reports: Vec<_> = groups.iter().flat_map(|group| (self.facts.health)(group)).collect();
         let report = reports.iter().find(|report| report.address.ip == key.ip && report.address.port == key.port);
         let health = report.map_or_else(|| "no longer registered".to_owned(), |report| health(&report.health));

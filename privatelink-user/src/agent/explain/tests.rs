@@ -87,6 +87,7 @@ fn state() -> State {
         load_balancers: vec![lb],
         acceptance_required: false,
         principals: [].into(),
+        private_dns: None,
         created_at: now(),
     }));
     state.put(Record::Endpoint(Endpoint {
@@ -97,6 +98,7 @@ fn state() -> State {
         address: ENDPOINT,
         state: EndpointState::Available,
         security_groups: SecurityGroups::default(),
+        private_dns: None,
         created_at: now(),
     }));
     state.put(Record::Vpc(provider));
