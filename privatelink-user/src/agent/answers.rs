@@ -166,6 +166,7 @@ impl Answers {
             load_balancers: usage::load_balancers(state, &plan, &counts, &active, &health),
             target_groups: usage::target_groups(state, &health),
             endpoints: usage::endpoints(&plan, &counts, &active),
+            checks: self.shared.checks().values().cloned().collect(),
             half_open,
             flow_entries: active.entries,
             flow_capacity: u64::from(capacity.buckets) * WAYS as u64,
