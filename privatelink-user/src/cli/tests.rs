@@ -224,6 +224,7 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ("agent --dns-verification-resolver x", "DNS server 'x' must be an address"),
     ("agent --dns localhost", "DNS server 'localhost' must be an address, or an address and a port; use an address"),
     ("agent --dns-upstream 192.0.2.1:0", "DNS server '192.0.2.1:0' must be an address"),
+    ("agent --metrics 127.0.0.1", "Address '127.0.0.1' must be an IP address, a colon and a port between '1-65535'"),
     ("agent --service-domain a_b", "service domain 'a_b' must be labels of 1 to 63 lower-case letters"),
     ("agent --region US", "region 'US' must be 1 to 30 lower-case letters, digits and inner hyphens; use a name like"),
     ("agent --account 12", "account '12' must be 12 digits; use an account id like"),
