@@ -18,7 +18,7 @@ use privatelink_ebpf::{
         flow::{Bucket, FlowKey, FlowState, Meta, Slot},
         fragment::{FirstFragment, FragmentKey},
         security::{Bound, Policy},
-        service::{AddressKey, Budget, Frontend, FrontendKey, Listener, Port, PortFlags, Target},
+        service::{AddressKey, Budget, Frontend, FrontendKey, Listener, Parted, Port, PortFlags, Target},
         settings::{Clock, IcmpBudget, ResetBudget},
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
@@ -369,6 +369,11 @@ impl Tables<'static> for Dry {
             }
         });
         Some(frontend)
+    }
+
+    #[inline(always)]
+    fn parted(self, key: &Parted) -> bool {
+        REAL.parted(key)
     }
 
     #[inline(always)]
