@@ -12,9 +12,10 @@ use privatelink_ebpf::{
         event::Event,
         explain::Trace,
         flow::{Bucket, FlowKey, Slot},
+        fragment::{FirstFragment, FragmentKey},
         pool::PortPool,
         security::{Bound, Policy},
-        service::{Address, AddressKey, Budget, Frontend, FrontendKey, Listener, Port, PortFlags, Target},
+        service::{Address, AddressKey, Budget, Frontend, FrontendKey, Listener, Parted, Port, PortFlags, Target},
         settings::{Clock, CollectRequest, FLOW_EVENTS, IcmpBudget, ResetBudget, Settings, globals},
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
@@ -96,6 +97,7 @@ pub struct Kernel {
     addresses: HashMap<MapData, AddressKey, Address>,
     frontends: HashMap<MapData, FrontendKey, Frontend>,
     listeners: Array<MapData, Listener>,
+    parted: HashMap<MapData, Parted, u32>,
     policies: Array<MapData, Policy>,
     source_bounds: Array<MapData, Bound>,
     rings: Array<MapData, u32>,
@@ -107,6 +109,7 @@ pub struct Kernel {
     endpoint_half_open: Array<MapData, u32>,
     reset_budgets: Array<MapData, ResetBudget>,
     icmp_budgets: Array<MapData, IcmpBudget>,
+    fragments: HashMap<MapData, FragmentKey, FirstFragment>,
     flows: Array<MapData, Bucket>,
     stash: HashMap<MapData, FlowKey, Slot>,
     counters: PerCpuArray<MapData, u64>,
@@ -148,6 +151,7 @@ impl Kernel {
             addresses: take!("ADDRESSES"),
             frontends: take!("FRONTENDS"),
             listeners: take!("LISTENERS"),
+            parted: take!("PARTED"),
             policies: take!("POLICIES"),
             source_bounds: take!("SOURCE_BOUNDS"),
             rings: take!("RINGS"),
@@ -159,6 +163,7 @@ impl Kernel {
             endpoint_half_open: take!("ENDPOINT_HALF_OPEN"),
             reset_budgets: take!("RESET_BUDGETS"),
             icmp_budgets: take!("ICMP_BUDGETS"),
+            fragments: take!("FRAGMENTS"),
             flows: take!("FLOWS"),
             stash: take!("STASH"),
             counters: take!("COUNTERS"),
@@ -178,6 +183,9 @@ impl Kernel {
         }
         for key in self.stash.keys().collect::<Result<Vec<_>, _>>()? {
             self.stash.remove(&key)?;
+        }
+        for key in self.fragments.keys().collect::<Result<Vec<_>, _>>()? {
+            self.fragments.remove(&key)?;
         }
         for vpc in vpcs() {
             self.vpc_half_open.set(vpc, 0, 0)?;
@@ -211,6 +219,7 @@ impl Kernel {
         replace(&mut self.addresses, world.addresses.iter())?;
         replace(&mut self.frontends, world.frontends.iter())?;
         fill(&mut self.listeners, 0..LISTENERS, |index| world.listeners.get(&index).copied())?;
+        replace(&mut self.parted, world.parted.iter().map(|key| (key, &1)))?;
         fill(&mut self.policies, 0..POLICIES, |index| world.policies.get(&index).copied())?;
         fill(&mut self.source_bounds, 0..SOURCE_BOUNDS, |index| world.source_bounds.get(index as usize).copied())?;
         fill(&mut self.rings, 0..RINGS, |index| world.rings.get(index as usize).copied())?;
@@ -280,6 +289,10 @@ impl Kernel {
 
     fn age(&mut self, seconds: u32) -> Result<()> {
         let ticks = CLOCK.ticks(seconds);
+        for entry in self.fragments.iter().collect::<Result<Vec<_>, _>>()? {
+            let (key, first) = entry;
+            self.fragments.insert(key, FirstFragment { seen: first.seen.wrapping_sub(ticks), ..first }, 0)?;
+        }
         for (place, mut slot) in self.live()? {
             slot.last_seen = slot.last_seen.wrapping_sub(ticks);
             match place {

@@ -71,6 +71,8 @@ counters! {
     FlowEndedWithPort = Activity "flow_ended_with_port";
     /// flows ended because the security groups no longer let their client in
     FlowEndedBySecurityGroup = Activity "flow_ended_by_security_group";
+    /// flows ended because their target group's weight at the listener became 0
+    FlowEndedByWeight = Activity "flow_ended_by_weight";
     /// flows replaced by a new connection from the same client address and port
     FlowReplaced = Activity "flow_replaced";
     /// flows that went into the stash because their buckets were full
@@ -83,6 +85,8 @@ counters! {
     ArpAnswered = Activity "arp_answered";
     /// resets sent by the load balancer itself (AWS TCP_ELB_Reset_Count)
     ResetSent = Activity "reset_sent";
+    /// fragments forwarded behind the first one of their packet
+    FragmentForwarded = Activity "fragments_forwarded";
     /// ICMP errors about packets of flows, translated and sent on
     IcmpErrorTranslated = Activity "icmp_error_translated";
     /// ICMP errors sent by the load balancer itself: fragmentation needed, time exceeded
@@ -100,8 +104,14 @@ counters! {
     Truncated = Drop "truncated";
     /// a header whose fields contradict each other (version, length, data offset)
     Malformed = Drop "malformed";
-    /// IPv4 fragment
+    /// fragment of a packet that is neither TCP nor UDP
     Fragment = Drop "fragment";
+    /// fragment that arrived before the first one of its packet, or long after it
+    FragmentOrphan = Drop "fragment_orphan";
+    /// fragment that overlaps the first one of its packet
+    FragmentOverlap = Drop "fragment_overlap";
+    /// first fragment without the whole TCP header, or one that could be behind such a one (RFC 1858, RFC 3128)
+    FragmentTiny = Drop "fragment_tiny";
     /// IPv4 header checksum, source or destination that cannot be forwarded (multicast, broadcast, loopback, zero)
     InvalidAddress = Drop "invalid_address";
     /// TTL would reach zero (answered with ICMP time exceeded)

@@ -12,19 +12,22 @@ use aya_ebpf::{
 };
 use privatelink_ebpf::{
     abi::{
-        Counter, Stage, entries,
+        Counter, Proto, Stage, entries,
         event::Event,
         explain::Trace,
         flow::{Bucket, FlowKey, FlowState, Meta, Slot},
+        fragment::{FirstFragment, FragmentKey},
         security::{Bound, Policy},
-        service::{AddressKey, Budget, Frontend, FrontendKey, Listener, Port, PortFlags, Target},
+        service::{AddressKey, Budget, Frontend, FrontendKey, Listener, Parted, Port, PortFlags, Target},
         settings::{Clock, IcmpBudget, ResetBudget},
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
     datapath::{
         Hook, Tables, Verdict,
         atomic::load64,
-        flow_table, icmp, lifecycle, open,
+        flow_table,
+        fragment::{self, Fragment},
+        icmp, lifecycle, open,
         parse::Segment,
         ports::{self, Claim},
         refusal, slow, stage, udp,
@@ -111,6 +114,11 @@ pub fn privatelink_explain(ctx: TcContext) -> i32 {
         Stage::Slow | Stage::IcmpError => judge_slow(packet, ifindex),
         Stage::Udp => judge_udp(packet, ifindex),
         Stage::Icmp => judge_icmp(packet, ifindex),
+        Stage::Fragment => match judge_fragment(packet, ifindex) {
+            FIRST_OF_TCP => judge_slow(packet, ifindex),
+            FIRST_OF_UDP => judge_udp(packet, ifindex),
+            verdict => verdict,
+        },
     };
     // SAFETY: a live map value.
     note(|trace| unsafe { (*trace).verdict = verdict });
@@ -132,6 +140,20 @@ judges! {
     judge_slow = slow;
     judge_udp = udp::slow;
     judge_icmp = icmp::decide;
+}
+
+/// What [`judge_fragment`] says of a first fragment, on which its protocol's stage has the word.
+const FIRST_OF_TCP: u32 = u32::MAX;
+const FIRST_OF_UDP: u32 = u32::MAX - 1;
+
+#[inline(never)]
+fn judge_fragment(packet: Packet, ifindex: u32) -> u32 {
+    match fragment::decide(packet, Dry, ifindex) {
+        Ok(Fragment::First(Proto::Tcp)) => FIRST_OF_TCP,
+        Ok(Fragment::First(Proto::Udp)) => FIRST_OF_UDP,
+        Ok(Fragment::Later(relay)) => concluded(Ok((relay.ifindex, relay.out))),
+        Err(verdict) => verdict.to_bits(),
+    }
 }
 
 #[inline(always)]
@@ -350,6 +372,11 @@ impl Tables<'static> for Dry {
     }
 
     #[inline(always)]
+    fn parted(self, key: &Parted) -> bool {
+        REAL.parted(key)
+    }
+
+    #[inline(always)]
     fn policy(self, index: u32) -> Option<Policy> {
         REAL.policy(index)
     }
@@ -493,6 +520,14 @@ impl Tables<'static> for Dry {
             Some(copy)
         }
     }
+
+    #[inline(always)]
+    fn fragment(self, key: &FragmentKey) -> Option<FirstFragment> {
+        REAL.fragment(key)
+    }
+
+    #[inline(always)]
+    fn note_fragment(self, _: &FragmentKey, _: &FirstFragment) {}
 
     #[inline(always)]
     fn icmp_budget(self, vpc: u32) -> Option<*mut IcmpBudget> {

@@ -4,15 +4,16 @@ use aya_ebpf::{
     Global,
     bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{Array, DevMap, HashMap, PerCpuArray, ProgramArray, RingBuf},
+    maps::{Array, DevMap, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use privatelink_ebpf::abi::{
     entries,
     explain::Trace,
     flow::{Bucket, FlowKey, Slot},
+    fragment::{FirstFragment, FragmentKey},
     pool::PortPool,
     security::{Bound, Policy},
-    service::{Address, AddressKey, Budget, Frontend, FrontendKey, Listener, Port, Target},
+    service::{Address, AddressKey, Budget, Frontend, FrontendKey, Listener, Parted, Port, Target},
     settings::{IcmpBudget, ResetBudget, Settings},
     stats::{EndpointStats, ListenerStats, TargetStats},
 };
@@ -31,6 +32,7 @@ maps! {
     FRONTENDS: HashMap<FrontendKey, Frontend>;
     POLICIES: Array<Policy>, BPF_F_MMAPABLE;
     SOURCE_BOUNDS: Array<Bound>, BPF_F_MMAPABLE;
+    PARTED: HashMap<Parted, u32>;
     LISTENERS: Array<Listener>, BPF_F_MMAPABLE;
     RINGS: Array<u32>, BPF_F_MMAPABLE;
     TARGETS: Array<Target>, BPF_F_MMAPABLE;
@@ -46,6 +48,7 @@ maps! {
     ENDPOINT_STATS: PerCpuArray<EndpointStats>;
     LISTENER_STATS: PerCpuArray<ListenerStats>;
     TARGET_STATS: PerCpuArray<TargetStats>;
+    FRAGMENTS: LruHashMap<FragmentKey, FirstFragment>;
     RESET_BUDGETS: Array<ResetBudget>;
     ICMP_BUDGETS: Array<IcmpBudget>;
     SCRATCH: PerCpuArray<Slot>;

@@ -6,9 +6,10 @@ use privatelink_ebpf::{
         Counter,
         event::Event,
         flow::{Bucket, FlowKey, Slot},
+        fragment::{FirstFragment, FragmentKey},
         pool::PortPool,
         security::{Bound, Policy},
-        service::{AddressKey, AddressKind, Budget, Frontend, FrontendKey, Listener, Port, Target},
+        service::{AddressKey, AddressKind, Budget, Frontend, FrontendKey, Listener, Parted, Port, Target},
         settings::{Clock, FLOW_EVENTS, IcmpBudget, ResetBudget},
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
@@ -165,7 +166,7 @@ cold_shared! {
     step_flow = lifecycle::step_bits, Segment;
     close_flow = lifecycle::close_bits, FlowKey, why;
     supersede_flow = lifecycle::supersede_bits, Segment;
-    policy_ends = security::ends_bits, FlowKey;
+    flow_ended = security::ended_bits, FlowKey, target;
     flow_silent = lifecycle::silent_bits, Segment;
     replied_flow = lifecycle::replied_bits, Segment;
     retire_flow = lifecycle::retire_bits, Segment;
@@ -199,6 +200,11 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     fn frontend(self, key: &FrontendKey) -> Option<Frontend> {
         // SAFETY: a live map value, written whole by the agent.
         FRONTENDS.get_ptr(key).map(|frontend| unsafe { *frontend })
+    }
+
+    #[inline(always)]
+    fn parted(self, key: &Parted) -> bool {
+        PARTED.get_ptr(key).is_some()
     }
 
     #[inline(always)]
@@ -321,6 +327,18 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     }
 
     #[inline(always)]
+    fn fragment(self, key: &FragmentKey) -> Option<FirstFragment> {
+        // SAFETY: a live map value; one that is used again meanwhile is another packet's, whose fragments it would misguide no
+        // further than an attacker could himself.
+        FRAGMENTS.get_ptr(key).map(|first| unsafe { *first })
+    }
+
+    #[inline(always)]
+    fn note_fragment(self, key: &FragmentKey, first: &FirstFragment) {
+        let _ = FRAGMENTS.insert(key, first, 0);
+    }
+
+    #[inline(always)]
     fn icmp_budget(self, vpc: u32) -> Option<*mut IcmpBudget> {
         ICMP_BUDGETS.get_ptr_mut(vpc)
     }
@@ -423,8 +441,8 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     }
 
     #[inline(always)]
-    fn policy_ends(self, forward: &FlowKey) -> u32 {
-        policy_ends(forward)
+    fn ended(self, forward: &FlowKey, target: u32) -> u32 {
+        flow_ended(forward, target)
     }
 
     #[inline(always)]

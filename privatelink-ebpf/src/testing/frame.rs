@@ -6,7 +6,7 @@ pub use icmp::{answer_echo, answer_error};
 
 use crate::{
     abi::Proto,
-    datapath::{Forward, Frame, Rewrite},
+    datapath::{Forward, Frame, Relay, Rewrite},
     wire::{
         Ipv4Hdr, L3, Window, Wire, checksum,
         tcp::TcpHeader,
@@ -62,6 +62,7 @@ impl Frame for SliceFrame<'_> {
 pub fn apply(frame: &mut Vec<u8>, forward: &Forward) {
     match forward {
         Forward::Packet(packet) => rewrite(frame, packet),
+        Forward::Fragment(packet) => relay(frame, packet),
         Forward::Error(translation) => icmp::translate(frame, translation),
     }
 }
@@ -87,6 +88,17 @@ fn rewrite(frame: &mut [u8], rewrite: &Rewrite) {
         Proto::Tcp => change(frame, l4 + TcpHeader::CHECK, |check| checksum::apply(check, difference)),
         Proto::Udp => change(frame, l4 + UdpHeader::CHECK, |check| udp::apply(check, difference)),
     }
+}
+
+fn relay(frame: &mut [u8], relay: &Relay) {
+    let Relay { src, dst, d_addr, src_mac, dst_mac, ifindex: _, out: _ } = *relay;
+    let mut put = |at: usize, bytes: &[u8]| frame[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, &dst_mac.mac().0);
+    put(6, &src_mac.mac().0);
+    put(L3 + 12, &src.to_wire());
+    put(L3 + 16, &dst.to_wire());
+    frame[L3 + 8] -= 1;
+    change(frame, L3 + 10, |check| checksum::apply(check, d_addr as u32 + checksum::TTL_DECREMENT));
 }
 
 /// Changes the checksum at `at`.

@@ -15,9 +15,12 @@ use crate::{
         Counter,
         event::Event,
         flow::{Bucket, FlowKey, Slot},
+        fragment::{FirstFragment, FragmentKey},
         pool::PortPool,
         security::{Bound, Policy},
-        service::{AddressKey, AddressKind, Budget, Frontend, FrontendKey, Listener, ListenerFlags, Port, Target},
+        service::{
+            AddressKey, AddressKind, Budget, Frontend, FrontendKey, Listener, ListenerFlags, Parted, Port, Target,
+        },
         settings::{Clock, IcmpBudget, ResetBudget},
         stats::{Counts, EndpointStats, ListenerStats, TargetStats},
     },
@@ -106,6 +109,7 @@ pub struct MemTables {
     endpoint_half_open: Cells<u32>,
     reset_budgets: Cells<ResetBudget>,
     icmp_budgets: Cells<IcmpBudget>,
+    fragments: Mutex<HashMap<FragmentKey, FirstFragment>>,
     counters: Vec<AtomicU64>,
     events: Mutex<Vec<Event>>,
     now: AtomicU32,
@@ -131,6 +135,7 @@ impl MemTables {
             endpoint_half_open: Cells::new(0, ENDPOINTS as usize),
             reset_budgets: Cells::new(ResetBudget::default(), VPCS as usize),
             icmp_budgets: Cells::new(IcmpBudget::default(), VPCS as usize),
+            fragments: Mutex::default(),
             counters: Counter::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
             events: Mutex::new(Vec::new()),
             // Near the wrap, so that every case crosses it or shows that it does not matter.
@@ -293,6 +298,10 @@ impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
         self.tables.world.frontends.get(key).copied()
     }
 
+    fn parted(self, key: &Parted) -> bool {
+        self.tables.world.parted.contains(key)
+    }
+
     fn policy(self, index: u32) -> Option<Policy> {
         (index < POLICIES).then(|| self.tables.world.policies.get(&index).copied().unwrap_or_default())
     }
@@ -407,6 +416,14 @@ impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
 
     fn reset_budget(self, vpc: u32) -> Option<*mut ResetBudget> {
         self.tables.reset_budgets.get(vpc as usize)
+    }
+
+    fn fragment(self, key: &FragmentKey) -> Option<FirstFragment> {
+        self.tables.fragments.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied()
+    }
+
+    fn note_fragment(self, key: &FragmentKey, first: &FirstFragment) {
+        self.tables.fragments.lock().unwrap_or_else(PoisonError::into_inner).insert(*key, *first);
     }
 
     fn icmp_budget(self, vpc: u32) -> Option<*mut IcmpBudget> {

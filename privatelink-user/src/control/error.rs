@@ -67,6 +67,16 @@ pub enum ControlError {
     TargetGroupNotFound(String),
     #[error("A target group with the same name '{0}' exists, but with different settings")]
     DuplicateTargetGroupName(ResourceName),
+    #[error("A default action must be specified")]
+    ForwardMissing,
+    #[error("The target group '{0}' is given twice")]
+    ForwardTwice(TargetGroupId),
+    #[error("If both a target group and target group weights are given, they must name the same target group")]
+    ForwardContradicts,
+    #[error("You've reached the limit on the number of target groups of one action: {limit}")]
+    TooManyForwarded { limit: usize },
+    #[error("Target group stickiness must be enabled because the target group '{0}' has stickiness enabled")]
+    StickinessRequired(TargetGroupId),
     #[error("Target group '{target_group}' is currently in use by a listener or a rule")]
     TargetGroupInUse { target_group: TargetGroupId, listeners: Vec<String> },
 
@@ -206,6 +216,9 @@ impl ControlError {
             Self::Invalid(_) | Self::TargetGroupVpcNotFound(_) | Self::NodeAddressMissing | Self::TargetMissing => {
                 "ValidationError"
             }
+            Self::ForwardMissing | Self::ForwardTwice(_) | Self::ForwardContradicts => "ValidationError",
+            Self::TooManyForwarded { .. } => "TooManyTargetGroups",
+            Self::StickinessRequired(_) => "InvalidConfigurationRequest",
             Self::VpcNotFound(_) => "InvalidVpcID.NotFound",
             Self::DuplicateVpc(_) => "InvalidVpc.Duplicate",
             Self::VpcInUse { .. } => "DependencyViolation",
@@ -281,6 +294,9 @@ impl ControlError {
             | Self::ServiceWithoutLoadBalancer
             | Self::PrincipalMissing
             | Self::EndpointMissing
+            | Self::ForwardMissing
+            | Self::ForwardTwice(_)
+            | Self::ForwardContradicts
             | Self::DifferentVpc { .. }
             | Self::IncompatibleProtocols { .. }
             | Self::TargetIpOutside { .. }
@@ -325,6 +341,8 @@ impl ControlError {
             | Self::DuplicateListener { .. }
             | Self::DuplicateTargetGroupName(_)
             | Self::TargetGroupInUse { .. }
+            | Self::TooManyForwarded { .. }
+            | Self::StickinessRequired(_)
             | Self::TargetIpUnusable { .. }
             | Self::TooManyTargets { .. }
             | Self::TooManyListeners { .. }
@@ -397,6 +415,15 @@ impl ControlError {
             ),
             Self::DifferentVpc { .. } => {
                 "make a target group in the load balancer's VPC; targets elsewhere are reached through its gateway"
+                    .to_owned()
+            }
+            Self::ForwardMissing => "name a target group with --target-group, or several as NAME=WEIGHT".to_owned(),
+            Self::ForwardTwice(_) => "name each target group once".to_owned(),
+            Self::ForwardContradicts => "give weights for all target groups, or one target group".to_owned(),
+            Self::TooManyForwarded { limit } => format!("a listener leads to at most {limit} target groups"),
+            Self::StickinessRequired(_) => {
+                "turn the listener's stickiness on with `privatelink listener modify --stickiness on`, or the target \
+                 group's off"
                     .to_owned()
             }
             Self::TargetGroupsNotFound(reference) => {

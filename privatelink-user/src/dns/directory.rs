@@ -153,6 +153,7 @@ pub fn in_turn(mut addresses: Vec<Ipv4Addr>, turn: usize) -> Vec<Ipv4Addr> {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
+    use proptest::prelude::*;
 
     use super::*;
     use crate::model::{Endpoint, LoadBalancer, Owner, Record};
@@ -287,6 +288,22 @@ mod tests {
         assert_eq!(find("api.example.com", 4), None);
         assert_eq!(find("api.example.com", 5), None);
         assert_eq!(directory.find("api.example.com", None), Found::Elsewhere);
+    }
+
+    proptest! {
+        #[test]
+        fn any_name_has_an_answer_and_only_ours_is_ours(
+            labels in prop::collection::vec("[ -~é]{0,30}", 0..6),
+            zone in prop::sample::select(vec!["", ".vpce.amazonaws.com", ".us-east-1.vpce.amazonaws.com", ".elb.us-east-1.amazonaws.com"]),
+        ) {
+            let name = format!("{}{zone}", labels.join("."));
+            match directory().find(&name, None) {
+                Found::Elsewhere => prop_assert!(zone.is_empty(), "{name}"),
+                Found::Addresses { .. } | Found::Empty { .. } | Found::Missing { .. } => {
+                    prop_assert!(name.ends_with("vpce.amazonaws.com") || name.ends_with("elb.us-east-1.amazonaws.com"), "{name}");
+                }
+            }
+        }
     }
 
     #[test]

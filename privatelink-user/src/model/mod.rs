@@ -11,6 +11,7 @@ pub mod derived;
 pub mod dns_name;
 mod endpoint;
 mod endpoint_service;
+mod forward;
 mod health_check;
 mod id;
 mod invalid;
@@ -36,6 +37,7 @@ pub use change::{Change, Edit, Key, Record};
 pub use dns_name::{ServiceDomain, ZonedAddress};
 pub use endpoint::{Endpoint, EndpointState};
 pub use endpoint_service::{EndpointService, ServiceName};
+pub use forward::{Forward, Weight};
 pub use health_check::{HealthCheck, HealthCheckPort, HealthCheckProtocol, HttpPath, Matcher};
 pub use id::{
     AccountId, EndpointId, EndpointServiceId, IdSource, ListenerId, LoadBalancerId, Region, SecurityGroupId,

@@ -22,6 +22,7 @@ mod dns;
 mod ending;
 mod explain;
 mod flood;
+mod fragments;
 mod health;
 mod hooks;
 mod icmp;
@@ -38,6 +39,7 @@ mod security;
 mod targets;
 mod transfer;
 mod udp;
+mod weights;
 
 /// A test and what it needs.
 struct Test {
@@ -77,7 +79,9 @@ fn tests() -> Vec<Test> {
         icmp_oracle::TESTS,
         restart::TESTS,
         security::TESTS,
+        weights::TESTS,
         flood::TESTS,
+        fragments::TESTS,
         pool::TESTS,
         churn::TESTS,
         udp::TESTS,

@@ -5,6 +5,7 @@
 mod arp;
 mod close;
 mod counts;
+mod fragment;
 mod frames;
 mod hostile;
 mod icmp;
@@ -14,6 +15,7 @@ mod limits;
 mod open;
 mod reset;
 mod security;
+mod sticky;
 mod udp;
 
 use super::{
@@ -30,6 +32,7 @@ pub fn all() -> Vec<Case> {
     [
         open::cases(),
         frames::cases(),
+        fragment::cases(),
         close::cases(),
         counts::cases(),
         reset::cases(),
@@ -40,6 +43,7 @@ pub fn all() -> Vec<Case> {
         limits::cases(),
         lifetime::cases(),
         security::cases(),
+        sticky::cases(),
         udp::cases(),
     ]
     .concat()

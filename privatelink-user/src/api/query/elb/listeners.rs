@@ -9,21 +9,25 @@ use crate::{
         xml::Structure,
     },
     control::{
-        Mutation as _, Reference,
-        listeners::{CreateListener, DeleteListener, ModifyListener},
+        Mutation as _,
+        listeners::{CreateListener, DeleteListener, ModifyListener, TargetGroupWeight},
         lookup,
     },
-    model::{AttributeMap as _, Listener, ListenerId, State},
+    model::{AttributeMap as _, Forward, Listener, ListenerId, State, Weight},
 };
 
-/// Where a listener leads, in both forms that the API has for it.
+/// Where a listener leads, in both forms that the API has for it; the short one has room for one group.
 fn action(listener: &Listener) -> Structure {
-    let group = Structure::new().text("TargetGroupArn", &listener.target_group).text("Weight", 1);
-    let stickiness = Structure::new().text("Enabled", false);
-    let forward = Structure::new().list("TargetGroups", [group]).value("TargetGroupStickinessConfig", stickiness);
+    let Forward { weights, stickiness } = &listener.forward;
+    let groups = weights
+        .iter()
+        .map(|(group, weight)| Structure::new().text("TargetGroupArn", group).text("Weight", weight.get()));
+    let stickiness = Structure::new().text("Enabled", stickiness);
+    let forward = Structure::new().list("TargetGroups", groups).value("TargetGroupStickinessConfig", stickiness);
+    let only = weights.keys().next().filter(|_| weights.len() == 1);
     Structure::new()
         .text("Type", "forward")
-        .text("TargetGroupArn", &listener.target_group)
+        .maybe("TargetGroupArn", only)
         .text("Order", 1)
         .value("ForwardConfig", forward)
 }
@@ -37,8 +41,14 @@ fn view(listener: &Listener) -> Structure {
         .list("DefaultActions", [action(listener)])
 }
 
-/// The one target group that `DefaultActions` forwards to.
-fn default_group(scope: &Scope<'_>) -> Result<Option<Reference>, Refusal> {
+/// Where `DefaultActions` forwards to: groups with their weights, and whether clients stay in their group.
+struct Wanted {
+    groups: Vec<TargetGroupWeight>,
+    stickiness: Option<bool>,
+}
+
+/// Reads the default action, if one is given.
+fn default_action(scope: &Scope<'_>) -> Result<Option<Wanted>, Refusal> {
     let actions = scope.structures("DefaultActions");
     let Some(first) = actions.first() else { return Ok(None) };
     let wrong = |message: &str| Refusal::coded("ValidationError", message);
@@ -47,30 +57,28 @@ fn default_group(scope: &Scope<'_>) -> Result<Option<Reference>, Refusal> {
     }
     let kind = first.required("Type")?;
     if kind != "forward" {
-        return Err(Refusal::coded(
-            "InvalidLoadBalancerAction",
-            format!("Action type '{kind}' must be one of '[forward]'"),
-        ));
+        let message = format!("Action type '{kind}' must be one of '[forward]'");
+        return Err(Refusal::coded("InvalidLoadBalancerAction", message));
     }
     first.number::<u32>("Order")?;
     let direct = first.text("TargetGroupArn");
     let forward = first.structure("ForwardConfig");
     let mut groups = Vec::new();
     for group in forward.structures("TargetGroups") {
-        group.number::<u32>("Weight")?;
-        groups.push(group.required("TargetGroupArn")?);
+        let weight = group.parsed("Weight")?.unwrap_or_default();
+        groups.push(TargetGroupWeight { target_group: group.required("TargetGroupArn")?.into(), weight });
     }
-    if forward.structure("TargetGroupStickinessConfig").boolean("Enabled")?.unwrap_or(false) {
-        return Err(wrong("Stickiness between target groups needs several target groups"));
-    }
+    let stickiness = forward.structure("TargetGroupStickinessConfig").boolean("Enabled")?;
     match (direct, groups.as_slice()) {
-        (Some(direct), []) => Ok(Some(direct.into())),
-        (None, [one]) => Ok(Some((*one).into())),
-        (Some(direct), [one]) if direct == *one => Ok(Some(direct.into())),
-        (None, []) => Err(wrong("A target group ARN must be specified")),
-        (Some(_), _) => Err(wrong("TargetGroupArn and ForwardConfig must name the same target group")),
-        (None, _) => Err(wrong("An action forwards to one target group")),
+        (None, []) => return Err(wrong("A target group ARN must be specified")),
+        (Some(direct), []) => {
+            groups.push(TargetGroupWeight { target_group: direct.into(), weight: Weight::default() });
+        }
+        (Some(direct), [one]) if one.target_group.as_str() == direct => {}
+        (Some(_), _) => return Err(wrong("TargetGroupArn and ForwardConfig must name the same target group")),
+        (None, _) => {}
     }
+    Ok(Some(Wanted { groups, stickiness }))
 }
 
 pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
@@ -80,11 +88,14 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
     };
     let protocol = must("Protocol", "A listener protocol")?.parse()?;
     must("Port", "A listener port")?;
+    let wanted = default_action(&scope)?.ok_or_else(|| Refusal::missing("DefaultActions"))?;
     let request = CreateListener {
         load_balancer: scope.required("LoadBalancerArn")?.into(),
         protocol,
         port: scope.number("Port")?.unwrap_or(0),
-        target_group: default_group(&scope)?.ok_or_else(|| Refusal::missing("DefaultActions"))?,
+        target_group: None,
+        target_groups: wanted.groups,
+        stickiness: wanted.stickiness.unwrap_or(false),
         attributes: Default::default(),
     };
     let tags = read_tags(&scope.structures("Tags"))?;
@@ -137,7 +148,7 @@ fn arn(scope: &Scope<'_>) -> Result<ListenerId, Refusal> {
 pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
     let id = arn(&scope)?;
-    let target_group = default_group(&scope)?;
+    let wanted = default_action(&scope)?;
     let (port, protocol) = (scope.number::<u16>("Port")?, scope.text("Protocol"));
     call.read(|state, _| {
         let listener = lookup::listener(state, &(&id).into())?;
@@ -150,7 +161,16 @@ pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
             Err(Refusal::coded("InvalidConfigurationRequest", message))
         }
     })?;
-    call.mutate(&ModifyListener { listener: (&id).into(), target_group, attributes: Default::default() })?;
+    let (target_groups, stickiness) =
+        wanted.map_or_else(Default::default, |Wanted { groups, stickiness }| (groups, stickiness));
+    let listener = (&id).into();
+    call.mutate(&ModifyListener {
+        listener,
+        target_group: None,
+        target_groups,
+        stickiness,
+        attributes: Default::default(),
+    })?;
     shown(call, &id)
 }
 
@@ -171,7 +191,13 @@ pub fn describe_attributes(call: &Call<'_>) -> Result<Structure, Refusal> {
 pub fn modify_attributes(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
     let (id, attributes) = (arn(&scope)?, super::read_attributes(&scope)?);
-    let changed = call.mutate(&ModifyListener { listener: (&id).into(), target_group: None, attributes })?;
+    let changed = call.mutate(&ModifyListener {
+        listener: (&id).into(),
+        target_group: None,
+        target_groups: Vec::new(),
+        stickiness: None,
+        attributes,
+    })?;
     Ok(super::attributes(changed.attributes))
 }
 

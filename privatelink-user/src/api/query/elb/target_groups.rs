@@ -39,7 +39,7 @@ fn view(state: &State, group: &TargetGroup) -> Structure {
     let mut lbs: Vec<_> = state
         .listeners
         .values()
-        .filter(|listener| listener.target_group == group.id)
+        .filter(|listener| listener.forward.weights.contains_key(&group.id))
         .map(|listener| &listener.load_balancer)
         .collect();
     lbs.dedup();
@@ -121,7 +121,9 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
         }
         let used = |group: &TargetGroup, lb: &str| {
             let mut listeners = state.listeners.values();
-            listeners.any(|listener| listener.target_group == group.id && listener.load_balancer.as_str() == lb)
+            listeners.any(|listener| {
+                listener.forward.weights.contains_key(&group.id) && listener.load_balancer.as_str() == lb
+            })
         };
         let wanted = |group: &&TargetGroup| {
             (arns.is_empty() || arns.contains(&group.id.as_str()))
