@@ -13,12 +13,14 @@ use privatelink_ebpf::{
         explain::Trace,
         flow::{Bucket, FlowKey, Slot},
         pool::PortPool,
-        service::{Address, AddressKey, Budget, Frontend, FrontendKey, Listener, Port, PortFlags, Target},
+        service::{
+            Address, AddressKey, Budget, EndpointIdText, Frontend, FrontendKey, Listener, Port, PortFlags, Target,
+        },
         settings::{Clock, CollectRequest, FLOW_EVENTS, ResetBudget, Settings, globals},
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
     testing::{
-        cases::INTERFACES,
+        cases::{ENDPOINT_ID, INTERFACES},
         run::{Backend, Fate, Outcome, Path, Seen},
         tables::{self, SEED},
         world::{CLOCK, ENDPOINTS, LISTENERS, POOLS, PORTS, RINGS, TARGETS, World},
@@ -74,6 +76,7 @@ pub fn load(reference: bool) -> Result<Ebpf> {
         ("TARGET_STATS", TARGETS),
         ("POOLS", POOLS),
         ("ENDPOINTS", ENDPOINTS),
+        ("ENDPOINT_IDS", ENDPOINTS),
         ("ENDPOINT_STATS", ENDPOINTS),
         ("ENDPOINT_HALF_OPEN", ENDPOINTS),
         ("EVENTS", 65_536),
@@ -108,6 +111,7 @@ pub struct Kernel {
     listener_stats: PerCpuArray<MapData, ListenerStats>,
     target_stats: PerCpuArray<MapData, TargetStats>,
     trace: Array<MapData, Trace>,
+    endpoint_ids: Array<MapData, EndpointIdText>,
     events: RingBuf<MapData>,
 }
 
@@ -157,6 +161,7 @@ impl Kernel {
             listener_stats: take!("LISTENER_STATS"),
             target_stats: take!("TARGET_STATS"),
             trace: take!("TRACE"),
+            endpoint_ids: take!("ENDPOINT_IDS"),
             events: take!("EVENTS"),
             ebpf,
         })
@@ -198,6 +203,7 @@ impl Kernel {
                 self.xdp_ports.set(index, index, None::<&ProgramFd>, 0)?;
             }
         }
+        self.endpoint_ids.set(1, EndpointIdText(*ENDPOINT_ID), 0)?;
         replace(&mut self.addresses, world.addresses.iter())?;
         replace(&mut self.frontends, world.frontends.iter())?;
         fill(&mut self.listeners, 0..LISTENERS, |index| world.listeners.get(&index).copied())?;

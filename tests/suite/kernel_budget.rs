@@ -6,13 +6,14 @@ use privatelink_user::dataplane::load;
 use crate::kernel::{self, COLLECT, EXPLAIN, TC, XDP};
 
 /// Instructions that the verifier processes for each program, as measured on kernel 6.18.
-const BUDGETS: [(&str, u32); 8] = [
+const BUDGETS: [(&str, u32); 9] = [
     (XDP, 904),
     (TC, 877),
     ("privatelink_xdp_slow", 112_396),
     ("privatelink_tc_slow", 136_162),
     ("privatelink_xdp_udp", 45_418),
     ("privatelink_tc_udp", 47_030),
+    ("privatelink_tc_proxy", 120_000),
     (COLLECT, 52_537),
     (EXPLAIN, 86_661),
 ];

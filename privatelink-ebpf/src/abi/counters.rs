@@ -81,6 +81,8 @@ counters! {
     ArpAnswered = Activity "arp_answered";
     /// resets sent by the load balancer itself (AWS TCP_ELB_Reset_Count)
     ResetSent = Activity "reset_sent";
+    /// PROXY protocol headers sent, those that were sent again included
+    ProxyHeaderSent = Activity "proxy_header_sent";
     /// frames that XDP handed to TC unmodified
     XdpPassedToTc = Activity "xdp_passed_to_tc";
     /// frames of a shared port that went on to the host's stack
@@ -140,6 +142,8 @@ counters! {
     VpcHalfOpenLimit = Drop "vpc_half_open_limit";
     /// SYN from a target's side into an existing flow or to a node address: providers cannot open connections
     SynFromTarget = Drop "syn_from_target";
+    /// SYN with data (TCP Fast Open) to a target group with the PROXY protocol; the client's retransmission has none
+    SynWithData = Drop "syn_with_data";
     /// SYN with FIN or RST, or no flag at all
     InvalidFlags = Drop "invalid_flags";
     /// more resets were due in one tick than are sent

@@ -47,4 +47,6 @@ stages! {
     Slow: "privatelink_tc_slow", Some("privatelink_xdp_slow");
     /// UDP over IPv4, all of it.
     Udp: "privatelink_tc_udp", Some("privatelink_xdp_udp");
+    /// Segments of flows with a PROXY protocol header, but for the first SYN.
+    Proxy: "privatelink_tc_proxy", None;
 }

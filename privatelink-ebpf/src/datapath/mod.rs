@@ -20,6 +20,7 @@ pub mod mss;
 pub mod open;
 pub mod parse;
 pub mod ports;
+pub mod proxy;
 pub mod refusal;
 pub mod reset;
 pub mod tables;
@@ -51,7 +52,7 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
     match fast(frame, t, ifindex, |rewrite| *rewrite) {
         Some(rewrite) => Ok(rewrite),
         None => match stage(frame) {
-            Stage::Slow => slow(frame, t, ifindex),
+            Stage::Slow | Stage::Proxy => slow(frame, t, ifindex),
             Stage::Udp => udp::decide(frame, t, ifindex),
         },
     }
@@ -114,7 +115,7 @@ fn entrance<'t, T: Tables<'t>>(t: T, ifindex: u32) -> Result<&'t Port, Verdict> 
 pub fn slow<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result<Rewrite, Verdict> {
     let port = entrance(t, ifindex)?;
     match parse::segment(frame, port.vpc) {
-        Some(segment) => consider(frame, t, port, ifindex, t.lend(segment)),
+        Some(segment) => consider::<false, F, T>(frame, t, port, ifindex, t.lend(segment)),
         None => Err(refusal::judge_unparsed(frame, t, port, ifindex)),
     }
 }
@@ -161,9 +162,9 @@ fn forward_plain<'t, F: Frame, T: Tables<'t>, R>(
     Some(done)
 }
 
-/// Judges a segment that the fast path has left.
+/// Judges a segment that the fast path has left: of a flow with a PROXY protocol header in the stage that is for those.
 #[inline(always)]
-fn consider<'t, F: Frame, T: Tables<'t>>(
+fn consider<'t, const PROXIED: bool, F: Frame, T: Tables<'t>>(
     frame: F,
     t: T,
     port: &Port,
@@ -175,6 +176,14 @@ fn consider<'t, F: Frame, T: Tables<'t>>(
         Some(_) | None => (open(t, port, ifindex, segment)?, true),
     };
     let meta = slot.meta();
+    let proxied = meta.flags & Meta::PROXY != 0;
+    if !fresh && proxied != PROXIED {
+        return Err(match (PROXIED, T::HOOK) {
+            (true, _) => refuse(t, Counter::FlowRaced),
+            (false, Hook::Xdp) => to_tc(t),
+            (false, Hook::Tc) => Verdict::Proxy,
+        });
+    }
     let index = slot.target();
     let Some(target) = t.target(index) else { return Err(refuse(t, Counter::FlowRaced)) };
     if target.generation != slot.generation() {
@@ -206,7 +215,7 @@ fn consider<'t, F: Frame, T: Tables<'t>>(
     let mut mss = Mss::UNCHANGED;
     if segment.flags.has(Flags::SYN) {
         mss = mss::clamp(frame, segment, port.mtu, out.mtu);
-        if T::HOOK == Hook::Tc && !fresh && looks_partial(segment) {
+        if T::HOOK == Hook::Tc && !fresh && !PROXIED && looks_partial(segment) {
             t.keep_to_tc(segment);
         }
     }
@@ -214,7 +223,10 @@ fn consider<'t, F: Frame, T: Tables<'t>>(
     if meta.forward() && !way.came_from(segment.src_mac, ifindex) {
         t.move_client(segment, ifindex);
     }
-    let rewrite = rewrite(slot, &way, out, segment.l4, mss, Proto::Tcp);
+    let mut rewrite = rewrite(slot, &way, out, segment.l4, mss, Proto::Tcp);
+    if proxied {
+        [rewrite.d_addr, rewrite.d_port] = proxy::differences(slot, &segment.key);
+    }
     let endpoint = slot.endpoint();
     if !slot.current() {
         return Err(refuse(t, Counter::FlowRaced));
@@ -224,6 +236,18 @@ fn consider<'t, F: Frame, T: Tables<'t>>(
         t.close(&segment.key, why as u32);
     }
     Ok(rewrite)
+}
+
+/// [`consider`] for a segment of a flow with a PROXY protocol header, its acknowledgement as the client knows it.
+#[inline(always)]
+fn consider_proxied<'t, F: Frame, T: Tables<'t>>(
+    frame: F,
+    t: T,
+    port: &Port,
+    ifindex: u32,
+    segment: &Segment,
+) -> Result<Rewrite, Verdict> {
+    consider::<true, F, T>(frame, t, port, ifindex, segment)
 }
 
 /// Where a flow's packets of one direction go.

@@ -133,6 +133,9 @@ pub trait Tables<'t>: Copy {
     fn move_client(self, segment: &Segment, ifindex: u32) -> u32 {
         lifecycle::move_client_bits(self, segment, ifindex)
     }
+    fn acknowledge_header(self, key: &FlowKey) -> u32 {
+        lifecycle::acknowledge_header_bits(self, key)
+    }
     fn keep_to_tc(self, segment: &Segment) -> u32 {
         lifecycle::keep_to_tc_bits(self, segment)
     }

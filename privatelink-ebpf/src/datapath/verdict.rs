@@ -15,6 +15,8 @@ pub enum Verdict {
     AnswerArp,
     /// TC only: the frame becomes [`super::reset::build`] and leaves by the port that it came in on.
     AnswerReset,
+    /// TC only: [`super::proxy::decide`] decides. No table has been changed.
+    Proxy,
 }
 
 impl Verdict {
@@ -26,6 +28,7 @@ impl Verdict {
             Self::ToTc => 0x101,
             Self::AnswerArp => 0x102,
             Self::AnswerReset => 0x103,
+            Self::Proxy => 0x104,
             Self::Drop(counter) => counter as u32,
         }
     }
@@ -37,6 +40,7 @@ impl Verdict {
             0x101 => Self::ToTc,
             0x102 => Self::AnswerArp,
             0x103 => Self::AnswerReset,
+            0x104 => Self::Proxy,
             counter => Self::Drop(Counter::from_bits(counter as u8)),
         }
     }

@@ -26,7 +26,7 @@ use privatelink_ebpf::{
         flow_table, lifecycle, open,
         parse::Segment,
         ports::{self, Claim},
-        refusal, slow, stage, udp,
+        proxy, refusal, slow, stage, udp,
     },
 };
 
@@ -106,7 +106,10 @@ pub fn privatelink_explain(ctx: TcContext) -> i32 {
     let (data, end) = (ctx.data(), ctx.data_end());
     let packet = Packet { data, end, len: end - data, segmented };
     let verdict = match stage(packet) {
-        Stage::Slow => judge_slow(packet, ifindex),
+        Stage::Slow | Stage::Proxy => match judge_slow(packet, ifindex) {
+            bits if bits == Verdict::Proxy.to_bits() => judge_proxy(packet, ifindex),
+            bits => bits,
+        },
         Stage::Udp => judge_udp(packet, ifindex),
     };
     // SAFETY: a live map value.
@@ -120,7 +123,7 @@ macro_rules! judges {
         // With a stack of its own.
         #[inline(never)]
         fn $name(packet: Packet, ifindex: u32) -> u32 {
-            concluded($stage(packet, Dry, ifindex))
+            concluded($stage(packet, Dry, ifindex).map(Into::into))
         }
     )+ };
 }
@@ -128,6 +131,7 @@ macro_rules! judges {
 judges! {
     judge_slow = slow;
     judge_udp = udp::slow;
+    judge_proxy = proxy::decide;
 }
 
 #[inline(always)]
@@ -262,6 +266,7 @@ cold! {
     dry_replied(Segment) -> u32 = lifecycle::replied_bits, 0;
     dry_retire(Segment) -> u32 = lifecycle::retire_bits, 0;
     dry_silent(Segment) -> u32 = lifecycle::silent_bits, 0;
+    dry_acknowledge_header(FlowKey) -> u32 = lifecycle::acknowledge_header_bits, 0;
     dry_move_client(Segment, ifindex) -> u32 = lifecycle::move_client_bits, 0;
     dry_keep_to_tc(Segment) -> u32 = lifecycle::keep_to_tc_bits, 0;
 }
@@ -588,6 +593,11 @@ impl Tables<'static> for Dry {
     #[inline(always)]
     fn move_client(self, segment: &Segment, ifindex: u32) -> u32 {
         dry_move_client(segment, ifindex)
+    }
+
+    #[inline(always)]
+    fn acknowledge_header(self, key: &FlowKey) -> u32 {
+        dry_acknowledge_header(key)
     }
 
     #[inline(always)]

@@ -11,10 +11,11 @@ use privatelink_ebpf::abi::{
     explain::Trace,
     flow::{Bucket, FlowKey, Slot},
     pool::PortPool,
-    service::{Address, AddressKey, Budget, Frontend, FrontendKey, Listener, Port, Target},
+    service::{Address, AddressKey, Budget, EndpointIdText, Frontend, FrontendKey, Listener, Port, Target},
     settings::{ResetBudget, Settings},
     stats::{EndpointStats, ListenerStats, TargetStats},
 };
+use privatelink_ebpf::wire::proxy_v2;
 
 macro_rules! maps {
     ($($name:ident: $kind:ident<$($t:ty),+> $(, $flags:expr)?;)+) => {
@@ -45,6 +46,8 @@ maps! {
     TARGET_STATS: PerCpuArray<TargetStats>;
     RESET_BUDGETS: Array<ResetBudget>;
     SCRATCH: PerCpuArray<Slot>;
+    ENDPOINT_IDS: Array<EndpointIdText>;
+    PROXY_HEADER: PerCpuArray<[u8; proxy_v2::LEN]>;
     TRACE: Array<Trace>;
 }
 

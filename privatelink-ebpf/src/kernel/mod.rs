@@ -3,6 +3,7 @@
 mod explain;
 mod maps;
 mod packet;
+mod proxy;
 mod service;
 mod tables;
 mod tc;

@@ -156,6 +156,7 @@ cold_shared! {
     end_hold = open::end_hold_bits, Segment;
     step_flow = lifecycle::step_bits, Segment;
     close_flow = lifecycle::close_bits, FlowKey, why;
+    acknowledge_header = lifecycle::acknowledge_header_bits, FlowKey;
     supersede_flow = lifecycle::supersede_bits, Segment;
     flow_silent = lifecycle::silent_bits, Segment;
     replied_flow = lifecycle::replied_bits, Segment;
@@ -455,6 +456,11 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn move_client(self, segment: &Segment, ifindex: u32) -> u32 {
         move_client(segment, ifindex)
+    }
+
+    #[inline(always)]
+    fn acknowledge_header(self, key: &FlowKey) -> u32 {
+        acknowledge_header(key)
     }
 
     #[inline(always)]

@@ -39,7 +39,7 @@ pub fn privatelink_tc(ctx: TcContext) -> i32 {
         return action;
     }
     match stage(with_headers(skb)) {
-        Stage::Slow => go_on(&ctx, Stage::Slow),
+        Stage::Slow | Stage::Proxy => go_on(&ctx, Stage::Slow),
         Stage::Udp => go_on(&ctx, Stage::Udp),
     }
     // Reached only while the agent has not put the stage's program in its place.
@@ -61,6 +61,10 @@ pub fn privatelink_tc_slow(ctx: TcContext) -> i32 {
         }
         Err(Verdict::AnswerArp) => finish(answer_arp(skb, ifindex)),
         Err(Verdict::AnswerReset) => finish(answer_reset(skb, ifindex)),
+        Err(Verdict::Proxy) => {
+            go_on(&ctx, Stage::Proxy);
+            finish(None)
+        }
     }
 }
 
@@ -80,8 +84,10 @@ pub fn privatelink_tc_udp(ctx: TcContext) -> i32 {
             debug!(&ctx, "interface {}: datagram in {} bytes refused, reason {}", ifindex, len, reason as u32);
             TC_ACT_SHOT as i32
         }
-        // ARP and resets are another stage's.
-        Err(Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerReset) => TC_ACT_OK as i32,
+        // ARP, resets and PROXY headers are other stages'.
+        Err(Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerReset | Verdict::Proxy) => {
+            TC_ACT_OK as i32
+        }
     }
 }
 
@@ -106,7 +112,7 @@ fn with_headers(skb: *mut __sk_buff) -> Packet {
 }
 
 #[inline(always)]
-fn finish(done: Option<i32>) -> i32 {
+pub(super) fn finish(done: Option<i32>) -> i32 {
     done.unwrap_or_else(|| {
         Maps::<false>.count(Counter::KernelRefused);
         TC_ACT_SHOT as i32
@@ -115,7 +121,7 @@ fn finish(done: Option<i32>) -> i32 {
 
 /// The packet's directly accessible part; asked for again after each helper that may move it.
 #[inline(always)]
-fn linear(skb: *mut __sk_buff) -> Packet {
+pub(super) fn linear(skb: *mut __sk_buff) -> Packet {
     // SAFETY: the context is valid while the program runs.
     unsafe {
         Packet {
@@ -130,7 +136,7 @@ fn linear(skb: *mut __sk_buff) -> Packet {
 /// Rewrites and sends out of the port. `at` is [`Rewrite::l4`], either a constant or a value whose bounds only the verifier
 /// sees.
 #[inline(always)]
-fn apply(skb: *mut __sk_buff, rewrite: &Rewrite, at: usize) -> Option<i32> {
+pub(super) fn apply(skb: *mut __sk_buff, rewrite: &Rewrite, at: usize) -> Option<i32> {
     let (check, flags) = match rewrite.proto {
         Proto::Tcp => (at + TcpHeader::CHECK, 0),
         // No checksum stays none.
@@ -144,10 +150,17 @@ fn apply(skb: *mut __sk_buff, rewrite: &Rewrite, at: usize) -> Option<i32> {
         Proto::Tcp => write_headers(packet, packet.window::<{ TcpHeader::LEN }>(at)?, rewrite)?,
         Proto::Udp => write_headers(packet, packet.window::<{ UdpHeader::LEN }>(at)?, rewrite)?,
     }
+    Some(leave(rewrite))
+}
+
+/// Says by which port the packet leaves, and how.
+#[inline(always)]
+pub(super) fn leave(rewrite: &Rewrite) -> i32 {
     let (ifindex, out) = (rewrite.ifindex, rewrite.out);
     // SAFETY: helpers without pointers.
-    Some(unsafe { if out.has(PortFlags::PEER) { bpf_redirect_peer(ifindex, 0) } else { bpf_redirect(ifindex, 0) } }
-        as i32)
+    let action =
+        unsafe { if out.has(PortFlags::PEER) { bpf_redirect_peer(ifindex, 0) } else { bpf_redirect(ifindex, 0) } };
+    action as i32
 }
 
 #[inline(never)]
@@ -158,7 +171,7 @@ fn answer_arp(skb: *mut __sk_buff, ifindex: u32) -> Option<i32> {
 }
 
 #[inline(never)]
-fn answer_reset(skb: *mut __sk_buff, ifindex: u32) -> Option<i32> {
+pub(super) fn answer_reset(skb: *mut __sk_buff, ifindex: u32) -> Option<i32> {
     // The VPC is part of the key only, which a reset does not carry.
     let segment = parse::segment(linear(skb), VpcIndex::NONE)?;
     send_back(skb, &reset::build(&segment), ifindex)

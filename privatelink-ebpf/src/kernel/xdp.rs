@@ -32,7 +32,7 @@ pub fn privatelink_xdp(ctx: XdpContext) -> u32 {
         return send(done, out, ifindex);
     }
     match stage(packet) {
-        Stage::Slow => go_on(&ctx, Stage::Slow),
+        Stage::Slow | Stage::Proxy => go_on(&ctx, Stage::Slow),
         Stage::Udp => go_on(&ctx, Stage::Udp),
     }
     // Reached only while the agent has not put the stage's program in its place: TC does everything.
@@ -52,7 +52,9 @@ pub fn privatelink_xdp_slow(ctx: XdpContext) -> u32 {
     let packet = whole(&ctx, packet);
     match slow(packet, Maps::<true>, ifindex) {
         Ok(rewrite) => send(apply(packet, &rewrite, opaque(rewrite.l4 as usize) & 0x7f), rewrite.ifindex, ifindex),
-        Err(Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerReset) => xdp_action::XDP_PASS,
+        Err(Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerReset | Verdict::Proxy) => {
+            xdp_action::XDP_PASS
+        }
         Err(Verdict::Drop(_)) => xdp_action::XDP_DROP,
     }
 }
@@ -68,7 +70,9 @@ pub fn privatelink_xdp_udp(ctx: XdpContext) -> u32 {
     let packet = whole(&ctx, packet);
     match udp::slow(packet, Maps::<true>, ifindex) {
         Ok(rewrite) => send(apply(packet, &rewrite, opaque(rewrite.l4 as usize) & 0x7f), rewrite.ifindex, ifindex),
-        Err(Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerReset) => xdp_action::XDP_PASS,
+        Err(Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerReset | Verdict::Proxy) => {
+            xdp_action::XDP_PASS
+        }
         Err(Verdict::Drop(_)) => xdp_action::XDP_DROP,
     }
 }

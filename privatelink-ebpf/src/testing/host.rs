@@ -1,7 +1,7 @@
 //! The case table without a kernel: `decide` over tables in memory.
 
 use super::{
-    frame::{SliceFrame, apply},
+    frame::{SliceFrame, apply, apply_proxied},
     run::{Backend, Fate, Outcome, Path, Seen},
     tables::{MemTables, Options},
     world::{CLOCK, World},
@@ -14,7 +14,7 @@ use crate::{
         pool::PortPool,
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
-    datapath::{Rewrite, Tables, Verdict, arp, collect, decide, parse, reset},
+    datapath::{Rewrite, Tables, Verdict, arp, collect, decide, parse, proxy, reset},
     wire::{ArpHdr, L3},
 };
 
@@ -34,7 +34,7 @@ impl Host {
         match decide(SliceFrame::new(bytes), self.tables.xdp(), ifindex) {
             Ok(rewrite) => seen(Fate::Sent, rewrite.ifindex == ifindex, rewritten(bytes, &rewrite)),
             Err(Verdict::Drop(_)) => seen(Fate::Dropped, false, Vec::new()),
-            Err(Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerReset) => None,
+            Err(Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerReset | Verdict::Proxy) => None,
         }
     }
 
@@ -42,6 +42,7 @@ impl Host {
         let frame = SliceFrame::segmented(bytes, gso_size != 0);
         let (fate, bytes) = match decide(frame, self.tables.tc(), ifindex) {
             Ok(rewrite) => (Fate::Sent, rewritten(bytes, &rewrite)),
+            Err(Verdict::Proxy) => return self.proxied(frame, ifindex, bytes),
             Err(Verdict::Pass) => (Fate::Passed, bytes.to_vec()),
             Err(Verdict::ToTc) => return Err("TC handed a frame to TC".into()),
             Err(Verdict::Drop(_)) => (Fate::Dropped, Vec::new()),
@@ -52,6 +53,25 @@ impl Host {
             }
         };
         Ok(Seen { fate, by_xdp: false, transmitted: false, bytes })
+    }
+
+    fn proxied(&self, frame: SliceFrame<'_>, ifindex: u32, bytes: &[u8]) -> Outcome<Seen> {
+        let (fate, bytes) = match proxy::decide(frame, self.tables.tc(), ifindex) {
+            Ok(proxied) => (Fate::Sent, apply_proxied(bytes, &proxied, self.endpoint_id(proxied.endpoint))),
+            Err(Verdict::Drop(_)) => (Fate::Dropped, Vec::new()),
+            Err(Verdict::AnswerReset) => {
+                let segment = parse::segment(frame, crate::abi::VpcIndex::NONE).ok_or("a reset for no segment")?;
+                (Fate::Sent, reset::build(&segment).to_vec())
+            }
+            Err(other @ (Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::Proxy)) => {
+                return Err(format!("{other:?} for a segment of a flow with a PROXY header"));
+            }
+        };
+        Ok(Seen { fate, by_xdp: false, transmitted: false, bytes })
+    }
+
+    fn endpoint_id(&self, endpoint: u16) -> [u8; 22] {
+        if endpoint == 1 { *super::cases::ENDPOINT_ID } else { [0; 22] }
     }
 
     fn arp_reply(&self, ifindex: u32, bytes: &[u8]) -> Outcome<Vec<u8>> {

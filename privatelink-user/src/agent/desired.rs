@@ -12,8 +12,8 @@ use privatelink_ebpf::abi::{
     Mac, Proto, VpcIndex,
     addr::L4Port,
     service::{
-        Address, AddressKey, AddressKind, Budget, Frontend, FrontendKey, IDLE_NEVER, ListenerFlags, Port, PortFlags,
-        Target, TargetFlags,
+        Address, AddressKey, AddressKind, Budget, EndpointIdText, Frontend, FrontendKey, IDLE_NEVER, ListenerFlags,
+        Port, PortFlags, RingEntry, Target, TargetFlags,
     },
 };
 
@@ -26,7 +26,7 @@ use crate::{
     dataplane::{Capacity, Hook, Tables},
     health::state::Checked,
     model::{
-        EndpointState, Listener, LoadBalancer, LoadBalancerId, Protocol, State, TargetAddress, TargetGroup,
+        EndpointId, EndpointState, Listener, LoadBalancer, LoadBalancerId, Protocol, State, TargetAddress, TargetGroup,
         TargetGroupId, Vpc, VpcId,
     },
     net::links::{Link, LinkKind, Links},
@@ -70,6 +70,7 @@ pub struct Desired {
     pub vpcs: BTreeMap<VpcIndex, Budget>,
     /// Those that are gone too.
     pub endpoints: BTreeMap<u16, Budget>,
+    pub endpoint_ids: BTreeMap<u16, EndpointIdText>,
 }
 
 /// A listener; where its ring lies is decided when it is written.
@@ -422,7 +423,9 @@ fn listeners(
         }
         for (listener, proto) in by_lb.get(&lb.id).into_iter().flatten() {
             let Some(&index) = plan.listeners.get(&(listener.id.clone(), *proto)) else { continue };
-            let members = members(chosen, listener, *proto, lb, vpc, &plan.targets);
+            let group = state.target_groups.get(&listener.target_group);
+            let proxied = group.is_some_and(|group| group.attributes.proxy_protocol_v2);
+            let members = members(chosen, listener, *proto, proxied, lb, vpc, &plan.targets);
             let idle = match proto {
                 Proto::Tcp => listener.attributes.idle_timeout,
                 Proto::Udp => listener.attributes.udp_idle_timeout,
@@ -454,6 +457,7 @@ fn listeners(
         let Some(&number) = endpoints.get(&address) else { continue };
         plan.endpoints.insert(endpoint.id.clone(), number);
         desired.endpoints.insert(number, Budget { half_open: ENDPOINT_HALF_OPEN });
+        desired.endpoint_ids.insert(number, id_text(&endpoint.id));
         for (listener, proto) in service.load_balancers.iter().filter_map(|lb| by_lb.get(lb)).flatten() {
             let Some(&index) = plan.listeners.get(&(listener.id.clone(), *proto)) else { continue };
             let key = frontend_key(vpc, endpoint.address, listener.port, *proto);
@@ -503,21 +507,32 @@ fn members(
     chosen: &BTreeMap<&TargetGroupId, Vec<TargetAddress>>,
     listener: &Listener,
     proto: Proto,
+    proxied: bool,
     lb: &LoadBalancer,
     vpc: VpcIndex,
     indexes: &BTreeMap<TargetKey, u32>,
 ) -> Members {
+    let flags = if proxied && proto == Proto::Tcp { RingEntry::PROXY } else { 0 };
     let mut members = Vec::new();
     for target in chosen.get(&listener.target_group).into_iter().flatten() {
         for node in &lb.addresses {
             let key = TargetKey { vpc, node: *node, ip: target.ip, port: target.port, proto };
             if let Some(index) = indexes.get(&key) {
-                members.push((identity(&key), *index));
+                members.push((identity(&key), *index | flags));
             }
         }
     }
     members.sort_unstable();
     members
+}
+
+/// An endpoint's id for the kernel.
+fn id_text(id: &EndpointId) -> EndpointIdText {
+    let mut text = EndpointIdText::default();
+    for (to, from) in text.0.iter_mut().zip(id.as_str().bytes()) {
+        *to = from;
+    }
+    text
 }
 
 /// Stable over restarts: `DefaultHasher::new` has fixed keys, and a change of its algorithm costs one reshuffle.
@@ -549,7 +564,10 @@ fn checks(world: &World<'_>, uses: &[Use<'_>], desired: &mut Desired, plan: &mut
                 .and_then(|(host_port, index)| way_to(world, &host_port, index, port, desired));
             let settings = used.group.health_check.clone();
             let hop = next_hop(used.vpc, target.address.ip).map(|ip| HopKey { vpc: used.vpc_index, ip });
-            plan.checks.insert(check, Check { address, node, listener_port: listener.port, next_hop: hop, settings });
+            let proxy_protocol = used.group.attributes.proxy_protocol_v2;
+            let listener_port = listener.port;
+            let found = Check { address, node, listener_port, next_hop: hop, proxy_protocol, settings };
+            plan.checks.insert(check, found);
         }
     }
 }

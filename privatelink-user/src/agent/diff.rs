@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use privatelink_ebpf::abi::service::{Listener, TargetFlags};
+use privatelink_ebpf::abi::service::{Listener, RingEntry, TargetFlags};
 
 use super::{
     desired::{Desired, DesiredListener},
@@ -30,6 +30,7 @@ pub fn diff(desired: &Desired, actual: &Tables, capacity: Capacity) -> (Vec<Op>,
             None => ops.extend([Op::ResetEndpointStats(*index), Op::PutEndpoint(*index, *budget)]),
         }
     }
+    put(&mut ops, &desired.endpoint_ids, &actual.endpoint_ids, |key, value| Op::PutEndpointId(*key, *value));
     targets(&mut ops, desired, actual, false);
     let rings = listeners(&mut ops, desired, actual, capacity);
     put(&mut ops, &desired.ports, &actual.ports, |key, value| Op::PutPort(*key, *value));
@@ -98,7 +99,7 @@ struct Placed {
 }
 
 /// New rings are written where no listener points, then the listener is switched. Equal rings share a slice; a ring of
-/// one target lies at the target's own index, where nothing else ever lies.
+/// one target lies at the target's own index, where nothing else ever lies, unless its flows differ from a health check's.
 fn listeners(ops: &mut Vec<Op>, desired: &Desired, actual: &Tables, capacity: Capacity) -> Placed {
     let mut placed = Placed::default();
     let mut slices = Slices::new(actual, capacity);
@@ -121,7 +122,7 @@ fn listeners(ops: &mut Vec<Op>, desired: &Desired, actual: &Tables, capacity: Ca
                 let known = written.get(ring).copied();
                 let base = known.or_else(|| match &**ring {
                     [] => Some(0),
-                    [target] => Some(*target),
+                    [target] if !RingEntry(*target).proxy() => Some(*target),
                     slots => slices.allocate(slots.len() as u32),
                 });
                 let Some(base) = base else {

@@ -39,6 +39,8 @@ pub struct TargetGroupAttributes {
     pub deregistration_connection_termination: bool,
     /// Whether the flows of a target that becomes unhealthy are ended at once.
     pub unhealthy_connection_termination: bool,
+    /// Whether a target is told each connection's client by a PROXY protocol header.
+    pub proxy_protocol_v2: bool,
 }
 
 /// The transport protocol of a listener or target group.

@@ -25,6 +25,7 @@ mod isolation;
 mod lifetime;
 mod overlap;
 mod pool;
+mod proxy;
 mod refusals;
 mod restart;
 mod routing;
@@ -66,6 +67,7 @@ fn tests() -> Vec<Test> {
         pool::TESTS,
         churn::TESTS,
         explain::TESTS,
+        proxy::TESTS,
     ]
     .into_iter()
     .flat_map(|tests| tests())

@@ -69,7 +69,7 @@ proptest! {
                 }
                 Err(Verdict::AnswerReset) => prop_assert!(segment(SliceFrame::new(&bytes), VpcIndex(1)).is_some()),
                 Err(Verdict::AnswerArp) => prop_assert!(bytes.len() >= 42),
-                Err(Verdict::Pass | Verdict::ToTc | Verdict::Drop(_)) => {}
+                Err(Verdict::Pass | Verdict::ToTc | Verdict::Drop(_) | Verdict::Proxy) => {}
             }
         }
     }

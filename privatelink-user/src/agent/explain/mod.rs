@@ -254,7 +254,7 @@ impl<'a> Story<'a> {
                 "use the address of an endpoint",
             ),
             Verdict::AnswerArp => (Object::Address, "it is answered by ARP", "nothing to do"),
-            Verdict::ToTc | Verdict::Drop(_) | Verdict::AnswerReset => {
+            Verdict::ToTc | Verdict::Drop(_) | Verdict::AnswerReset | Verdict::Proxy => {
                 (Object::Kernel, "the kernel refused it without a reason", "`privatelink stats --drops` lists refusals")
             }
         };

@@ -1,0 +1,253 @@
+//! The PROXY protocol in the flow of a TCP connection: a header of [`LEN`] bytes that only the target sees.
+//!
+//! The header occupies the sequence numbers behind the client's SYN. What the client sends later has, on the target's side,
+//! numbers greater by [`LEN`]; what the target acknowledges has, on the client's side, numbers less by [`LEN`] (RFC 9293
+//! section 3.4, RFC 2018). Tables and states know the client's side only.
+//!
+//! ```text
+//! client's numbers    ISN │ ISN+1 …
+//! target's numbers    ISN │ ISN+1 … header … │ ISN+1+LEN …
+//! ```
+//!
+//! The header is in nobody's retransmission queue. So it goes out with every segment of the client that begins at ISN+1,
+//! until the target has acknowledged it: with the acknowledgement that ends the handshake (a server may wait for it before it
+//! greets), and again whenever the client repeats itself, which a target that misses the header makes it do. Copies are
+//! trimmed by the target's TCP. A segment that carries data is preceded by one that carries the header, so that no segment
+//! grows and none that stands for many is touched.
+
+use super::{
+    consider_proxied, entrance,
+    flow_table::SlotRef,
+    frame::Frame,
+    parse,
+    refusal::refuse,
+    tables::Tables,
+    verdict::{Rewrite, Verdict},
+};
+use crate::{
+    abi::{
+        Counter, Ip4, L4Port,
+        flow::{FlowKey, Meta},
+    },
+    wire::{
+        checksum,
+        proxy_v2::LEN,
+        tcp::{Flags, OPTION_END, OPTION_NOP, OPTION_SACK, TcpHeader},
+    },
+};
+
+/// [`LEN`] in sequence numbers.
+const SHIFT: u32 = LEN as u32;
+
+/// What becomes of a segment of such a flow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Proxied {
+    /// Its differences cover the numbers below, and those of [`sacks`].
+    pub rewrite: Rewrite,
+    /// The new numbers, host order.
+    pub seq: u32,
+    pub ack: u32,
+    /// The number of the header's first byte.
+    pub first: u32,
+    /// Length of the TCP header.
+    pub header: u8,
+    /// A reply: [`sacks`] says what its selective acknowledgements become.
+    pub reply: bool,
+    pub acknowledged: bool,
+    pub inject: Inject,
+    /// The consumer's side of the connection.
+    pub src: Ip4,
+    pub dst: Ip4,
+    pub src_port: L4Port,
+    pub dst_port: L4Port,
+    /// Index into `ENDPOINT_IDS`; 0: none.
+    pub endpoint: u16,
+}
+
+impl From<Proxied> for Rewrite {
+    #[inline(always)]
+    fn from(proxied: Proxied) -> Self {
+        proxied.rewrite
+    }
+}
+
+/// How the header goes out with a segment.
+#[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Inject {
+    /// Not at all.
+    Nothing = 0,
+    /// As the payload of the segment, which has none.
+    Payload = 1,
+    /// In a segment of its own, besides this one.
+    Ahead = 2,
+}
+
+/// A number of the target's side, as the client knows it: never before the client's first byte.
+#[inline(always)]
+pub const fn to_client(number: u32, first: u32) -> u32 {
+    let ahead = number.wrapping_sub(first);
+    // Half of the number space is behind.
+    if ahead <= SHIFT || ahead > i32::MAX as u32 { first } else { number.wrapping_sub(SHIFT) }
+}
+
+/// The same after the target has acknowledged the header: the first byte is forgotten, so that the connection may go on for
+/// more than half of the number space.
+#[inline(always)]
+const fn to_client_later(number: u32) -> u32 {
+    number.wrapping_sub(SHIFT)
+}
+
+/// Decides about a segment that [`super::slow`] has left to this stage.
+#[inline(always)]
+pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result<Proxied, Verdict> {
+    let port = entrance(t, ifindex)?;
+    let Some(mut segment) = parse::segment(frame, port.vpc) else { return Err(refuse(t, Counter::FlowRaced)) };
+    let Some(slot) = t.find(&segment.key) else { return Err(refuse(t, Counter::FlowRaced)) };
+    let meta = slot.meta();
+    let first = slot.client_isn().wrapping_add(1);
+    let acknowledged = meta.flags & Meta::HEADER_ACKNOWLEDGED != 0;
+    let from_client = meta.forward();
+    let (seq, ack) = (segment.seq, segment.ack);
+    let empty = segment.sequence_len() == (segment.flags.has(Flags::SYN) as u32 + segment.flags.has(Flags::FIN) as u32);
+    if from_client && segment.flags.has(Flags::SYN) && !empty {
+        return Err(refuse(t, Counter::SynWithData));
+    }
+    let mut covers_header = false;
+    if !from_client && segment.flags.has(Flags::ACK) {
+        let ahead = ack.wrapping_sub(first);
+        covers_header = !acknowledged && ahead >= SHIFT && ahead <= i32::MAX as u32;
+        segment.ack = if acknowledged { to_client_later(ack) } else { to_client(ack, first) };
+    }
+    let (new_seq, inject) =
+        if from_client { outgoing(&segment, first, acknowledged, empty, meta) } else { (seq, Inject::Nothing) };
+    let new_ack = segment.ack;
+    let endpoint = slot.endpoint();
+    if !slot.current() {
+        return Err(refuse(t, Counter::FlowRaced));
+    }
+    let segment = t.lend(segment);
+    let mut rewrite = consider_proxied(frame, t, port, ifindex, segment)?;
+    let sacked = if from_client { 0 } else { sack_difference(frame, segment.l4, segment.header, first, acknowledged) };
+    let numbers =
+        checksum::difference32(seq.to_be(), new_seq.to_be()) + checksum::difference32(ack.to_be(), new_ack.to_be());
+    rewrite.mss.difference = checksum::fold(rewrite.mss.difference as u32 + numbers + sacked as u32);
+    if covers_header {
+        t.acknowledge_header(&segment.key);
+    }
+    match inject {
+        Inject::Nothing => {}
+        Inject::Payload | Inject::Ahead => t.count(Counter::ProxyHeaderSent),
+    }
+    let FlowKey { src, dst, src_port, dst_port, .. } = segment.key;
+    Ok(Proxied {
+        rewrite,
+        seq: new_seq,
+        ack: new_ack,
+        first,
+        header: segment.header,
+        reply: !from_client,
+        acknowledged,
+        inject,
+        src,
+        dst,
+        src_port,
+        dst_port,
+        endpoint,
+    })
+}
+
+/// The number that a client's segment has on the target's side, and what goes with it.
+#[inline(always)]
+fn outgoing(segment: &parse::Segment, first: u32, acknowledged: bool, empty: bool, meta: Meta) -> (u32, Inject) {
+    let seq = segment.seq;
+    let ahead = seq.wrapping_sub(first);
+    // A SYN, or a keep-alive's byte before the first one (RFC 9293 section 3.8.4).
+    if segment.flags.has(Flags::SYN) || !acknowledged && ahead > i32::MAX as u32 {
+        return (seq, Inject::Nothing);
+    }
+    if acknowledged || ahead != 0 {
+        return (seq.wrapping_add(SHIFT), Inject::Nothing);
+    }
+    // A reset must have the number that its receiver waits for; after the handshake it has had a header.
+    if segment.flags.has(Flags::RST) {
+        let sent = !meta.state.half_open();
+        return (if sent { seq.wrapping_add(SHIFT) } else { seq }, Inject::Nothing);
+    }
+    if empty { (seq, Inject::Payload) } else { (seq.wrapping_add(SHIFT), Inject::Ahead) }
+}
+
+/// Options looked at before the option is given up.
+const OPTIONS: usize = 6;
+/// Edges of the blocks that an option has room for.
+const EDGES: usize = 8;
+
+/// Shows each edge of a reply's selective acknowledgements: its offset in the frame, its value and its new value, both in
+/// memory order.
+#[inline(always)]
+pub fn sacks<F: Frame>(
+    frame: F,
+    l4: u16,
+    header: u8,
+    first: u32,
+    acknowledged: bool,
+    mut edge: impl FnMut(usize, u32, u32),
+) -> Option<()> {
+    let end = l4 as usize + header as usize;
+    let mut at = l4 as usize + TcpHeader::LEN;
+    for _ in 0..OPTIONS {
+        if at + 2 > end {
+            return None;
+        }
+        // The mask holds for every header (at most 134 bytes in) and bounds the offset where the verifier sees it.
+        let here = at & 0xff;
+        let [kind, len] = frame.read::<[u8; 2]>(here)?;
+        match kind {
+            OPTION_END => return None,
+            OPTION_NOP => at = here + 1,
+            OPTION_SACK => {
+                let last = here + len as usize;
+                for index in 0..EDGES {
+                    let from = here + 2 + 4 * index;
+                    if from + 4 > last || from + 4 > end {
+                        return Some(());
+                    }
+                    let old = u32::from_ne_bytes(frame.read::<[u8; 4]>(from)?);
+                    let number = u32::from_be(old);
+                    let new = if acknowledged { to_client_later(number) } else { to_client(number, first) };
+                    edge(from, old, new.to_be());
+                }
+                return Some(());
+            }
+            _ if len < 2 => return None,
+            _ => at = here + len as usize,
+        }
+    }
+    None
+}
+
+/// What [`sacks`] adds to the checksum. With a stack of its own.
+#[inline(never)]
+fn sack_difference<F: Frame>(frame: F, l4: u16, header: u8, first: u32, acknowledged: bool) -> u16 {
+    let mut difference = 0;
+    sacks(frame, l4, header, first, acknowledged, |at, old, new| {
+        let (old, new) = (checksum::fold(checksum::words(old)), checksum::fold(checksum::words(new)));
+        // At an odd offset the bytes of each word are the other way round.
+        let (old, new) = if at & 1 == 0 { (old, new) } else { (old.swap_bytes(), new.swap_bytes()) };
+        difference += checksum::difference16(old, new);
+    });
+    checksum::fold(difference)
+}
+
+/// The differences of a rewrite, which an entry of such a flow has no room for: `[addresses, ports]`.
+#[inline(always)]
+pub(super) fn differences(slot: SlotRef, key: &FlowKey) -> [u16; 2] {
+    let addresses = checksum::difference32(key.src.word(), slot.new_src().word())
+        + checksum::difference32(key.dst.word(), slot.new_dst().word());
+    let ports = checksum::difference16(key.src_port.word(), slot.new_src_port().word())
+        + checksum::difference16(key.dst_port.word(), slot.new_dst_port().word());
+    [checksum::fold(addresses), checksum::fold(ports)]
+}
+
+#[cfg(test)]
+mod tests;
