@@ -11,6 +11,7 @@ pub mod eventually;
 pub mod link;
 pub mod netns;
 pub mod programs;
+pub mod quic;
 pub mod require;
 pub mod scenario;
 pub mod topology;

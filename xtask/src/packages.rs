@@ -33,6 +33,8 @@ pub const PROGRAMS: &[Program] = &[
     Program { name: "ssh", package: "openssh-client", purpose: "demo and tests" },
     Program { name: "ssh-keygen", package: "openssh-client", purpose: "demo and tests" },
     Program { name: "tcpdump", package: "tcpdump", purpose: "looking into a kept demo" },
+    Program { name: "dnsmasq", package: "dnsmasq-base", purpose: "tests" },
+    Program { name: "dig", package: "bind9-dnsutils", purpose: "tests" },
     Program { name: "iperf3", package: "iperf3", purpose: "tests and benchmarks" },
     Program { name: "wrk", package: "wrk", purpose: "benchmarks" },
     Program { name: "nft", package: "nftables", purpose: "rival" },

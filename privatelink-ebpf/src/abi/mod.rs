@@ -11,6 +11,7 @@ pub mod event;
 pub mod explain;
 pub mod flow;
 pub mod pool;
+pub mod security;
 pub mod service;
 pub mod settings;
 pub mod stage;
@@ -62,6 +63,10 @@ maps! {
     ADDRESSES = 65_536, false;
     /// (VPC, address, L4 port, protocol) → listener and endpoint (`service::Frontend`)
     FRONTENDS = 131_072, false;
+    /// policy index → the sources that may connect (`security::Policy`); 0 is no policy
+    POLICIES = 131_072, true;
+    /// the sorted addresses at which a policy's set of sources begins and ends (`security::Bound`); a policy has a slice
+    SOURCE_BOUNDS = 524_288, true;
     /// index, one a listener and protocol → ring and timeout (`service::Listener`)
     LISTENERS = 65_536, true;
     /// flat Maglev rings: a listener's slice holds target indexes (u32)
@@ -103,6 +108,8 @@ maps! {
     STAGES_XDP = STAGES.len() as u32, false;
     /// one record a CPU: the segment that the slow half is at
     SEGMENT = 1, false;
+    /// one record a CPU: what `privatelink_tc_proxy` has decided
+    PROXIED = 1, false;
     /// one header a CPU: the PROXY protocol's on its way into a segment (100 bytes)
     PROXY_HEADER = 1, false;
     /// one slot a CPU: a flow entry on its way into the stash

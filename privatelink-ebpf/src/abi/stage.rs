@@ -49,4 +49,6 @@ stages! {
     Udp: "privatelink_tc_udp", Some("privatelink_xdp_udp");
     /// Segments of flows with a PROXY protocol header, but for the first SYN.
     Proxy: "privatelink_tc_proxy", None;
+    /// Sends what [`Stage::Proxy`] has decided about.
+    ProxySend: "privatelink_tc_proxy_send", None;
 }

@@ -23,6 +23,7 @@ pub mod ports;
 pub mod proxy;
 pub mod refusal;
 pub mod reset;
+pub mod security;
 pub mod tables;
 pub mod tcp_state;
 pub mod udp;
@@ -52,7 +53,7 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
     match fast(frame, t, ifindex, |rewrite| *rewrite) {
         Some(rewrite) => Ok(rewrite),
         None => match stage(frame) {
-            Stage::Slow | Stage::Proxy => slow(frame, t, ifindex),
+            Stage::Slow | Stage::Proxy | Stage::ProxySend => slow(frame, t, ifindex),
             Stage::Udp => udp::decide(frame, t, ifindex),
         },
     }

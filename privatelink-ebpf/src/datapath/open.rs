@@ -5,7 +5,7 @@ use super::{
     flow_table::{self, NoRoom, SlotRef},
     parse::{Segment, unroutable},
     ports::Claim,
-    refusal,
+    refusal, security,
     tables::Tables,
     verdict::Verdict,
 };
@@ -189,13 +189,17 @@ fn admit<'t, T: Tables<'t>>(t: T, segment: &Segment) -> Result<Admission, Counte
     if t.owns(&AddressKey::new(key.vpc, key.src)) {
         return Err(Counter::SpoofedSource);
     }
+    if !security::admits(t, frontend, segment) {
+        return Err(Counter::SecurityGroupDenied);
+    }
     // What would be refused on its way out opens nothing.
     if segment.ttl <= 1 {
         return Err(Counter::TtlExceeded);
     }
     let listener = t.listener(frontend.listener).ok_or(Counter::NoListener)?;
     if listener.ring_len == 0 {
-        return Err(Counter::NoTarget);
+        let denied = listener.flags.has(ListenerFlags::OUTBOUND_DENIED);
+        return Err(if denied { Counter::SecurityGroupDeniedOutbound } else { Counter::NoTarget });
     }
     let entry = ring_entry(t, listener, segment).ok_or(Counter::NoTarget)?;
     let (index, proxy) = (entry.target(), entry.proxy());

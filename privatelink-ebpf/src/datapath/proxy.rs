@@ -42,7 +42,7 @@ const SHIFT: u32 = LEN as u32;
 /// What becomes of a segment of such a flow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Proxied {
-    /// Its differences cover the numbers below, and those of [`sacks`].
+    /// Its differences cover the numbers below, not those of [`sacks`].
     pub rewrite: Rewrite,
     /// The new numbers, host order.
     pub seq: u32,
@@ -128,10 +128,9 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
     }
     let segment = t.lend(segment);
     let mut rewrite = consider_proxied(frame, t, port, ifindex, segment)?;
-    let sacked = if from_client { 0 } else { sack_difference(frame, segment.l4, segment.header, first, acknowledged) };
     let numbers =
         checksum::difference32(seq.to_be(), new_seq.to_be()) + checksum::difference32(ack.to_be(), new_ack.to_be());
-    rewrite.mss.difference = checksum::fold(rewrite.mss.difference as u32 + numbers + sacked as u32);
+    rewrite.mss.difference = checksum::fold(rewrite.mss.difference as u32 + numbers);
     if covers_header {
         t.acknowledge_header(&segment.key);
     }
@@ -228,7 +227,7 @@ pub fn sacks<F: Frame>(
 
 /// What [`sacks`] adds to the checksum. With a stack of its own.
 #[inline(never)]
-fn sack_difference<F: Frame>(frame: F, l4: u16, header: u8, first: u32, acknowledged: bool) -> u16 {
+pub fn sack_difference<F: Frame>(frame: F, l4: u16, header: u8, first: u32, acknowledged: bool) -> u16 {
     let mut difference = 0;
     sacks(frame, l4, header, first, acknowledged, |at, old, new| {
         let (old, new) = (checksum::fold(checksum::words(old)), checksum::fold(checksum::words(new)));

@@ -16,6 +16,7 @@ use privatelink_ebpf::{
         event::Event,
         explain::Trace,
         flow::{Bucket, FlowKey, FlowState, Meta, Slot},
+        security::{Bound, Policy},
         service::{AddressKey, Budget, Frontend, FrontendKey, Listener, Port, Target},
         settings::{Clock, ResetBudget},
         stats::{EndpointStats, ListenerStats, TargetStats},
@@ -106,7 +107,7 @@ pub fn privatelink_explain(ctx: TcContext) -> i32 {
     let (data, end) = (ctx.data(), ctx.data_end());
     let packet = Packet { data, end, len: end - data, segmented };
     let verdict = match stage(packet) {
-        Stage::Slow | Stage::Proxy => match judge_slow(packet, ifindex) {
+        Stage::Slow | Stage::Proxy | Stage::ProxySend => match judge_slow(packet, ifindex) {
             bits if bits == Verdict::Proxy.to_bits() => judge_proxy(packet, ifindex),
             bits => bits,
         },
@@ -333,6 +334,22 @@ impl Tables<'static> for Dry {
             }
         });
         Some(frontend)
+    }
+
+    #[inline(always)]
+    fn policy(self, index: u32) -> Option<Policy> {
+        REAL.policy(index)
+    }
+
+    #[inline(always)]
+    fn source_bound(self, index: u32) -> Option<&'static Bound> {
+        REAL.source_bound(index)
+    }
+
+    /// Only reads.
+    #[inline(always)]
+    fn admits_source(self, policy: u32, hi: u64, lo: u64) -> u32 {
+        REAL.admits_source(policy, hi, lo)
     }
 
     #[inline(always)]

@@ -11,6 +11,7 @@ use privatelink_ebpf::abi::{
     explain::Trace,
     flow::{Bucket, FlowKey, Slot},
     pool::PortPool,
+    security::{Bound, Policy},
     service::{Address, AddressKey, Budget, EndpointIdText, Frontend, FrontendKey, Listener, Port, Target},
     settings::{ResetBudget, Settings},
     stats::{EndpointStats, ListenerStats, TargetStats},
@@ -29,6 +30,8 @@ maps! {
     PORTS: Array<Port>, BPF_F_MMAPABLE;
     ADDRESSES: HashMap<AddressKey, Address>;
     FRONTENDS: HashMap<FrontendKey, Frontend>;
+    POLICIES: Array<Policy>, BPF_F_MMAPABLE;
+    SOURCE_BOUNDS: Array<Bound>, BPF_F_MMAPABLE;
     LISTENERS: Array<Listener>, BPF_F_MMAPABLE;
     RINGS: Array<u32>, BPF_F_MMAPABLE;
     TARGETS: Array<Target>, BPF_F_MMAPABLE;

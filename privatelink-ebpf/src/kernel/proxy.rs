@@ -4,12 +4,13 @@
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_RECOMPUTE_CSUM, TC_ACT_OK, TC_ACT_SHOT},
     helpers::generated::{bpf_clone_redirect, bpf_skb_change_tail, bpf_skb_store_bytes},
-    macros::classifier,
+    macros::{classifier, map},
+    maps::PerCpuArray,
     programs::TcContext,
 };
 use aya_log_ebpf::debug;
 use privatelink_ebpf::{
-    abi::{Proto, service::EndpointIdText},
+    abi::{Proto, Stage, entries, service::EndpointIdText},
     datapath::{
         Frame as _, Verdict,
         proxy::{self, Inject, Proxied},
@@ -24,8 +25,12 @@ use super::{
     maps::{ENDPOINT_IDS, PROXY_HEADER},
     packet::{Packet, opaque},
     tables::Maps,
-    tc::{answer_reset, apply, finish, leave, linear},
+    tc::{answer_reset, apply, finish, go_on, leave, linear},
 };
+
+/// What the first program has decided, for the second, which has a stack and a verifier budget of its own.
+#[map]
+static PROXIED: PerCpuArray<Proxied> = PerCpuArray::with_max_entries(entries::PROXIED, 0);
 
 #[classifier]
 pub fn privatelink_tc_proxy(ctx: TcContext) -> i32 {
@@ -33,7 +38,14 @@ pub fn privatelink_tc_proxy(ctx: TcContext) -> i32 {
     // SAFETY: the context is valid while the program runs.
     let (ifindex, len) = unsafe { ((*skb).ifindex, (*skb).len) };
     match proxy::decide(linear(skb), Maps::<false>, ifindex) {
-        Ok(proxied) => finish(forward(skb, &proxied)),
+        Ok(proxied) => {
+            if let Some(record) = PROXIED.get_ptr_mut(0) {
+                // SAFETY: this CPU's own record; a frame's program is not interrupted by another frame's.
+                unsafe { record.write(proxied) };
+                go_on(&ctx, Stage::ProxySend);
+            }
+            finish(None)
+        }
         Err(Verdict::Drop(reason)) => {
             debug!(&ctx, "interface {}: segment in {} bytes refused, reason {}", ifindex, len, reason as u32);
             TC_ACT_SHOT as i32
@@ -44,16 +56,31 @@ pub fn privatelink_tc_proxy(ctx: TcContext) -> i32 {
     }
 }
 
+#[classifier]
+pub fn privatelink_tc_proxy_send(ctx: TcContext) -> i32 {
+    match PROXIED.get_ptr(0) {
+        // SAFETY: this CPU's own record, written by the program that has called this one.
+        Some(record) => finish(forward(ctx.skb.skb, unsafe { &*record })),
+        None => finish(None),
+    }
+}
+
 #[inline(always)]
 fn forward(skb: *mut __sk_buff, proxied: &Proxied) -> Option<i32> {
-    let at = opaque(proxied.rewrite.l4 as usize) & 0x7f;
-    let action = apply(skb, &proxied.rewrite, at)?;
+    let mut rewrite = proxied.rewrite;
+    let Proxied { header, first, acknowledged, reply, .. } = *proxied;
+    let at = opaque(rewrite.l4 as usize) & 0x7f;
+    if reply {
+        let sacked = proxy::sack_difference(linear(skb), at as u16, header, first, acknowledged);
+        rewrite.mss.difference = checksum::fold(rewrite.mss.difference as u32 + sacked as u32);
+    }
+    let action = apply(skb, &rewrite, at)?;
     let packet = linear(skb);
     let tcp = packet.window::<{ TcpHeader::LEN }>(at)?;
     tcp.store32::<4>(proxied.seq.to_be());
     tcp.store32::<8>(proxied.ack.to_be());
-    if proxied.reply {
-        write_sacks(packet, at as u16, proxied.header, proxied.first, proxied.acknowledged);
+    if reply {
+        write_sacks(packet, at as u16, header, first, acknowledged);
         return Some(action);
     }
     match proxied.inject {

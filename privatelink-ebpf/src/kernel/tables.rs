@@ -7,6 +7,7 @@ use privatelink_ebpf::{
         event::Event,
         flow::{Bucket, FlowKey, Slot},
         pool::PortPool,
+        security::{Bound, Policy},
         service::{AddressKey, AddressKind, Budget, Frontend, FrontendKey, Listener, Port, Target},
         settings::{Clock, FLOW_EVENTS, ResetBudget},
         stats::{EndpointStats, ListenerStats, TargetStats},
@@ -18,7 +19,7 @@ use privatelink_ebpf::{
         lifecycle, open,
         parse::Segment,
         ports::{self, Claim},
-        refusal,
+        refusal, security,
     },
 };
 
@@ -105,6 +106,12 @@ extern "C" fn insert_flow(segment: *const Segment, admission: i64, ifindex_and_f
     }
 }
 
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn admits_source(policy: u32, hi: u64, lo: u64) -> u32 {
+    security::admits_source_bits(Maps::<false>, policy, hi, lo)
+}
+
 /// The cold paths that differ by hook.
 macro_rules! cold {
     ($($tc:ident $xdp:ident = $body:path, $record:ty $(, $scalar:ident)?;)+) => { $(
@@ -158,6 +165,7 @@ cold_shared! {
     close_flow = lifecycle::close_bits, FlowKey, why;
     acknowledge_header = lifecycle::acknowledge_header_bits, FlowKey;
     supersede_flow = lifecycle::supersede_bits, Segment;
+    policy_ends = security::ends_bits, FlowKey;
     flow_silent = lifecycle::silent_bits, Segment;
     replied_flow = lifecycle::replied_bits, Segment;
     retire_flow = lifecycle::retire_bits, Segment;
@@ -191,6 +199,17 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     fn frontend(self, key: &FrontendKey) -> Option<Frontend> {
         // SAFETY: a live map value, written whole by the agent.
         FRONTENDS.get_ptr(key).map(|frontend| unsafe { *frontend })
+    }
+
+    #[inline(always)]
+    fn policy(self, index: u32) -> Option<Policy> {
+        // SAFETY: a live map value of eight bytes, read as the one word that the agent writes.
+        POLICIES.get_ptr(index).map(|policy| Policy::from_word(unsafe { policy.cast::<u64>().read_volatile() }))
+    }
+
+    #[inline(always)]
+    fn source_bound(self, index: u32) -> Option<&'static Bound> {
+        SOURCE_BOUNDS.get(index)
     }
 
     #[inline(always)]
@@ -391,6 +410,16 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn admit(self, segment: &Segment) -> i64 {
         admit_connection(segment)
+    }
+
+    #[inline(always)]
+    fn admits_source(self, policy: u32, hi: u64, lo: u64) -> u32 {
+        admits_source(policy, hi, lo)
+    }
+
+    #[inline(always)]
+    fn policy_ends(self, forward: &FlowKey) -> u32 {
+        policy_ends(forward)
     }
 
     #[inline(always)]

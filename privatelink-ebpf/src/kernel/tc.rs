@@ -39,7 +39,7 @@ pub fn privatelink_tc(ctx: TcContext) -> i32 {
         return action;
     }
     match stage(with_headers(skb)) {
-        Stage::Slow | Stage::Proxy => go_on(&ctx, Stage::Slow),
+        Stage::Slow | Stage::Proxy | Stage::ProxySend => go_on(&ctx, Stage::Slow),
         Stage::Udp => go_on(&ctx, Stage::Udp),
     }
     // Reached only while the agent has not put the stage's program in its place.
@@ -93,7 +93,7 @@ pub fn privatelink_tc_udp(ctx: TcContext) -> i32 {
 
 /// Goes on in a stage; comes back only if there is no program in its place.
 #[inline(always)]
-fn go_on(ctx: &TcContext, stage: Stage) {
+pub(super) fn go_on(ctx: &TcContext, stage: Stage) {
     // SAFETY: the program in there is of this kind; it starts anew from the context.
     let _ = unsafe { STAGES_TC.tail_call(ctx, stage as u32) };
 }

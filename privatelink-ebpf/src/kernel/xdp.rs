@@ -32,7 +32,7 @@ pub fn privatelink_xdp(ctx: XdpContext) -> u32 {
         return send(done, out, ifindex);
     }
     match stage(packet) {
-        Stage::Slow | Stage::Proxy => go_on(&ctx, Stage::Slow),
+        Stage::Slow | Stage::Proxy | Stage::ProxySend => go_on(&ctx, Stage::Slow),
         Stage::Udp => go_on(&ctx, Stage::Udp),
     }
     // Reached only while the agent has not put the stage's program in its place: TC does everything.

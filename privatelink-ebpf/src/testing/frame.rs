@@ -87,6 +87,11 @@ pub fn apply_proxied(frame: &[u8], proxied: &Proxied, endpoint: [u8; 22]) -> Vec
     let Proxied { rewrite, seq, ack, first, header, reply, acknowledged, inject, src, dst, src_port, dst_port, .. } =
         *proxied;
     let mut bytes = frame.to_vec();
+    let mut rewrite = rewrite;
+    if reply {
+        let sacked = proxy::sack_difference(SliceFrame::new(frame), rewrite.l4, header, first, acknowledged);
+        rewrite.mss.difference = checksum::fold(u32::from(rewrite.mss.difference) + u32::from(sacked));
+    }
     apply(&mut bytes, &rewrite);
     let l4 = rewrite.l4 as usize;
     bytes[l4 + 4..l4 + 8].copy_from_slice(&seq.to_be_bytes());

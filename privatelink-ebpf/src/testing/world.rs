@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::abi::{
     Ip4, L4Port, Mac, Proto, VpcIndex,
     pool::PortPool,
+    security::{Bound, Policy},
     service::{
         Address, AddressKey, AddressKind, Budget, Frontend, FrontendKey, Listener, Port, PortFlags, Target, TargetFlags,
     },
@@ -15,6 +16,8 @@ use crate::abi::{
 pub const PORTS: u32 = 64;
 pub const LISTENERS: u32 = 32;
 pub const RINGS: u32 = 64;
+pub const POLICIES: u32 = 16;
+pub const SOURCE_BOUNDS: u32 = 1_024;
 pub const TARGETS: u32 = 32;
 pub const POOLS: u32 = 16;
 pub const ENDPOINTS: u32 = 16;
@@ -29,6 +32,8 @@ pub struct World {
     pub ports: BTreeMap<u32, Port>,
     pub addresses: BTreeMap<AddressKey, Address>,
     pub frontends: BTreeMap<FrontendKey, Frontend>,
+    pub policies: BTreeMap<u32, Policy>,
+    pub source_bounds: Vec<Bound>,
     pub listeners: BTreeMap<u32, Listener>,
     pub rings: Vec<u32>,
     pub targets: BTreeMap<u32, Target>,
@@ -46,6 +51,8 @@ impl World {
             ports: BTreeMap::new(),
             addresses: BTreeMap::new(),
             frontends: BTreeMap::new(),
+            policies: BTreeMap::new(),
+            source_bounds: Vec::new(),
             listeners: BTreeMap::new(),
             rings: Vec::new(),
             targets: BTreeMap::new(),
@@ -70,13 +77,13 @@ impl World {
     /// An address and L4 port that lead to a listener.
     pub fn frontend(&mut self, vpc: u16, ip: [u8; 4], port: u16, listener: u32, endpoint: u16) {
         let key = FrontendKey::new(VpcIndex(vpc), Ip4::from_wire(ip), L4Port::new(port), Proto::Tcp);
-        self.frontends.insert(key, Frontend { listener, endpoint, _pad: 0 });
+        self.frontends.insert(key, Frontend { listener, endpoint, ..Frontend::default() });
     }
 
     /// The same for UDP.
     pub fn udp_frontend(&mut self, vpc: u16, ip: [u8; 4], port: u16, listener: u32, endpoint: u16) {
         let key = FrontendKey::new(VpcIndex(vpc), Ip4::from_wire(ip), L4Port::new(port), Proto::Udp);
-        self.frontends.insert(key, Frontend { listener, endpoint, _pad: 0 });
+        self.frontends.insert(key, Frontend { listener, endpoint, ..Frontend::default() });
     }
 
     /// A listener with a ring of these targets.
@@ -85,6 +92,26 @@ impl World {
         self.rings.extend_from_slice(ring);
         self.listeners
             .insert(index, Listener { ring_base, ring_len: ring.len() as u32, idle_s, ..Listener::default() });
+    }
+
+    /// A policy that lets in the sources of these inclusive ranges, which are sorted and apart from each other.
+    pub fn policy(&mut self, index: u32, sources: &[([u8; 4], [u8; 4])], established: bool) {
+        let base = self.source_bounds.len() as u32;
+        for (first, last) in sources {
+            let after = Bound::v4(Ip4::from_wire(*last)).to_number() + 1;
+            self.source_bounds.extend([Bound::v4(Ip4::from_wire(*first)), Bound::from_number(after)]);
+        }
+        self.policies.insert(index, Policy::new(base, 2 * sources.len() as u32, established));
+    }
+
+    /// Puts a frontend under a policy.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such frontend.
+    pub fn guard(&mut self, vpc: u16, ip: [u8; 4], port: u16, policy: u32) {
+        let key = FrontendKey::new(VpcIndex(vpc), Ip4::from_wire(ip), L4Port::new(port), Proto::Tcp);
+        self.frontends.get_mut(&key).expect("a frontend").policy = policy;
     }
 
     /// A target with a resolved next hop, [`target_mac`], behind port `ifindex`.

@@ -29,8 +29,10 @@ mod proxy;
 mod refusals;
 mod restart;
 mod routing;
+mod security;
 mod targets;
 mod transfer;
+mod udp;
 
 /// A test and what it needs.
 struct Test {
@@ -63,9 +65,11 @@ fn tests() -> Vec<Test> {
         refusals::TESTS,
         hooks::TESTS,
         restart::TESTS,
+        security::TESTS,
         flood::TESTS,
         pool::TESTS,
         churn::TESTS,
+        udp::TESTS,
         explain::TESTS,
         proxy::TESTS,
     ]

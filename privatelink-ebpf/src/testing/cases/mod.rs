@@ -13,6 +13,7 @@ mod limits;
 mod open;
 mod proxy;
 mod reset;
+mod security;
 mod udp;
 
 use super::{
@@ -38,6 +39,7 @@ pub fn all() -> Vec<Case> {
         isolation::cases(),
         limits::cases(),
         lifetime::cases(),
+        security::cases(),
         udp::cases(),
     ]
     .concat()
