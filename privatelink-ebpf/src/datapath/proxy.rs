@@ -98,6 +98,64 @@ const fn to_client_later(number: u32) -> u32 {
     number.wrapping_sub(SHIFT)
 }
 
+/// What is known of a segment before its flow's state is looked at, in two words: less to keep over that.
+#[derive(Clone, Copy)]
+struct About {
+    /// The number of the header's first byte, and the segment's own acknowledgement (upper half).
+    numbers: u64,
+    /// The bits below, and the endpoint (upper half).
+    bits: u32,
+}
+
+impl About {
+    const FROM_CLIENT: u32 = 1;
+    const ACKNOWLEDGED: u32 = 2;
+    /// The acknowledgement covers the header, and none before did.
+    const COVERS_HEADER: u32 = 4;
+    /// The handshake is over.
+    const OPEN: u32 = 8;
+
+    #[inline(always)]
+    fn new(first: u32, ack: u32, meta: Meta, endpoint: u16, covers_header: bool) -> Self {
+        let acknowledged = meta.flags & Meta::HEADER_ACKNOWLEDGED != 0;
+        let bits = meta.forward() as u32 * Self::FROM_CLIENT
+            | acknowledged as u32 * Self::ACKNOWLEDGED
+            | covers_header as u32 * Self::COVERS_HEADER
+            | !meta.state.half_open() as u32 * Self::OPEN;
+        Self {
+            numbers: opaque(first as u64 | (ack as u64) << 32),
+            bits: opaque((bits | (endpoint as u32) << 16) as u64) as u32,
+        }
+    }
+
+    #[inline(always)]
+    const fn has(self, bit: u32) -> bool {
+        self.bits & bit != 0
+    }
+
+    #[inline(always)]
+    const fn first(self) -> u32 {
+        self.numbers as u32
+    }
+
+    #[inline(always)]
+    const fn ack(self) -> u32 {
+        (self.numbers >> 32) as u32
+    }
+
+    #[inline(always)]
+    const fn endpoint(self) -> u16 {
+        (self.bits >> 16) as u16
+    }
+}
+
+/// The same value, of which the compiler knows nothing: it is kept as it is, and not as its parts.
+#[inline(always)]
+fn opaque(value: u64) -> u64 {
+    // SAFETY: a read of a local.
+    unsafe { (&raw const value).read_volatile() }
+}
+
 /// Decides about a segment that [`super::slow`] has left to this stage.
 #[inline(always)]
 pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result<Proxied, Verdict> {
@@ -107,73 +165,72 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
     let meta = slot.meta();
     let first = slot.client_isn().wrapping_add(1);
     let acknowledged = meta.flags & Meta::HEADER_ACKNOWLEDGED != 0;
-    let from_client = meta.forward();
-    let (seq, ack) = (segment.seq, segment.ack);
-    let empty = segment.sequence_len() == (segment.flags.has(Flags::SYN) as u32 + segment.flags.has(Flags::FIN) as u32);
-    if from_client && segment.flags.has(Flags::SYN) && !empty {
+    if meta.forward() && segment.flags.has(Flags::SYN) && segment.sequence_len() > 1 {
         return Err(refuse(t, Counter::SynWithData));
     }
+    let ack = segment.ack;
     let mut covers_header = false;
-    if !from_client && segment.flags.has(Flags::ACK) {
+    if !meta.forward() && segment.flags.has(Flags::ACK) {
         let ahead = ack.wrapping_sub(first);
         covers_header = !acknowledged && ahead >= SHIFT && ahead <= i32::MAX as u32;
         segment.ack = if acknowledged { to_client_later(ack) } else { to_client(ack, first) };
     }
-    let (new_seq, inject) =
-        if from_client { outgoing(&segment, first, acknowledged, empty, meta) } else { (seq, Inject::Nothing) };
-    let new_ack = segment.ack;
-    let endpoint = slot.endpoint();
+    let about = About::new(first, ack, meta, slot.endpoint(), covers_header);
     if !slot.current() {
         return Err(refuse(t, Counter::FlowRaced));
     }
     let segment = t.lend(segment);
     let mut rewrite = consider_proxied(frame, t, port, ifindex, segment)?;
-    let numbers =
-        checksum::difference32(seq.to_be(), new_seq.to_be()) + checksum::difference32(ack.to_be(), new_ack.to_be());
-    rewrite.mss.difference = checksum::fold(rewrite.mss.difference as u32 + numbers);
-    if covers_header {
+    if about.has(About::COVERS_HEADER) {
         t.acknowledge_header(&segment.key);
     }
+    let from_client = about.has(About::FROM_CLIENT);
+    let (seq, inject) = if from_client { outgoing(segment, about) } else { (segment.seq, Inject::Nothing) };
     match inject {
         Inject::Nothing => {}
         Inject::Payload | Inject::Ahead => t.count(Counter::ProxyHeaderSent),
     }
+    let numbers = checksum::difference32(segment.seq.to_be(), seq.to_be())
+        + checksum::difference32(about.ack().to_be(), segment.ack.to_be());
+    rewrite.mss.difference = checksum::fold(rewrite.mss.difference as u32 + numbers);
     let FlowKey { src, dst, src_port, dst_port, .. } = segment.key;
     Ok(Proxied {
         rewrite,
-        seq: new_seq,
-        ack: new_ack,
-        first,
+        seq,
+        ack: segment.ack,
+        first: about.first(),
         header: segment.header,
         reply: !from_client,
-        acknowledged,
+        acknowledged: about.has(About::ACKNOWLEDGED),
         inject,
         src,
         dst,
         src_port,
         dst_port,
-        endpoint,
+        endpoint: about.endpoint(),
     })
 }
 
 /// The number that a client's segment has on the target's side, and what goes with it.
 #[inline(always)]
-fn outgoing(segment: &parse::Segment, first: u32, acknowledged: bool, empty: bool, meta: Meta) -> (u32, Inject) {
+fn outgoing(segment: &parse::Segment, about: About) -> (u32, Inject) {
     let seq = segment.seq;
-    let ahead = seq.wrapping_sub(first);
+    let ahead = seq.wrapping_sub(about.first());
+    let acknowledged = about.has(About::ACKNOWLEDGED);
     // A SYN, or a keep-alive's byte before the first one (RFC 9293 section 3.8.4).
     if segment.flags.has(Flags::SYN) || !acknowledged && ahead > i32::MAX as u32 {
         return (seq, Inject::Nothing);
     }
+    let behind = seq.wrapping_add(SHIFT);
     if acknowledged || ahead != 0 {
-        return (seq.wrapping_add(SHIFT), Inject::Nothing);
+        return (behind, Inject::Nothing);
     }
     // A reset must have the number that its receiver waits for; after the handshake it has had a header.
     if segment.flags.has(Flags::RST) {
-        let sent = !meta.state.half_open();
-        return (if sent { seq.wrapping_add(SHIFT) } else { seq }, Inject::Nothing);
+        return (if about.has(About::OPEN) { behind } else { seq }, Inject::Nothing);
     }
-    if empty { (seq, Inject::Payload) } else { (seq.wrapping_add(SHIFT), Inject::Ahead) }
+    let empty = segment.sequence_len() == segment.flags.has(Flags::FIN) as u32;
+    if empty { (seq, Inject::Payload) } else { (behind, Inject::Ahead) }
 }
 
 /// Options looked at before the option is given up.
