@@ -173,6 +173,9 @@ fn consider<'t, const PROXIED: bool, F: Frame, T: Tables<'t>>(
     segment: &Segment,
 ) -> Result<Rewrite, Verdict> {
     let (slot, fresh) = match t.find(&segment.key) {
+        // The slow half has found that the flow lives.
+        Some(slot) if PROXIED => (slot, false),
+        None if PROXIED => return Err(refuse(t, Counter::FlowRaced)),
         Some(slot) if !segment.flags.opens() || t.supersede(segment) == 0 => (slot, false),
         Some(_) | None => (open(t, port, ifindex, segment)?, true),
     };

@@ -64,13 +64,6 @@ pub struct Proxied {
     pub endpoint: u16,
 }
 
-impl From<Proxied> for Rewrite {
-    #[inline(always)]
-    fn from(proxied: Proxied) -> Self {
-        proxied.rewrite
-    }
-}
-
 /// How the header goes out with a segment.
 #[repr(u8)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -156,9 +149,15 @@ fn opaque(value: u64) -> u64 {
     unsafe { (&raw const value).read_volatile() }
 }
 
-/// Decides about a segment that [`super::slow`] has left to this stage.
+/// Decides about a segment that [`super::slow`] has left to this stage; `send` gets what is decided, and its result is the
+/// function's.
 #[inline(always)]
-pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result<Proxied, Verdict> {
+pub fn decide<'t, F: Frame, T: Tables<'t>, R>(
+    frame: F,
+    t: T,
+    ifindex: u32,
+    send: impl FnOnce(&Proxied) -> R,
+) -> Result<R, Verdict> {
     let port = entrance(t, ifindex)?;
     let Some(mut segment) = parse::segment(frame, port.vpc) else { return Err(refuse(t, Counter::FlowRaced)) };
     let Some(slot) = t.find(&segment.key) else { return Err(refuse(t, Counter::FlowRaced)) };
@@ -194,7 +193,7 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
         + checksum::difference32(about.ack().to_be(), segment.ack.to_be());
     rewrite.mss.difference = checksum::fold(rewrite.mss.difference as u32 + numbers);
     let FlowKey { src, dst, src_port, dst_port, .. } = segment.key;
-    Ok(Proxied {
+    Ok(send(&Proxied {
         rewrite,
         seq,
         ack: segment.ack,
@@ -208,7 +207,7 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
         src_port,
         dst_port,
         endpoint: about.endpoint(),
-    })
+    }))
 }
 
 /// The number that a client's segment has on the target's side, and what goes with it.

@@ -124,7 +124,7 @@ macro_rules! judges {
         // With a stack of its own.
         #[inline(never)]
         fn $name(packet: Packet, ifindex: u32) -> u32 {
-            concluded($stage(packet, Dry, ifindex).map(Into::into))
+            concluded($stage(packet, Dry, ifindex).map(|rewrite| leaving(&rewrite)))
         }
     )+ };
 }
@@ -132,22 +132,30 @@ macro_rules! judges {
 judges! {
     judge_slow = slow;
     judge_udp = udp::slow;
-    judge_proxy = proxy::decide;
+}
+
+// With a stack of its own.
+#[inline(never)]
+fn judge_proxy(packet: Packet, ifindex: u32) -> u32 {
+    concluded(proxy::decide(packet, Dry, ifindex, |proxied| leaving(&proxied.rewrite)))
+}
+
+/// Notes where the packet would leave.
+#[inline(always)]
+fn leaving(rewrite: &Rewrite) {
+    note(|trace| {
+        // SAFETY: a live map value.
+        unsafe {
+            (*trace).out_ifindex = rewrite.ifindex;
+            (*trace).out_flags = rewrite.out.0 as u32;
+        }
+    });
 }
 
 #[inline(always)]
-fn concluded(outcome: Result<Rewrite, Verdict>) -> u32 {
+fn concluded(outcome: Result<(), Verdict>) -> u32 {
     match outcome {
-        Ok(rewrite) => {
-            note(|trace| {
-                // SAFETY: a live map value.
-                unsafe {
-                    (*trace).out_ifindex = rewrite.ifindex;
-                    (*trace).out_flags = rewrite.out.0 as u32;
-                }
-            });
-            Trace::FORWARD
-        }
+        Ok(()) => Trace::FORWARD,
         Err(verdict) => verdict.to_bits(),
     }
 }

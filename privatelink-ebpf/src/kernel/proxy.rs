@@ -37,13 +37,15 @@ pub fn privatelink_tc_proxy(ctx: TcContext) -> i32 {
     let skb = ctx.skb.skb;
     // SAFETY: the context is valid while the program runs.
     let (ifindex, len) = unsafe { ((*skb).ifindex, (*skb).len) };
-    match proxy::decide(linear(skb), Maps::<false>, ifindex) {
-        Ok(proxied) => {
-            if let Some(record) = PROXIED.get_ptr_mut(0) {
-                // SAFETY: this CPU's own record; a frame's program is not interrupted by another frame's.
-                unsafe { record.write(proxied) };
-                go_on(&ctx, Stage::ProxySend);
-            }
+    let keep = |proxied: &Proxied| {
+        if let Some(record) = PROXIED.get_ptr_mut(0) {
+            // SAFETY: this CPU's own record; a frame's program is not interrupted by another frame's.
+            unsafe { record.write(*proxied) };
+        }
+    };
+    match proxy::decide(linear(skb), Maps::<false>, ifindex, keep) {
+        Ok(()) => {
+            go_on(&ctx, Stage::ProxySend);
             finish(None)
         }
         Err(Verdict::Drop(reason)) => {

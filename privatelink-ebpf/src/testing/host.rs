@@ -56,7 +56,7 @@ impl Host {
     }
 
     fn proxied(&self, frame: SliceFrame<'_>, ifindex: u32, bytes: &[u8]) -> Outcome<Seen> {
-        let (fate, bytes) = match proxy::decide(frame, self.tables.tc(), ifindex) {
+        let (fate, bytes) = match proxy::decide(frame, self.tables.tc(), ifindex, |proxied| *proxied) {
             Ok(proxied) => (Fate::Sent, apply_proxied(bytes, &proxied, self.endpoint_id(proxied.endpoint))),
             Err(Verdict::Drop(_)) => (Fate::Dropped, Vec::new()),
             Err(Verdict::AnswerReset) => {
