@@ -159,7 +159,8 @@ pub fn decide<'t, F: Frame, T: Tables<'t>, R>(
     send: impl FnOnce(&Proxied) -> R,
 ) -> Result<R, Verdict> {
     let port = entrance(t, ifindex)?;
-    let Some(mut segment) = parse::segment(frame, port.vpc) else { return Err(refuse(t, Counter::FlowRaced)) };
+    let Some(segment) = parse::segment(frame, port.vpc) else { return Err(refuse(t, Counter::FlowRaced)) };
+    let segment = t.lend(segment);
     let Some(slot) = t.find(&segment.key) else { return Err(refuse(t, Counter::FlowRaced)) };
     let meta = slot.meta();
     let first = slot.client_isn().wrapping_add(1);
@@ -168,17 +169,18 @@ pub fn decide<'t, F: Frame, T: Tables<'t>, R>(
         return Err(refuse(t, Counter::SynWithData));
     }
     let ack = segment.ack;
+    let mut known = ack;
     let mut covers_header = false;
     if !meta.forward() && segment.flags.has(Flags::ACK) {
         let ahead = ack.wrapping_sub(first);
         covers_header = !acknowledged && ahead >= SHIFT && ahead <= i32::MAX as u32;
-        segment.ack = if acknowledged { to_client_later(ack) } else { to_client(ack, first) };
+        known = if acknowledged { to_client_later(ack) } else { to_client(ack, first) };
     }
     let about = About::new(first, ack, meta, slot.endpoint(), covers_header);
     if !slot.current() {
         return Err(refuse(t, Counter::FlowRaced));
     }
-    let segment = t.lend(segment);
+    let segment = t.lend_with_ack(segment, known);
     let mut rewrite = consider_proxied(frame, t, port, ifindex, segment)?;
     if about.has(About::COVERS_HEADER) {
         t.acknowledge_header(&segment.key);

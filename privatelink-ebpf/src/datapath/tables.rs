@@ -86,6 +86,8 @@ pub trait Tables<'t>: Copy {
 
     /// Puts the segment aside for the cold paths, where it takes no stack.
     fn lend(self, segment: Segment) -> &'t Segment;
+    /// The lent segment with another acknowledgement.
+    fn lend_with_ack(self, segment: &'t Segment, ack: u32) -> &'t Segment;
 
     /// Finds an entry wherever it is.
     fn find(self, key: &FlowKey) -> Option<SlotRef> {

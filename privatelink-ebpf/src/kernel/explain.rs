@@ -551,6 +551,19 @@ impl Tables<'static> for Dry {
     }
 
     #[inline(always)]
+    fn lend_with_ack(self, _segment: &'static Segment, ack: u32) -> &'static Segment {
+        match run() {
+            // SAFETY: as `lend`; the reference that was lent before is not used any more.
+            Some(run) => unsafe {
+                let lent = &raw mut (*run).segment;
+                (&raw mut (*lent).ack).write_volatile(ack);
+                &*(opaque(lent as usize) as *const Segment)
+            },
+            None => &Segment::NONE,
+        }
+    }
+
+    #[inline(always)]
     fn admit(self, segment: &Segment) -> i64 {
         dry_admit(segment)
     }

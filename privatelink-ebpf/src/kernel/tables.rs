@@ -394,6 +394,18 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     }
 
     #[inline(always)]
+    fn lend_with_ack(self, _segment: &'static Segment, ack: u32) -> &'static Segment {
+        match SEGMENT.get_ptr_mut(0) {
+            // SAFETY: as `lend`; the reference that was lent before is not used any more.
+            Some(lent) => unsafe {
+                (&raw mut (*lent).ack).write_volatile(ack);
+                &*(opaque(lent as usize) as *const Segment)
+            },
+            None => &Segment::NONE,
+        }
+    }
+
+    #[inline(always)]
     fn find(self, key: &FlowKey) -> Option<SlotRef> {
         match find_flow(key) {
             IN_STASH => flow_table::find_stashed(self, key),
