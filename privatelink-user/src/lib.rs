@@ -9,6 +9,7 @@ pub mod api;
 pub mod cli;
 pub mod control;
 pub mod dataplane;
+pub mod dns;
 pub mod health;
 pub mod logging;
 pub mod model;

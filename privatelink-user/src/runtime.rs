@@ -167,6 +167,8 @@ pub struct PortStatus {
     pub interface: InterfaceName,
     /// None while it is not attached.
     pub hook: Option<HookInUse>,
+    /// The largest IP packet that the interface takes; none while there is no such interface.
+    pub mtu: Option<u32>,
     /// Why that hook.
     pub reason: String,
     /// Why it is not attached, or what is wrong with it.
@@ -202,6 +204,8 @@ pub enum TargetHealth {
     ResponseCodeMismatch(u16),
     /// The check itself could not be made.
     InternalError,
+    /// It has failed its checks, takes no new flows, and keeps its old ones for the group's draining interval.
+    UnhealthyDraining,
     /// No listener leads to its target group.
     NotInUse,
     /// A load balancer or an endpoint owns its address.
@@ -211,7 +215,7 @@ pub enum TargetHealth {
 }
 
 impl TargetHealth {
-    /// The state's name: `initial`, `healthy`, `unhealthy`, `unused` or `draining`.
+    /// The state's name: `initial`, `healthy`, `unhealthy`, `unhealthy.draining`, `unused` or `draining`.
     pub fn state(&self) -> &'static str {
         match self {
             Self::RegistrationInProgress | Self::InitialHealthChecking => "initial",
@@ -219,6 +223,7 @@ impl TargetHealth {
             Self::FailedHealthChecks | Self::Timeout | Self::ResponseCodeMismatch(_) | Self::InternalError => {
                 "unhealthy"
             }
+            Self::UnhealthyDraining => "unhealthy.draining",
             Self::NotInUse | Self::IpUnusable => "unused",
             Self::DeregistrationInProgress => "draining",
         }
@@ -230,7 +235,7 @@ impl TargetHealth {
             Self::RegistrationInProgress => Some("Elb.RegistrationInProgress"),
             Self::InitialHealthChecking => Some("Elb.InitialHealthChecking"),
             Self::Healthy => None,
-            Self::FailedHealthChecks => Some("Target.FailedHealthChecks"),
+            Self::FailedHealthChecks | Self::UnhealthyDraining => Some("Target.FailedHealthChecks"),
             Self::Timeout => Some("Target.Timeout"),
             Self::ResponseCodeMismatch(_) => Some("Target.ResponseCodeMismatch"),
             Self::InternalError => Some("Elb.InternalError"),
@@ -246,7 +251,7 @@ impl TargetHealth {
             Self::RegistrationInProgress => "Target registration is in progress",
             Self::InitialHealthChecking => "Initial health checks in progress",
             Self::Healthy => return None,
-            Self::FailedHealthChecks => "Health checks failed",
+            Self::FailedHealthChecks | Self::UnhealthyDraining => "Health checks failed",
             Self::Timeout => "Request timed out",
             Self::ResponseCodeMismatch(code) => {
                 return Some(format!("Health checks failed with these codes: [{code}]"));

@@ -17,7 +17,7 @@ use privatelink_ebpf::{
         service::{
             Address, AddressKey, Budget, EndpointIdText, Frontend, FrontendKey, Listener, Port, PortFlags, Target,
         },
-        settings::{Clock, CollectRequest, FLOW_EVENTS, ResetBudget, Settings, globals},
+        settings::{Clock, CollectRequest, FLOW_EVENTS, IcmpBudget, ResetBudget, Settings, globals},
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
     testing::{
@@ -109,6 +109,7 @@ pub struct Kernel {
     vpc_half_open: Array<MapData, u32>,
     endpoint_half_open: Array<MapData, u32>,
     reset_budgets: Array<MapData, ResetBudget>,
+    icmp_budgets: Array<MapData, IcmpBudget>,
     flows: Array<MapData, Bucket>,
     stash: HashMap<MapData, FlowKey, Slot>,
     counters: PerCpuArray<MapData, u64>,
@@ -161,6 +162,7 @@ impl Kernel {
             vpc_half_open: take!("VPC_HALF_OPEN"),
             endpoint_half_open: take!("ENDPOINT_HALF_OPEN"),
             reset_budgets: take!("RESET_BUDGETS"),
+            icmp_budgets: take!("ICMP_BUDGETS"),
             flows: take!("FLOWS"),
             stash: take!("STASH"),
             counters: take!("COUNTERS"),
@@ -185,6 +187,7 @@ impl Kernel {
         for vpc in vpcs() {
             self.vpc_half_open.set(vpc, 0, 0)?;
             self.reset_budgets.set(vpc, ResetBudget::default(), 0)?;
+            self.icmp_budgets.set(vpc, IcmpBudget::default(), 0)?;
         }
         for index in 0..ENDPOINTS {
             self.endpoint_half_open.set(index, 0, 0)?;

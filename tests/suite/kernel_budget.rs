@@ -6,13 +6,16 @@ use privatelink_user::dataplane::load;
 use crate::kernel::{self, COLLECT, EXPLAIN, TC, XDP};
 
 /// Instructions that the verifier processes for each program, as measured on kernel 6.18.
-const BUDGETS: [(&str, u32); 10] = [
-    (XDP, 841),
-    (TC, 882),
-    ("privatelink_xdp_slow", 122_151),
-    ("privatelink_tc_slow", 137_581),
+const BUDGETS: [(&str, u32); 13] = [
+    (XDP, 924),
+    (TC, 896),
+    ("privatelink_xdp_slow", 117_254),
+    ("privatelink_tc_slow", 141_089),
     ("privatelink_xdp_udp", 62_112),
     ("privatelink_tc_udp", 63_776),
+    ("privatelink_tc_icmp", 6_704),
+    ("privatelink_xdp_icmp", 337),
+    ("privatelink_tc_icmp_error", 2_730),
     ("privatelink_tc_proxy", 154_643),
     ("privatelink_tc_proxy_send", 18_393),
     (COLLECT, 118_530),

@@ -26,13 +26,14 @@ use crate::kernel::{self, Kernel};
 
 /// Refusals that need two CPUs at once, a kernel that fails, or more frames than a case has; how they are worded is shown by the
 /// tests of `privatelink-user`.
-const NOT_BY_CASES: [Counter; 6] = [
+const NOT_BY_CASES: [Counter; 7] = [
     Counter::FlowRaced,
     Counter::FlowTableContended,
     Counter::PortsContended,
     Counter::KernelRefused,
     Counter::FlowTableFull,
     Counter::ResetLimited,
+    Counter::IcmpLimited,
 ];
 
 pub fn every_case() -> Result<()> {
@@ -113,7 +114,7 @@ fn fate(trace: &Trace) -> Fate {
         bits => match Verdict::from_bits(bits) {
             Verdict::Pass | Verdict::ToTc => Fate::Passed,
             Verdict::Drop(_) => Fate::Dropped,
-            Verdict::AnswerArp | Verdict::AnswerReset => Fate::Sent,
+            Verdict::AnswerArp | Verdict::AnswerReset | Verdict::AnswerEcho | Verdict::AnswerError(_) => Fate::Sent,
             Verdict::Proxy => panic!("explained by no stage"),
         },
     }

@@ -37,7 +37,9 @@ pub const PROGRAMS: &[Program] = &[
     Program { name: "dig", package: "bind9-dnsutils", purpose: "tests" },
     Program { name: "iperf3", package: "iperf3", purpose: "tests and benchmarks" },
     Program { name: "wrk", package: "wrk", purpose: "benchmarks" },
-    Program { name: "nft", package: "nftables", purpose: "rival" },
+    Program { name: "ping", package: "iputils-ping", purpose: "tests" },
+    Program { name: "traceroute", package: "traceroute", purpose: "tests" },
+    Program { name: "nft", package: "nftables", purpose: "rival, and the tests' other opinion" },
     Program { name: "haproxy", package: "haproxy", purpose: "rival" },
 ];
 

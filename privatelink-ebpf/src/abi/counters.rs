@@ -85,6 +85,12 @@ counters! {
     ResetSent = Activity "reset_sent";
     /// PROXY protocol headers sent, those that were sent again included
     ProxyHeaderSent = Activity "proxy_header_sent";
+    /// ICMP errors about packets of flows, translated and sent on
+    IcmpErrorTranslated = Activity "icmp_error_translated";
+    /// ICMP errors sent by the load balancer itself: fragmentation needed, time exceeded
+    IcmpErrorSent = Activity "icmp_error_sent";
+    /// ICMP echo requests to owned addresses answered
+    EchoAnswered = Activity "echo_answered";
     /// frames that XDP handed to TC unmodified
     XdpPassedToTc = Activity "xdp_passed_to_tc";
     /// frames of a shared port that went on to the host's stack
@@ -100,9 +106,9 @@ counters! {
     Fragment = Drop "fragment";
     /// IPv4 header checksum, source or destination that cannot be forwarded (multicast, broadcast, loopback, zero)
     InvalidAddress = Drop "invalid_address";
-    /// TTL would reach zero
+    /// TTL would reach zero (answered with ICMP time exceeded)
     TtlExceeded = Drop "ttl_exceeded";
-    /// larger than the MTU of the port that it would leave by
+    /// larger than the MTU of the port that it would leave by (answered with ICMP fragmentation needed)
     MtuExceeded = Drop "mtu_exceeded";
     /// neither IPv4 nor ARP, on an isolated port
     OtherEtherType = Drop "other_ether_type";
@@ -154,6 +160,16 @@ counters! {
     InvalidFlags = Drop "invalid_flags";
     /// more resets were due in one tick than are sent
     ResetLimited = Drop "reset_limited";
+    /// more ICMP errors or echo replies were due in one tick than are sent
+    IcmpLimited = Drop "icmp_limited";
+    /// ICMP message that is neither an echo request nor an error that is translated (redirect, source quench, timestamp)
+    IcmpUnsupported = Drop "icmp_unsupported";
+    /// ICMP error that quotes less than an IPv4 header and 8 bytes, or no first fragment
+    IcmpMalformed = Drop "icmp_malformed";
+    /// ICMP error about a packet of no flow
+    IcmpNoFlow = Drop "icmp_no_flow";
+    /// ICMP error about a packet that its receiver did not send, or a TCP sequence number that is not in flight
+    IcmpForged = Drop "icmp_forged";
     /// an interface without a port record
     NoPort = Drop "no_port";
     /// the kernel refused to grow, shrink or redirect a frame

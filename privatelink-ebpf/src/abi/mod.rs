@@ -22,7 +22,7 @@ pub use counters::Counter;
 pub use stage::{STAGES, Stage};
 
 /// The layout of everything in this module.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// One row a map: the name in the object and on bpffs, what it holds, who owns what is in it, and how many entries it has
 /// unless the loader asks for more.
@@ -102,6 +102,8 @@ maps! {
     TARGET_STATS = 4_096, false;
     /// VPC index → resets sent in the current tick (`settings::ResetBudget`)
     RESET_BUDGETS = 65_536, false;
+    /// VPC index → ICMP errors and echo replies sent in the current tick (`settings::IcmpBudget`)
+    ICMP_BUDGETS = 65_536, false;
     /// `stage::Stage` → the program that `privatelink_tc` goes on in
     STAGES_TC = STAGES.len() as u32, false;
     /// `stage::Stage` → the program that `privatelink_xdp` goes on in

@@ -83,7 +83,7 @@ pub enum AddressKind {
     Endpoint = 1,
     /// A load balancer's node address in the provider VPC.
     Node = 2,
-    /// A target's address in the host VPC.
+    /// A target's address in the host VPC, or the DNS server's in a VPC.
     Internal = 3,
 }
 

@@ -77,6 +77,17 @@ pub struct ResetBudget {
     pub sent: u32,
 }
 
+/// Map `ICMP_BUDGETS`: what was sent to one VPC in one tick.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
+pub struct IcmpBudget {
+    pub tick: u32,
+    /// Errors of the load balancer's own.
+    pub errors: u16,
+    /// Echo replies.
+    pub echoes: u16,
+}
+
 /// Input of the program `privatelink_collect` (the frame of its test run): which buckets to sweep.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
@@ -105,5 +116,5 @@ pub struct ClockSample {
     pub monotonic_ns: u64,
 }
 
-assert_size!(Settings = 24, ResetBudget = 8, CollectRequest = 16, ClockSample = 16);
-aya_pod!(Settings, ResetBudget, CollectRequest, ClockSample);
+assert_size!(Settings = 24, ResetBudget = 8, IcmpBudget = 8, CollectRequest = 16, ClockSample = 16);
+aya_pod!(Settings, ResetBudget, IcmpBudget, CollectRequest, ClockSample);

@@ -47,6 +47,10 @@ stages! {
     Slow: "privatelink_tc_slow", Some("privatelink_xdp_slow");
     /// UDP over IPv4, all of it.
     Udp: "privatelink_tc_udp", Some("privatelink_xdp_udp");
+    /// ICMP over IPv4, unfragmented. XDP keeps what is nobody's and hands the rest to TC.
+    Icmp: "privatelink_tc_icmp", Some("privatelink_xdp_icmp");
+    /// Makes an ICMP error of a frame that another stage has refused ([`Stage::Icmp`] is for those that arrive).
+    IcmpError: "privatelink_tc_icmp_error", None;
     /// Segments of flows with a PROXY protocol header, but for the first SYN.
     Proxy: "privatelink_tc_proxy", None;
     /// Sends what [`Stage::Proxy`] has decided about.

@@ -14,6 +14,13 @@ pub trait Frame: Copy {
     /// The frame's length in bytes, paged parts included.
     fn len(self) -> usize;
 
-    /// The frame stands for several segments that the device or the stack will cut (TC only).
-    fn segmented(self) -> bool;
+    /// Payload bytes of each of the segments that the frame stands for, and that the device or the stack will cut (TC only);
+    /// 0: it stands for itself.
+    fn segment_size(self) -> u32;
+
+    /// The frame stands for several segments.
+    #[inline(always)]
+    fn segmented(self) -> bool {
+        self.segment_size() != 0
+    }
 }

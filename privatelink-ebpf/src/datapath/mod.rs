@@ -15,6 +15,7 @@ pub mod atomic;
 pub mod collect;
 pub mod flow_table;
 pub mod frame;
+pub mod icmp;
 pub mod lifecycle;
 pub mod mss;
 pub mod open;
@@ -31,9 +32,10 @@ pub mod verdict;
 
 pub use frame::Frame;
 pub use tables::{Hook, Tables};
-pub use verdict::{Mss, Rewrite, Verdict};
+pub use verdict::{Forward, Mss, Rewrite, Verdict};
 
 use flow_table::SlotRef;
+use icmp::error::{self, Cause};
 use lifecycle::Outcome;
 use parse::{Plain, Segment};
 use refusal::{refuse, to_tc};
@@ -44,18 +46,22 @@ use crate::{
         flow::Meta,
         service::{Port, PortFlags, Target},
     },
-    wire::{ETHERTYPE_IPV4, L3, tcp::Flags},
+    wire::{ETHERTYPE_IPV4, L3, PROTO_ICMP, tcp::Flags, udp::UdpHeader},
 };
 
-/// Decides what happens to a frame that came in on interface `ifindex`: forwarded, rewritten like this, or what else.
+/// Decides what happens to a frame that came in on interface `ifindex`: forwarded, rewritten like this, or what else. What
+/// the kernel's programs do one after the other.
 #[inline(always)]
-pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result<Rewrite, Verdict> {
-    match fast(frame, t, ifindex, |rewrite| *rewrite) {
-        Some(rewrite) => Ok(rewrite),
-        None => match stage(frame) {
-            Stage::Slow | Stage::Proxy | Stage::ProxySend => slow(frame, t, ifindex),
-            Stage::Udp => udp::decide(frame, t, ifindex),
-        },
+pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result<Forward, Verdict> {
+    if let Some(rewrite) = fast(frame, t, ifindex, |rewrite| *rewrite) {
+        return Ok(Forward::Packet(rewrite));
+    }
+    match stage(frame) {
+        Stage::Udp => udp::decide(frame, t, ifindex).map(Forward::Packet),
+        Stage::Icmp => icmp::decide(frame, t, ifindex).map(Forward::Error),
+        Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend => {
+            slow(frame, t, ifindex).map(Forward::Packet)
+        }
     }
 }
 
@@ -66,9 +72,15 @@ pub fn stage<F: Frame>(frame: F) -> Stage {
     let [_, proto] = head.load16::<{ L3 + 8 }>().to_ne_bytes();
     // Fragments have no ports of their own.
     let fragment = head.load16::<{ L3 + 6 }>() & u16::from_ne_bytes([0x3f, 0xff]) != 0;
-    match head.load16::<12>() == ETHERTYPE_IPV4 && !fragment && proto == Proto::Udp.number() {
-        true => Stage::Udp,
-        false => Stage::Slow,
+    if head.load16::<12>() != ETHERTYPE_IPV4 || fragment {
+        return Stage::Slow;
+    }
+    if proto == Proto::Udp.number() {
+        Stage::Udp
+    } else if proto == PROTO_ICMP {
+        Stage::Icmp
+    } else {
+        Stage::Slow
     }
 }
 
@@ -146,7 +158,7 @@ fn forward_plain<'t, F: Frame, T: Tables<'t>, R>(
         && (T::HOOK == Hook::Tc || usable_by_xdp(meta, out))
         && out.vpc != VpcIndex::NONE
         && segment.ttl > 1
-        && (segment.ip_len as u32 <= out.mtu || frame.segmented())
+        && (segment.ip_len as u32 <= out.mtu || frame.segmented() && plain_segments_fit(frame, proto, out.mtu))
         && (!meta.forward() || way.came_from(segment.src_mac, ifindex));
     if !plain {
         return None;
@@ -280,6 +292,26 @@ impl Way {
     }
 }
 
+/// The packet, or each of the segments that the frame stands for, fits into `mtu`.
+#[inline(always)]
+fn fits<F: Frame>(frame: F, segment: &Segment, mtu: u32) -> bool {
+    let headers = (segment.l4 - L3 as u16) as u32 + segment.header as u32;
+    segment.ip_len as u32 <= mtu || frame.segmented() && headers + frame.segment_size() <= mtu
+}
+
+/// [`fits`] for the segments or datagrams of a frame that the fast path is at.
+#[inline(always)]
+fn plain_segments_fit<F: Frame>(frame: F, proto: Proto, mtu: u32) -> bool {
+    let header = match proto {
+        Proto::Tcp => match frame.window::<1>(Plain::L4 as usize + 12) {
+            Some(offset) => (offset.load8::<0>() >> 4) as u32 * 4,
+            None => return false,
+        },
+        Proto::Udp => UdpHeader::LEN as u32,
+    };
+    Plain::L4 as u32 - L3 as u32 + header + frame.segment_size() <= mtu
+}
+
 /// The port that a packet of a flow leaves by, unless it may not leave there.
 #[inline(always)]
 fn passage<'t, F: Frame, T: Tables<'t>>(
@@ -298,10 +330,10 @@ fn passage<'t, F: Frame, T: Tables<'t>>(
         return Err(to_tc(t));
     }
     if segment.ttl <= 1 {
-        return Err(refuse(t, Counter::TtlExceeded));
+        return Err(error::answer(t, segment, Cause::TimeExceeded));
     }
-    if segment.ip_len as u32 > out.mtu && !frame.segmented() {
-        return Err(refuse(t, Counter::MtuExceeded));
+    if !fits(frame, segment, out.mtu) {
+        return Err(error::answer(t, segment, Cause::TooBig(out.mtu as u16)));
     }
     Ok(out)
 }

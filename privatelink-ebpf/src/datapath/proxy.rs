@@ -84,7 +84,14 @@ pub const fn to_client(number: u32, first: u32) -> u32 {
     if ahead <= SHIFT || ahead > i32::MAX as u32 { first } else { number.wrapping_sub(SHIFT) }
 }
 
-/// The same after the target has acknowledged the header: the first byte is forgotten, so that the connection may go on for
+/// A number of the client's side, as the target of a flow with this meta knows it; it has had a header once the handshake is
+/// over.
+pub const fn to_target(number: u32, meta: Meta) -> u32 {
+    let proxied = meta.flags & Meta::PROXY != 0 && !meta.state.half_open();
+    if proxied { number.wrapping_add(SHIFT) } else { number }
+}
+
+/// [`to_client`] after the target has acknowledged the header: the first byte is forgotten, so that the connection may go on for
 /// more than half of the number space.
 #[inline(always)]
 const fn to_client_later(number: u32) -> u32 {

@@ -3,6 +3,7 @@
 use super::{
     arp,
     frame::Frame,
+    icmp::error::{self, Cause},
     open,
     parse::{self, Segment, Unparsed},
     reset, security,
@@ -114,6 +115,9 @@ pub fn refuse_connection_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, reason
 
 #[inline(always)]
 fn connection_refused<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counter) -> Verdict {
+    if reason == Counter::TtlExceeded {
+        return error::answer(t, segment, Cause::TimeExceeded);
+    }
     let answered = segment.key.proto == Proto::Tcp.number()
         && matches!(reason, Counter::NoTarget | Counter::PortsExhausted | Counter::FlowTableFull);
     if T::HOOK == Hook::Xdp && answered {

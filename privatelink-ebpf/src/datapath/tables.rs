@@ -2,7 +2,7 @@
 
 use super::{
     flow_table::{self, SlotRef},
-    lifecycle, open,
+    icmp, lifecycle, open,
     parse::Segment,
     refusal, security,
 };
@@ -12,7 +12,7 @@ use crate::abi::{
     flow::{Bucket, FlowKey, Slot},
     security::{Bound, Policy},
     service::{AddressKey, Budget, Frontend, FrontendKey, Listener, Port, Target},
-    settings::{Clock, ResetBudget},
+    settings::{Clock, IcmpBudget, ResetBudget},
     stats::{EndpointStats, ListenerStats, TargetStats},
 };
 
@@ -67,6 +67,7 @@ pub trait Tables<'t>: Copy {
     fn vpc_half_open(self, vpc: u32) -> Option<*mut u32>;
     fn endpoint_half_open(self, endpoint: u32) -> Option<*mut u32>;
     fn reset_budget(self, vpc: u32) -> Option<*mut ResetBudget>;
+    fn icmp_budget(self, vpc: u32) -> Option<*mut IcmpBudget>;
 
     fn clock(self) -> Clock;
     /// Now, in ticks.
@@ -125,6 +126,9 @@ pub trait Tables<'t>: Copy {
     }
     fn refuse_connection(self, segment: &Segment, reason: u32) -> u32 {
         refusal::refuse_connection_bits(self, segment, reason)
+    }
+    fn answer_with_error(self, segment: &Segment, cause: u32) -> u32 {
+        icmp::error::answer_bits(self, segment, cause)
     }
     fn end_flow(self, segment: &Segment, why: u32) -> u32 {
         refusal::end_flow_bits(self, segment, why)

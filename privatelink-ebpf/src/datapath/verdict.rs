@@ -1,5 +1,6 @@
 //! What the datapath decides, and what it wants changed.
 
+use super::icmp::{Translation, error::Cause};
 use crate::abi::{Counter, Ip4, L4Port, MacBits, Proto, service::PortFlags};
 
 /// What happens to a frame that is not forwarded.
@@ -15,6 +16,10 @@ pub enum Verdict {
     AnswerArp,
     /// TC only: the frame becomes [`super::reset::build`] and leaves by the port that it came in on.
     AnswerReset,
+    /// TC only: the frame becomes the reply to the echo request that it is and leaves by the port that it came in on.
+    AnswerEcho,
+    /// TC only: the frame becomes [`super::icmp::error::build`] and leaves by the port that it came in on.
+    AnswerError(Cause),
     /// TC only: [`super::proxy::decide`] decides. No table has been changed.
     Proxy,
 }
@@ -28,7 +33,9 @@ impl Verdict {
             Self::ToTc => 0x101,
             Self::AnswerArp => 0x102,
             Self::AnswerReset => 0x103,
-            Self::Proxy => 0x104,
+            Self::AnswerEcho => 0x104,
+            Self::AnswerError(cause) => 0x1_0000 | cause.to_bits() as u32,
+            Self::Proxy => 0x105,
             Self::Drop(counter) => counter as u32,
         }
     }
@@ -40,10 +47,20 @@ impl Verdict {
             0x101 => Self::ToTc,
             0x102 => Self::AnswerArp,
             0x103 => Self::AnswerReset,
-            0x104 => Self::Proxy,
+            0x104 => Self::AnswerEcho,
+            error if error >> 16 != 0 => Self::AnswerError(Cause::from_bits(error as u16)),
+            0x105 => Self::Proxy,
             counter => Self::Drop(Counter::from_bits(counter as u8)),
         }
     }
+}
+
+/// What happens to a frame that is forwarded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Forward {
+    Packet(Rewrite),
+    /// An ICMP error about a packet of a flow.
+    Error(Translation),
 }
 
 /// What changes in a forwarded packet. The hook applies it in its own right way: TC with the checksum helpers, XDP and the

@@ -17,14 +17,14 @@ use privatelink_ebpf::{
         explain::Trace,
         flow::{Bucket, FlowKey, FlowState, Meta, Slot},
         security::{Bound, Policy},
-        service::{AddressKey, Budget, Frontend, FrontendKey, Listener, Port, Target},
-        settings::{Clock, ResetBudget},
+        service::{AddressKey, Budget, Frontend, FrontendKey, Listener, Port, PortFlags, Target},
+        settings::{Clock, IcmpBudget, ResetBudget},
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
     datapath::{
-        Hook, Rewrite, Tables, Verdict,
+        Hook, Tables, Verdict,
         atomic::load64,
-        flow_table, lifecycle, open,
+        flow_table, icmp, lifecycle, open,
         parse::Segment,
         ports::{self, Claim},
         proxy, refusal, slow, stage, udp,
@@ -48,11 +48,12 @@ struct DryRun {
     /// As `SEGMENT`.
     segment: Segment,
     reset_budget: ResetBudget,
+    icmp_budget: IcmpBudget,
     /// Copies of half-open counts, and of which VPC and endpoint they are (index plus one).
     half_open: [u32; 2],
     half_open_of: [u32; 2],
     lock: u32,
-    /// The reset budget has been copied.
+    /// Which budgets have been copied: 1 of resets, 2 of ICMP.
     budgeted: u32,
     /// A port that the packet gave back: its pool plus one, and its number. 0: none.
     released: [u32; 2],
@@ -90,7 +91,7 @@ fn note(write: impl FnOnce(*mut Trace)) {
 pub fn privatelink_explain(ctx: TcContext) -> i32 {
     let skb = ctx.skb.skb;
     // SAFETY: the context is valid while the program runs.
-    let (ifindex, segmented) = unsafe { ((*skb).ifindex, (*skb).gso_size != 0) };
+    let (ifindex, segment_size) = unsafe { ((*skb).ifindex, (*skb).gso_size) };
     let Some(run) = run() else { return -1 };
     // SAFETY: a live map value, used by this run alone.
     unsafe {
@@ -105,13 +106,14 @@ pub fn privatelink_explain(ctx: TcContext) -> i32 {
         (&raw mut (*run).released).cast::<u64>().write_volatile(0);
     }
     let (data, end) = (ctx.data(), ctx.data_end());
-    let packet = Packet { data, end, len: end - data, segmented };
+    let packet = Packet { data, end, len: end - data, segment_size };
     let verdict = match stage(packet) {
-        Stage::Slow | Stage::Proxy | Stage::ProxySend => match judge_slow(packet, ifindex) {
+        Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend => match judge_slow(packet, ifindex) {
             bits if bits == Verdict::Proxy.to_bits() => judge_proxy(packet, ifindex),
             bits => bits,
         },
         Stage::Udp => judge_udp(packet, ifindex),
+        Stage::Icmp => judge_icmp(packet, ifindex),
     };
     // SAFETY: a live map value.
     note(|trace| unsafe { (*trace).verdict = verdict });
@@ -124,7 +126,7 @@ macro_rules! judges {
         // With a stack of its own.
         #[inline(never)]
         fn $name(packet: Packet, ifindex: u32) -> u32 {
-            concluded($stage(packet, Dry, ifindex).map(|rewrite| leaving(&rewrite)))
+            concluded($stage(packet, Dry, ifindex).map(|sent| leaving(sent.ifindex, sent.out)))
         }
     )+ };
 }
@@ -132,22 +134,23 @@ macro_rules! judges {
 judges! {
     judge_slow = slow;
     judge_udp = udp::slow;
+    judge_icmp = icmp::decide;
 }
 
 // With a stack of its own.
 #[inline(never)]
 fn judge_proxy(packet: Packet, ifindex: u32) -> u32 {
-    concluded(proxy::decide(packet, Dry, ifindex, |proxied| leaving(&proxied.rewrite)))
+    concluded(proxy::decide(packet, Dry, ifindex, |proxied| leaving(proxied.rewrite.ifindex, proxied.rewrite.out)))
 }
 
 /// Notes where the packet would leave.
 #[inline(always)]
-fn leaving(rewrite: &Rewrite) {
+fn leaving(ifindex: u32, out: PortFlags) {
     note(|trace| {
         // SAFETY: a live map value.
         unsafe {
-            (*trace).out_ifindex = rewrite.ifindex;
-            (*trace).out_flags = rewrite.out.0 as u32;
+            (*trace).out_ifindex = ifindex;
+            (*trace).out_flags = out.0 as u32;
         }
     });
 }
@@ -269,6 +272,7 @@ cold! {
     dry_refuse_connection(Segment, reason) -> u32 = refusal::refuse_connection_bits, 0;
     dry_end_hold(Segment) -> u32 = open::end_hold_bits, 0;
     dry_end_flow(Segment, why) -> u32 = refusal::end_flow_bits, 0;
+    dry_answer_with_error(Segment, cause) -> u32 = icmp::error::answer_bits, 0;
     dry_step(Segment) -> u32 = lifecycle::step_bits, 0;
     dry_close(FlowKey, why) -> u32 = lifecycle::close_bits, 0;
     dry_supersede(Segment) -> u32 = lifecycle::supersede_bits, 0;
@@ -295,6 +299,20 @@ extern "C" fn dry_open(segment: *const Segment, admission: i64, ifindex_and_flag
 struct Dry;
 
 impl Dry {
+    /// Sets a bit of a word; whether it was not set before.
+    ///
+    /// # Safety
+    /// The word is in a live map value of this run alone.
+    #[inline(always)]
+    unsafe fn first(word: *mut u32, bit: u32) -> bool {
+        // SAFETY: as the caller promises.
+        unsafe {
+            let was = word.read_volatile();
+            word.write_volatile(was | bit);
+            was & bit == 0
+        }
+    }
+
     /// The copy of a half-open count; `which` is 0 for VPCs, 1 for endpoints.
     #[inline(always)]
     fn half_open(which: usize, index: u32, real: Option<*mut u32>) -> Option<*mut u32> {
@@ -482,8 +500,20 @@ impl Tables<'static> for Dry {
         // SAFETY: this run's alone, and a live map value that is read.
         unsafe {
             let copy = &raw mut (*run).reset_budget;
-            if (&raw const (*run).budgeted).read_volatile() == 0 {
-                (&raw mut (*run).budgeted).write_volatile(1);
+            if Self::first(&raw mut (*run).budgeted, 1) {
+                copy.write_volatile(real.read_volatile());
+            }
+            Some(copy)
+        }
+    }
+
+    #[inline(always)]
+    fn icmp_budget(self, vpc: u32) -> Option<*mut IcmpBudget> {
+        let (run, real) = (run()?, REAL.icmp_budget(vpc)?);
+        // SAFETY: this run's alone, and a live map value that is read.
+        unsafe {
+            let copy = &raw mut (*run).icmp_budget;
+            if Self::first(&raw mut (*run).budgeted, 2) {
                 copy.write_volatile(real.read_volatile());
             }
             Some(copy)
@@ -591,6 +621,11 @@ impl Tables<'static> for Dry {
     #[inline(always)]
     fn refuse_connection(self, segment: &Segment, reason: u32) -> u32 {
         dry_refuse_connection(segment, reason)
+    }
+
+    #[inline(always)]
+    fn answer_with_error(self, segment: &Segment, cause: u32) -> u32 {
+        dry_answer_with_error(segment, cause)
     }
 
     #[inline(always)]

@@ -13,7 +13,7 @@ use privatelink_ebpf::abi::{
     pool::PortPool,
     security::{Bound, Policy},
     service::{Address, AddressKey, Budget, EndpointIdText, Frontend, FrontendKey, Listener, Port, Target},
-    settings::{ResetBudget, Settings},
+    settings::{IcmpBudget, ResetBudget, Settings},
     stats::{EndpointStats, ListenerStats, TargetStats},
 };
 use privatelink_ebpf::wire::proxy_v2;
@@ -48,6 +48,7 @@ maps! {
     LISTENER_STATS: PerCpuArray<ListenerStats>;
     TARGET_STATS: PerCpuArray<TargetStats>;
     RESET_BUDGETS: Array<ResetBudget>;
+    ICMP_BUDGETS: Array<IcmpBudget>;
     SCRATCH: PerCpuArray<Slot>;
     ENDPOINT_IDS: Array<EndpointIdText>;
     PROXY_HEADER: PerCpuArray<[u8; proxy_v2::LEN]>;

@@ -12,7 +12,8 @@ pub struct Packet {
     pub end: usize,
     /// Length with paged parts.
     pub len: usize,
-    pub segmented: bool,
+    /// [`Frame::segment_size`].
+    pub segment_size: u32,
 }
 
 impl Frame for Packet {
@@ -42,8 +43,8 @@ impl Frame for Packet {
     }
 
     #[inline(always)]
-    fn segmented(self) -> bool {
-        self.segmented
+    fn segment_size(self) -> u32 {
+        self.segment_size
     }
 }
 

@@ -25,7 +25,7 @@ use super::{
     maps::{ENDPOINT_IDS, PROXY_HEADER},
     packet::{Packet, opaque},
     tables::Maps,
-    tc::{answer_reset, apply, finish, go_on, leave, linear},
+    tc::{answer_error, answer_reset, apply, finish, go_on, leave, linear},
 };
 
 /// What the first program has decided, for the second, which has a stack and a verifier budget of its own.
@@ -53,8 +53,11 @@ pub fn privatelink_tc_proxy(ctx: TcContext) -> i32 {
             TC_ACT_SHOT as i32
         }
         Err(Verdict::AnswerReset) => finish(answer_reset(skb, ifindex)),
+        Err(Verdict::AnswerError(cause)) => answer_error(&ctx, cause),
         // The other stages' verdicts.
-        Err(Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::Proxy) => TC_ACT_OK as i32,
+        Err(Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerEcho | Verdict::Proxy) => {
+            TC_ACT_OK as i32
+        }
     }
 }
 
@@ -95,7 +98,7 @@ fn forward(skb: *mut __sk_buff, proxied: &Proxied) -> Option<i32> {
         }
     }
     inject(skb, proxied, at)?;
-    Some(leave(&proxied.rewrite))
+    Some(leave(proxied.rewrite.ifindex, proxied.rewrite.out))
 }
 
 /// Makes the header the payload of a segment that has been rewritten.

@@ -26,7 +26,7 @@ use super::{
 #[classifier]
 pub fn privatelink_collect(ctx: TcContext) -> i32 {
     let (data, end) = (ctx.data(), ctx.data_end());
-    let packet = Packet { data, end, len: end - data, segmented: false };
+    let packet = Packet { data, end, len: end - data, segment_size: 0 };
     let Some(bytes) = packet.read::<[u8; size_of::<CollectRequest>()]>(0) else { return -1 };
     let mut request: CollectRequest = bytemuck::cast(bytes);
     let CollectRequest { first_bucket: _, buckets, flags, port: _ } = request;
@@ -72,7 +72,7 @@ pub fn privatelink_clock(ctx: TcContext) -> i32 {
     // SAFETY: helpers without arguments.
     let sample = unsafe { ClockSample { jiffies: bpf_jiffies64(), monotonic_ns: bpf_ktime_get_ns() } };
     let (data, end) = (ctx.data(), ctx.data_end());
-    let packet = Packet { data, end, len: end - data, segmented: false };
+    let packet = Packet { data, end, len: end - data, segment_size: 0 };
     let bytes: [u8; size_of::<ClockSample>()] = bytemuck::cast(sample);
     if packet.write(0, bytes) { TC_ACT_OK as i32 } else { -1 }
 }

@@ -9,14 +9,14 @@ use privatelink_ebpf::{
         pool::PortPool,
         security::{Bound, Policy},
         service::{AddressKey, AddressKind, Budget, Frontend, FrontendKey, Listener, Port, Target},
-        settings::{Clock, FLOW_EVENTS, ResetBudget},
+        settings::{Clock, FLOW_EVENTS, IcmpBudget, ResetBudget},
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
     datapath::{
         Hook, Tables,
         atomic::add64,
         flow_table::{self, SlotRef},
-        lifecycle, open,
+        icmp, lifecycle, open,
         parse::Segment,
         ports::{self, Claim},
         refusal, security,
@@ -159,6 +159,7 @@ macro_rules! cold_shared {
 
 cold_shared! {
     end_flow = refusal::end_flow_bits, Segment, why;
+    answer_with_error = icmp::error::answer_bits, Segment, cause;
     report_opened = open::report_opened_bits, Segment;
     end_hold = open::end_hold_bits, Segment;
     step_flow = lifecycle::step_bits, Segment;
@@ -321,6 +322,11 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     }
 
     #[inline(always)]
+    fn icmp_budget(self, vpc: u32) -> Option<*mut IcmpBudget> {
+        ICMP_BUDGETS.get_ptr_mut(vpc)
+    }
+
+    #[inline(always)]
     fn clock(self) -> Clock {
         Clock { tick_shift: TICK_SHIFT.load(), ticks_per_256_s: TICKS_PER_256_S.load() }
     }
@@ -447,6 +453,11 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn refuse_connection(self, segment: &Segment, reason: u32) -> u32 {
         if XDP { xdp_refuse_connection(segment, reason) } else { tc_refuse_connection(segment, reason) }
+    }
+
+    #[inline(always)]
+    fn answer_with_error(self, segment: &Segment, cause: u32) -> u32 {
+        answer_with_error(segment, cause)
     }
 
     #[inline(always)]

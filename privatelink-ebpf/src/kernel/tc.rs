@@ -13,7 +13,9 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use privatelink_ebpf::{
     abi::{Counter, Proto, Stage, VpcIndex, service::PortFlags},
-    datapath::{Frame as _, Rewrite, Tables as _, Verdict, arp, fast, parse, reset, slow, stage, udp},
+    datapath::{
+        Frame as _, Rewrite, Tables as _, Verdict, arp, fast, icmp::error::Cause, parse, reset, slow, stage, udp,
+    },
     wire::{ArpHdr, L3, checksum, tcp::TcpHeader, udp::UdpHeader},
 };
 
@@ -39,8 +41,9 @@ pub fn privatelink_tc(ctx: TcContext) -> i32 {
         return action;
     }
     match stage(with_headers(skb)) {
-        Stage::Slow | Stage::Proxy | Stage::ProxySend => go_on(&ctx, Stage::Slow),
+        Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend => go_on(&ctx, Stage::Slow),
         Stage::Udp => go_on(&ctx, Stage::Udp),
+        Stage::Icmp => go_on(&ctx, Stage::Icmp),
     }
     // Reached only while the agent has not put the stage's program in its place.
     finish(None)
@@ -65,6 +68,9 @@ pub fn privatelink_tc_slow(ctx: TcContext) -> i32 {
             go_on(&ctx, Stage::Proxy);
             finish(None)
         }
+        // A verdict of `Stage::Icmp` alone.
+        Err(Verdict::AnswerEcho) => finish(None),
+        Err(Verdict::AnswerError(cause)) => answer_error(&ctx, cause),
     }
 }
 
@@ -84,10 +90,16 @@ pub fn privatelink_tc_udp(ctx: TcContext) -> i32 {
             debug!(&ctx, "interface {}: datagram in {} bytes refused, reason {}", ifindex, len, reason as u32);
             TC_ACT_SHOT as i32
         }
-        // ARP, resets and PROXY headers are other stages'.
-        Err(Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerReset | Verdict::Proxy) => {
-            TC_ACT_OK as i32
-        }
+        Err(Verdict::AnswerError(cause)) => answer_error(&ctx, cause),
+        // ARP, resets, echo and PROXY headers are other stages'.
+        Err(
+            Verdict::Pass
+            | Verdict::ToTc
+            | Verdict::AnswerArp
+            | Verdict::AnswerReset
+            | Verdict::AnswerEcho
+            | Verdict::Proxy,
+        ) => TC_ACT_OK as i32,
     }
 }
 
@@ -105,14 +117,29 @@ fn with_headers(skb: *mut __sk_buff) -> Packet {
     if packet.data + reset::SEGMENT_LEN <= packet.end || packet.len <= packet.end - packet.data {
         return packet;
     }
-    let len = if packet.len < HEADERS { packet.len } else { HEADERS };
+    pull(skb, HEADERS)
+}
+
+/// The packet with its first `wanted` bytes, as far as it has them, directly accessible.
+#[inline(always)]
+pub fn pull(skb: *mut __sk_buff, wanted: usize) -> Packet {
+    let len = linear(skb).len;
     // SAFETY: a helper on the program's own context.
-    unsafe { bpf_skb_pull_data(skb, len as u32) };
+    unsafe { bpf_skb_pull_data(skb, if len < wanted { len } else { wanted } as u32) };
     linear(skb)
 }
 
+/// Makes an ICMP error of the frame, in the stage that has the stack for it.
 #[inline(always)]
-pub(super) fn finish(done: Option<i32>) -> i32 {
+pub fn answer_error(ctx: &TcContext, cause: Cause) -> i32 {
+    // SAFETY: the context is valid while the program runs; the word is the programs' own to hand on.
+    unsafe { (&raw mut (*ctx.skb.skb).cb[0]).write_volatile(cause.to_bits() as u32) };
+    go_on(ctx, Stage::IcmpError);
+    finish(None)
+}
+
+#[inline(always)]
+pub fn finish(done: Option<i32>) -> i32 {
     done.unwrap_or_else(|| {
         Maps::<false>.count(Counter::KernelRefused);
         TC_ACT_SHOT as i32
@@ -121,14 +148,14 @@ pub(super) fn finish(done: Option<i32>) -> i32 {
 
 /// The packet's directly accessible part; asked for again after each helper that may move it.
 #[inline(always)]
-pub(super) fn linear(skb: *mut __sk_buff) -> Packet {
+pub fn linear(skb: *mut __sk_buff) -> Packet {
     // SAFETY: the context is valid while the program runs.
     unsafe {
         Packet {
             data: (*skb).data as usize,
             end: (*skb).data_end as usize,
             len: (*skb).len as usize,
-            segmented: (*skb).gso_size != 0,
+            segment_size: (*skb).gso_size,
         }
     }
 }
@@ -150,13 +177,12 @@ pub(super) fn apply(skb: *mut __sk_buff, rewrite: &Rewrite, at: usize) -> Option
         Proto::Tcp => write_headers(packet, packet.window::<{ TcpHeader::LEN }>(at)?, rewrite)?,
         Proto::Udp => write_headers(packet, packet.window::<{ UdpHeader::LEN }>(at)?, rewrite)?,
     }
-    Some(leave(rewrite))
+    Some(leave(rewrite.ifindex, rewrite.out))
 }
 
-/// Says by which port the packet leaves, and how.
+/// Sends the frame out of a port.
 #[inline(always)]
-pub(super) fn leave(rewrite: &Rewrite) -> i32 {
-    let (ifindex, out) = (rewrite.ifindex, rewrite.out);
+pub fn leave(ifindex: u32, out: PortFlags) -> i32 {
     // SAFETY: helpers without pointers.
     let action =
         unsafe { if out.has(PortFlags::PEER) { bpf_redirect_peer(ifindex, 0) } else { bpf_redirect(ifindex, 0) } };

@@ -32,8 +32,9 @@ pub fn privatelink_xdp(ctx: XdpContext) -> u32 {
         return send(done, out, ifindex);
     }
     match stage(packet) {
-        Stage::Slow | Stage::Proxy | Stage::ProxySend => go_on(&ctx, Stage::Slow),
+        Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend => go_on(&ctx, Stage::Slow),
         Stage::Udp => go_on(&ctx, Stage::Udp),
+        Stage::Icmp => go_on(&ctx, Stage::Icmp),
     }
     // Reached only while the agent has not put the stage's program in its place: TC does everything.
     xdp_action::XDP_PASS
@@ -52,10 +53,22 @@ pub fn privatelink_xdp_slow(ctx: XdpContext) -> u32 {
     let packet = whole(&ctx, packet);
     match slow(packet, Maps::<true>, ifindex) {
         Ok(rewrite) => send(apply(packet, &rewrite, opaque(rewrite.l4 as usize) & 0x7f), rewrite.ifindex, ifindex),
-        Err(Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerReset | Verdict::Proxy) => {
-            xdp_action::XDP_PASS
-        }
-        Err(Verdict::Drop(_)) => xdp_action::XDP_DROP,
+        Err(verdict) => action(verdict),
+    }
+}
+
+/// What becomes of a frame that is not forwarded: what asks for an answer is TC's.
+#[inline(always)]
+pub fn action(verdict: Verdict) -> u32 {
+    match verdict {
+        Verdict::Pass
+        | Verdict::ToTc
+        | Verdict::AnswerArp
+        | Verdict::AnswerReset
+        | Verdict::AnswerEcho
+        | Verdict::AnswerError(_)
+        | Verdict::Proxy => xdp_action::XDP_PASS,
+        Verdict::Drop(_) => xdp_action::XDP_DROP,
     }
 }
 
@@ -70,28 +83,25 @@ pub fn privatelink_xdp_udp(ctx: XdpContext) -> u32 {
     let packet = whole(&ctx, packet);
     match udp::slow(packet, Maps::<true>, ifindex) {
         Ok(rewrite) => send(apply(packet, &rewrite, opaque(rewrite.l4 as usize) & 0x7f), rewrite.ifindex, ifindex),
-        Err(Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerReset | Verdict::Proxy) => {
-            xdp_action::XDP_PASS
-        }
-        Err(Verdict::Drop(_)) => xdp_action::XDP_DROP,
+        Err(verdict) => action(verdict),
     }
 }
 
 /// A frame of several buffers: only the first can be read, but the whole counts. The fast paths leave such frames.
 #[inline(always)]
-fn whole(ctx: &XdpContext, packet: Packet) -> Packet {
+pub fn whole(ctx: &XdpContext, packet: Packet) -> Packet {
     // SAFETY: a helper on the program's own context.
     let len = unsafe { bpf_xdp_get_buff_len(ctx.as_ptr().cast()) } as usize;
     Packet { len, ..packet }
 }
 
 #[inline(always)]
-fn open(ctx: &XdpContext) -> (Packet, u32) {
+pub fn open(ctx: &XdpContext) -> (Packet, u32) {
     let (data, end) = (ctx.data(), ctx.data_end());
     let md: *const xdp_md = ctx.as_ptr().cast();
     // SAFETY: the context is valid while the program runs.
     let ifindex = unsafe { (*md).ingress_ifindex };
-    (Packet { data, end, len: end - data, segmented: false }, ifindex)
+    (Packet { data, end, len: end - data, segment_size: 0 }, ifindex)
 }
 
 /// Sends a frame that has been rewritten out of interface `out`.

@@ -1,9 +1,13 @@
 //! Frames in slices.
 
+mod icmp;
+
+pub use icmp::{answer_echo, answer_error};
+
 use crate::{
     abi::Proto,
     datapath::{
-        Frame, Rewrite,
+        Forward, Frame, Rewrite,
         proxy::{self, Inject, Proxied},
     },
     wire::{
@@ -17,17 +21,17 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub struct SliceFrame<'a> {
     bytes: &'a [u8],
-    segmented: bool,
+    segment_size: u32,
 }
 
 impl<'a> SliceFrame<'a> {
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, segmented: false }
+        Self { bytes, segment_size: 0 }
     }
 
-    /// A frame that stands for several segments.
-    pub fn segmented(bytes: &'a [u8], segmented: bool) -> Self {
-        Self { bytes, segmented }
+    /// A frame that stands for several segments; see [`Frame::segment_size`].
+    pub fn segmented(bytes: &'a [u8], segment_size: u32) -> Self {
+        Self { bytes, segment_size }
     }
 }
 
@@ -48,17 +52,24 @@ impl Frame for SliceFrame<'_> {
         self.bytes.len()
     }
 
-    fn segmented(self) -> bool {
-        self.segmented
+    fn segment_size(self) -> u32 {
+        self.segment_size
     }
 }
 
-/// Rewrites a frame as a hook does, with the arithmetic of RFC 1624.
+/// Changes a frame that is forwarded as a hook does, with the arithmetic of RFC 1624.
 ///
 /// # Panics
 ///
-/// If the rewrite names bytes outside the frame: the datapath must not ask for that.
-pub fn apply(frame: &mut [u8], rewrite: &Rewrite) {
+/// If bytes outside the frame are to change: the datapath must not ask for that.
+pub fn apply(frame: &mut Vec<u8>, forward: &Forward) {
+    match forward {
+        Forward::Packet(packet) => rewrite(frame, packet),
+        Forward::Error(translation) => icmp::translate(frame, translation),
+    }
+}
+
+fn rewrite(frame: &mut [u8], rewrite: &Rewrite) {
     let Rewrite { proto, src, dst, src_port, dst_port, d_addr, d_port, src_mac, dst_mac, l4, mss, ifindex: _, out: _ } =
         *rewrite;
     let l4 = l4 as usize;
@@ -87,12 +98,12 @@ pub fn apply_proxied(frame: &[u8], proxied: &Proxied, endpoint: [u8; 22]) -> Vec
     let Proxied { rewrite, seq, ack, first, header, reply, acknowledged, inject, src, dst, src_port, dst_port, .. } =
         *proxied;
     let mut bytes = frame.to_vec();
-    let mut rewrite = rewrite;
+    let mut packet = rewrite;
     if reply {
         let sacked = proxy::sack_difference(SliceFrame::new(frame), rewrite.l4, header, first, acknowledged);
-        rewrite.mss.difference = checksum::fold(u32::from(rewrite.mss.difference) + u32::from(sacked));
+        packet.mss.difference = checksum::fold(u32::from(packet.mss.difference) + u32::from(sacked));
     }
-    apply(&mut bytes, &rewrite);
+    apply(&mut bytes, &Forward::Packet(packet));
     let l4 = rewrite.l4 as usize;
     bytes[l4 + 4..l4 + 8].copy_from_slice(&seq.to_be_bytes());
     bytes[l4 + 8..l4 + 12].copy_from_slice(&ack.to_be_bytes());

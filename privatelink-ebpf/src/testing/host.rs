@@ -1,20 +1,20 @@
 //! The case table without a kernel: `decide` over tables in memory.
 
 use super::{
-    frame::{SliceFrame, apply, apply_proxied},
+    frame::{SliceFrame, answer_echo, answer_error, apply, apply_proxied},
     run::{Backend, Fate, Outcome, Path, Seen},
     tables::{MemTables, Options},
     world::{CLOCK, World},
 };
 use crate::{
     abi::{
-        Counter,
+        Counter, Mac,
         event::Event,
         flow::Slot,
         pool::PortPool,
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
-    datapath::{Rewrite, Tables, Verdict, arp, collect, decide, parse, proxy, reset},
+    datapath::{Forward, Tables, Verdict, arp, collect, decide, parse, proxy, reset},
     wire::{ArpHdr, L3},
 };
 
@@ -32,16 +32,27 @@ impl Host {
     fn xdp(&self, ifindex: u32, bytes: &[u8]) -> Option<Seen> {
         let seen = |fate, transmitted, bytes| Some(Seen { fate, by_xdp: true, transmitted, bytes });
         match decide(SliceFrame::new(bytes), self.tables.xdp(), ifindex) {
-            Ok(rewrite) => seen(Fate::Sent, rewrite.ifindex == ifindex, rewritten(bytes, &rewrite)),
+            Ok(forward @ Forward::Packet(rewrite)) => {
+                seen(Fate::Sent, rewrite.ifindex == ifindex, changed(bytes, &forward))
+            }
             Err(Verdict::Drop(_)) => seen(Fate::Dropped, false, Vec::new()),
-            Err(Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerReset | Verdict::Proxy) => None,
+            Ok(Forward::Error(_))
+            | Err(
+                Verdict::Pass
+                | Verdict::ToTc
+                | Verdict::AnswerArp
+                | Verdict::AnswerReset
+                | Verdict::AnswerEcho
+                | Verdict::AnswerError(_)
+                | Verdict::Proxy,
+            ) => None,
         }
     }
 
     fn tc(&self, ifindex: u32, gso_size: u32, bytes: &[u8]) -> Outcome<Seen> {
-        let frame = SliceFrame::segmented(bytes, gso_size != 0);
+        let frame = SliceFrame::segmented(bytes, gso_size);
         let (fate, bytes) = match decide(frame, self.tables.tc(), ifindex) {
-            Ok(rewrite) => (Fate::Sent, rewritten(bytes, &rewrite)),
+            Ok(forward) => (Fate::Sent, changed(bytes, &forward)),
             Err(Verdict::Proxy) => return self.proxied(frame, ifindex, bytes),
             Err(Verdict::Pass) => (Fate::Passed, bytes.to_vec()),
             Err(Verdict::ToTc) => return Err("TC handed a frame to TC".into()),
@@ -51,6 +62,12 @@ impl Host {
                 let segment = parse::segment(frame, crate::abi::VpcIndex::NONE).ok_or("a reset for no segment")?;
                 (Fate::Sent, reset::build(&segment).to_vec())
             }
+            Err(Verdict::AnswerEcho) => {
+                let mut bytes = bytes.to_vec();
+                answer_echo(&mut bytes, self.port_mac(ifindex)?);
+                (Fate::Sent, bytes)
+            }
+            Err(Verdict::AnswerError(cause)) => (Fate::Sent, answer_error(bytes, cause)),
         };
         Ok(Seen { fate, by_xdp: false, transmitted: false, bytes })
     }
@@ -63,7 +80,10 @@ impl Host {
                 let segment = parse::segment(frame, crate::abi::VpcIndex::NONE).ok_or("a reset for no segment")?;
                 (Fate::Sent, reset::build(&segment).to_vec())
             }
-            Err(other @ (Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::Proxy)) => {
+            Err(Verdict::AnswerError(cause)) => (Fate::Sent, answer_error(bytes, cause)),
+            Err(
+                other @ (Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerEcho | Verdict::Proxy),
+            ) => {
                 return Err(format!("{other:?} for a segment of a flow with a PROXY header"));
             }
         };
@@ -74,17 +94,20 @@ impl Host {
         if endpoint == 1 { *super::cases::ENDPOINT_ID } else { [0; 22] }
     }
 
+    fn port_mac(&self, ifindex: u32) -> Outcome<Mac> {
+        Ok(self.tables.tc().port(ifindex).ok_or("no port")?.mac)
+    }
+
     fn arp_reply(&self, ifindex: u32, bytes: &[u8]) -> Outcome<Vec<u8>> {
         use crate::datapath::Frame as _;
         let request: ArpHdr = SliceFrame::new(bytes).read(L3).ok_or("the request is cut short")?;
-        let port = self.tables.tc().port(ifindex).ok_or("no port")?;
-        Ok(arp::reply(&request, port.mac).to_vec())
+        Ok(arp::reply(&request, self.port_mac(ifindex)?).to_vec())
     }
 }
 
-fn rewritten(bytes: &[u8], rewrite: &Rewrite) -> Vec<u8> {
+fn changed(bytes: &[u8], forward: &Forward) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
-    apply(&mut bytes, rewrite);
+    apply(&mut bytes, forward);
     bytes
 }
 

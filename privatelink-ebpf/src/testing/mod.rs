@@ -12,6 +12,7 @@
 pub mod cases;
 pub mod frame;
 pub mod host;
+pub mod icmp;
 pub mod packet;
 pub mod run;
 pub mod script;

@@ -171,6 +171,15 @@ pub struct Headers {
     pub ttl: u8,
 }
 
+impl Headers {
+    /// Those of a packet the other way.
+    #[must_use]
+    pub fn turned_round(self) -> Self {
+        let Self { src_mac, dst_mac, src, dst, src_port, dst_port, ttl } = self;
+        Self { src_mac: dst_mac, dst_mac: src_mac, src: dst, dst: src, src_port: dst_port, dst_port: src_port, ttl }
+    }
+}
+
 macro_rules! headers {
     ($($packet:ident),+) => { $(
         impl $packet {

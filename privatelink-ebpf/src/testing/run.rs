@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{
+    icmp::{Icmp, completed},
     packet::{Arp, Headers, Tcp},
     script::{Case, Check, Client, Edit, Expect, Frame, Packet, Sender, Step},
     world::{VPCS, World},
@@ -197,6 +198,16 @@ impl Run<'_> {
             }
             Expect::Forward | Expect::ForwardMss(_) => {
                 same("fate", &seen.fate, &Fate::Sent)?;
+                if let Packet::Icmp(icmp, Some(about)) = packet {
+                    let receiver = match frame.sender {
+                        Sender::Client(client) => Sender::Target(client),
+                        Sender::Target(client) => Sender::Client(client),
+                        Sender::Other(ifindex) => Sender::Other(ifindex),
+                    };
+                    let own = self.own(receiver)?.ok_or("nobody's error was translated")?;
+                    same("bytes", &hex(&seen.bytes), &hex(&icmp.translated(own, &about).build()))?;
+                    return Ok((seen, counts));
+                }
                 let expected = self.translated(frame, &packet, &seen.bytes)?;
                 same("packet", &packet.parse_like(&seen.bytes), &Some(expected.clone().completed()))?;
                 let mut built = expected.build();
@@ -225,6 +236,18 @@ impl Run<'_> {
                     target: request.sender,
                 };
                 same("reply", &hex(&seen.bytes), &hex(&reply.build()))?;
+            }
+            Expect::Echo => {
+                same("fate", &seen.fate, &Fate::Sent)?;
+                let Packet::Icmp(request, None) = packet else { return Err("only echo requests are answered".into()) };
+                let reply = request.echo_reply(self.world.ports[&ifindex].mac);
+                same("reply", &hex(&seen.bytes), &hex(&reply.build()))?;
+            }
+            Expect::TooBig(_) | Expect::TimeExceeded => {
+                same("fate", &seen.fate, &Fate::Sent)?;
+                let expected = Icmp::about_frame(&bytes, frame.expect);
+                same("error", &hex(&seen.bytes), &hex(&expected.build()))?;
+                same("as a device completes it", &hex(&completed(&seen.bytes, &bytes)), &hex(&seen.bytes))?;
             }
             Expect::Reset => {
                 same("fate", &seen.fate, &Fate::Sent)?;
@@ -262,12 +285,11 @@ impl Run<'_> {
         Ok((*learned, &self.world.targets[&learned.target]))
     }
 
-    /// Fills in the sender's addresses.
-    fn fill(&self, frame: &Frame) -> Outcome<Packet> {
-        let packet = frame.packet.clone();
-        let Some(Headers { ttl, .. }) = packet.headers() else { return Ok(packet) };
-        let mut packet = match frame.sender {
-            Sender::Client(client) => packet.with_headers(Headers {
+    /// What the sender's own packets look like; nothing of one that names them itself.
+    fn own(&self, sender: Sender) -> Outcome<Option<Headers>> {
+        let ttl = 64;
+        Ok(match sender {
+            Sender::Client(client) => Some(Headers {
                 src_mac: client.mac,
                 dst_mac: super::world::port_mac(client.ifindex),
                 src: client.ip,
@@ -278,7 +300,7 @@ impl Run<'_> {
             }),
             Sender::Target(client) => {
                 let (Learned { node_port, .. }, target) = self.target(&client)?;
-                packet.with_headers(Headers {
+                Some(Headers {
                     src_mac: target.mac,
                     dst_mac: super::world::port_mac(target.ifindex),
                     src: target.ip.to_wire(),
@@ -288,7 +310,26 @@ impl Run<'_> {
                     ttl,
                 })
             }
-            Sender::Other(_) => packet,
+            Sender::Other(_) => None,
+        })
+    }
+
+    /// Fills in the sender's addresses.
+    fn fill(&self, frame: &Frame) -> Outcome<Packet> {
+        let packet = frame.packet.clone();
+        let own = match &packet {
+            Packet::Arp(_) | Packet::Raw(_) => None,
+            Packet::Tcp(_) | Packet::Udp(_) | Packet::Icmp(..) => self.own(frame.sender)?,
+        };
+        let mut packet = match (packet, own) {
+            (Packet::Icmp(icmp, about), Some(own)) => {
+                return Ok(Packet::Icmp(icmp.sent(own, about.as_ref(), frame.adjust), about));
+            }
+            (packet, Some(own)) => {
+                let ttl = packet.headers().map_or(own.ttl, |headers| headers.ttl);
+                packet.with_headers(Headers { ttl, ..own })
+            }
+            (packet, None) => packet,
         };
         if let (Some(adjust), Packet::Tcp(tcp)) = (frame.adjust, &mut packet) {
             adjust(tcp);

@@ -3,6 +3,7 @@
 //! to the same.
 
 use super::{
+    icmp::{About, Icmp},
     packet::{Arp, Headers, Tcp, Udp, UdpCheck},
     world::World,
 };
@@ -78,6 +79,8 @@ pub enum Packet {
     Tcp(Tcp),
     Udp(Udp),
     Arp(Arp),
+    /// An ICMP message; an error quotes what [`About`] says.
+    Icmp(Icmp, Option<About>),
     Raw(Vec<u8>),
 }
 
@@ -88,6 +91,7 @@ impl Packet {
             Self::Tcp(tcp) => tcp.build(),
             Self::Udp(udp) => udp.build(),
             Self::Arp(arp) => arp.build(),
+            Self::Icmp(icmp, _) => icmp.build(),
             Self::Raw(bytes) => bytes.clone(),
         }
     }
@@ -97,7 +101,7 @@ impl Packet {
         match self {
             Self::Tcp(tcp) => Some(tcp.headers()),
             Self::Udp(udp) => Some(udp.headers()),
-            Self::Arp(_) | Self::Raw(_) => None,
+            Self::Arp(_) | Self::Icmp(..) | Self::Raw(_) => None,
         }
     }
 
@@ -107,7 +111,7 @@ impl Packet {
         match self {
             Self::Tcp(tcp) => Self::Tcp(tcp.with_headers(headers)),
             Self::Udp(udp) => Self::Udp(udp.with_headers(headers)),
-            Self::Arp(_) | Self::Raw(_) => self,
+            Self::Arp(_) | Self::Icmp(..) | Self::Raw(_) => self,
         }
     }
 
@@ -116,7 +120,7 @@ impl Packet {
         match self {
             Self::Tcp(_) => Tcp::parse(frame).map(Self::Tcp),
             Self::Udp(_) => Udp::parse(frame).map(Self::Udp),
-            Self::Arp(_) | Self::Raw(_) => None,
+            Self::Arp(_) | Self::Icmp(..) | Self::Raw(_) => None,
         }
     }
 
@@ -125,7 +129,7 @@ impl Packet {
         match self {
             Self::Tcp(tcp) => tcp.partial.then(|| tcp.l4() + 16),
             Self::Udp(udp) => (udp.check == UdpCheck::Partial).then(|| udp.l4() + 6),
-            Self::Arp(_) | Self::Raw(_) => None,
+            Self::Arp(_) | Self::Icmp(..) | Self::Raw(_) => None,
         }
     }
 
@@ -138,7 +142,7 @@ impl Packet {
                 let check = if udp.check == UdpCheck::Partial { UdpCheck::Complete } else { udp.check };
                 Self::Udp(Udp { check, ..udp })
             }
-            Self::Arp(_) | Self::Raw(_) => self,
+            Self::Arp(_) | Self::Icmp(..) | Self::Raw(_) => self,
         }
     }
 }
@@ -167,6 +171,12 @@ pub enum Expect {
     Arp,
     /// Answered by a reset.
     Reset,
+    /// Answered by an ICMP echo reply.
+    Echo,
+    /// Answered by "fragmentation needed" with this MTU.
+    TooBig(u16),
+    /// Answered by "time exceeded".
+    TimeExceeded,
 }
 
 /// A frame and what is expected to come of it.
@@ -329,7 +339,7 @@ impl Case {
 }
 
 impl Frame {
-    fn new(sender: Sender, packet: Packet) -> Self {
+    pub(super) fn new(sender: Sender, packet: Packet) -> Self {
         Self {
             sender,
             packet,
@@ -344,7 +354,7 @@ impl Frame {
         }
     }
 
-    /// The segment, to set fields of.
+    /// The segment, or the one that is quoted, to set fields of.
     ///
     /// # Panics
     ///
@@ -352,11 +362,15 @@ impl Frame {
     fn tcp(&mut self) -> &mut Tcp {
         match &mut self.packet {
             Packet::Tcp(tcp) => tcp,
-            Packet::Udp(_) | Packet::Arp(_) | Packet::Raw(_) => panic!("not a segment"),
+            Packet::Icmp(_, Some(about)) => match &mut *about.packet {
+                Packet::Tcp(tcp) => tcp,
+                Packet::Udp(_) | Packet::Arp(_) | Packet::Icmp(..) | Packet::Raw(_) => panic!("no segment is quoted"),
+            },
+            Packet::Udp(_) | Packet::Arp(_) | Packet::Icmp(_, None) | Packet::Raw(_) => panic!("not a segment"),
         }
     }
 
-    /// Changes the datagram.
+    /// Changes the datagram, or the one that is quoted.
     ///
     /// # Panics
     ///
@@ -364,7 +378,11 @@ impl Frame {
     pub fn with_udp(mut self, change: impl FnOnce(&mut Udp)) -> Self {
         match &mut self.packet {
             Packet::Udp(udp) => change(udp),
-            Packet::Tcp(_) | Packet::Arp(_) | Packet::Raw(_) => panic!("not a datagram"),
+            Packet::Icmp(_, Some(about)) => match &mut *about.packet {
+                Packet::Udp(udp) => change(udp),
+                Packet::Tcp(_) | Packet::Arp(_) | Packet::Icmp(..) | Packet::Raw(_) => panic!("no datagram is quoted"),
+            },
+            Packet::Tcp(_) | Packet::Arp(_) | Packet::Icmp(_, None) | Packet::Raw(_) => panic!("not a datagram"),
         }
         self
     }
@@ -458,7 +476,7 @@ impl Frame {
         match &mut self.packet {
             Packet::Tcp(tcp) => tcp.partial = true,
             Packet::Udp(udp) => udp.check = UdpCheck::Partial,
-            Packet::Arp(_) | Packet::Raw(_) => panic!("no checksum of a device's"),
+            Packet::Arp(_) | Packet::Icmp(..) | Packet::Raw(_) => panic!("no checksum of a device's"),
         }
         self
     }

@@ -18,7 +18,7 @@ use crate::{
         pool::PortPool,
         security::{Bound, Policy},
         service::{AddressKey, AddressKind, Budget, Frontend, FrontendKey, Listener, ListenerFlags, Port, Target},
-        settings::{Clock, ResetBudget},
+        settings::{Clock, IcmpBudget, ResetBudget},
         stats::{Counts, EndpointStats, ListenerStats, TargetStats},
     },
     datapath::{
@@ -105,6 +105,7 @@ pub struct MemTables {
     vpc_half_open: Cells<u32>,
     endpoint_half_open: Cells<u32>,
     reset_budgets: Cells<ResetBudget>,
+    icmp_budgets: Cells<IcmpBudget>,
     counters: Vec<AtomicU64>,
     events: Mutex<Vec<Event>>,
     now: AtomicU32,
@@ -129,6 +130,7 @@ impl MemTables {
             vpc_half_open: Cells::new(0, VPCS as usize),
             endpoint_half_open: Cells::new(0, ENDPOINTS as usize),
             reset_budgets: Cells::new(ResetBudget::default(), VPCS as usize),
+            icmp_budgets: Cells::new(IcmpBudget::default(), VPCS as usize),
             counters: Counter::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
             events: Mutex::new(Vec::new()),
             // Near the wrap, so that every case crosses it or shows that it does not matter.
@@ -405,6 +407,10 @@ impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
 
     fn reset_budget(self, vpc: u32) -> Option<*mut ResetBudget> {
         self.tables.reset_budgets.get(vpc as usize)
+    }
+
+    fn icmp_budget(self, vpc: u32) -> Option<*mut IcmpBudget> {
+        self.tables.icmp_budgets.get(vpc as usize)
     }
 
     fn clock(self) -> Clock {

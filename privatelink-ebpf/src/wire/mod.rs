@@ -1,6 +1,7 @@
 //! Protocol headers: field access and arithmetic, no decisions. Headers that network-types has are taken from there.
 
 pub mod checksum;
+pub mod icmp;
 pub mod proxy_v2;
 pub mod tcp;
 pub mod udp;
@@ -13,6 +14,9 @@ pub use network_types::{arp::ArpHdr, eth::EthHdr, ip::Ipv4Hdr};
 /// Ether types (IEEE 802 numbers) in wire order, as `EthHdr::ether_type` holds them.
 pub const ETHERTYPE_IPV4: u16 = 0x0800_u16.to_be();
 pub const ETHERTYPE_ARP: u16 = 0x0806_u16.to_be();
+
+/// IPv4's protocol number of ICMP.
+pub const PROTO_ICMP: u8 = 1;
 
 /// Where the IPv4 or ARP header starts.
 pub const L3: usize = EthHdr::LEN;

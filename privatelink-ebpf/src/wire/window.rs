@@ -61,6 +61,12 @@ impl<const LEN: usize> Window<LEN> {
         Self(start)
     }
 
+    /// The first byte.
+    #[inline(always)]
+    pub const fn as_ptr(self) -> *mut u8 {
+        self.0
+    }
+
     access! {
         load8 store8 u8, "u8";
         load16 store16 u16, "u16";

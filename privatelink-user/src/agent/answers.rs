@@ -61,7 +61,7 @@ impl Answers {
         } else if !state.listeners.values().any(|listener| listener.target_group == group.id) {
             TargetHealth::NotInUse
         } else if plan.checks.contains_key(&key) {
-            health(checked)
+            health(checked, group, self.shared.now())
         } else {
             TargetHealth::RegistrationInProgress
         };
@@ -346,10 +346,14 @@ fn kind(kind: counters::CounterKind) -> CounterKind {
     }
 }
 
-fn health(checked: Option<Checked>) -> TargetHealth {
+/// At `now`, in milliseconds on the agent's clock.
+fn health(checked: Option<Checked>, group: &TargetGroup, now: u64) -> TargetHealth {
     match checked {
         None | Some(Checked::Initial { .. }) => TargetHealth::InitialHealthChecking,
         Some(Checked::Healthy { .. }) => TargetHealth::Healthy,
+        Some(Checked::Unhealthy { passed: _, last: _, since }) if drains_unhealthy(group, since, now) => {
+            TargetHealth::UnhealthyDraining
+        }
         Some(Checked::Unhealthy { passed: _, last, since: _ }) => match last {
             Failure::Timeout => TargetHealth::Timeout,
             Failure::Refused | Failure::Malformed => TargetHealth::FailedHealthChecks,
@@ -357,6 +361,12 @@ fn health(checked: Option<Checked>) -> TargetHealth {
             Failure::Internal => TargetHealth::InternalError,
         },
     }
+}
+
+/// Whether a target of `group` that is unhealthy since `since` has its draining interval still.
+fn drains_unhealthy(group: &TargetGroup, since: u64, now: u64) -> bool {
+    let interval = u64::from(group.attributes.unhealthy_draining_interval) * 1_000;
+    !group.attributes.unhealthy_connection_termination && now.saturating_sub(since) < interval
 }
 
 fn target_traffic(

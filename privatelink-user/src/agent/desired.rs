@@ -20,6 +20,7 @@ use privatelink_ebpf::abi::{
 use super::{
     index::{self, Busy, TargetKey},
     plan::{Check, CheckKey, Hop, HopKey, HostPort, Plan},
+    resolver::{self, Door, Resolver},
     ring::{Members, RingCache},
     security::{self, Compiler, Guard},
 };
@@ -43,6 +44,8 @@ pub struct World<'a> {
     pub state: &'a State,
     pub links: &'a Links,
     pub host_port: Option<HostPort>,
+    /// Where the DNS server listens.
+    pub resolver: Option<Door>,
     /// Where the programs are attached.
     pub hooks: &'a BTreeMap<u32, Hook>,
     /// What the checks have found.
@@ -156,10 +159,11 @@ pub fn desired(world: &World<'_>, rings: &mut RingCache) -> (Desired, Plan) {
     }
     ports(world, &mut desired, &mut plan);
     let uses = uses(state);
-    targets(world, &uses, &mut desired, &mut plan);
+    let resolvers = resolver::resolvers(world);
+    targets(world, &uses, &resolvers, &mut desired, &mut plan);
     let chosen: BTreeMap<&TargetGroupId, Vec<TargetAddress>> =
         uses.iter().map(|used| (&used.group.id, choose(world, used, &mut plan))).collect();
-    listeners(world, &chosen, rings, &mut desired, &mut plan);
+    listeners(world, &chosen, &resolvers, rings, &mut desired, &mut plan);
     checks(world, &uses, &mut desired, &mut plan);
     for index in world.actual.endpoints.keys() {
         desired.endpoints.entry(*index).or_insert(Budget::ENDED);
@@ -216,7 +220,7 @@ fn transmits(link: &Link) -> bool {
     }
 }
 
-fn targets(world: &World<'_>, uses: &[Use<'_>], desired: &mut Desired, plan: &mut Plan) {
+fn targets(world: &World<'_>, uses: &[Use<'_>], resolvers: &[Resolver], desired: &mut Desired, plan: &mut Plan) {
     // A key may come from several registrations; its record does not depend on which.
     let mut hops: BTreeMap<TargetKey, Option<Ipv4Addr>> = BTreeMap::new();
     for used in uses {
@@ -258,14 +262,18 @@ fn targets(world: &World<'_>, uses: &[Use<'_>], desired: &mut Desired, plan: &mu
             }
         }
     }
-    let wanted: BTreeSet<TargetKey> = hops.keys().copied().collect();
+    let wanted: BTreeSet<TargetKey> = hops.keys().copied().chain(resolver::targets(resolvers)).collect();
     plan.targets = index::targets(&wanted, world.actual, world.busy, world.capacity.targets);
     if plan.targets.len() < wanted.len() {
         plan.full.insert("TARGETS");
     }
     let end_flows = ended(world, uses, plan);
+    let inside = resolver::hop(world);
     for (key, index) in &plan.targets {
-        let hop = hops.get(key).copied().flatten().and_then(|ip| world.next_hops.get(&HopKey { vpc: key.vpc, ip }));
+        let hop = match key.vpc {
+            VpcIndex::HOST => inside.as_ref(),
+            _ => hops.get(key).copied().flatten().and_then(|ip| world.next_hops.get(&HopKey { vpc: key.vpc, ip })),
+        };
         desired.targets.insert(*index, record(world, key, *index, hop, end_flows.contains(key)));
     }
     let in_use: BTreeSet<&TargetGroupId> = uses.iter().map(|used| &used.group.id).collect();
@@ -279,27 +287,41 @@ fn targets(world: &World<'_>, uses: &[Use<'_>], desired: &mut Desired, plan: &mu
     }
 }
 
+/// A group's targets that are registered, and whether each takes traffic by its own health.
+fn registered(world: &World<'_>, used: &Use<'_>) -> Vec<(TargetAddress, bool)> {
+    let takes_traffic = |target: TargetAddress| {
+        let key = CheckKey { group: used.group.id.clone(), target };
+        world.health.get(&key).is_some_and(|checked| checked.takes_traffic())
+    };
+    let targets = used.group.targets.values().filter(|target| target.draining_since.is_none());
+    targets.map(|target| (target.address, takes_traffic(target.address))).collect()
+}
+
+/// Whether too few of a group's targets are healthy, so that all are used. The agent is one zone: all targets count.
+fn fails_open(used: &Use<'_>, registered: &[(TargetAddress, bool)]) -> bool {
+    let healthy = registered.iter().filter(|(_, healthy)| *healthy).count();
+    healthy < registered.len() && used.group.attributes.unhealthy_state_routing.missed(healthy, registered.len())
+}
+
 /// Targets whose flows end because they have become unhealthy: if their group says so, and not while its traffic goes to
 /// unhealthy targets for lack of others, and not if another group finds the same target healthy.
 fn ended(world: &World<'_>, uses: &[Use<'_>], plan: &Plan) -> BTreeSet<TargetKey> {
-    let takes_traffic = |key: &CheckKey| world.health.get(key).is_some_and(|checked| checked.takes_traffic());
     let mut ended = BTreeSet::new();
     for used in uses.iter().filter(|used| used.group.attributes.unhealthy_connection_termination) {
-        let checks = || {
-            used.group
-                .targets
-                .values()
-                .filter(|target| target.draining_since.is_none())
-                .map(|target| CheckKey { group: used.group.id.clone(), target: target.address })
-        };
-        if checks().any(|key| takes_traffic(&key)) {
-            let unhealthy = checks().filter(|key| world.unhealthy.contains(key) && !takes_traffic(key));
-            ended.extend(unhealthy.filter_map(|key| plan.registrations.get(&key)).flatten().copied());
+        let registered = registered(world, used);
+        if fails_open(used, &registered) {
+            continue;
         }
+        let unhealthy = registered
+            .iter()
+            .filter(|(_, healthy)| !healthy)
+            .map(|(target, _)| CheckKey { group: used.group.id.clone(), target: *target })
+            .filter(|key| world.unhealthy.contains(key));
+        ended.extend(unhealthy.filter_map(|key| plan.registrations.get(&key)).flatten().copied());
     }
     if !ended.is_empty() {
         for (check, keys) in &plan.registrations {
-            if takes_traffic(check) {
+            if world.health.get(check).is_some_and(|checked| checked.takes_traffic()) {
                 for key in keys {
                     ended.remove(key);
                 }
@@ -351,29 +373,18 @@ fn retired(record: Target, lives_on: bool) -> Target {
 
 /// The targets that new flows may go to.
 fn choose(world: &World<'_>, used: &Use<'_>, plan: &mut Plan) -> Vec<TargetAddress> {
-    let registered: Vec<TargetAddress> = used
-        .group
-        .targets
-        .values()
-        .filter(|target| target.draining_since.is_none())
-        .map(|target| target.address)
-        .collect();
-    let check = |target: &TargetAddress| CheckKey { group: used.group.id.clone(), target: *target };
-    let healthy: Vec<TargetAddress> = registered
-        .iter()
-        .copied()
-        .filter(|target| world.health.get(&check(target)).is_some_and(|checked| checked.takes_traffic()))
-        .collect();
-    if !healthy.is_empty() || registered.is_empty() {
-        return healthy;
+    let registered = registered(world, used);
+    let all = fails_open(used, &registered);
+    if all {
+        plan.fail_open.insert(used.group.id.clone());
     }
-    plan.fail_open.insert(used.group.id.clone());
-    registered
+    registered.into_iter().filter(|(_, healthy)| all || *healthy).map(|(target, _)| target).collect()
 }
 
 fn listeners(
     world: &World<'_>,
     chosen: &BTreeMap<&TargetGroupId, Vec<TargetAddress>>,
+    resolvers: &[Resolver],
     rings: &mut RingCache,
     desired: &mut Desired,
     plan: &mut Plan,
@@ -393,7 +404,7 @@ fn listeners(
         })
         .flatten()
         .collect();
-    let wanted: BTreeSet<FrontendKey> = doors.keys().copied().collect();
+    let wanted: BTreeSet<FrontendKey> = doors.keys().copied().chain(resolver::listeners(resolvers)).collect();
     let limit = first_check_listener(world.capacity);
     let held: BTreeMap<FrontendKey, u32> = actual
         .frontends
@@ -475,6 +486,7 @@ fn listeners(
             }
         }
     }
+    resolver::install(resolvers, &indexes, &plan.targets, desired);
     policies(world, guards, desired, plan);
 }
 
@@ -652,6 +664,7 @@ fn way_to(
     Some(SocketAddrV4::new(internal, port))
 }
 
-fn frontend_key(vpc: VpcIndex, ip: Ipv4Addr, port: u16, proto: Proto) -> FrontendKey {
+/// Key of the frontend at `ip`, `port`.
+pub fn frontend_key(vpc: VpcIndex, ip: Ipv4Addr, port: u16, proto: Proto) -> FrontendKey {
     FrontendKey::new(vpc, ip.into(), L4Port::new(port), proto)
 }

@@ -58,20 +58,6 @@ pub async fn collect(shared: &Shared, stop: CancellationToken) {
     }
 }
 
-/// Runs the collector over the whole table, so that what has been ended is gone when this returns.
-///
-/// # Errors
-///
-/// [`DataplaneError`] when the collector does not run; the next pass of [`collect`] ends the flows.
-pub fn collect_all(dataplane: &mut dyn Dataplane) -> Result<(), DataplaneError> {
-    let buckets = dataplane.capacity().buckets;
-    (0..buckets.div_ceil(SLICE).max(1)).try_for_each(|slice| {
-        let first = slice * SLICE;
-        let flags = if slice == 0 { CollectRequest::STASH } else { 0 };
-        dataplane.collect(first, SLICE.min(buckets.saturating_sub(first)), flags)
-    })
-}
-
 /// Looks for leaked ports, and for what flows still refer to, until `stop`.
 pub async fn sweep(shared: &Shared, stop: CancellationToken) {
     let mut suspects = Suspects::default();

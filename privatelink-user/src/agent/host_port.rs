@@ -7,10 +7,11 @@ use ipnet::Ipv4Net;
 use super::plan::HostPort;
 use crate::net::links::{LinkError, LinkService, Pair};
 
-/// The addresses of the host port: carrier-grade NAT space (RFC 6598), which no tenant's network uses as its own.
-pub const DEFAULT_PREFIX: Ipv4Net = match Ipv4Net::new(Ipv4Addr::new(100, 64, 0, 0), 16) {
+/// The addresses of the host port: carrier-grade NAT space (RFC 6598), which no tenant's network uses as its own. The lower
+/// half is for targets, the upper half for VPCs, of which there are up to 65,534.
+pub const DEFAULT_PREFIX: Ipv4Net = match Ipv4Net::new(Ipv4Addr::new(100, 64, 0, 0), 15) {
     Ok(prefix) => prefix,
-    Err(_) => panic!("16 is a prefix length"),
+    Err(_) => panic!("15 is a prefix length"),
 };
 
 /// The range that the prefix must lie in.
@@ -42,11 +43,13 @@ pub fn pair(instance: &str, prefix: Ipv4Net) -> Pair {
 /// [`LinkError`].
 pub async fn ensure(service: &LinkService, pair: &Pair) -> Result<HostPort, LinkError> {
     let (_, port) = service.ensure_pair(pair).await?;
-    Ok(HostPort { ifindex: port.ifindex, base: pair.prefix.network(), gateway: pair.gateway })
+    Ok(HostPort::new(port.ifindex, pair.prefix, pair.gateway))
 }
 
 #[cfg(test)]
 mod tests {
+    use privatelink_ebpf::abi::VpcIndex;
+
     use super::*;
 
     #[test]
@@ -55,7 +58,18 @@ mod tests {
         assert!(pair.host.len() <= crate::net::links::LONGEST_NAME);
         assert!(pair.prefix.contains(&pair.address) && pair.prefix.contains(&pair.gateway));
         assert!(RANGE.contains(&pair.prefix));
-        let last = HostPort { ifindex: 1, base: pair.prefix.network(), gateway: pair.gateway }.internal(65_279);
-        assert_eq!(last, Some(pair.prefix.broadcast()));
+        let host_port = HostPort::new(1, pair.prefix, pair.gateway);
+        assert_eq!(host_port.internal(65_279), Some(Ipv4Addr::new(100, 64, 255, 255)));
+        for vpc in [1, 258, 65_534].map(VpcIndex) {
+            let address = host_port.of_vpc(vpc).expect("in the prefix");
+            assert!(pair.prefix.contains(&address), "{address}");
+            assert_eq!(host_port.vpc_of(address), Some(vpc));
+        }
+        assert_eq!(host_port.of_vpc(VpcIndex(258)), Some(Ipv4Addr::new(100, 65, 1, 2)));
+        assert_eq!(host_port.vpc_of(pair.address), None);
+        assert_eq!(
+            HostPort::new(1, "100.64.0.0/24".parse().expect("a prefix"), pair.gateway).of_vpc(VpcIndex(128)),
+            None
+        );
     }
 }

@@ -25,6 +25,7 @@ pub mod passive;
 pub mod plan;
 pub mod ports;
 pub mod reconcile;
+pub mod resolver;
 pub mod ring;
 pub mod security;
 #[cfg(test)]
@@ -32,7 +33,7 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -56,6 +57,7 @@ use crate::{
         kernel::{Kernel, Streams},
         load, pin,
     },
+    dns,
     health::{dial::Dialer, state::Checked, tls::Tls},
     model::InterfaceName,
     net::links::{self, LinkError, LinkService, Links},
@@ -69,12 +71,17 @@ pub struct Options {
     pub dataplane: load::Options,
     /// Internal addresses of targets, inside 100.64.0.0/10; 16 bits long or shorter prefix.
     pub host_prefix: Ipv4Net,
+    pub dns: dns::Options,
 }
 
 impl Options {
     /// The defaults for one state directory.
     pub fn new(state_dir: impl Into<std::path::PathBuf>) -> Self {
-        Self { dataplane: load::Options::new(state_dir), host_prefix: host_port::DEFAULT_PREFIX }
+        Self {
+            dataplane: load::Options::new(state_dir),
+            host_prefix: host_port::DEFAULT_PREFIX,
+            dns: dns::Options::default(),
+        }
     }
 }
 
@@ -87,7 +94,11 @@ pub enum AgentError {
     Links(#[from] LinkError),
     #[error("HTTPS health checks are not possible: {0}")]
     Tls(#[from] rustls::Error),
-    #[error("the prefix {prefix} of internal addresses is outside {range}, or has no room for {targets} targets")]
+    #[error("names cannot be served at {address}: {source}; `ss -lnp` shows who else listens there")]
+    Dns { address: SocketAddr, source: std::io::Error },
+    #[error(
+        "the prefix {prefix} of internal addresses is outside {range}, or half of it has no room for {targets} targets"
+    )]
     HostPrefix { prefix: Ipv4Net, range: Ipv4Net, targets: u32 },
 }
 
@@ -107,6 +118,8 @@ pub struct Shared {
     /// Something changed that the reconciler cannot see by itself.
     pub reconcile: Notify,
     host_port: Mutex<Option<HostPort>>,
+    /// Where the DNS server listens on the host port.
+    resolver: Option<resolver::Door>,
     host_pair: links::Pair,
     started: Instant,
 }
@@ -165,6 +178,14 @@ pub struct Agent {
     streams: Streams,
     reconciler: reconcile::Reconciler,
     tls: Tls,
+    names: Names,
+}
+
+/// The DNS server's sockets, and what it answers from.
+struct Names {
+    from: Arc<dns::server::Names>,
+    outside: Vec<dns::server::Sockets>,
+    inside: Option<dns::server::Sockets>,
 }
 
 impl Agent {
@@ -175,8 +196,8 @@ impl Agent {
     /// [`AgentError`] when the datapath cannot be had. A port that cannot be attached is no error: it is reported by
     /// [`Runtime::ports`] and tried again.
     pub async fn start(options: Options, store: Arc<Store>) -> Result<Self, AgentError> {
-        let Options { dataplane: load, host_prefix } = options;
-        let room = 1u64 << (32 - host_prefix.prefix_len());
+        let Options { dataplane: load, host_prefix, dns } = options;
+        let room = (1u64 << (32 - host_prefix.prefix_len())) / 2;
         let needed = u64::from(HostPort::FIRST_TARGET) + u64::from(load.max_targets);
         if !host_port::RANGE.contains(&host_prefix) || room < needed {
             return Err(AgentError::HostPrefix {
@@ -186,11 +207,20 @@ impl Agent {
             });
         }
         let tls = Tls::new()?;
+        let dns::Options { listen, upstreams, outside_only } = dns;
+        let mut outside = Vec::new();
+        for address in listen {
+            let bound = dns::server::Sockets::bind(address).await;
+            outside.push(bound.map_err(|source| AgentError::Dns { address, source })?);
+        }
+        let from = Arc::new(dns::server::Names::new(Arc::clone(&store), upstreams));
         let instance = pin::instance(&load.state_dir);
         let (kernel, streams) = tokio::task::block_in_place(|| Kernel::open(&load))?;
         let service = LinkService::connect()?;
         let host_pair = host_port::pair(&instance, host_prefix);
         let host_port = host_port::ensure(&service, &host_pair).await?;
+        let inside = if outside_only { None } else { resolver::open(host_pair.address).await };
+        let (inside, door) = inside.unzip();
         let links = service.links().await?;
         let busy = tokio::task::block_in_place(|| gc::busy(&kernel))?;
         let shared = Arc::new(Shared {
@@ -205,6 +235,7 @@ impl Agent {
             plan: watch::Sender::default(),
             reconcile: Notify::new(),
             host_port: Mutex::new(Some(host_port)),
+            resolver: door,
             host_pair,
             started: Instant::now(),
         });
@@ -213,7 +244,11 @@ impl Agent {
         if let Err(error) = reconciler.pass(&shared) {
             tracing::warn!(%error, "the first pass did not finish; the next ones go on");
         }
-        Ok(Self { shared, streams, reconciler, tls })
+        // What an agent that was killed between two steps has left: ended, and neither end knows it.
+        if let Err(error) = tokio::task::block_in_place(|| shared.dataplane().end_flows()) {
+            tracing::warn!(%error, "flows that have ended stay until their next packet or the next sweep");
+        }
+        Ok(Self { shared, streams, reconciler, tls, names: Names { from, outside, inside } })
     }
 
     /// What the API asks.
@@ -223,7 +258,7 @@ impl Agent {
 
     /// Keeps everything going until `stop`. The kernel goes on forwarding afterwards.
     pub async fn run(self, stop: CancellationToken) {
-        let Self { shared, streams, reconciler, tls } = self;
+        let Self { shared, streams, reconciler, tls, names } = self;
         let Streams { events, log } = streams;
         let (heard, hears) = mpsc::channel(4_096);
         let (records, recorded) = mpsc::channel(4_096);
@@ -245,6 +280,15 @@ impl Agent {
         tasks.spawn(async move { drain::run(&b, stop_b).await });
         tasks.spawn(async move { gc::collect(&c, stop_c).await });
         tasks.spawn(async move { gc::sweep(&d, stop_d).await });
+        let Names { from, outside, inside } = names;
+        if !outside.is_empty() {
+            let anybody = Box::new(|_| Some(dns::server::Asker::Outside));
+            tasks.spawn(dns::server::serve(Arc::clone(&from), anybody, outside, stop.clone()));
+        }
+        if let Some(inside) = inside {
+            let askers = resolver::askers(Arc::clone(&shared));
+            tasks.spawn(dns::server::serve(from, askers, vec![inside], stop.clone()));
+        }
         if let Some(log) = log {
             tasks.spawn(bridge(log, stop.clone()));
         }

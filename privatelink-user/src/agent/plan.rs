@@ -6,6 +6,7 @@ use std::{
     net::{Ipv4Addr, SocketAddrV4},
 };
 
+use ipnet::Ipv4Net;
 use privatelink_ebpf::abi::{Proto, VpcIndex};
 
 use super::index::TargetKey;
@@ -29,7 +30,7 @@ pub struct Plan {
     pub next_hops: BTreeMap<HopKey, Ipv4Addr>,
     /// For the next pass: see [`World::lingering`].
     pub lingering: BTreeMap<TargetKey, TargetGroupId>,
-    /// Groups all of whose targets are used because none is healthy.
+    /// Groups all of whose targets are used because too few are healthy.
     pub fail_open: BTreeSet<TargetGroupId>,
     /// What found no room.
     pub full: BTreeSet<&'static str>,
@@ -57,11 +58,32 @@ pub struct HostPort {
     pub base: Ipv4Addr,
     /// The address that answers ARP for the whole prefix.
     pub gateway: Ipv4Addr,
+    /// The upper half of the prefix, in which VPCs have addresses: the sources of those who ask the DNS server.
+    pub vpcs: Ipv4Net,
 }
 
 impl HostPort {
     /// Internal addresses of targets begin this far into the prefix.
     pub const FIRST_TARGET: u32 = 256;
+
+    /// The datapath's end `ifindex` of the host port that has `prefix`.
+    pub fn new(ifindex: u32, prefix: Ipv4Net, gateway: Ipv4Addr) -> Self {
+        let half = prefix.prefix_len().saturating_add(1);
+        let vpcs = prefix.subnets(half).ok().and_then(Iterator::last).unwrap_or(prefix);
+        Self { ifindex, base: prefix.network(), gateway, vpcs }
+    }
+
+    /// The address of a VPC; none if its number is beyond the prefix.
+    pub fn of_vpc(&self, vpc: VpcIndex) -> Option<Ipv4Addr> {
+        let address = u32::from(self.vpcs.network()).checked_add(vpc.0.into()).map(Ipv4Addr::from)?;
+        self.vpcs.contains(&address).then_some(address)
+    }
+
+    /// The VPC that has `address`.
+    pub fn vpc_of(&self, address: Ipv4Addr) -> Option<VpcIndex> {
+        let number = self.vpcs.contains(&address).then(|| u32::from(address) - u32::from(self.vpcs.network()))?;
+        u16::try_from(number).ok().map(VpcIndex)
+    }
 
     /// The internal address of a target.
     pub fn internal(&self, target: u32) -> Option<Ipv4Addr> {

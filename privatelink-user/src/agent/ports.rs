@@ -123,6 +123,7 @@ pub fn attach_all(shared: &Shared, dataplane: &mut dyn Dataplane, state: &State,
                 PortStatus {
                     interface: port.interface.clone(),
                     hook: None,
+                    mtu: None,
                     reason: String::new(),
                     error: Some(format!("{refusal}; {}", refusal.hint())),
                 }
@@ -148,7 +149,8 @@ pub fn attach_all(shared: &Shared, dataplane: &mut dyn Dataplane, state: &State,
                         }
                         let down = (!link.up)
                             .then(|| format!("the interface is down; `ip link set {} up` brings it up", link.name));
-                        PortStatus { interface: port.interface.clone(), hook: Some(hook.into()), reason, error: down }
+                        let (interface, mtu) = (port.interface.clone(), Some(link.mtu));
+                        PortStatus { interface, hook: Some(hook.into()), mtu, reason, error: down }
                     }
                     Err(error) => {
                         complete = false;
@@ -156,6 +158,7 @@ pub fn attach_all(shared: &Shared, dataplane: &mut dyn Dataplane, state: &State,
                         PortStatus {
                             interface: port.interface.clone(),
                             hook: before.map(Into::into),
+                            mtu: Some(link.mtu),
                             reason,
                             error: Some(error.to_string()),
                         }

@@ -7,17 +7,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use privatelink_ebpf::abi::service::{RingEntry, TargetFlags};
+use privatelink_ebpf::abi::service::{RingEntry, Target, TargetFlags};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Shared,
     desired::{self, Desired, World},
     diff::{self, Full},
-    gc, host_port,
+    host_port,
     index::{Busy, TargetKey},
     plan::{CheckKey, Hop, HopKey, HostPort, Plan},
     ports,
+    resolver::Door,
     ring::RingCache,
 };
 use crate::{
@@ -52,6 +53,7 @@ pub struct Inputs {
     pub state: Arc<State>,
     pub links: Arc<Links>,
     pub host_port: Option<HostPort>,
+    pub resolver: Option<Door>,
     pub health: BTreeMap<CheckKey, Checked>,
     pub next_hops: BTreeMap<HopKey, Hop>,
     pub busy: Busy,
@@ -76,12 +78,21 @@ pub fn converge(
     for op in &ops {
         dataplane.apply(op)?;
     }
-    // An endpoint that was rejected or deleted carries nothing from now on, open flows included.
-    if ops.iter().any(|op| matches!(op, Op::PutEndpoint(_, budget) if budget.ended())) {
-        gc::collect_all(dataplane)?;
+    if ops.iter().any(|op| ends_flows(op, &actual)) {
+        dataplane.end_flows()?;
     }
     full?;
     Ok((plan, ops.len()))
+}
+
+/// Whether an operation ends flows that are open: their target is gone or has become unhealthy, or their endpoint was rejected
+/// or deleted.
+fn ends_flows(op: &Op, actual: &Tables) -> bool {
+    let other = |index: &u32, record: &Target| {
+        actual.targets.get(index).is_some_and(|before| before.generation != record.generation)
+    };
+    matches!(op, Op::PutTarget(index, record) if other(index, record))
+        || matches!(op, Op::PutEndpoint(_, budget) if budget.ended())
 }
 
 fn decide(
@@ -91,11 +102,12 @@ fn decide(
     capacity: Capacity,
     rings: &mut RingCache,
 ) -> (Desired, Plan) {
-    let Inputs { state, links, host_port, health, next_hops, busy, unhealthy, lingering } = inputs;
+    let Inputs { state, links, host_port, resolver, health, next_hops, busy, unhealthy, lingering } = inputs;
     let world = World {
         state,
         links,
         host_port: *host_port,
+        resolver: *resolver,
         hooks,
         health,
         next_hops,
@@ -133,6 +145,7 @@ impl Reconciler {
             state: shared.store.state(),
             links: shared.links(),
             host_port: shared.host_port(),
+            resolver: shared.resolver,
             health: shared.health().clone(),
             next_hops: shared.neighbors().hops(),
             busy: shared.busy(),

@@ -10,16 +10,17 @@ use std::{
 use jiff::Timestamp;
 use privatelink_ebpf::abi::{
     L4Port, Mac, Proto, VpcIndex,
+    flow::{FlowState, Meta, Slot},
     security::Policy,
     service::{
-        Address, AddressKey, Budget, Frontend, FrontendKey, Listener as ListenerRecord, Port as PortRecord, PortFlags,
-        Target as TargetRecord, TargetFlags,
+        Address, AddressKey, Budget, Frontend, FrontendKey, Listener as ListenerRecord, ListenerFlags,
+        Port as PortRecord, PortFlags, Target as TargetRecord, TargetFlags,
     },
 };
 use proptest::prelude::*;
 
 use super::{
-    desired,
+    desired, host_port,
     index::{Busy, TargetKey},
     plan::{CheckKey, Hop, HopKey, HostPort, Plan},
     reconcile::{Inputs, PassError, converge},
@@ -29,13 +30,14 @@ use crate::{
     dataplane::{Capacity, Dataplane as _, Installed, InstalledPolicy, Op, Tables, fake::Fake},
     health::state::{Checked, Failure},
     model::{
-        Endpoint, EndpointService, EndpointState, HealthCheck, HealthCheckProtocol, Hook, Listener, ListenerAttributes,
-        LoadBalancer, Port, Protocol, Record, SecurityGroups, ServiceName, State, Target, TargetAddress, TargetGroup,
-        TargetGroupAttributes, TargetGroupId, Vpc,
+        Endpoint, EndpointService, EndpointState, HealthCheck, HealthCheckProtocol, HealthThreshold, Hook, Listener,
+        ListenerAttributes, LoadBalancer, LoadBalancerAttributes, Port, Protocol, Record, SecurityGroups, ServiceName,
+        State, Target, TargetAddress, TargetGroup, TargetGroupAttributes, TargetGroupId, Vpc,
     },
     net::links::{Link, LinkKind, Links},
 };
 
+mod resolver;
 mod security;
 
 const CAPACITY: Capacity = Capacity {
@@ -48,8 +50,9 @@ const CAPACITY: Capacity = Capacity {
     source_bounds: 400,
     buckets: 16,
 };
-const HOST_PORT: HostPort =
-    HostPort { ifindex: 9, base: Ipv4Addr::new(100, 64, 0, 0), gateway: Ipv4Addr::new(100, 64, 0, 2) };
+fn host_port() -> HostPort {
+    HostPort::new(9, host_port::DEFAULT_PREFIX, Ipv4Addr::new(100, 64, 0, 2))
+}
 
 fn now() -> Timestamp {
     Timestamp::from_second(1_800_000_000).expect("a time")
@@ -170,6 +173,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
             name: format!("lb-{number}").parse().expect("a name"),
             vpc: vpc(1).id,
             addresses: (0..shape.nodes).map(|node| Ipv4Addr::new(10, 0, 2 + node, number as u8 + 1)).collect(),
+            attributes: LoadBalancerAttributes::default(),
             security_groups: SecurityGroups::default(),
             enforce_on_private_link: true,
             created_at: now(),
@@ -214,7 +218,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
     Inputs {
         state: Arc::new(state),
         links: Arc::new(links),
-        host_port: Some(HOST_PORT),
+        host_port: Some(host_port()),
         health,
         next_hops,
         ..Inputs::default()
@@ -568,6 +572,61 @@ fn flows_of_an_unhealthy_target_end_once_and_not_in_fail_open() {
     assert!(plan.fail_open.contains(&group_id(0)));
     let ring = &fake.read().expect("the fake reads").listeners[plan.listeners.values().next().expect("one")].ring;
     assert_eq!(ring.iter().collect::<BTreeSet<_>>().len(), 2);
+}
+
+/// Three targets, two of which must be healthy: with one, all are used, and flows are counted as led to unhealthy ones.
+#[test]
+fn a_threshold_opens_a_group_to_all_its_targets_and_closes_it_again() {
+    let shape = |up: [bool; 3]| {
+        let targets =
+            (1..).zip(up).map(|(octet, up)| (octet, (if up { Shape::Healthy } else { Shape::Unhealthy }, false)));
+        GroupShape { targets: targets.collect(), nodes: 1, listeners: 1, endpoints: 0 }
+    };
+    let with_threshold = |up| {
+        let mut inputs = inputs(&[shape(up)]);
+        let state = Arc::make_mut(&mut inputs.state);
+        for group in state.target_groups.values_mut() {
+            group.attributes.unhealthy_state_routing = HealthThreshold { count: Some(2), percentage: None };
+        }
+        inputs
+    };
+    let mut fake = Fake::new(CAPACITY);
+    let mut used = |up| {
+        let inputs = with_threshold(up);
+        let (plan, _) = pass(&mut fake, &inputs).expect("room for all");
+        let installed = &fake.read().expect("the fake reads").listeners[plan.listeners.values().next().expect("one")];
+        let targets = installed.ring.iter().collect::<BTreeSet<_>>().len();
+        (targets, installed.record.flags.has(ListenerFlags::FAIL_OPEN))
+    };
+    assert_eq!(used([true, true, true]), (3, false));
+    assert_eq!(used([true, true, false]), (2, false));
+    assert_eq!(used([true, false, false]), (3, true));
+    assert_eq!(used([true, true, false]), (2, false));
+}
+
+/// The flows of a target that has become unhealthy end with the pass that says so, and no others.
+#[test]
+fn a_pass_ends_the_flows_that_it_takes_the_target_from() {
+    let shape = |second| GroupShape {
+        targets: [(1, (Shape::Healthy, false)), (2, (second, false))].into(),
+        nodes: 1,
+        listeners: 1,
+        endpoints: 0,
+    };
+    let mut fake = Fake::new(CAPACITY);
+    let (plan, _) = pass(&mut fake, &inputs(&[shape(Shape::Healthy)])).expect("room for all");
+    let index = |octet| *plan.targets.iter().find(|(key, _)| key.ip.octets()[3] == octet).expect("a target").1;
+    for octet in [1, 2] {
+        let meta = Meta { version: 1, state: FlowState::Established, flags: 0, idle_s: 350 };
+        fake.flows.push(Slot { meta: meta.pack(), target: index(octet), ..Slot::FREE });
+    }
+    pass(&mut fake, &inputs(&[shape(Shape::Healthy)])).expect("room for all");
+    assert_eq!((fake.flows.len(), fake.ended), (2, 0));
+    let mut down = inputs(&[shape(Shape::Unhealthy)]);
+    down.unhealthy = down.health.keys().filter(|key| key.target.ip.octets()[3] == 2).cloned().collect();
+    pass(&mut fake, &down).expect("room for all");
+    assert_eq!((fake.flows.len(), fake.ended), (1, 1));
+    assert_eq!(fake.flows[0].target, index(1));
 }
 
 #[test]

@@ -100,6 +100,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .mutation::<DeregisterTargets>()
         .route(&path::<DescribeTargetHealth>(), post(handler::describe_target_health))
         .mutation::<CreateLoadBalancer>()
+        .mutation::<ModifyLoadBalancer>()
         .mutation::<SetSecurityGroups>()
         .mutation::<DeleteLoadBalancer>()
         .query::<DescribeLoadBalancers>()

@@ -1,6 +1,6 @@
 //! `privatelink agent`: parse, log, open the store, start forwarding, serve the API, wait for a signal, stop.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use clap::{Args, builder::PossibleValuesParser};
 use ipnet::Ipv4Net;
@@ -13,8 +13,9 @@ use crate::{
     agent::{self, Agent, AgentError, host_port},
     api::{self, Api, SocketFile},
     dataplane::load,
+    dns,
     logging::{self, LogFormat},
-    model::{AccountId, InvalidValue, Owner, Region},
+    model::{AccountId, InvalidValue, Owner, Region, ServiceDomain},
     store::{DirectoryLock, Store},
 };
 
@@ -36,6 +37,35 @@ pub struct AgentArgs {
     log_format: LogFormat,
     #[command(flatten)]
     datapath: DatapathArgs,
+    #[command(flatten)]
+    names: NamesArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Names")]
+struct NamesArgs {
+    /// The domain under which the names of endpoints (NAME.REGION.vpce.DOMAIN) and load balancers (NAME.elb.REGION.DOMAIN)
+    /// are.
+    #[arg(long, value_name = "DOMAIN", default_value_t, value_parser = value::parse::<ServiceDomain>)]
+    service_domain: ServiceDomain,
+    /// Also serve names at this address of the host, for hosts outside every VPC: UDP and TCP, port 53 if none is given. May
+    /// be repeated. Inside a VPC the names are served at its base address + 2 and at 169.254.169.253.
+    #[arg(long = "dns", value_name = "ADDR[:PORT]", value_parser = value::dns_server)]
+    dns: Vec<SocketAddr>,
+    /// Who is asked for all other names. May be repeated: the next one is asked if one does not answer. Without it such
+    /// questions are refused.
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = value::dns_server)]
+    dns_upstream: Vec<SocketAddr>,
+    /// Do not serve names inside the VPCs: base address + 2 and 169.254.169.253 are left to whoever has them.
+    #[arg(long)]
+    no_vpc_dns: bool,
+}
+
+impl NamesArgs {
+    fn options(self) -> (ServiceDomain, dns::Options) {
+        let Self { service_domain, dns, dns_upstream, no_vpc_dns } = self;
+        (service_domain, dns::Options { listen: dns, upstreams: dns_upstream, outside_only: no_vpc_dns })
+    }
 }
 
 #[derive(Debug, Args)]
@@ -44,7 +74,7 @@ struct DatapathArgs {
     /// Where the BPF file system is, or is to be mounted.
     #[arg(long, value_name = "DIR", env = "PRIVATELINK_BPFFS", default_value = "/sys/fs/bpf")]
     bpffs: PathBuf,
-    /// The internal addresses of health checks, inside 100.64.0.0/10; tenants never see them.
+    /// The internal addresses of health checks and of VPCs that ask for names, inside 100.64.0.0/10; tenants never see them.
     #[arg(long, value_name = "CIDR", default_value_t = host_port::DEFAULT_PREFIX, value_parser = value::prefix)]
     host_prefix: Ipv4Net,
     /// Targets that there is room for, with 8 kB for the ports of each. Tables that are pinned keep their size.
@@ -69,7 +99,7 @@ struct DatapathArgs {
 }
 
 impl DatapathArgs {
-    fn options(self, state_dir: PathBuf) -> agent::Options {
+    fn options(self, state_dir: PathBuf, dns: dns::Options) -> agent::Options {
         let Self { bpffs, host_prefix, max_targets, flow_buckets, reference_table, clsact, flow_events, kernel_log } =
             self;
         let log_level = kernel_log.and_then(|level| level.parse::<log::Level>().ok()).map(|level| match level {
@@ -89,7 +119,7 @@ impl DatapathArgs {
             flow_events,
             log_level,
         };
-        agent::Options { dataplane, host_prefix }
+        agent::Options { dataplane, host_prefix, dns }
     }
 }
 
@@ -112,15 +142,16 @@ impl AgentArgs {
     }
 
     async fn serve(self, socket: PathBuf, default_owner: Result<Owner, InvalidValue>) -> Result<(), CliError> {
-        let Self { state_dir, remove: _, log: _, log_format: _, datapath } = self;
+        let Self { state_dir, remove: _, log: _, log_format: _, datapath, names } = self;
+        let (service_domain, dns) = names.options();
         let default_owner =
             default_owner.map_err(|error| CliError::Input { message: error.to_string(), hint: error.hint.clone() })?;
-        let store = Arc::new(Store::open(&state_dir)?);
+        let store = Arc::new(Store::open(&state_dir)?.with_service_domain(service_domain));
         // Clients may connect from here on; they are answered when the agent forwards.
         let (listener, _socket_file) = SocketFile::listen(&socket)?;
         let shutdown = CancellationToken::new();
         stop_on_signals(shutdown.clone())?;
-        let agent = Agent::start(datapath.options(state_dir.clone()), store.clone()).await?;
+        let agent = Agent::start(datapath.options(state_dir.clone(), dns), store.clone()).await?;
         let api = Arc::new(Api { store, runtime: agent.runtime(), default_owner });
         tracing::info!(socket = %socket.display(), state = %state_dir.display(), "ready");
         let forwarding = tokio::spawn(agent.run(shutdown.clone()));
@@ -138,10 +169,10 @@ impl AgentArgs {
     }
 
     async fn take_out(self) -> Result<(), CliError> {
-        let Self { state_dir, remove: _, log: _, log_format: _, datapath } = self;
+        let Self { state_dir, remove: _, log: _, log_format: _, datapath, names } = self;
         // An agent that runs would put everything back.
         let _lock = if state_dir.exists() { Some(DirectoryLock::acquire(&state_dir)?) } else { None };
-        let load::Removed { ports } = agent::remove(&datapath.options(state_dir.clone())).await?;
+        let load::Removed { ports } = agent::remove(&datapath.options(state_dir.clone(), names.options().1)).await?;
         tracing::info!(state = %state_dir.display(), ports, "taken out of the kernel");
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! `privatelink load-balancer`.
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use clap::{Args, Subcommand};
 
@@ -13,10 +13,12 @@ use super::{
 use crate::{
     control::{
         Reference,
-        load_balancers::{CreateLoadBalancer, DeleteLoadBalancer, DescribeLoadBalancers, SetSecurityGroups},
+        load_balancers::{
+            CreateLoadBalancer, DeleteLoadBalancer, DescribeLoadBalancers, ModifyLoadBalancer, SetSecurityGroups,
+        },
         view::LoadBalancerView,
     },
-    model::ResourceName,
+    model::{AttributeMap as _, LoadBalancerAttributes, ResourceName},
 };
 
 #[derive(Debug, Subcommand)]
@@ -31,7 +33,7 @@ pub enum LoadBalancerCommand {
         #[arg(value_parser = value::reference)]
         load_balancer: Reference,
     },
-    /// Change a load balancer's security groups.
+    /// Change a load balancer's attributes or security groups.
     Modify(ModifyArgs),
     /// Delete a load balancer that no endpoint service uses, with its listeners.
     Delete {
@@ -57,6 +59,8 @@ pub struct CreateArgs {
     /// be repeated, up to five. Without it, everything may pass.
     #[arg(long = "security-group", value_name = "GROUP", value_parser = value::reference)]
     security_groups: Vec<Reference>,
+    #[command(flatten)]
+    attributes: AttributeArgs,
 }
 
 #[derive(Debug, Args)]
@@ -70,13 +74,24 @@ pub struct ModifyArgs {
     /// first.
     #[arg(long, value_name = "on|off", value_parser = value::on_or_off)]
     enforce_on_private_link: Option<bool>,
+    #[command(flatten)]
+    attributes: AttributeArgs,
+}
+
+#[derive(Debug, Args)]
+struct AttributeArgs {
+    /// Set an attribute; may be given several times.
+    #[arg(long = "attribute", value_name = "KEY=VALUE", value_parser = value::attribute)]
+    #[arg(long_help = format!("Set an attribute; may be given several times. The keys:\n{}", LoadBalancerAttributes::help()))]
+    attributes: Vec<(String, String)>,
 }
 
 impl LoadBalancerCommand {
     pub async fn run(self, session: &mut Session) -> Result<(), CliError> {
         match self {
-            Self::Create(CreateArgs { name, vpc, addresses, security_groups }) => {
-                let request = CreateLoadBalancer { name, vpc, addresses, security_groups };
+            Self::Create(CreateArgs { name, vpc, addresses, security_groups, attributes }) => {
+                let attributes = attributes.attributes.into_iter().collect();
+                let request = CreateLoadBalancer { name, vpc, addresses, security_groups, attributes };
                 let lb = session.client.call(&request).await?;
                 session.output.show(&lb, |lb| rows([lb]))
             }
@@ -89,14 +104,30 @@ impl LoadBalancerCommand {
                 let lbs = session.client.call(&request).await?;
                 lbs.iter().try_for_each(|lb| session.output.show(lb, describe))
             }
-            Self::Modify(ModifyArgs { load_balancer, groups, enforce_on_private_link }) => {
-                let request = SetSecurityGroups {
-                    load_balancer,
-                    security_groups: groups.wanted(),
-                    enforce_on_private_link,
-                    apply_to_established: groups.apply_to_established,
-                };
-                let lb = session.client.call(&request).await?;
+            Self::Modify(ModifyArgs { load_balancer, groups, enforce_on_private_link, attributes }) => {
+                let attributes: BTreeMap<String, String> = attributes.attributes.into_iter().collect();
+                let wanted = groups.wanted();
+                let regrouped = wanted.is_some() || enforce_on_private_link.is_some();
+                if attributes.is_empty() && !regrouped {
+                    return Err(CliError::Input {
+                        message: format!("nothing to change on load balancer '{}' was given", load_balancer.as_str()),
+                        hint:
+                            "give --attribute KEY=VALUE, --security-group GROUP or --enforce-on-private-link; --help \
+                               lists them"
+                                .to_owned(),
+                    });
+                }
+                let request = ModifyLoadBalancer { load_balancer: load_balancer.clone(), attributes };
+                let mut lb = session.client.call(&request).await?;
+                if regrouped {
+                    let request = SetSecurityGroups {
+                        load_balancer,
+                        security_groups: wanted,
+                        enforce_on_private_link,
+                        apply_to_established: groups.apply_to_established,
+                    };
+                    lb = session.client.call(&request).await?;
+                }
                 session.output.show(&lb, describe)
             }
             Self::Delete { load_balancer } => {
@@ -130,6 +161,8 @@ fn describe(lb: &LoadBalancerView) -> String {
         vpc: _,
         vpc_name,
         addresses,
+        attributes,
+        dns_name,
         security_groups: _,
         security_group_names,
         enforce_on_private_link,
@@ -146,6 +179,8 @@ fn describe(lb: &LoadBalancerView) -> String {
         ("ARN", id.to_string()),
         ("VPC", vpc_name.clone()),
         ("Node addresses", list(addresses)),
+        ("Attributes", list(attributes.iter().map(|(key, value)| format!("{key}={value}")))),
+        ("DNS name", dns_name.clone()),
         ("Security groups", format!("{}{enforced}", list(security_group_names))),
         ("Listeners", list(listeners.iter().map(listener))),
         ("Endpoint service", or_dash(endpoint_service.as_ref())),

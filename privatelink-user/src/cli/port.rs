@@ -83,7 +83,7 @@ fn attached(port: &AttachedPort) -> String {
 
 fn rows(ports: &[PortView]) -> String {
     table(
-        ["INTERFACE", "VPC", "SHARING", "WANTED", "HOOK", "STATE"],
+        ["INTERFACE", "VPC", "SHARING", "WANTED", "HOOK", "MTU", "STATE"],
         ports.iter().map(|port| {
             [
                 port.interface.to_string(),
@@ -91,6 +91,7 @@ fn rows(ports: &[PortView]) -> String {
                 sharing(port.shared).to_owned(),
                 port.hook.to_string(),
                 or_dash(port.hook_in_use),
+                or_dash(port.mtu),
                 port.error.clone().map_or_else(|| port.reason.clone(), |error| format!("error: {error}")),
             ]
         }),

@@ -1,10 +1,13 @@
 //! Arguments' values: parsed into types that cannot be wrong; a refusal names the value, the rule and the way out.
 
-use std::{net::Ipv4Addr, str::FromStr};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    str::FromStr,
+};
 
 use ipnet::Ipv4Net;
 
-use crate::{control::Reference, model::InvalidValue};
+use crate::{control::Reference, dns, model::InvalidValue};
 
 fn text(error: InvalidValue) -> String {
     format!("{error}; {}", error.hint)
@@ -71,6 +74,19 @@ pub fn attribute(argument: &str) -> Result<(String, String), String> {
     }
 }
 
+/// The address of a DNS server; at its usual port unless another is given.
+pub fn dns_server(argument: &str) -> Result<SocketAddr, String> {
+    let usual = || argument.parse().ok().map(|ip: IpAddr| SocketAddr::new(ip, dns::PORT));
+    argument.parse().ok().or_else(usual).filter(|address: &SocketAddr| address.port() != 0).ok_or_else(|| {
+        text(InvalidValue::new(
+            "DNS server",
+            argument,
+            "must be an address, or an address and a port",
+            "use an address like 192.0.2.53 or 127.0.0.1:5353",
+        ))
+    })
+}
+
 /// An IPv4 prefix without host bits.
 pub fn prefix(argument: &str) -> Result<Ipv4Net, String> {
     argument.parse().ok().filter(|net: &Ipv4Net| net.addr() == net.network()).ok_or_else(|| {
@@ -78,7 +94,7 @@ pub fn prefix(argument: &str) -> Result<Ipv4Net, String> {
             "Prefix",
             argument,
             "must be an IPv4 network address, a slash and a prefix length",
-            "use a prefix like 100.64.0.0/16",
+            "use a prefix like 100.64.0.0/15",
         ))
     })
 }

@@ -17,7 +17,7 @@ use super::{
     endpoint_services::{CreateEndpointService, DeleteEndpointService, ModifyEndpointService},
     endpoints::{CreateEndpoint, DeleteEndpoint, ModifyEndpoint},
     listeners::{CreateListener, DeleteListener, ModifyListener},
-    load_balancers::{CreateLoadBalancer, DeleteLoadBalancer, SetSecurityGroups},
+    load_balancers::{CreateLoadBalancer, DeleteLoadBalancer, ModifyLoadBalancer, SetSecurityGroups},
     lookup, operation,
     permissions::ModifyPermissions,
     ports::{AttachPort, DetachPort},
@@ -28,8 +28,8 @@ use super::{
     vpcs::{CreateVpc, DeleteVpc, ModifyVpc},
 };
 use crate::model::{
-    AttributeMap, Change, Endpoint, EndpointId, EndpointService, ListenerAttributes, LoadBalancer, ResourceName,
-    SecurityGroup, State, TargetAddress, TargetGroupAttributes,
+    AttributeMap, Change, Endpoint, EndpointId, EndpointService, ListenerAttributes, LoadBalancer,
+    LoadBalancerAttributes, ResourceName, SecurityGroup, State, TargetAddress, TargetGroupAttributes,
 };
 
 /// Makes the state hold what is declared.
@@ -339,19 +339,30 @@ impl Planner<'_, '_> {
     }
 
     fn load_balancer(&mut self, declared: &DeclaredLoadBalancer) -> Result<(), ControlError> {
-        let DeclaredLoadBalancer { name, vpc, addresses, security_groups, enforce_on_private_link, listener } =
-            declared;
+        let DeclaredLoadBalancer {
+            name,
+            vpc,
+            addresses,
+            security_groups,
+            enforce_on_private_link,
+            attributes,
+            listener,
+        } = declared;
+        let attributes = over(&LoadBalancerAttributes::default(), attributes);
         if let Some(present) = self.state.load_balancers.values().find(|lb| lb.name == *name) {
             let what = || format!("load balancer '{name}'");
             let vpc = lookup::vpc(&self.state, vpc)?;
             unchanged(what(), "VPC", &view::vpc_name(&self.state, &present.vpc), &vpc.name.to_string())?;
             unchanged(what(), "node addresses", &list(&present.addresses), &list(addresses))?;
+            let request = ModifyLoadBalancer { load_balancer: name.into(), attributes };
+            self.step(&request, Action::Modify, "load-balancer", name, "attributes")?;
         } else {
             let request = CreateLoadBalancer {
                 name: name.clone(),
                 vpc: vpc.clone(),
                 addresses: addresses.clone(),
                 security_groups: security_groups.clone(),
+                attributes,
             };
             let detail = format!("VPC {}, {}", vpc.as_str(), list(addresses));
             self.step(&request, Action::Create, "load-balancer", name, detail)?;

@@ -90,6 +90,8 @@ pub struct DeclaredLoadBalancer {
     #[serde(deserialize_with = "addresses")]
     pub addresses: Vec<Ipv4Addr>,
     #[serde(default)]
+    pub attributes: BTreeMap<String, AttributeValue>,
+    #[serde(default)]
     pub security_groups: Vec<Reference>,
     #[serde(default = "on")]
     pub enforce_on_private_link: bool,

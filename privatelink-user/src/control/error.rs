@@ -43,6 +43,8 @@ pub enum ControlError {
         "Load balancer '{load_balancer}' cannot be deleted because it is currently associated with another service"
     )]
     LoadBalancerInUse { load_balancer: LoadBalancerId, service: EndpointServiceId },
+    #[error("Load balancer '{0}' cannot be deleted because deletion protection is enabled")]
+    DeletionProtected(LoadBalancerId),
     #[error("A node address must be specified")]
     NodeAddressMissing,
 
@@ -177,6 +179,7 @@ impl ControlError {
             Self::LoadBalancerNotFound(_) => "LoadBalancerNotFound",
             Self::DuplicateLoadBalancerName(_) => "DuplicateLoadBalancerName",
             Self::LoadBalancerInUse { .. } | Self::TargetGroupInUse { .. } => "ResourceInUse",
+            Self::DeletionProtected(_) => "OperationNotPermitted",
             Self::ListenerNotFound(_) => "ListenerNotFound",
             Self::DuplicateListener { .. } => "DuplicateListener",
             Self::DifferentVpc { .. } => "InvalidConfigurationRequest",
@@ -259,6 +262,7 @@ impl ControlError {
             | Self::PortOfAnother(_)
             | Self::DuplicateLoadBalancerName(_)
             | Self::LoadBalancerInUse { .. }
+            | Self::DeletionProtected(_)
             | Self::DuplicateListener { .. }
             | Self::DuplicateTargetGroupName(_)
             | Self::TargetGroupInUse { .. }
@@ -310,6 +314,9 @@ impl ControlError {
             }
             Self::LoadBalancerInUse { service, .. } => {
                 format!("`privatelink endpoint-service delete {service}` first")
+            }
+            Self::DeletionProtected(lb) => {
+                format!("`privatelink load-balancer modify {lb} --attribute deletion_protection.enabled=false` first")
             }
             Self::NodeAddressMissing => {
                 "give the load balancer at least one address of its VPC, such as --address 10.0.0.5".to_owned()

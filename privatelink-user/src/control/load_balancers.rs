@@ -1,14 +1,17 @@
 //! Network Load Balancers.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Context, ControlError, Mutation, Query, Reference, address, lookup, operation, security_groups, sorted,
-    view::LoadBalancerView,
+    Context, ControlError, Mutation, Query, Reference, address, listeners::with_attributes, lookup, operation,
+    security_groups, sorted, view::LoadBalancerView,
 };
-use crate::model::{Change, LoadBalancer, LoadBalancerId, ResourceName, SecurityGroups, State};
+use crate::model::{Change, LoadBalancer, LoadBalancerAttributes, LoadBalancerId, ResourceName, SecurityGroups, State};
 
 /// Makes a Network Load Balancer. Idempotent.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -18,6 +21,9 @@ pub struct CreateLoadBalancer {
     pub vpc: Reference,
     /// The node addresses; at least one.
     pub addresses: Vec<Ipv4Addr>,
+    /// By key; those that are not given have their default.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, String>,
     /// Groups of the VPC that say who may connect, and where the load balancer may connect to. None: everything.
     #[serde(default)]
     pub security_groups: Vec<Reference>,
@@ -26,11 +32,13 @@ operation!(CreateLoadBalancer -> LoadBalancerView);
 
 impl Mutation for CreateLoadBalancer {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, LoadBalancerView), ControlError> {
-        let Self { name, vpc, addresses, security_groups } = self;
+        let Self { name, vpc, addresses, security_groups, attributes } = self;
         let vpc = lookup::vpc(state, vpc)?;
+        let attributes = with_attributes(LoadBalancerAttributes::default(), attributes)?;
         let groups = security_groups::resolve(state, &vpc.id, security_groups)?;
         if let Some(lb) = state.load_balancers.values().find(|lb| lb.name == *name) {
             let same = lb.vpc == vpc.id
+                && lb.attributes == attributes
                 && lb.addresses.iter().collect::<BTreeSet<_>>() == addresses.iter().collect::<BTreeSet<_>>()
                 && lb.security_groups.groups == groups;
             return if same {
@@ -54,12 +62,35 @@ impl Mutation for CreateLoadBalancer {
             name: name.clone(),
             vpc: vpc.id.clone(),
             addresses: addresses.clone(),
+            attributes,
             security_groups: SecurityGroups { groups, applies_to_established: false },
             enforce_on_private_link: true,
             created_at: context.now,
         };
         let view = LoadBalancerView::new(state, &lb);
         Ok((Change::default().put(lb), view))
+    }
+}
+
+/// Changes a load balancer's attributes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModifyLoadBalancer {
+    pub load_balancer: Reference,
+    /// By key; those that are not given stay as they are.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, String>,
+}
+operation!(ModifyLoadBalancer -> LoadBalancerView);
+
+impl Mutation for ModifyLoadBalancer {
+    fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, LoadBalancerView), ControlError> {
+        let lb = lookup::load_balancer(state, &self.load_balancer)?;
+        let attributes = with_attributes(lb.attributes.clone(), &self.attributes)?;
+        let changed = LoadBalancer { attributes, ..lb.clone() };
+        let view = LoadBalancerView::new(state, &changed);
+        let change = if changed == *lb { Change::default() } else { Change::default().put(changed) };
+        Ok((change, view))
     }
 }
 
@@ -99,8 +130,8 @@ impl Mutation for SetSecurityGroups {
     }
 }
 
-/// Deletes a load balancer and its listeners, unless an endpoint service uses it. An ARN that does not exist is no
-/// error.
+/// Deletes a load balancer and its listeners, unless it is protected or an endpoint service uses it. An ARN that does not
+/// exist is no error.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteLoadBalancer {
@@ -117,6 +148,9 @@ impl Mutation for DeleteLoadBalancer {
             }
             Err(error) => return Err(error),
         };
+        if lb.attributes.deletion_protection {
+            return Err(ControlError::DeletionProtected(lb.id.clone()));
+        }
         if let Some(service) = state.endpoint_services.values().find(|service| service.load_balancers.contains(&lb.id))
         {
             return Err(ControlError::LoadBalancerInUse { load_balancer: lb.id.clone(), service: service.id.clone() });

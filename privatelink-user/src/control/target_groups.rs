@@ -99,7 +99,7 @@ fn group_attributes(
             "use a TCP target group, or leave it out",
         ));
     }
-    Ok(attributes)
+    attributes.validate()
 }
 
 /// Makes a target group. Idempotent.

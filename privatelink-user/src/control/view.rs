@@ -131,6 +131,8 @@ pub struct PortView {
     pub shared: bool,
     /// Where the datapath is attached; none while it is not.
     pub hook_in_use: Option<HookInUse>,
+    /// The largest IP packet that the interface takes; larger ones for it are answered with "fragmentation needed".
+    pub mtu: Option<u32>,
     /// Why that hook.
     pub reason: String,
     /// What is wrong.
@@ -142,11 +144,12 @@ impl PortView {
     /// `status` is none if the agent does not know the port yet.
     pub fn new(state: &State, port: &Port, status: Option<PortStatus>) -> Self {
         let Port { interface, vpc, hook, shared, created_at } = port.clone();
-        let (hook_in_use, reason, error) = match status {
-            Some(PortStatus { interface: _, hook, reason, error }) => (hook, reason, error),
-            None => (None, String::new(), Some("not attached yet".to_owned())),
+        let (hook_in_use, mtu, reason, error) = match status {
+            Some(PortStatus { interface: _, hook, mtu, reason, error }) => (hook, mtu, reason, error),
+            None => (None, None, String::new(), Some("not attached yet".to_owned())),
         };
-        Self { vpc_name: vpc_name(state, &vpc), interface, vpc, hook, shared, hook_in_use, reason, error, created_at }
+        let vpc_name = vpc_name(state, &vpc);
+        Self { vpc_name, interface, vpc, hook, shared, hook_in_use, mtu, reason, error, created_at }
     }
 }
 
@@ -158,6 +161,9 @@ pub struct LoadBalancerView {
     pub vpc: VpcId,
     pub vpc_name: String,
     pub addresses: Vec<Ipv4Addr>,
+    pub attributes: BTreeMap<String, String>,
+    /// The name that leads to it.
+    pub dns_name: String,
     pub security_groups: Vec<SecurityGroupId>,
     /// The groups' names, sorted.
     pub security_group_names: Vec<String>,
@@ -172,8 +178,9 @@ pub struct LoadBalancerView {
 impl LoadBalancerView {
     /// As `state` has it.
     pub fn new(state: &State, lb: &LoadBalancer) -> Self {
-        let LoadBalancer { id, name, vpc, addresses, security_groups, enforce_on_private_link, created_at } =
+        let LoadBalancer { id, name, vpc, addresses, security_groups, enforce_on_private_link, attributes, created_at } =
             lb.clone();
+        let attributes = attribute_map(&attributes);
         let listeners = state
             .listeners
             .values()
@@ -187,12 +194,14 @@ impl LoadBalancerView {
             .map(|service| service.id.clone());
         Self {
             vpc_name: vpc_name(state, &vpc),
+            dns_name: state.service_domain.load_balancer(&id),
             security_group_names: security_groups::names(state, &security_groups),
             security_groups: security_groups.groups.into_iter().collect(),
             id,
             name,
             vpc,
             addresses,
+            attributes,
             enforce_on_private_link,
             listeners,
             endpoint_service,
@@ -284,7 +293,7 @@ impl TargetGroupView {
 pub struct TargetHealthView {
     pub address: TargetAddress,
     pub health_check_port: u16,
-    /// `initial`, `healthy`, `unhealthy`, `unused` or `draining`.
+    /// `initial`, `healthy`, `unhealthy`, `unhealthy.draining`, `unused` or `draining`.
     pub state: String,
     pub reason: Option<String>,
     pub description: Option<String>,
@@ -397,6 +406,8 @@ pub struct EndpointView {
     pub vpc: VpcId,
     pub vpc_name: String,
     pub address: Ipv4Addr,
+    /// The names that lead to it: regional, then one a zone.
+    pub dns_names: Vec<String>,
     pub state: EndpointState,
     pub security_groups: Vec<SecurityGroupId>,
     /// The groups' names, sorted.
@@ -412,6 +423,7 @@ impl EndpointView {
         let found = state.endpoint_services.get(&service);
         Self {
             service_name: endpoint.service_name(),
+            dns_names: state.endpoint_names(endpoint),
             service_alias: found.and_then(|service| service.alias.clone()),
             vpc_name: vpc_name(state, &vpc),
             id,

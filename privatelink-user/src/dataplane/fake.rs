@@ -25,6 +25,8 @@ pub struct Fake {
     bounds: Vec<Bound>,
     pub pools: BTreeMap<u32, PortPool>,
     pub flows: Vec<Slot>,
+    /// Entries that [`Dataplane::end_flows`] has taken.
+    pub ended: usize,
     pub attached: BTreeMap<u32, Hook>,
     /// Every operation that was done, oldest first.
     pub log: Vec<Op>,
@@ -41,6 +43,7 @@ impl Fake {
             tables: Tables::default(),
             pools: BTreeMap::new(),
             flows: Vec::new(),
+            ended: 0,
             attached: BTreeMap::new(),
             log: Vec::new(),
             fail_after: None,
@@ -188,6 +191,19 @@ impl Dataplane for Fake {
     }
 
     fn collect(&mut self, _first: u32, _buckets: u32, _flags: u32) -> Result<(), DataplaneError> {
+        Ok(())
+    }
+
+    fn end_flows(&mut self) -> Result<(), DataplaneError> {
+        let Self { flows, tables, ended, .. } = self;
+        let before = flows.len();
+        flows.retain(|slot| {
+            let target = tables.targets.get(&slot.target);
+            let endpoint = tables.endpoints.get(&slot.endpoint);
+            target.is_some_and(|target| target.generation == slot.generation)
+                && !endpoint.is_some_and(|budget| budget.ended())
+        });
+        *ended += before - flows.len();
         Ok(())
     }
 

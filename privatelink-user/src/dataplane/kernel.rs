@@ -28,9 +28,12 @@ use super::{
     load::{self, Loaded, Options},
     mapped::Mapping,
     pin::PinDir,
+    resets,
     stats::{Wanted, sum},
     syscall::delete_element,
 };
+
+use crate::net::raw::PacketSocket;
 
 /// Buckets in one run of the collector.
 const COLLECT_SLICE: u32 = 16_384;
@@ -395,6 +398,40 @@ impl Dataplane for Kernel {
 
     fn collect(&mut self, first: u32, buckets: u32, flags: u32) -> Result<(), DataplaneError> {
         self.run_collector(CollectRequest { first_bucket: first, buckets, flags, port: 0 })
+    }
+
+    fn end_flows(&mut self) -> Result<(), DataplaneError> {
+        let (mut halves, mut any) = (resets::Halves::default(), false);
+        let (targets, endpoints, ports) =
+            (&self.maps.targets.mapping, &self.maps.endpoints.mapping, &self.maps.ports.mapping);
+        self.each_flow(&mut |slot| {
+            let gone = targets.get::<Target>(slot.target).is_none_or(|target| target.generation != slot.generation);
+            let unwanted = slot.endpoint != 0
+                && endpoints.get::<Budget>(u32::from(slot.endpoint)).is_some_and(|budget| budget.ended());
+            if gone || unwanted {
+                any = true;
+                halves.add(slot);
+            }
+        })?;
+        if !any {
+            return Ok(());
+        }
+        let resets: Vec<_> = halves.resets(|ifindex| ports.get(ifindex), |index| targets.get(index)).collect();
+        match PacketSocket::open() {
+            Ok(socket) => {
+                let sent = resets::send(&socket, resets.into_iter());
+                tracing::info!(sent, "flows ended: resets sent to both ends");
+            }
+            Err(error) => tracing::warn!(%error, "flows end without a reset until their next packet"),
+        }
+        let buckets = self.capacity.buckets;
+        for first_bucket in (0..buckets.max(1)).step_by(COLLECT_SLICE as usize) {
+            let stash = if first_bucket == 0 { CollectRequest::STASH } else { 0 };
+            let buckets = COLLECT_SLICE.min(buckets.saturating_sub(first_bucket));
+            let flags = stash | CollectRequest::RESET;
+            self.run_collector(CollectRequest { first_bucket, buckets, flags, port: 0 })?;
+        }
+        Ok(())
     }
 
     fn each_flow(&self, visit: &mut dyn FnMut(&Slot)) -> Result<(), DataplaneError> {

@@ -14,6 +14,7 @@ mod links;
 pub mod load;
 pub mod mapped;
 pub mod pin;
+mod resets;
 pub mod stats;
 mod syscall;
 pub mod tables;
@@ -99,6 +100,15 @@ pub trait Dataplane: Send {
     ///
     /// [`DataplaneError::Program`] when the kernel does not run it.
     fn collect(&mut self, first: u32, buckets: u32, flags: u32) -> Result<(), DataplaneError>;
+
+    /// Ends the flows whose target has another generation than theirs or whose endpoint has ended: both ends are reset, and
+    /// the entries are gone when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`DataplaneError`] when the tables cannot be read or the collector does not run; then the flows end at their next
+    /// packet or with the next sweep.
+    fn end_flows(&mut self) -> Result<(), DataplaneError>;
 
     /// Shows every flow entry that is in use, in no order. Entries change while they are read; a torn one is skipped.
     ///

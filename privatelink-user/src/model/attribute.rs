@@ -1,7 +1,10 @@
 //! The one table of attributes for each resource that has them: key, rule and meaning. Defaults are the resource's
 //! `Default`.
 
-use super::{InvalidValue, ListenerAttributes, Protocol, TargetGroupAttributes};
+use super::{
+    CrossZone, HealthThreshold, InvalidValue, ListenerAttributes, LoadBalancerAttributes, Protocol,
+    TargetGroupAttributes,
+};
 
 /// One attribute of the resource attributes `T`.
 pub struct Attribute<T: 'static> {
@@ -71,6 +74,18 @@ fn boolean(text: &str) -> Option<bool> {
     text.parse().ok()
 }
 
+/// `off`, or a number.
+fn switched(text: &str, least: u32, most: u32) -> Option<Option<u32>> {
+    if text == "off" { Some(None) } else { number(text, least, most).map(Some) }
+}
+
+fn shown(number: Option<u32>) -> String {
+    number.map_or_else(|| "off".to_owned(), |number| number.to_string())
+}
+
+/// Every target that there can be.
+const MOST_TARGETS: u32 = 1_000_000;
+
 impl TargetGroupAttributes {
     /// What a new group of `protocol` has.
     pub fn defaults(protocol: Protocol) -> Self {
@@ -93,7 +108,42 @@ impl Default for TargetGroupAttributes {
             deregistration_connection_termination: false,
             unhealthy_connection_termination: true,
             proxy_protocol_v2: false,
+            unhealthy_draining_interval: 0,
+            dns_failover: HealthThreshold::ONE,
+            unhealthy_state_routing: HealthThreshold::ONE,
+            cross_zone: CrossZone::UseLoadBalancerConfiguration,
         }
+    }
+}
+
+impl TargetGroupAttributes {
+    /// Checks what one attribute asks of another.
+    pub fn validate(self) -> Result<Self, InvalidValue> {
+        if self.unhealthy_connection_termination && self.unhealthy_draining_interval > 0 {
+            return Err(InvalidValue::new(
+                "'target_health_state.unhealthy.draining_interval_seconds' value",
+                self.unhealthy_draining_interval.to_string(),
+                "can be set only while 'target_health_state.unhealthy.connection_termination.enabled' is 'false'",
+                "set target_health_state.unhealthy.connection_termination.enabled=false with it",
+            ));
+        }
+        let (dns, routing) = (self.dns_failover, self.unhealthy_state_routing);
+        for (measure, dns, routing) in
+            [("count", dns.count, routing.count), ("percentage", dns.percentage, routing.percentage)]
+        {
+            if let (Some(dns), Some(routing)) = (dns, routing)
+                && dns < routing
+            {
+                let key = |of: &str| format!("target_group_health.{of}.minimum_healthy_targets.{measure}");
+                return Err(InvalidValue::new(
+                    format!("'{}' value", key("dns_failover")),
+                    dns.to_string(),
+                    format!("must be greater than or equal to '{}' value '{routing}'", key("unhealthy_state_routing")),
+                    format!("set {}={routing} with it, or off", key("dns_failover")),
+                ));
+            }
+        }
+        Ok(self)
     }
 }
 
@@ -140,6 +190,67 @@ impl AttributeMap for TargetGroupAttributes {
                 Some(())
             },
         },
+        Attribute {
+            key: "target_health_state.unhealthy.draining_interval_seconds",
+            rule: "must be between '0-360000' inclusive",
+            help: "seconds for which an unhealthy target whose flows are not reset is shown as unhealthy.draining",
+            get: |attributes| attributes.unhealthy_draining_interval.to_string(),
+            set: |attributes, text| {
+                attributes.unhealthy_draining_interval = number(text, 0, 360_000)?;
+                Some(())
+            },
+        },
+        Attribute {
+            key: "target_group_health.dns_failover.minimum_healthy_targets.count",
+            rule: "must be 'off' or at least '1'",
+            help: "with fewer healthy targets than this the group leaves DNS; kept, there are no names to leave yet",
+            get: |attributes| shown(attributes.dns_failover.count),
+            set: |attributes, text| {
+                attributes.dns_failover.count = switched(text, 1, MOST_TARGETS)?;
+                Some(())
+            },
+        },
+        Attribute {
+            key: "target_group_health.dns_failover.minimum_healthy_targets.percentage",
+            rule: "must be 'off' or between '1-100' inclusive",
+            help: "with a smaller percentage of healthy targets than this the group leaves DNS; kept, there are no names to leave yet",
+            get: |attributes| shown(attributes.dns_failover.percentage),
+            set: |attributes, text| {
+                attributes.dns_failover.percentage = switched(text, 1, 100)?;
+                Some(())
+            },
+        },
+        Attribute {
+            key: "target_group_health.unhealthy_state_routing.minimum_healthy_targets.count",
+            rule: "must be at least '1'",
+            help: "with fewer healthy targets than this the group sends new flows to all its targets, healthy or not",
+            get: |attributes| shown(attributes.unhealthy_state_routing.count),
+            set: |attributes, text| {
+                attributes.unhealthy_state_routing.count = Some(number(text, 1, MOST_TARGETS)?);
+                Some(())
+            },
+        },
+        Attribute {
+            key: "target_group_health.unhealthy_state_routing.minimum_healthy_targets.percentage",
+            rule: "must be 'off' or between '1-100' inclusive",
+            help: "with a smaller percentage of healthy targets than this the group sends new flows to all its targets, healthy or not",
+            get: |attributes| shown(attributes.unhealthy_state_routing.percentage),
+            set: |attributes, text| {
+                attributes.unhealthy_state_routing.percentage = switched(text, 1, 100)?;
+                Some(())
+            },
+        },
+        Attribute {
+            key: "load_balancing.cross_zone.enabled",
+            rule: "must be one of '[true, false, use_load_balancer_configuration]'",
+            help: "whether targets of other zones are used; one agent is one zone, with all targets in it",
+            get: |attributes| attributes.cross_zone.to_string(),
+            set: |attributes, text| {
+                let all = [CrossZone::UseLoadBalancerConfiguration, CrossZone::Enabled, CrossZone::Disabled];
+                attributes.cross_zone = all.into_iter().find(|value| value.to_string() == text)?;
+                Some(())
+            },
+        },
     ];
 }
 
@@ -169,6 +280,32 @@ impl AttributeMap for ListenerAttributes {
             get: |attributes| attributes.udp_idle_timeout.to_string(),
             set: |attributes, text| {
                 attributes.udp_idle_timeout = number(text, 30, 6000)?;
+                Some(())
+            },
+        },
+    ];
+}
+
+impl AttributeMap for LoadBalancerAttributes {
+    const OWNER: &'static str = "Load balancer";
+    const TABLE: &'static [Attribute<Self>] = &[
+        Attribute {
+            key: "deletion_protection.enabled",
+            rule: "must be one of '[true, false]'",
+            help: "whether the load balancer cannot be deleted",
+            get: |attributes| attributes.deletion_protection.to_string(),
+            set: |attributes, text| {
+                attributes.deletion_protection = boolean(text)?;
+                Some(())
+            },
+        },
+        Attribute {
+            key: "load_balancing.cross_zone.enabled",
+            rule: "must be one of '[true, false]'",
+            help: "whether targets of other zones are used; one agent is one zone, with all targets in it",
+            get: |attributes| attributes.cross_zone.to_string(),
+            set: |attributes, text| {
+                attributes.cross_zone = boolean(text)?;
                 Some(())
             },
         },

@@ -21,6 +21,9 @@ macro_rules! ec2_id {
         pub struct $name(String);
 
         impl $name {
+            /// The length of every one, in bytes.
+            pub const LEN: usize = $prefix.len() + 17;
+
             /// A new identifier.
             pub fn generate(ids: &mut dyn IdSource) -> Self {
                 Self(format!(concat!($prefix, "{}"), ids.hex(17)))
@@ -156,7 +159,7 @@ elb_arn!(
 
 impl LoadBalancerId {
     /// What follows `loadbalancer/net/` in the ARN: `<name>/<16 hex>`.
-    fn suffix(&self) -> &str {
+    pub(super) fn suffix(&self) -> &str {
         self.0.split_once("loadbalancer/net/").map_or("", |(_, suffix)| suffix)
     }
 
@@ -187,7 +190,8 @@ impl TargetGroupId {
 }
 
 /// The region that identifiers and service names carry, such as `us-east-1`. Resources of two regions do not see each
-/// other.
+/// other. At most 30 characters, so that the first label of an endpoint's zonal name keeps to its 63 (RFC 1035 section
+/// 2.3.4).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Region(String);
 
@@ -210,13 +214,13 @@ impl FromStr for Region {
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         let letters = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
         let edges = text.starts_with('-') || text.ends_with('-');
-        if (1..=32).contains(&text.len()) && text.bytes().all(letters) && !edges {
+        if (1..=30).contains(&text.len()) && text.bytes().all(letters) && !edges {
             Ok(Self(text.to_owned()))
         } else {
             Err(InvalidValue::new(
                 "region",
                 text,
-                "must be 1 to 32 lower-case letters, digits and inner hyphens",
+                "must be 1 to 30 lower-case letters, digits and inner hyphens",
                 "use a name like us-east-1",
             ))
         }

@@ -26,7 +26,19 @@ pub struct LoadBalancer {
     /// (AWS `EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic`).
     #[serde(default = "on")]
     pub enforce_on_private_link: bool,
+    #[serde(default)]
+    pub attributes: LoadBalancerAttributes,
     pub created_at: Timestamp,
+}
+
+/// A load balancer's attributes; their keys, defaults and ranges are the table in `model/attribute.rs`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LoadBalancerAttributes {
+    /// It cannot be deleted.
+    pub deletion_protection: bool,
+    /// Whether targets of other zones are used by groups that leave it to the load balancer.
+    pub cross_zone: bool,
 }
 
 /// The enforcement's default.

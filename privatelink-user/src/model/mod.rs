@@ -7,6 +7,7 @@
 mod attribute;
 mod change;
 pub mod derived;
+pub mod dns_name;
 mod endpoint;
 mod endpoint_service;
 mod health_check;
@@ -27,6 +28,7 @@ mod vpc;
 
 pub use attribute::{Attribute, AttributeMap};
 pub use change::{Change, Edit, Key, Record};
+pub use dns_name::{ServiceDomain, ZonedAddress};
 pub use endpoint::{Endpoint, EndpointState};
 pub use endpoint_service::{EndpointService, ServiceName};
 pub use health_check::{HealthCheck, HealthCheckPort, HealthCheckProtocol, HttpPath, Matcher};
@@ -38,7 +40,7 @@ pub use invalid::InvalidValue;
 pub(crate) use invalid::serde_as_text;
 pub use invariant::InvariantViolation;
 pub use listener::{Listener, ListenerAttributes};
-pub use load_balancer::LoadBalancer;
+pub use load_balancer::{LoadBalancer, LoadBalancerAttributes};
 pub use name::{InterfaceName, ResourceName};
 pub use owner::Owner;
 pub use port::{Hook, Port};
@@ -49,7 +51,7 @@ pub use security_group::{
 };
 pub use state::{AddressUse, State};
 pub use target::{Target, TargetAddress};
-pub use target_group::{Protocol, TargetGroup, TargetGroupAttributes};
+pub use target_group::{CrossZone, HealthThreshold, Protocol, TargetGroup, TargetGroupAttributes};
 pub use vpc::{Vpc, VpcCidr, VpcIndex};
 
 #[cfg(test)]

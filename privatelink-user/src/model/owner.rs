@@ -50,6 +50,7 @@ impl State {
             endpoint_services,
             endpoints,
             last_vpc_index,
+            service_domain,
         } = self;
         // Ports and security groups follow their VPC, listeners their load balancer.
         let alone = vpcs.values().all(|vpc| vpc.owner == *owner)
@@ -71,6 +72,7 @@ impl State {
             endpoint_services: own(endpoint_services, |service| service.owner == *owner),
             endpoints: own(endpoints, |endpoint| endpoint.owner == *owner),
             last_vpc_index: *last_vpc_index,
+            service_domain: service_domain.clone(),
         })
     }
 }

@@ -8,8 +8,8 @@ use std::{
 
 use super::{
     Change, Edit, Endpoint, EndpointId, EndpointService, EndpointServiceId, InterfaceName, Key, Listener, ListenerId,
-    LoadBalancer, LoadBalancerId, Port, Record, SecurityGroup, SecurityGroupId, TargetGroup, TargetGroupId, Vpc, VpcId,
-    VpcIndex,
+    LoadBalancer, LoadBalancerId, Port, Record, SecurityGroup, SecurityGroupId, ServiceDomain, TargetGroup,
+    TargetGroupId, Vpc, VpcId, VpcIndex,
 };
 
 /// Every resource, by identity.
@@ -26,6 +26,8 @@ pub struct State {
     /// The VPC number that was handed out last. The next one is the next free number after it, so that a number is
     /// not used again while flows of its former VPC may still be in the kernel's tables.
     pub last_vpc_index: Option<VpcIndex>,
+    /// Under which the DNS names of all resources are: the agent's setting, not stored.
+    pub service_domain: ServiceDomain,
 }
 
 /// What an address of a VPC is used for.

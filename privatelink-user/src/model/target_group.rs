@@ -41,6 +41,57 @@ pub struct TargetGroupAttributes {
     pub unhealthy_connection_termination: bool,
     /// Whether a target is told each connection's client by a PROXY protocol header.
     pub proxy_protocol_v2: bool,
+    /// Seconds for which an unhealthy target whose flows are not ended is `unhealthy.draining`.
+    pub unhealthy_draining_interval: u32,
+    /// Below it the zone leaves DNS. Kept for who answers names; nothing in the datapath depends on it.
+    pub dns_failover: HealthThreshold,
+    /// Below it new flows go to all targets.
+    pub unhealthy_state_routing: HealthThreshold,
+    /// Whether targets of other zones are used.
+    pub cross_zone: CrossZone,
+}
+
+/// Healthy targets that a group must have: too few by either measure are too few.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HealthThreshold {
+    /// At least 1; none: off.
+    pub count: Option<u32>,
+    /// 1 to 100; none: off.
+    pub percentage: Option<u32>,
+}
+
+impl HealthThreshold {
+    /// One healthy target is enough.
+    pub const ONE: Self = Self { count: Some(1), percentage: None };
+
+    /// Whether `healthy` targets of `all` are too few.
+    pub fn missed(self, healthy: usize, all: usize) -> bool {
+        let Self { count, percentage } = self;
+        let (healthy, all) = (healthy as u64, all as u64);
+        count.is_some_and(|count| healthy < u64::from(count))
+            || percentage.is_some_and(|percentage| healthy * 100 < u64::from(percentage) * all)
+    }
+}
+
+/// `load_balancing.cross_zone.enabled` of a target group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CrossZone {
+    #[default]
+    UseLoadBalancerConfiguration,
+    Enabled,
+    Disabled,
+}
+
+impl fmt::Display for CrossZone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::UseLoadBalancerConfiguration => "use_load_balancer_configuration",
+            Self::Enabled => "true",
+            Self::Disabled => "false",
+        })
+    }
 }
 
 /// The transport protocol of a listener or target group.

@@ -97,6 +97,12 @@ fn attributes_have_their_documented_defaults_and_ranges() {
             ("deregistration_delay.timeout_seconds", "300".to_owned()),
             ("deregistration_delay.connection_termination.enabled", "false".to_owned()),
             ("target_health_state.unhealthy.connection_termination.enabled", "true".to_owned()),
+            ("target_health_state.unhealthy.draining_interval_seconds", "0".to_owned()),
+            ("target_group_health.dns_failover.minimum_healthy_targets.count", "1".to_owned()),
+            ("target_group_health.dns_failover.minimum_healthy_targets.percentage", "off".to_owned()),
+            ("target_group_health.unhealthy_state_routing.minimum_healthy_targets.count", "1".to_owned()),
+            ("target_group_health.unhealthy_state_routing.minimum_healthy_targets.percentage", "off".to_owned()),
+            ("load_balancing.cross_zone.enabled", "use_load_balancer_configuration".to_owned()),
         ]
     );
     assert_eq!(
@@ -116,7 +122,46 @@ fn attributes_have_their_documented_defaults_and_ranges() {
 }
 
 #[test]
+fn attributes_that_depend_on_each_other_are_refused_together() {
+    let set = |pairs: &[(&str, &str)]| {
+        let mut attributes = TargetGroupAttributes::default();
+        for (key, value) in pairs {
+            attributes.set(key, value).expect("a value of its own range");
+        }
+        attributes.validate().map_err(|error| error.to_string())
+    };
+    let interval = ("target_health_state.unhealthy.draining_interval_seconds", "60");
+    let kept = ("target_health_state.unhealthy.connection_termination.enabled", "false");
+    assert_eq!(
+        set(&[interval]).expect_err("flows are reset at once"),
+        "'target_health_state.unhealthy.draining_interval_seconds' value '60' can be set only while \
+         'target_health_state.unhealthy.connection_termination.enabled' is 'false'"
+    );
+    set(&[interval, kept]).expect("flows are kept");
+    let routing = ("target_group_health.unhealthy_state_routing.minimum_healthy_targets.count", "3");
+    let dns = ("target_group_health.dns_failover.minimum_healthy_targets.count", "3");
+    assert_eq!(
+        set(&[routing]).expect_err("more than DNS asks for"),
+        "'target_group_health.dns_failover.minimum_healthy_targets.count' value '1' must be greater than or equal to \
+         'target_group_health.unhealthy_state_routing.minimum_healthy_targets.count' value '3'"
+    );
+    set(&[routing, dns]).expect("both");
+    set(&[routing, ("target_group_health.dns_failover.minimum_healthy_targets.count", "off")]).expect("no DNS");
+}
+
+#[test]
+fn too_few_by_either_measure_are_too_few() {
+    let count = HealthThreshold { count: Some(2), percentage: None };
+    assert!(count.missed(1, 10) && !count.missed(2, 10));
+    let percentage = HealthThreshold { count: None, percentage: Some(50) };
+    assert!(percentage.missed(4, 9) && !percentage.missed(5, 10) && !percentage.missed(0, 0));
+    let either = HealthThreshold { count: Some(1), percentage: Some(34) };
+    assert!(either.missed(0, 1) && either.missed(1, 3) && !either.missed(2, 3));
+}
+
+#[test]
 fn health_check_defaults_depend_on_the_protocol() {
+    assert_eq!(HealthCheck::defaults(HealthCheckProtocol::Https).timeout, 10);
     let tcp = HealthCheck::defaults(HealthCheckProtocol::Tcp);
     let http = HealthCheck::defaults(HealthCheckProtocol::Http);
     assert_eq!((tcp.interval, tcp.timeout, tcp.healthy_threshold, tcp.unhealthy_threshold), (30, 10, 5, 2));

@@ -1,13 +1,12 @@
 //! ARP requests on the datapath's ports, sent from a raw socket with the load balancer's node address as sender: no
 //! address of the host ever appears in a tenant's network. Answers are seen by the datapath, which reports them.
 
-use std::{
-    io,
-    net::Ipv4Addr,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
-};
+use std::{io, net::Ipv4Addr};
 
-use super::neighbor::{MacAddress, Probe};
+use super::{
+    neighbor::{MacAddress, Probe},
+    raw::PacketSocket,
+};
 
 const BROADCAST: MacAddress = [0xff; 6];
 const ETH_P_ARP: u16 = 0x0806;
@@ -58,7 +57,7 @@ impl Request {
 /// A raw packet socket that only sends.
 #[derive(Debug)]
 pub struct Sender {
-    socket: OwnedFd,
+    socket: PacketSocket,
 }
 
 impl Sender {
@@ -68,7 +67,7 @@ impl Sender {
     ///
     /// `EPERM` without `CAP_NET_RAW`.
     pub fn open() -> io::Result<Self> {
-        packet_socket().map(|socket| Self { socket })
+        PacketSocket::open().map(|socket| Self { socket })
     }
 
     /// Sends one request. It leaves past the datapath's ingress hooks.
@@ -81,45 +80,8 @@ impl Sender {
             Probe::Broadcast => BROADCAST,
             Probe::Unicast(mac) => mac,
         };
-        send_frame(&self.socket, request.ifindex, to, &request.frame())
+        self.socket.send(request.ifindex, to, ETH_P_ARP, &request.frame())
     }
-}
-
-fn packet_socket() -> io::Result<OwnedFd> {
-    // Protocol 0: the socket receives nothing.
-    // SAFETY: `socket` takes no pointers.
-    let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: `socket` has just returned this descriptor and nobody else has it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-fn send_frame(socket: &OwnedFd, ifindex: u32, to: MacAddress, frame: &[u8]) -> io::Result<()> {
-    let ifindex = i32::try_from(ifindex).map_err(|_| io::Error::from_raw_os_error(libc::ENXIO))?;
-    let [a, b, c, d, e, f] = to;
-    let address = libc::sockaddr_ll {
-        sll_family: libc::AF_PACKET as u16,
-        sll_protocol: ETH_P_ARP.to_be(),
-        sll_ifindex: ifindex,
-        sll_hatype: 0,
-        sll_pkttype: 0,
-        sll_halen: 6,
-        sll_addr: [a, b, c, d, e, f, 0, 0],
-    };
-    // SAFETY: frame and address outlive the call, and their lengths are those of the objects pointed at.
-    let sent = unsafe {
-        libc::sendto(
-            socket.as_raw_fd(),
-            frame.as_ptr().cast(),
-            frame.len(),
-            0,
-            (&raw const address).cast(),
-            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
-        )
-    };
-    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -4,5 +4,6 @@
 pub mod arp;
 pub mod links;
 pub mod neighbor;
+pub mod raw;
 pub mod synthetic;
 pub mod xdp_features;

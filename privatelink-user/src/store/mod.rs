@@ -22,7 +22,7 @@ use tokio::sync::watch;
 pub use error::{StoreError, UpdateError};
 pub use lock::DirectoryLock;
 
-use crate::model::{Change, State};
+use crate::model::{Change, ServiceDomain, State};
 
 /// The name of the database file in the state directory.
 pub const FILE_NAME: &str = "state.redb";
@@ -37,6 +37,7 @@ pub struct Store {
     /// None after a failed write: the next writer opens the file again and starts from what is on the disk.
     database: Mutex<Option<Database>>,
     state: watch::Sender<Arc<State>>,
+    service_domain: ServiceDomain,
     /// Held as long as the store: one agent for each state directory.
     _lock: DirectoryLock,
 }
@@ -68,8 +69,16 @@ impl Store {
             opener,
             database: Mutex::new(Some(database)),
             state: watch::Sender::new(Arc::new(state)),
+            service_domain: ServiceDomain::default(),
             _lock: lock,
         })
+    }
+
+    /// The same store, whose resources' names are under `service_domain`.
+    pub fn with_service_domain(self, service_domain: ServiceDomain) -> Self {
+        let state = State { service_domain: service_domain.clone(), ..State::clone(&self.state()) };
+        self.publish(state);
+        Self { service_domain, ..self }
     }
 
     /// The last committed state.
@@ -98,7 +107,7 @@ impl Store {
         if database.is_none() {
             let (reopened, state) = open_database(&self.file, &self.opener)?;
             *database = Some(reopened);
-            self.publish(state);
+            self.publish(State { service_domain: self.service_domain.clone(), ..state });
         }
         let present = self.state();
         let (change, answer) = decide(&present).map_err(UpdateError::Refused)?;

@@ -3,7 +3,7 @@
 use std::{
     io,
     net::SocketAddrV4,
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
     time::{Duration, Instant},
 };
 
@@ -72,20 +72,8 @@ impl Injector {
         let open = || {
             // Protocol 0: it sends only, and never has to look at what arrives.
             let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
-            let index = nix::net::if_::if_nametoindex(link.name.as_str())?;
-            // SAFETY: an all-zero sockaddr_ll is a valid one.
-            let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-            address.sll_family = libc::AF_PACKET as u16;
-            address.sll_ifindex = index.cast_signed();
-            // SAFETY: the address is live and its size is given.
-            let bound = unsafe {
-                libc::bind(
-                    socket.as_raw_fd(),
-                    (&raw const address).cast(),
-                    size_of::<libc::sockaddr_ll>() as libc::socklen_t,
-                )
-            };
-            if bound == 0 { Ok(socket) } else { Err(io::Error::last_os_error()) }
+            bind(&socket, &link.name, 0)?;
+            Ok::<_, io::Error>(socket)
         };
         let socket = link.netns.run(open)?;
         socket.map(Self).with_context(|| format!("a packet socket on {} in {}", link.name, link.netns.name()))
@@ -121,6 +109,110 @@ impl Injector {
         }
         Ok(sent)
     }
+}
+
+/// Sees the frames that arrive at one interface, before its host's own stack and firewall do.
+#[derive(Debug)]
+pub struct Sniffer(OwnedFd);
+
+impl Sniffer {
+    /// Listens on `link` from now on, to IPv4 packets of one protocol: what a transfer sends besides would fill the socket.
+    pub fn new(link: &End, protocol: u8) -> Result<Self> {
+        /// `PACKET_IGNORE_OUTGOING` (linux/if_packet.h).
+        const IGNORE_OUTGOING: libc::c_int = 23;
+        let open = || {
+            let every = (libc::ETH_P_ALL as u16).to_be();
+            // SAFETY: no pointers; the descriptor is checked and owned by nobody else.
+            let socket = unsafe {
+                let raw = libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::c_int::from(every));
+                if raw < 0 {
+                    return Err(io::Error::last_os_error());
+                }
+                OwnedFd::from_raw_fd(raw)
+            };
+            let on: libc::c_int = 1;
+            // SAFETY: the option takes an int, whose address and size are given.
+            let set = unsafe {
+                libc::setsockopt(
+                    socket.as_raw_fd(),
+                    libc::SOL_PACKET,
+                    IGNORE_OUTGOING,
+                    (&raw const on).cast(),
+                    size_of::<libc::c_int>() as libc::socklen_t,
+                )
+            };
+            if set != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            filter(&socket, protocol)?;
+            bind(&socket, &link.name, every)?;
+            Ok(socket)
+        };
+        let socket = link.netns.run(open)?;
+        socket.map(Self).with_context(|| format!("listening on {} in {}", link.name, link.netns.name()))
+    }
+
+    /// The next frame that is `wanted`, if one comes before `limit` is over.
+    pub fn next(&self, limit: Duration, wanted: impl Fn(&[u8]) -> bool) -> Result<Option<Vec<u8>>> {
+        let started = Instant::now();
+        loop {
+            let Some(left) = limit.checked_sub(started.elapsed()) else { return Ok(None) };
+            let mut ready = libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+            // SAFETY: one live descriptor.
+            let polled = unsafe { libc::poll(&raw mut ready, 1, i32::try_from(left.as_millis()).unwrap_or(i32::MAX)) };
+            if polled <= 0 {
+                return Ok(None);
+            }
+            let mut frame = vec![0; 1 << 16];
+            // SAFETY: the buffer is live and its length is given.
+            let len = unsafe { libc::recv(self.0.as_raw_fd(), frame.as_mut_ptr().cast(), frame.len(), 0) };
+            frame.truncate(usize::try_from(len).map_err(|_| io::Error::last_os_error()).context("receiving a frame")?);
+            if wanted(&frame) {
+                return Ok(Some(frame));
+            }
+        }
+    }
+}
+
+/// Lets IPv4 packets of `protocol` through to a packet socket, whole.
+fn filter(socket: &OwnedFd, protocol: u8) -> io::Result<()> {
+    let code = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    // Half word 12, byte 23; the verdicts are how many bytes to keep.
+    let mut program = [
+        code(0x28, 0, 0, 12),
+        code(0x15, 0, 3, 0x0800),
+        code(0x30, 0, 0, 23),
+        code(0x15, 0, 1, protocol.into()),
+        code(0x06, 0, 0, u32::MAX),
+        code(0x06, 0, 0, 0),
+    ];
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: the program is live, and the option takes what its address and size are given of.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const filter).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    };
+    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Binds a packet socket to an interface of the calling thread's namespace; `protocol` in network order, 0 for none.
+fn bind(socket: &OwnedFd, interface: &str, protocol: u16) -> io::Result<()> {
+    let index = nix::net::if_::if_nametoindex(interface)?;
+    // SAFETY: an all-zero sockaddr_ll is a valid one.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = protocol;
+    address.sll_ifindex = index.cast_signed();
+    // SAFETY: the address is live and its size is given.
+    let bound = unsafe {
+        libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size_of::<libc::sockaddr_ll>() as libc::socklen_t)
+    };
+    if bound == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// A `stop` for [`Injector::flood`] that ends it after `limit`.

@@ -17,10 +17,14 @@ use privatelink_tests::{
 mod churn;
 mod common;
 mod consent;
+mod dns;
+mod ending;
 mod explain;
 mod flood;
 mod health;
 mod hooks;
+mod icmp;
+mod icmp_oracle;
 mod isolation;
 mod lifetime;
 mod overlap;
@@ -60,10 +64,14 @@ fn tests() -> Vec<Test> {
         lifetime::TESTS,
         targets::TESTS,
         health::TESTS,
+        ending::TESTS,
         isolation::TESTS,
         consent::TESTS,
+        dns::TESTS,
         refusals::TESTS,
         hooks::TESTS,
+        icmp::TESTS,
+        icmp_oracle::TESTS,
         restart::TESTS,
         security::TESTS,
         flood::TESTS,

@@ -5,7 +5,7 @@ use crate::{
     datapath::{Verdict, decide},
     testing::{
         cases::{A, A_PORT, INTERFACES, SHARED, world},
-        frame::{SliceFrame, apply},
+        frame::{SliceFrame, answer_error, apply},
         packet::{Tcp, internet_checksum},
         tables::{MemTables, Options},
         world::port_mac,
@@ -69,6 +69,12 @@ proptest! {
                 }
                 Err(Verdict::AnswerReset) => prop_assert!(segment(SliceFrame::new(&bytes), VpcIndex(1)).is_some()),
                 Err(Verdict::AnswerArp) => prop_assert!(bytes.len() >= 42),
+                Err(Verdict::AnswerEcho) => prop_assert!(bytes.len() >= 42),
+                Err(Verdict::AnswerError(cause)) => {
+                    let error = answer_error(&bytes, cause);
+                    prop_assert_eq!(internet_checksum(&[&error[14..34]]), 0);
+                    prop_assert_eq!(internet_checksum(&[&error[34..error.len() - 2]]), 0);
+                }
                 Err(Verdict::Pass | Verdict::ToTc | Verdict::Drop(_) | Verdict::Proxy) => {}
             }
         }

@@ -1,7 +1,7 @@
 //! What a translation changes in a frame, and what it leaves alone.
 
 use super::*;
-use crate::{abi::Counter, testing::script::*};
+use crate::testing::script::*;
 
 pub fn cases() -> Vec<Case> {
     vec![
@@ -42,32 +42,32 @@ pub fn cases() -> Vec<Case> {
         case("Calico: ttl_exceeded; TTL of one and of zero")
             .handshake(A)
             .frame(data(A, 1).with(|tcp| tcp.ttl = 2))
-            .frame(data(A, 1).with(|tcp| tcp.ttl = 1).dropped(Counter::TtlExceeded))
-            .frame(data(A, 1).with(|tcp| tcp.ttl = 0).dropped(Counter::TtlExceeded))
-            .frame(reply(A, 1).with(|tcp| tcp.ttl = 1).dropped(Counter::TtlExceeded))
+            .frame(data(A, 1).with(|tcp| tcp.ttl = 1).time_exceeded())
+            .frame(data(A, 1).with(|tcp| tcp.ttl = 0).time_exceeded())
+            .frame(reply(A, 1).with(|tcp| tcp.ttl = 1).time_exceeded())
             .frame(reply(A, 1).with(|tcp| tcp.ttl = 255)),
         case("a SYN that may go no further opens nothing")
-            .frame(syn(A).with(|tcp| tcp.ttl = 1).dropped(Counter::TtlExceeded))
+            .frame(syn(A).with(|tcp| tcp.ttl = 1).time_exceeded())
             .check(Check::Entries(0))
             .check(Check::PoolUsed(0, 0))
             .check(Check::HalfOpenVpc(1, 0)),
         case("larger than the MTU of the way out")
             .handshake(ON_JUMBO.from_port(41_000))
             .frame(data(ON_JUMBO.from_port(41_000), 1460))
-            .frame(data(ON_JUMBO.from_port(41_000), 1461).dropped(Counter::MtuExceeded))
-            .frame(data(ON_JUMBO.from_port(41_000), 3000).dropped(Counter::MtuExceeded)),
+            .frame(data(ON_JUMBO.from_port(41_000), 1461).too_big(1500))
+            .frame(data(ON_JUMBO.from_port(41_000), 3000).too_big(1500)),
         case("larger than the client's MTU")
             .frame(syn(ON_SMALL).clamped(1360).opens())
             .frame(syn_ack(ON_SMALL).clamped(1360))
             .frame(ack(ON_SMALL).establishes())
             .frame(reply(ON_SMALL, 1360))
-            .frame(reply(ON_SMALL, 1361).dropped(Counter::MtuExceeded)),
+            .frame(reply(ON_SMALL, 1361).too_big(1400)),
         case("jumbo frames, in XDP in several buffers")
             .world(|world| world.ports.get_mut(&PROVIDER).expect("port").mtu = 3586)
             .handshake(ON_JUMBO)
             .frame(data(ON_JUMBO, 3546))
             .frame(reply(ON_JUMBO, 3546))
-            .frame(data(ON_JUMBO, 3547).dropped(Counter::MtuExceeded)),
+            .frame(data(ON_JUMBO, 3547).too_big(3586)),
         case("a frame that stands for many segments")
             .handshake(A)
             .frame(data(A, 3000).gso(1460))

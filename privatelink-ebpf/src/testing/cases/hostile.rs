@@ -46,7 +46,7 @@ pub fn cases() -> Vec<Case> {
             .frame(syn(ON_SHARED.to([10, 0, 0, 99])).with(|tcp| tcp.fragment = 0x2000).passed())
             .frame(syn(ON_SHARED).with(|tcp| tcp.fragment = 0x2000).dropped(Counter::Fragment)),
         case("Katran: UDP to a TCP listener").frame(datagram(A.udp(), 20).dropped(Counter::NoListener)),
-        case("Katran: ICMP to a VIP").frame(syn(A).set(IP + 9, &[1]).dropped(Counter::OtherProtocol)),
+        case("Katran: ICMP to a VIP").frame(syn(A).set(IP + 9, &[1]).icmp_refused(Counter::IcmpUnsupported)),
         case("SCTP, and a protocol that does not exist")
             .frame(syn(A).set(IP + 9, &[132]).dropped(Counter::OtherProtocol))
             .frame(syn(A).set(IP + 9, &[255]).dropped(Counter::OtherProtocol)),

@@ -7,6 +7,7 @@ mod close;
 mod counts;
 mod frames;
 mod hostile;
+mod icmp;
 mod isolation;
 mod lifetime;
 mod limits;
@@ -36,6 +37,7 @@ pub fn all() -> Vec<Case> {
         proxy::cases(),
         arp::cases(),
         hostile::cases(),
+        icmp::cases(),
         isolation::cases(),
         limits::cases(),
         lifetime::cases(),

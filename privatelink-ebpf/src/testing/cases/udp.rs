@@ -114,16 +114,16 @@ pub fn cases() -> Vec<Case> {
             .frame(datagram(a, 20).set(16, &[0, 200]).dropped(Counter::Truncated))
             .check(Check::Entries(0)),
         case("UDP: TTL")
-            .frame(datagram(a, 1).with_udp(|udp| udp.ttl = 1).dropped(Counter::TtlExceeded))
+            .frame(datagram(a, 1).with_udp(|udp| udp.ttl = 1).time_exceeded())
             .check(Check::Entries(0))
             .frame(datagram(a, 1).with_udp(|udp| udp.ttl = 2).opens())
-            .frame(answer(a, 1).with_udp(|udp| udp.ttl = 1).dropped(Counter::TtlExceeded))
+            .frame(answer(a, 1).with_udp(|udp| udp.ttl = 1).time_exceeded())
             .check(Check::State(a, FlowState::Unreplied))
-            .frame(datagram(a, 1).with_udp(|udp| udp.ttl = 1).dropped(Counter::TtlExceeded)),
+            .frame(datagram(a, 1).with_udp(|udp| udp.ttl = 1).time_exceeded()),
         case("UDP: larger than the MTU of the way out")
             .frame(datagram(ON_SMALL.udp().to_port(DNS), 5).opens())
             .frame(answer(ON_SMALL.udp().to_port(DNS), 1372).counts(Counter::FlowEstablished))
-            .frame(answer(ON_SMALL.udp().to_port(DNS), 1373).dropped(Counter::MtuExceeded)),
+            .frame(answer(ON_SMALL.udp().to_port(DNS), 1373).too_big(1400)),
         case("UDP: who is not answered is dropped and counted")
             .frame(datagram(a.to_port(UDP_EMPTY), 9).dropped(Counter::NoTarget))
             .check(Check::EndpointRefused(1, 1))

@@ -45,6 +45,9 @@ pub const fn reason(counter: Counter) -> Option<Reason> {
         | Counter::ProxyHeaderSent
         | Counter::ArpAnswered
         | Counter::ResetSent
+        | Counter::IcmpErrorTranslated
+        | Counter::IcmpErrorSent
+        | Counter::EchoAnswered
         | Counter::XdpPassedToTc
         | Counter::PassedToHost
         | Counter::ClientMoved
@@ -61,11 +64,16 @@ pub const fn reason(counter: Counter) -> Option<Reason> {
             "the source address cannot be a host's (multicast, broadcast, loopback, zero)",
             "use an address of the VPC",
         ),
-        Counter::TtlExceeded => by(Packet, "its time to live is used up", "look for a routing loop before this host"),
+        Counter::TtlExceeded => by(
+            Packet,
+            "its time to live is used up, so it is answered with ICMP time exceeded",
+            "look for a routing loop before this host",
+        ),
         Counter::MtuExceeded => by(
             Port,
-            "it is larger than the MTU of the interface that it would leave by",
-            "give the interfaces of consumer and provider the same MTU",
+            "it is larger than the MTU of the interface that it would leave by, so it is answered with ICMP \
+             fragmentation needed",
+            "let the sender's firewall accept ICMP, or give the interfaces of consumer and provider the same MTU",
         ),
         Counter::OtherEtherType => {
             by(Packet, "it is neither IPv4 nor ARP, and the port is isolated", "use IPv4, or a shared port")
@@ -170,6 +178,31 @@ pub const fn reason(counter: Counter) -> Option<Reason> {
             "it would be answered with RST, but this VPC has had as many resets as it gets in one tick",
             "look for what sends so many packets without a connection",
         ),
+        Counter::IcmpLimited => by(
+            Budget,
+            "it would be answered by ICMP, but this VPC has had as many answers as it gets in one tick",
+            "look for what sends so many of them",
+        ),
+        Counter::IcmpUnsupported => by(
+            Packet,
+            "an ICMP message that is neither an echo request nor an error about a packet",
+            "nothing to do; errors and echo requests are what the load balancer has a use for",
+        ),
+        Counter::IcmpMalformed => by(
+            Packet,
+            "the ICMP error does not quote a packet's IPv4 header and its first 8 bytes",
+            "look at the router that sent it",
+        ),
+        Counter::IcmpNoFlow => by(
+            Flow,
+            "the ICMP error is about a packet of no open connection",
+            "nothing to do; the connection has ended, or somebody guesses",
+        ),
+        Counter::IcmpForged => by(
+            Packet,
+            "the ICMP error is about a packet that its receiver has not sent, or one that cannot be under way",
+            "look for who forges ICMP in this VPC",
+        ),
         Counter::NoPort => by(Port, "the interface is no port of a VPC", "`privatelink port attach` makes it one"),
         Counter::KernelRefused => by(Kernel, "the kernel refused to grow, shrink or redirect the frame", REPORT),
     }
@@ -183,9 +216,13 @@ pub fn decisive(trace: &Trace) -> Option<Counter> {
     match Verdict::from_bits(trace.verdict) {
         Verdict::Drop(counter) => Some(counter),
         // What was counted besides says why.
-        Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerReset | Verdict::Proxy => {
-            trace.counts().find(|counter| counter.kind() == CounterKind::Drop)
-        }
+        Verdict::Pass
+        | Verdict::ToTc
+        | Verdict::AnswerArp
+        | Verdict::AnswerReset
+        | Verdict::AnswerEcho
+        | Verdict::AnswerError(_)
+        | Verdict::Proxy => trace.counts().find(|counter| counter.kind() == CounterKind::Drop),
     }
 }
 

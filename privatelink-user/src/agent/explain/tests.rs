@@ -6,7 +6,8 @@ use privatelink_ebpf::abi::{Counter, Proto, counters::CounterKind};
 use super::*;
 use crate::model::{
     Endpoint, EndpointService, EndpointState, HealthCheck, HealthCheckProtocol, Hook, ListenerAttributes, LoadBalancer,
-    Owner, Port, Record, SecurityGroups, ServiceName, TargetAddress, TargetGroupAttributes, Vpc,
+    LoadBalancerAttributes, Owner, Port, Record, SecurityGroups, ServiceName, TargetAddress, TargetGroupAttributes,
+    Vpc,
 };
 use crate::runtime::NextHop;
 
@@ -63,6 +64,7 @@ fn state() -> State {
         name: "web".parse().expect("a name"),
         vpc: provider.id.clone(),
         addresses: vec![NODE],
+        attributes: LoadBalancerAttributes::default(),
         security_groups: SecurityGroups::default(),
         enforce_on_private_link: true,
         created_at: now(),

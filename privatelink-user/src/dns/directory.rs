@@ -1,0 +1,237 @@
+//! What a name leads to. Pure.
+//!
+//! An endpoint's names exist as long as the endpoint: its addresses are its own for that time, its state decides on
+//! traffic only. All zones of a host lead to the same targets, so that their health is the same, and a name of several
+//! zones has the addresses of all of them (with no healthy zone, all are answered as well).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+};
+
+use crate::model::{EndpointId, LoadBalancerId, Region, State};
+
+/// Seconds for which an answer of ours may be kept.
+pub const TTL: u32 = 60;
+
+/// What a name leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The name has these addresses, and no other records.
+    Addresses { zone: String, addresses: Vec<Ipv4Addr> },
+    /// The name exists, and has no records, unless it is the zone itself, which has an SOA record.
+    Empty { zone: String },
+    /// The name is below ours and does not exist.
+    Missing { zone: String },
+    /// The name is not ours.
+    Elsewhere,
+}
+
+/// The names that follow from one state; made anew when that changes.
+#[derive(Debug)]
+pub struct Directory {
+    state: Arc<State>,
+    load_balancers: BTreeMap<String, LoadBalancerId>,
+    /// What is above endpoints' names: services and regions.
+    above: BTreeSet<String>,
+}
+
+impl Directory {
+    pub fn new(state: Arc<State>) -> Self {
+        let domain = &state.service_domain;
+        let load_balancers = state.load_balancers.keys().map(|id| (domain.load_balancer(id), id.clone())).collect();
+        let services = state.endpoint_services.values().map(|service| (&service.owner.region, &service.id));
+        let bases: BTreeSet<_> =
+            services.chain(state.endpoints.values().map(|at| (&at.owner.region, &at.service))).collect();
+        let regions: BTreeSet<&Region> = bases.iter().map(|(region, _)| *region).collect();
+        let above = bases
+            .iter()
+            .map(|(region, service)| domain.endpoint_service(region, service))
+            .chain(regions.iter().map(|region| format!("{region}.{}", domain.endpoints())))
+            .collect();
+        Self { load_balancers, above, state }
+    }
+
+    /// The state that the names follow from.
+    pub fn state(&self) -> &Arc<State> {
+        &self.state
+    }
+
+    /// What `name` leads to; in lower case, without a dot at the end.
+    pub fn find(&self, name: &str) -> Found {
+        let domain = &self.state.service_domain;
+        let endpoints = domain.endpoints();
+        if is_or_below(name, &endpoints) {
+            return self.endpoint(name, endpoints);
+        }
+        match load_balancer_zone(name, domain.as_str()) {
+            Some(region) => self.load_balancer(name, domain.load_balancers(region)),
+            None => Found::Elsewhere,
+        }
+    }
+
+    fn endpoint(&self, name: &str, zone: String) -> Found {
+        if name == zone || self.above.contains(name) {
+            return Found::Empty { zone };
+        }
+        let state = &self.state;
+        // The id at the name's beginning says which endpoint it can be of.
+        let id = name.get(..EndpointId::LEN).and_then(|id| id.parse::<EndpointId>().ok());
+        let Some(endpoint) = id.and_then(|id| state.endpoints.get(&id)) else { return Found::Missing { zone } };
+        let regional = state.service_domain.endpoint(endpoint) == name;
+        let addresses: Vec<Ipv4Addr> = state
+            .endpoint_zones(endpoint)
+            .into_iter()
+            .filter(|zoned| regional || state.service_domain.endpoint_in_zone(endpoint, &zoned.zone) == name)
+            .map(|zoned| zoned.address)
+            .collect();
+        if addresses.is_empty() { Found::Missing { zone } } else { Found::Addresses { zone, addresses } }
+    }
+
+    fn load_balancer(&self, name: &str, zone: String) -> Found {
+        if name == zone {
+            return Found::Empty { zone };
+        }
+        let zones = |id: &LoadBalancerId| {
+            self.state.load_balancers.get(id).map(|lb| self.state.load_balancer_zones(lb)).unwrap_or_default()
+        };
+        let addresses: Vec<Ipv4Addr> = match self.load_balancers.get(name) {
+            Some(id) => zones(id).into_iter().map(|zoned| zoned.address).collect(),
+            None => {
+                let zonal = name.split_once('.').and_then(|(at, rest)| Some((at, self.load_balancers.get(rest)?)));
+                let Some((at, id)) = zonal else { return Found::Missing { zone } };
+                zones(id).into_iter().filter(|zoned| zoned.zone == at).map(|zoned| zoned.address).collect()
+            }
+        };
+        if addresses.is_empty() { Found::Missing { zone } } else { Found::Addresses { zone, addresses } }
+    }
+}
+
+fn is_or_below(name: &str, zone: &str) -> bool {
+    name.strip_suffix(zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+/// The region of `name` if it is, or is below, `elb.<region>.<domain>`.
+fn load_balancer_zone<'a>(name: &'a str, domain: &str) -> Option<&'a str> {
+    let mut labels = name.strip_suffix(domain)?.strip_suffix('.')?.rsplit('.');
+    let region = labels.next()?;
+    (labels.next()? == "elb" && region.parse::<Region>().is_ok()).then_some(region)
+}
+
+/// `addresses` in the order of their turn: each is the first as often as the others.
+pub fn in_turn(mut addresses: Vec<Ipv4Addr>, turn: usize) -> Vec<Ipv4Addr> {
+    let places = turn.checked_rem(addresses.len()).unwrap_or(0);
+    addresses.rotate_left(places);
+    addresses
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::model::{Endpoint, EndpointState, LoadBalancer, Owner, Record};
+
+    const BASE: &str = "vpce-svc-0123456789abcdef1.us-east-1.vpce.amazonaws.com";
+
+    fn address(last: u8) -> Ipv4Addr {
+        Ipv4Addr::new(10, 0, 0, last)
+    }
+
+    fn endpoint() -> Endpoint {
+        Endpoint {
+            id: "vpce-0123456789abcdef0".parse().expect("an id"),
+            owner: Owner::example(),
+            service: "vpce-svc-0123456789abcdef1".parse().expect("an id"),
+            vpc: "vpc-0123456789abcdef2".parse().expect("an id"),
+            address: address(50),
+            state: EndpointState::PendingAcceptance,
+            security_groups: Default::default(),
+            created_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn directory() -> Directory {
+        let mut state = State::default();
+        state.put(Record::Endpoint(endpoint()));
+        let id = "arn:aws:elasticloadbalancing:us-east-1:123456789012:loadbalancer/net/Web/0123456789abcdef";
+        state.put(Record::LoadBalancer(LoadBalancer {
+            id: id.parse().expect("an ARN"),
+            name: "Web".parse().expect("a name"),
+            vpc: "vpc-0123456789abcdef3".parse().expect("an id"),
+            addresses: vec![address(5), address(6)],
+            attributes: Default::default(),
+            security_groups: Default::default(),
+            enforce_on_private_link: true,
+            created_at: Timestamp::UNIX_EPOCH,
+        }));
+        Directory::new(Arc::new(state))
+    }
+
+    #[test]
+    fn every_name_of_an_endpoint_leads_to_it_before_it_is_accepted() {
+        let directory = directory();
+        let names = directory.state.endpoint_names(&endpoint());
+        assert_eq!(names.len(), 2);
+        for name in names {
+            let zone = "vpce.amazonaws.com".to_owned();
+            assert_eq!(directory.find(&name), Found::Addresses { zone, addresses: vec![address(50)] }, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_above_a_name_exists_and_has_no_records() {
+        for name in ["vpce.amazonaws.com", "us-east-1.vpce.amazonaws.com", BASE, "elb.us-east-1.amazonaws.com"] {
+            assert!(matches!(directory().find(name), Found::Empty { .. }), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_below_ours_that_do_not_exist_are_missing() {
+        let regional = directory().state.service_domain.endpoint(&endpoint());
+        let guessed = format!("vpce-0123456789abcdef0-aaaaaaaa.{BASE}");
+        let other_service = regional.replace("vpce-svc-0123456789abcdef1", "vpce-svc-0123456789abcdef9");
+        for name in [
+            "eu-west-1.vpce.amazonaws.com",
+            "x.vpce.amazonaws.com",
+            &format!("x.{BASE}"),
+            &format!("x.{regional}"),
+            &guessed,
+            &other_service,
+            &regional.replacen('.', "-us-east-1b.", 1),
+            "x.elb.us-east-1.amazonaws.com",
+            "us-east-1b.web-0123456789abcdef.elb.us-east-1.amazonaws.com",
+            "x.us-east-1a.web-0123456789abcdef.elb.us-east-1.amazonaws.com",
+            "ä.vpce.amazonaws.com",
+        ] {
+            assert!(matches!(directory().find(name), Found::Missing { .. }), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_that_are_not_ours_are_elsewhere() {
+        for name in ["", "com", "amazonaws.com", "xvpce.amazonaws.com", "us-east-1.amazonaws.com", "elb.amazonaws.com"]
+        {
+            assert_eq!(directory().find(name), Found::Elsewhere, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_load_balancer_s_names_lead_to_its_node_addresses() {
+        let zone = "elb.us-east-1.amazonaws.com".to_owned();
+        let expected = Found::Addresses { zone, addresses: vec![address(5), address(6)] };
+        let name = "web-0123456789abcdef.elb.us-east-1.amazonaws.com";
+        assert_eq!(directory().find(name), expected);
+        assert_eq!(directory().find(&format!("us-east-1a.{name}")), expected);
+    }
+
+    #[test]
+    fn each_address_has_its_turn_as_the_first() {
+        let addresses = vec![address(1), address(2), address(3)];
+        let firsts: Vec<Ipv4Addr> =
+            (usize::MAX - 2..=usize::MAX).map(|turn| in_turn(addresses.clone(), turn)[0]).collect();
+        assert_eq!(firsts.iter().collect::<BTreeSet<_>>().len(), 3);
+        assert_eq!(in_turn(Vec::new(), 7), Vec::<Ipv4Addr>::new());
+    }
+}

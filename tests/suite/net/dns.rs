@@ -1,0 +1,219 @@
+//! Names: inside each VPC through the datapath, outside on the host, forwarded for everything else.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use anyhow::{Context as _, Result, ensure};
+use privatelink_tests::{
+    daemon::Agent,
+    dns::{Answer, Dnsmasq, dig},
+    eventually::eventually,
+    link::{End, veth},
+    netns::Netns,
+    require::Need,
+    scenario::{ENDPOINT, Scenario, Service, program, text},
+    topology::{Hook, Topology},
+};
+
+use crate::{
+    Run, Test,
+    common::{PATIENCE, plans, server},
+};
+
+/// Every test of this file.
+pub const TESTS: fn() -> Vec<Test> = || {
+    vec![Test {
+        name: "every_vpc_asks_for_names",
+        needs: &[Need::Program("dig"), Need::Program("dnsmasq")],
+        run: Run::EachHook(every_vpc_asks_for_names),
+    }]
+};
+
+/// The DNS server in every VPC of these tests.
+pub const SECOND: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 2), 53);
+const LINK_LOCAL: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(169, 254, 169, 253), 53);
+/// The agent's server for hosts outside.
+const OUTSIDE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5_300);
+/// The upstream, behind a link of the agent's namespace.
+const UPSTREAM: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 2), 53);
+
+/// Strings of one TXT record that no datagram holds.
+const LONG: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
+
+/// A server that is asked for what is not ours.
+pub struct Upstream {
+    _server: Dnsmasq,
+    _netns: Netns,
+}
+
+impl Upstream {
+    /// Answers with `records` at [`UPSTREAM`], in a namespace behind a link of `lb`.
+    pub fn start(lb: &Netns, records: &[String]) -> Result<Self> {
+        let netns = Netns::new("upstream")?;
+        let (near, far) = (End::new(lb, "upstream"), End::new(&netns, "eth0"));
+        veth(&near, &far)?;
+        near.add_address("192.0.2.1/30")?;
+        far.add_address("192.0.2.2/30")?;
+        near.up()?;
+        far.up()?;
+        Ok(Self { _server: Dnsmasq::start(&netns, UPSTREAM, records)?, _netns: netns })
+    }
+}
+
+/// A scenario whose agent serves names outside as well and asks the upstream.
+pub fn with_names(hook: Hook, records: &[String], test: impl FnOnce(&mut Scenario) -> Result<()>) -> Result<()> {
+    let topology = Topology::build(hook, plans(1), None)?;
+    let _upstream = Upstream::start(&topology.lb, records)?;
+    let arguments = [format!("--dns={OUTSIDE}"), format!("--dns-upstream={UPSTREAM}")];
+    let agent = Agent::start_with_arguments(&program()?, &topology.lb, arguments.to_vec())?;
+    let mut scenario = Scenario::configure(topology, agent)?;
+    let result = test(&mut scenario);
+    result.with_context(|| scenario.diagnosis())
+}
+
+/// The names of the endpoint, as it is described.
+pub fn names(scenario: &Scenario, endpoint: &str) -> Result<Vec<String>> {
+    let described = scenario.cli.run(&format!("endpoint describe {endpoint}"))?;
+    let names = described["dns_names"].as_array().with_context(|| format!("no names in {described}"))?;
+    names.iter().map(|name| name.as_str().map(str::to_owned).context("a name that is no text")).collect()
+}
+
+fn expect(answer: &Answer, status: &str, addresses: &[Ipv4Addr]) -> Result<()> {
+    ensure!(answer.status == status && answer.addresses()? == addresses, "{answer:?}");
+    Ok(())
+}
+
+fn every_vpc_asks_for_names(hook: Hook) -> Result<()> {
+    let long: Vec<String> = LONG.iter().map(|letter| letter.repeat(250)).collect();
+    let records = [
+        "--host-record=www.example.org,192.0.2.80".to_owned(),
+        format!("--txt-record=long.example.org,{}", long.join(",")),
+        "--local=/example.org/".to_owned(),
+    ];
+    with_names(hook, &records, |scenario| {
+        let service = scenario.publish(&Service::new("web", "provider", vec![server(scenario, 1).address()]))?;
+        scenario.cli.run("endpoint-service modify web --acceptance-required true")?;
+        let pending = scenario.endpoint(&service, "consumer-a", ENDPOINT)?;
+        let other_address = Ipv4Addr::new(10, 0, 0, 60);
+        let other = scenario.endpoint(&service, "consumer-b", other_address)?;
+        scenario.cli.run(&format!("connection accept web {other}"))?;
+        let [regional, zonal] = &*names(scenario, &pending)? else { anyhow::bail!("not two names") };
+        let [of_other, _] = &*names(scenario, &other)? else { anyhow::bail!("not two names") };
+
+        // Both VPCs are the same range, and so are the clients' addresses.
+        for name in ["client-a", "client-b"] {
+            let client = &scenario.topology.host(name).netns;
+            client.ip(&["route", "add", &LINK_LOCAL.ip().to_string(), "dev", "eth0"])?;
+            eventually("the VPC's DNS server answers", PATIENCE, || {
+                expect(&dig(client, SECOND, &["+tries=1", "+time=1", regional])?, "NOERROR", &[ENDPOINT])
+            })?;
+            for server in [SECOND, LINK_LOCAL] {
+                for transport in ["+notcp", "+tcp"] {
+                    // The endpoint's address is its own before it is accepted.
+                    let answer = dig(client, server, &[transport, regional])?;
+                    expect(&answer, "NOERROR", &[ENDPOINT])?;
+                    ensure!(answer.records[0].0 == 60 && answer.has("aa") && answer.has("ra"), "{answer:?}");
+                    ensure!(answer.edns == Some(1232), "{answer:?}");
+                    ensure!(answer.transport == if transport == "+tcp" { "TCP" } else { "UDP" }, "{answer:?}");
+                    expect(&dig(client, server, &[transport, zonal])?, "NOERROR", &[ENDPOINT])?;
+                    expect(&dig(client, server, &[transport, of_other])?, "NOERROR", &[other_address])?;
+                }
+            }
+        }
+        let client = &scenario.topology.host("client-a").netns;
+        let upper = regional.to_ascii_uppercase();
+        expect(&dig(client, SECOND, &["+noedns", &upper])?, "NOERROR", &[ENDPOINT])?;
+        ensure!(dig(client, SECOND, &["+noedns", regional])?.edns.is_none());
+
+        // A name without records of that type, names that are not there, and an EDNS version that nobody has.
+        let answer = dig(client, SECOND, &[regional, "AAAA"])?;
+        ensure!(answer.status == "NOERROR" && answer.records.is_empty() && answer.authorities == ["SOA"], "{answer:?}");
+        for unknown in [format!("x.{regional}"), regional.replacen("vpce-", "vpce-x", 1)] {
+            let answer = dig(client, SECOND, &[&unknown])?;
+            ensure!(answer.status == "NXDOMAIN" && answer.authorities == ["SOA"], "{unknown}: {answer:?}");
+        }
+        ensure!(dig(client, SECOND, &["+edns=1", "+noednsnegotiation", regional])?.status == "BADVERS");
+
+        large_answers(scenario, client)?;
+        forwarded(scenario)?;
+        outside(scenario, regional)?;
+        comes_and_goes(scenario, &pending, regional)
+    })
+}
+
+/// A name with more addresses than a datagram without EDNS holds.
+fn large_answers(scenario: &Scenario, client: &Netns) -> Result<()> {
+    let nodes: Vec<Ipv4Addr> = (1..=60).map(|last| Ipv4Addr::new(10, 0, 9, last)).collect();
+    let list: Vec<String> = nodes.iter().map(ToString::to_string).collect();
+    scenario.cli.run(&format!("load-balancer create wide --vpc provider --address {}", list.join(" ")))?;
+    let described = scenario.cli.run("load-balancer describe wide")?;
+    let name = text(&described, "dns_name")?;
+    let answer = dig(client, SECOND, &["+noedns", "+ignore", name])?;
+    ensure!(answer.has("tc") && answer.size <= 512, "{answer:?}");
+    let whole = dig(client, SECOND, &["+noedns", name])?;
+    ensure!(whole.transport == "TCP" && !whole.has("tc"), "{whole:?}");
+    expect(&whole, "NOERROR", &nodes)?;
+    let answer = dig(client, SECOND, &["+bufsize=4096", "+ignore", name])?;
+    ensure!(answer.transport == "UDP" && !answer.has("tc") && answer.size > 512, "{answer:?}");
+    expect(&answer, "NOERROR", &nodes)?;
+    // Each address has its turn as the first.
+    let next = dig(client, SECOND, &["+bufsize=4096", name])?;
+    ensure!(next.records[0] == answer.records[1], "{:?}, then {:?}", answer.records[0], next.records[0]);
+    Ok(())
+}
+
+/// What is not ours is the upstream's.
+fn forwarded(scenario: &Scenario) -> Result<()> {
+    for name in ["client-a", "client-b"] {
+        let client = &scenario.topology.host(name).netns;
+        for transport in ["+notcp", "+tcp"] {
+            let answer = dig(client, SECOND, &[transport, "www.example.org"])?;
+            expect(&answer, "NOERROR", &[Ipv4Addr::new(192, 0, 2, 80)])?;
+        }
+        let answer = dig(client, SECOND, &["missing.example.org"])?;
+        ensure!(answer.status == "NXDOMAIN", "{answer:?}");
+        let long = dig(client, SECOND, &["+ignore", "TXT", "long.example.org"])?;
+        ensure!(long.has("tc") && long.size <= 1232, "{long:?}");
+        let long = dig(client, SECOND, &["TXT", "long.example.org"])?;
+        ensure!(long.transport == "TCP" && long.size > 3_000, "{} bytes by {}", long.size, long.transport);
+    }
+    Ok(())
+}
+
+/// Hosts outside every VPC know endpoints' names too.
+fn outside(scenario: &Scenario, regional: &str) -> Result<()> {
+    let host = &scenario.topology.lb;
+    for transport in ["+notcp", "+tcp"] {
+        expect(&dig(host, OUTSIDE, &[transport, regional])?, "NOERROR", &[ENDPOINT])?;
+        let answer = dig(host, OUTSIDE, &[transport, "www.example.org"])?;
+        expect(&answer, "NOERROR", &[Ipv4Addr::new(192, 0, 2, 80)])?;
+    }
+    // The server of the VPCs answers no one whose VPC it does not know.
+    let inside = SocketAddrV4::new(Ipv4Addr::new(100, 64, 0, 1), 53);
+    ensure!(dig(host, inside, &[regional])?.status == "REFUSED");
+    Ok(())
+}
+
+/// Names follow the endpoint, the server follows the VPC, and both come back with the agent.
+fn comes_and_goes(scenario: &mut Scenario, endpoint: &str, regional: &str) -> Result<()> {
+    scenario.agent.kill()?;
+    scenario.agent.start_again()?;
+    let (a, b) = (scenario.topology.host("client-a").netns.clone(), scenario.topology.host("client-b").netns.clone());
+    for client in [&a, &b] {
+        expect(&dig(client, SECOND, &[regional])?, "NOERROR", &[ENDPOINT])?;
+        expect(&dig(client, SECOND, &["+tcp", regional])?, "NOERROR", &[ENDPOINT])?;
+    }
+    scenario.cli.run(&format!("endpoint delete {endpoint}"))?;
+    ensure!(dig(&a, SECOND, &[regional])?.status == "NXDOMAIN", "a name outlives its endpoint");
+
+    let port = scenario.topology.vpcs[0].ports[0].clone();
+    scenario.cli.run(&format!("port detach {port}"))?;
+    scenario.cli.run("vpc delete consumer-a")?;
+    scenario.cli.run("vpc create again --cidr 10.0.0.0/16")?;
+    scenario.cli.run(&format!("port attach {port} --vpc again --hook {}", scenario.topology.hook.name()))?;
+    eventually("the new VPC has its server", PATIENCE, || {
+        ensure!(dig(&a, SECOND, &["+tries=1", "+time=1", "www.example.org"])?.status == "NOERROR");
+        Ok(())
+    })?;
+    ensure!(dig(&b, SECOND, &["www.example.org"])?.status == "NOERROR");
+    Ok(())
+}
