@@ -12,6 +12,7 @@ pub mod dataplane;
 pub mod dns;
 pub mod health;
 pub mod logging;
+pub mod metrics;
 pub mod model;
 pub mod net;
 pub mod runtime;

@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     control::Limits,
-    model::{EndpointId, Hook, InterfaceName, InvalidValue, ListenerId, State, TargetAddress, TargetGroupId, VpcId},
+    model::{
+        EndpointId, Hook, InterfaceName, InvalidValue, ListenerId, LoadBalancerId, State, TargetAddress, TargetGroupId,
+        VpcId,
+    },
 };
 
 /// A future that the API awaits; boxed so that [`Runtime`] stays object-safe.
@@ -43,6 +46,9 @@ pub trait Runtime: Send + Sync {
 
     /// Every counter.
     fn stats(&self) -> Answer<'_, Result<Stats, RuntimeError>>;
+
+    /// Every counter, and how the resources of `state` are used.
+    fn usage<'a>(&'a self, state: &'a State) -> Answer<'a, Result<Usage, RuntimeError>>;
 
     /// What the datapath would do with a packet, and which object decides it. Leaves no trace.
     fn explain<'a>(&'a self, state: &'a State, question: &'a Question)
@@ -446,6 +452,87 @@ pub struct Pool {
     pub exhausted: u64,
 }
 
+/// What the metrics tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub stats: Stats,
+    pub load_balancers: Vec<LoadBalancerUsage>,
+    /// One for each load balancer that leads to a group.
+    pub target_groups: Vec<TargetGroupUsage>,
+    pub endpoints: Vec<EndpointUsage>,
+    /// Flows whose handshake is not finished, over all VPCs.
+    pub half_open: u64,
+    /// Entries of the flow table in use, two a flow, and how many there can be.
+    pub flow_entries: u64,
+    pub flow_capacity: u64,
+}
+
+/// What goes through a load balancer. All but `active_flows` and `zone_healthy` only grow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadBalancerUsage {
+    pub load_balancer: LoadBalancerId,
+    pub tcp: ProtocolUsage,
+    pub udp: ProtocolUsage,
+    pub rejected: u64,
+    pub port_allocation_errors: u64,
+    pub client_resets: u64,
+    pub target_resets: u64,
+    /// RST that the load balancer itself sent.
+    pub elb_resets: u64,
+    pub unhealthy_routing: u64,
+    pub denied_inbound: u64,
+    pub denied_outbound: u64,
+    /// No group is below its DNS failover threshold.
+    pub zone_healthy: bool,
+}
+
+/// What a load balancer does over one protocol. Bytes are IP total lengths; bytes and packets count both ways.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ProtocolUsage {
+    pub active_flows: u64,
+    pub new_flows: u64,
+    pub bytes: u64,
+    pub packets: u64,
+}
+
+/// A target group behind a load balancer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetGroupUsage {
+    pub target_group: TargetGroupId,
+    pub load_balancer: LoadBalancerId,
+    pub healthy: u64,
+    pub unhealthy: u64,
+}
+
+/// What goes through an endpoint. All but `active_connections` only grow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointUsage {
+    pub endpoint: EndpointId,
+    pub active_connections: u64,
+    pub new_connections: u64,
+    /// Both ways.
+    pub bytes: u64,
+    pub dropped: u64,
+    /// RST from the service.
+    pub resets: u64,
+}
+
+impl EndpointUsage {
+    /// The two together, under the first one's name.
+    #[must_use]
+    pub fn plus(self, other: &Self) -> Self {
+        let Self { endpoint: _, active_connections, new_connections, bytes, dropped, resets } = other;
+        Self {
+            endpoint: self.endpoint,
+            active_connections: self.active_connections + active_connections,
+            new_connections: self.new_connections + new_connections,
+            bytes: self.bytes + bytes,
+            dropped: self.dropped + dropped,
+            resets: self.resets + resets,
+        }
+    }
+}
+
 /// The first packet of a connection or exchange, as a host of a VPC would send it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
@@ -623,6 +710,10 @@ impl Runtime for NoRuntime {
     }
 
     fn flows<'a>(&'a self, _filter: &'a FlowFilter) -> Answer<'a, Result<Vec<FlowRecord>, RuntimeError>> {
+        Box::pin(std::future::ready(Err(RuntimeError::NotForwarding)))
+    }
+
+    fn usage<'a>(&'a self, _state: &'a State) -> Answer<'a, Result<Usage, RuntimeError>> {
         Box::pin(std::future::ready(Err(RuntimeError::NotForwarding)))
     }
 

@@ -35,6 +35,7 @@ pub const PROGRAMS: &[Program] = &[
     Program { name: "tcpdump", package: "tcpdump", purpose: "looking into a kept demo" },
     Program { name: "dnsmasq", package: "dnsmasq-base", purpose: "tests" },
     Program { name: "dig", package: "bind9-dnsutils", purpose: "tests" },
+    Program { name: "promtool", package: "prometheus", purpose: "tests" },
     Program { name: "iperf3", package: "iperf3", purpose: "tests and benchmarks" },
     Program { name: "wrk", package: "wrk", purpose: "benchmarks" },
     Program { name: "ping", package: "iputils-ping", purpose: "tests" },
@@ -52,6 +53,7 @@ const SERVICES: &[(&str, &str)] = &[
     ("sshd", "ssh.service"),
     ("haproxy", "haproxy.service"),
     ("iperf3", "iperf3.service"),
+    ("promtool", "prometheus.service"),
 ];
 
 /// Where a program is; root's PATH often lacks the sbin directories.

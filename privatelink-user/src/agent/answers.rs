@@ -9,7 +9,7 @@ use std::{
 use privatelink_ebpf::abi::{
     Proto, VpcIndex, counters,
     explain::Trace,
-    flow::{FlowKey, FlowState, Meta, Slot},
+    flow::{FlowKey, FlowState, Meta, Slot, WAYS},
     pool,
     stats::ListenerStats,
 };
@@ -19,10 +19,11 @@ use super::{
     index::TargetKey,
     plan::{CheckKey, HopKey, Plan},
     ports,
+    usage::{self, Active},
 };
 use crate::{
     control::Limits,
-    dataplane::{Hook, stats::Wanted},
+    dataplane::{Counts, Hook, stats::Wanted},
     health::state::{Checked, Failure},
     model::{Hook as WantedHook, InterfaceName, ListenerId, State, Target, TargetGroup, TargetGroupId},
     net::{
@@ -33,7 +34,7 @@ use crate::{
     runtime::{
         Answer, AttachRefusal, Counter, CounterKind, EndpointTraffic, Explanation, FlowFilter, FlowRecord,
         InterfaceFacts, ListenerTraffic, NextHop, Pool, PortStatus, Question, Runtime, RuntimeError, Stats,
-        TargetHealth, TargetHealthReport, TargetTraffic,
+        TargetHealth, TargetHealthReport, TargetTraffic, Usage,
     },
 };
 
@@ -149,6 +150,30 @@ impl Answers {
     }
 
     fn stats(&self) -> Result<Stats, RuntimeError> {
+        self.read().map(|(stats, _, _)| stats)
+    }
+
+    fn usage(&self, state: &State) -> Result<Usage, RuntimeError> {
+        let (stats, counts, active) = self.read()?;
+        let plan = self.plan();
+        let health = self.shared.health().clone();
+        let (half_open, capacity) = {
+            let dataplane = self.shared.dataplane();
+            (dataplane.half_open().map_err(tables)?, dataplane.capacity())
+        };
+        Ok(Usage {
+            stats,
+            load_balancers: usage::load_balancers(state, &plan, &counts, &active, &health),
+            target_groups: usage::target_groups(state, &health),
+            endpoints: usage::endpoints(&plan, &counts, &active),
+            half_open,
+            flow_entries: active.entries,
+            flow_capacity: u64::from(capacity.buckets) * WAYS as u64,
+        })
+    }
+
+    /// Everything that is counted, once.
+    fn read(&self) -> Result<(Stats, Counts, Active), RuntimeError> {
         let plan = self.plan();
         let wanted = Wanted {
             endpoints: plan.endpoints.values().copied().collect(),
@@ -158,8 +183,10 @@ impl Answers {
         let dataplane = self.shared.dataplane();
         let counts = dataplane.counts(&wanted).map_err(tables)?;
         let mut held: BTreeMap<u32, u32> = BTreeMap::new();
+        let mut active = Active::default();
         dataplane
             .each_flow(&mut |slot| {
+                active.add(slot);
                 let meta = Meta::unpack(slot.meta);
                 if !meta.forward() && meta.state == FlowState::TimeWait {
                     *held.entry(slot.target).or_default() += 1;
@@ -260,7 +287,7 @@ impl Answers {
             .iter()
             .map(|(check, keys)| target_traffic(check, keys, &plan, &counts.targets))
             .collect();
-        Ok(Stats { counters, endpoints, listeners, targets, pools })
+        Ok((Stats { counters, endpoints, listeners, targets, pools }, counts, active))
     }
 }
 
@@ -462,6 +489,10 @@ impl Runtime for Answers {
 
     fn flows<'a>(&'a self, filter: &'a FlowFilter) -> Answer<'a, Result<Vec<FlowRecord>, RuntimeError>> {
         ready(tokio::task::block_in_place(|| self.flows(filter)))
+    }
+
+    fn usage<'a>(&'a self, state: &'a State) -> Answer<'a, Result<Usage, RuntimeError>> {
+        ready(tokio::task::block_in_place(|| self.usage(state)))
     }
 
     fn stats(&self) -> Answer<'_, Result<Stats, RuntimeError>> {

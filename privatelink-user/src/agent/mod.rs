@@ -30,6 +30,7 @@ pub mod ring;
 pub mod security;
 #[cfg(test)]
 mod tests;
+pub mod usage;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

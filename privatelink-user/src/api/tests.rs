@@ -24,7 +24,7 @@ use crate::{
     model::{Hook, InterfaceName, State, TargetGroupId},
     runtime::{
         Answer, AttachRefusal, Explanation, FlowFilter, FlowRecord, InterfaceFacts, NoRuntime, PortStatus, Question,
-        RuntimeError, Stats, TargetHealthReport,
+        RuntimeError, Stats, TargetHealthReport, Usage,
     },
 };
 
@@ -196,6 +196,10 @@ impl Runtime for OneInterface {
 
     fn flows<'a>(&'a self, filter: &'a FlowFilter) -> Answer<'a, Result<Vec<FlowRecord>, RuntimeError>> {
         NoRuntime.flows(filter)
+    }
+
+    fn usage<'a>(&'a self, state: &'a State) -> Answer<'a, Result<Usage, RuntimeError>> {
+        NoRuntime.usage(state)
     }
 
     fn stats(&self) -> Answer<'_, Result<Stats, RuntimeError>> {

@@ -15,6 +15,7 @@ use crate::{
     dataplane::load,
     dns,
     logging::{self, LogFormat},
+    metrics::{self, Metrics, MetricsError},
     model::{AccountId, InvalidValue, Owner, Region, ServiceDomain},
     store::{DirectoryLock, Store},
 };
@@ -35,6 +36,9 @@ pub struct AgentArgs {
     /// How it is logged.
     #[arg(long, value_enum, default_value_t)]
     log_format: LogFormat,
+    /// Serve metrics for Prometheus at http://ADDR/metrics, such as 127.0.0.1:9420. Whoever reaches it may read them.
+    #[arg(long, value_name = "IP:PORT", value_parser = value::socket_address)]
+    metrics: Option<SocketAddr>,
     #[command(flatten)]
     datapath: DatapathArgs,
     #[command(flatten)]
@@ -142,17 +146,30 @@ impl AgentArgs {
     }
 
     async fn serve(self, socket: PathBuf, default_owner: Result<Owner, InvalidValue>) -> Result<(), CliError> {
-        let Self { state_dir, remove: _, log: _, log_format: _, datapath, names } = self;
+        let Self { state_dir, remove: _, log: _, log_format: _, metrics, datapath, names } = self;
         let (service_domain, dns) = names.options();
         let default_owner =
             default_owner.map_err(|error| CliError::Input { message: error.to_string(), hint: error.hint.clone() })?;
         let store = Arc::new(Store::open(&state_dir)?.with_service_domain(service_domain));
         // Clients may connect from here on; they are answered when the agent forwards.
         let (listener, _socket_file) = SocketFile::listen(&socket)?;
+        let scraped = match metrics {
+            Some(address) => Some(metrics::listen(address).await?),
+            None => None,
+        };
         let shutdown = CancellationToken::new();
         stop_on_signals(shutdown.clone())?;
         let agent = Agent::start(datapath.options(state_dir.clone(), dns), store.clone()).await?;
         let api = Arc::new(Api { store, runtime: agent.runtime(), default_owner });
+        if let Some(listener) = scraped {
+            let metrics = Arc::new(Metrics { store: api.store.clone(), runtime: api.runtime.clone() });
+            let stop = shutdown.clone();
+            tokio::spawn(async move {
+                if let Err(error) = metrics::serve(listener, metrics, stop).await {
+                    tracing::error!(%error, "metrics are no longer served");
+                }
+            });
+        }
         tracing::info!(socket = %socket.display(), state = %state_dir.display(), "ready");
         let forwarding = tokio::spawn(agent.run(shutdown.clone()));
         let served = api::serve(listener, api, shutdown.clone()).await;
@@ -169,7 +186,7 @@ impl AgentArgs {
     }
 
     async fn take_out(self) -> Result<(), CliError> {
-        let Self { state_dir, remove: _, log: _, log_format: _, datapath, names } = self;
+        let Self { state_dir, remove: _, log: _, log_format: _, metrics: _, datapath, names } = self;
         // An agent that runs would put everything back.
         let _lock = if state_dir.exists() { Some(DirectoryLock::acquire(&state_dir)?) } else { None };
         let load::Removed { ports } = agent::remove(&datapath.options(state_dir.clone(), names.options().1)).await?;
@@ -184,6 +201,15 @@ fn default_owner(account: Option<AccountId>, region: Option<Region>) -> Result<O
         account: account.map_or_else(|| "123456789012".parse(), Ok)?,
         region: region.map_or_else(|| "us-east-1".parse(), Ok)?,
     })
+}
+
+impl From<MetricsError> for CliError {
+    fn from(error: MetricsError) -> Self {
+        Self::Agent {
+            message: error.to_string(),
+            hint: "give --metrics an address of this host and a port that nobody uses".to_owned(),
+        }
+    }
 }
 
 impl From<AgentError> for CliError {

@@ -25,6 +25,18 @@ pub fn address(argument: &str) -> Result<Ipv4Addr, String> {
     })
 }
 
+/// An address and a TCP port.
+pub fn socket_address(argument: &str) -> Result<SocketAddr, String> {
+    argument.parse().ok().filter(|address: &SocketAddr| address.port() != 0).ok_or_else(|| {
+        text(InvalidValue::new(
+            "Address",
+            argument,
+            "must be an IP address, a colon and a port between '1-65535'",
+            "use an address like 127.0.0.1:9420",
+        ))
+    })
+}
+
 /// A TCP port.
 pub fn port(argument: &str) -> Result<u16, String> {
     argument.parse().ok().filter(|port| *port != 0).ok_or_else(|| {

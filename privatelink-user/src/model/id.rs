@@ -163,6 +163,11 @@ impl LoadBalancerId {
         self.0.split_once("loadbalancer/net/").map_or("", |(_, suffix)| suffix)
     }
 
+    /// How CloudWatch names it: `net/<name>/<16 hex>`.
+    pub fn dimension(&self) -> String {
+        format!("net/{}", self.suffix())
+    }
+
     /// A new ARN for the load balancer `name`.
     pub fn generate(region: &Region, account: &AccountId, name: &ResourceName, ids: &mut dyn IdSource) -> Self {
         Self(format!("arn:aws:elasticloadbalancing:{region}:{account}:loadbalancer/net/{name}/{}", ids.hex(16)))
@@ -183,6 +188,11 @@ impl ListenerId {
 }
 
 impl TargetGroupId {
+    /// How CloudWatch names it: `targetgroup/<name>/<16 hex>`.
+    pub fn dimension(&self) -> String {
+        self.0.rsplit(':').next().unwrap_or_default().to_owned()
+    }
+
     /// A new ARN for the target group `name`.
     pub fn generate(region: &Region, account: &AccountId, name: &ResourceName, ids: &mut dyn IdSource) -> Self {
         Self(format!("arn:aws:elasticloadbalancing:{region}:{account}:targetgroup/{name}/{}", ids.hex(16)))

@@ -27,6 +27,7 @@ mod icmp;
 mod icmp_oracle;
 mod isolation;
 mod lifetime;
+mod metrics;
 mod overlap;
 mod pool;
 mod proxy;
@@ -64,6 +65,7 @@ fn tests() -> Vec<Test> {
         lifetime::TESTS,
         targets::TESTS,
         health::TESTS,
+        metrics::TESTS,
         ending::TESTS,
         isolation::TESTS,
         consent::TESTS,

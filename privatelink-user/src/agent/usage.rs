@@ -1,0 +1,216 @@
+//! How load balancers, target groups and endpoints are used: what the metrics tell. Pure but for the reading of the tables.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use privatelink_ebpf::abi::{
+    Proto, VpcIndex,
+    flow::{FlowKey, FlowState, Meta, Slot},
+    stats::{EndpointStats, ListenerStats, TargetStats},
+};
+
+use super::{
+    desired,
+    plan::{CheckKey, Plan},
+};
+use crate::{
+    dataplane::Counts,
+    health::state::Checked,
+    model::{LoadBalancer, LoadBalancerId, State, TargetGroup, TargetGroupId},
+    runtime::{EndpointUsage, LoadBalancerUsage, ProtocolUsage, TargetGroupUsage},
+};
+
+/// Flow entries at one moment, counted by what they name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Active {
+    /// Open flows of clients, by target index. Those that both sides have closed, or that hold a port, are not open.
+    pub targets: BTreeMap<u32, u64>,
+    /// The same by endpoint index.
+    pub endpoints: BTreeMap<u16, u64>,
+    /// All entries, two a flow, health checks included.
+    pub entries: u64,
+}
+
+impl Active {
+    /// Counts an entry.
+    pub fn add(&mut self, slot: &Slot) {
+        self.entries += 1;
+        let meta = Meta::unpack(slot.meta);
+        let open = match meta.state {
+            FlowState::SynSent
+            | FlowState::SynReceived
+            | FlowState::Established
+            | FlowState::Closing
+            | FlowState::Unreplied => true,
+            FlowState::Free | FlowState::Busy | FlowState::LastAck | FlowState::TimeWait | FlowState::Resetting => {
+                false
+            }
+        };
+        if !open || !meta.forward() || FlowKey::from_words(slot.key).vpc == VpcIndex::HOST {
+            return;
+        }
+        *self.targets.entry(slot.target).or_default() += 1;
+        if slot.endpoint != 0 {
+            *self.endpoints.entry(slot.endpoint).or_default() += 1;
+        }
+    }
+}
+
+/// Each load balancer's use.
+pub fn load_balancers(
+    state: &State,
+    plan: &Plan,
+    counts: &Counts,
+    active: &Active,
+    health: &BTreeMap<CheckKey, Checked>,
+) -> Vec<LoadBalancerUsage> {
+    state.load_balancers.values().map(|lb| load_balancer(state, plan, counts, active, health, lb)).collect()
+}
+
+fn load_balancer(
+    state: &State,
+    plan: &Plan,
+    counts: &Counts,
+    active: &Active,
+    health: &BTreeMap<CheckKey, Checked>,
+    lb: &LoadBalancer,
+) -> LoadBalancerUsage {
+    let mut usage = LoadBalancerUsage {
+        load_balancer: lb.id.clone(),
+        tcp: ProtocolUsage::default(),
+        udp: ProtocolUsage::default(),
+        rejected: 0,
+        port_allocation_errors: 0,
+        client_resets: 0,
+        target_resets: 0,
+        elb_resets: 0,
+        unhealthy_routing: 0,
+        denied_inbound: 0,
+        denied_outbound: 0,
+        zone_healthy: true,
+    };
+    let vpc = state.vpcs.get(&lb.vpc).and_then(desired::vpc_index);
+    let own = plan.targets.iter().filter(|(key, _)| Some(key.vpc) == vpc && lb.addresses.contains(&key.node));
+    for (key, index) in own {
+        let TargetStats {
+            packets_in,
+            bytes_in,
+            packets_out,
+            bytes_out,
+            port_allocation_errors,
+            client_resets,
+            target_resets,
+            resets_sent,
+            ..
+        } = counts.targets.get(index).copied().unwrap_or_default();
+        let protocol = match key.proto {
+            Proto::Tcp => &mut usage.tcp,
+            Proto::Udp => &mut usage.udp,
+        };
+        protocol.active_flows += active.targets.get(index).copied().unwrap_or(0);
+        protocol.packets += packets_in + packets_out;
+        protocol.bytes += bytes_in + bytes_out;
+        usage.port_allocation_errors += port_allocation_errors;
+        usage.client_resets += client_resets;
+        usage.target_resets += target_resets;
+        usage.elb_resets += resets_sent;
+    }
+    let mut groups: BTreeSet<&TargetGroupId> = BTreeSet::new();
+    for ((id, proto), index) in &plan.listeners {
+        let Some(listener) = state.listeners.get(id).filter(|listener| listener.load_balancer == lb.id) else {
+            continue;
+        };
+        groups.insert(&listener.target_group);
+        let ListenerStats {
+            new_flows, refused, unhealthy_routing, resets_sent, denied_inbound, denied_outbound, ..
+        } = counts.listeners.get(index).copied().unwrap_or_default();
+        let protocol = match proto {
+            Proto::Tcp => &mut usage.tcp,
+            Proto::Udp => &mut usage.udp,
+        };
+        protocol.new_flows += new_flows;
+        usage.rejected += refused;
+        usage.unhealthy_routing += unhealthy_routing;
+        usage.elb_resets += resets_sent;
+        usage.denied_inbound += denied_inbound;
+        usage.denied_outbound += denied_outbound;
+    }
+    usage.zone_healthy = groups.into_iter().filter_map(|id| state.target_groups.get(id)).all(|group| {
+        let (healthy, _) = hosts(group, health);
+        let registered = group.targets.values().filter(|target| target.draining_since.is_none()).count();
+        // An empty zone counts as unhealthy.
+        registered > 0 && !group.attributes.dns_failover.missed(healthy, registered)
+    });
+    usage
+}
+
+/// A group's targets by their checks: healthy, and unhealthy. Those that drain or were not checked yet are neither.
+fn hosts(group: &TargetGroup, health: &BTreeMap<CheckKey, Checked>) -> (usize, usize) {
+    let (mut healthy, mut unhealthy) = (0, 0);
+    for target in group.targets.values().filter(|target| target.draining_since.is_none()) {
+        match health.get(&CheckKey { group: group.id.clone(), target: target.address }) {
+            Some(Checked::Healthy { .. }) => healthy += 1,
+            Some(Checked::Unhealthy { .. }) => unhealthy += 1,
+            Some(Checked::Initial { .. }) | None => {}
+        }
+    }
+    (healthy, unhealthy)
+}
+
+/// Each target group behind each load balancer that leads to it.
+pub fn target_groups(state: &State, health: &BTreeMap<CheckKey, Checked>) -> Vec<TargetGroupUsage> {
+    let pairs: BTreeSet<_> =
+        state.listeners.values().map(|listener| (&listener.target_group, &listener.load_balancer)).collect();
+    let usage = |(group, lb): (&TargetGroupId, &LoadBalancerId)| {
+        let (healthy, unhealthy) = hosts(state.target_groups.get(group)?, health);
+        Some(TargetGroupUsage {
+            target_group: group.clone(),
+            load_balancer: lb.clone(),
+            healthy: healthy as u64,
+            unhealthy: unhealthy as u64,
+        })
+    };
+    pairs.into_iter().filter_map(usage).collect()
+}
+
+/// Each endpoint's use.
+pub fn endpoints(plan: &Plan, counts: &Counts, active: &Active) -> Vec<EndpointUsage> {
+    let usage = |(id, index): (&crate::model::EndpointId, &u16)| {
+        let EndpointStats {
+            packets_in: _, bytes_in, packets_out: _, bytes_out, new_flows, refused, resets_out, ..
+        } = counts.endpoints.get(index).copied().unwrap_or_default();
+        EndpointUsage {
+            endpoint: id.clone(),
+            active_connections: active.endpoints.get(index).copied().unwrap_or(0),
+            new_connections: new_flows,
+            bytes: bytes_in + bytes_out,
+            dropped: refused,
+            resets: resets_out,
+        }
+    };
+    plan.endpoints.iter().map(usage).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use privatelink_ebpf::abi::{Ip4, L4Port};
+
+    use super::*;
+
+    fn entry(vpc: u16, state: FlowState, flags: u8) -> Slot {
+        let meta = Meta { version: 1, state, flags, idle_s: 350 };
+        let port = L4Port::new(80);
+        let key = FlowKey::tcp(VpcIndex(vpc), Ip4::UNSPECIFIED, port, Ip4::UNSPECIFIED, port);
+        Slot { meta: meta.pack(), key: key.words(), target: 3, endpoint: 2, ..Slot::FREE }
+    }
+
+    #[test]
+    fn open_flows_of_clients_count_once_and_all_entries_fill_the_table() {
+        let mut active = Active::default();
+        active.add(&entry(1, FlowState::Established, Meta::FORWARD));
+        active.add(&entry(3, FlowState::Established, 0));
+        active.add(&entry(1, FlowState::SynSent, Meta::FORWARD));
+        active.add(&entry(1, FlowState::TimeWait, Meta::FORWARD));
+        active.add(&entry(VpcIndex::HOST.0, FlowState::Established, Meta::FORWARD));
+        assert_eq!((active.targets[&3], active.endpoints[&2], active.entries), (2, 2, 5));
+    }
+}
