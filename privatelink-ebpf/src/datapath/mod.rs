@@ -197,7 +197,7 @@ fn consider<'t, const PROXIED: bool, F: Frame, T: Tables<'t>>(
         return Err(match (PROXIED, T::HOOK) {
             (true, _) => refuse(t, Counter::FlowRaced),
             (false, Hook::Xdp) => to_tc(t),
-            (false, Hook::Tc) => Verdict::Proxy,
+            (false, Hook::Tc) => proxy::left(),
         });
     }
     let index = slot.target();
