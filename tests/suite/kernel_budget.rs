@@ -13,7 +13,7 @@ const BUDGETS: [(&str, u32); 13] = [
     ("privatelink_tc_slow", 141_089),
     ("privatelink_xdp_udp", 62_112),
     ("privatelink_tc_udp", 63_776),
-    ("privatelink_tc_icmp", 6_704),
+    ("privatelink_tc_icmp", 7_601),
     ("privatelink_xdp_icmp", 337),
     ("privatelink_tc_icmp_error", 2_730),
     ("privatelink_tc_proxy", 154_643),
