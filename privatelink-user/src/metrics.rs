@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     model::{EndpointServiceId, LoadBalancerId, State},
-    runtime::{CounterKind, EndpointUsage, LoadBalancerUsage, Pool, Runtime, TargetGroupUsage, Usage},
+    runtime::{ChecksDone, CounterKind, EndpointUsage, LoadBalancerUsage, Pool, Runtime, TargetGroupUsage, Usage},
     store::Store,
 };
 
@@ -182,6 +182,15 @@ const SERVICE: &[Row<ServiceUsage>] = &[
     counter("rst_packets_sent_total", "RstPacketsSent: RST to endpoints", |service| service.of(|sum| sum.resets)),
 ];
 
+/// The health checks of a target group.
+const CHECKS: &[Row<ChecksDone>] = &[
+    counter("health_checks_passed_total", "health checks that passed since the agent began", |done| done.passed),
+    counter("health_checks_failed_total", "health checks that failed since the agent began", |done| done.failed),
+    counter("passive_suspicions_total", "times that failing connections brought a check forward", |done| {
+        done.suspicions
+    }),
+];
+
 /// The source ports towards a target: how far a pool is from its end, before it comes.
 const POOL: &[Row<Pool>] = &[
     gauge("port_pool_used", "source ports of open flows from a node address to a target", |pool| pool.used.into()),
@@ -246,7 +255,8 @@ fn zone(load_balancer: &LoadBalancerId) -> String {
 ///
 /// [`prometheus::Error`] for a name that Prometheus does not allow.
 pub fn exposition(state: &State, usage: &Usage) -> Result<String, prometheus::Error> {
-    let Usage { stats, load_balancers, target_groups, endpoints, half_open, flow_entries, flow_capacity } = usage;
+    let Usage { stats, load_balancers, target_groups, endpoints, checks, half_open, flow_entries, flow_capacity } =
+        usage;
     let to = Exposition(Registry::new());
     let dimension = |id: &LoadBalancerId| vec![id.dimension(), zone(id)];
 
@@ -291,6 +301,9 @@ pub fn exposition(state: &State, usage: &Usage) -> Result<String, prometheus::Er
     )?;
     let things: Vec<_> = services.into_iter().map(|(id, usage)| (vec![id.to_string()], usage)).collect();
     to.table("privatelink_services_", SERVICE, &["service_id"], &things)?;
+
+    let groups: Vec<_> = checks.iter().map(|done| (vec![done.target_group.dimension()], done.clone())).collect();
+    to.table("privatelink_", CHECKS, &["target_group"], &groups)?;
 
     let vpc = |pool: &Pool| pool.vpc.as_ref().map(ToString::to_string).unwrap_or_default();
     let pools: Vec<_> = stats

@@ -460,6 +460,8 @@ pub struct Usage {
     /// One for each load balancer that leads to a group.
     pub target_groups: Vec<TargetGroupUsage>,
     pub endpoints: Vec<EndpointUsage>,
+    /// Of the groups that were checked since the agent began.
+    pub checks: Vec<ChecksDone>,
     /// Flows whose handshake is not finished, over all VPCs.
     pub half_open: u64,
     /// Entries of the flow table in use, two a flow, and how many there can be.
@@ -502,6 +504,23 @@ pub struct TargetGroupUsage {
     pub load_balancer: LoadBalancerId,
     pub healthy: u64,
     pub unhealthy: u64,
+}
+
+/// What the checks of a group's targets came to since the agent began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChecksDone {
+    pub target_group: TargetGroupId,
+    pub passed: u64,
+    pub failed: u64,
+    /// Times that clients' failing connections brought a check forward.
+    pub suspicions: u64,
+}
+
+impl ChecksDone {
+    /// Nothing yet.
+    pub const fn none(target_group: TargetGroupId) -> Self {
+        Self { target_group, passed: 0, failed: 0, suspicions: 0 }
+    }
 }
 
 /// What goes through an endpoint. All but `active_connections` only grow.

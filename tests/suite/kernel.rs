@@ -15,7 +15,8 @@ use privatelink_ebpf::{
         pool::PortPool,
         security::{Bound, Policy},
         service::{
-            Address, AddressKey, Budget, EndpointIdText, Frontend, FrontendKey, Listener, Port, PortFlags, Target,
+            Address, AddressKey, Budget, EndpointIdText, Frontend, FrontendKey, Listener, Parted, Port, PortFlags,
+            Target,
         },
         settings::{Clock, CollectRequest, FLOW_EVENTS, IcmpBudget, ResetBudget, Settings, globals},
         stats::{EndpointStats, ListenerStats, TargetStats},
@@ -99,6 +100,7 @@ pub struct Kernel {
     addresses: HashMap<MapData, AddressKey, Address>,
     frontends: HashMap<MapData, FrontendKey, Frontend>,
     listeners: Array<MapData, Listener>,
+    parted: HashMap<MapData, Parted, u32>,
     policies: Array<MapData, Policy>,
     source_bounds: Array<MapData, Bound>,
     rings: Array<MapData, u32>,
@@ -152,6 +154,7 @@ impl Kernel {
             addresses: take!("ADDRESSES"),
             frontends: take!("FRONTENDS"),
             listeners: take!("LISTENERS"),
+            parted: take!("PARTED"),
             policies: take!("POLICIES"),
             source_bounds: take!("SOURCE_BOUNDS"),
             rings: take!("RINGS"),
@@ -217,6 +220,7 @@ impl Kernel {
         replace(&mut self.addresses, world.addresses.iter())?;
         replace(&mut self.frontends, world.frontends.iter())?;
         fill(&mut self.listeners, 0..LISTENERS, |index| world.listeners.get(&index).copied())?;
+        replace(&mut self.parted, world.parted.iter().map(|key| (key, &1)))?;
         fill(&mut self.policies, 0..POLICIES, |index| world.policies.get(&index).copied())?;
         fill(&mut self.source_bounds, 0..SOURCE_BOUNDS, |index| world.source_bounds.get(index as usize).copied())?;
         fill(&mut self.rings, 0..RINGS, |index| world.rings.get(index as usize).copied())?;

@@ -9,17 +9,17 @@ use crate::kernel::{self, COLLECT, EXPLAIN, TC, XDP};
 const BUDGETS: [(&str, u32); 13] = [
     (XDP, 924),
     (TC, 896),
-    ("privatelink_xdp_slow", 117_254),
-    ("privatelink_tc_slow", 141_089),
-    ("privatelink_xdp_udp", 62_112),
-    ("privatelink_tc_udp", 63_776),
+    ("privatelink_xdp_slow", 122_558),
+    ("privatelink_tc_slow", 143_446),
+    ("privatelink_xdp_udp", 62_391),
+    ("privatelink_tc_udp", 65_297),
     ("privatelink_tc_icmp", 7_601),
     ("privatelink_xdp_icmp", 337),
     ("privatelink_tc_icmp_error", 2_730),
-    ("privatelink_tc_proxy", 154_643),
-    ("privatelink_tc_proxy_send", 18_393),
-    (COLLECT, 118_530),
+    (COLLECT, 149_228),
     (EXPLAIN, 163_378),
+    ("privatelink_tc_proxy", 156_412),
+    ("privatelink_tc_proxy_send", 18_352),
 ];
 
 /// What a program may exceed its budget by, in percent.

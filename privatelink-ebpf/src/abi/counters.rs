@@ -71,6 +71,8 @@ counters! {
     FlowEndedWithPort = Activity "flow_ended_with_port";
     /// flows ended because the security groups no longer let their client in
     FlowEndedBySecurityGroup = Activity "flow_ended_by_security_group";
+    /// flows ended because their target group's weight at the listener became 0
+    FlowEndedByWeight = Activity "flow_ended_by_weight";
     /// flows replaced by a new connection from the same client address and port
     FlowReplaced = Activity "flow_replaced";
     /// flows that went into the stash because their buckets were full

@@ -71,6 +71,8 @@ maps! {
     LISTENERS = 65_536, true;
     /// flat Maglev rings: a listener's slice holds target indexes (u32)
     RINGS = 4_194_304, true;
+    /// flows of a listener to a target that end at the next sweep (`service::Parted` → 1)
+    PARTED = 65_536, false;
     /// target index, one a protocol → address, next hop, pool, generation (`service::Target`)
     TARGETS = 4_096, true;
     /// target index → `pool::PortPool`: the source ports towards that target

@@ -147,6 +147,21 @@ pub struct Listener {
 /// `Listener::idle_s` and `Meta::idle_s`: an established flow is not forgotten however long it is silent.
 pub const IDLE_NEVER: u16 = u16::MAX;
 
+impl Listener {
+    /// Slots of a row; see [`ListenerFlags::STICKY_ROWS`].
+    pub const COLUMNS: u32 = 16;
+}
+
+/// Key of map `PARTED`: the flows of a listener to a target whose weight there has become 0.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Pod, Zeroable)]
+pub struct Parted {
+    /// Index into `LISTENERS`.
+    pub listener: u32,
+    /// Index into `TARGETS`.
+    pub target: u32,
+}
+
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
 pub struct ListenerFlags(pub u16);
@@ -156,6 +171,11 @@ impl ListenerFlags {
     pub const FAIL_OPEN: Self = Self(1);
     /// The ring is empty because the load balancer's security groups let it connect to none of the targets.
     pub const OUTBOUND_DENIED: Self = Self(2);
+    /// A client's address alone decides its target (AWS stickiness of type `source_ip`).
+    pub const STICKY: Self = Self(4);
+    /// The ring is rows of [`Listener::COLUMNS`] slots: a client's address decides the row, which is of one target group,
+    /// and the connection the slot in it (AWS target group stickiness).
+    pub const STICKY_ROWS: Self = Self(8);
 
     #[inline(always)]
     pub const fn has(self, flag: Self) -> bool {
@@ -274,8 +294,9 @@ assert_size!(
     FrontendKey = 12,
     Frontend = 12,
     Listener = 16,
+    Parted = 8,
     Target = 32,
     Budget = 4,
     EndpointIdText = 22
 );
-aya_pod!(Port, AddressKey, Address, FrontendKey, Frontend, Listener, Target, Budget, EndpointIdText);
+aya_pod!(Port, AddressKey, Address, FrontendKey, Frontend, Listener, Parted, Target, Budget, EndpointIdText);

@@ -6,7 +6,6 @@
 use super::{
     flow_table::SlotRef,
     lifecycle::{Pair, forget_half, later},
-    security,
     tables::Tables,
     tcp_state::lifetime,
 };
@@ -60,26 +59,29 @@ fn judge<'t, T: Tables<'t>>(t: T, own: SlotRef, port: u32, flags: u32) {
     let unwanted = own.endpoint() != 0 && t.endpoint_budget(own.endpoint() as u32).is_some_and(|budget| budget.ended());
     let (_, ifindex) = own.peer();
     let moved = port != 0 && ifindex as u32 == port;
-    let denied = pair.is_some_and(|pair| security::ends(t, &pair.forward.key()));
-    if !gone && !unwanted && !moved && !denied && silent <= t.clock().ticks(lifetime(meta.state, meta.idle_s)) {
+    let ended = match pair {
+        Some(pair) => t.ended(&pair.forward.key(), own.target()),
+        None => 0,
+    };
+    if !gone && !unwanted && !moved && ended == 0 && silent <= t.clock().ticks(lifetime(meta.state, meta.idle_s)) {
         return;
     }
     let why = if gone {
-        Counter::FlowEndedWithTarget
+        Counter::FlowEndedWithTarget as u32
     } else if unwanted {
-        Counter::FlowEndedWithEndpoint
+        Counter::FlowEndedWithEndpoint as u32
     } else if moved {
-        Counter::FlowEndedWithPort
-    } else if denied {
-        Counter::FlowEndedBySecurityGroup
+        Counter::FlowEndedWithPort as u32
+    } else if ended != 0 {
+        ended
     } else {
-        why(meta)
+        why(meta) as u32
     };
     if !own.current() {
         return;
     }
     let (index, key) = (own.target(), own.key());
-    let closed = t.close(&key, why as u32);
+    let closed = t.close(&key, why);
     let reset = flags & CollectRequest::RESET != 0 && key.proto == Proto::Tcp.number();
     if closed != 0 && (gone || unwanted) && reset && meta.state != FlowState::TimeWait {
         count_resets(t, index);

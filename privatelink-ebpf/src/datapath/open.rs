@@ -27,7 +27,8 @@ pub fn frontend<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> Option<Frontend> {
 }
 
 /// The target index that a connection is led to: the listener's ring at a hash of the five-tuple and, as a Network Load
-/// Balancer does, the sequence number, so that a client that reuses a port is spread too.
+/// Balancer does, the sequence number, so that a client that reuses a port is spread too; or at a hash of the client's
+/// address, or of both.
 #[inline(always)]
 pub fn select<'t, T: Tables<'t>>(t: T, listener: &Listener, segment: &Segment) -> Option<u32> {
     Some(ring_entry(t, listener, segment)?.target())
@@ -36,9 +37,26 @@ pub fn select<'t, T: Tables<'t>>(t: T, listener: &Listener, segment: &Segment) -
 #[inline(always)]
 fn ring_entry<'t, T: Tables<'t>>(t: T, listener: &Listener, segment: &Segment) -> Option<RingEntry> {
     let [lo, hi] = segment.key.words();
-    let hash = flow_table::hash([lo, hi ^ (segment.seq as u64) << 16], !t.hash_seed());
-    let way = ((hash >> 32) * listener.ring_len as u64) >> 32;
+    let sticky = listener.flags.has(ListenerFlags::STICKY);
+    let rows = listener.flags.has(ListenerFlags::STICKY_ROWS);
+    let of_connection = flow_table::hash([lo, hi ^ (segment.seq as u64) << 16], !t.hash_seed()) >> 32;
+    let of_client = client_hash(t, segment);
+    let len = listener.ring_len as u64;
+    let way = if rows {
+        let columns = Listener::COLUMNS as u64;
+        let row = (of_client * (len / columns)) >> 32;
+        row * columns + ((of_connection * columns) >> 32)
+    } else {
+        ((if sticky { of_client } else { of_connection }) * len) >> 32
+    };
     t.ring(listener.ring_base.wrapping_add(way as u32)).map(RingEntry)
+}
+
+/// 32 bits that a client's address in its VPC decides.
+#[inline(always)]
+fn client_hash<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u64 {
+    let FlowKey { src, vpc, .. } = segment.key;
+    flow_table::hash([src.word() as u64, vpc.0 as u64], !t.hash_seed()) >> 32
 }
 
 /// Opens a flow for a client's SYN or datagram. Afterwards the table has an entry for it, made by this CPU or another.

@@ -28,31 +28,31 @@ pub fn judge_stranger<'t, T: Tables<'t>>(t: T, port: &Port, segment: &Segment) -
 /// [`judge_stranger`] with scalars.
 #[inline(always)]
 pub fn judge_stranger_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, port_flags: u32) -> u32 {
-    stranger(t, PortFlags(port_flags as u16), segment).to_bits()
+    stranger(t, PortFlags(port_flags as u16), segment)
 }
 
 #[inline(always)]
-fn stranger<'t, T: Tables<'t>>(t: T, port: PortFlags, segment: &Segment) -> Verdict {
+fn stranger<'t, T: Tables<'t>>(t: T, port: PortFlags, segment: &Segment) -> u32 {
     let key = &segment.key;
     if !t.owns(&AddressKey::new(key.vpc, key.dst)) {
-        return not_ours(t, port, Counter::NotOurs);
+        return not_ours(t, port, Counter::NotOurs).to_bits();
     }
     if t.owns(&AddressKey::new(key.vpc, key.src)) {
-        return refuse(t, Counter::SpoofedSource);
+        return refused(t, Counter::SpoofedSource);
     }
     if key.proto == Proto::Udp.number() {
         let to_node = t.is_node(&AddressKey::new(key.vpc, key.dst));
-        return refuse(t, if to_node { Counter::NoFlow } else { Counter::NoListener });
+        return refused(t, if to_node { Counter::NoFlow } else { Counter::NoListener });
     }
     if !segment.flags.valid() {
-        return refuse(t, Counter::InvalidFlags);
+        return refused(t, Counter::InvalidFlags);
     }
     let frontend = open::frontend(t, key);
     // To whom the security groups do not let in, nothing tells that there is a listener.
     if let Some(frontend) = frontend
         && !security::admits(t, frontend, segment)
     {
-        return refuse(t, Counter::SecurityGroupDenied);
+        return refused(t, Counter::SecurityGroupDenied);
     }
     let has_listener = frontend.is_some();
     if segment.flags.has(Flags::SYN) {
@@ -61,12 +61,12 @@ fn stranger<'t, T: Tables<'t>>(t: T, port: PortFlags, segment: &Segment) -> Verd
             (false, _) if t.is_node(&AddressKey::new(key.vpc, key.dst)) => Counter::SynFromTarget,
             (false, _) => Counter::NoListener,
         };
-        return refuse(t, reason);
+        return refused(t, reason);
     }
     if has_listener || t.is_node(&AddressKey::new(key.vpc, key.dst)) {
         return answer_with_reset(t, segment, Counter::NoFlow);
     }
-    refuse(t, Counter::NoListener)
+    refused(t, Counter::NoListener)
 }
 
 /// Forgets a flow that may not go on, and tells the sender.
@@ -81,18 +81,18 @@ pub fn end_flow<'t, T: Tables<'t>>(t: T, segment: &Segment, why: Counter) -> Ver
 /// [`end_flow`] with scalars.
 #[inline(always)]
 pub fn end_flow_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, why: u32) -> u32 {
-    ended(t, segment, Counter::from_bits(why as u8)).to_bits()
+    ended(t, segment, Counter::from_bits(why as u8))
 }
 
 #[inline(always)]
-fn ended<'t, T: Tables<'t>>(t: T, segment: &Segment, why: Counter) -> Verdict {
+fn ended<'t, T: Tables<'t>>(t: T, segment: &Segment, why: Counter) -> u32 {
     let target_gone = why == Counter::TargetGone;
     let ended = if target_gone { Counter::FlowEndedWithTarget } else { Counter::FlowExpiredIdle };
     let to_target = t.find(&segment.key).filter(|own| !own.meta().forward()).map_or(0, |own| own.target());
     t.close(&segment.key, ended as u32);
     let verdict = answer_with_reset(t, segment, why);
     if to_target != 0
-        && verdict == Verdict::AnswerReset
+        && verdict == Verdict::AnswerReset.to_bits()
         && let Some(stats) = t.target_stats(to_target)
     {
         // SAFETY: this CPU's own counters.
@@ -110,18 +110,18 @@ pub fn refuse_connection<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Cou
 /// [`refuse_connection`] with scalars.
 #[inline(always)]
 pub fn refuse_connection_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: u32) -> u32 {
-    connection_refused(t, segment, Counter::from_bits(reason as u8)).to_bits()
+    connection_refused(t, segment, Counter::from_bits(reason as u8))
 }
 
 #[inline(always)]
-fn connection_refused<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counter) -> Verdict {
+fn connection_refused<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counter) -> u32 {
     if reason == Counter::TtlExceeded {
-        return error::answer(t, segment, Cause::TimeExceeded);
+        return error::answer(t, segment, Cause::TimeExceeded).to_bits();
     }
     let answered = segment.key.proto == Proto::Tcp.number()
         && matches!(reason, Counter::NoTarget | Counter::PortsExhausted | Counter::FlowTableFull);
     if T::HOOK == Hook::Xdp && answered {
-        return to_tc(t);
+        return to_tc(t).to_bits();
     }
     if let Some(frontend) = open::frontend(t, &segment.key) {
         // SAFETY: both are this CPU's own counters.
@@ -148,23 +148,23 @@ fn connection_refused<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counte
             }
         }
     }
-    if answered { answer_with_reset(t, segment, reason) } else { refuse(t, reason) }
+    if answered { answer_with_reset(t, segment, reason) } else { refused(t, reason) }
 }
 
 /// Refuses a segment and resets its sender, within the VPC's budget of resets.
 #[inline(always)]
-fn answer_with_reset<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counter) -> Verdict {
+fn answer_with_reset<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counter) -> u32 {
     // A reset is never answered (RFC 9293 section 3.10.7.1). The reply lies over the segment's own headers, so one with IP
     // options, whose checksum start is elsewhere, gets none.
     if segment.flags.has(Flags::RST) || segment.l4 as usize != L3 + Ipv4Hdr::LEN {
-        return refuse(t, reason);
+        return refused(t, reason);
     }
     if T::HOOK == Hook::Xdp {
-        return to_tc(t);
+        return to_tc(t).to_bits();
     }
     t.count(reason);
     if !may_reset(t, segment.key.vpc) {
-        return refuse(t, Counter::ResetLimited);
+        return refused(t, Counter::ResetLimited);
     }
     t.count(Counter::ResetSent);
     if let Some(frontend) = open::frontend(t, &segment.key)
@@ -173,7 +173,7 @@ fn answer_with_reset<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counter
         // SAFETY: this CPU's own counters.
         unsafe { (*stats).resets_sent += 1 };
     }
-    Verdict::AnswerReset
+    Verdict::AnswerReset.to_bits()
 }
 
 /// Takes one from the VPC's budget of resets for this tick. Two CPUs may both take the last one.
@@ -224,6 +224,14 @@ fn not_ours<'t, T: Tables<'t>>(t: T, port: PortFlags, reason: Counter) -> Verdic
     }
     t.count(Counter::PassedToHost);
     Verdict::Pass
+}
+
+/// [`refuse`] as a scalar. What several branches return is one: of a verdict with a payload that only some of them have, LLVM
+/// leaves a register unset on the others, which the verifier refuses.
+#[inline(always)]
+fn refused<'t, T: Tables<'t>>(t: T, reason: Counter) -> u32 {
+    t.count(reason);
+    Verdict::Drop(reason).to_bits()
 }
 
 /// Counts the reason.

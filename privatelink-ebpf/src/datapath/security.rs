@@ -5,9 +5,10 @@
 
 use super::{parse::Segment, tables::Tables};
 use crate::abi::{
+    Counter,
     flow::FlowKey,
     security::{Bound, Policy},
-    service::Frontend,
+    service::{Frontend, Parted},
 };
 
 /// The security groups of the frontend let the segment's source in.
@@ -16,22 +17,21 @@ pub fn admits<'t, T: Tables<'t>>(t: T, frontend: Frontend, segment: &Segment) ->
     frontend.policy == Policy::NONE || contains(t, frontend.policy, Bound::v4(segment.key.src))
 }
 
-/// An open flow, named by its forward entry's key, may not go on: its policy does not admit its client any more, and says
-/// that this ends open flows. A flow without a frontend has no policy.
+/// An open flow does not go on: the reason, as a counter's number; 0: it does. `forward` is its forward entry's key. A flow
+/// without a frontend goes on.
 #[inline(always)]
-pub fn ends<'t, T: Tables<'t>>(t: T, forward: &FlowKey) -> bool {
-    t.policy_ends(forward) != 0
+pub fn ended_bits<'t, T: Tables<'t>>(t: T, forward: &FlowKey, target: u32) -> u32 {
+    const _: () = assert!(Counter::FlowOpened as u32 == 0);
+    let Some(frontend) = super::open::frontend(t, forward) else { return 0 };
+    if t.parted(&Parted { listener: frontend.listener, target }) {
+        return Counter::FlowEndedByWeight as u32;
+    }
+    if policy_ends(t, frontend, forward) { Counter::FlowEndedBySecurityGroup as u32 } else { 0 }
 }
 
-/// [`ends`] as a scalar.
+/// The frontend's policy does not admit the flow's client any more, and says that this ends open flows.
 #[inline(always)]
-pub fn ends_bits<'t, T: Tables<'t>>(t: T, forward: &FlowKey) -> u32 {
-    u32::from(policy_ends(t, forward))
-}
-
-#[inline(always)]
-fn policy_ends<'t, T: Tables<'t>>(t: T, forward: &FlowKey) -> bool {
-    let Some(frontend) = super::open::frontend(t, forward) else { return false };
+fn policy_ends<'t, T: Tables<'t>>(t: T, frontend: Frontend, forward: &FlowKey) -> bool {
     frontend.policy != Policy::NONE
         && t.policy(frontend.policy).is_some_and(|policy| policy.established())
         && !contains(t, frontend.policy, Bound::v4(forward.src))

@@ -11,7 +11,7 @@ use crate::abi::{
     event::Event,
     flow::{Bucket, FlowKey, Slot},
     security::{Bound, Policy},
-    service::{AddressKey, Budget, Frontend, FrontendKey, Listener, Port, Target},
+    service::{AddressKey, Budget, Frontend, FrontendKey, Listener, Parted, Port, Target},
     settings::{Clock, IcmpBudget, ResetBudget},
     stats::{EndpointStats, ListenerStats, TargetStats},
 };
@@ -36,6 +36,8 @@ pub trait Tables<'t>: Copy {
     /// The address is a load balancer's node address.
     fn is_node(self, key: &AddressKey) -> bool;
     fn frontend(self, key: &FrontendKey) -> Option<Frontend>;
+    /// The listener's flows to the target end.
+    fn parted(self, key: &Parted) -> bool;
     fn policy(self, index: u32) -> Option<Policy>;
     fn source_bound(self, index: u32) -> Option<&'t Bound>;
     fn listener(self, index: u32) -> Option<&'t Listener>;
@@ -103,8 +105,8 @@ pub trait Tables<'t>: Copy {
     fn admits_source(self, policy: u32, hi: u64, lo: u64) -> u32 {
         security::admits_source_bits(self, policy, hi, lo)
     }
-    fn policy_ends(self, forward: &FlowKey) -> u32 {
-        security::ends_bits(self, forward)
+    fn ended(self, forward: &FlowKey, target: u32) -> u32 {
+        security::ended_bits(self, forward, target)
     }
     fn insert(self, segment: &Segment, admission: i64, ifindex_and_flag: u32) -> u32 {
         open::insert_bits(self, segment, admission, ifindex_and_flag)

@@ -17,7 +17,7 @@ use privatelink_ebpf::{
         explain::Trace,
         flow::{Bucket, FlowKey, FlowState, Meta, Slot},
         security::{Bound, Policy},
-        service::{AddressKey, Budget, Frontend, FrontendKey, Listener, Port, PortFlags, Target},
+        service::{AddressKey, Budget, Frontend, FrontendKey, Listener, Parted, Port, PortFlags, Target},
         settings::{Clock, IcmpBudget, ResetBudget},
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
@@ -360,6 +360,11 @@ impl Tables<'static> for Dry {
             }
         });
         Some(frontend)
+    }
+
+    #[inline(always)]
+    fn parted(self, key: &Parted) -> bool {
+        REAL.parted(key)
     }
 
     #[inline(always)]

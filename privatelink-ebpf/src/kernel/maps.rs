@@ -12,7 +12,7 @@ use privatelink_ebpf::abi::{
     flow::{Bucket, FlowKey, Slot},
     pool::PortPool,
     security::{Bound, Policy},
-    service::{Address, AddressKey, Budget, EndpointIdText, Frontend, FrontendKey, Listener, Port, Target},
+    service::{Address, AddressKey, Budget, EndpointIdText, Frontend, FrontendKey, Listener, Parted, Port, Target},
     settings::{IcmpBudget, ResetBudget, Settings},
     stats::{EndpointStats, ListenerStats, TargetStats},
 };
@@ -32,6 +32,7 @@ maps! {
     FRONTENDS: HashMap<FrontendKey, Frontend>;
     POLICIES: Array<Policy>, BPF_F_MMAPABLE;
     SOURCE_BOUNDS: Array<Bound>, BPF_F_MMAPABLE;
+    PARTED: HashMap<Parted, u32>;
     LISTENERS: Array<Listener>, BPF_F_MMAPABLE;
     RINGS: Array<u32>, BPF_F_MMAPABLE;
     TARGETS: Array<Target>, BPF_F_MMAPABLE;

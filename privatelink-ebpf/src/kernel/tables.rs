@@ -8,7 +8,7 @@ use privatelink_ebpf::{
         flow::{Bucket, FlowKey, Slot},
         pool::PortPool,
         security::{Bound, Policy},
-        service::{AddressKey, AddressKind, Budget, Frontend, FrontendKey, Listener, Port, Target},
+        service::{AddressKey, AddressKind, Budget, Frontend, FrontendKey, Listener, Parted, Port, Target},
         settings::{Clock, FLOW_EVENTS, IcmpBudget, ResetBudget},
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
@@ -166,7 +166,7 @@ cold_shared! {
     close_flow = lifecycle::close_bits, FlowKey, why;
     acknowledge_header = lifecycle::acknowledge_header_bits, FlowKey;
     supersede_flow = lifecycle::supersede_bits, Segment;
-    policy_ends = security::ends_bits, FlowKey;
+    flow_ended = security::ended_bits, FlowKey, target;
     flow_silent = lifecycle::silent_bits, Segment;
     replied_flow = lifecycle::replied_bits, Segment;
     retire_flow = lifecycle::retire_bits, Segment;
@@ -200,6 +200,11 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     fn frontend(self, key: &FrontendKey) -> Option<Frontend> {
         // SAFETY: a live map value, written whole by the agent.
         FRONTENDS.get_ptr(key).map(|frontend| unsafe { *frontend })
+    }
+
+    #[inline(always)]
+    fn parted(self, key: &Parted) -> bool {
+        PARTED.get_ptr(key).is_some()
     }
 
     #[inline(always)]
@@ -436,8 +441,8 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     }
 
     #[inline(always)]
-    fn policy_ends(self, forward: &FlowKey) -> u32 {
-        policy_ends(forward)
+    fn ended(self, forward: &FlowKey, target: u32) -> u32 {
+        flow_ended(forward, target)
     }
 
     #[inline(always)]

@@ -426,6 +426,11 @@ impl Run<'_> {
                 });
                 same("flows", &whole.count(), &count)
             }
+            Check::TargetsUsed(count) => {
+                let targets: std::collections::BTreeSet<u32> =
+                    backend.slots()?.iter().map(|slot| slot.target).collect();
+                same("targets", &targets.len(), &count)
+            }
             Check::Entries(count) => same("entries", &backend.slots()?.len(), &count),
             Check::State(client, state) => {
                 let slots = backend.slots()?;

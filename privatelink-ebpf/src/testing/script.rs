@@ -205,6 +205,8 @@ pub struct Frame {
 pub enum Check {
     /// Flows of which both entries are there.
     Flows(usize),
+    /// Targets to which flows lead.
+    TargetsUsed(usize),
     /// Entries, whole flows or halves.
     Entries(usize),
     /// The state of both entries of this client's flow.

@@ -17,7 +17,9 @@ use crate::{
         flow::{Bucket, FlowKey, Slot},
         pool::PortPool,
         security::{Bound, Policy},
-        service::{AddressKey, AddressKind, Budget, Frontend, FrontendKey, Listener, ListenerFlags, Port, Target},
+        service::{
+            AddressKey, AddressKind, Budget, Frontend, FrontendKey, Listener, ListenerFlags, Parted, Port, Target,
+        },
         settings::{Clock, IcmpBudget, ResetBudget},
         stats::{Counts, EndpointStats, ListenerStats, TargetStats},
     },
@@ -291,6 +293,10 @@ impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
 
     fn frontend(self, key: &FrontendKey) -> Option<Frontend> {
         self.tables.world.frontends.get(key).copied()
+    }
+
+    fn parted(self, key: &Parted) -> bool {
+        self.tables.world.parted.contains(key)
     }
 
     fn policy(self, index: u32) -> Option<Policy> {

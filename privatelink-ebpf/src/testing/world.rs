@@ -1,13 +1,14 @@
 //! The configuration as data: what an agent would have written into the maps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::abi::{
     Ip4, L4Port, Mac, Proto, VpcIndex,
     pool::PortPool,
     security::{Bound, Policy},
     service::{
-        Address, AddressKey, AddressKind, Budget, Frontend, FrontendKey, Listener, Port, PortFlags, Target, TargetFlags,
+        Address, AddressKey, AddressKind, Budget, Frontend, FrontendKey, Listener, Parted, Port, PortFlags, Target,
+        TargetFlags,
     },
     settings::Clock,
 };
@@ -15,7 +16,7 @@ use crate::abi::{
 /// Sizes of the tables that index their records: an index at or above is no record.
 pub const PORTS: u32 = 64;
 pub const LISTENERS: u32 = 32;
-pub const RINGS: u32 = 64;
+pub const RINGS: u32 = 256;
 pub const POLICIES: u32 = 16;
 pub const SOURCE_BOUNDS: u32 = 1_024;
 pub const TARGETS: u32 = 32;
@@ -32,6 +33,7 @@ pub struct World {
     pub ports: BTreeMap<u32, Port>,
     pub addresses: BTreeMap<AddressKey, Address>,
     pub frontends: BTreeMap<FrontendKey, Frontend>,
+    pub parted: BTreeSet<Parted>,
     pub policies: BTreeMap<u32, Policy>,
     pub source_bounds: Vec<Bound>,
     pub listeners: BTreeMap<u32, Listener>,
@@ -51,6 +53,7 @@ impl World {
             ports: BTreeMap::new(),
             addresses: BTreeMap::new(),
             frontends: BTreeMap::new(),
+            parted: BTreeSet::new(),
             policies: BTreeMap::new(),
             source_bounds: Vec::new(),
             listeners: BTreeMap::new(),

@@ -59,7 +59,7 @@ impl Answers {
             TargetHealth::DeregistrationInProgress
         } else if desired::owned(state, &group.vpc, target.address.ip) {
             TargetHealth::IpUnusable
-        } else if !state.listeners.values().any(|listener| listener.target_group == group.id) {
+        } else if !state.listeners.values().any(|listener| listener.forward.weights.contains_key(&group.id)) {
             TargetHealth::NotInUse
         } else if plan.checks.contains_key(&key) {
             health(checked, group, self.shared.now())
@@ -166,6 +166,7 @@ impl Answers {
             load_balancers: usage::load_balancers(state, &plan, &counts, &active, &health),
             target_groups: usage::target_groups(state, &health),
             endpoints: usage::endpoints(&plan, &counts, &active),
+            checks: self.shared.checks().values().cloned().collect(),
             half_open,
             flow_entries: active.entries,
             flow_capacity: u64::from(capacity.buckets) * WAYS as u64,

@@ -27,7 +27,8 @@ use crate::{
         state::{Checked, Failure, Outcome, Thresholds},
         tls::Tls,
     },
-    model::{HealthCheck, HealthCheckProtocol},
+    model::{HealthCheck, HealthCheckProtocol, TargetGroupId},
+    runtime::ChecksDone,
 };
 
 /// Checks under way at once: each holds a descriptor.
@@ -72,6 +73,10 @@ pub async fn run(shared: Arc<Shared>, how: Probes, mut suspicions: mpsc::Receive
             }
             Some(done) = probes.join_next() => {
                 if let Ok((key, outcome)) = done {
+                    count(&shared, &key.group, |checks| match outcome {
+                        Outcome::Passed => &mut checks.passed,
+                        Outcome::Failed(_) => &mut checks.failed,
+                    });
                     let open = observe(&shared, &plan, &key, outcome) && outcome != Outcome::Passed;
                     if !open {
                         suspected.remove(&key);
@@ -83,6 +88,7 @@ pub async fn run(shared: Arc<Shared>, how: Probes, mut suspicions: mpsc::Receive
             }
             Some(Suspicion { key, failure }) = suspicions.recv() => {
                 tracing::info!(group = %key.group, target = %key.target, ?failure, "clients' connections fail");
+                count(&shared, &key.group, |checks| &mut checks.suspicions);
                 if observe(&shared, &plan, &key, Outcome::Failed(failure)) {
                     schedule.expedite(&key, shared.now());
                     suspected.insert(key);
@@ -113,6 +119,8 @@ fn adjust(schedule: &mut Schedule<CheckKey>, shared: &Shared, plan: &Plan) {
         .collect();
     schedule.retain_and_add(&wanted, shared.now());
     shared.health().retain(|key, _| plan.checks.contains_key(key));
+    let groups: HashSet<&TargetGroupId> = plan.checks.keys().map(|key| &key.group).collect();
+    shared.checks().retain(|group, _| groups.contains(group));
 }
 
 async fn probe(how: &Probes, check: &Check) -> Outcome {
@@ -139,6 +147,12 @@ async fn probe(how: &Probes, check: &Check) -> Outcome {
     };
     let request = HttpCheck { path: path.as_str().to_owned(), node: (*node).into(), listener_port: *listener_port };
     probe_http::probe(dialer, tls, address, &request, |code| matcher.matches(code), limit).await
+}
+
+/// Counts for the metrics.
+fn count(shared: &Shared, group: &TargetGroupId, which: impl FnOnce(&mut ChecksDone) -> &mut u64) {
+    let mut checks = shared.checks();
+    *which(checks.entry(group.clone()).or_insert_with_key(|group| ChecksDone::none(group.clone()))) += 1;
 }
 
 /// Notes an outcome; whether the target takes traffic afterwards.

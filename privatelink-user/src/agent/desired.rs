@@ -13,7 +13,7 @@ use privatelink_ebpf::abi::{
     addr::L4Port,
     service::{
         Address, AddressKey, AddressKind, Budget, EndpointIdText, Frontend, FrontendKey, IDLE_NEVER, ListenerFlags,
-        Port, PortFlags, RingEntry, Target, TargetFlags,
+        Parted, Port, PortFlags, RingEntry, Target, TargetFlags,
     },
 };
 
@@ -21,7 +21,7 @@ use super::{
     index::{self, Busy, TargetKey},
     plan::{Check, CheckKey, Hop, HopKey, HostPort, Plan},
     resolver::{self, Door, Resolver},
-    ring::{Members, RingCache},
+    ring::{Group, Groups, Layout, RingCache},
     security::{self, Compiler, Guard},
 };
 use crate::{
@@ -68,6 +68,7 @@ pub struct Desired {
     pub xdp_ports: BTreeSet<u32>,
     pub addresses: BTreeMap<AddressKey, Address>,
     pub frontends: BTreeMap<FrontendKey, Frontend>,
+    pub parted: BTreeSet<Parted>,
     pub policies: BTreeMap<u32, Guard>,
     pub listeners: BTreeMap<u32, DesiredListener>,
     /// Retired ones too.
@@ -135,13 +136,14 @@ fn uses<'a>(state: &'a State) -> Vec<Use<'a>> {
     let mut uses: BTreeMap<&TargetGroupId, Use<'a>> = BTreeMap::new();
     for listener in state.listeners.values() {
         let Some(lb) = state.load_balancers.get(&listener.load_balancer) else { continue };
-        let Some(group) = state.target_groups.get(&listener.target_group) else { continue };
-        let Some(vpc) = state.vpcs.get(&group.vpc) else { continue };
-        let Some(vpc_index) = vpc_index(vpc) else { continue };
-        uses.entry(&group.id)
-            .or_insert_with(|| Use { group, vpc, vpc_index, listeners: Vec::new() })
-            .listeners
-            .push((listener, lb));
+        for group in listener.forward.groups().filter_map(|id| state.target_groups.get(id)) {
+            let Some(vpc) = state.vpcs.get(&group.vpc) else { continue };
+            let Some(vpc_index) = vpc_index(vpc) else { continue };
+            uses.entry(&group.id)
+                .or_insert_with(|| Use { group, vpc, vpc_index, listeners: Vec::new() })
+                .listeners
+                .push((listener, lb));
+        }
     }
     uses.into_values().collect()
 }
@@ -438,9 +440,14 @@ fn listeners(
         }
         for (listener, proto) in by_lb.get(&lb.id).into_iter().flatten() {
             let Some(&index) = plan.listeners.get(&(listener.id.clone(), *proto)) else { continue };
-            let proxied =
-                state.target_groups.get(&listener.target_group).is_some_and(|g| g.attributes.proxy_protocol_v2);
-            let (members, flags) = members(state, chosen, listener, *proto, proxied, lb, vpc, &plan.targets);
+            let (groups, denied) = members(state, chosen, listener, *proto, lb, vpc, &plan.targets);
+            let (ring, layout) = rings.ring(groups);
+            let flags = match layout {
+                Layout::Connection => denied,
+                Layout::Client => denied.with(ListenerFlags::STICKY),
+                Layout::Rows => denied.with(ListenerFlags::STICKY_ROWS),
+            };
+            desired.parted.extend(parted(state, listener, *proto, lb, vpc, plan, index));
             let idle = match proto {
                 Proto::Tcp => listener.attributes.idle_timeout,
                 Proto::Udp => listener.attributes.udp_idle_timeout,
@@ -449,11 +456,12 @@ fn listeners(
                 0 => IDLE_NEVER,
                 seconds => u16::try_from(seconds).unwrap_or(IDLE_NEVER),
             };
-            let flags = match plan.fail_open.contains(&listener.target_group) {
+            let fail_open = listener.forward.live().any(|(group, _)| plan.fail_open.contains(group));
+            let flags = match fail_open {
                 true => flags.with(ListenerFlags::FAIL_OPEN),
                 false => flags,
             };
-            desired.listeners.insert(index, DesiredListener { idle_s, flags, ring: rings.ring(members) });
+            desired.listeners.insert(index, DesiredListener { idle_s, flags, ring });
             for node in &lb.addresses {
                 let key = frontend_key(vpc, *node, listener.port, *proto);
                 desired.frontends.insert(key, Frontend { listener: index, endpoint: 0, ..Frontend::default() });
@@ -486,7 +494,7 @@ fn listeners(
             }
         }
     }
-    resolver::install(resolvers, &indexes, &plan.targets, desired);
+    resolver::install(resolvers, &indexes, desired, plan);
     policies(world, guards, desired, plan);
 }
 
@@ -566,7 +574,8 @@ fn endpoint_indexes(world: &World<'_>, plan: &mut Plan) -> BTreeMap<AddressKey, 
     indexes
 }
 
-/// The ring's members, and what is to be said of them: those to which the load balancer's security groups let it connect.
+/// The members of the ring, by target group, and what is to be said of them: those to which the load balancer's security
+/// groups let it connect.
 fn members(
     state: &State,
     chosen: &BTreeMap<&TargetGroupId, Vec<TargetAddress>>,
@@ -576,25 +585,62 @@ fn members(
     lb: &LoadBalancer,
     vpc: VpcIndex,
     indexes: &BTreeMap<TargetKey, u32>,
-) -> (Members, ListenerFlags) {
-    let entry_flags = if proxied && proto == Proto::Tcp { RingEntry::PROXY } else { 0 };
-    let mut members = Vec::new();
+) -> (Groups, ListenerFlags) {
+    let mut groups = Vec::new();
     let mut denied = false;
-    for target in chosen.get(&listener.target_group).into_iter().flatten() {
-        if !security::outbound(state, lb, opening(proto, target.port), target.ip) {
-            denied = true;
-            continue;
-        }
-        for node in &lb.addresses {
-            let key = TargetKey { vpc, node: *node, ip: target.ip, port: target.port, proto };
-            if let Some(index) = indexes.get(&key) {
-                members.push((identity(&key), *index | entry_flags));
+    for (id, weight) in listener.forward.live() {
+        let group = state.target_groups.get(id);
+        let proxied = proto == Proto::Tcp && group.is_some_and(|group| group.attributes.proxy_protocol_v2);
+        let entry_flags = if proxied { RingEntry::PROXY } else { 0 };
+        let mut members = Vec::new();
+        for target in chosen.get(id).into_iter().flatten() {
+            if !security::outbound(state, lb, opening(proto, target.port), target.ip) {
+                denied = true;
+                continue;
+            }
+            for node in &lb.addresses {
+                let key = TargetKey { vpc, node: *node, ip: target.ip, port: target.port, proto };
+                if let Some(index) = indexes.get(&key) {
+                    members.push((identity(&key), *index | entry_flags));
+                }
             }
         }
+        members.sort_unstable();
+        let sticky = state.target_groups.get(id).is_some_and(|group| group.attributes.stickiness);
+        if !members.is_empty() {
+            groups.push(Group { weight, sticky, members });
+        }
     }
-    members.sort_unstable();
-    let flags = if denied && members.is_empty() { ListenerFlags::OUTBOUND_DENIED } else { ListenerFlags::default() };
-    (members, flags)
+    let flags = if denied && groups.is_empty() { ListenerFlags::OUTBOUND_DENIED } else { ListenerFlags::default() };
+    (Groups { groups, sticky: listener.forward.stickiness }, flags)
+}
+
+/// The listener's flows that end: those to targets of groups with weight 0, unless they are targets of another one's too.
+fn parted(
+    state: &State,
+    listener: &Listener,
+    proto: Proto,
+    lb: &LoadBalancer,
+    vpc: VpcIndex,
+    plan: &Plan,
+    index: u32,
+) -> BTreeSet<Parted> {
+    let targets = |ids: Vec<&TargetGroupId>| -> BTreeSet<TargetAddress> {
+        ids.into_iter()
+            .filter_map(|id| state.target_groups.get(id))
+            .flat_map(|group| group.targets.values().map(|target| target.address))
+            .collect()
+    };
+    let live = targets(listener.forward.live().map(|(id, _)| id).collect());
+    let ended = listener.forward.weights.iter().filter(|(_, weight)| weight.get() == 0).map(|(id, _)| id).collect();
+    targets(ended)
+        .difference(&live)
+        .flat_map(|target| lb.addresses.iter().map(move |node| (*node, *target)))
+        .filter_map(|(node, TargetAddress { ip, port })| {
+            plan.targets.get(&TargetKey { vpc, node, ip, port, proto }).copied()
+        })
+        .map(|target| Parted { listener: index, target })
+        .collect()
 }
 
 /// An endpoint's id for the kernel.

@@ -60,9 +60,9 @@ use crate::{
     },
     dns,
     health::{dial::Dialer, state::Checked, tls::Tls},
-    model::InterfaceName,
+    model::{InterfaceName, TargetGroupId},
     net::links::{self, LinkError, LinkService, Links},
-    runtime::{PortStatus, Runtime},
+    runtime::{ChecksDone, PortStatus, Runtime},
     store::Store,
 };
 
@@ -111,6 +111,8 @@ pub struct Shared {
     health: Mutex<BTreeMap<CheckKey, Checked>>,
     /// Targets that have just become unhealthy; the reconciler decides about their flows.
     unhealthy: Mutex<BTreeSet<CheckKey>>,
+    /// What the checks of each group came to.
+    checks: Mutex<BTreeMap<TargetGroupId, ChecksDone>>,
     neighbors: Mutex<Neighbors>,
     busy: Mutex<Busy>,
     ports: Mutex<BTreeMap<InterfaceName, PortStatus>>,
@@ -132,6 +134,10 @@ impl Shared {
 
     fn health(&self) -> MutexGuard<'_, BTreeMap<CheckKey, Checked>> {
         lock(&self.health)
+    }
+
+    fn checks(&self) -> MutexGuard<'_, BTreeMap<TargetGroupId, ChecksDone>> {
+        lock(&self.checks)
     }
 
     fn unhealthy(&self) -> MutexGuard<'_, BTreeSet<CheckKey>> {
@@ -230,6 +236,7 @@ impl Agent {
             links: Mutex::new(Arc::new(links)),
             health: Mutex::default(),
             unhealthy: Mutex::default(),
+            checks: Mutex::default(),
             neighbors: Mutex::default(),
             busy: Mutex::new(busy),
             ports: Mutex::default(),

@@ -20,6 +20,8 @@ pub struct Plan {
     pub listeners: BTreeMap<(ListenerId, Proto), u32>,
     pub endpoints: BTreeMap<EndpointId, u16>,
     pub vpcs: BTreeMap<VpcIndex, VpcId>,
+    /// Where each VPC reaches the DNS server.
+    pub resolvers: BTreeSet<(VpcId, Ipv4Addr)>,
     /// Interfaces to attach, with the VPC.
     pub ports: BTreeMap<u32, VpcIndex>,
     /// What is checked, and where.

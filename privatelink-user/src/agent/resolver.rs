@@ -22,7 +22,7 @@ use super::{
     Shared,
     desired::{Desired, DesiredListener, World, frontend_key, vpc_index},
     index::TargetKey,
-    plan::Hop,
+    plan::{Hop, Plan},
 };
 use crate::{
     dns::{
@@ -93,6 +93,10 @@ pub fn resolvers(world: &World<'_>) -> Vec<Resolver> {
         .filter_map(|id| Some((id, base_plus_two(state.vpcs.get(id)?)?)))
         .filter(|(id, address)| state.vpcs.get(id).is_some_and(|vpc| vpc.gateway != Some(*address)))
         .collect();
+    // Behind a shared port is the host's own stack too, whose address it may be.
+    for port in state.ports.values().filter(|port| port.shared) {
+        second.remove(&port.vpc);
+    }
     // What is a host's own or a load balancer's or an endpoint's stays that.
     for group in state.target_groups.values() {
         if second.get(&group.vpc).is_some_and(|address| group.targets.keys().any(|target| target.ip == *address)) {
@@ -144,21 +148,17 @@ pub fn hop(world: &World<'_>) -> Option<Hop> {
     Some(Hop { ifindex, mac: world.links.get(&peer)?.mac? })
 }
 
-/// Writes addresses, frontends and listeners. `indexes` says which listener each is, `targets` which target.
-pub fn install(
-    resolvers: &[Resolver],
-    indexes: &BTreeMap<FrontendKey, u32>,
-    targets: &BTreeMap<TargetKey, u32>,
-    desired: &mut Desired,
-) {
+/// Writes addresses, frontends and listeners. `indexes` says which listener each is, the plan which target.
+pub fn install(resolvers: &[Resolver], indexes: &BTreeMap<FrontendKey, u32>, desired: &mut Desired, plan: &mut Plan) {
     for resolver in resolvers {
         for address in &resolver.addresses {
             let key = AddressKey::new(resolver.vpc, (*address).into());
             desired.addresses.insert(key, AddressKind::Internal.into());
+            plan.resolvers.extend(plan.vpcs.get(&resolver.vpc).map(|vpc| (vpc.clone(), *address)));
         }
         for proto in PROTOCOLS {
             let Some(&listener) = indexes.get(&resolver.known_by(proto)) else { continue };
-            let Some(&target) = targets.get(&resolver.target(proto)) else { continue };
+            let Some(&target) = plan.targets.get(&resolver.target(proto)) else { continue };
             let ring: Arc<[u32]> = Arc::new([target]);
             let idle_s = match proto {
                 Proto::Tcp => TCP_IDLE,

@@ -6,6 +6,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use privatelink_ebpf::abi::service::Listener;
+
 /// Slots of a ring of up to [`SMALL_MEMBERS`] members. Prime, so that every step width visits every slot.
 pub const SMALL: u32 = 1_009;
 /// Slots of a larger ring. Prime.
@@ -102,23 +104,118 @@ const fn mix(mut x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// Rings by their members: computing one costs milliseconds, and most passes change none.
-#[derive(Debug, Default)]
-pub struct RingCache(BTreeMap<Members, (Arc<[u32]>, bool)>);
+/// One target group of a listener.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Group {
+    /// Its share of new flows relative to the other groups'; above 0.
+    pub weight: u32,
+    /// A client's address decides the target.
+    pub sticky: bool,
+    /// Identity and index of each, sorted; not empty.
+    pub members: Vec<(u64, u32)>,
+}
 
-/// Identity and index of each member, sorted.
-pub type Members = Vec<(u64, u32)>;
+/// What a listener leads to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Groups {
+    pub groups: Vec<Group>,
+    /// A client's address decides the group.
+    pub sticky: bool,
+}
+
+/// What decides the slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// The connection.
+    Connection,
+    /// The client's address.
+    Client,
+    /// The client's address decides the row of [`Listener::COLUMNS`] slots, the connection the slot in it.
+    Rows,
+}
+
+impl Groups {
+    fn layout(&self) -> Layout {
+        match self.groups.as_slice() {
+            [] => Layout::Connection,
+            [only] if only.sticky => Layout::Client,
+            [_] => Layout::Connection,
+            several if self.sticky && several.iter().all(|group| group.sticky) => Layout::Client,
+            _ if self.sticky => Layout::Rows,
+            _ => Layout::Connection,
+        }
+    }
+
+    fn build(&self) -> Vec<u32> {
+        match self.layout() {
+            Layout::Connection | Layout::Client => build(&self.weighted()),
+            Layout::Rows => self.rows(),
+        }
+    }
+
+    /// All members. A group's weight is shared by its members, whatever their number.
+    fn weighted(&self) -> Vec<Member> {
+        const SCALE: u32 = 1_000_000;
+        let alone = self.groups.len() == 1;
+        let share = |group: &Group| {
+            let members = u32::try_from(group.members.len()).unwrap_or(SCALE).max(1);
+            if alone { 1 } else { group.weight.saturating_mul(SCALE / members).max(1) }
+        };
+        self.groups
+            .iter()
+            .flat_map(|group| {
+                let weight = share(group);
+                group.members.iter().map(move |&(identity, index)| Member { index, identity, weight })
+            })
+            .collect()
+    }
+
+    /// Each row is a group's; its slots are the group's next ones, or, if the group is sticky, one of them.
+    fn rows(&self) -> Vec<u32> {
+        let columns = Listener::COLUMNS as usize;
+        let shares: Vec<Member> = (0..)
+            .zip(&self.groups)
+            .map(|(index, group)| {
+                let identity = group.members.iter().fold(0, |sum: u64, (identity, _)| sum.wrapping_add(mix(*identity)));
+                Member { index, identity, weight: group.weight }
+            })
+            .collect();
+        let rings: Vec<Vec<u32>> = self
+            .groups
+            .iter()
+            .map(|group| {
+                let member = |&(identity, index): &(u64, u32)| Member { index, identity, weight: 1 };
+                build(&group.members.iter().map(member).collect::<Vec<_>>())
+            })
+            .collect();
+        let mut at = vec![0usize; rings.len()];
+        let mut slots = Vec::new();
+        for group in build(&shares) {
+            let group = group as usize;
+            let (Some(ring), Some(at), Some(Group { sticky, .. })) =
+                (rings.get(group), at.get_mut(group), self.groups.get(group))
+            else {
+                continue;
+            };
+            let step = usize::from(!sticky);
+            slots.extend((0..columns).filter_map(|column| ring.get((*at + column * step) % ring.len())));
+            *at += if *sticky { 1 } else { columns };
+        }
+        slots
+    }
+}
+
+/// Rings by what they are made of: computing one costs milliseconds, and most passes change none.
+#[derive(Debug, Default)]
+pub struct RingCache(BTreeMap<Groups, (Arc<[u32]>, bool)>);
 
 impl RingCache {
-    /// The ring of `members`, each of weight 1.
-    pub fn ring(&mut self, members: Members) -> Arc<[u32]> {
-        let (ring, used) = self.0.entry(members).or_insert_with_key(|members| {
-            let members: Vec<Member> =
-                members.iter().map(|&(identity, index)| Member { index, identity, weight: 1 }).collect();
-            (build(&members).into(), true)
-        });
+    /// The ring of some groups, and what decides the slot in it.
+    pub fn ring(&mut self, groups: Groups) -> (Arc<[u32]>, Layout) {
+        let layout = groups.layout();
+        let (ring, used) = self.0.entry(groups).or_insert_with_key(|groups| (groups.build().into(), true));
         *used = true;
-        Arc::clone(ring)
+        (Arc::clone(ring), layout)
     }
 
     /// Forgets what was not asked for since the last call.
@@ -217,6 +314,48 @@ mod tests {
             let moved = old.iter().zip(&new).filter(|(old, new)| old != new && **old != gone).count();
             // The paper's own figure for small tables: a few per cent of the slots beyond the member's own share.
             prop_assert!(moved * 100 <= old.len() * 25, "{moved} of {} slots of others moved", old.len());
+        }
+
+        /// Groups share new flows by weight, whatever the number of their members; sticky rows are of one group each.
+        #[test]
+        fn groups_share_by_weight(
+            sizes in prop::collection::vec((1u32..8, 1u32..=9, any::<bool>()), 2..5),
+            sticky: bool,
+        ) {
+            let mut next = 0;
+            let groups: Vec<Group> = sizes
+                .iter()
+                .map(|&(size, weight, own)| {
+                    let members = (0..size).map(|n| (u64::from(next + n) * 7919 + 1, next + n)).collect();
+                    next += size;
+                    Group { weight, sticky: own && sticky, members }
+                })
+                .collect();
+            let of_group = |index: u32| groups.iter().position(|group| group.members.iter().any(|(_, i)| *i == index));
+            let all = Groups { groups: groups.clone(), sticky };
+            let (ring, layout) = RingCache::default().ring(all);
+            let mut counts = vec![0usize; groups.len()];
+            for index in ring.iter() {
+                counts[of_group(*index).expect("a member")] += 1;
+            }
+            let total: u32 = groups.iter().map(|group| group.weight).sum();
+            for (group, count) in groups.iter().zip(counts) {
+                let fair = ring.len() as f64 * f64::from(group.weight) / f64::from(total);
+                prop_assert!((count as f64 - fair).abs() <= ring.len() as f64 * 0.05, "{count} of fair {fair}");
+            }
+            match layout {
+                Layout::Rows => {
+                    for row in ring.chunks(Listener::COLUMNS as usize) {
+                        let group = of_group(row[0]).expect("a member");
+                        prop_assert!(row.iter().all(|index| of_group(*index) == Some(group)));
+                        if groups[group].sticky {
+                            prop_assert!(row.iter().all(|index| *index == row[0]));
+                        }
+                    }
+                }
+                Layout::Client => prop_assert!(sticky && groups.iter().all(|group| group.sticky)),
+                Layout::Connection => prop_assert!(!sticky),
+            }
         }
 
         /// Changed indexes rename slots and move none.

@@ -13,7 +13,7 @@ use privatelink_ebpf::abi::{
     flow::{FlowState, Meta, Slot},
     security::Policy,
     service::{
-        Address, AddressKey, Budget, Frontend, FrontendKey, Listener as ListenerRecord, ListenerFlags,
+        Address, AddressKey, Budget, Frontend, FrontendKey, Listener as ListenerRecord, ListenerFlags, Parted,
         Port as PortRecord, PortFlags, Target as TargetRecord, TargetFlags,
     },
 };
@@ -30,13 +30,14 @@ use crate::{
     dataplane::{Capacity, Dataplane as _, Installed, InstalledPolicy, Op, Tables, fake::Fake},
     health::state::{Checked, Failure},
     model::{
-        Endpoint, EndpointService, EndpointState, HealthCheck, HealthCheckProtocol, HealthThreshold, Hook, Listener,
-        ListenerAttributes, LoadBalancer, LoadBalancerAttributes, Port, Protocol, Record, SecurityGroups, ServiceName,
-        State, Target, TargetAddress, TargetGroup, TargetGroupAttributes, TargetGroupId, Vpc,
+        Endpoint, EndpointService, EndpointState, Forward, HealthCheck, HealthCheckProtocol, HealthThreshold, Hook,
+        Listener, ListenerAttributes, LoadBalancer, LoadBalancerAttributes, Port, Protocol, Record, SecurityGroups,
+        ServiceName, State, Target, TargetAddress, TargetGroup, TargetGroupAttributes, TargetGroupId, Vpc,
     },
     net::links::{Link, LinkKind, Links},
 };
 
+mod forward;
 mod resolver;
 mod security;
 
@@ -185,7 +186,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
                 load_balancer: lb.clone(),
                 protocol: [Protocol::Tcp, Protocol::TcpUdp, Protocol::Udp][usize::from(port) % 3],
                 port: 8_000 + u16::from(port),
-                target_group: group.clone(),
+                forward: Forward::to(group.clone()),
                 attributes: ListenerAttributes::default(),
                 created_at: now(),
             }));
@@ -199,6 +200,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
             load_balancers: vec![lb],
             acceptance_required: false,
             principals: BTreeSet::new(),
+            private_dns: None,
             created_at: now(),
         }));
         for endpoint in 0..shape.endpoints {
@@ -210,6 +212,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
                 address: Ipv4Addr::new(10, 0, 3 + endpoint, number as u8 + 1),
                 state: EndpointState::Available,
                 security_groups: SecurityGroups::default(),
+                private_dns: None,
                 created_at: now(),
             }));
         }
@@ -285,6 +288,7 @@ fn garbage() -> impl Strategy<Value = Tables> {
             xdp_ports,
             addresses,
             frontends,
+            parted: [Parted { listener: 1, target: 1 }, Parted { listener: 77, target: 3 }].into(),
             policies: garbage_policies(),
             listeners,
             targets,
@@ -327,7 +331,7 @@ fn check(fake: &Fake, inputs: &Inputs, plan: &Plan) -> Result<(), TestCaseError>
     }
     for ((id, proto), index) in &plan.listeners {
         let listener = &inputs.state.listeners[id];
-        let group = &inputs.state.target_groups[&listener.target_group];
+        let group = &inputs.state.target_groups[listener.forward.groups().next().expect("a group")];
         let lb = &inputs.state.load_balancers[&listener.load_balancer];
         let live = || group.targets.values().filter(|target| target.draining_since.is_none());
         let healthy = |target: &&Target| {
@@ -459,7 +463,7 @@ proptest! {
             .state
             .listeners
             .values()
-            .filter(|listener| listener.target_group != group_id(0))
+            .filter(|listener| !listener.forward.weights.contains_key(&group_id(0)))
             .flat_map(|listener| {
                 desired::transports(listener.protocol).map(|proto| plan.listeners[&(listener.id.clone(), proto)])
             })
@@ -476,7 +480,8 @@ proptest! {
                 Op::WriteRing { .. } | Op::PutFrontend(..) | Op::PutAddress(..) => {}
                 Op::PutPort(..) | Op::RemovePort(_) | Op::PutXdpPort(_) | Op::RemoveXdpPort(_) | Op::RemoveAddress(_)
                 | Op::RemoveFrontend(_) | Op::PutVpc(..) | Op::RemoveVpc(_) | Op::PutEndpoint(..) | Op::PutEndpointId(..)
-                | Op::ResetEndpointStats(_) | Op::WriteBounds { .. } | Op::PutPolicy(..) | Op::RemovePolicy(_) => {
+                | Op::ResetEndpointStats(_) | Op::WriteBounds { .. } | Op::PutPolicy(..) | Op::RemovePolicy(_)
+                | Op::PutParted(_) | Op::RemoveParted(_) => {
                     prop_assert!(false, "{op:?} has nothing to do with the change");
                 }
             }

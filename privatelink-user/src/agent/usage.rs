@@ -119,7 +119,7 @@ fn load_balancer(
         let Some(listener) = state.listeners.get(id).filter(|listener| listener.load_balancer == lb.id) else {
             continue;
         };
-        groups.insert(&listener.target_group);
+        groups.extend(listener.forward.live().map(|(group, _)| group));
         let ListenerStats {
             new_flows, refused, unhealthy_routing, resets_sent, denied_inbound, denied_outbound, ..
         } = counts.listeners.get(index).copied().unwrap_or_default();
@@ -158,8 +158,11 @@ fn hosts(group: &TargetGroup, health: &BTreeMap<CheckKey, Checked>) -> (usize, u
 
 /// Each target group behind each load balancer that leads to it.
 pub fn target_groups(state: &State, health: &BTreeMap<CheckKey, Checked>) -> Vec<TargetGroupUsage> {
-    let pairs: BTreeSet<_> =
-        state.listeners.values().map(|listener| (&listener.target_group, &listener.load_balancer)).collect();
+    let pairs: BTreeSet<_> = state
+        .listeners
+        .values()
+        .flat_map(|listener| listener.forward.groups().map(move |group| (group, &listener.load_balancer)))
+        .collect();
     let usage = |(group, lb): (&TargetGroupId, &LoadBalancerId)| {
         let (healthy, unhealthy) = hosts(state.target_groups.get(group)?, health);
         Some(TargetGroupUsage {

@@ -15,6 +15,7 @@ use crate::{
         apply::{ApplyDeclaration, Plan},
         lookup,
         ports::{AttachPort, AttachedPort, DescribePorts},
+        private_dns::{DomainVerification, Place, VerifyDomain},
         targets::DescribeTargetHealth,
         view::{self, PortView, TargetHealthView},
     },
@@ -127,6 +128,27 @@ pub async fn describe_ports(
     let world = api.store.state();
     let state = world.seen_by(&owner);
     Ok(Json(state.ports.values().map(|port| PortView::new(&state, port, status.remove(&port.interface))).collect()))
+}
+
+/// Asks DNS, then notes what came of it.
+pub async fn verify_domain(
+    Shared(api): Shared<Arc<Api>>,
+    caller: Caller,
+    request: Request<VerifyDomain>,
+) -> Answer<DomainVerification> {
+    let Json(request) = request?;
+    let (service, private) = request.wanted(&api.store.state().seen_by(&caller.0))?;
+    // All at once, so that a silent server costs its patience once.
+    let asked = private.places().into_iter().map(async |name| match api.domain_resolvers.text_records(&name).await {
+        Ok(found) => Place { name, found, error: None },
+        Err(error) => Place { name, found: Vec::new(), error: Some(error.to_string()) },
+    });
+    let places = futures::future::join_all(asked).await;
+    let outcome = DomainVerification::new(service, private, places);
+    let noted = outcome.clone();
+    api.update(caller, move |state, _| Ok((noted.noted(state), ()))).await?;
+    tracing::info!(operation = VerifyDomain::NAME, name = %outcome.name, state = %outcome.state, "done");
+    Ok(Json(outcome))
 }
 
 pub async fn describe_target_health(

@@ -29,6 +29,7 @@ use crate::{
         Mutation, Operation, Query, connections::*, endpoint_services::*, endpoints::*, listeners::*,
         load_balancers::*, permissions::*, security_groups::*, target_groups::*, targets::*, vpcs::*,
     },
+    dns::upstream::Upstreams,
     model::{IdSource, Owner},
     runtime::Runtime,
     store::Store,
@@ -48,6 +49,8 @@ pub struct Api {
     pub runtime: Arc<dyn Runtime>,
     /// Who calls when a request does not say it.
     pub default_owner: Owner,
+    /// Who is asked for the TXT records that verify private DNS names.
+    pub domain_resolvers: Upstreams,
 }
 
 /// Identifiers from the operating system's randomness.
@@ -83,7 +86,7 @@ impl Routes for Router<Arc<Api>> {
 
 /// Every operation.
 pub fn router(api: Arc<Api>) -> Router {
-    use crate::control::{apply::ApplyDeclaration, ports::*};
+    use crate::control::{apply::ApplyDeclaration, ports::*, private_dns::VerifyDomain};
     Router::new()
         .mutation::<CreateVpc>()
         .mutation::<ModifyVpc>()
@@ -112,6 +115,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .mutation::<ModifyEndpointService>()
         .mutation::<DeleteEndpointService>()
         .query::<DescribeEndpointServices>()
+        .route(&path::<VerifyDomain>(), post(handler::verify_domain))
         .mutation::<ModifyPermissions>()
         .query::<DescribePermissions>()
         .mutation::<AcceptConnections>()

@@ -14,6 +14,7 @@ use tokio::{
 };
 
 use super::*;
+use crate::dns::upstream::Upstreams;
 use crate::{
     cli::{CliError, Client},
     control::{
@@ -46,7 +47,12 @@ impl Served {
         let dir = TempDir::new().expect("a directory");
         let store = Arc::new(Store::open(&dir.path().join("state")).expect("a store"));
         let (listener, socket) = SocketFile::listen(&socket_in(&dir)).expect("a socket");
-        let api = Api { store: store.clone(), runtime, default_owner: Owner::example() };
+        let api = Api {
+            store: store.clone(),
+            runtime,
+            default_owner: Owner::example(),
+            domain_resolvers: Upstreams::new(Vec::new()),
+        };
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(serve(listener, Arc::new(api), shutdown.clone()));
         Self { client: Client::new(socket_in(&dir)), dir, store, shutdown, task, socket }

@@ -13,7 +13,7 @@ use crate::{
     agent::{self, Agent, AgentError, host_port},
     api::{self, Api, SocketFile},
     dataplane::load,
-    dns,
+    dns::{self, upstream::Upstreams},
     logging::{self, LogFormat},
     metrics::{self, Metrics, MetricsError},
     model::{AccountId, InvalidValue, Owner, Region, ServiceDomain},
@@ -60,15 +60,24 @@ struct NamesArgs {
     /// questions are refused.
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = value::dns_server)]
     dns_upstream: Vec<SocketAddr>,
+    /// Who is asked for the TXT records that verify private DNS names; the upstreams unless given. May be repeated.
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = value::dns_server)]
+    dns_verification_resolver: Vec<SocketAddr>,
     /// Do not serve names inside the VPCs: base address + 2 and 169.254.169.253 are left to whoever has them.
     #[arg(long)]
     no_vpc_dns: bool,
 }
 
 impl NamesArgs {
-    fn options(self) -> (ServiceDomain, dns::Options) {
-        let Self { service_domain, dns, dns_upstream, no_vpc_dns } = self;
-        (service_domain, dns::Options { listen: dns, upstreams: dns_upstream, outside_only: no_vpc_dns })
+    /// Under which domain, how names are served, and who is asked to verify one.
+    fn options(self) -> (ServiceDomain, dns::Options, Upstreams) {
+        let Self { service_domain, dns, dns_upstream, dns_verification_resolver, no_vpc_dns } = self;
+        let asked = if dns_verification_resolver.is_empty() { dns_upstream.clone() } else { dns_verification_resolver };
+        (
+            service_domain,
+            dns::Options { listen: dns, upstreams: dns_upstream, outside_only: no_vpc_dns },
+            Upstreams::new(asked),
+        )
     }
 }
 
@@ -147,7 +156,7 @@ impl AgentArgs {
 
     async fn serve(self, socket: PathBuf, default_owner: Result<Owner, InvalidValue>) -> Result<(), CliError> {
         let Self { state_dir, remove: _, log: _, log_format: _, metrics, datapath, names } = self;
-        let (service_domain, dns) = names.options();
+        let (service_domain, dns, domain_resolvers) = names.options();
         let default_owner =
             default_owner.map_err(|error| CliError::Input { message: error.to_string(), hint: error.hint.clone() })?;
         let store = Arc::new(Store::open(&state_dir)?.with_service_domain(service_domain));
@@ -160,7 +169,7 @@ impl AgentArgs {
         let shutdown = CancellationToken::new();
         stop_on_signals(shutdown.clone())?;
         let agent = Agent::start(datapath.options(state_dir.clone(), dns), store.clone()).await?;
-        let api = Arc::new(Api { store, runtime: agent.runtime(), default_owner });
+        let api = Arc::new(Api { store, runtime: agent.runtime(), default_owner, domain_resolvers });
         if let Some(listener) = scraped {
             let metrics = Arc::new(Metrics { store: api.store.clone(), runtime: api.runtime.clone() });
             let stop = shutdown.clone();

@@ -48,7 +48,8 @@ const AFTER_HELP: &str = r#"The file, with every resource that there is (what is
   [[load-balancer.listener]]
   protocol = "TCP"                  # optional
   port = 80
-  target-group = "web"
+  target-group = "web"              # or several: target-groups = ["web=70", "next=30"]
+  stickiness = false                # optional: true keeps a client in one target group
   attributes = { "tcp.idle_timeout.seconds" = 350 }
 
   [[endpoint-service]]

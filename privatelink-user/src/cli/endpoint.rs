@@ -27,7 +27,7 @@ pub enum EndpointCommand {
         #[arg(value_parser = value::reference)]
         endpoint: Reference,
     },
-    /// Change who may connect.
+    /// Change who may connect, or whether it answers for the private DNS name.
     Modify(ModifyArgs),
     /// Delete an endpoint; its flows end.
     Delete {
@@ -52,6 +52,9 @@ pub struct CreateArgs {
     /// everybody in the VPC may.
     #[arg(long = "security-group", value_name = "GROUP", value_parser = value::reference)]
     security_groups: Vec<Reference>,
+    /// Let the endpoint answer for the service's private DNS name in the VPC; not before it is accepted.
+    #[arg(long)]
+    private_dns: bool,
 }
 
 #[derive(Debug, Args)]
@@ -61,6 +64,9 @@ pub struct ModifyArgs {
     endpoint: Reference,
     #[command(flatten)]
     groups: GroupArgs,
+    /// Whether the endpoint answers for the service's private DNS name in the VPC.
+    #[arg(long, value_name = "BOOL")]
+    private_dns: Option<bool>,
 }
 
 /// The security groups that something is to carry from now on.
@@ -87,8 +93,8 @@ impl GroupArgs {
 impl EndpointCommand {
     pub async fn run(self, session: &mut Session) -> Result<(), CliError> {
         match self {
-            Self::Create(CreateArgs { service_name, vpc, address, security_groups }) => {
-                let request = CreateEndpoint { service_name, vpc, address, security_groups };
+            Self::Create(CreateArgs { service_name, vpc, address, security_groups, private_dns }) => {
+                let request = CreateEndpoint { service_name, vpc, address, security_groups, private_dns };
                 let endpoint = session.client.call(&request).await?;
                 session.output.show(&endpoint, |endpoint| rows([endpoint]))
             }
@@ -100,11 +106,12 @@ impl EndpointCommand {
                 let endpoints = session.client.call(&DescribeEndpoints { endpoints: Some(vec![endpoint]) }).await?;
                 endpoints.iter().try_for_each(|endpoint| session.output.show(endpoint, describe))
             }
-            Self::Modify(ModifyArgs { endpoint, groups }) => {
+            Self::Modify(ModifyArgs { endpoint, groups, private_dns }) => {
                 let request = ModifyEndpoint {
                     endpoint,
                     security_groups: groups.wanted(),
                     apply_to_established: groups.apply_to_established,
+                    private_dns,
                 };
                 let endpoint = session.client.call(&request).await?;
                 session.output.show(&endpoint, describe)

@@ -15,9 +15,10 @@ use crate::{
             CreateEndpointService, DeleteEndpointService, DescribeEndpointServices, ModifyEndpointService,
         },
         permissions::{DescribePermissions, ModifyPermissions},
+        private_dns::{DomainVerification, Place, VerifyDomain},
         view::{EndpointServiceView, PermissionView},
     },
-    model::{Principal, ResourceName},
+    model::{Principal, PrivateDns, PrivateDnsName, ResourceName, VerificationState},
 };
 
 #[derive(Debug, Subcommand)]
@@ -39,6 +40,13 @@ pub enum EndpointServiceCommand {
     Permissions(PermissionsCommand),
     /// List the endpoints of all accounts that lead to a service; `privatelink connection` accepts and rejects them.
     Connections {
+        /// Service name, id or alias.
+        #[arg(value_parser = value::reference)]
+        endpoint_service: Reference,
+    },
+    /// Ask DNS for the TXT record that shows that the private DNS name's domain is yours: at `_….DOMAIN` or at DOMAIN, which may
+    /// be the name's own or a parent. `describe` shows the record. Fails, and says what was found, if it is not there.
+    VerifyDomain {
         /// Service name, id or alias.
         #[arg(value_parser = value::reference)]
         endpoint_service: Reference,
@@ -69,6 +77,10 @@ pub struct CreateArgs {
     /// Who may make endpoints: arn:aws:iam::ACCOUNT:root, …:user/NAME, …:role/NAME, or '*' for everybody.
     #[arg(long, value_name = "ARN", value_parser = value::parse::<Principal>)]
     principal: Vec<Principal>,
+    /// A name of a domain of yours by which consumers may reach their endpoints, such as api.example.com or *.example.com, once
+    /// `verify-domain` has found its TXT record.
+    #[arg(long, value_name = "NAME", value_parser = value::parse::<PrivateDnsName>)]
+    private_dns_name: Option<PrivateDnsName>,
 }
 
 #[derive(Debug, Args)]
@@ -85,6 +97,12 @@ pub struct ModifyArgs {
     /// Serve this load balancer no more; not while endpoints are connected.
     #[arg(long, value_name = "LOAD_BALANCER", value_parser = value::reference)]
     remove_load_balancer: Vec<Reference>,
+    /// Another private DNS name, which has to be verified anew. Endpoints that answer for the old one go on.
+    #[arg(long, value_name = "NAME", value_parser = value::parse::<PrivateDnsName>)]
+    private_dns_name: Option<PrivateDnsName>,
+    /// Have no private DNS name.
+    #[arg(long, conflicts_with = "private_dns_name")]
+    remove_private_dns_name: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -114,12 +132,13 @@ pub struct PrincipalArgs {
 impl EndpointServiceCommand {
     pub async fn run(self, session: &mut Session) -> Result<(), CliError> {
         match self {
-            Self::Create(CreateArgs { load_balancer, name, acceptance_required, principal }) => {
+            Self::Create(CreateArgs { load_balancer, name, acceptance_required, principal, private_dns_name }) => {
                 let request = CreateEndpointService {
                     load_balancers: load_balancer,
                     name,
                     acceptance_required,
                     principals: principal,
+                    private_dns_name,
                 };
                 let service = session.client.call(&request).await?;
                 session.output.show(&service, |service| service.service_name.to_string())
@@ -134,13 +153,21 @@ impl EndpointServiceCommand {
                 services.iter().try_for_each(|service| session.output.show(service, describe))
             }
             Self::Modify(args) => {
-                let ModifyArgs { endpoint_service, acceptance_required, add_load_balancer, remove_load_balancer } =
-                    args;
+                let ModifyArgs {
+                    endpoint_service,
+                    acceptance_required,
+                    add_load_balancer,
+                    remove_load_balancer,
+                    private_dns_name,
+                    remove_private_dns_name,
+                } = args;
                 let request = ModifyEndpointService {
                     endpoint_service,
                     acceptance_required,
                     add_load_balancers: add_load_balancer,
                     remove_load_balancers: remove_load_balancer,
+                    private_dns_name,
+                    remove_private_dns_name,
                 };
                 let service = session.client.call(&request).await?;
                 session.output.show(&service, describe)
@@ -149,6 +176,21 @@ impl EndpointServiceCommand {
             Self::Connections { endpoint_service } => {
                 let connections = session.client.call(&DescribeConnections { endpoint_service }).await?;
                 session.output.show(&connections, |connections| connection::rows(connections))
+            }
+            Self::VerifyDomain { endpoint_service } => {
+                let outcome = session.client.call(&VerifyDomain { endpoint_service: endpoint_service.clone() }).await?;
+                session.output.show(&outcome, verification)?;
+                match outcome.state {
+                    VerificationState::Verified => Ok(()),
+                    VerificationState::PendingVerification | VerificationState::Failed => Err(CliError::Input {
+                        message: format!("the private DNS name '{}' is not verified", outcome.name),
+                        hint: format!(
+                            "publish TXT \"{}\" at {}",
+                            outcome.record_value,
+                            outcome.places.iter().map(|place| place.name.as_str()).collect::<Vec<_>>().join(" or ")
+                        ),
+                    }),
+                }
             }
             Self::Delete { endpoint_service, force } => {
                 let request = DeleteEndpointService { endpoint_service: endpoint_service.clone(), force };
@@ -197,6 +239,23 @@ fn rows(services: &[EndpointServiceView]) -> String {
     )
 }
 
+fn private_dns_text(private: &PrivateDns) -> String {
+    let PrivateDns { name, state, record_name, record_value } = private;
+    let domain = name.wildcard().unwrap_or(name.as_str());
+    format!("{name} ({state}; TXT \"{record_value}\" at {record_name}.{domain})")
+}
+
+fn verification(outcome: &DomainVerification) -> String {
+    let DomainVerification { endpoint_service: _, name, state, record_value, places } = outcome;
+    let found = |place: &Place| match &place.error {
+        Some(error) => error.clone(),
+        None if place.found.is_empty() => "no TXT record".to_owned(),
+        None => place.found.iter().map(|value| format!("\"{value}\"")).collect::<Vec<_>>().join(", "),
+    };
+    let asked = table(["ASKED FOR TXT", "FOUND"], places.iter().map(|place| [place.name.clone(), found(place)]));
+    format!("{name} is {state}; the record wanted is \"{record_value}\"\n{asked}")
+}
+
 fn describe(service: &EndpointServiceView) -> String {
     let EndpointServiceView {
         id,
@@ -207,6 +266,7 @@ fn describe(service: &EndpointServiceView) -> String {
         load_balancer_names,
         acceptance_required,
         principals,
+        private_dns,
         connections,
         created_at,
     } = service;
@@ -219,6 +279,7 @@ fn describe(service: &EndpointServiceView) -> String {
         ("Load balancers", list(load_balancer_names)),
         ("Acceptance required", acceptance_required.to_string()),
         ("Allowed principals", list(principals)),
+        ("Private DNS name", private_dns.as_ref().map_or_else(|| "-".to_owned(), private_dns_text)),
         ("Endpoints", list(connected)),
         ("Created", created_at.to_string()),
     ])

@@ -1,6 +1,6 @@
 //! `privatelink listener`.
 
-use clap::{Args, Subcommand};
+use clap::{ArgAction, Args, Subcommand};
 
 use super::{
     CliError, Session,
@@ -10,7 +10,7 @@ use super::{
 use crate::{
     control::{
         Reference,
-        listeners::{CreateListener, DeleteListener, DescribeListeners, ModifyListener},
+        listeners::{CreateListener, DeleteListener, DescribeListeners, ModifyListener, TargetGroupWeight},
         view::ListenerView,
     },
     model::{AttributeMap as _, ListenerAttributes, Protocol},
@@ -26,7 +26,7 @@ pub enum ListenerCommand {
         #[arg(value_parser = value::reference)]
         load_balancer: Option<Reference>,
     },
-    /// Lead a listener to another target group, or change its attributes; open flows stay.
+    /// Lead a listener to other target groups, change their weights, or its attributes; open flows stay.
     Modify(ModifyArgs),
     /// Delete a listener.
     Delete {
@@ -47,9 +47,13 @@ pub struct CreateArgs {
     /// The port on which endpoints and node addresses answer.
     #[arg(long, value_name = "N", value_parser = value::port)]
     port: u16,
-    /// Where connections go; name or ARN.
-    #[arg(long, value_parser = value::reference)]
-    target_group: Reference,
+    /// Where connections go; name or ARN. Several share them by weight: --target-group a=70 --target-group b=30, each
+    /// weight 0 to 999.
+    #[arg(long = "target-group", value_name = "GROUP[=WEIGHT]", required = true, value_parser = value::parse::<TargetGroupWeight>)]
+    target_groups: Vec<TargetGroupWeight>,
+    /// Whether later connections of a client stay in the target group of its earlier ones.
+    #[arg(long, value_name = "on|off", default_value = "off", action = ArgAction::Set, value_parser = value::on_or_off)]
+    stickiness: bool,
     #[command(flatten)]
     attributes: AttributeArgs,
 }
@@ -59,9 +63,14 @@ pub struct ModifyArgs {
     /// ARN, or LOAD-BALANCER:PORT.
     #[arg(value_parser = value::reference)]
     listener: Reference,
-    /// Where new connections go; name or ARN.
-    #[arg(long, value_parser = value::reference, required_unless_present = "attributes")]
-    target_group: Option<Reference>,
+    /// Where new connections go; name or ARN, or several with weights. Open flows stay, but those to a group of weight 0
+    /// end shortly after.
+    #[arg(long = "target-group", value_name = "GROUP[=WEIGHT]", value_parser = value::parse::<TargetGroupWeight>)]
+    #[arg(required_unless_present_any = ["attributes", "stickiness"])]
+    target_groups: Vec<TargetGroupWeight>,
+    /// Whether later connections of a client stay in the target group of its earlier ones.
+    #[arg(long, value_name = "on|off", value_parser = value::on_or_off)]
+    stickiness: Option<bool>,
     #[command(flatten)]
     attributes: AttributeArgs,
 }
@@ -77,9 +86,17 @@ struct AttributeArgs {
 impl ListenerCommand {
     pub async fn run(self, session: &mut Session) -> Result<(), CliError> {
         match self {
-            Self::Create(CreateArgs { load_balancer, protocol, port, target_group, attributes }) => {
+            Self::Create(CreateArgs { load_balancer, protocol, port, target_groups, stickiness, attributes }) => {
                 let attributes = attributes.attributes.into_iter().collect();
-                let request = CreateListener { load_balancer, protocol, port, target_group, attributes };
+                let request = CreateListener {
+                    load_balancer,
+                    protocol,
+                    port,
+                    target_group: None,
+                    target_groups,
+                    stickiness,
+                    attributes,
+                };
                 let listener = session.client.call(&request).await?;
                 session.output.show(&listener, |listener| rows([listener]))
             }
@@ -87,9 +104,10 @@ impl ListenerCommand {
                 let listeners = session.client.call(&DescribeListeners { load_balancer }).await?;
                 session.output.show(&listeners, |listeners| rows(listeners))
             }
-            Self::Modify(ModifyArgs { listener, target_group, attributes }) => {
+            Self::Modify(ModifyArgs { listener, target_groups, stickiness, attributes }) => {
                 let attributes = attributes.attributes.into_iter().collect();
-                let listener = session.client.call(&ModifyListener { listener, target_group, attributes }).await?;
+                let request = ModifyListener { listener, target_group: None, target_groups, stickiness, attributes };
+                let listener = session.client.call(&request).await?;
                 session.output.show(&listener, |listener| rows([listener]))
             }
             Self::Delete { listener } => {

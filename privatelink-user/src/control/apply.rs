@@ -380,17 +380,27 @@ impl Planner<'_, '_> {
     }
 
     fn listener(&mut self, lb: &ResourceName, declared: &DeclaredListener) -> Result<(), ControlError> {
-        let DeclaredListener { protocol, port, target_group, attributes } = declared;
+        let DeclaredListener { protocol, port, target_group, target_groups, stickiness, attributes } = declared;
         let name = format!("{lb}:{port}");
-        let detail = format!("{protocol}, target group {}", target_group.as_str());
+        let groups: Vec<String> = target_group
+            .iter()
+            .map(|group| group.as_str().to_owned())
+            .chain(target_groups.iter().map(ToString::to_string))
+            .collect();
+        let detail = format!("{protocol}, target group {}", groups.join(", "));
         let mut defaults = over(&ListenerAttributes::default(), &BTreeMap::new());
         defaults.retain(|key, _| ListenerAttributes::applies(key, *protocol));
         defaults.extend(attributes.iter().map(|(key, value)| (key.clone(), value.to_string())));
         let attributes = defaults;
         if let Ok(present) = lookup::listener(&self.state, &Reference::from(&name)) {
             unchanged(format!("listener '{name}'"), "protocol", &present.protocol, protocol)?;
-            let request =
-                ModifyListener { listener: (&name).into(), target_group: Some(target_group.clone()), attributes };
+            let request = ModifyListener {
+                listener: (&name).into(),
+                target_group: target_group.clone(),
+                target_groups: target_groups.clone(),
+                stickiness: Some(*stickiness),
+                attributes,
+            };
             return self.step(&request, Action::Modify, "listener", name, detail);
         }
         let request = CreateListener {
@@ -398,6 +408,8 @@ impl Planner<'_, '_> {
             protocol: *protocol,
             port: *port,
             target_group: target_group.clone(),
+            target_groups: target_groups.clone(),
+            stickiness: *stickiness,
             attributes,
         };
         self.step(&request, Action::Create, "listener", name, detail)
@@ -415,6 +427,7 @@ impl Planner<'_, '_> {
             name,
             acceptance_required,
             principals: allowed_principals.clone(),
+            private_dns_name: None,
         };
         self.step(&request, Action::Create, "endpoint-service", &shown, &detail)?;
         // What is there already may differ in what can be changed.
@@ -448,11 +461,12 @@ impl Planner<'_, '_> {
                 endpoint: (&present.id).into(),
                 security_groups: Some(security_groups),
                 apply_to_established: present.security_groups.applies_to_established,
+                private_dns: None,
             };
             return self.step(&request, Action::Modify, "endpoint", name, "security groups");
         }
         let (vpc_text, service) = (vpc.as_str().to_owned(), service_name.as_str().to_owned());
-        let request = CreateEndpoint { service_name, vpc, address, security_groups };
+        let request = CreateEndpoint { service_name, vpc, address, security_groups, private_dns: false };
         let (change, made) = request.decide(&self.state, self.context)?;
         let name = format!("{vpc_text}/{}", made.address);
         self.record(change, Action::Create, "endpoint", name, format!("service {service}"));

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Reference, security_groups::RuleSpec, target_groups::HealthCheckSettings, targets::TargetSpec};
+use super::{
+    Reference, listeners::TargetGroupWeight, security_groups::RuleSpec, target_groups::HealthCheckSettings,
+    targets::TargetSpec,
+};
 use crate::model::{
     HealthCheckPort, HealthCheckProtocol, Hook, HttpPath, InterfaceName, InvalidValue, Matcher, Principal, Protocol,
     ResourceName, SecurityGroupName, SecurityGroupText, VpcCidr,
@@ -107,7 +110,13 @@ pub struct DeclaredListener {
     pub protocol: Protocol,
     #[serde(deserialize_with = "port")]
     pub port: u16,
-    pub target_group: Reference,
+    #[serde(default)]
+    pub target_group: Option<Reference>,
+    /// Each as `NAME=WEIGHT`.
+    #[serde(default)]
+    pub target_groups: Vec<TargetGroupWeight>,
+    #[serde(default)]
+    pub stickiness: bool,
     #[serde(default)]
     pub attributes: BTreeMap<String, AttributeValue>,
 }

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Context, ControlError, Mutation, Query, Reference, connections::endpoints_of, lookup, operation, sorted,
-    view::EndpointServiceView,
+    Context, ControlError, Mutation, Query, Reference, connections::endpoints_of, lookup, operation, private_dns,
+    sorted, view::EndpointServiceView,
 };
 use crate::model::{
-    Change, Endpoint, EndpointService, EndpointServiceId, EndpointState, LoadBalancerId, Principal, ResourceName,
-    ServiceName, State,
+    Change, Endpoint, EndpointService, EndpointServiceId, EndpointState, LoadBalancerId, Principal, PrivateDnsName,
+    ResourceName, ServiceName, State,
 };
 
 /// Publishes load balancers. Idempotent for the same load balancers and name.
@@ -28,18 +28,23 @@ pub struct CreateEndpointService {
     /// Who may make endpoints, besides the caller's own account.
     #[serde(default)]
     pub principals: Vec<Principal>,
+    /// By which consumers may reach their endpoints, once it is verified.
+    #[serde(default)]
+    pub private_dns_name: Option<PrivateDnsName>,
 }
 operation!(CreateEndpointService -> EndpointServiceView);
 
 impl Mutation for CreateEndpointService {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, EndpointServiceView), ControlError> {
-        let Self { load_balancers, name, acceptance_required, principals } = self;
+        let Self { load_balancers, name, acceptance_required, principals, private_dns_name } = self;
         let ids = load_balancer_ids(state, load_balancers)?;
         if ids.is_empty() {
             return Err(ControlError::ServiceWithoutLoadBalancer);
         }
         if let Some((lb, service)) = ids.iter().find_map(|lb| Some((lb, service_of(state, lb)?))) {
-            return if service.alias == *name && service.load_balancers == ids {
+            let private_dns = service.private_dns.as_ref().map(|private| &private.name);
+            let same_name = private_dns_name.is_none() || private_dns == private_dns_name.as_ref();
+            return if service.alias == *name && service.load_balancers == ids && same_name {
                 Ok((Change::default(), EndpointServiceView::new(state, context.world, service)))
             } else {
                 let (load_balancer, service) = (lb.clone(), service.id.clone());
@@ -53,7 +58,7 @@ impl Mutation for CreateEndpointService {
             }
         }
         let id = EndpointServiceId::generate(context.ids);
-        let service = EndpointService {
+        let mut service = EndpointService {
             service_name: ServiceName::new(context.region, &id),
             id,
             owner: context.owner(),
@@ -61,8 +66,10 @@ impl Mutation for CreateEndpointService {
             load_balancers: ids,
             acceptance_required: *acceptance_required,
             principals: principals.iter().cloned().collect(),
+            private_dns: None,
             created_at: context.now,
         };
+        service.private_dns = private_dns_name.as_ref().map(|name| private_dns::named(&service, name, context));
         let view = EndpointServiceView::new(state, context.world, &service);
         Ok((Change::default().put(service), view))
     }
@@ -92,15 +99,33 @@ pub struct ModifyEndpointService {
     /// Refused while endpoints are connected.
     #[serde(default)]
     pub remove_load_balancers: Vec<Reference>,
+    /// Another name has to be verified anew.
+    #[serde(default)]
+    pub private_dns_name: Option<PrivateDnsName>,
+    #[serde(default)]
+    pub remove_private_dns_name: bool,
 }
 operation!(ModifyEndpointService -> EndpointServiceView);
 
 impl Mutation for ModifyEndpointService {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, EndpointServiceView), ControlError> {
-        let Self { endpoint_service, acceptance_required, add_load_balancers, remove_load_balancers } = self;
+        let Self {
+            endpoint_service,
+            acceptance_required,
+            add_load_balancers,
+            remove_load_balancers,
+            private_dns_name,
+            remove_private_dns_name,
+        } = self;
         let service = lookup::endpoint_service(state, endpoint_service)?;
         let mut changed = service.clone();
         changed.acceptance_required = acceptance_required.unwrap_or(changed.acceptance_required);
+        if *remove_private_dns_name {
+            changed.private_dns = None;
+        }
+        if let Some(name) = private_dns_name {
+            changed.private_dns = Some(private_dns::named(&changed, name, context));
+        }
         for id in load_balancer_ids(state, add_load_balancers)? {
             match service_of(state, &id) {
                 Some(other) if other.id != service.id => {

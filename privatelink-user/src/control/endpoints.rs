@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Context, ControlError, Mutation, Query, Reference, address, connections::offered, lookup, operation,
+    Context, ControlError, Mutation, Query, Reference, address, connections::offered, lookup, operation, private_dns,
     security_groups, sorted, view::EndpointView,
 };
 use crate::model::{Change, Endpoint, EndpointId, EndpointState, SecurityGroups, State};
@@ -26,12 +26,15 @@ pub struct CreateEndpoint {
     /// Groups of the VPC that say who may connect. None: everybody in the VPC.
     #[serde(default)]
     pub security_groups: Vec<Reference>,
+    /// Let it answer for the service's private DNS name in the VPC.
+    #[serde(default)]
+    pub private_dns: bool,
 }
 operation!(CreateEndpoint -> EndpointView);
 
 impl Mutation for CreateEndpoint {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, EndpointView), ControlError> {
-        let Self { service_name, vpc, address, security_groups } = self;
+        let Self { service_name, vpc, address, security_groups, private_dns } = self;
         let service = offered(state, context.world, (context.account, context.region, context.identity), service_name)?;
         let vpc = lookup::vpc(state, vpc)?;
         let groups = security_groups::resolve(state, &vpc.id, security_groups)?;
@@ -44,6 +47,7 @@ impl Mutation for CreateEndpoint {
                         && endpoint.address == address
                         && endpoint.service == service.id
                         && endpoint.security_groups.groups == security_groups.groups
+                        && endpoint.private_dns.is_some() == *private_dns
                 };
                 if let Some(endpoint) = state.endpoints.values().find(same) {
                     return Ok((Change::default(), EndpointView::new(state, endpoint)));
@@ -52,14 +56,19 @@ impl Mutation for CreateEndpoint {
                 address
             }
         };
+        let endpoint_state = EndpointState::initial(service.acceptance_required);
+        if *private_dns {
+            private_dns::check(state, service, &vpc.id, None, endpoint_state)?;
+        }
         let endpoint = Endpoint {
             id: EndpointId::generate(context.ids),
             owner: context.owner(),
             service: service.id.clone(),
             vpc: vpc.id.clone(),
             address,
-            state: EndpointState::initial(service.acceptance_required),
+            state: endpoint_state,
             security_groups,
+            private_dns: private_dns::answered(service, *private_dns),
             created_at: context.now,
         };
         let view = EndpointView::new(state, &endpoint);
@@ -67,7 +76,7 @@ impl Mutation for CreateEndpoint {
     }
 }
 
-/// Changes an endpoint's security groups.
+/// Changes an endpoint's security groups, or whether it answers for the service's private DNS name.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModifyEndpoint {
@@ -78,12 +87,15 @@ pub struct ModifyEndpoint {
     /// End open flows that the new groups do not allow; otherwise they count for new flows only.
     #[serde(default)]
     pub apply_to_established: bool,
+    /// None: as it is.
+    #[serde(default)]
+    pub private_dns: Option<bool>,
 }
 operation!(ModifyEndpoint -> EndpointView);
 
 impl Mutation for ModifyEndpoint {
-    fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, EndpointView), ControlError> {
-        let Self { endpoint, security_groups, apply_to_established } = self;
+    fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, EndpointView), ControlError> {
+        let Self { endpoint, security_groups, apply_to_established, private_dns } = self;
         let endpoint = lookup::endpoint(state, endpoint)?;
         let mut changed = endpoint.clone();
         if let Some(references) = security_groups {
@@ -91,6 +103,16 @@ impl Mutation for ModifyEndpoint {
                 groups: security_groups::resolve(state, &endpoint.vpc, references)?,
                 applies_to_established: *apply_to_established,
             };
+        }
+        match private_dns {
+            Some(true) if endpoint.private_dns.is_none() => {
+                let service = context.world.endpoint_services.get(&endpoint.service);
+                let service = service.ok_or_else(|| ControlError::PrivateDnsNotProvided(endpoint.service_name()))?;
+                private_dns::check(state, service, &endpoint.vpc, Some(&endpoint.id), endpoint.state)?;
+                changed.private_dns = private_dns::answered(service, true);
+            }
+            Some(false) => changed.private_dns = None,
+            Some(true) | None => {}
         }
         let view = EndpointView::new(state, &changed);
         let change = if changed == *endpoint { Change::default() } else { Change::default().put(changed) };

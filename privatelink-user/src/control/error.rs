@@ -6,8 +6,8 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use crate::model::{
-    AddressUse, EndpointId, EndpointServiceId, EndpointState, InterfaceName, InvalidValue, LoadBalancerId, Protocol,
-    ResourceName, SecurityGroupId, SecurityGroupName, TargetGroupId, VpcId,
+    AddressUse, EndpointId, EndpointServiceId, EndpointState, InterfaceName, InvalidValue, LoadBalancerId,
+    PrivateDnsName, Protocol, ResourceName, SecurityGroupId, SecurityGroupName, ServiceName, TargetGroupId, VpcId,
 };
 
 /// Why an operation is refused.
@@ -66,6 +66,16 @@ pub enum ControlError {
     TargetGroupNotFound(String),
     #[error("A target group with the same name '{0}' exists, but with different settings")]
     DuplicateTargetGroupName(ResourceName),
+    #[error("A default action must be specified")]
+    ForwardMissing,
+    #[error("The target group '{0}' is given twice")]
+    ForwardTwice(TargetGroupId),
+    #[error("If both a target group and target group weights are given, they must name the same target group")]
+    ForwardContradicts,
+    #[error("You've reached the limit on the number of target groups of one action: {limit}")]
+    TooManyForwarded { limit: usize },
+    #[error("Target group stickiness must be enabled because the target group '{0}' has stickiness enabled")]
+    StickinessRequired(TargetGroupId),
     #[error("Target group '{target_group}' is currently in use by a listener or a rule")]
     TargetGroupInUse { target_group: TargetGroupId, listeners: Vec<String> },
 
@@ -132,6 +142,17 @@ pub enum ControlError {
     #[error("Either 'ipPermissions' or 'securityGroupRuleIds' should be provided.")]
     RuleMissing,
 
+    #[error("Private DNS can't be enabled because the service {0} does not provide a private DNS name.")]
+    PrivateDnsNotProvided(ServiceName),
+    #[error("Private DNS can only be enabled after the endpoint connection is accepted by the owner of {0}.")]
+    PrivateDnsBeforeAcceptance(ServiceName),
+    #[error(
+        "private-dns-enabled cannot be set because there is already a conflicting DNS domain for {name} in the VPC {vpc}"
+    )]
+    PrivateDnsConflict { name: PrivateDnsName, vpc: VpcId, endpoint: EndpointId },
+    #[error("The endpoint service '{0}' does not have a private DNS name")]
+    NoPrivateDns(EndpointServiceId),
+
     #[error("The Vpc Endpoint Id '{0}' does not exist")]
     EndpointNotFound(String),
 
@@ -170,6 +191,9 @@ impl ControlError {
             Self::Invalid(_) | Self::TargetGroupVpcNotFound(_) | Self::NodeAddressMissing | Self::TargetMissing => {
                 "ValidationError"
             }
+            Self::ForwardMissing | Self::ForwardTwice(_) | Self::ForwardContradicts => "ValidationError",
+            Self::TooManyForwarded { .. } => "TooManyTargetGroups",
+            Self::StickinessRequired(_) => "InvalidConfigurationRequest",
             Self::VpcNotFound(_) => "InvalidVpcID.NotFound",
             Self::DuplicateVpc(_) => "InvalidVpc.Duplicate",
             Self::VpcInUse { .. } => "DependencyViolation",
@@ -199,7 +223,10 @@ impl ControlError {
             | Self::LoadBalancerConnected { .. }
             | Self::LastLoadBalancer(_) => "InvalidParameter",
             Self::PrincipalMissing | Self::EndpointMissing => "MissingParameter",
-            Self::ConnectionState { .. } => "InvalidState",
+            Self::ConnectionState { .. } | Self::NoPrivateDns(_) => "InvalidState",
+            Self::PrivateDnsNotProvided(_) | Self::PrivateDnsBeforeAcceptance(_) | Self::PrivateDnsConflict { .. } => {
+                "InvalidParameter"
+            }
             Self::ExistingVpcEndpointConnections { .. } => "ExistingVpcEndpointConnections",
             Self::SecurityGroupNotFound(_) => "InvalidGroup.NotFound",
             Self::InvalidSecurityGroup(_) => "InvalidSecurityGroup",
@@ -231,6 +258,9 @@ impl ControlError {
             | Self::ServiceWithoutLoadBalancer
             | Self::PrincipalMissing
             | Self::EndpointMissing
+            | Self::ForwardMissing
+            | Self::ForwardTwice(_)
+            | Self::ForwardContradicts
             | Self::DifferentVpc { .. }
             | Self::IncompatibleProtocols { .. }
             | Self::TargetIpOutside { .. }
@@ -266,6 +296,8 @@ impl ControlError {
             | Self::DuplicateListener { .. }
             | Self::DuplicateTargetGroupName(_)
             | Self::TargetGroupInUse { .. }
+            | Self::TooManyForwarded { .. }
+            | Self::StickinessRequired(_)
             | Self::TargetIpUnusable { .. }
             | Self::TooManyTargets { .. }
             | Self::TooManyListeners { .. }
@@ -275,6 +307,10 @@ impl ControlError {
             | Self::LoadBalancerConnected { .. }
             | Self::LastLoadBalancer(_)
             | Self::ConnectionState { .. }
+            | Self::NoPrivateDns(_)
+            | Self::PrivateDnsNotProvided(_)
+            | Self::PrivateDnsBeforeAcceptance(_)
+            | Self::PrivateDnsConflict { .. }
             | Self::DuplicateServiceAlias { .. }
             | Self::DuplicateSecurityGroup { .. }
             | Self::SecurityGroupInUse { .. }
@@ -331,6 +367,15 @@ impl ControlError {
             ),
             Self::DifferentVpc { .. } => {
                 "make a target group in the load balancer's VPC; targets elsewhere are reached through its gateway"
+                    .to_owned()
+            }
+            Self::ForwardMissing => "name a target group with --target-group, or several as NAME=WEIGHT".to_owned(),
+            Self::ForwardTwice(_) => "name each target group once".to_owned(),
+            Self::ForwardContradicts => "give weights for all target groups, or one target group".to_owned(),
+            Self::TooManyForwarded { limit } => format!("a listener leads to at most {limit} target groups"),
+            Self::StickinessRequired(_) => {
+                "turn the listener's stickiness on with `privatelink listener modify --stickiness on`, or the target \
+                 group's off"
                     .to_owned()
             }
             Self::TargetGroupsNotFound(reference) => {
@@ -418,6 +463,20 @@ impl ControlError {
                 format!("there is no rule '{rule}'; `privatelink security-group describe` shows the rules")
             }
             Self::RuleMissing => "name at least one rule, such as --protocol tcp --port 443 --cidr 10.0.0.0/8".to_owned(),
+            Self::PrivateDnsNotProvided(_) => {
+                "its owner sets one with `privatelink endpoint-service modify SERVICE --private-dns-name NAME` and verifies it \
+                 with `privatelink endpoint-service verify-domain SERVICE`"
+                    .to_owned()
+            }
+            Self::PrivateDnsBeforeAcceptance(_) => {
+                "after the acceptance: `privatelink endpoint modify ENDPOINT --private-dns true`".to_owned()
+            }
+            Self::PrivateDnsConflict { endpoint, .. } => format!(
+                "the endpoint '{endpoint}' answers for it; `privatelink endpoint modify {endpoint} --private-dns false` first"
+            ),
+            Self::NoPrivateDns(service) => {
+                format!("`privatelink endpoint-service modify {service} --private-dns-name NAME` sets one")
+            }
             Self::EndpointNotFound(_) => {
                 "`privatelink endpoint list` shows the endpoints; name one by its id or as VPC/ADDRESS".to_owned()
             }

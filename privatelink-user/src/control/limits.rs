@@ -49,12 +49,11 @@ fn targets_in_use(state: &State) -> usize {
     // Whether it is UDP, as the last.
     let mut found: BTreeSet<(&VpcId, Ipv4Addr, TargetAddress, bool)> = BTreeSet::new();
     for listener in state.listeners.values() {
-        let (Some(lb), Some(group)) =
-            (state.load_balancers.get(&listener.load_balancer), state.target_groups.get(&listener.target_group))
-        else {
-            continue;
-        };
-        for target in group.targets.values().map(|target| target.address) {
+        let Some(lb) = state.load_balancers.get(&listener.load_balancer) else { continue };
+        let groups = listener.forward.groups().filter_map(|id| state.target_groups.get(id));
+        for (group, target) in
+            groups.flat_map(|group| group.targets.values().map(move |target| (group, target.address)))
+        {
             let nodes = || lb.addresses.iter().map(|node| (&lb.vpc, *node, target));
             if listener.protocol.has_tcp() {
                 found.extend(nodes().map(|(vpc, node, target)| (vpc, node, target, false)));

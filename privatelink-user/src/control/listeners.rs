@@ -1,13 +1,13 @@
 //! Listeners.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Context, ControlError, Mutation, Query, Reference, lookup, operation, sorted, view::ListenerView};
 use crate::model::{
-    AttributeMap, Change, InvalidValue, Listener, ListenerAttributes, ListenerId, LoadBalancer, Protocol, State,
-    TargetGroup,
+    AttributeMap, Change, Forward, InvalidValue, Listener, ListenerAttributes, ListenerId, LoadBalancer, Protocol,
+    State, TargetGroup, TargetGroupId, Weight, serde_as_text,
 };
 
 /// Makes a listener. Idempotent.
@@ -17,7 +17,14 @@ pub struct CreateListener {
     pub load_balancer: Reference,
     pub protocol: Protocol,
     pub port: u16,
-    pub target_group: Reference,
+    /// One group; or, if several are given, their weights.
+    #[serde(default)]
+    pub target_group: Option<Reference>,
+    #[serde(default)]
+    pub target_groups: Vec<TargetGroupWeight>,
+    /// Whether later connections of a client stay in the target group of its earlier ones.
+    #[serde(default)]
+    pub stickiness: bool,
     /// By key; those that are not given have their default.
     #[serde(default)]
     pub attributes: BTreeMap<String, String>,
@@ -26,17 +33,17 @@ operation!(CreateListener -> ListenerView);
 
 impl Mutation for CreateListener {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, ListenerView), ControlError> {
-        let Self { load_balancer, protocol, port, target_group, attributes } = self;
+        let Self { load_balancer, protocol, port, target_group, target_groups, stickiness, attributes } = self;
         let lb = lookup::load_balancer(state, load_balancer)?;
         check_port("Listener port", *port)?;
-        let group = lookup::target_group(state, target_group)?;
-        check_leads(lb, *protocol, group)?;
+        let wanted =
+            resolve(state, lb, *protocol, target_group.as_ref(), target_groups)?.ok_or(ControlError::ForwardMissing)?;
+        let forward = checked(state, Forward { weights: wanted, stickiness: *stickiness })?;
         let attributes = listener_attributes(ListenerAttributes::default(), *protocol, attributes)?;
         let on_port = |listener: &&Listener| listener.load_balancer == lb.id && listener.port == *port;
         if let Some(listener) = state.listeners.values().find(on_port) {
-            let same = listener.protocol == *protocol
-                && listener.target_group == group.id
-                && listener.attributes == attributes;
+            let same =
+                listener.protocol == *protocol && listener.forward == forward && listener.attributes == attributes;
             return if same {
                 Ok((Change::default(), ListenerView::new(state, listener)))
             } else {
@@ -48,7 +55,7 @@ impl Mutation for CreateListener {
             load_balancer: lb.id.clone(),
             protocol: *protocol,
             port: *port,
-            target_group: group.id.clone(),
+            forward,
             attributes,
             created_at: context.now,
         };
@@ -62,8 +69,14 @@ impl Mutation for CreateListener {
 #[serde(deny_unknown_fields)]
 pub struct ModifyListener {
     pub listener: Reference,
+    /// One group; or, if several are given, their weights. Nothing: they stay.
     #[serde(default)]
     pub target_group: Option<Reference>,
+    #[serde(default)]
+    pub target_groups: Vec<TargetGroupWeight>,
+    /// None: as it is.
+    #[serde(default)]
+    pub stickiness: Option<bool>,
     /// By key; those that are not given stay as they are.
     #[serde(default)]
     pub attributes: BTreeMap<String, String>,
@@ -72,16 +85,16 @@ operation!(ModifyListener -> ListenerView);
 
 impl Mutation for ModifyListener {
     fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, ListenerView), ControlError> {
-        let Self { listener, target_group, attributes } = self;
+        let Self { listener, target_group, target_groups, stickiness, attributes } = self;
         let listener = lookup::listener(state, listener)?;
         let mut changed = listener.clone();
-        if let Some(reference) = target_group {
-            let group = lookup::target_group(state, reference)?;
-            if let Some(lb) = state.load_balancers.get(&listener.load_balancer) {
-                check_leads(lb, listener.protocol, group)?;
-            }
-            changed.target_group = group.id.clone();
+        if let Some(lb) = state.load_balancers.get(&listener.load_balancer)
+            && let Some(wanted) = resolve(state, lb, listener.protocol, target_group.as_ref(), target_groups)?
+        {
+            changed.forward.weights = wanted;
         }
+        changed.forward.stickiness = stickiness.unwrap_or(changed.forward.stickiness);
+        changed.forward = checked(state, changed.forward)?;
         changed.attributes = listener_attributes(changed.attributes, listener.protocol, attributes)?;
         let view = ListenerView::new(state, &changed);
         let change = if changed == *listener { Change::default() } else { Change::default().put(changed) };
@@ -123,6 +136,78 @@ impl Query for DescribeListeners {
             .map(|listener| ListenerView::new(state, listener))
             .collect();
         Ok(sorted(listeners, |listener| listener.name.clone()))
+    }
+}
+
+/// A target group and its weight: `NAME=WEIGHT`, or `NAME` with weight 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetGroupWeight {
+    pub target_group: Reference,
+    pub weight: Weight,
+}
+
+impl fmt::Display for TargetGroupWeight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.target_group.as_str(), self.weight)
+    }
+}
+
+impl FromStr for TargetGroupWeight {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let (name, weight) = match text.split_once('=') {
+            Some((name, weight)) => (name, weight.parse()?),
+            None => (text, Weight::default()),
+        };
+        if name.is_empty() {
+            let rule = "must be a name or ARN, and can go on with an equals sign and a weight";
+            return Err(InvalidValue::new("Target group", text, rule, "use a form like web=70"));
+        }
+        Ok(Self { target_group: name.into(), weight })
+    }
+}
+
+serde_as_text!(TargetGroupWeight);
+
+/// The groups and weights that a request names, all of which a listener of `lb` and `protocol` can lead to; none if it
+/// names none.
+fn resolve(
+    state: &State,
+    lb: &LoadBalancer,
+    protocol: Protocol,
+    one: Option<&Reference>,
+    several: &[TargetGroupWeight],
+) -> Result<Option<BTreeMap<TargetGroupId, Weight>>, ControlError> {
+    let mut weights = BTreeMap::new();
+    for TargetGroupWeight { target_group, weight } in several {
+        let group = lookup::target_group(state, target_group)?;
+        check_leads(lb, protocol, group)?;
+        if weights.insert(group.id.clone(), *weight).is_some() {
+            return Err(ControlError::ForwardTwice(group.id.clone()));
+        }
+    }
+    if let Some(one) = one {
+        let group = lookup::target_group(state, one)?;
+        check_leads(lb, protocol, group)?;
+        if !several.is_empty() && !(weights.len() == 1 && weights.contains_key(&group.id)) {
+            return Err(ControlError::ForwardContradicts);
+        }
+        weights.entry(group.id.clone()).or_default();
+    }
+    if weights.len() > Forward::MAX_GROUPS {
+        return Err(ControlError::TooManyForwarded { limit: Forward::MAX_GROUPS });
+    }
+    Ok((!weights.is_empty()).then_some(weights))
+}
+
+/// Refuses several groups of which one is sticky if the action itself is not.
+fn checked(state: &State, forward: Forward) -> Result<Forward, ControlError> {
+    let sticky = |id: &&TargetGroupId| state.target_groups.get(*id).is_some_and(|group| group.attributes.stickiness);
+    let found = forward.groups().find(sticky).cloned();
+    match found {
+        Some(group) if forward.weights.len() > 1 && !forward.stickiness => Err(ControlError::StickinessRequired(group)),
+        Some(_) | None => Ok(forward),
     }
 }
 

@@ -11,8 +11,8 @@ use super::{
     view::{self, TargetGroupView},
 };
 use crate::model::{
-    Change, HealthCheck, HealthCheckPort, HealthCheckProtocol, HttpPath, InvalidValue, Matcher, Protocol, ResourceName,
-    State, TargetGroup, TargetGroupAttributes, TargetGroupId,
+    Change, HealthCheck, HealthCheckPort, HealthCheckProtocol, HttpPath, InvalidValue, Listener, Matcher, Protocol,
+    ResourceName, State, TargetGroup, TargetGroupAttributes, TargetGroupId,
 };
 
 /// The health check settings that a request names; the others stay, or have their default.
@@ -175,6 +175,13 @@ impl Mutation for ModifyTargetGroup {
             attributes: group_attributes(group.attributes.clone(), group.protocol, attributes)?,
             ..group.clone()
         };
+        let lacks = |listener: &&Listener| {
+            let forward = &listener.forward;
+            forward.weights.contains_key(&group.id) && forward.weights.len() > 1 && !forward.stickiness
+        };
+        if changed.attributes.stickiness && state.listeners.values().any(|listener| lacks(&listener)) {
+            return Err(ControlError::StickinessRequired(group.id.clone()));
+        }
         let view = TargetGroupView::new(state, &changed);
         let change = if changed == *group { Change::default() } else { Change::default().put(changed) };
         Ok((change, view))
@@ -195,7 +202,7 @@ impl Mutation for DeleteTargetGroup {
         let listeners: Vec<String> = state
             .listeners
             .values()
-            .filter(|listener| listener.target_group == group.id)
+            .filter(|listener| listener.forward.weights.contains_key(&group.id))
             .map(|listener| view::listener_name(state, listener))
             .collect();
         if !listeners.is_empty() {

@@ -9,10 +9,11 @@ use super::{connections::endpoints_of, security_groups};
 use crate::{
     model::{
         AccountId, AttributeMap, Direction, Endpoint, EndpointId, EndpointService, EndpointServiceId, EndpointState,
-        HealthCheck, Hook, InterfaceName, Listener, ListenerAttributes, ListenerId, LoadBalancer, LoadBalancerId,
-        Owner, Peer, Port, Principal, Protocol, ResourceName, SecurityGroup, SecurityGroupId, SecurityGroupName,
-        SecurityGroupRule, SecurityGroupRuleId, SecurityGroupText, ServiceName, State, Target, TargetAddress,
-        TargetGroup, TargetGroupId, Traffic, Vpc, VpcCidr, VpcId, VpcIndex, derived,
+        Forward, HealthCheck, Hook, InterfaceName, Listener, ListenerAttributes, ListenerId, LoadBalancer,
+        LoadBalancerId, Owner, Peer, Port, Principal, PrivateDns, Protocol, ResourceName, SecurityGroup,
+        SecurityGroupId, SecurityGroupName, SecurityGroupRule, SecurityGroupRuleId, SecurityGroupText, ServiceName,
+        State, Target, TargetAddress, TargetGroup, TargetGroupId, Traffic, Vpc, VpcCidr, VpcId, VpcIndex, Weight,
+        derived,
     },
     runtime::{HookInUse, NextHop, PortStatus},
 };
@@ -219,8 +220,14 @@ pub struct ListenerView {
     pub load_balancer: LoadBalancerId,
     pub protocol: Protocol,
     pub port: u16,
-    pub target_group: TargetGroupId,
+    /// The only target group; none if there are several.
+    pub target_group: Option<TargetGroupId>,
+    /// Its name; of several, each with its weight.
     pub target_group_name: String,
+    /// Every target group and its weight.
+    pub target_groups: BTreeMap<TargetGroupId, Weight>,
+    /// Whether later connections of a client stay in the target group of its earlier ones.
+    pub stickiness: bool,
     pub attributes: BTreeMap<String, String>,
     pub created_at: Timestamp,
 }
@@ -229,14 +236,31 @@ impl ListenerView {
     /// As `state` has it.
     pub fn new(state: &State, listener: &Listener) -> Self {
         let name = listener_name(state, listener);
-        let Listener { id, load_balancer, protocol, port, target_group, attributes, created_at } = listener.clone();
-        let target_group_name = state
-            .target_groups
-            .get(&target_group)
-            .map_or_else(|| target_group.to_string(), |group| group.name.to_string());
+        let Listener { id, load_balancer, protocol, port, forward, attributes, created_at } = listener.clone();
+        let Forward { weights, stickiness } = forward;
+        let group_name = |id: &TargetGroupId| {
+            state.target_groups.get(id).map_or_else(|| id.to_string(), |group| group.name.to_string())
+        };
+        let mut weighted: Vec<String> =
+            weights.iter().map(|(id, weight)| format!("{}={weight}", group_name(id))).collect();
+        weighted.sort();
+        let target_group = weights.keys().next().filter(|_| weights.len() == 1).cloned();
+        let target_group_name = target_group.as_ref().map_or_else(|| weighted.join(", "), group_name);
         let mut attributes = attribute_map(&attributes);
         attributes.retain(|key, _| ListenerAttributes::applies(key, protocol));
-        Self { id, name, load_balancer, protocol, port, target_group, target_group_name, attributes, created_at }
+        Self {
+            id,
+            name,
+            load_balancer,
+            protocol,
+            port,
+            target_group,
+            target_group_name,
+            target_groups: weights,
+            stickiness,
+            attributes,
+            created_at,
+        }
     }
 }
 
@@ -269,7 +293,7 @@ impl TargetGroupView {
         let listeners = state
             .listeners
             .values()
-            .filter(|listener| listener.target_group == id)
+            .filter(|listener| listener.forward.weights.contains_key(&id))
             .map(|listener| listener_name(state, listener))
             .collect();
         Self {
@@ -312,6 +336,8 @@ pub struct EndpointServiceView {
     pub load_balancer_names: Vec<String>,
     pub acceptance_required: bool,
     pub principals: Vec<Principal>,
+    /// The private DNS name and the TXT record that verifies it.
+    pub private_dns: Option<PrivateDns>,
     pub connections: Vec<ConnectionView>,
     pub created_at: Timestamp,
 }
@@ -328,6 +354,7 @@ impl EndpointServiceView {
             load_balancers,
             acceptance_required,
             principals,
+            private_dns,
             created_at,
         } = service.clone();
         Self {
@@ -339,6 +366,7 @@ impl EndpointServiceView {
             load_balancers,
             acceptance_required,
             principals: principals.into_iter().collect(),
+            private_dns,
             connections,
             created_at,
         }
@@ -418,8 +446,17 @@ pub struct EndpointView {
 impl EndpointView {
     /// As `state` has it.
     pub fn new(state: &State, endpoint: &Endpoint) -> Self {
-        let Endpoint { id, owner, service, vpc, address, state: endpoint_state, security_groups, created_at } =
-            endpoint.clone();
+        let Endpoint {
+            id,
+            owner,
+            service,
+            vpc,
+            address,
+            state: endpoint_state,
+            security_groups,
+            private_dns: _,
+            created_at,
+        } = endpoint.clone();
         let found = state.endpoint_services.get(&service);
         Self {
             service_name: endpoint.service_name(),

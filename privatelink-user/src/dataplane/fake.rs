@@ -136,6 +136,8 @@ impl Dataplane for Fake {
         let tables = &mut self.tables;
         match op {
             Op::WriteBounds { .. } => {}
+            Op::PutParted(key) => drop(tables.parted.insert(*key)),
+            Op::RemoveParted(key) => drop(tables.parted.remove(key)),
             Op::PutPolicy(index, record) => {
                 tables.policies.insert(*index, InstalledPolicy { record: *record, bounds: Arc::new([]) });
             }

@@ -18,7 +18,7 @@ use privatelink_ebpf::abi::{
     flow::{Bucket, FlowKey, FlowState, Meta, Slot, WAYS},
     pool::{PortPool, SUMMARIES},
     security::{Bound, Policy},
-    service::{Address, AddressKey, Budget, EndpointIdText, Frontend, FrontendKey, Listener, Port, Target},
+    service::{Address, AddressKey, Budget, EndpointIdText, Frontend, FrontendKey, Listener, Parted, Port, Target},
     settings::{Clock, CollectRequest},
     stats::{self, EndpointStats, ListenerStats, TargetStats},
 };
@@ -53,6 +53,7 @@ pub struct Kernel {
 
 struct Maps {
     ports: Table<Port>,
+    parted: HashMap<MapData, Parted, u32>,
     policies: Mapping,
     source_bounds: Mapping,
     listeners: Table<Listener>,
@@ -168,6 +169,7 @@ impl Kernel {
         let stash_entries = stash.info().map_err(DataplaneError::map("STASH"))?.max_entries();
         let maps = Maps {
             ports: Table::open(&mut ebpf, "PORTS")?,
+            parted: typed(&mut ebpf, "PARTED")?,
             policies: map_array::<Policy>(&policies, "POLICIES")?,
             source_bounds: map_array::<Bound>(&source_bounds, "SOURCE_BOUNDS")?,
             listeners: Table::open(&mut ebpf, "LISTENERS")?,
@@ -316,6 +318,7 @@ impl Dataplane for Kernel {
             xdp_ports,
             addresses: maps.addresses.iter().collect::<Result<_, _>>().map_err(DataplaneError::map("ADDRESSES"))?,
             frontends: maps.frontends.iter().collect::<Result<_, _>>().map_err(DataplaneError::map("FRONTENDS"))?,
+            parted: maps.parted.keys().collect::<Result<_, _>>().map_err(DataplaneError::map("PARTED"))?,
             policies,
             listeners,
             targets: maps.targets.all(),
@@ -365,6 +368,8 @@ impl Dataplane for Kernel {
                 }
                 Ok(())
             }
+            Op::PutParted(key) => maps.parted.insert(key, 1, 0).map_err(refused),
+            Op::RemoveParted(key) => gone(maps.parted.remove(key)).map_err(refused),
             Op::WriteBounds { .. } => Ok(()),
             Op::PutPolicy(index, policy) => put_policy(&maps.policies, *index, *policy).map_err(refused),
             Op::RemovePolicy(index) => put_policy(&maps.policies, *index, Policy::default()).map_err(refused),

@@ -8,7 +8,7 @@ use std::{
 use privatelink_ebpf::abi::{
     VpcIndex,
     security::{Bound, Policy},
-    service::{Address, AddressKey, Budget, EndpointIdText, Frontend, FrontendKey, Listener, Port, Target},
+    service::{Address, AddressKey, Budget, EndpointIdText, Frontend, FrontendKey, Listener, Parted, Port, Target},
 };
 
 /// The contents of the tables. Entries that are all zero are not there.
@@ -20,6 +20,7 @@ pub struct Tables {
     pub xdp_ports: BTreeSet<u32>,
     pub addresses: BTreeMap<AddressKey, Address>,
     pub frontends: BTreeMap<FrontendKey, Frontend>,
+    pub parted: BTreeSet<Parted>,
     pub policies: BTreeMap<u32, InstalledPolicy>,
     pub listeners: BTreeMap<u32, Installed>,
     /// Retired targets too: a retired record keeps its generation and, until no flow refers to it, its identity.
@@ -70,6 +71,8 @@ pub enum Op {
     /// Switches a policy from one slice to another, in one word.
     PutPolicy(u32, Policy),
     RemovePolicy(u32),
+    PutParted(Parted),
+    RemoveParted(Parted),
     PutListener(u32, Listener),
     RemoveListener(u32),
     PutTarget(u32, Target),
@@ -94,6 +97,7 @@ impl Op {
             Self::PutAddress(..) | Self::RemoveAddress(_) => "ADDRESSES",
             Self::PutFrontend(..) | Self::RemoveFrontend(_) => "FRONTENDS",
             Self::WriteRing { .. } => "RINGS",
+            Self::PutParted(_) | Self::RemoveParted(_) => "PARTED",
             Self::WriteBounds { .. } => "SOURCE_BOUNDS",
             Self::PutPolicy(..) | Self::RemovePolicy(_) => "POLICIES",
             Self::PutListener(..) | Self::RemoveListener(_) => "LISTENERS",

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::model::{EndpointId, LoadBalancerId, Region, State};
+use crate::model::{EndpointId, EndpointState, LoadBalancerId, Region, State, VpcId};
 
 /// Seconds for which an answer of ours may be kept.
 pub const TTL: u32 = 60;
@@ -35,6 +35,8 @@ pub struct Directory {
     load_balancers: BTreeMap<String, LoadBalancerId>,
     /// What is above endpoints' names: services and regions.
     above: BTreeSet<String>,
+    /// By VPC: the private names, and the endpoint that answers for each.
+    private: BTreeMap<VpcId, BTreeMap<String, EndpointId>>,
 }
 
 impl Directory {
@@ -50,7 +52,13 @@ impl Directory {
             .map(|(region, service)| domain.endpoint_service(region, service))
             .chain(regions.iter().map(|region| format!("{region}.{}", domain.endpoints())))
             .collect();
-        Self { load_balancers, above, state }
+        let mut private: BTreeMap<VpcId, BTreeMap<String, EndpointId>> = BTreeMap::new();
+        for endpoint in state.endpoints.values().filter(|endpoint| endpoint.state == EndpointState::Available) {
+            if let Some(name) = &endpoint.private_dns {
+                private.entry(endpoint.vpc.clone()).or_default().insert(name.to_string(), endpoint.id.clone());
+            }
+        }
+        Self { load_balancers, above, private, state }
     }
 
     /// The state that the names follow from.
@@ -58,8 +66,12 @@ impl Directory {
         &self.state
     }
 
-    /// What `name` leads to; in lower case, without a dot at the end.
-    pub fn find(&self, name: &str) -> Found {
+    /// What `name` leads to, asked for in `vpc` or outside every VPC; in lower case, without a dot at the end. A VPC's private
+    /// names come first; they are authoritative for exactly what they name.
+    pub fn find(&self, name: &str, vpc: Option<&VpcId>) -> Found {
+        if let Some(found) = vpc.and_then(|vpc| self.private_name(name, self.private.get(vpc)?)) {
+            return found;
+        }
         let domain = &self.state.service_domain;
         let endpoints = domain.endpoints();
         if is_or_below(name, &endpoints) {
@@ -69,6 +81,18 @@ impl Directory {
             Some(region) => self.load_balancer(name, domain.load_balancers(region)),
             None => Found::Elsewhere,
         }
+    }
+
+    fn private_name(&self, name: &str, private: &BTreeMap<String, EndpointId>) -> Option<Found> {
+        let mut parents = name.match_indices('.').filter_map(|(dot, _)| name.get(dot + 1..));
+        let (zone, id) = match private.get(name) {
+            Some(id) => (name, id),
+            // The nearest wildcard above.
+            None => parents.find_map(|parent| Some((parent, private.get(&format!("*.{parent}"))?)))?,
+        };
+        let endpoint = self.state.endpoints.get(id)?;
+        let addresses = self.state.endpoint_zones(endpoint).into_iter().map(|zoned| zoned.address).collect();
+        Some(Found::Addresses { zone: zone.to_owned(), addresses })
     }
 
     fn endpoint(&self, name: &str, zone: String) -> Found {
@@ -129,9 +153,10 @@ pub fn in_turn(mut addresses: Vec<Ipv4Addr>, turn: usize) -> Vec<Ipv4Addr> {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
+    use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{Endpoint, EndpointState, LoadBalancer, Owner, Record};
+    use crate::model::{Endpoint, LoadBalancer, Owner, Record};
 
     const BASE: &str = "vpce-svc-0123456789abcdef1.us-east-1.vpce.amazonaws.com";
 
@@ -148,6 +173,7 @@ mod tests {
             address: address(50),
             state: EndpointState::PendingAcceptance,
             security_groups: Default::default(),
+            private_dns: None,
             created_at: Timestamp::UNIX_EPOCH,
         }
     }
@@ -176,14 +202,14 @@ mod tests {
         assert_eq!(names.len(), 2);
         for name in names {
             let zone = "vpce.amazonaws.com".to_owned();
-            assert_eq!(directory.find(&name), Found::Addresses { zone, addresses: vec![address(50)] }, "{name}");
+            assert_eq!(directory.find(&name, None), Found::Addresses { zone, addresses: vec![address(50)] }, "{name}");
         }
     }
 
     #[test]
     fn what_is_above_a_name_exists_and_has_no_records() {
         for name in ["vpce.amazonaws.com", "us-east-1.vpce.amazonaws.com", BASE, "elb.us-east-1.amazonaws.com"] {
-            assert!(matches!(directory().find(name), Found::Empty { .. }), "{name}");
+            assert!(matches!(directory().find(name, None), Found::Empty { .. }), "{name}");
         }
     }
 
@@ -205,7 +231,7 @@ mod tests {
             "x.us-east-1a.web-0123456789abcdef.elb.us-east-1.amazonaws.com",
             "ä.vpce.amazonaws.com",
         ] {
-            assert!(matches!(directory().find(name), Found::Missing { .. }), "{name}");
+            assert!(matches!(directory().find(name, None), Found::Missing { .. }), "{name}");
         }
     }
 
@@ -213,7 +239,7 @@ mod tests {
     fn names_that_are_not_ours_are_elsewhere() {
         for name in ["", "com", "amazonaws.com", "xvpce.amazonaws.com", "us-east-1.amazonaws.com", "elb.amazonaws.com"]
         {
-            assert_eq!(directory().find(name), Found::Elsewhere, "{name}");
+            assert_eq!(directory().find(name, None), Found::Elsewhere, "{name}");
         }
     }
 
@@ -222,8 +248,60 @@ mod tests {
         let zone = "elb.us-east-1.amazonaws.com".to_owned();
         let expected = Found::Addresses { zone, addresses: vec![address(5), address(6)] };
         let name = "web-0123456789abcdef.elb.us-east-1.amazonaws.com";
-        assert_eq!(directory().find(name), expected);
-        assert_eq!(directory().find(&format!("us-east-1a.{name}")), expected);
+        assert_eq!(directory().find(name, None), expected);
+        assert_eq!(directory().find(&format!("us-east-1a.{name}"), None), expected);
+    }
+
+    #[test]
+    fn a_private_name_leads_to_the_vpc_s_own_endpoint_and_nobody_else_s() {
+        let vpc = |number: usize| -> VpcId { format!("vpc-{number:017x}").parse().expect("an id") };
+        let mut state = State::default();
+        for (number, name, endpoint_state) in [
+            (1, "api.example.com", EndpointState::Available),
+            (2, "api.example.com", EndpointState::Available),
+            (3, "*.example.com", EndpointState::Available),
+            (4, "api.example.com", EndpointState::Rejected),
+        ] {
+            state.put(Record::Endpoint(Endpoint {
+                id: format!("vpce-{number:017x}").parse().expect("an id"),
+                vpc: vpc(number),
+                address: address(u8::try_from(number).expect("a small number")),
+                private_dns: Some(name.parse().expect("a private DNS name")),
+                state: endpoint_state,
+                ..endpoint()
+            }));
+        }
+        let directory = Directory::new(Arc::new(state));
+        let find = |name: &str, number: usize| match directory.find(name, Some(&vpc(number))) {
+            Found::Addresses { addresses, .. } => Some(addresses),
+            Found::Elsewhere => None,
+            found @ (Found::Empty { .. } | Found::Missing { .. }) => panic!("{found:?}"),
+        };
+        assert_eq!(find("api.example.com", 1), Some(vec![address(1)]));
+        assert_eq!(find("api.example.com", 2), Some(vec![address(2)]));
+        assert_eq!(find("x.api.example.com", 1), None);
+        assert_eq!(find("api.example.com", 3), Some(vec![address(3)]));
+        assert_eq!(find("a.b.example.com", 3), Some(vec![address(3)]));
+        assert_eq!(find("example.com", 3), None);
+        assert_eq!(find("api.example.com", 4), None);
+        assert_eq!(find("api.example.com", 5), None);
+        assert_eq!(directory.find("api.example.com", None), Found::Elsewhere);
+    }
+
+    proptest! {
+        #[test]
+        fn any_name_has_an_answer_and_only_ours_is_ours(
+            labels in prop::collection::vec("[ -~é]{0,30}", 0..6),
+            zone in prop::sample::select(vec!["", ".vpce.amazonaws.com", ".us-east-1.vpce.amazonaws.com", ".elb.us-east-1.amazonaws.com"]),
+        ) {
+            let name = format!("{}{zone}", labels.join("."));
+            match directory().find(&name, None) {
+                Found::Elsewhere => prop_assert!(zone.is_empty(), "{name}"),
+                Found::Addresses { .. } | Found::Empty { .. } | Found::Missing { .. } => {
+                    prop_assert!(name.ends_with("vpce.amazonaws.com") || name.ends_with("elb.us-east-1.amazonaws.com"), "{name}");
+                }
+            }
+        }
     }
 
     #[test]

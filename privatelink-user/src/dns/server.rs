@@ -151,16 +151,18 @@ impl Handler {
         if request.edns.as_ref().is_some_and(|edns| edns.version() != 0) {
             return Reply::error(ResponseCode::BADVERS);
         }
-        if (self.askers)(request.src().ip()).is_none() {
-            return Reply::error(ResponseCode::Refused);
-        }
+        let Some(asker) = (self.askers)(request.src().ip()) else { return Reply::error(ResponseCode::Refused) };
+        let vpc = match &asker {
+            Asker::Outside => None,
+            Asker::Vpc(vpc) => Some(vpc),
+        };
         let transfer = matches!(query.query_type(), RecordType::AXFR | RecordType::IXFR);
         if transfer || !matches!(query.query_class(), DNSClass::IN | DNSClass::ANY) {
             return Reply::error(ResponseCode::Refused);
         }
         let question = query.original();
         let name = question.name().to_lowercase().to_ascii();
-        match self.names.directory().find(name.strip_suffix('.').unwrap_or(&name)) {
+        match self.names.directory().find(name.strip_suffix('.').unwrap_or(&name), vpc) {
             Found::Elsewhere => self.elsewhere(request, question).await,
             Found::Missing { zone } => Reply::ours(ResponseCode::NXDomain, Vec::new(), soa(&zone)),
             Found::Empty { zone } => {

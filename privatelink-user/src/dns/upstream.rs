@@ -7,7 +7,8 @@ use std::{
 };
 
 use hickory_server::proto::{
-    op::{Message, Query},
+    op::{Message, Query, ResponseCode},
+    rr::{Name, RData, Record, RecordType},
     serialize::binary::DecodeError,
 };
 use tokio::{
@@ -32,6 +33,10 @@ pub enum Transport {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
+    #[error("'{0}' is not a name")]
+    Name(String),
+    #[error("the answer is {0}")]
+    Failure(ResponseCode),
     #[error("there is no upstream")]
     None,
     #[error("{AT_ONCE} questions are under way")]
@@ -76,6 +81,37 @@ impl Upstreams {
             }
         }
         Err(last)
+    }
+}
+
+impl Upstreams {
+    /// The values of the TXT records of `name`, each with its strings joined (RFC 1464 has one string, SPF and longer values
+    /// several); none if there are none or there is no such name.
+    ///
+    /// # Errors
+    ///
+    /// [`UpstreamError`], also when the server answers with a failure.
+    pub async fn text_records(&self, name: &str) -> Result<Vec<String>, UpstreamError> {
+        let asked = Name::from_ascii(format!("{name}.")).map_err(|error| UpstreamError::Name(error.to_string()))?;
+        let mut question = Message::query();
+        question.add_query(Query::query(asked, RecordType::TXT));
+        question.metadata.recursion_desired = true;
+        let mut answer = self.ask(&question, Transport::Udp).await?;
+        if answer.metadata.truncation {
+            answer = self.ask(&question, Transport::Tcp).await?;
+        }
+        match answer.metadata.response_code {
+            ResponseCode::NoError | ResponseCode::NXDomain => {}
+            code => return Err(UpstreamError::Failure(code)),
+        }
+        let value = |record: &Record| match &record.data {
+            RData::TXT(text) => {
+                let strings = text.txt_data.iter().flat_map(|string| string.iter().copied()).collect::<Vec<u8>>();
+                Some(String::from_utf8_lossy(&strings).into_owned())
+            }
+            _ => None,
+        };
+        Ok(answer.answers.iter().filter_map(value).collect())
     }
 }
 

@@ -106,6 +106,7 @@ impl Default for TargetGroupAttributes {
         Self {
             deregistration_delay: 300,
             deregistration_connection_termination: false,
+            stickiness: false,
             unhealthy_connection_termination: true,
             proxy_protocol_v2: false,
             unhealthy_draining_interval: 0,
@@ -169,6 +170,23 @@ impl AttributeMap for TargetGroupAttributes {
                 attributes.deregistration_connection_termination = boolean(text)?;
                 Some(())
             },
+        },
+        Attribute {
+            key: "stickiness.enabled",
+            rule: "must be one of '[true, false]'",
+            help: "whether all connections of a client address go to one target",
+            get: |attributes| attributes.stickiness.to_string(),
+            set: |attributes, text| {
+                attributes.stickiness = boolean(text)?;
+                Some(())
+            },
+        },
+        Attribute {
+            key: "stickiness.type",
+            rule: "must be one of '[source_ip]'",
+            help: "what stickiness goes by",
+            get: |_| "source_ip".to_owned(),
+            set: |_, text| (text == "source_ip").then_some(()),
         },
         Attribute {
             key: "target_health_state.unhealthy.connection_termination.enabled",

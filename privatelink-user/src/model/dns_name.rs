@@ -101,7 +101,7 @@ impl FromStr for ServiceDomain {
 /// Whether `text` is a host name of at most `longest` bytes, written in lower case and without a dot at the end: labels
 /// of 1 to 63 letters, digits and inner hyphens (RFC 1035 section 2.3.1, RFC 1123 section 2.1). Else the rule that it
 /// breaks.
-fn host_name(text: &str, longest: usize) -> Result<(), String> {
+pub(super) fn host_name(text: &str, longest: usize) -> Result<(), String> {
     let letters = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
     let label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -144,13 +144,15 @@ impl State {
         lb.addresses.iter().map(zoned).collect()
     }
 
-    /// The names that lead to an endpoint, in the order in which AWS lists them: regional, then one a zone.
+    /// The names that lead to an endpoint, in the order in which AWS lists them: regional, then one a zone, then the private
+    /// one, which leads to it in its VPC.
     pub fn endpoint_names(&self, endpoint: &Endpoint) -> Vec<String> {
         let domain = &self.service_domain;
         let mut zones: Vec<String> = self.endpoint_zones(endpoint).into_iter().map(|zoned| zoned.zone).collect();
         zones.dedup();
         let zonal = zones.iter().map(|zone| domain.endpoint_in_zone(endpoint, zone));
-        std::iter::once(domain.endpoint(endpoint)).chain(zonal).collect()
+        let private = endpoint.private_dns.iter().map(ToString::to_string);
+        std::iter::once(domain.endpoint(endpoint)).chain(zonal).chain(private).collect()
     }
 }
 
@@ -170,6 +172,7 @@ mod tests {
             address: Ipv4Addr::new(10, 0, 0, 50),
             state: EndpointState::Available,
             security_groups: Default::default(),
+            private_dns: None,
             created_at: Timestamp::UNIX_EPOCH,
         }
     }

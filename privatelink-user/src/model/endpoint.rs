@@ -5,7 +5,7 @@ use std::{fmt, net::Ipv4Addr};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointId, EndpointServiceId, Owner, SecurityGroups, ServiceName, VpcId};
+use super::{EndpointId, EndpointServiceId, Owner, PrivateDnsName, SecurityGroups, ServiceName, VpcId};
 
 /// An address in a consumer's VPC that leads to one endpoint service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,10 @@ pub struct Endpoint {
     /// Who in the VPC may connect.
     #[serde(default)]
     pub security_groups: SecurityGroups,
+    /// The name of the service's for which it answers in its VPC while it is available. It keeps that if the service's
+    /// changes or loses its verification.
+    #[serde(default)]
+    pub private_dns: Option<PrivateDnsName>,
     pub created_at: Timestamp,
 }
 

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    EndpointServiceId, InvalidValue, LoadBalancerId, Owner, Principal, Region, ResourceName, invalid::serde_as_text,
+    EndpointServiceId, InvalidValue, LoadBalancerId, Owner, Principal, PrivateDns, Region, ResourceName,
+    invalid::serde_as_text,
 };
 
 /// Load balancers that endpoints of other VPCs may lead to.
@@ -26,6 +27,9 @@ pub struct EndpointService {
     pub acceptance_required: bool,
     /// Who may make endpoints, besides the service's own account.
     pub principals: BTreeSet<Principal>,
+    /// The name by which consumers may reach their endpoints, once it is verified.
+    #[serde(default)]
+    pub private_dns: Option<PrivateDns>,
     pub created_at: Timestamp,
 }
 

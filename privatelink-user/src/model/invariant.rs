@@ -6,8 +6,9 @@ use std::{
 };
 
 use super::{
-    AddressUse, Direction, EndpointId, EndpointService, EndpointServiceId, InterfaceName, ListenerId, LoadBalancerId,
-    Peer, ResourceName, SecurityGroup, SecurityGroupId, SecurityGroupName, State, TargetGroupId, VpcId, VpcIndex,
+    AddressUse, Direction, EndpointId, EndpointService, EndpointServiceId, Forward, InterfaceName, ListenerId,
+    LoadBalancerId, Peer, ResourceName, SecurityGroup, SecurityGroupId, SecurityGroupName, State, TargetGroupId, VpcId,
+    VpcIndex,
 };
 
 /// A rule between resources that does not hold.
@@ -53,6 +54,8 @@ pub enum InvariantViolation {
     ListenerTargetGroupMissing(ListenerId),
     #[error("listener '{0}' leads to a target group of another VPC or of a protocol that does not fit")]
     ListenerTargetGroupMismatch(ListenerId),
+    #[error("listener '{0}' has a forward action that cannot be")]
+    ListenerForward(ListenerId),
     #[error("load balancer '{0}' has two listeners on port {1}")]
     DuplicateListener(LoadBalancerId, u16),
     #[error("endpoint service '{0}' has no load balancer, or one that does not exist")]
@@ -224,11 +227,19 @@ impl State {
             let Some(lb) = self.load_balancers.get(&listener.load_balancer) else {
                 return Err(InvariantViolation::ListenerLoadBalancerMissing(listener.id.clone()));
             };
-            let Some(group) = self.target_groups.get(&listener.target_group) else {
-                return Err(InvariantViolation::ListenerTargetGroupMissing(listener.id.clone()));
-            };
-            if group.vpc != lb.vpc || !listener.protocol.leads_to(group.protocol) {
-                return Err(InvariantViolation::ListenerTargetGroupMismatch(listener.id.clone()));
+            if !(1..=Forward::MAX_GROUPS).contains(&listener.forward.weights.len()) {
+                return Err(InvariantViolation::ListenerForward(listener.id.clone()));
+            }
+            for id in listener.forward.groups() {
+                let Some(group) = self.target_groups.get(id) else {
+                    return Err(InvariantViolation::ListenerTargetGroupMissing(listener.id.clone()));
+                };
+                if group.vpc != lb.vpc || !listener.protocol.leads_to(group.protocol) {
+                    return Err(InvariantViolation::ListenerTargetGroupMismatch(listener.id.clone()));
+                }
+                if group.attributes.stickiness && listener.forward.weights.len() > 1 && !listener.forward.stickiness {
+                    return Err(InvariantViolation::ListenerForward(listener.id.clone()));
+                }
             }
         }
         match duplicate(self.listeners.values().map(|listener| (&listener.load_balancer, listener.port))) {

@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{ListenerId, LoadBalancerId, Protocol, TargetGroupId};
+use super::{Forward, ListenerId, LoadBalancerId, Protocol};
 
-/// A port of a load balancer that leads to a target group. One for each (load balancer, port).
+/// A port of a load balancer that leads to target groups. One for each (load balancer, port).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Listener {
@@ -14,7 +14,7 @@ pub struct Listener {
     pub protocol: Protocol,
     /// 1 to 65,535.
     pub port: u16,
-    pub target_group: TargetGroupId,
+    pub forward: Forward,
     pub attributes: ListenerAttributes,
     pub created_at: Timestamp,
 }

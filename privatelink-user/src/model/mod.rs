@@ -10,6 +10,7 @@ pub mod derived;
 pub mod dns_name;
 mod endpoint;
 mod endpoint_service;
+mod forward;
 mod health_check;
 mod id;
 mod invalid;
@@ -20,6 +21,7 @@ mod name;
 mod owner;
 mod port;
 mod principal;
+pub mod private_dns;
 mod security_group;
 mod state;
 mod target;
@@ -31,6 +33,7 @@ pub use change::{Change, Edit, Key, Record};
 pub use dns_name::{ServiceDomain, ZonedAddress};
 pub use endpoint::{Endpoint, EndpointState};
 pub use endpoint_service::{EndpointService, ServiceName};
+pub use forward::{Forward, Weight};
 pub use health_check::{HealthCheck, HealthCheckPort, HealthCheckProtocol, HttpPath, Matcher};
 pub use id::{
     AccountId, EndpointId, EndpointServiceId, IdSource, ListenerId, LoadBalancerId, Region, SecurityGroupId,
@@ -45,6 +48,7 @@ pub use name::{InterfaceName, ResourceName};
 pub use owner::Owner;
 pub use port::{Hook, Port};
 pub use principal::{Identity, Principal};
+pub use private_dns::{PrivateDns, PrivateDnsName, VerificationState};
 pub use security_group::{
     Direction, IcmpKind, Opening, Peer, PortRange, SecurityGroup, SecurityGroupName, SecurityGroupRule,
     SecurityGroupText, SecurityGroups, Traffic,

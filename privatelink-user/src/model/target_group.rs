@@ -37,6 +37,8 @@ pub struct TargetGroupAttributes {
     pub deregistration_delay: u32,
     /// Whether what is left of a target's flows is ended when its draining ends.
     pub deregistration_connection_termination: bool,
+    /// Whether all connections of a client address go to one target.
+    pub stickiness: bool,
     /// Whether the flows of a target that becomes unhealthy are ended at once.
     pub unhealthy_connection_termination: bool,
     /// Whether a target is told each connection's client by a PROXY protocol header.

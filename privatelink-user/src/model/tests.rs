@@ -96,6 +96,8 @@ fn attributes_have_their_documented_defaults_and_ranges() {
         [
             ("deregistration_delay.timeout_seconds", "300".to_owned()),
             ("deregistration_delay.connection_termination.enabled", "false".to_owned()),
+            ("stickiness.enabled", "false".to_owned()),
+            ("stickiness.type", "source_ip".to_owned()),
             ("target_health_state.unhealthy.connection_termination.enabled", "true".to_owned()),
             ("target_health_state.unhealthy.draining_interval_seconds", "0".to_owned()),
             ("target_group_health.dns_failover.minimum_healthy_targets.count", "1".to_owned()),

@@ -8,7 +8,7 @@ use super::StoreError;
 use crate::model::{Change, Edit, Key, Record, State, VpcIndex};
 
 /// The version of the tables and records. A file with another one is refused.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 type Table = TableDefinition<'static, &'static str, &'static [u8]>;
 

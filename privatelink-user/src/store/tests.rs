@@ -157,7 +157,7 @@ fn an_unknown_schema_version_is_refused() {
     let error = Store::open(dir.path()).expect_err("another schema");
     assert_eq!(
         error.to_string(),
-        format!("the state file '{}' has schema version 7; this program knows version 2", file.display())
+        format!("the state file '{}' has schema version 7; this program knows version 3", file.display())
     );
 }
 

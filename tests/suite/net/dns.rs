@@ -21,12 +21,13 @@ use crate::{
 
 /// Every test of this file.
 pub const TESTS: fn() -> Vec<Test> = || {
-    vec![Test {
-        name: "every_vpc_asks_for_names",
-        needs: &[Need::Program("dig"), Need::Program("dnsmasq")],
-        run: Run::EachHook(every_vpc_asks_for_names),
-    }]
+    vec![
+        Test { name: "every_vpc_asks_for_names", needs: NEEDS, run: Run::EachHook(every_vpc_asks_for_names) },
+        Test { name: "private_names_are_verified_by_dns", needs: NEEDS, run: Run::EachHook(private_names) },
+    ]
 };
+
+const NEEDS: &[Need] = &[Need::Program("dig"), Need::Program("dnsmasq")];
 
 /// The DNS server in every VPC of these tests.
 pub const SECOND: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 2), 53);
@@ -35,6 +36,9 @@ const LINK_LOCAL: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(169, 254, 169, 
 const OUTSIDE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5_300);
 /// The upstream, behind a link of the agent's namespace.
 const UPSTREAM: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 2), 53);
+
+/// Who is asked to verify private DNS names.
+const VERIFIER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5_301);
 
 /// Strings of one TXT record that no datagram holds.
 const LONG: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
@@ -63,7 +67,11 @@ impl Upstream {
 pub fn with_names(hook: Hook, records: &[String], test: impl FnOnce(&mut Scenario) -> Result<()>) -> Result<()> {
     let topology = Topology::build(hook, plans(1), None)?;
     let _upstream = Upstream::start(&topology.lb, records)?;
-    let arguments = [format!("--dns={OUTSIDE}"), format!("--dns-upstream={UPSTREAM}")];
+    let arguments = [
+        format!("--dns={OUTSIDE}"),
+        format!("--dns-upstream={UPSTREAM}"),
+        format!("--dns-verification-resolver={VERIFIER}"),
+    ];
     let agent = Agent::start_with_arguments(&program()?, &topology.lb, arguments.to_vec())?;
     let mut scenario = Scenario::configure(topology, agent)?;
     let result = test(&mut scenario);
@@ -187,6 +195,8 @@ fn outside(scenario: &Scenario, regional: &str) -> Result<()> {
         let answer = dig(host, OUTSIDE, &[transport, "www.example.org"])?;
         expect(&answer, "NOERROR", &[Ipv4Addr::new(192, 0, 2, 80)])?;
     }
+    let explained = scenario.cli.run("explain --vpc consumer-a --from 10.0.1.10 --to 10.0.0.2:53 --proto udp")?;
+    ensure!(explained["reachable"] == true && explained.to_string().contains("the agent's DNS server"), "{explained}");
     // The server of the VPCs answers no one whose VPC it does not know.
     let inside = SocketAddrV4::new(Ipv4Addr::new(100, 64, 0, 1), 53);
     ensure!(dig(host, inside, &[regional])?.status == "REFUSED");
@@ -216,4 +226,78 @@ fn comes_and_goes(scenario: &mut Scenario, endpoint: &str, regional: &str) -> Re
     })?;
     ensure!(dig(&b, SECOND, &["www.example.org"])?.status == "NOERROR");
     Ok(())
+}
+
+/// The provider's name leads to each VPC's own endpoint, after the provider has shown that it is its own.
+fn private_names(hook: Hook) -> Result<()> {
+    with_names(hook, &["--host-record=api.shop.example.org,192.0.2.81".to_owned()], |scenario| {
+        let service = scenario.publish(&Service::new("web", "provider", vec![server(scenario, 1).address()]))?;
+        let other_address = Ipv4Addr::new(10, 0, 0, 60);
+        let a = scenario.endpoint(&service, "consumer-a", ENDPOINT)?;
+        let b = scenario.endpoint(&service, "consumer-b", other_address)?;
+        let enable =
+            |endpoint: &str, on: bool| scenario.cli.run(&format!("endpoint modify {endpoint} --private-dns {on}"));
+        let refused = format!("{:#}", enable(&a, true).err().context("private DNS without a name")?);
+        ensure!(refused.contains("does not provide a private DNS name."), "{refused}");
+        let state = || -> Result<String> {
+            let described = scenario.cli.run("endpoint-service describe web")?;
+            text(&described["private_dns"], "state").map(str::to_owned)
+        };
+        let verify = || scenario.cli.run("endpoint-service verify-domain web");
+
+        // At the record's own name below a parent, and at the domain itself: each is enough, in its exact case.
+        for (private, below) in [("api.shop.example.org", true), ("*.shop.example.org", false)] {
+            scenario.cli.words(&["endpoint-service", "modify", "web", "--private-dns-name", private])?;
+            let described = scenario.cli.run("endpoint-service describe web")?;
+            let record = |name: &str| text(&described["private_dns"], name).map(str::to_owned);
+            let (name, value) = (record("record_name")?, record("record_value")?);
+            ensure!(state()? == "pendingVerification", "{described}");
+            let silent = format!("{:#}", verify().err().context("verified by nobody")?);
+            ensure!(silent.contains(&VERIFIER.to_string()) && silent.contains(&value), "{silent}");
+            let at = if below { format!("{name}.example.org") } else { "shop.example.org".to_owned() };
+            let server = |value: &str| {
+                let records = [format!("--txt-record={at},v=spf1 -all"), format!("--txt-record={at},{value}")];
+                Dnsmasq::start(&scenario.topology.lb, VERIFIER, &[&records[..], &["--local=/org/".to_owned()]].concat())
+            };
+            {
+                let _wrong = server(&value.to_ascii_uppercase())?;
+                let refused = format!("{:#}", verify().err().context("verified by another value")?);
+                for found in [at.clone(), value.to_ascii_uppercase(), "v=spf1 -all".to_owned()] {
+                    ensure!(refused.contains(&found), "'{found}' is not in: {refused}");
+                }
+                ensure!(state()? == "failed" && enable(&a, true).is_err(), "private DNS without verification");
+            }
+            let _right = server(&value)?;
+            verify()?;
+            ensure!(state()? == "verified");
+
+            let asked = if below { private.to_owned() } else { "any.thing.shop.example.org".to_owned() };
+            for (client, endpoint, address) in [("client-a", &a, ENDPOINT), ("client-b", &b, other_address)] {
+                let client = &scenario.topology.host(client).netns;
+                let public = eventually("the upstream is asked", PATIENCE, || {
+                    dig(client, SECOND, &["+tries=1", "+time=1", "api.shop.example.org"])
+                })?;
+                expect(&public, "NOERROR", &[Ipv4Addr::new(192, 0, 2, 81)])?;
+                enable(endpoint, true)?;
+                ensure!(names(scenario, endpoint)?.last().map(String::as_str) == Some(private));
+                for transport in ["+notcp", "+tcp"] {
+                    let answer = dig(client, SECOND, &[transport, &asked])?;
+                    expect(&answer, "NOERROR", &[address])?;
+                    ensure!(answer.has("aa") && answer.records[0].0 == 60, "{answer:?}");
+                }
+            }
+            // Everybody else keeps the public name.
+            let outside = dig(&scenario.topology.lb, OUTSIDE, &["api.shop.example.org"])?;
+            expect(&outside, "NOERROR", &[Ipv4Addr::new(192, 0, 2, 81)])?;
+            // A rejected endpoint does not answer any more.
+            scenario.cli.run(&format!("connection reject web {a}"))?;
+            let client = &scenario.topology.host("client-a").netns;
+            expect(&dig(client, SECOND, &["api.shop.example.org"])?, "NOERROR", &[Ipv4Addr::new(192, 0, 2, 81)])?;
+            scenario.cli.run(&format!("connection accept web {a}"))?;
+            expect(&dig(client, SECOND, &[&asked])?, "NOERROR", &[ENDPOINT])?;
+            enable(&a, false)?;
+            enable(&b, false)?;
+        }
+        Ok(())
+    })
 }

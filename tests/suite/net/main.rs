@@ -38,6 +38,7 @@ mod security;
 mod targets;
 mod transfer;
 mod udp;
+mod weights;
 
 /// A test and what it needs.
 struct Test {
@@ -76,6 +77,7 @@ fn tests() -> Vec<Test> {
         icmp_oracle::TESTS,
         restart::TESTS,
         security::TESTS,
+        weights::TESTS,
         flood::TESTS,
         pool::TESTS,
         churn::TESTS,

@@ -143,6 +143,8 @@ fn check(scenario: &Scenario) -> Result<()> {
     scrape.is("networkelb_new_flow_count_udp_total", &[lb], 0.0)?;
     scrape.is("networkelb_healthy_host_count", &[lb, "target_group=\"targetgroup/web/"], 2.0)?;
     scrape.is("networkelb_unhealthy_host_count", &[lb], 0.0)?;
+    let of_group = ["target_group=\"targetgroup/web/"];
+    ensure!(scrape.sum("privatelink_health_checks_passed_total", &of_group)? >= 2.0, "no check has passed");
     scrape.is("networkelb_zonal_health_status", &[lb], 1.0)?;
     scrape.is("privatelink_endpoints_active_connections", &[&of_endpoint, "endpoint_type=\"Interface\""], 10.0)?;
     scrape.is("privatelink_endpoints_new_connections_total", &[&of_endpoint], 30.0)?;
@@ -168,6 +170,7 @@ fn check(scenario: &Scenario) -> Result<()> {
         scrape.is("networkelb_healthy_host_count", &[lb], 1.0)?;
         scrape.is("networkelb_unhealthy_host_count", &[lb], 1.0)?;
         ensure!(scrape.sum("networkelb_tcp_target_reset_count_total", &[lb])? > before, "no reset of a target");
+        ensure!(scrape.sum("privatelink_health_checks_failed_total", &of_group)? >= 2.0, "no check has failed");
         Ok(())
     })
 }

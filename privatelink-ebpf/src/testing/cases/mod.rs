@@ -15,6 +15,7 @@ mod open;
 mod proxy;
 mod reset;
 mod security;
+mod sticky;
 mod udp;
 
 use super::{
@@ -42,6 +43,7 @@ pub fn all() -> Vec<Case> {
         limits::cases(),
         lifetime::cases(),
         security::cases(),
+        sticky::cases(),
         udp::cases(),
     ]
     .concat()

@@ -75,8 +75,8 @@ pub fn explain(question: &Question, facts: &Facts<'_>) -> Explanation {
     story.port();
     let listener = story.address();
     let Some(seen) = facts.seen else { return story.without_port() };
-    let group = listener.and_then(|listener| story.listener(listener));
-    story.kernel(&seen, listener, group)
+    let groups = listener.map(|listener| story.listener(listener)).unwrap_or_default();
+    story.kernel(&seen, listener, &groups)
 }
 
 /// What a destination address is.
@@ -163,6 +163,10 @@ impl<'a> Story<'a> {
             self.find(Object::Address, ip.to_string(), format!("node address of load balancer '{}'", lb.name));
             return Destination::LoadBalancers(std::slice::from_ref(&lb.id));
         }
+        if self.facts.plan.resolvers.contains(&(vpc.clone(), ip)) {
+            self.find(Object::Address, ip.to_string(), "the DNS server of the VPC, on port 53".to_owned());
+            return Destination::Nobodys;
+        }
         let there = state.endpoints.values().filter(|e| e.vpc == *vpc).map(|e| e.address.to_string()).collect();
         let text = format!(
             "no endpoint (any more) and no load balancer in VPC '{}'; its endpoints: {}",
@@ -173,15 +177,28 @@ impl<'a> Story<'a> {
         Destination::Nobodys
     }
 
-    fn listener(&mut self, listener: &'a Listener) -> Option<&'a TargetGroup> {
+    fn listener(&mut self, listener: &'a Listener) -> Vec<&'a TargetGroup> {
         let state = self.facts.state;
-        let group = state.target_groups.get(&listener.target_group)?;
+        let weights = &listener.forward.weights;
+        let groups: Vec<&TargetGroup> = weights.keys().filter_map(|id| state.target_groups.get(id)).collect();
+        let name = |group: &&TargetGroup| match weights.get(&group.id) {
+            Some(weight) if weights.len() > 1 => format!("'{}' by weight {weight}", group.name),
+            Some(_) | None => format!("'{}'", group.name),
+        };
+        let leads_to = listed(groups.iter().map(name).collect());
         self.security_groups(listener);
         self.find(
             Object::Listener,
             view::listener_name(state, listener),
-            format!("{} {}, leads to target group '{}'", listener.protocol, listener.port, group.name),
+            format!("{} {}, leads to target group {leads_to}", listener.protocol, listener.port),
         );
+        for group in &groups {
+            self.target_group(group);
+        }
+        groups
+    }
+
+    fn target_group(&mut self, group: &TargetGroup) {
         let reports = (self.facts.health)(group);
         let count = |state: &str| reports.iter().filter(|report| report.health.state() == state).count();
         let states: Vec<String> = ["healthy", "unhealthy", "initial", "draining", "unused"]
@@ -195,7 +212,6 @@ impl<'a> Story<'a> {
             ""
         };
         self.find(Object::TargetGroup, group.name.to_string(), format!("targets: {}{open}", listed(states)));
-        Some(group)
     }
 
     /// What each security group in the way says, and by which rule.
@@ -247,14 +263,14 @@ impl<'a> Story<'a> {
         }
     }
 
-    fn kernel(mut self, seen: &Seen, listener: Option<&Listener>, group: Option<&TargetGroup>) -> Explanation {
+    fn kernel(mut self, seen: &Seen, listener: Option<&Listener>, groups: &[&TargetGroup]) -> Explanation {
         let Seen { trace, used } = seen;
         if trace.has(Trace::FLOW) {
             let state = FlowState::from_bits(trace.flow_state as u8).name();
             let text = format!("the client's port {} has one already, {state}", self.question.from.port());
             self.find(Object::Flow, None, text);
         }
-        let target = trace.has(Trace::TARGET).then(|| self.target(trace.target, *used, group)).flatten();
+        let target = trace.has(Trace::TARGET).then(|| self.target(trace.target, *used, groups)).flatten();
         if trace.verdict == Trace::FORWARD {
             return self.forwarded(trace, target);
         }
@@ -308,10 +324,14 @@ impl<'a> Story<'a> {
     }
 
     /// What the target's index stands for.
-    fn target(&mut self, index: u32, used: Option<u32>, group: Option<&TargetGroup>) -> Option<TargetKey> {
+    fn target(&mut self, index: u32, used: Option<u32>, groups: &[&TargetGroup]) -> Option<TargetKey> {
         let key = self.facts.plan.targets.iter().find(|(_, of)| **of == index).map(|(key, _)| *key)?;
         let name = format!("{}:{}", key.ip, key.port);
-        let reports = group.map(|group| (self.facts.health)(group)).unwrap_or_default();
+        if key.vpc == VpcIndex::HOST {
+            self.find(Object::Target, name, "the agent's DNS server, on the host port".to_owned());
+            return Some(key);
+        }
+        let reports: Vec<_> = groups.iter().flat_map(|group| (self.facts.health)(group)).collect();
         let report = reports.iter().find(|report| report.address.ip == key.ip && report.address.port == key.port);
         let health = report.map_or_else(|| "no longer registered".to_owned(), |report| health(&report.health));
         let vpc = self.facts.plan.vpcs.get(&key.vpc);

@@ -38,6 +38,7 @@ pub const fn reason(counter: Counter) -> Option<Reason> {
         | Counter::FlowEndedWithEndpoint
         | Counter::FlowEndedWithPort
         | Counter::FlowEndedBySecurityGroup
+        | Counter::FlowEndedByWeight
         | Counter::FlowReplaced
         | Counter::FlowStashed
         | Counter::PortReleasedAfterHold

@@ -5,9 +5,9 @@ use privatelink_ebpf::abi::{Counter, Proto, counters::CounterKind};
 
 use super::*;
 use crate::model::{
-    Endpoint, EndpointService, EndpointState, HealthCheck, HealthCheckProtocol, Hook, ListenerAttributes, LoadBalancer,
-    LoadBalancerAttributes, Owner, Port, Record, SecurityGroups, ServiceName, TargetAddress, TargetGroupAttributes,
-    Vpc,
+    Endpoint, EndpointService, EndpointState, Forward, HealthCheck, HealthCheckProtocol, Hook, ListenerAttributes,
+    LoadBalancer, LoadBalancerAttributes, Owner, Port, Record, SecurityGroups, ServiceName, TargetAddress,
+    TargetGroupAttributes, Vpc,
 };
 use crate::runtime::NextHop;
 
@@ -74,7 +74,7 @@ fn state() -> State {
         load_balancer: lb.clone(),
         protocol: Protocol::Tcp,
         port: 80,
-        target_group: group,
+        forward: Forward::to(group),
         attributes: ListenerAttributes::default(),
         created_at: now(),
     }));
@@ -87,6 +87,7 @@ fn state() -> State {
         load_balancers: vec![lb],
         acceptance_required: false,
         principals: [].into(),
+        private_dns: None,
         created_at: now(),
     }));
     state.put(Record::Endpoint(Endpoint {
@@ -97,6 +98,7 @@ fn state() -> State {
         address: ENDPOINT,
         state: EndpointState::Available,
         security_groups: SecurityGroups::default(),
+        private_dns: None,
         created_at: now(),
     }));
     state.put(Record::Vpc(provider));

@@ -68,6 +68,18 @@ fn who_has_the_address_keeps_it() {
 }
 
 #[test]
+fn a_shared_port_leaves_the_host_its_address() {
+    let mut inputs = served(&[]);
+    let state = Arc::make_mut(&mut inputs.state);
+    state.ports.values_mut().filter(|port| port.vpc == vpc(1).id).for_each(|port| port.shared = true);
+    let mut fake = Fake::new(CAPACITY);
+    pass(&mut fake, &inputs).expect("no failure was asked for");
+    assert_eq!(behind(&fake, 1, SECOND, Proto::Udp), None);
+    assert!(behind(&fake, 1, LINK_LOCAL, Proto::Udp).is_some());
+    assert!(behind(&fake, 2, SECOND, Proto::Udp).is_some());
+}
+
+#[test]
 fn a_vpc_without_a_port_has_no_server_and_one_that_loses_its_port_has_none_any_more() {
     let mut inputs = served(&[]);
     let mut fake = Fake::new(CAPACITY);

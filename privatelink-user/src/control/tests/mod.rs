@@ -3,6 +3,8 @@
 mod accounts;
 mod consent;
 mod declarations;
+mod forward;
+mod private_dns;
 mod protocols;
 mod refusals;
 mod rules;
