@@ -581,7 +581,6 @@ fn members(
     chosen: &BTreeMap<&TargetGroupId, Vec<TargetAddress>>,
     listener: &Listener,
     proto: Proto,
-    proxied: bool,
     lb: &LoadBalancer,
     vpc: VpcIndex,
     indexes: &BTreeMap<TargetKey, u32>,
