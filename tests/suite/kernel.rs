@@ -12,6 +12,7 @@ use privatelink_ebpf::{
         event::Event,
         explain::Trace,
         flow::{Bucket, FlowKey, Slot},
+        fragment::{FirstFragment, FragmentKey},
         pool::PortPool,
         security::{Bound, Policy},
         service::{
@@ -112,6 +113,7 @@ pub struct Kernel {
     endpoint_half_open: Array<MapData, u32>,
     reset_budgets: Array<MapData, ResetBudget>,
     icmp_budgets: Array<MapData, IcmpBudget>,
+    fragments: HashMap<MapData, FragmentKey, FirstFragment>,
     flows: Array<MapData, Bucket>,
     stash: HashMap<MapData, FlowKey, Slot>,
     counters: PerCpuArray<MapData, u64>,
@@ -166,6 +168,7 @@ impl Kernel {
             endpoint_half_open: take!("ENDPOINT_HALF_OPEN"),
             reset_budgets: take!("RESET_BUDGETS"),
             icmp_budgets: take!("ICMP_BUDGETS"),
+            fragments: take!("FRAGMENTS"),
             flows: take!("FLOWS"),
             stash: take!("STASH"),
             counters: take!("COUNTERS"),
@@ -186,6 +189,9 @@ impl Kernel {
         }
         for key in self.stash.keys().collect::<Result<Vec<_>, _>>()? {
             self.stash.remove(&key)?;
+        }
+        for key in self.fragments.keys().collect::<Result<Vec<_>, _>>()? {
+            self.fragments.remove(&key)?;
         }
         for vpc in vpcs() {
             self.vpc_half_open.set(vpc, 0, 0)?;
@@ -290,6 +296,10 @@ impl Kernel {
 
     fn age(&mut self, seconds: u32) -> Result<()> {
         let ticks = CLOCK.ticks(seconds);
+        for entry in self.fragments.iter().collect::<Result<Vec<_>, _>>()? {
+            let (key, first) = entry;
+            self.fragments.insert(key, FirstFragment { seen: first.seen.wrapping_sub(ticks), ..first }, 0)?;
+        }
         for (place, mut slot) in self.live()? {
             slot.last_seen = slot.last_seen.wrapping_sub(ticks);
             match place {

@@ -6,6 +6,7 @@ mod kernel;
 mod kernel_budget;
 mod kernel_cases;
 mod kernel_explain;
+mod kernel_fuzz;
 
 use std::process::ExitCode;
 
@@ -24,10 +25,12 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // The cases' interfaces have fixed indexes, and each run its own tables: one after the other.
     arguments.test_threads = Some(1);
-    let tests: [Test; 4] = [
+    let tests: [Test; 6] = [
         ("kernel_cases::set_associative_table", kernel_cases::set_associative_table),
         ("kernel_cases::reference_table", kernel_cases::reference_table),
         ("kernel_explain::changes_nothing_and_says_what_happens", kernel_explain::every_case),
+        ("kernel_fuzz::fixed_seeds", kernel_fuzz::fixed),
+        ("kernel_fuzz::for_minutes", kernel_fuzz::long),
         ("kernel_budget::verified_instructions", kernel_budget::verified_instructions),
     ];
     let unmet = [Need::Root, Need::Program("ip")].iter().find_map(|need| need.unmet());

@@ -62,6 +62,9 @@ enum Command {
         /// Only tests whose name contains this.
         #[arg(long)]
         filter: Option<String>,
+        /// How long the suite `fuzz` runs.
+        #[arg(long, default_value_t = 5)]
+        minutes: u64,
     },
     /// Measures the datapath beside its rivals and prints a table. Needs root.
     Bench {
@@ -104,9 +107,9 @@ fn command() -> Result<()> {
             setup::everything(&pins)?;
             demo::run(&pins, keep, remove)
         }
-        Command::Test { suite, filter } => {
+        Command::Test { suite, filter, minutes } => {
             setup::everything(&pins)?;
-            test::run(&pins, suite, filter.as_deref())
+            test::run(&pins, suite, filter.as_deref(), minutes)
         }
         Command::Bench { figures, json, rounds } => {
             setup::everything(&pins)?;

@@ -20,6 +20,8 @@ pub enum Suite {
     Kernel,
     /// Real clients and servers in network namespaces.
     Net,
+    /// Random sequences through the loaded programs and the host's core, for as long as `--minutes` says. No part of all.
+    Fuzz,
 }
 
 impl Suite {
@@ -31,17 +33,18 @@ impl Suite {
             Self::Unit => "unit: logic without root",
             Self::Kernel => "kernel: packet cases through the loaded programs",
             Self::Net => "net: real clients and servers in network namespaces",
+            Self::Fuzz => "fuzz: random sequences through the loaded programs and the host's core",
         }
     }
 }
 
 /// Runs `suite`, or all of them; later ones run even if an earlier one failed.
-pub fn run(pins: &Pins, suite: Option<Suite>, filter: Option<&str>) -> Result<()> {
+pub fn run(pins: &Pins, suite: Option<Suite>, filter: Option<&str>, minutes: u64) -> Result<()> {
     let suites = suite.map_or(Suite::ALL.to_vec(), |one| vec![one]);
     let mut failed = Vec::new();
     for suite in suites {
         println!("\n== {}", suite.title());
-        let ran = command(pins, suite, filter).and_then(|mut command| process::run(&mut command));
+        let ran = command(pins, suite, filter, minutes).and_then(|mut command| process::run(&mut command));
         if let Err(error) = ran {
             eprintln!("{error:#}");
             failed.push(suite.title());
@@ -54,7 +57,7 @@ pub fn run(pins: &Pins, suite: Option<Suite>, filter: Option<&str>) -> Result<()
 }
 
 /// The command that runs one suite.
-fn command(pins: &Pins, suite: Suite, filter: Option<&str>) -> Result<Command> {
+fn command(pins: &Pins, suite: Suite, filter: Option<&str>, minutes: u64) -> Result<Command> {
     let mut command = build::cargo(pins, "test", Profile::Dev);
     command.arg("--workspace");
     match suite {
@@ -63,6 +66,11 @@ fn command(pins: &Pins, suite: Suite, filter: Option<&str>) -> Result<Command> {
         }
         Suite::Kernel => {
             command.args(["--test", "suite", "--", "--test-threads=1"]);
+            as_root(&mut command);
+        }
+        Suite::Fuzz => {
+            command.args(["--test", "suite", "--", "--test-threads=1", "kernel_fuzz::for_minutes"]);
+            command.env("PRIVATELINK_FUZZ_MINUTES", minutes.to_string());
             as_root(&mut command);
         }
         Suite::Net => {

@@ -87,6 +87,8 @@ counters! {
     ResetSent = Activity "reset_sent";
     /// PROXY protocol headers sent, those that were sent again included
     ProxyHeaderSent = Activity "proxy_header_sent";
+    /// fragments forwarded behind the first one of their packet
+    FragmentForwarded = Activity "fragments_forwarded";
     /// ICMP errors about packets of flows, translated and sent on
     IcmpErrorTranslated = Activity "icmp_error_translated";
     /// ICMP errors sent by the load balancer itself: fragmentation needed, time exceeded
@@ -104,8 +106,14 @@ counters! {
     Truncated = Drop "truncated";
     /// a header whose fields contradict each other (version, length, data offset)
     Malformed = Drop "malformed";
-    /// IPv4 fragment
+    /// fragment of a packet that is neither TCP nor UDP, or of a flow with a PROXY protocol header
     Fragment = Drop "fragment";
+    /// fragment that arrived before the first one of its packet, or long after it
+    FragmentOrphan = Drop "fragment_orphan";
+    /// fragment that overlaps the first one of its packet
+    FragmentOverlap = Drop "fragment_overlap";
+    /// first fragment without the whole TCP header, or one that could be behind such a one (RFC 1858, RFC 3128)
+    FragmentTiny = Drop "fragment_tiny";
     /// IPv4 header checksum, source or destination that cannot be forwarded (multicast, broadcast, loopback, zero)
     InvalidAddress = Drop "invalid_address";
     /// TTL would reach zero (answered with ICMP time exceeded)

@@ -10,6 +10,7 @@ pub mod counters;
 pub mod event;
 pub mod explain;
 pub mod flow;
+pub mod fragment;
 pub mod pool;
 pub mod security;
 pub mod service;
@@ -22,7 +23,7 @@ pub use counters::Counter;
 pub use stage::{STAGES, Stage};
 
 /// The layout of everything in this module.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 6;
 
 /// One row a map: the name in the object and on bpffs, what it holds, who owns what is in it, and how many entries it has
 /// unless the loader asks for more.
@@ -104,6 +105,9 @@ maps! {
     TARGET_STATS = 4_096, false;
     /// VPC index → resets sent in the current tick (`settings::ResetBudget`)
     RESET_BUDGETS = 65_536, false;
+    /// what the fragments of a packet have in common (`fragment::FragmentKey`) → its first one's ports
+    /// (`fragment::FirstFragment`); LRU
+    FRAGMENTS = 16_384, false;
     /// VPC index → ICMP errors and echo replies sent in the current tick (`settings::IcmpBudget`)
     ICMP_BUDGETS = 65_536, false;
     /// `stage::Stage` → the program that `privatelink_tc` goes on in

@@ -47,6 +47,8 @@ stages! {
     Slow: "privatelink_tc_slow", Some("privatelink_xdp_slow");
     /// UDP over IPv4, all of it.
     Udp: "privatelink_tc_udp", Some("privatelink_xdp_udp");
+    /// IPv4 fragments. The first of a packet goes on in the stage of its protocol.
+    Fragment: "privatelink_tc_fragment", Some("privatelink_xdp_fragment");
     /// ICMP over IPv4, unfragmented. XDP keeps what is nobody's and hands the rest to TC.
     Icmp: "privatelink_tc_icmp", Some("privatelink_xdp_icmp");
     /// Makes an ICMP error of a frame that another stage has refused ([`Stage::Icmp`] is for those that arrive).

@@ -15,7 +15,7 @@ pub mod error;
 use super::{
     Way, entrance,
     frame::Frame,
-    parse::unroutable,
+    parse::{LATER_FRAGMENT, unroutable},
     proxy,
     refusal::{judge_refused, refuse, to_tc},
     tables::{Hook, Tables},
@@ -249,9 +249,6 @@ pub const fn quoted_check(offset: u16, was: u16, d_addr: u16, d_port: u16) -> u1
         check => check,
     }
 }
-
-/// A fragment offset: what is quoted then has no ports.
-const LATER_FRAGMENT: u16 = 0x1fff;
 
 /// A segment with this number may be under way to who has acknowledged all before `ack`.
 #[inline(always)]

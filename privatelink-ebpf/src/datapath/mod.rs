@@ -14,6 +14,7 @@ pub mod arp;
 pub mod atomic;
 pub mod collect;
 pub mod flow_table;
+pub mod fragment;
 pub mod frame;
 pub mod icmp;
 pub mod lifecycle;
@@ -32,9 +33,10 @@ pub mod verdict;
 
 pub use frame::Frame;
 pub use tables::{Hook, Tables};
-pub use verdict::{Forward, Mss, Rewrite, Verdict};
+pub use verdict::{Forward, Mss, Relay, Rewrite, Verdict};
 
 use flow_table::SlotRef;
+use fragment::Fragment;
 use icmp::error::{self, Cause};
 use lifecycle::Outcome;
 use parse::{Plain, Segment};
@@ -58,6 +60,11 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
     }
     match stage(frame) {
         Stage::Udp => udp::decide(frame, t, ifindex).map(Forward::Packet),
+        Stage::Fragment => match fragment::decide(frame, t, ifindex)? {
+            Fragment::First(Proto::Udp) => udp::slow(frame, t, ifindex).map(Forward::Packet),
+            Fragment::First(Proto::Tcp) => slow(frame, t, ifindex).map(Forward::Packet),
+            Fragment::Later(relay) => Ok(Forward::Fragment(relay)),
+        },
         Stage::Icmp => icmp::decide(frame, t, ifindex).map(Forward::Error),
         Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend => {
             slow(frame, t, ifindex).map(Forward::Packet)
@@ -70,10 +77,12 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
 pub fn stage<F: Frame>(frame: F) -> Stage {
     let Some(head) = frame.window::<{ L3 + 10 }>(0) else { return Stage::Slow };
     let [_, proto] = head.load16::<{ L3 + 8 }>().to_ne_bytes();
-    // Fragments have no ports of their own.
-    let fragment = head.load16::<{ L3 + 6 }>() & u16::from_ne_bytes([0x3f, 0xff]) != 0;
-    if head.load16::<12>() != ETHERTYPE_IPV4 || fragment {
+    if head.load16::<12>() != ETHERTYPE_IPV4 {
         return Stage::Slow;
+    }
+    // More fragments, or an offset.
+    if head.load16::<{ L3 + 6 }>() & u16::from_ne_bytes([0x3f, 0xff]) != 0 {
+        return Stage::Fragment;
     }
     if proto == Proto::Udp.number() {
         Stage::Udp

@@ -10,7 +10,7 @@ use crate::{
     },
 };
 
-/// A TCP segment over IPv4, unfragmented, complete up to its TCP header; or a UDP datagram, which has no numbers and no
+/// A TCP segment over IPv4, or its first fragment, complete up to its TCP header; or a UDP datagram, which has no numbers and no
 /// flags.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -62,8 +62,8 @@ impl Segment {
 /// Ethernet and IPv4 header in one check: no ARP packet is shorter than that.
 const HEAD: usize = L3 + Ipv4Hdr::LEN;
 
-/// More fragments, or an offset.
-const FRAGMENT: u16 = 0x3fff;
+/// The offset of a fragment behind the first one, which has no ports.
+pub const LATER_FRAGMENT: u16 = 0x1fff;
 
 /// The TCP segment that came in on a port of `vpc`; nothing if the frame is something else, which [`judge`] names. (All
 /// failures are one: a reason beside the segment would be carried through registers that the fast path needs.)
@@ -79,7 +79,7 @@ pub fn segment<F: Frame>(frame: F, vpc: VpcIndex) -> Option<Segment> {
     if (source_and_type >> 48) as u16 != ETHERTYPE_IPV4
         || version_and_header >> 4 != 4
         || header < Ipv4Hdr::LEN
-        || u16::from_be(head.load16::<{ L3 + 6 }>()) & FRAGMENT != 0
+        || u16::from_be(head.load16::<{ L3 + 6 }>()) & LATER_FRAGMENT != 0
         || proto != Proto::Tcp.number()
         || L3 + ip_len as usize > frame.len()
     {
@@ -144,7 +144,7 @@ pub fn judge_ipv4<F: Frame>(frame: F) -> (Counter, Ip4) {
     let [_, proto] = head.load16::<{ L3 + 8 }>().to_ne_bytes();
     let reason = if version_and_header >> 4 != 4 || header < Ipv4Hdr::LEN {
         Counter::Malformed
-    } else if u16::from_be(head.load16::<{ L3 + 6 }>()) & FRAGMENT != 0 {
+    } else if u16::from_be(head.load16::<{ L3 + 6 }>()) & LATER_FRAGMENT != 0 {
         Counter::Fragment
     } else if proto != Proto::Tcp.number() && proto != Proto::Udp.number() {
         Counter::OtherProtocol

@@ -30,11 +30,14 @@ use crate::{
         flow::{FlowKey, Meta},
     },
     wire::{
-        checksum,
+        L3, checksum,
         proxy_v2::LEN,
         tcp::{Flags, OPTION_END, OPTION_NOP, OPTION_SACK, TcpHeader},
     },
 };
+
+/// More fragments, or an offset.
+const FRAGMENT: u16 = 0x3fff;
 
 /// [`LEN`] in sequence numbers.
 const SHIFT: u32 = LEN as u32;
@@ -173,6 +176,10 @@ pub fn decide<'t, F: Frame, T: Tables<'t>, R>(
 ) -> Result<R, Verdict> {
     let port = entrance(t, ifindex)?;
     let Some(segment) = parse::segment(frame, port.vpc) else { return Err(refuse(t, Counter::FlowRaced)) };
+    // The header's own segment would be a fragment too.
+    if frame.read::<[u8; 2]>(L3 + 6).is_some_and(|bits| u16::from_be_bytes(bits) & FRAGMENT != 0) {
+        return Err(refuse(t, Counter::Fragment));
+    }
     let segment = t.lend(segment);
     let Some(slot) = t.find(&segment.key) else { return Err(refuse(t, Counter::FlowRaced)) };
     let meta = slot.meta();

@@ -10,6 +10,7 @@ use crate::abi::{
     Counter,
     event::Event,
     flow::{Bucket, FlowKey, Slot},
+    fragment::{FirstFragment, FragmentKey},
     security::{Bound, Policy},
     service::{AddressKey, Budget, Frontend, FrontendKey, Listener, Parted, Port, Target},
     settings::{Clock, IcmpBudget, ResetBudget},
@@ -69,6 +70,9 @@ pub trait Tables<'t>: Copy {
     fn vpc_half_open(self, vpc: u32) -> Option<*mut u32>;
     fn endpoint_half_open(self, endpoint: u32) -> Option<*mut u32>;
     fn reset_budget(self, vpc: u32) -> Option<*mut ResetBudget>;
+    /// What the first fragment of a packet said.
+    fn fragment(self, key: &FragmentKey) -> Option<FirstFragment>;
+    fn note_fragment(self, key: &FragmentKey, first: &FirstFragment);
     fn icmp_budget(self, vpc: u32) -> Option<*mut IcmpBudget>;
 
     fn clock(self) -> Clock;

@@ -139,10 +139,10 @@ fn overdue<'t, T: Tables<'t>>(t: T, slot: SlotRef) -> bool {
         || t.now().wrapping_sub(slot.last_seen()) > t.clock().ticks(lifetime(meta.state, meta.idle_s))
 }
 
-/// More fragments, or an offset.
-const FRAGMENT: u16 = 0x3fff;
+/// More fragments follow.
+const MORE_FRAGMENTS: u16 = 0x2000;
 
-/// The datagram that came in on a port of `vpc`: unfragmented, complete in its lengths. Nothing if the frame is something
+/// The datagram that came in on a port of `vpc`, or its first fragment, complete in its lengths. Nothing if the frame is something
 /// else, which [`parse::judge_ipv4`] names.
 #[inline(always)]
 fn datagram<F: Frame>(frame: F, vpc: VpcIndex) -> Option<Segment> {
@@ -151,12 +151,13 @@ fn datagram<F: Frame>(frame: F, vpc: VpcIndex) -> Option<Segment> {
     let version_and_header = head.load8::<L3>();
     let header = (version_and_header & 0xf) as usize * 4;
     let ip_len = u16::from_be(head.load16::<{ L3 + 2 }>());
+    let bits = u16::from_be(head.load16::<{ L3 + 6 }>());
     let [ttl, proto] = head.load16::<{ L3 + 8 }>().to_ne_bytes();
     let l4 = L3 + header;
     if (source_and_type >> 48) as u16 != ETHERTYPE_IPV4
         || version_and_header >> 4 != 4
         || header < Ipv4Hdr::LEN
-        || u16::from_be(head.load16::<{ L3 + 6 }>()) & FRAGMENT != 0
+        || bits & parse::LATER_FRAGMENT != 0
         || proto != Proto::Udp.number()
         || L3 + ip_len as usize > frame.len()
     {
@@ -164,7 +165,8 @@ fn datagram<F: Frame>(frame: F, vpc: VpcIndex) -> Option<Segment> {
     }
     let udp = frame.window::<{ UdpHeader::LEN }>(l4)?;
     let length = u16::from_be(udp.load16::<{ UdpHeader::LENGTH }>()) as usize;
-    if length < UdpHeader::LEN || header + length > ip_len as usize {
+    // The first fragment's length is that of the whole datagram.
+    if length < UdpHeader::LEN || header + length > ip_len as usize && bits & MORE_FRAGMENTS == 0 {
         return None;
     }
     let src = Ip4::from_word(head.load32::<{ L3 + 12 }>());

@@ -59,8 +59,23 @@ impl Verdict {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Forward {
     Packet(Rewrite),
+    /// A fragment behind the first one of its packet.
+    Fragment(Relay),
     /// An ICMP error about a packet of a flow.
     Error(Translation),
+}
+
+/// What changes in a packet's later fragments: addresses and hops, and the IP checksum over them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Relay {
+    pub src: Ip4,
+    pub dst: Ip4,
+    /// What the address change adds to the IP checksum.
+    pub d_addr: u16,
+    pub src_mac: MacBits,
+    pub dst_mac: MacBits,
+    pub ifindex: u32,
+    pub out: PortFlags,
 }
 
 /// What changes in a forwarded packet. The hook applies it in its own right way: TC with the checksum helpers, XDP and the

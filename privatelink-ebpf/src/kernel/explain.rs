@@ -12,10 +12,11 @@ use aya_ebpf::{
 };
 use privatelink_ebpf::{
     abi::{
-        Counter, Stage, entries,
+        Counter, Proto, Stage, entries,
         event::Event,
         explain::Trace,
         flow::{Bucket, FlowKey, FlowState, Meta, Slot},
+        fragment::{FirstFragment, FragmentKey},
         security::{Bound, Policy},
         service::{AddressKey, Budget, Frontend, FrontendKey, Listener, Parted, Port, PortFlags, Target},
         settings::{Clock, IcmpBudget, ResetBudget},
@@ -24,7 +25,9 @@ use privatelink_ebpf::{
     datapath::{
         Hook, Tables, Verdict,
         atomic::load64,
-        flow_table, icmp, lifecycle, open,
+        flow_table,
+        fragment::{self, Fragment},
+        icmp, lifecycle, open,
         parse::Segment,
         ports::{self, Claim},
         proxy, refusal, slow, stage, udp,
@@ -108,16 +111,27 @@ pub fn privatelink_explain(ctx: TcContext) -> i32 {
     let (data, end) = (ctx.data(), ctx.data_end());
     let packet = Packet { data, end, len: end - data, segment_size };
     let verdict = match stage(packet) {
-        Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend => match judge_slow(packet, ifindex) {
-            bits if bits == Verdict::Proxy.to_bits() => judge_proxy(packet, ifindex),
-            bits => bits,
-        },
+        Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend => judge_tcp(packet, ifindex),
         Stage::Udp => judge_udp(packet, ifindex),
         Stage::Icmp => judge_icmp(packet, ifindex),
+        Stage::Fragment => match judge_fragment(packet, ifindex) {
+            FIRST_OF_TCP => judge_tcp(packet, ifindex),
+            FIRST_OF_UDP => judge_udp(packet, ifindex),
+            verdict => verdict,
+        },
     };
     // SAFETY: a live map value.
     note(|trace| unsafe { (*trace).verdict = verdict });
     TC_ACT_OK as i32
+}
+
+/// [`judge_slow`], and what it leaves to another stage.
+#[inline(always)]
+fn judge_tcp(packet: Packet, ifindex: u32) -> u32 {
+    match judge_slow(packet, ifindex) {
+        bits if bits == Verdict::Proxy.to_bits() => judge_proxy(packet, ifindex),
+        bits => bits,
+    }
 }
 
 /// What a stage says of the packet.
@@ -141,6 +155,23 @@ judges! {
 #[inline(never)]
 fn judge_proxy(packet: Packet, ifindex: u32) -> u32 {
     concluded(proxy::decide(packet, Dry, ifindex, |proxied| leaving(proxied.rewrite.ifindex, proxied.rewrite.out)))
+}
+
+/// What [`judge_fragment`] says of a first fragment, on which its protocol's stage has the word.
+const FIRST_OF_TCP: u32 = u32::MAX;
+const FIRST_OF_UDP: u32 = u32::MAX - 1;
+
+#[inline(never)]
+fn judge_fragment(packet: Packet, ifindex: u32) -> u32 {
+    match fragment::decide(packet, Dry, ifindex) {
+        Ok(Fragment::First(Proto::Tcp)) => FIRST_OF_TCP,
+        Ok(Fragment::First(Proto::Udp)) => FIRST_OF_UDP,
+        Ok(Fragment::Later(relay)) => {
+            leaving(relay.ifindex, relay.out);
+            concluded(Ok(()))
+        }
+        Err(verdict) => verdict.to_bits(),
+    }
 }
 
 /// Notes where the packet would leave.
@@ -511,6 +542,14 @@ impl Tables<'static> for Dry {
             Some(copy)
         }
     }
+
+    #[inline(always)]
+    fn fragment(self, key: &FragmentKey) -> Option<FirstFragment> {
+        REAL.fragment(key)
+    }
+
+    #[inline(always)]
+    fn note_fragment(self, _: &FragmentKey, _: &FirstFragment) {}
 
     #[inline(always)]
     fn icmp_budget(self, vpc: u32) -> Option<*mut IcmpBudget> {

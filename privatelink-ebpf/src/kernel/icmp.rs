@@ -23,7 +23,7 @@ use super::{
     packet::{Packet, opaque},
     tables::Maps,
     tc::{finish, leave, linear, pull},
-    xdp::{action, open, whole},
+    xdp::{action, open, whole, write_ip},
 };
 
 /// Headers that are looked at: Ethernet, IPv4 with options, ICMP, quoted IPv4 with options, quoted TCP up to its checksum;
@@ -131,13 +131,7 @@ fn rewrite(packet: Packet, translation: &Translation) -> Option<()> {
     let check = message.load16::<{ wire::IcmpHeader::CHECK }>();
     message.store16::<{ wire::IcmpHeader::CHECK }>(checksum::apply(check, difference));
 
-    let head: Window<{ L3 + Ipv4Hdr::LEN }> = packet.window(0)?;
-    head.store64::<0>(dst_mac.word() | src_mac.word() << 48);
-    head.store32::<8>((src_mac.word() >> 16) as u32);
-    let ttl_to_check = head.load32::<{ L3 + 8 }>();
-    let check = checksum::apply((ttl_to_check >> 16) as u16, d_outer as u32 + checksum::TTL_DECREMENT);
-    head.store32::<{ L3 + 8 }>((ttl_to_check & 0xffff).wrapping_sub(1) & 0xffff | (check as u32) << 16);
-    head.store64::<{ L3 + 12 }>(src.word() as u64 | (dst.word() as u64) << 32);
+    write_ip(packet.window(0)?, src, dst, d_outer, src_mac, dst_mac);
     Some(())
 }
 

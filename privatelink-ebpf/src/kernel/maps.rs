@@ -4,12 +4,13 @@ use aya_ebpf::{
     Global,
     bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{Array, DevMap, HashMap, PerCpuArray, ProgramArray, RingBuf},
+    maps::{Array, DevMap, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use privatelink_ebpf::abi::{
     entries,
     explain::Trace,
     flow::{Bucket, FlowKey, Slot},
+    fragment::{FirstFragment, FragmentKey},
     pool::PortPool,
     security::{Bound, Policy},
     service::{Address, AddressKey, Budget, EndpointIdText, Frontend, FrontendKey, Listener, Parted, Port, Target},
@@ -48,6 +49,7 @@ maps! {
     ENDPOINT_STATS: PerCpuArray<EndpointStats>;
     LISTENER_STATS: PerCpuArray<ListenerStats>;
     TARGET_STATS: PerCpuArray<TargetStats>;
+    FRAGMENTS: LruHashMap<FragmentKey, FirstFragment>;
     RESET_BUDGETS: Array<ResetBudget>;
     ICMP_BUDGETS: Array<IcmpBudget>;
     SCRATCH: PerCpuArray<Slot>;

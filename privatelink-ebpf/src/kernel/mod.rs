@@ -1,6 +1,7 @@
 //! The only code that touches aya-ebpf: maps, entry programs, applying a rewrite. No policy.
 
 mod explain;
+mod fragment;
 mod icmp;
 mod maps;
 mod packet;

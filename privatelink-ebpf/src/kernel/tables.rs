@@ -6,6 +6,7 @@ use privatelink_ebpf::{
         Counter,
         event::Event,
         flow::{Bucket, FlowKey, Slot},
+        fragment::{FirstFragment, FragmentKey},
         pool::PortPool,
         security::{Bound, Policy},
         service::{AddressKey, AddressKind, Budget, Frontend, FrontendKey, Listener, Parted, Port, Target},
@@ -324,6 +325,18 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn reset_budget(self, vpc: u32) -> Option<*mut ResetBudget> {
         RESET_BUDGETS.get_ptr_mut(vpc)
+    }
+
+    #[inline(always)]
+    fn fragment(self, key: &FragmentKey) -> Option<FirstFragment> {
+        // SAFETY: a live map value; one that is used again meanwhile is another packet's, whose fragments it would misguide no
+        // further than an attacker could himself.
+        FRAGMENTS.get_ptr(key).map(|first| unsafe { *first })
+    }
+
+    #[inline(always)]
+    fn note_fragment(self, key: &FragmentKey, first: &FirstFragment) {
+        let _ = FRAGMENTS.insert(key, first, 0);
     }
 
     #[inline(always)]

@@ -43,6 +43,7 @@ pub fn privatelink_tc(ctx: TcContext) -> i32 {
     match stage(with_headers(skb)) {
         Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend => go_on(&ctx, Stage::Slow),
         Stage::Udp => go_on(&ctx, Stage::Udp),
+        Stage::Fragment => go_on(&ctx, Stage::Fragment),
         Stage::Icmp => go_on(&ctx, Stage::Icmp),
     }
     // Reached only while the agent has not put the stage's program in its place.
@@ -105,7 +106,7 @@ pub fn privatelink_tc_udp(ctx: TcContext) -> i32 {
 
 /// Goes on in a stage; comes back only if there is no program in its place.
 #[inline(always)]
-pub(super) fn go_on(ctx: &TcContext, stage: Stage) {
+pub fn go_on(ctx: &TcContext, stage: Stage) {
     // SAFETY: the program in there is of this kind; it starts anew from the context.
     let _ = unsafe { STAGES_TC.tail_call(ctx, stage as u32) };
 }

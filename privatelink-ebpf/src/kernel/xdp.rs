@@ -8,7 +8,7 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use privatelink_ebpf::{
-    abi::{Counter, Proto, Stage},
+    abi::{Counter, Ip4, MacBits, Proto, Stage},
     datapath::{Frame as _, Rewrite, Tables as _, Verdict, fast, slow, stage, udp},
     wire::{
         Ipv4Hdr, L3, Window, checksum,
@@ -34,6 +34,7 @@ pub fn privatelink_xdp(ctx: XdpContext) -> u32 {
     match stage(packet) {
         Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend => go_on(&ctx, Stage::Slow),
         Stage::Udp => go_on(&ctx, Stage::Udp),
+        Stage::Fragment => go_on(&ctx, Stage::Fragment),
         Stage::Icmp => go_on(&ctx, Stage::Icmp),
     }
     // Reached only while the agent has not put the stage's program in its place: TC does everything.
@@ -42,7 +43,7 @@ pub fn privatelink_xdp(ctx: XdpContext) -> u32 {
 
 /// Goes on in a stage; comes back only if there is no program in its place.
 #[inline(always)]
-fn go_on(ctx: &XdpContext, stage: Stage) {
+pub fn go_on(ctx: &XdpContext, stage: Stage) {
     // SAFETY: the program in there is of this kind; it starts anew from the context.
     let _ = unsafe { STAGES_XDP.tail_call(ctx, stage as u32) };
 }
@@ -106,7 +107,7 @@ pub fn open(ctx: &XdpContext) -> (Packet, u32) {
 
 /// Sends a frame that has been rewritten out of interface `out`.
 #[inline(always)]
-fn send(rewritten: Option<()>, out: u32, ifindex: u32) -> u32 {
+pub fn send(rewritten: Option<()>, out: u32, ifindex: u32) -> u32 {
     match rewritten {
         Some(()) if out == ifindex => xdp_action::XDP_TX,
         Some(()) => XDP_PORTS.redirect(out, 0).unwrap_or_else(|_| refused()),
@@ -158,7 +159,23 @@ pub fn write_headers<const LEN: usize>(packet: Packet, l4: Window<LEN>, rewrite:
         out: _,
     } = *rewrite;
     l4.store32::<0>(src_port.word() as u32 | (dst_port.word() as u32) << 16);
-    let head: Window<{ L3 + Ipv4Hdr::LEN }> = packet.window(0)?;
+    write_ip(packet.window(0)?, src, dst, d_addr, src_mac, dst_mac);
+    if mss.at != 0 {
+        packet.window::<2>(mss.at as usize & 0xff)?.store16::<0>(mss.value.to_be());
+    }
+    Some(())
+}
+
+/// Ethernet and IP header: addresses, TTL, checksum.
+#[inline(always)]
+pub fn write_ip(
+    head: Window<{ L3 + Ipv4Hdr::LEN }>,
+    src: Ip4,
+    dst: Ip4,
+    d_addr: u16,
+    src_mac: MacBits,
+    dst_mac: MacBits,
+) {
     head.store64::<0>(dst_mac.word() | src_mac.word() << 48);
     head.store32::<8>((src_mac.word() >> 16) as u32);
     // TTL, protocol and checksum in one word.
@@ -166,8 +183,4 @@ pub fn write_headers<const LEN: usize>(packet: Packet, l4: Window<LEN>, rewrite:
     let check = checksum::apply((ttl_to_check >> 16) as u16, d_addr as u32 + checksum::TTL_DECREMENT);
     head.store32::<{ L3 + 8 }>((ttl_to_check & 0xffff).wrapping_sub(1) & 0xffff | (check as u32) << 16);
     head.store64::<{ L3 + 12 }>(src.word() as u64 | (dst.word() as u64) << 32);
-    if mss.at != 0 {
-        packet.window::<2>(mss.at as usize & 0xff)?.store16::<0>(mss.value.to_be());
-    }
-    Some(())
 }

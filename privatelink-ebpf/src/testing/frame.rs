@@ -7,7 +7,7 @@ pub use icmp::{answer_echo, answer_error};
 use crate::{
     abi::Proto,
     datapath::{
-        Forward, Frame, Rewrite,
+        Forward, Frame, Relay, Rewrite,
         proxy::{self, Inject, Proxied},
     },
     wire::{
@@ -65,6 +65,7 @@ impl Frame for SliceFrame<'_> {
 pub fn apply(frame: &mut Vec<u8>, forward: &Forward) {
     match forward {
         Forward::Packet(packet) => rewrite(frame, packet),
+        Forward::Fragment(packet) => relay(frame, packet),
         Forward::Error(translation) => icmp::translate(frame, translation),
     }
 }
@@ -135,6 +136,17 @@ pub fn apply_proxied(frame: &[u8], proxied: &Proxied, endpoint: [u8; 22]) -> Vec
     bytes[l4 + 16..l4 + 18].copy_from_slice(&check.to_ne_bytes());
     bytes[l4 + 18..l4 + 20].copy_from_slice(&urgent.to_ne_bytes());
     bytes
+}
+
+fn relay(frame: &mut [u8], relay: &Relay) {
+    let Relay { src, dst, d_addr, src_mac, dst_mac, ifindex: _, out: _ } = *relay;
+    let mut put = |at: usize, bytes: &[u8]| frame[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, &dst_mac.mac().0);
+    put(6, &src_mac.mac().0);
+    put(L3 + 12, &src.to_wire());
+    put(L3 + 16, &dst.to_wire());
+    frame[L3 + 8] -= 1;
+    change(frame, L3 + 10, |check| checksum::apply(check, d_addr as u32 + checksum::TTL_DECREMENT));
 }
 
 /// Changes the checksum at `at`.

@@ -35,6 +35,9 @@ impl Host {
             Ok(forward @ Forward::Packet(rewrite)) => {
                 seen(Fate::Sent, rewrite.ifindex == ifindex, changed(bytes, &forward))
             }
+            Ok(forward @ Forward::Fragment(relay)) => {
+                seen(Fate::Sent, relay.ifindex == ifindex, changed(bytes, &forward))
+            }
             Err(Verdict::Drop(_)) => seen(Fate::Dropped, false, Vec::new()),
             Ok(Forward::Error(_))
             | Err(

@@ -11,6 +11,7 @@
 
 pub mod cases;
 pub mod frame;
+pub mod fuzz;
 pub mod host;
 pub mod icmp;
 pub mod packet;

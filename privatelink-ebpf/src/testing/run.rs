@@ -172,11 +172,7 @@ impl Run<'_> {
         let packet = self.fill(frame)?;
         let mut bytes = packet.build();
         for edit in &frame.edits {
-            match edit {
-                Edit::Set(at, new) => bytes[*at..*at + new.len()].copy_from_slice(new),
-                Edit::Cut(len) => bytes.truncate(*len),
-                Edit::Pad(len) => bytes.resize(*len, 0),
-            }
+            edit.apply(&mut bytes);
         }
         let path = if frame.gso_size == 0 { self.path } else { Path::Tc };
         let seen = self.backend.frame(path, ifindex, frame.gso_size, &bytes)?;
@@ -206,6 +202,11 @@ impl Run<'_> {
                     };
                     let own = self.own(receiver)?.ok_or("nobody's error was translated")?;
                     same("bytes", &hex(&seen.bytes), &hex(&icmp.translated(own, &about).build()))?;
+                    return Ok((seen, counts));
+                }
+                if let Some(Edit::Fragment(offset, _)) = frame.edits.first() {
+                    let expected = self.translated_fragment(frame, &packet, &seen.bytes, *offset)?;
+                    same("bytes", &hex(&seen.bytes), &hex(&expected))?;
                     return Ok((seen, counts));
                 }
                 let expected = self.translated(frame, &packet, &seen.bytes)?;
@@ -335,6 +336,29 @@ impl Run<'_> {
             adjust(tcp);
         }
         Ok(packet)
+    }
+
+    /// What a forwarded fragment must look like: the same fragment of the translated packet. Only the first says where the
+    /// packet goes.
+    fn translated_fragment(&mut self, frame: &Frame, packet: &Packet, bytes: &[u8], offset: usize) -> Outcome<Vec<u8>> {
+        let expected = match (offset, frame.sender) {
+            (0, _) => self.translated(frame, packet, bytes)?,
+            (_, Sender::Client(client)) => self.turned(packet, Sender::Target(client))?,
+            (_, Sender::Target(client)) => self.turned(packet, Sender::Client(client))?,
+            (_, Sender::Other(_)) => return Err("nobody's fragment was forwarded".into()),
+        };
+        let mut built = expected.build();
+        for edit in &frame.edits {
+            edit.apply(&mut built);
+        }
+        Ok(built)
+    }
+
+    /// The packet as it arrives at `receiver`.
+    fn turned(&self, packet: &Packet, receiver: Sender) -> Outcome<Packet> {
+        let own = self.own(receiver)?.ok_or("nobody receives it")?;
+        let ttl = packet.headers().ok_or("only segments and datagrams are forwarded")?.ttl - 1;
+        Ok(packet.clone().with_headers(Headers { ttl, ..own.turned_round() }))
     }
 
     /// What a forwarded packet must look like: built anew, with the fields that a translation changes, and nothing of what
@@ -610,7 +634,7 @@ fn mss_value(options: &[u8]) -> Option<usize> {
     None
 }
 
-fn describe(slot: &Slot) -> String {
+pub(super) fn describe(slot: &Slot) -> String {
     let Meta { version: _, state, flags, idle_s } = Meta::unpack(slot.meta);
     let Slot { new_src, new_dst, new_src_port, new_dst_port, d_addr, d_port, target, generation, .. } = *slot;
     let Slot { endpoint, ack, peer_mac, ifindex, .. } = *slot;

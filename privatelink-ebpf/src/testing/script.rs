@@ -4,7 +4,7 @@
 
 use super::{
     icmp::{About, Icmp},
-    packet::{Arp, Headers, Tcp, Udp, UdpCheck},
+    packet::{Arp, Headers, Tcp, Udp, UdpCheck, internet_checksum},
     world::World,
 };
 use crate::{
@@ -155,6 +155,36 @@ pub enum Edit {
     Cut(usize),
     /// Fills the frame up to this length.
     Pad(usize),
+    /// Leaves one fragment of the packet: what is from this offset on, so many bytes of it. The IP checksum is made anew.
+    Fragment(usize, usize),
+}
+
+impl Edit {
+    /// Changes a frame.
+    ///
+    /// # Panics
+    ///
+    /// If it is too short for that.
+    pub fn apply(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Self::Set(at, new) => bytes[*at..*at + new.len()].copy_from_slice(new),
+            Self::Cut(len) => bytes.truncate(*len),
+            Self::Pad(len) => bytes.resize(*len, 0),
+            Self::Fragment(offset, len) => {
+                let l4 = 14 + (bytes[14] & 0xf) as usize * 4;
+                let end = (l4 + offset + len).min(bytes.len());
+                let more = if end < bytes.len() { 0x2000 } else { 0 };
+                bytes.truncate(end);
+                bytes.drain(l4..l4 + offset);
+                let ip_len = (bytes.len() - 14) as u16;
+                bytes[16..18].copy_from_slice(&ip_len.to_be_bytes());
+                bytes[20..22].copy_from_slice(&(more | (offset / 8) as u16).to_be_bytes());
+                bytes[24..26].fill(0);
+                let check = internet_checksum(&[&bytes[14..l4]]);
+                bytes[24..26].copy_from_slice(&check.to_be_bytes());
+            }
+        }
+    }
 }
 
 /// What comes of a frame.
@@ -439,6 +469,21 @@ impl Frame {
     pub fn pad(mut self, len: usize) -> Self {
         self.edits.push(Edit::Pad(len));
         self
+    }
+
+    /// One fragment of the packet: `len` bytes from `offset` on of what is behind the IP header.
+    pub fn fragment(mut self, offset: usize, len: usize) -> Self {
+        self.edits.push(Edit::Fragment(offset, len));
+        if offset != 0 {
+            self.counts.push((Counter::FragmentForwarded, 1));
+        }
+        self
+    }
+
+    /// A fragment is refused.
+    pub fn fragment_refused(mut self, reason: Counter) -> Self {
+        self.counts.clear();
+        self.dropped(reason)
     }
 
     /// The frame stands for segments of this size.

@@ -15,6 +15,7 @@ use crate::{
         Counter,
         event::Event,
         flow::{Bucket, FlowKey, Slot},
+        fragment::{FirstFragment, FragmentKey},
         pool::PortPool,
         security::{Bound, Policy},
         service::{
@@ -108,6 +109,7 @@ pub struct MemTables {
     endpoint_half_open: Cells<u32>,
     reset_budgets: Cells<ResetBudget>,
     icmp_budgets: Cells<IcmpBudget>,
+    fragments: Mutex<HashMap<FragmentKey, FirstFragment>>,
     counters: Vec<AtomicU64>,
     events: Mutex<Vec<Event>>,
     now: AtomicU32,
@@ -133,6 +135,7 @@ impl MemTables {
             endpoint_half_open: Cells::new(0, ENDPOINTS as usize),
             reset_budgets: Cells::new(ResetBudget::default(), VPCS as usize),
             icmp_budgets: Cells::new(IcmpBudget::default(), VPCS as usize),
+            fragments: Mutex::default(),
             counters: Counter::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
             events: Mutex::new(Vec::new()),
             // Near the wrap, so that every case crosses it or shows that it does not matter.
@@ -413,6 +416,14 @@ impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
 
     fn reset_budget(self, vpc: u32) -> Option<*mut ResetBudget> {
         self.tables.reset_budgets.get(vpc as usize)
+    }
+
+    fn fragment(self, key: &FragmentKey) -> Option<FirstFragment> {
+        self.tables.fragments.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied()
+    }
+
+    fn note_fragment(self, key: &FragmentKey, first: &FirstFragment) {
+        self.tables.fragments.lock().unwrap_or_else(PoisonError::into_inner).insert(*key, *first);
     }
 
     fn icmp_budget(self, vpc: u32) -> Option<*mut IcmpBudget> {

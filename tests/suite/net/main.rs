@@ -21,6 +21,7 @@ mod dns;
 mod ending;
 mod explain;
 mod flood;
+mod fragments;
 mod health;
 mod hooks;
 mod icmp;
@@ -79,6 +80,7 @@ fn tests() -> Vec<Test> {
         security::TESTS,
         weights::TESTS,
         flood::TESTS,
+        fragments::TESTS,
         pool::TESTS,
         churn::TESTS,
         udp::TESTS,

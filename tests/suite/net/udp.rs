@@ -39,7 +39,7 @@ pub const TESTS: fn() -> Vec<Test> = || {
 
 /// Two consumers and a provider with one server; `protocol` on `port` leads to the same port of the server, and both
 /// consumers have an endpoint. `check` is the port on which the server's health is checked.
-fn with_service(
+pub fn with_service(
     hook: Hook,
     protocol: &str,
     port: u16,
@@ -67,7 +67,7 @@ fn with_service(
 }
 
 /// No host saw a datagram with a wrong checksum.
-fn no_checksum_errors(scenario: &Scenario) -> Result<()> {
+pub fn no_checksum_errors(scenario: &Scenario) -> Result<()> {
     for host in scenario.topology.hosts() {
         let wrong = host.netns.protocol_counter("Udp", "InCsumErrors")?;
         ensure!(wrong == 0, "{} counted {wrong} wrong UDP checksums", host.name);

@@ -35,16 +35,9 @@ pub fn cases() -> Vec<Case> {
         case("TCP header length of sixteen").frame(syn(A).set(TCP + 12, &[0x40]).dropped(Counter::Malformed)),
         case("TCP header length of zero").frame(syn(A).set(TCP + 12, &[0]).dropped(Counter::Malformed)),
         case("TCP header longer than the packet").frame(syn(A).set(TCP + 12, &[0xf0]).dropped(Counter::Malformed)),
-        case("Katran: fragmented packet; the first")
-            .frame(syn(A).with(|tcp| tcp.fragment = 0x2000).dropped(Counter::Fragment)),
-        case("Cilium: ipfrag; a later one").frame(syn(A).with(|tcp| tcp.fragment = 0x0010).dropped(Counter::Fragment)),
-        case("a fragment into a connection")
-            .handshake(A)
-            .frame(data(A, 64).with(|tcp| tcp.fragment = 0x2000).dropped(Counter::Fragment))
-            .frame(data(A, 64).with(|tcp| tcp.fragment = 0x1fff).dropped(Counter::Fragment)),
         case("somebody else's fragment on a shared port")
             .frame(syn(ON_SHARED.to([10, 0, 0, 99])).with(|tcp| tcp.fragment = 0x2000).passed())
-            .frame(syn(ON_SHARED).with(|tcp| tcp.fragment = 0x2000).dropped(Counter::Fragment)),
+            .frame(syn(ON_SHARED).with(|tcp| tcp.fragment = 0x0010).dropped(Counter::FragmentOrphan)),
         case("Katran: UDP to a TCP listener").frame(datagram(A.udp(), 20).dropped(Counter::NoListener)),
         case("Katran: ICMP to a VIP").frame(syn(A).set(IP + 9, &[1]).icmp_refused(Counter::IcmpUnsupported)),
         case("SCTP, and a protocol that does not exist")

@@ -5,6 +5,7 @@
 mod arp;
 mod close;
 mod counts;
+mod fragment;
 mod frames;
 mod hostile;
 mod icmp;
@@ -32,6 +33,7 @@ pub fn all() -> Vec<Case> {
     [
         open::cases(),
         frames::cases(),
+        fragment::cases(),
         close::cases(),
         counts::cases(),
         reset::cases(),

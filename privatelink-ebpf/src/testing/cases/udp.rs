@@ -240,9 +240,6 @@ pub fn cases() -> Vec<Case> {
             .advance(3)
             .frame(datagram(a.behind(A_OTHER_PORT), 5).counts(Counter::ClientMoved))
             .frame(answer(a.behind(A_OTHER_PORT), 5)),
-        case("UDP: fragments")
-            .frame(datagram(a, 50).with_udp(|udp| udp.fragment = 0x2000).dropped(Counter::Fragment))
-            .frame(datagram(a, 50).with_udp(|udp| udp.fragment = 0x0010).dropped(Counter::Fragment)),
         case("UDP: a shared port's other datagrams are the host's")
             .frame(datagram(ON_SHARED.udp().to([10, 0, 0, 99]), 5).passed())
             .frame(datagram(ON_SHARED.udp().to_port(DNS), 5).opens())

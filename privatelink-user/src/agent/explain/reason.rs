@@ -46,6 +46,7 @@ pub const fn reason(counter: Counter) -> Option<Reason> {
         | Counter::ProxyHeaderSent
         | Counter::ArpAnswered
         | Counter::ResetSent
+        | Counter::FragmentForwarded
         | Counter::IcmpErrorTranslated
         | Counter::IcmpErrorSent
         | Counter::EchoAnswered
@@ -57,8 +58,19 @@ pub const fn reason(counter: Counter) -> Option<Reason> {
         | Counter::EventLost => None,
         Counter::Truncated => by(Packet, "the frame is too short for its headers", "look at the sender"),
         Counter::Malformed => by(Packet, "the headers contradict each other", "look at the sender"),
-        Counter::Fragment => {
-            by(Packet, "it is a fragment, and fragments are not forwarded", "let the sender use smaller packets")
+        Counter::Fragment => by(
+            Packet,
+            "it is a fragment of neither a TCP segment nor a UDP datagram",
+            "let the sender use smaller packets",
+        ),
+        Counter::FragmentOrphan => by(
+            Packet,
+            "it is a fragment whose packet's first one has not passed within the last two seconds",
+            "look for what reorders or loses fragments on the way, or let the sender use smaller packets",
+        ),
+        Counter::FragmentOverlap => by(Packet, "it is a fragment that overlaps the first one", "look at the sender"),
+        Counter::FragmentTiny => {
+            by(Packet, "it is a fragment so small that it hides the TCP header", "look at the sender")
         }
         Counter::InvalidAddress => by(
             Packet,
