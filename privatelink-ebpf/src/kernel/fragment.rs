@@ -12,7 +12,7 @@ use privatelink_ebpf::{
         Frame as _, Relay, Verdict,
         fragment::{self, Fragment},
     },
-    wire::{Ipv4Hdr, L3, Window, checksum},
+    wire::{Ipv4Hdr, L3, Window},
 };
 
 use super::{
