@@ -15,12 +15,15 @@ use privatelink_ebpf::{
         fragment::{FirstFragment, FragmentKey},
         pool::PortPool,
         security::{Bound, Policy},
-        service::{Address, AddressKey, Budget, Frontend, FrontendKey, Listener, Parted, Port, PortFlags, Target},
+        service::{
+            Address, AddressKey, Budget, EndpointIdText, Frontend, FrontendKey, Listener, Parted, Port, PortFlags,
+            Target,
+        },
         settings::{Clock, CollectRequest, FLOW_EVENTS, IcmpBudget, ResetBudget, Settings, globals},
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
     testing::{
-        cases::INTERFACES,
+        cases::{ENDPOINT_ID, INTERFACES},
         run::{Backend, Fate, Outcome, Path, Seen},
         tables::{self, SEED},
         world::{CLOCK, ENDPOINTS, LISTENERS, POLICIES, POOLS, PORTS, RINGS, SOURCE_BOUNDS, TARGETS, World},
@@ -78,6 +81,7 @@ pub fn load(reference: bool) -> Result<Ebpf> {
         ("TARGET_STATS", TARGETS),
         ("POOLS", POOLS),
         ("ENDPOINTS", ENDPOINTS),
+        ("ENDPOINT_IDS", ENDPOINTS),
         ("ENDPOINT_STATS", ENDPOINTS),
         ("ENDPOINT_HALF_OPEN", ENDPOINTS),
         ("EVENTS", 65_536),
@@ -117,6 +121,7 @@ pub struct Kernel {
     listener_stats: PerCpuArray<MapData, ListenerStats>,
     target_stats: PerCpuArray<MapData, TargetStats>,
     trace: Array<MapData, Trace>,
+    endpoint_ids: Array<MapData, EndpointIdText>,
     events: RingBuf<MapData>,
 }
 
@@ -171,6 +176,7 @@ impl Kernel {
             listener_stats: take!("LISTENER_STATS"),
             target_stats: take!("TARGET_STATS"),
             trace: take!("TRACE"),
+            endpoint_ids: take!("ENDPOINT_IDS"),
             events: take!("EVENTS"),
             ebpf,
         })
@@ -216,6 +222,7 @@ impl Kernel {
                 self.xdp_ports.set(index, index, None::<&ProgramFd>, 0)?;
             }
         }
+        self.endpoint_ids.set(1, EndpointIdText(*ENDPOINT_ID), 0)?;
         replace(&mut self.addresses, world.addresses.iter())?;
         replace(&mut self.frontends, world.frontends.iter())?;
         fill(&mut self.listeners, 0..LISTENERS, |index| world.listeners.get(&index).copied())?;

@@ -115,6 +115,7 @@ fn fate(trace: &Trace) -> Fate {
             Verdict::Pass | Verdict::ToTc => Fate::Passed,
             Verdict::Drop(_) => Fate::Dropped,
             Verdict::AnswerArp | Verdict::AnswerReset | Verdict::AnswerEcho | Verdict::AnswerError(_) => Fate::Sent,
+            Verdict::Proxy => panic!("explained by no stage"),
         },
     }
 }

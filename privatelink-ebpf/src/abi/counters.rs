@@ -85,6 +85,8 @@ counters! {
     ArpAnswered = Activity "arp_answered";
     /// resets sent by the load balancer itself (AWS TCP_ELB_Reset_Count)
     ResetSent = Activity "reset_sent";
+    /// PROXY protocol headers sent, those that were sent again included
+    ProxyHeaderSent = Activity "proxy_header_sent";
     /// fragments forwarded behind the first one of their packet
     FragmentForwarded = Activity "fragments_forwarded";
     /// ICMP errors about packets of flows, translated and sent on
@@ -104,7 +106,7 @@ counters! {
     Truncated = Drop "truncated";
     /// a header whose fields contradict each other (version, length, data offset)
     Malformed = Drop "malformed";
-    /// fragment of a packet that is neither TCP nor UDP
+    /// fragment of a packet that is neither TCP nor UDP, or of a flow with a PROXY protocol header
     Fragment = Drop "fragment";
     /// fragment that arrived before the first one of its packet, or long after it
     FragmentOrphan = Drop "fragment_orphan";
@@ -162,6 +164,8 @@ counters! {
     VpcHalfOpenLimit = Drop "vpc_half_open_limit";
     /// SYN from a target's side into an existing flow or to a node address: providers cannot open connections
     SynFromTarget = Drop "syn_from_target";
+    /// SYN with data (TCP Fast Open) to a target group with the PROXY protocol; the client's retransmission has none
+    SynWithData = Drop "syn_with_data";
     /// SYN with FIN or RST, or no flag at all
     InvalidFlags = Drop "invalid_flags";
     /// more resets were due in one tick than are sent

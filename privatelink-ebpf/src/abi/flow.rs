@@ -77,9 +77,10 @@ pub struct Slot {
     /// The rewritten packet: source and destination L4 port (wire order).
     pub new_src_port: L4Port,
     pub new_dst_port: L4Port,
-    /// One's-complement difference that the address change makes to a checksum, folded to 16 bits.
+    /// One's-complement difference that the address change makes to a checksum, folded to 16 bits. With [`Meta::PROXY`]: the
+    /// lower half of the client's initial sequence number.
     pub d_addr: u16,
-    /// The same for the ports.
+    /// The same for the ports; the upper half.
     pub d_port: u16,
     /// Index into `TARGETS`.
     pub target: u32,
@@ -151,8 +152,13 @@ impl Meta {
     pub const CLIENT_RST: u8 = 16;
     /// The entry is in the stash.
     pub const STASHED: u8 = 32;
+    /// The target sees a PROXY protocol header that the client has not sent (both entries): `datapath::proxy`. The entry
+    /// holds the client's initial sequence number where others hold what their rewrite adds to checksums.
+    pub const PROXY: u8 = 64;
+    /// With [`Meta::PROXY`]: the target has acknowledged the header. (What [`Meta::TC_ONLY`] says goes without saying there.)
+    pub const HEADER_ACKNOWLEDGED: u8 = Self::TC_ONLY;
     /// What belongs to one entry and not to its flow.
-    pub const OWN: u8 = Self::FORWARD | Self::TC_ONLY | Self::STASHED;
+    pub const OWN: u8 = Self::FORWARD | Self::TC_ONLY | Self::STASHED | Self::PROXY;
 
     #[inline(always)]
     pub const fn pack(self) -> u64 {

@@ -82,6 +82,8 @@ maps! {
     VPCS = 65_536, true;
     /// endpoint index → half-open budget (`service::Budget`)
     ENDPOINTS = 65_536, true;
+    /// endpoint index → the endpoint's id as text (`service::EndpointIdText`), for the PROXY protocol
+    ENDPOINT_IDS = 65_536, false;
     /// VPC index → half-open flows now (u32), counted by the kernel
     VPC_HALF_OPEN = 65_536, false;
     /// endpoint index → half-open flows now (u32), counted by the kernel
@@ -114,6 +116,10 @@ maps! {
     STAGES_XDP = STAGES.len() as u32, false;
     /// one record a CPU: the segment that the slow half is at
     SEGMENT = 1, false;
+    /// one record a CPU: what `privatelink_tc_proxy` has decided
+    PROXIED = 1, false;
+    /// one header a CPU: the PROXY protocol's on its way into a segment (100 bytes)
+    PROXY_HEADER = 1, false;
     /// one slot a CPU: a flow entry on its way into the stash
     SCRATCH = 1, false;
     /// one record: what `privatelink_explain` is asked and answers (`explain::Trace`)

@@ -188,6 +188,31 @@ impl ListenerFlags {
     }
 }
 
+/// An entry of map `RINGS`: a target's index, and what a flow to it is like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RingEntry(pub u32);
+
+impl RingEntry {
+    /// The target's group wants the PROXY protocol.
+    pub const PROXY: u32 = 1 << 31;
+
+    /// Index into `TARGETS`.
+    #[inline(always)]
+    pub const fn target(self) -> u32 {
+        self.0 & !Self::PROXY
+    }
+
+    #[inline(always)]
+    pub const fn proxy(self) -> bool {
+        self.0 & Self::PROXY != 0
+    }
+}
+
+/// An endpoint's id as text; zeros: none. Map `ENDPOINT_IDS`.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
+pub struct EndpointIdText(pub [u8; 22]);
+
 /// One address, L4 port and protocol behind one node address. Map `TARGETS`.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
@@ -271,6 +296,7 @@ assert_size!(
     Listener = 16,
     Parted = 8,
     Target = 32,
-    Budget = 4
+    Budget = 4,
+    EndpointIdText = 22
 );
-aya_pod!(Port, AddressKey, Address, FrontendKey, Frontend, Listener, Parted, Target, Budget);
+aya_pod!(Port, AddressKey, Address, FrontendKey, Frontend, Listener, Parted, Target, Budget, EndpointIdText);

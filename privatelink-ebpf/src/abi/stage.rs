@@ -53,4 +53,8 @@ stages! {
     Icmp: "privatelink_tc_icmp", Some("privatelink_xdp_icmp");
     /// Makes an ICMP error of a frame that another stage has refused ([`Stage::Icmp`] is for those that arrive).
     IcmpError: "privatelink_tc_icmp_error", None;
+    /// Segments of flows with a PROXY protocol header, but for the first SYN.
+    Proxy: "privatelink_tc_proxy", None;
+    /// Sends what [`Stage::Proxy`] has decided about.
+    ProxySend: "privatelink_tc_proxy_send", None;
 }

@@ -251,10 +251,17 @@ impl SlotRef {
         Meta::unpack(self.meta)
     }
 
-    /// The state that the fast path is for.
+    /// The state that the fast path is for, of a flow without a PROXY protocol header.
     #[inline(always)]
     pub fn plainly_established(self) -> bool {
-        (self.meta >> 32) as u8 == FlowState::Established as u8
+        const LOOKED_AT: u64 = 0xff | (Meta::PROXY as u64) << 8;
+        (self.meta >> 32) & LOOKED_AT == FlowState::Established as u64
+    }
+
+    /// With [`Meta::PROXY`]: the client's initial sequence number.
+    #[inline(always)]
+    pub fn client_isn(self) -> u32 {
+        self.d_addr() as u32 | (self.d_port() as u32) << 16
     }
 
     /// The slot still belongs to whom it belonged when it was found.

@@ -16,6 +16,7 @@ use super::{
     Way, entrance,
     frame::Frame,
     parse::{LATER_FRAGMENT, unroutable},
+    proxy,
     refusal::{judge_refused, refuse, to_tc},
     tables::{Hook, Tables},
     verdict::Verdict,
@@ -23,7 +24,7 @@ use super::{
 use crate::{
     abi::{
         Counter, Ip4, L4Port, MacBits, Proto, VpcIndex,
-        flow::FlowKey,
+        flow::{FlowKey, Meta},
         service::{AddressKey, Port, PortFlags},
         settings::IcmpBudget,
     },
@@ -211,14 +212,18 @@ fn translate<'t, F: Frame, T: Tables<'t>>(
     let (new_src, new_dst) = (slot.new_src(), slot.new_dst());
     let d_outer =
         checksum::difference32(src.word(), new_src.word()) + checksum::difference32(dst.word(), new_dst.word());
+    let [d_addr, d_port] = match slot.meta().flags & Meta::PROXY {
+        0 => [slot.d_addr(), slot.d_port()],
+        _ => proxy::differences(slot, &key),
+    };
     let translation = Translation {
         src: new_src,
         dst: new_dst,
         d_outer: checksum::fold(d_outer),
         quoted_src_port: slot.new_dst_port(),
         quoted_dst_port: slot.new_src_port(),
-        d_addr: slot.d_addr(),
-        d_port: slot.d_port(),
+        d_addr,
+        d_port,
         icmp: at as u16,
         quoted_l4: quoted_l4 as u16,
         quoted_check: quoted_check as u16,

@@ -350,6 +350,18 @@ pub fn keep_to_tc_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
     0
 }
 
+/// The target has acknowledged its flow's PROXY protocol header: both entries know. 1: they do.
+#[inline(always)]
+pub fn acknowledge_header_bits<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> u32 {
+    let Some(pair) = t.find(key).and_then(|own| Pair::of(t, own)) else { return 0 };
+    let mark = |slot: SlotRef| {
+        let Meta { version: _, state, flags, idle_s: _ } = slot.meta();
+        slot.transition(state, flags | Meta::HEADER_ACKNOWLEDGED).is_some()
+    };
+    // The reverse entry last: until it is marked, each acknowledgement marks both.
+    u32::from(mark(pair.forward) && mark(pair.reverse))
+}
+
 /// The client answers from another Ethernet address, or through another port of its VPC, than before. Believed only if the
 /// segment lies where the target expects the client's next bytes, or, for UDP, after [`tcp_state::hold::UDP_PLACE`], so that
 /// a neighbour who knows no more than the addresses cannot draw a flow to itself. 1: believed.

@@ -22,6 +22,7 @@ pub mod mss;
 pub mod open;
 pub mod parse;
 pub mod ports;
+pub mod proxy;
 pub mod refusal;
 pub mod reset;
 pub mod security;
@@ -65,7 +66,9 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
             Fragment::Later(relay) => Ok(Forward::Fragment(relay)),
         },
         Stage::Icmp => icmp::decide(frame, t, ifindex).map(Forward::Error),
-        Stage::Slow | Stage::IcmpError => slow(frame, t, ifindex).map(Forward::Packet),
+        Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend => {
+            slow(frame, t, ifindex).map(Forward::Packet)
+        }
     }
 }
 
@@ -134,7 +137,7 @@ fn entrance<'t, T: Tables<'t>>(t: T, ifindex: u32) -> Result<&'t Port, Verdict> 
 pub fn slow<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result<Rewrite, Verdict> {
     let port = entrance(t, ifindex)?;
     match parse::segment(frame, port.vpc) {
-        Some(segment) => consider(frame, t, port, ifindex, t.lend(segment)),
+        Some(segment) => consider::<false, F, T>(frame, t, port, ifindex, t.lend(segment)),
         None => Err(refusal::judge_unparsed(frame, t, port, ifindex)),
     }
 }
@@ -181,9 +184,9 @@ fn forward_plain<'t, F: Frame, T: Tables<'t>, R>(
     Some(done)
 }
 
-/// Judges a segment that the fast path has left.
+/// Judges a segment that the fast path has left: of a flow with a PROXY protocol header in the stage that is for those.
 #[inline(always)]
-fn consider<'t, F: Frame, T: Tables<'t>>(
+fn consider<'t, const PROXIED: bool, F: Frame, T: Tables<'t>>(
     frame: F,
     t: T,
     port: &Port,
@@ -191,10 +194,21 @@ fn consider<'t, F: Frame, T: Tables<'t>>(
     segment: &Segment,
 ) -> Result<Rewrite, Verdict> {
     let (slot, fresh) = match t.find(&segment.key) {
+        // The slow half has found that the flow lives.
+        Some(slot) if PROXIED => (slot, false),
+        None if PROXIED => return Err(refuse(t, Counter::FlowRaced)),
         Some(slot) if !segment.flags.opens() || t.supersede(segment) == 0 => (slot, false),
         Some(_) | None => (open(t, port, ifindex, segment)?, true),
     };
     let meta = slot.meta();
+    let proxied = meta.flags & Meta::PROXY != 0;
+    if !fresh && proxied != PROXIED {
+        return Err(match (PROXIED, T::HOOK) {
+            (true, _) => refuse(t, Counter::FlowRaced),
+            (false, Hook::Xdp) => to_tc(t),
+            (false, Hook::Tc) => proxy::left(),
+        });
+    }
     let index = slot.target();
     let Some(target) = t.target(index) else { return Err(refuse(t, Counter::FlowRaced)) };
     if target.generation != slot.generation() {
@@ -226,7 +240,7 @@ fn consider<'t, F: Frame, T: Tables<'t>>(
     let mut mss = Mss::UNCHANGED;
     if segment.flags.has(Flags::SYN) {
         mss = mss::clamp(frame, segment, port.mtu, out.mtu);
-        if T::HOOK == Hook::Tc && !fresh && looks_partial(segment) {
+        if T::HOOK == Hook::Tc && !fresh && !PROXIED && looks_partial(segment) {
             t.keep_to_tc(segment);
         }
     }
@@ -234,7 +248,10 @@ fn consider<'t, F: Frame, T: Tables<'t>>(
     if meta.forward() && !way.came_from(segment.src_mac, ifindex) {
         t.move_client(segment, ifindex);
     }
-    let rewrite = rewrite(slot, &way, out, segment.l4, mss, Proto::Tcp);
+    let mut rewrite = rewrite(slot, &way, out, segment.l4, mss, Proto::Tcp);
+    if proxied {
+        [rewrite.d_addr, rewrite.d_port] = proxy::differences(slot, &segment.key);
+    }
     let endpoint = slot.endpoint();
     if !slot.current() {
         return Err(refuse(t, Counter::FlowRaced));
@@ -244,6 +261,18 @@ fn consider<'t, F: Frame, T: Tables<'t>>(
         t.close(&segment.key, why as u32);
     }
     Ok(rewrite)
+}
+
+/// [`consider`] for a segment of a flow with a PROXY protocol header, its acknowledgement as the client knows it.
+#[inline(always)]
+fn consider_proxied<'t, F: Frame, T: Tables<'t>>(
+    frame: F,
+    t: T,
+    port: &Port,
+    ifindex: u32,
+    segment: &Segment,
+) -> Result<Rewrite, Verdict> {
+    consider::<true, F, T>(frame, t, port, ifindex, segment)
 }
 
 /// Where a flow's packets of one direction go.

@@ -15,7 +15,7 @@ use crate::{
         event::EventKind,
         flow::{FlowKey, FlowState, Meta, Slot},
         pool::{CAPACITY, FIRST_PORT},
-        service::{AddressKey, Frontend, FrontendKey, Listener, ListenerFlags, Port, Target, TargetFlags},
+        service::{AddressKey, Frontend, FrontendKey, Listener, ListenerFlags, Port, RingEntry, Target, TargetFlags},
     },
     wire::checksum,
 };
@@ -31,6 +31,11 @@ pub fn frontend<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> Option<Frontend> {
 /// address, or of both.
 #[inline(always)]
 pub fn select<'t, T: Tables<'t>>(t: T, listener: &Listener, segment: &Segment) -> Option<u32> {
+    Some(ring_entry(t, listener, segment)?.target())
+}
+
+#[inline(always)]
+fn ring_entry<'t, T: Tables<'t>>(t: T, listener: &Listener, segment: &Segment) -> Option<RingEntry> {
     let [lo, hi] = segment.key.words();
     let sticky = listener.flags.has(ListenerFlags::STICKY);
     let rows = listener.flags.has(ListenerFlags::STICKY_ROWS);
@@ -44,7 +49,7 @@ pub fn select<'t, T: Tables<'t>>(t: T, listener: &Listener, segment: &Segment) -
     } else {
         ((if sticky { of_client } else { of_connection }) * len) >> 32
     };
-    t.ring(listener.ring_base.wrapping_add(way as u32))
+    t.ring(listener.ring_base.wrapping_add(way as u32)).map(RingEntry)
 }
 
 /// 32 bits that a client's address in its VPC decides.
@@ -158,12 +163,17 @@ struct Admission {
     /// Index into `LISTENERS` (24 bits).
     listener: u32,
     endpoint: u16,
+    /// The flow gets a PROXY protocol header.
+    proxy: bool,
 }
 
 impl Admission {
     #[inline(always)]
     const fn to_bits(self) -> i64 {
-        self.target as i64 & 0xf_ffff | (self.listener as i64 & 0xff_ffff) << 20 | (self.endpoint as i64) << 44
+        self.target as i64 & 0xf_ffff
+            | (self.listener as i64 & 0xff_ffff) << 20
+            | (self.endpoint as i64) << 44
+            | (self.proxy as i64) << 60
     }
 
     #[inline(always)]
@@ -172,6 +182,7 @@ impl Admission {
             target: bits as u32 & 0xf_ffff,
             listener: (bits >> 20) as u32 & 0xff_ffff,
             endpoint: (bits >> 44) as u16,
+            proxy: bits >> 60 & 1 != 0,
         }
     }
 }
@@ -208,7 +219,12 @@ fn admit<'t, T: Tables<'t>>(t: T, segment: &Segment) -> Result<Admission, Counte
         let denied = listener.flags.has(ListenerFlags::OUTBOUND_DENIED);
         return Err(if denied { Counter::SecurityGroupDeniedOutbound } else { Counter::NoTarget });
     }
-    let index = select(t, listener, segment).ok_or(Counter::NoTarget)?;
+    let entry = ring_entry(t, listener, segment).ok_or(Counter::NoTarget)?;
+    let (index, proxy) = (entry.target(), entry.proxy());
+    // Data would come before the header.
+    if proxy && segment.sequence_len() > 1 {
+        return Err(Counter::SynWithData);
+    }
     let target = t.target(index).ok_or(Counter::NoTarget)?;
     if !target.flags.has(TargetFlags::RESOLVED) {
         return Err(Counter::NextHopUnresolved);
@@ -223,13 +239,13 @@ fn admit<'t, T: Tables<'t>>(t: T, segment: &Segment) -> Result<Admission, Counte
             return Err(counter);
         }
     }
-    Ok(Admission { target: index, listener: frontend.listener, endpoint: frontend.endpoint })
+    Ok(Admission { target: index, listener: frontend.listener, endpoint: frontend.endpoint, proxy })
 }
 
 /// Makes the entries of an admitted connection: 0, or [`REFUSED`] and the counter that names the refusal.
 #[inline(always)]
 pub fn insert_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, admission: i64, ifindex_and_flag: u32) -> u32 {
-    let Admission { target: index, listener, endpoint } = Admission::from_bits(admission);
+    let Admission { target: index, listener, endpoint, proxy } = Admission::from_bits(admission);
     let (Some(target), Some(idle_s)) = (t.target(index), t.listener(listener).map(|l| l.idle_s)) else {
         return REFUSED | Counter::NoTarget as u32;
     };
@@ -238,7 +254,11 @@ pub fn insert_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, admission: i64, i
         target: index,
         idle_s,
         ifindex: ifindex_and_flag & 0xffff,
-        flags: if ifindex_and_flag >> 31 != 0 { Meta::TC_ONLY } else { 0 },
+        flags: match proxy {
+            true => Meta::PROXY,
+            false if ifindex_and_flag >> 31 != 0 => Meta::TC_ONLY,
+            false => 0,
+        },
     };
     let outcome = insert(t, segment, target, &plan);
     if outcome == Ok(true) {
@@ -260,8 +280,19 @@ struct Plan {
     target: u32,
     idle_s: u16,
     ifindex: u32,
-    /// Of the forward entry's meta.
+    /// Of the forward entry's meta; [`Meta::PROXY`] of both.
     flags: u8,
+}
+
+impl Plan {
+    /// What an entry holds in the place of its differences, see [`Meta::PROXY`].
+    #[inline(always)]
+    fn differences(&self, segment: &Segment, [addresses, ports]: [u16; 2]) -> [u16; 2] {
+        match self.flags & Meta::PROXY {
+            0 => [addresses, ports],
+            _ => [segment.seq as u16, (segment.seq >> 16) as u16],
+        }
+    }
 }
 
 /// True: opened. False: another CPU opened it meanwhile.
@@ -318,11 +349,12 @@ fn insert_pair<'t, T: Tables<'t>>(
         (&raw mut (*entry).new_dst).write(client);
         (&raw mut (*entry).new_src_port).write(service_port);
         (&raw mut (*entry).new_dst_port).write(client_port);
-        (&raw mut (*entry).d_addr).write(!checksum::fold(d_addr));
-        (&raw mut (*entry).d_port).write(!checksum::fold(d_port));
+        let [d_addr, d_port] = plan.differences(segment, [!checksum::fold(d_addr), !checksum::fold(d_port)]);
+        (&raw mut (*entry).d_addr).write(d_addr);
+        (&raw mut (*entry).d_port).write(d_port);
         (&raw mut (*entry).ack).write(segment.seq.wrapping_add(1));
     }
-    if !reserved.publish(t, &reverse_key, first_state(proto), 0, plan.idle_s) {
+    if !reserved.publish(t, &reverse_key, first_state(proto), plan.flags & Meta::PROXY, plan.idle_s) {
         return Err(Counter::FlowTableFull);
     }
     let forward = insert_forward(t, segment, target, plan, node_port, checksum::fold(d_addr), checksum::fold(d_port));
@@ -353,6 +385,7 @@ fn insert_forward<'t, T: Tables<'t>>(
         (&raw mut (*entry).new_dst).write(target.ip);
         (&raw mut (*entry).new_src_port).write(node_port);
         (&raw mut (*entry).new_dst_port).write(target.port);
+        let [d_addr, d_port] = plan.differences(segment, [d_addr, d_port]);
         (&raw mut (*entry).d_addr).write(d_addr);
         (&raw mut (*entry).d_port).write(d_port);
         (&raw mut (*entry).ack).write(0);

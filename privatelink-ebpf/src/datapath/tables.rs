@@ -93,6 +93,8 @@ pub trait Tables<'t>: Copy {
 
     /// Puts the segment aside for the cold paths, where it takes no stack.
     fn lend(self, segment: Segment) -> &'t Segment;
+    /// The lent segment with another acknowledgement.
+    fn lend_with_ack(self, segment: &'t Segment, ack: u32) -> &'t Segment;
 
     /// Finds an entry wherever it is.
     fn find(self, key: &FlowKey) -> Option<SlotRef> {
@@ -151,6 +153,9 @@ pub trait Tables<'t>: Copy {
     }
     fn move_client(self, segment: &Segment, ifindex: u32) -> u32 {
         lifecycle::move_client_bits(self, segment, ifindex)
+    }
+    fn acknowledge_header(self, key: &FlowKey) -> u32 {
+        lifecycle::acknowledge_header_bits(self, key)
     }
     fn keep_to_tc(self, segment: &Segment) -> u32 {
         lifecycle::keep_to_tc_bits(self, segment)

@@ -20,6 +20,8 @@ pub enum Verdict {
     AnswerEcho,
     /// TC only: the frame becomes [`super::icmp::error::build`] and leaves by the port that it came in on.
     AnswerError(Cause),
+    /// TC only: [`super::proxy::decide`] decides. No table has been changed.
+    Proxy,
 }
 
 impl Verdict {
@@ -33,6 +35,7 @@ impl Verdict {
             Self::AnswerReset => 0x103,
             Self::AnswerEcho => 0x104,
             Self::AnswerError(cause) => 0x1_0000 | cause.to_bits() as u32,
+            Self::Proxy => 0x105,
             Self::Drop(counter) => counter as u32,
         }
     }
@@ -46,6 +49,7 @@ impl Verdict {
             0x103 => Self::AnswerReset,
             0x104 => Self::AnswerEcho,
             error if error >> 16 != 0 => Self::AnswerError(Cause::from_bits(error as u16)),
+            0x105 => Self::Proxy,
             counter => Self::Drop(Counter::from_bits(counter as u8)),
         }
     }

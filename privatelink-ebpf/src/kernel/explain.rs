@@ -30,7 +30,7 @@ use privatelink_ebpf::{
         icmp, lifecycle, open,
         parse::Segment,
         ports::{self, Claim},
-        refusal, slow, stage, udp,
+        proxy, refusal, slow, stage, udp,
     },
 };
 
@@ -111,11 +111,11 @@ pub fn privatelink_explain(ctx: TcContext) -> i32 {
     let (data, end) = (ctx.data(), ctx.data_end());
     let packet = Packet { data, end, len: end - data, segment_size };
     let verdict = match stage(packet) {
-        Stage::Slow | Stage::IcmpError => judge_slow(packet, ifindex),
+        Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend => judge_tcp(packet, ifindex),
         Stage::Udp => judge_udp(packet, ifindex),
         Stage::Icmp => judge_icmp(packet, ifindex),
         Stage::Fragment => match judge_fragment(packet, ifindex) {
-            FIRST_OF_TCP => judge_slow(packet, ifindex),
+            FIRST_OF_TCP => judge_tcp(packet, ifindex),
             FIRST_OF_UDP => judge_udp(packet, ifindex),
             verdict => verdict,
         },
@@ -125,13 +125,22 @@ pub fn privatelink_explain(ctx: TcContext) -> i32 {
     TC_ACT_OK as i32
 }
 
+/// [`judge_slow`], and what it leaves to another stage.
+#[inline(always)]
+fn judge_tcp(packet: Packet, ifindex: u32) -> u32 {
+    match judge_slow(packet, ifindex) {
+        bits if bits == Verdict::Proxy.to_bits() => judge_proxy(packet, ifindex),
+        bits => bits,
+    }
+}
+
 /// What a stage says of the packet.
 macro_rules! judges {
     ($($name:ident = $stage:path;)+) => { $(
         // With a stack of its own.
         #[inline(never)]
         fn $name(packet: Packet, ifindex: u32) -> u32 {
-            concluded($stage(packet, Dry, ifindex).map(|sent| (sent.ifindex, sent.out)))
+            concluded($stage(packet, Dry, ifindex).map(|sent| leaving(sent.ifindex, sent.out)))
         }
     )+ };
 }
@@ -140,6 +149,12 @@ judges! {
     judge_slow = slow;
     judge_udp = udp::slow;
     judge_icmp = icmp::decide;
+}
+
+// With a stack of its own.
+#[inline(never)]
+fn judge_proxy(packet: Packet, ifindex: u32) -> u32 {
+    concluded(proxy::decide(packet, Dry, ifindex, |proxied| leaving(proxied.rewrite.ifindex, proxied.rewrite.out)))
 }
 
 /// What [`judge_fragment`] says of a first fragment, on which its protocol's stage has the word.
@@ -151,24 +166,30 @@ fn judge_fragment(packet: Packet, ifindex: u32) -> u32 {
     match fragment::decide(packet, Dry, ifindex) {
         Ok(Fragment::First(Proto::Tcp)) => FIRST_OF_TCP,
         Ok(Fragment::First(Proto::Udp)) => FIRST_OF_UDP,
-        Ok(Fragment::Later(relay)) => concluded(Ok((relay.ifindex, relay.out))),
+        Ok(Fragment::Later(relay)) => {
+            leaving(relay.ifindex, relay.out);
+            concluded(Ok(()))
+        }
         Err(verdict) => verdict.to_bits(),
     }
 }
 
+/// Notes where the packet would leave.
 #[inline(always)]
-fn concluded(outcome: Result<(u32, PortFlags), Verdict>) -> u32 {
-    match outcome {
-        Ok((ifindex, out)) => {
-            note(|trace| {
-                // SAFETY: a live map value.
-                unsafe {
-                    (*trace).out_ifindex = ifindex;
-                    (*trace).out_flags = out.0 as u32;
-                }
-            });
-            Trace::FORWARD
+fn leaving(ifindex: u32, out: PortFlags) {
+    note(|trace| {
+        // SAFETY: a live map value.
+        unsafe {
+            (*trace).out_ifindex = ifindex;
+            (*trace).out_flags = out.0 as u32;
         }
+    });
+}
+
+#[inline(always)]
+fn concluded(outcome: Result<(), Verdict>) -> u32 {
+    match outcome {
+        Ok(()) => Trace::FORWARD,
         Err(verdict) => verdict.to_bits(),
     }
 }
@@ -289,6 +310,7 @@ cold! {
     dry_replied(Segment) -> u32 = lifecycle::replied_bits, 0;
     dry_retire(Segment) -> u32 = lifecycle::retire_bits, 0;
     dry_silent(Segment) -> u32 = lifecycle::silent_bits, 0;
+    dry_acknowledge_header(FlowKey) -> u32 = lifecycle::acknowledge_header_bits, 0;
     dry_move_client(Segment, ifindex) -> u32 = lifecycle::move_client_bits, 0;
     dry_keep_to_tc(Segment) -> u32 = lifecycle::keep_to_tc_bits, 0;
 }
@@ -603,6 +625,19 @@ impl Tables<'static> for Dry {
     }
 
     #[inline(always)]
+    fn lend_with_ack(self, _segment: &'static Segment, ack: u32) -> &'static Segment {
+        match run() {
+            // SAFETY: as `lend`; the reference that was lent before is not used any more.
+            Some(run) => unsafe {
+                let lent = &raw mut (*run).segment;
+                (&raw mut (*lent).ack).write_volatile(ack);
+                &*(opaque(lent as usize) as *const Segment)
+            },
+            None => &Segment::NONE,
+        }
+    }
+
+    #[inline(always)]
     fn admit(self, segment: &Segment) -> i64 {
         dry_admit(segment)
     }
@@ -675,6 +710,11 @@ impl Tables<'static> for Dry {
     #[inline(always)]
     fn move_client(self, segment: &Segment, ifindex: u32) -> u32 {
         dry_move_client(segment, ifindex)
+    }
+
+    #[inline(always)]
+    fn acknowledge_header(self, key: &FlowKey) -> u32 {
+        dry_acknowledge_header(key)
     }
 
     #[inline(always)]

@@ -12,7 +12,7 @@ use privatelink_ebpf::{
         Frame as _, Relay, Verdict,
         fragment::{self, Fragment},
     },
-    wire::{Ipv4Hdr, L3, Window, checksum},
+    wire::{Ipv4Hdr, L3, Window},
 };
 
 use super::{
@@ -42,7 +42,9 @@ pub fn privatelink_tc_fragment(ctx: TcContext) -> i32 {
         }
         Err(Verdict::Pass | Verdict::ToTc) => TC_ACT_OK as i32,
         // Other stages' verdicts.
-        Err(Verdict::AnswerArp | Verdict::AnswerReset | Verdict::AnswerEcho | Verdict::AnswerError(_)) => finish(None),
+        Err(
+            Verdict::AnswerArp | Verdict::Proxy | Verdict::AnswerReset | Verdict::AnswerEcho | Verdict::AnswerError(_),
+        ) => finish(None),
     }
 }
 

@@ -13,10 +13,11 @@ use privatelink_ebpf::abi::{
     fragment::{FirstFragment, FragmentKey},
     pool::PortPool,
     security::{Bound, Policy},
-    service::{Address, AddressKey, Budget, Frontend, FrontendKey, Listener, Parted, Port, Target},
+    service::{Address, AddressKey, Budget, EndpointIdText, Frontend, FrontendKey, Listener, Parted, Port, Target},
     settings::{IcmpBudget, ResetBudget, Settings},
     stats::{EndpointStats, ListenerStats, TargetStats},
 };
+use privatelink_ebpf::wire::proxy_v2;
 
 macro_rules! maps {
     ($($name:ident: $kind:ident<$($t:ty),+> $(, $flags:expr)?;)+) => {
@@ -52,6 +53,8 @@ maps! {
     RESET_BUDGETS: Array<ResetBudget>;
     ICMP_BUDGETS: Array<IcmpBudget>;
     SCRATCH: PerCpuArray<Slot>;
+    ENDPOINT_IDS: Array<EndpointIdText>;
+    PROXY_HEADER: PerCpuArray<[u8; proxy_v2::LEN]>;
     TRACE: Array<Trace>;
 }
 

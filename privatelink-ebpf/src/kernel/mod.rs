@@ -5,6 +5,7 @@ mod fragment;
 mod icmp;
 mod maps;
 mod packet;
+mod proxy;
 mod service;
 mod tables;
 mod tc;

@@ -165,6 +165,7 @@ cold_shared! {
     end_hold = open::end_hold_bits, Segment;
     step_flow = lifecycle::step_bits, Segment;
     close_flow = lifecycle::close_bits, FlowKey, why;
+    acknowledge_header = lifecycle::acknowledge_header_bits, FlowKey;
     supersede_flow = lifecycle::supersede_bits, Segment;
     flow_ended = security::ended_bits, FlowKey, target;
     flow_silent = lifecycle::silent_bits, Segment;
@@ -417,6 +418,18 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     }
 
     #[inline(always)]
+    fn lend_with_ack(self, _segment: &'static Segment, ack: u32) -> &'static Segment {
+        match SEGMENT.get_ptr_mut(0) {
+            // SAFETY: as `lend`; the reference that was lent before is not used any more.
+            Some(lent) => unsafe {
+                (&raw mut (*lent).ack).write_volatile(ack);
+                &*(opaque(lent as usize) as *const Segment)
+            },
+            None => &Segment::NONE,
+        }
+    }
+
+    #[inline(always)]
     fn find(self, key: &FlowKey) -> Option<SlotRef> {
         match find_flow(key) {
             IN_STASH => flow_table::find_stashed(self, key),
@@ -513,6 +526,11 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn move_client(self, segment: &Segment, ifindex: u32) -> u32 {
         move_client(segment, ifindex)
+    }
+
+    #[inline(always)]
+    fn acknowledge_header(self, key: &FlowKey) -> u32 {
+        acknowledge_header(key)
     }
 
     #[inline(always)]

@@ -41,7 +41,7 @@ pub fn privatelink_tc(ctx: TcContext) -> i32 {
         return action;
     }
     match stage(with_headers(skb)) {
-        Stage::Slow | Stage::IcmpError => go_on(&ctx, Stage::Slow),
+        Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend => go_on(&ctx, Stage::Slow),
         Stage::Udp => go_on(&ctx, Stage::Udp),
         Stage::Fragment => go_on(&ctx, Stage::Fragment),
         Stage::Icmp => go_on(&ctx, Stage::Icmp),
@@ -65,6 +65,10 @@ pub fn privatelink_tc_slow(ctx: TcContext) -> i32 {
         }
         Err(Verdict::AnswerArp) => finish(answer_arp(skb, ifindex)),
         Err(Verdict::AnswerReset) => finish(answer_reset(skb, ifindex)),
+        Err(Verdict::Proxy) => {
+            go_on(&ctx, Stage::Proxy);
+            finish(None)
+        }
         // A verdict of `Stage::Icmp` alone.
         Err(Verdict::AnswerEcho) => finish(None),
         Err(Verdict::AnswerError(cause)) => answer_error(&ctx, cause),
@@ -88,10 +92,15 @@ pub fn privatelink_tc_udp(ctx: TcContext) -> i32 {
             TC_ACT_SHOT as i32
         }
         Err(Verdict::AnswerError(cause)) => answer_error(&ctx, cause),
-        // ARP, resets and echo are other stages'.
-        Err(Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerReset | Verdict::AnswerEcho) => {
-            TC_ACT_OK as i32
-        }
+        // ARP, resets, echo and PROXY headers are other stages'.
+        Err(
+            Verdict::Pass
+            | Verdict::ToTc
+            | Verdict::AnswerArp
+            | Verdict::AnswerReset
+            | Verdict::AnswerEcho
+            | Verdict::Proxy,
+        ) => TC_ACT_OK as i32,
     }
 }
 
@@ -123,7 +132,7 @@ pub fn pull(skb: *mut __sk_buff, wanted: usize) -> Packet {
 
 /// Makes an ICMP error of the frame, in the stage that has the stack for it.
 #[inline(always)]
-fn answer_error(ctx: &TcContext, cause: Cause) -> i32 {
+pub fn answer_error(ctx: &TcContext, cause: Cause) -> i32 {
     // SAFETY: the context is valid while the program runs; the word is the programs' own to hand on.
     unsafe { (&raw mut (*ctx.skb.skb).cb[0]).write_volatile(cause.to_bits() as u32) };
     go_on(ctx, Stage::IcmpError);
@@ -155,7 +164,7 @@ pub fn linear(skb: *mut __sk_buff) -> Packet {
 /// Rewrites and sends out of the port. `at` is [`Rewrite::l4`], either a constant or a value whose bounds only the verifier
 /// sees.
 #[inline(always)]
-fn apply(skb: *mut __sk_buff, rewrite: &Rewrite, at: usize) -> Option<i32> {
+pub(super) fn apply(skb: *mut __sk_buff, rewrite: &Rewrite, at: usize) -> Option<i32> {
     let (check, flags) = match rewrite.proto {
         Proto::Tcp => (at + TcpHeader::CHECK, 0),
         // No checksum stays none.
@@ -189,7 +198,7 @@ fn answer_arp(skb: *mut __sk_buff, ifindex: u32) -> Option<i32> {
 }
 
 #[inline(never)]
-fn answer_reset(skb: *mut __sk_buff, ifindex: u32) -> Option<i32> {
+pub(super) fn answer_reset(skb: *mut __sk_buff, ifindex: u32) -> Option<i32> {
     // The VPC is part of the key only, which a reset does not carry.
     let segment = parse::segment(linear(skb), VpcIndex::NONE)?;
     send_back(skb, &reset::build(&segment), ifindex)

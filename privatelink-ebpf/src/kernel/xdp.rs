@@ -32,7 +32,7 @@ pub fn privatelink_xdp(ctx: XdpContext) -> u32 {
         return send(done, out, ifindex);
     }
     match stage(packet) {
-        Stage::Slow | Stage::IcmpError => go_on(&ctx, Stage::Slow),
+        Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend => go_on(&ctx, Stage::Slow),
         Stage::Udp => go_on(&ctx, Stage::Udp),
         Stage::Fragment => go_on(&ctx, Stage::Fragment),
         Stage::Icmp => go_on(&ctx, Stage::Icmp),
@@ -67,7 +67,8 @@ pub fn action(verdict: Verdict) -> u32 {
         | Verdict::AnswerArp
         | Verdict::AnswerReset
         | Verdict::AnswerEcho
-        | Verdict::AnswerError(_) => xdp_action::XDP_PASS,
+        | Verdict::AnswerError(_)
+        | Verdict::Proxy => xdp_action::XDP_PASS,
         Verdict::Drop(_) => xdp_action::XDP_DROP,
     }
 }

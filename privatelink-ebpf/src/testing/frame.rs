@@ -6,9 +6,12 @@ pub use icmp::{answer_echo, answer_error};
 
 use crate::{
     abi::Proto,
-    datapath::{Forward, Frame, Relay, Rewrite},
+    datapath::{
+        Forward, Frame, Relay, Rewrite,
+        proxy::{self, Inject, Proxied},
+    },
     wire::{
-        Ipv4Hdr, L3, Window, Wire, checksum,
+        Ipv4Hdr, L3, Window, Wire, checksum, proxy_v2,
         tcp::TcpHeader,
         udp::{self, UdpHeader},
     },
@@ -88,6 +91,51 @@ fn rewrite(frame: &mut [u8], rewrite: &Rewrite) {
         Proto::Tcp => change(frame, l4 + TcpHeader::CHECK, |check| checksum::apply(check, difference)),
         Proto::Udp => change(frame, l4 + UdpHeader::CHECK, |check| udp::apply(check, difference)),
     }
+}
+
+/// The frame that TC makes of a segment of a flow with a PROXY protocol header. Checksums of what carries the header are
+/// computed anew.
+pub fn apply_proxied(frame: &[u8], proxied: &Proxied, endpoint: [u8; 22]) -> Vec<u8> {
+    let Proxied { rewrite, seq, ack, first, header, reply, acknowledged, inject, src, dst, src_port, dst_port, .. } =
+        *proxied;
+    let mut bytes = frame.to_vec();
+    let mut packet = rewrite;
+    if reply {
+        let sacked = proxy::sack_difference(SliceFrame::new(frame), rewrite.l4, header, first, acknowledged);
+        packet.mss.difference = checksum::fold(u32::from(packet.mss.difference) + u32::from(sacked));
+    }
+    apply(&mut bytes, &Forward::Packet(packet));
+    let l4 = rewrite.l4 as usize;
+    bytes[l4 + 4..l4 + 8].copy_from_slice(&seq.to_be_bytes());
+    bytes[l4 + 8..l4 + 12].copy_from_slice(&ack.to_be_bytes());
+    if reply {
+        proxy::sacks(SliceFrame::new(frame), rewrite.l4, header, first, acknowledged, |at, _, new| {
+            bytes[at..at + 4].copy_from_slice(&new.to_ne_bytes());
+        });
+    }
+    if inject == Inject::Nothing {
+        return bytes;
+    }
+    let mut block = [0; proxy_v2::LEN];
+    proxy_v2::build(&mut block, src, src_port, dst, dst_port, &endpoint);
+    bytes.truncate(l4 + header as usize);
+    bytes.extend_from_slice(&block);
+    bytes[l4 + 4..l4 + 8].copy_from_slice(&first.to_be_bytes());
+    bytes[l4 + 13] &= if inject == Inject::Ahead { !0x29 } else { !0x20 };
+    let ip_len = (bytes.len() - L3) as u16;
+    bytes[L3 + 2..L3 + 4].copy_from_slice(&ip_len.to_be_bytes());
+    bytes[L3 + 10..L3 + 12].fill(0);
+    let ip_check = !checksum::fold(checksum::sum(&bytes[L3..l4]));
+    bytes[L3 + 10..L3 + 12].copy_from_slice(&ip_check.to_ne_bytes());
+    bytes[l4 + 16..l4 + 20].fill(0);
+    let segment_len = (bytes.len() - l4) as u16;
+    let pseudo = checksum::sum(&bytes[L3 + 12..L3 + 20])
+        + u32::from(u16::from_ne_bytes([0, 6]))
+        + u32::from(u16::from_ne_bytes(segment_len.to_be_bytes()));
+    let (check, urgent) = proxy_v2::seal(checksum::fold(pseudo), checksum::sum(&bytes[l4..]));
+    bytes[l4 + 16..l4 + 18].copy_from_slice(&check.to_ne_bytes());
+    bytes[l4 + 18..l4 + 20].copy_from_slice(&urgent.to_ne_bytes());
+    bytes
 }
 
 fn relay(frame: &mut [u8], relay: &Relay) {

@@ -1,7 +1,7 @@
 //! The case table without a kernel: `decide` over tables in memory.
 
 use super::{
-    frame::{SliceFrame, answer_echo, answer_error, apply},
+    frame::{SliceFrame, answer_echo, answer_error, apply, apply_proxied},
     run::{Backend, Fate, Outcome, Path, Seen},
     tables::{MemTables, Options},
     world::{CLOCK, World},
@@ -14,7 +14,7 @@ use crate::{
         pool::PortPool,
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
-    datapath::{Forward, Tables, Verdict, arp, collect, decide, parse, reset},
+    datapath::{Forward, Tables, Verdict, arp, collect, decide, parse, proxy, reset},
     wire::{ArpHdr, L3},
 };
 
@@ -46,7 +46,8 @@ impl Host {
                 | Verdict::AnswerArp
                 | Verdict::AnswerReset
                 | Verdict::AnswerEcho
-                | Verdict::AnswerError(_),
+                | Verdict::AnswerError(_)
+                | Verdict::Proxy,
             ) => None,
         }
     }
@@ -55,6 +56,7 @@ impl Host {
         let frame = SliceFrame::segmented(bytes, gso_size);
         let (fate, bytes) = match decide(frame, self.tables.tc(), ifindex) {
             Ok(forward) => (Fate::Sent, changed(bytes, &forward)),
+            Err(Verdict::Proxy) => return self.proxied(frame, ifindex, bytes),
             Err(Verdict::Pass) => (Fate::Passed, bytes.to_vec()),
             Err(Verdict::ToTc) => return Err("TC handed a frame to TC".into()),
             Err(Verdict::Drop(_)) => (Fate::Dropped, Vec::new()),
@@ -71,6 +73,28 @@ impl Host {
             Err(Verdict::AnswerError(cause)) => (Fate::Sent, answer_error(bytes, cause)),
         };
         Ok(Seen { fate, by_xdp: false, transmitted: false, bytes })
+    }
+
+    fn proxied(&self, frame: SliceFrame<'_>, ifindex: u32, bytes: &[u8]) -> Outcome<Seen> {
+        let (fate, bytes) = match proxy::decide(frame, self.tables.tc(), ifindex, |proxied| *proxied) {
+            Ok(proxied) => (Fate::Sent, apply_proxied(bytes, &proxied, self.endpoint_id(proxied.endpoint))),
+            Err(Verdict::Drop(_)) => (Fate::Dropped, Vec::new()),
+            Err(Verdict::AnswerReset) => {
+                let segment = parse::segment(frame, crate::abi::VpcIndex::NONE).ok_or("a reset for no segment")?;
+                (Fate::Sent, reset::build(&segment).to_vec())
+            }
+            Err(Verdict::AnswerError(cause)) => (Fate::Sent, answer_error(bytes, cause)),
+            Err(
+                other @ (Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerEcho | Verdict::Proxy),
+            ) => {
+                return Err(format!("{other:?} for a segment of a flow with a PROXY header"));
+            }
+        };
+        Ok(Seen { fate, by_xdp: false, transmitted: false, bytes })
+    }
+
+    fn endpoint_id(&self, endpoint: u16) -> [u8; 22] {
+        if endpoint == 1 { *super::cases::ENDPOINT_ID } else { [0; 22] }
     }
 
     fn port_mac(&self, ifindex: u32) -> Outcome<Mac> {

@@ -14,7 +14,7 @@ use crate::{
         event::{Event, EventKind},
         flow::{FlowKey, Meta, Slot},
         pool::PortPool,
-        service::Target,
+        service::{RingEntry, Target},
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
     wire::tcp::Flags,
@@ -410,6 +410,15 @@ impl Run<'_> {
             let at = mss_value(&tcp.options).ok_or("no segment size to clamp")?;
             tcp.options[at..at + 2].copy_from_slice(&mss.to_be_bytes());
         }
+        if let (Some(shown), Packet::Tcp(tcp)) = (frame.shown, &mut expected) {
+            let sent = tcp.payload.clone();
+            shown(tcp);
+            if tcp.payload != sent {
+                // A segment whose payload was replaced ends with it, and any urgent pointer makes its checksum right.
+                tcp.trailer = 0;
+                tcp.urgent = Tcp::parse(bytes).ok_or("what was sent is no segment")?.urgent;
+            }
+        }
         Ok(expected)
     }
 
@@ -423,7 +432,8 @@ impl Run<'_> {
         let Some(listener) = frontend.and_then(|(_, frontend)| self.world.listeners.get(&frontend.listener)) else {
             return Vec::new();
         };
-        self.world.rings[listener.ring_base as usize..][..listener.ring_len as usize].to_vec()
+        let ring = &self.world.rings[listener.ring_base as usize..][..listener.ring_len as usize];
+        ring.iter().map(|entry| RingEntry(*entry).target()).collect()
     }
 
     fn check(&mut self, check: &Check) -> Outcome<()> {

@@ -216,6 +216,8 @@ pub struct Frame {
     pub packet: Packet,
     /// Applied to the packet after the sender's addresses have been filled in.
     pub adjust: Option<fn(&mut Tcp)>,
+    /// What the receiver sees different besides the translation.
+    pub shown: Option<fn(&mut Tcp)>,
     pub edits: Vec<Edit>,
     /// Segment size of a frame that stands for several segments; 0: it does not. XDP never sees such frames.
     pub gso_size: u32,
@@ -374,6 +376,7 @@ impl Frame {
             sender,
             packet,
             adjust: None,
+            shown: None,
             edits: Vec::new(),
             gso_size: 0,
             expect: Expect::Forward,
@@ -444,6 +447,12 @@ impl Frame {
     /// Changes the segment after the sender's addresses have been filled in.
     pub fn adjusted(mut self, adjust: fn(&mut Tcp)) -> Self {
         self.adjust = Some(adjust);
+        self
+    }
+
+    /// The receiver sees the segment with this change.
+    pub fn shown(mut self, change: fn(&mut Tcp)) -> Self {
+        self.shown = Some(change);
         self
     }
 

@@ -464,6 +464,10 @@ impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
         self.tables.events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
     }
 
+    fn lend_with_ack(self, segment: &'t Segment, ack: u32) -> &'t Segment {
+        self.lend(Segment { ack, ..*segment })
+    }
+
     fn lend(self, segment: Segment) -> &'t Segment {
         match self.tables.cpu(self.cpu).segment.get(0) {
             // SAFETY: this thread's own record; its last borrower's frame is done.

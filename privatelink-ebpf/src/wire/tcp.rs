@@ -20,6 +20,7 @@ impl Flags {
     pub const RST: Self = Self(0x04);
     pub const PSH: Self = Self(0x08);
     pub const ACK: Self = Self(0x10);
+    pub const URG: Self = Self(0x20);
 
     #[inline(always)]
     pub const fn has(self, flag: Self) -> bool {
@@ -54,10 +55,11 @@ impl Flags {
     }
 }
 
-/// Option kinds (IANA): end of list, no-operation, maximum segment size.
+/// Option kinds (IANA): end of list, no-operation, maximum segment size, selective acknowledgement.
 pub const OPTION_END: u8 = 0;
 pub const OPTION_NOP: u8 = 1;
 pub const OPTION_MSS: u8 = 2;
+pub const OPTION_SACK: u8 = 5;
 
 /// `a` is at or after `b` in sequence space and at most `window` ahead.
 #[inline(always)]

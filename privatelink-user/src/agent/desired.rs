@@ -12,8 +12,8 @@ use privatelink_ebpf::abi::{
     Mac, Proto, VpcIndex,
     addr::L4Port,
     service::{
-        Address, AddressKey, AddressKind, Budget, Frontend, FrontendKey, IDLE_NEVER, ListenerFlags, Parted, Port,
-        PortFlags, Target, TargetFlags,
+        Address, AddressKey, AddressKind, Budget, EndpointIdText, Frontend, FrontendKey, IDLE_NEVER, ListenerFlags,
+        Parted, Port, PortFlags, RingEntry, Target, TargetFlags,
     },
 };
 
@@ -28,8 +28,8 @@ use crate::{
     dataplane::{Capacity, Hook, Tables},
     health::state::Checked,
     model::{
-        EndpointState, Listener, LoadBalancer, LoadBalancerId, Opening, Protocol, State, TargetAddress, TargetGroup,
-        TargetGroupId, Vpc, VpcId,
+        EndpointId, EndpointState, Listener, LoadBalancer, LoadBalancerId, Opening, Protocol, State, TargetAddress,
+        TargetGroup, TargetGroupId, Vpc, VpcId,
     },
     net::links::{Link, LinkKind, Links},
 };
@@ -76,6 +76,7 @@ pub struct Desired {
     pub vpcs: BTreeMap<VpcIndex, Budget>,
     /// Those that are gone too.
     pub endpoints: BTreeMap<u16, Budget>,
+    pub endpoint_ids: BTreeMap<u16, EndpointIdText>,
 }
 
 /// A listener; where its ring lies is decided when it is written.
@@ -482,6 +483,7 @@ fn listeners(
         let Some(&number) = endpoints.get(&first) else { continue };
         plan.endpoints.insert(endpoint.id.clone(), number);
         desired.endpoints.insert(number, Budget { half_open: ENDPOINT_HALF_OPEN });
+        desired.endpoint_ids.insert(number, id_text(&endpoint.id));
         for (listener, proto) in service.load_balancers.iter().filter_map(|lb| by_lb.get(lb)).flatten() {
             let Some(&index) = plan.listeners.get(&(listener.id.clone(), *proto)) else { continue };
             for address in endpoint.addresses() {
@@ -591,6 +593,9 @@ fn members(
     let mut groups = Vec::new();
     let mut denied = false;
     for (id, weight) in listener.forward.live() {
+        let group = state.target_groups.get(id);
+        let proxied = proto == Proto::Tcp && group.is_some_and(|group| group.attributes.proxy_protocol_v2);
+        let entry_flags = if proxied { RingEntry::PROXY } else { 0 };
         let mut members = Vec::new();
         for target in chosen.get(id).into_iter().flatten() {
             if !security::outbound(state, lb, opening(proto, target.port), target.ip) {
@@ -600,7 +605,7 @@ fn members(
             for node in &lb.addresses {
                 let key = TargetKey { vpc, node: *node, ip: target.ip, port: target.port, proto };
                 if let Some(index) = indexes.get(&key) {
-                    members.push((identity(&key), *index));
+                    members.push((identity(&key), *index | entry_flags));
                 }
             }
         }
@@ -642,6 +647,15 @@ fn parted(
         .collect()
 }
 
+/// An endpoint's id for the kernel.
+fn id_text(id: &EndpointId) -> EndpointIdText {
+    let mut text = EndpointIdText::default();
+    for (to, from) in text.0.iter_mut().zip(id.as_str().bytes()) {
+        *to = from;
+    }
+    text
+}
+
 /// Stable over restarts: `DefaultHasher::new` has fixed keys, and a change of its algorithm costs one reshuffle.
 fn identity(key: &TargetKey) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -672,7 +686,10 @@ fn checks(world: &World<'_>, uses: &[Use<'_>], desired: &mut Desired, plan: &mut
             });
             let settings = used.group.health_check.clone();
             let hop = next_hop(used.vpc, target.address.ip).map(|ip| HopKey { vpc: used.vpc_index, ip });
-            plan.checks.insert(check, Check { address, node, listener_port: listener.port, next_hop: hop, settings });
+            let proxy_protocol = used.group.attributes.proxy_protocol_v2;
+            let listener_port = listener.port;
+            let found = Check { address, node, listener_port, next_hop: hop, proxy_protocol, settings };
+            plan.checks.insert(check, found);
         }
     }
 }

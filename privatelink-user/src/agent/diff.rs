@@ -8,7 +8,7 @@ use std::{
 
 use privatelink_ebpf::abi::{
     security::Policy,
-    service::{Listener, TargetFlags},
+    service::{Listener, RingEntry, TargetFlags},
 };
 
 use super::{
@@ -34,6 +34,7 @@ pub fn diff(desired: &Desired, actual: &Tables, capacity: Capacity) -> (Vec<Op>,
             None => ops.extend([Op::ResetEndpointStats(*index), Op::PutEndpoint(*index, *budget)]),
         }
     }
+    put(&mut ops, &desired.endpoint_ids, &actual.endpoint_ids, |key, value| Op::PutEndpointId(*key, *value));
     targets(&mut ops, desired, actual, false);
     let rings = listeners(&mut ops, desired, actual, capacity);
     let bounds = policies(&mut ops, desired, actual, capacity);
@@ -120,7 +121,7 @@ struct Placed {
 }
 
 /// New rings are written where no listener points, then the listener is switched. Equal rings share a slice; a ring of
-/// one target lies at the target's own index, where nothing else ever lies.
+/// one target lies at the target's own index, where nothing else ever lies, unless its flows differ from a health check's.
 fn listeners(ops: &mut Vec<Op>, desired: &Desired, actual: &Tables, capacity: Capacity) -> Placed {
     let mut placed = Placed::default();
     let mut slices = Slices::of_rings(actual, capacity);
@@ -143,7 +144,7 @@ fn listeners(ops: &mut Vec<Op>, desired: &Desired, actual: &Tables, capacity: Ca
                 let known = written.get(ring).copied();
                 let base = known.or_else(|| match &**ring {
                     [] => Some(0),
-                    [target] => Some(*target),
+                    [target] if !RingEntry(*target).proxy() => Some(*target),
                     slots => slices.allocate(slots.len() as u32),
                 });
                 let Some(base) = base else {

@@ -270,7 +270,10 @@ impl Agent {
         let Streams { events, log } = streams;
         let (heard, hears) = mpsc::channel(4_096);
         let (records, recorded) = mpsc::channel(4_096);
-        let probes = checker::Probes { dialer: Dialer { device: Some(shared.host_pair.host.clone()) }, tls };
+        let probes = checker::Probes {
+            dialer: Dialer { device: Some(shared.host_pair.host.clone()), proxy_protocol: false },
+            tls,
+        };
         let (suspects, suspicions) = mpsc::channel(64);
         let mut tasks = JoinSet::new();
         tasks.spawn(events::read(events, records, stop.clone()));

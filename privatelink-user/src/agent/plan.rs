@@ -47,6 +47,8 @@ pub struct Check {
     pub listener_port: u16,
     /// Where the checked target's packets go first.
     pub next_hop: Option<HopKey>,
+    /// The connection begins with a PROXY protocol header.
+    pub proxy_protocol: bool,
     pub settings: HealthCheck,
 }
 

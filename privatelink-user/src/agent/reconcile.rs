@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use privatelink_ebpf::abi::service::{Target, TargetFlags};
+use privatelink_ebpf::abi::service::{RingEntry, Target, TargetFlags};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -229,8 +229,11 @@ fn adopted(
     capacity: Capacity,
 ) -> (BTreeMap<CheckKey, Checked>, Vec<(HopKey, Hop)>) {
     let checks = desired::first_check_listener(capacity);
-    let in_rings: BTreeSet<u32> =
-        actual.listeners.range(..checks).flat_map(|(_, installed)| installed.ring.iter().copied()).collect();
+    let in_rings: BTreeSet<u32> = actual
+        .listeners
+        .range(..checks)
+        .flat_map(|(_, installed)| installed.ring.iter().map(|entry| RingEntry(*entry).target()))
+        .collect();
     let takes_traffic = |key: &TargetKey| plan.targets.get(key).is_some_and(|index| in_rings.contains(index));
     let health = plan
         .registrations

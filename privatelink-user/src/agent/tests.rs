@@ -301,6 +301,7 @@ fn garbage() -> impl Strategy<Value = Tables> {
             targets,
             vpcs: [(VpcIndex(7), Budget { half_open: 1 })].into(),
             endpoints,
+            endpoint_ids: BTreeMap::new(),
         },
     )
 }
@@ -485,7 +486,7 @@ proptest! {
                 }
                 Op::WriteRing { .. } | Op::PutFrontend(..) | Op::PutAddress(..) => {}
                 Op::PutPort(..) | Op::RemovePort(_) | Op::PutXdpPort(_) | Op::RemoveXdpPort(_) | Op::RemoveAddress(_)
-                | Op::RemoveFrontend(_) | Op::PutVpc(..) | Op::RemoveVpc(_) | Op::PutEndpoint(..)
+                | Op::RemoveFrontend(_) | Op::PutVpc(..) | Op::RemoveVpc(_) | Op::PutEndpoint(..) | Op::PutEndpointId(..)
                 | Op::ResetEndpointStats(_) | Op::WriteBounds { .. } | Op::PutPolicy(..) | Op::RemovePolicy(_)
                 | Op::PutParted(_) | Op::RemoveParted(_) => {
                     prop_assert!(false, "{op:?} has nothing to do with the change");

@@ -91,6 +91,14 @@ fn group_attributes(
             "leave it out",
         ));
     }
+    if protocol.has_udp() && attributes.proxy_protocol_v2 {
+        return Err(InvalidValue::new(
+            "'proxy_protocol_v2.enabled' value",
+            "true",
+            format!("is not supported for target groups with the {protocol} protocol"),
+            "use a TCP target group, or leave it out",
+        ));
+    }
     attributes.validate()
 }
 

@@ -166,6 +166,7 @@ impl Dataplane for Fake {
             Op::PutVpc(index, budget) => drop(tables.vpcs.insert(*index, *budget)),
             Op::RemoveVpc(index) => drop(tables.vpcs.remove(index)),
             Op::PutEndpoint(index, budget) => drop(tables.endpoints.insert(*index, *budget)),
+            Op::PutEndpointId(index, id) => drop(tables.endpoint_ids.insert(*index, *id)),
             Op::ResetListenerStats(_) | Op::ResetTargetStats(_) | Op::ResetEndpointStats(_) => {}
         }
         Ok(())

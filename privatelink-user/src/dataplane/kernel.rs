@@ -18,7 +18,7 @@ use privatelink_ebpf::abi::{
     flow::{Bucket, FlowKey, FlowState, Meta, Slot, WAYS},
     pool::{PortPool, SUMMARIES},
     security::{Bound, Policy},
-    service::{Address, AddressKey, Budget, Frontend, FrontendKey, Listener, Parted, Port, Target},
+    service::{Address, AddressKey, Budget, EndpointIdText, Frontend, FrontendKey, Listener, Parted, Port, Target},
     settings::{Clock, CollectRequest},
     stats::{self, EndpointStats, ListenerStats, TargetStats},
 };
@@ -60,6 +60,7 @@ struct Maps {
     targets: Table<Target>,
     vpcs: Table<Budget>,
     endpoints: Table<Budget>,
+    endpoint_ids: Array<MapData, EndpointIdText>,
     xdp_ports: DevMap<MapData>,
     /// For removal, which aya's device map lacks.
     xdp_ports_fd: OwnedFd,
@@ -175,6 +176,7 @@ impl Kernel {
             targets: Table::open(&mut ebpf, "TARGETS")?,
             vpcs: Table::open(&mut ebpf, "VPCS")?,
             endpoints: Table::open(&mut ebpf, "ENDPOINTS")?,
+            endpoint_ids: typed(&mut ebpf, "ENDPOINT_IDS")?,
             xdp_ports: Map::DevMap(xdp_ports).try_into().map_err(DataplaneError::map("XDP_PORTS"))?,
             xdp_ports_fd,
             addresses: typed(&mut ebpf, "ADDRESSES")?,
@@ -283,6 +285,14 @@ impl Dataplane for Kernel {
 
     fn read(&self) -> Result<Tables, DataplaneError> {
         let maps = &self.maps;
+        // Ids are looked at where there is, or was, an endpoint.
+        let mut endpoint_ids = BTreeMap::new();
+        for index in maps.endpoints.all().keys() {
+            let id = maps.endpoint_ids.get(index, 0).map_err(DataplaneError::map("ENDPOINT_IDS"))?;
+            if id != EndpointIdText::default() {
+                endpoint_ids.insert(*index as u16, id);
+            }
+        }
         let ports = maps.ports.all();
         let mut xdp_ports = std::collections::BTreeSet::new();
         for ifindex in ports.keys() {
@@ -314,6 +324,7 @@ impl Dataplane for Kernel {
             targets: maps.targets.all(),
             vpcs: maps.vpcs.all().into_iter().map(|(index, budget)| (VpcIndex(index as u16), budget)).collect(),
             endpoints: maps.endpoints.all().into_iter().map(|(index, budget)| (index as u16, budget)).collect(),
+            endpoint_ids,
         })
     }
 
@@ -369,6 +380,7 @@ impl Dataplane for Kernel {
             Op::PutVpc(index, budget) => maps.vpcs.put(u32::from(index.0), *budget),
             Op::RemoveVpc(index) => maps.vpcs.remove(u32::from(index.0)),
             Op::PutEndpoint(index, budget) => maps.endpoints.put(u32::from(*index), *budget),
+            Op::PutEndpointId(index, id) => maps.endpoint_ids.set(u32::from(*index), *id, 0).map_err(refused),
             Op::ResetListenerStats(index) => clear(&mut maps.listener_stats, *index, self.cpus).map_err(refused),
             Op::ResetTargetStats(index) => clear(&mut maps.target_stats, *index, self.cpus).map_err(refused),
             Op::ResetEndpointStats(index) => {

@@ -14,7 +14,7 @@ use privatelink_ebpf::{
         flow::{FlowKey, FlowState, Meta, Slot},
         service::{Port, Target},
     },
-    datapath::{parse::Segment, reset},
+    datapath::{parse::Segment, proxy, reset},
     wire::tcp::{Flags, TcpHeader},
 };
 
@@ -118,7 +118,8 @@ fn to_target(
     let key = FlowKey::from_words(reverse.key);
     let Target { ifindex, mac, .. } = target(reverse.target)?;
     let own = port(ifindex)?;
-    let asked = Segment { flags: Flags::ACK, ack: reverse.ack, ..Segment::NONE };
+    let ack = proxy::to_target(reverse.ack, Meta::unpack(reverse.meta));
+    let asked = Segment { flags: Flags::ACK, ack, ..Segment::NONE };
     let asked = Segment { key, src_mac: mac.bits(), dst_mac: own.mac.bits(), ..bare(asked) };
     resettable(&key, Meta::unpack(reverse.meta).state).then(|| Reset {
         ifindex,

@@ -8,7 +8,7 @@ use std::{
 use privatelink_ebpf::abi::{
     VpcIndex,
     security::{Bound, Policy},
-    service::{Address, AddressKey, Budget, Frontend, FrontendKey, Listener, Parted, Port, Target},
+    service::{Address, AddressKey, Budget, EndpointIdText, Frontend, FrontendKey, Listener, Parted, Port, Target},
 };
 
 /// The contents of the tables. Entries that are all zero are not there.
@@ -27,6 +27,8 @@ pub struct Tables {
     pub targets: BTreeMap<u32, Target>,
     pub vpcs: BTreeMap<VpcIndex, Budget>,
     pub endpoints: BTreeMap<u16, Budget>,
+    /// Of endpoints that are gone too.
+    pub endpoint_ids: BTreeMap<u16, EndpointIdText>,
 }
 
 /// A listener as it is in the kernel.
@@ -79,6 +81,7 @@ pub enum Op {
     PutVpc(VpcIndex, Budget),
     RemoveVpc(VpcIndex),
     PutEndpoint(u16, Budget),
+    PutEndpointId(u16, EndpointIdText),
     /// Counters of an index that is about to mean something else.
     ResetListenerStats(u32),
     ResetTargetStats(u32),
@@ -102,6 +105,7 @@ impl Op {
             Self::ResetPool(_) => "POOLS",
             Self::PutVpc(..) | Self::RemoveVpc(_) => "VPCS",
             Self::PutEndpoint(..) => "ENDPOINTS",
+            Self::PutEndpointId(..) => "ENDPOINT_IDS",
             Self::ResetListenerStats(_) => "LISTENER_STATS",
             Self::ResetTargetStats(_) => "TARGET_STATS",
             Self::ResetEndpointStats(_) => "ENDPOINT_STATS",

@@ -2,13 +2,19 @@
 
 use std::{io, net::SocketAddr};
 
-use tokio::net::{TcpSocket, TcpStream};
+use privatelink_ebpf::wire::proxy_v2;
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpSocket, TcpStream},
+};
 
 /// Opens connections by one device, whatever the host's routes say.
 #[derive(Clone, Debug, Default)]
 pub struct Dialer {
     /// The host end of the host port; `None` uses the host's routes.
     pub device: Option<String>,
+    /// Begin with the PROXY protocol header of a connection that is the load balancer's own: command LOCAL.
+    pub proxy_protocol: bool,
 }
 
 impl Dialer {
@@ -25,6 +31,10 @@ impl Dialer {
         if let Some(device) = &self.device {
             socket.bind_device(Some(device.as_bytes()))?;
         }
-        socket.connect(address).await
+        let mut stream = socket.connect(address).await?;
+        if self.proxy_protocol {
+            stream.write_all(&proxy_v2::LOCAL).await?;
+        }
+        Ok(stream)
     }
 }

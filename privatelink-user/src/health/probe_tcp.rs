@@ -53,8 +53,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_target_that_wants_a_proxy_header_gets_a_local_one_first() {
+        use tokio::io::AsyncReadExt as _;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let dialer = Dialer { device: None, proxy_protocol: true };
+        assert_eq!(probe(&dialer, address, Duration::from_secs(5)).await, Outcome::Passed);
+        let (mut accepted, _) = listener.accept().await.expect("the check");
+        let mut sent = Vec::new();
+        accepted.read_to_end(&mut sent).await.expect("what the check sent");
+        assert_eq!(sent, b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00");
+    }
+
+    #[tokio::test]
     async fn an_unknown_device_is_the_hosts_trouble() {
-        let dialer = Dialer { device: Some("no-such-dev0".to_owned()) };
+        let dialer = Dialer { device: Some("no-such-dev0".to_owned()), proxy_protocol: false };
         let outcome = probe(&dialer, SocketAddr::from(([127, 0, 0, 1], 9)), Duration::from_secs(5)).await;
         assert_eq!(outcome, Outcome::Failed(Failure::Internal));
     }

@@ -108,6 +108,7 @@ impl Default for TargetGroupAttributes {
             deregistration_connection_termination: false,
             stickiness: false,
             unhealthy_connection_termination: true,
+            proxy_protocol_v2: false,
             unhealthy_draining_interval: 0,
             dns_failover: HealthThreshold::ONE,
             unhealthy_state_routing: HealthThreshold::ONE,
@@ -194,6 +195,16 @@ impl AttributeMap for TargetGroupAttributes {
             get: |attributes| attributes.unhealthy_connection_termination.to_string(),
             set: |attributes, text| {
                 attributes.unhealthy_connection_termination = boolean(text)?;
+                Some(())
+            },
+        },
+        Attribute {
+            key: "proxy_protocol_v2.enabled",
+            rule: "must be one of '[true, false]'",
+            help: "whether new connections, and health checks, begin with a PROXY protocol version 2 header",
+            get: |attributes| attributes.proxy_protocol_v2.to_string(),
+            set: |attributes, text| {
+                attributes.proxy_protocol_v2 = boolean(text)?;
                 Some(())
             },
         },

@@ -32,6 +32,7 @@ mod lifetime;
 mod metrics;
 mod overlap;
 mod pool;
+mod proxy;
 mod refusals;
 mod restart;
 mod routing;
@@ -86,6 +87,7 @@ fn tests() -> Vec<Test> {
         churn::TESTS,
         udp::TESTS,
         explain::TESTS,
+        proxy::TESTS,
     ]
     .into_iter()
     .flat_map(|tests| tests())

@@ -13,6 +13,7 @@ mod isolation;
 mod lifetime;
 mod limits;
 mod open;
+mod proxy;
 mod reset;
 mod security;
 mod sticky;
@@ -24,7 +25,7 @@ use super::{
 };
 use crate::abi::{
     Mac, Proto,
-    service::{AddressKind, Budget, PortFlags, TargetFlags},
+    service::{AddressKind, Budget, PortFlags, RingEntry, TargetFlags},
 };
 
 /// All cases.
@@ -36,6 +37,7 @@ pub fn all() -> Vec<Case> {
         close::cases(),
         counts::cases(),
         reset::cases(),
+        proxy::cases(),
         arp::cases(),
         hostile::cases(),
         icmp::cases(),
@@ -76,6 +78,9 @@ pub const BOTH: u32 = 21;
 /// The host port.
 pub const HOST: u32 = 22;
 
+/// The id of endpoint 1; the others have none.
+pub const ENDPOINT_ID: &[u8; 22] = b"vpce-08d2bf15fac5001c9";
+
 /// All interfaces that the kernel's run needs.
 pub const INTERFACES: std::ops::RangeInclusive<u32> = A_PORT..=HOST;
 
@@ -114,6 +119,8 @@ pub const UDP_ONE_PORT: u16 = 55;
 pub const UDP_TC_TARGET: u16 = 56;
 /// UDP: no target.
 pub const UDP_EMPTY: u16 = 57;
+/// Target 1, whose group wants the PROXY protocol.
+pub const PROXIED: u16 = 86;
 /// Three targets.
 pub const HTTPS: u16 = 443;
 
@@ -167,6 +174,7 @@ pub fn world() -> World {
     world.listener(6, 350, &[7]);
     world.listener(7, 60, &[1]);
     world.listener(8, 350, &[8]);
+    world.listener(20, 350, &[1 | RingEntry::PROXY]);
 
     world.target(1, 3, CLIENT, 8080, PROVIDER, 0);
     world.target(2, 3, [10, 0, 2, 1], 8443, PROVIDER, 1);
@@ -188,6 +196,8 @@ pub fn world() -> World {
     for (port, listener) in [(HTTPS, 2), (EMPTY, 3), (UNRESOLVED, 4), (ONE_PORT, 5), (TC_TARGET, 6), (SHORT, 7)] {
         world.frontend(1, ENDPOINT, port, listener, 1);
     }
+    world.frontend(1, ENDPOINT, PROXIED, 20, 1);
+    world.frontend(2, ENDPOINT, PROXIED, 20, 2);
     world.address(1, LIMITED, AddressKind::Endpoint);
     world.frontend(1, LIMITED, HTTP, 1, 3);
     world.endpoint_budgets.insert(3, Budget { half_open: 2 });

@@ -43,6 +43,7 @@ pub const fn reason(counter: Counter) -> Option<Reason> {
         | Counter::FlowStashed
         | Counter::PortReleasedAfterHold
         | Counter::PortReusedEarly
+        | Counter::ProxyHeaderSent
         | Counter::ArpAnswered
         | Counter::ResetSent
         | Counter::FragmentForwarded
@@ -180,6 +181,11 @@ pub const fn reason(counter: Counter) -> Option<Reason> {
             "publish a service in the other direction",
         ),
         Counter::InvalidFlags => by(Packet, "its TCP flags contradict each other", "look at the sender"),
+        Counter::SynWithData => by(
+            TargetGroup,
+            "its SYN carries data (TCP Fast Open), and the target group wants a PROXY protocol header before any data",
+            "the client's retransmission carries none",
+        ),
         Counter::ResetLimited => by(
             Budget,
             "it would be answered with RST, but this VPC has had as many resets as it gets in one tick",
@@ -228,7 +234,8 @@ pub fn decisive(trace: &Trace) -> Option<Counter> {
         | Verdict::AnswerArp
         | Verdict::AnswerReset
         | Verdict::AnswerEcho
-        | Verdict::AnswerError(_) => trace.counts().find(|counter| counter.kind() == CounterKind::Drop),
+        | Verdict::AnswerError(_)
+        | Verdict::Proxy => trace.counts().find(|counter| counter.kind() == CounterKind::Drop),
     }
 }
 
