@@ -61,7 +61,7 @@ const ROWS: &[Row] = &[
     ("port attach consumer-a --vpc nowhere", REFUSED, &["nowhere"]),
     ("port attach sixteen-bytes-16 --vpc consumer-a", WRONG, &["sixteen-bytes-16", "15"]),
     ("port detach nosuch0", REFUSED, &["nosuch0"]),
-    ("target-group create x --vpc provider --protocol UDP --port 80", WRONG, &["UDP", "TCP"]),
+    ("target-group create x --vpc provider --protocol SCTP --port 80", WRONG, &["SCTP", "TCP"]),
     ("target-group create x --vpc provider --protocol TCP --port 0", WRONG, &["0", "1-65535"]),
     ("target-group create x --vpc provider --protocol TCP --port 65536", WRONG, &["65536", "65535"]),
     ("target-group create x --vpc nowhere --protocol TCP --port 80", REFUSED, &["nowhere"]),
