@@ -4,6 +4,27 @@ use bytemuck::{Pod, Zeroable};
 
 use super::{Ip4, L4Port, Mac, MacBits, Proto, VpcIndex, assert_size, aya_pod};
 
+/// A set of flags in 16 bits of a record.
+macro_rules! flags {
+    ($name:ident) => {
+        #[repr(transparent)]
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
+        pub struct $name(pub u16);
+
+        impl $name {
+            #[inline(always)]
+            pub const fn has(self, flag: Self) -> bool {
+                self.0 & flag.0 != 0
+            }
+
+            #[must_use]
+            pub const fn with(self, flag: Self) -> Self {
+                Self(self.0 | flag.0)
+            }
+        }
+    };
+}
+
 /// A host interface that belongs to one VPC. Map `PORTS`, key: interface index.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
@@ -18,9 +39,7 @@ pub struct Port {
     pub _pad: [u8; 2],
 }
 
-#[repr(transparent)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
-pub struct PortFlags(pub u16);
+flags!(PortFlags);
 
 impl PortFlags {
     /// Frames that are not ours go on to the host's stack; without it the port is isolated.
@@ -29,16 +48,6 @@ impl PortFlags {
     pub const XDP_TRANSMIT: Self = Self(2);
     /// A veth whose peer is in another namespace: TC leaves by `bpf_redirect_peer`.
     pub const PEER: Self = Self(4);
-
-    #[inline(always)]
-    pub const fn has(self, flag: Self) -> bool {
-        self.0 & flag.0 != 0
-    }
-
-    #[must_use]
-    pub const fn with(self, flag: Self) -> Self {
-        Self(self.0 | flag.0)
-    }
 }
 
 impl Port {
@@ -162,9 +171,7 @@ pub struct Parted {
     pub target: u32,
 }
 
-#[repr(transparent)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
-pub struct ListenerFlags(pub u16);
+flags!(ListenerFlags);
 
 impl ListenerFlags {
     /// The ring holds unhealthy targets, because too few are healthy.
@@ -176,16 +183,6 @@ impl ListenerFlags {
     /// The ring is rows of [`Listener::COLUMNS`] slots: a client's address decides the row, which is of one target group,
     /// and the connection the slot in it (AWS target group stickiness).
     pub const STICKY_ROWS: Self = Self(8);
-
-    #[inline(always)]
-    pub const fn has(self, flag: Self) -> bool {
-        self.0 & flag.0 != 0
-    }
-
-    #[must_use]
-    pub const fn with(self, flag: Self) -> Self {
-        Self(self.0 | flag.0)
-    }
 }
 
 /// An entry of map `RINGS`: a target's index, and what a flow to it is like.
@@ -247,9 +244,7 @@ impl Target {
     }
 }
 
-#[repr(transparent)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
-pub struct TargetFlags(pub u16);
+flags!(TargetFlags);
 
 impl TargetFlags {
     /// `mac` and `ifindex` are known; without it new flows are refused and counted as `next_hop_unresolved`.
@@ -257,16 +252,6 @@ impl TargetFlags {
     /// The target is gone. The record stays, for the flows that still name its index, until none does; only then does the
     /// index stand for something else.
     pub const RETIRED: Self = Self(2);
-
-    #[inline(always)]
-    pub const fn has(self, flag: Self) -> bool {
-        self.0 & flag.0 != 0
-    }
-
-    #[must_use]
-    pub const fn with(self, flag: Self) -> Self {
-        Self(self.0 | flag.0)
-    }
 }
 
 /// Limits of one VPC or endpoint. Maps `VPCS`, `ENDPOINTS`.

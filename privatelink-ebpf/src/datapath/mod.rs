@@ -263,18 +263,6 @@ fn consider<'t, const PROXIED: bool, F: Frame, T: Tables<'t>>(
     Ok(rewrite)
 }
 
-/// [`consider`] for a segment of a flow with a PROXY protocol header, its acknowledgement as the client knows it.
-#[inline(always)]
-fn consider_proxied<'t, F: Frame, T: Tables<'t>>(
-    frame: F,
-    t: T,
-    port: &Port,
-    ifindex: u32,
-    segment: &Segment,
-) -> Result<Rewrite, Verdict> {
-    consider::<true, F, T>(frame, t, port, ifindex, segment)
-}
-
 /// Where a flow's packets of one direction go.
 struct Way {
     ifindex: u32,

@@ -245,16 +245,20 @@ impl Kernel {
             if before != VpcIndex::NONE {
                 self.maps.ports.remove(ifindex)?;
             }
-            let buckets = self.capacity.buckets;
-            let mut first_bucket = 0;
-            while first_bucket < buckets {
-                let slice = COLLECT_SLICE.min(buckets - first_bucket);
-                let flags = if first_bucket == 0 { CollectRequest::STASH } else { 0 };
-                self.run_collector(CollectRequest { first_bucket, buckets: slice, flags, port: ifindex })?;
-                first_bucket += slice;
-            }
+            self.sweep(0, ifindex)?;
         }
         self.maps.ports.put(ifindex, port)
+    }
+
+    /// Runs the collector over the whole table, slice by slice. `flags` and `port` are those of [`CollectRequest`].
+    fn sweep(&mut self, flags: u32, port: u32) -> Result<(), DataplaneError> {
+        let all = self.capacity.buckets;
+        for first_bucket in (0..all.max(1)).step_by(COLLECT_SLICE as usize) {
+            let buckets = COLLECT_SLICE.min(all.saturating_sub(first_bucket));
+            let stash = if first_bucket == 0 { CollectRequest::STASH } else { 0 };
+            self.run_collector(CollectRequest { first_bucket, buckets, flags: flags | stash, port })?;
+        }
+        Ok(())
     }
 
     fn run_collector(&mut self, request: CollectRequest) -> Result<(), DataplaneError> {
@@ -429,14 +433,7 @@ impl Dataplane for Kernel {
             }
             Err(error) => tracing::warn!(%error, "flows end without a reset until their next packet"),
         }
-        let buckets = self.capacity.buckets;
-        for first_bucket in (0..buckets.max(1)).step_by(COLLECT_SLICE as usize) {
-            let stash = if first_bucket == 0 { CollectRequest::STASH } else { 0 };
-            let buckets = COLLECT_SLICE.min(buckets.saturating_sub(first_bucket));
-            let flags = stash | CollectRequest::RESET;
-            self.run_collector(CollectRequest { first_bucket, buckets, flags, port: 0 })?;
-        }
-        Ok(())
+        self.sweep(CollectRequest::RESET, 0)
     }
 
     fn each_flow(&self, visit: &mut dyn FnMut(&Slot)) -> Result<(), DataplaneError> {

@@ -84,11 +84,32 @@ fn view(state: &State, owner: &Owner, group: &SecurityGroup) -> Structure {
 
 /// One rule by itself.
 fn rule_view(owner: &Owner, group: &SecurityGroup, id: &SecurityGroupRuleId, rule: &SecurityGroupRule) -> Structure {
+    let structure = rule_head(&group.id, id, rule).text("groupOwnerId", &owner.account);
+    let structure = match &rule.peer {
+        Peer::Cidr(_) => structure,
+        Peer::Group(peer) => {
+            let info = Structure::new().text("groupId", peer).text("userId", &owner.account);
+            structure.value("referencedGroupInfo", info)
+        }
+    };
+    structure.list("tagSet", [] as [Structure; 0]).text("securityGroupRuleArn", arn(owner, "security-group-rule", id))
+}
+
+/// One rule that is gone.
+fn revoked_view(group: &SecurityGroupId, id: &SecurityGroupRuleId, rule: &SecurityGroupRule) -> Structure {
+    let structure = rule_head(group, id, rule);
+    match &rule.peer {
+        Peer::Cidr(_) => structure,
+        Peer::Group(peer) => structure.text("referencedGroupId", peer),
+    }
+}
+
+/// What a rule by itself and one that is gone have in common: all but a group that is the peer.
+fn rule_head(group: &SecurityGroupId, id: &SecurityGroupRuleId, rule: &SecurityGroupRule) -> Structure {
     let (protocol, ports) = wire(rule.traffic);
     let structure = Structure::new()
         .text("securityGroupRuleId", id)
-        .text("groupId", &group.id)
-        .text("groupOwnerId", &owner.account)
+        .text("groupId", group)
         .text("isEgress", rule.direction == Direction::Egress)
         .text("ipProtocol", protocol);
     // Where there are no ports the API has -1.
@@ -96,15 +117,9 @@ fn rule_view(owner: &Owner, group: &SecurityGroup, id: &SecurityGroupRuleId, rul
     let structure = match &rule.peer {
         Peer::Cidr(ipnet::IpNet::V4(net)) => structure.text("cidrIpv4", net),
         Peer::Cidr(ipnet::IpNet::V6(net)) => structure.text("cidrIpv6", net),
-        Peer::Group(peer) => {
-            let info = Structure::new().text("groupId", peer).text("userId", &owner.account);
-            structure.value("referencedGroupInfo", info)
-        }
+        Peer::Group(_) => structure,
     };
-    structure
-        .maybe("description", rule.description.as_ref())
-        .list("tagSet", [] as [Structure; 0])
-        .text("securityGroupRuleArn", arn(owner, "security-group-rule", id))
+    structure.maybe("description", rule.description.as_ref())
 }
 
 fn unknown(id: &str) -> Refusal {
@@ -299,21 +314,7 @@ fn revoke(call: &Call<'_>, direction: Direction) -> Result<Structure, Refusal> {
     call.read(|state, _| {
         let after = group(state, &id)?;
         let gone = before.rules.iter().filter(|(id, _)| !after.rules.contains_key(*id));
-        let row = |(rule_id, rule): (&SecurityGroupRuleId, &SecurityGroupRule)| {
-            let (protocol, ports) = wire(rule.traffic);
-            let structure = Structure::new()
-                .text("securityGroupRuleId", rule_id)
-                .text("groupId", &id)
-                .text("isEgress", rule.direction == Direction::Egress)
-                .text("ipProtocol", protocol);
-            let structure = with_ports(structure, ports.or(Some((-1, -1))));
-            let structure = match &rule.peer {
-                Peer::Cidr(ipnet::IpNet::V4(net)) => structure.text("cidrIpv4", net),
-                Peer::Cidr(ipnet::IpNet::V6(net)) => structure.text("cidrIpv6", net),
-                Peer::Group(peer) => structure.text("referencedGroupId", peer),
-            };
-            structure.maybe("description", rule.description.as_ref())
-        };
+        let row = |(rule_id, rule)| revoked_view(&id, rule_id, rule);
         let rows: Vec<_> = gone.map(row).collect();
         Ok(done().list("unknownIpPermissionSet", [] as [Structure; 0]).list("revokedSecurityGroupRuleSet", rows))
     })

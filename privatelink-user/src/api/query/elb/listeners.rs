@@ -142,7 +142,7 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
 }
 
 fn arn(scope: &Scope<'_>) -> Result<ListenerId, Refusal> {
-    scope.parsed("ListenerArn")?.ok_or_else(|| Refusal::missing("ListenerArn"))
+    Ok(scope.required("ListenerArn")?.parse()?)
 }
 
 pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {

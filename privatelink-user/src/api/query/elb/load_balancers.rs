@@ -163,8 +163,7 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
 }
 
 pub fn delete(call: &Call<'_>) -> Result<Structure, Refusal> {
-    let arn: LoadBalancerId =
-        call.scope().parsed("LoadBalancerArn")?.ok_or_else(|| Refusal::missing("LoadBalancerArn"))?;
+    let arn: LoadBalancerId = call.scope().required("LoadBalancerArn")?.parse()?;
     call.mutate(&DeleteLoadBalancer { load_balancer: (&arn).into() })?;
     Ok(Structure::new())
 }

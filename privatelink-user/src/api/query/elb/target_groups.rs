@@ -137,7 +137,7 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
 }
 
 fn arn(scope: &Scope<'_>) -> Result<TargetGroupId, Refusal> {
-    scope.parsed("TargetGroupArn")?.ok_or_else(|| Refusal::missing("TargetGroupArn"))
+    Ok(scope.required("TargetGroupArn")?.parse()?)
 }
 
 pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
