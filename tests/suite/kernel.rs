@@ -9,6 +9,7 @@ use aya::{
 use privatelink_ebpf::{
     abi::{
         Counter,
+        cookie::Source,
         event::Event,
         explain::Trace,
         flow::{Bucket, FlowKey, Slot},
@@ -25,7 +26,7 @@ use privatelink_ebpf::{
     testing::{
         cases::{ENDPOINT_ID, INTERFACES},
         run::{Backend, Fate, Outcome, Path, Seen},
-        tables::{self, SEED},
+        tables::{self, COOKIE_KEY, SEED},
         world::{CLOCK, ENDPOINTS, LISTENERS, POLICIES, POOLS, PORTS, RINGS, SOURCE_BOUNDS, TARGETS, World},
     },
 };
@@ -63,6 +64,7 @@ pub fn load(reference: bool) -> Result<Ebpf> {
     let mut loader = EbpfLoader::new();
     loader
         .override_global(globals::HASH_SEED, &SEED, true)
+        .override_global(globals::COOKIE_KEY, &COOKIE_KEY, true)
         .override_global(globals::BUCKET_MASK, &bucket_mask, true)
         .override_global(globals::REFERENCE_TABLE, &reference, true)
         .override_global(globals::TICK_SHIFT, &tick_shift, true)
@@ -113,6 +115,7 @@ pub struct Kernel {
     endpoint_half_open: Array<MapData, u32>,
     reset_budgets: Array<MapData, ResetBudget>,
     icmp_budgets: Array<MapData, IcmpBudget>,
+    verified: HashMap<MapData, Source, u32>,
     fragments: HashMap<MapData, FragmentKey, FirstFragment>,
     flows: Array<MapData, Bucket>,
     stash: HashMap<MapData, FlowKey, Slot>,
@@ -168,6 +171,7 @@ impl Kernel {
             endpoint_half_open: take!("ENDPOINT_HALF_OPEN"),
             reset_budgets: take!("RESET_BUDGETS"),
             icmp_budgets: take!("ICMP_BUDGETS"),
+            verified: take!("VERIFIED"),
             fragments: take!("FRAGMENTS"),
             flows: take!("FLOWS"),
             stash: take!("STASH"),
@@ -192,6 +196,9 @@ impl Kernel {
         }
         for key in self.fragments.keys().collect::<Result<Vec<_>, _>>()? {
             self.fragments.remove(&key)?;
+        }
+        for source in self.verified.keys().collect::<Result<Vec<_>, _>>()? {
+            self.verified.remove(&source)?;
         }
         for vpc in vpcs() {
             self.vpc_half_open.set(vpc, 0, 0)?;
@@ -299,6 +306,9 @@ impl Kernel {
         for entry in self.fragments.iter().collect::<Result<Vec<_>, _>>()? {
             let (key, first) = entry;
             self.fragments.insert(key, FirstFragment { seen: first.seen.wrapping_sub(ticks), ..first }, 0)?;
+        }
+        for (source, at) in self.verified.iter().collect::<Result<Vec<_>, _>>()? {
+            self.verified.insert(source, at.wrapping_sub(ticks), 0)?;
         }
         for (place, mut slot) in self.live()? {
             slot.last_seen = slot.last_seen.wrapping_sub(ticks);

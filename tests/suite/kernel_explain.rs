@@ -114,7 +114,11 @@ fn fate(trace: &Trace) -> Fate {
         bits => match Verdict::from_bits(bits) {
             Verdict::Pass | Verdict::ToTc => Fate::Passed,
             Verdict::Drop(_) => Fate::Dropped,
-            Verdict::AnswerArp | Verdict::AnswerReset | Verdict::AnswerEcho | Verdict::AnswerError(_) => Fate::Sent,
+            Verdict::AnswerArp
+            | Verdict::AnswerReset
+            | Verdict::AnswerEcho
+            | Verdict::AnswerError(_)
+            | Verdict::Challenge => Fate::Sent,
             Verdict::Proxy => panic!("explained by no stage"),
         },
     }

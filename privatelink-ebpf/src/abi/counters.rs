@@ -87,6 +87,10 @@ counters! {
     ResetSent = Activity "reset_sent";
     /// PROXY protocol headers sent, those that were sent again included
     ProxyHeaderSent = Activity "proxy_header_sent";
+    /// SYNs above a half-open budget that were answered with a cookie
+    CookieSent = Activity "cookie_sent";
+    /// resets that answered a cookie: their source receives what is sent to it, and has a share of the budgets for 60 s
+    CookieAccepted = Activity "cookie_accepted";
     /// fragments forwarded behind the first one of their packet
     FragmentForwarded = Activity "fragments_forwarded";
     /// ICMP errors about packets of flows, translated and sent on
@@ -162,6 +166,8 @@ counters! {
     EndpointHalfOpenLimit = Drop "endpoint_half_open_limit";
     /// the VPC has too many half-open flows
     VpcHalfOpenLimit = Drop "vpc_half_open_limit";
+    /// reset of no flow whose number is no cookie, while a half-open budget is used up: forged, or too late
+    CookieRejected = Drop "cookie_rejected";
     /// SYN from a target's side into an existing flow or to a node address: providers cannot open connections
     SynFromTarget = Drop "syn_from_target";
     /// SYN with data (TCP Fast Open) to a target group with the PROXY protocol; the client's retransmission has none

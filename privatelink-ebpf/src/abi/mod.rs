@@ -6,6 +6,7 @@
 
 pub mod addr;
 pub mod bench;
+pub mod cookie;
 pub mod counters;
 pub mod event;
 pub mod explain;
@@ -110,6 +111,8 @@ maps! {
     FRAGMENTS = 16_384, false;
     /// VPC index → ICMP errors and echo replies sent in the current tick (`settings::IcmpBudget`)
     ICMP_BUDGETS = 65_536, false;
+    /// a source that has answered a SYN cookie (`cookie::Source`) → when, in ticks (u32); LRU
+    VERIFIED = 65_536, false;
     /// `stage::Stage` → the program that `privatelink_tc` goes on in
     STAGES_TC = STAGES.len() as u32, false;
     /// `stage::Stage` → the program that `privatelink_xdp` goes on in

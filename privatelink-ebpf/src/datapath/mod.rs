@@ -12,6 +12,7 @@
 
 pub mod arp;
 pub mod atomic;
+pub mod challenge;
 pub mod collect;
 pub mod flow_table;
 pub mod fragment;
@@ -66,7 +67,7 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
             Fragment::Later(relay) => Ok(Forward::Fragment(relay)),
         },
         Stage::Icmp => icmp::decide(frame, t, ifindex).map(Forward::Error),
-        Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend => {
+        Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend | Stage::Challenge => {
             slow(frame, t, ifindex).map(Forward::Packet)
         }
     }

@@ -63,6 +63,9 @@ fn stranger<'t, T: Tables<'t>>(t: T, port: PortFlags, segment: &Segment) -> u32 
         };
         return refused(t, reason);
     }
+    if has_listener && segment.flags.has(Flags::RST) {
+        return Verdict::Challenge.to_bits();
+    }
     if has_listener || t.is_node(&AddressKey::new(key.vpc, key.dst)) {
         return answer_with_reset(t, segment, Counter::NoFlow);
     }
@@ -123,6 +126,11 @@ fn connection_refused<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counte
     if T::HOOK == Hook::Xdp && answered {
         return to_tc(t).to_bits();
     }
+    // The answer lies over the SYN's own headers. A verified source's SYN waits until others' handshakes have ended.
+    let challenged = segment.key.proto == Proto::Tcp.number()
+        && matches!(reason, Counter::EndpointHalfOpenLimit | Counter::VpcHalfOpenLimit)
+        && segment.l4 as usize == L3 + Ipv4Hdr::LEN
+        && t.verified(segment) == 0;
     if let Some(frontend) = open::frontend(t, &segment.key) {
         // SAFETY: both are this CPU's own counters.
         unsafe {
@@ -147,6 +155,10 @@ fn connection_refused<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counte
                 unsafe { (*stats).port_allocation_errors += 1 };
             }
         }
+    }
+    if challenged {
+        t.count(reason);
+        return Verdict::Challenge.to_bits();
     }
     if answered { answer_with_reset(t, segment, reason) } else { refused(t, reason) }
 }

@@ -18,19 +18,25 @@ const TTL: u8 = 64;
 pub const PER_TICK: u32 = 512;
 
 /// The frame that resets the sender of `segment`.
+#[inline(always)]
+pub fn build(segment: &Segment) -> [u8; SEGMENT_LEN] {
+    if segment.flags.has(Flags::ACK) {
+        answer(segment, segment.ack, 0, Flags::RST)
+    } else {
+        let ack = segment.seq.wrapping_add(segment.sequence_len());
+        answer(segment, 0, ack, Flags::RST.with(Flags::ACK))
+    }
+}
+
+/// A segment without data to the sender of `segment`, who does not look at its window.
 ///
 /// In TC the frame that is overwritten may carry a *partial* checksum (its field holds the sum of the pseudo header, and the
-/// device completes it), which cannot be seen from there. So the window, which a reset's receiver ignores, is chosen so that
+/// device completes it), which cannot be seen from there. So the window is chosen so that
 /// the complete checksum *is* the sum of the pseudo header: with pseudo header sum P and header sum S, S = -2P makes
 /// ~(P + S) = P. The same bytes are then right either way.
 #[inline(always)]
-pub fn build(segment: &Segment) -> [u8; SEGMENT_LEN] {
+pub fn answer(segment: &Segment, seq: u32, ack: u32, flags: Flags) -> [u8; SEGMENT_LEN] {
     let key = &segment.key;
-    let (seq, ack, flags) = if segment.flags.has(Flags::ACK) {
-        (segment.ack, 0, Flags::RST)
-    } else {
-        (0, segment.seq.wrapping_add(segment.sequence_len()), Flags::RST.with(Flags::ACK))
-    };
     let offset_and_flags = [(TcpHeader::LEN as u8 / 4) << 4, flags.0];
     let [seq_bytes, ack_bytes] = [seq.to_be_bytes(), ack.to_be_bytes()];
 

@@ -1,6 +1,7 @@
 //! What the datapath may ask of the world.
 
 use super::{
+    challenge,
     flow_table::{self, SlotRef},
     icmp, lifecycle, open,
     parse::Segment,
@@ -8,6 +9,7 @@ use super::{
 };
 use crate::abi::{
     Counter,
+    cookie::Source,
     event::Event,
     flow::{Bucket, FlowKey, Slot},
     fragment::{FirstFragment, FragmentKey},
@@ -55,6 +57,7 @@ pub trait Tables<'t>: Copy {
     fn bucket(self, index: u32) -> Option<*mut Bucket>;
     fn bucket_mask(self) -> u32;
     fn hash_seed(self) -> u64;
+    fn cookie_key(self) -> [u64; 2];
     /// Use the stash only: the kernel's hash map as the reference.
     fn reference_table(self) -> bool;
     fn stash(self, key: &FlowKey) -> Option<*mut Slot>;
@@ -73,6 +76,10 @@ pub trait Tables<'t>: Copy {
     /// What the first fragment of a packet said.
     fn fragment(self, key: &FragmentKey) -> Option<FirstFragment>;
     fn note_fragment(self, key: &FragmentKey, first: &FirstFragment);
+    /// When a source answered a challenge, in ticks.
+    fn verified_at(self, source: &Source) -> Option<u32>;
+    /// A source has answered a challenge now.
+    fn verify(self, source: &Source);
     fn icmp_budget(self, vpc: u32) -> Option<*mut IcmpBudget>;
 
     fn clock(self) -> Clock;
@@ -111,6 +118,9 @@ pub trait Tables<'t>: Copy {
     }
     fn ended(self, forward: &FlowKey, target: u32) -> u32 {
         security::ended_bits(self, forward, target)
+    }
+    fn verified(self, segment: &Segment) -> u32 {
+        challenge::verified_bits(self, segment)
     }
     fn insert(self, segment: &Segment, admission: i64, ifindex_and_flag: u32) -> u32 {
         open::insert_bits(self, segment, admission, ifindex_and_flag)

@@ -22,6 +22,8 @@ pub enum Verdict {
     AnswerError(Cause),
     /// TC only: [`super::proxy::decide`] decides. No table has been changed.
     Proxy,
+    /// [`super::challenge::decide`] decides.
+    Challenge,
 }
 
 impl Verdict {
@@ -36,6 +38,7 @@ impl Verdict {
             Self::AnswerEcho => 0x104,
             Self::AnswerError(cause) => 0x1_0000 | cause.to_bits() as u32,
             Self::Proxy => 0x105,
+            Self::Challenge => 0x106,
             Self::Drop(counter) => counter as u32,
         }
     }
@@ -50,6 +53,7 @@ impl Verdict {
             0x104 => Self::AnswerEcho,
             error if error >> 16 != 0 => Self::AnswerError(Cause::from_bits(error as u16)),
             0x105 => Self::Proxy,
+            0x106 => Self::Challenge,
             counter => Self::Drop(Counter::from_bits(counter as u8)),
         }
     }

@@ -12,7 +12,9 @@ use aya_ebpf::{
 };
 use privatelink_ebpf::{
     abi::{
-        Counter, Proto, Stage, entries,
+        Counter, Proto, Stage,
+        cookie::Source,
+        entries,
         event::Event,
         explain::Trace,
         flow::{Bucket, FlowKey, FlowState, Meta, Slot},
@@ -25,7 +27,7 @@ use privatelink_ebpf::{
     datapath::{
         Hook, Tables, Verdict,
         atomic::load64,
-        flow_table,
+        challenge, flow_table,
         fragment::{self, Fragment},
         icmp, lifecycle, open,
         parse::Segment,
@@ -111,7 +113,9 @@ pub fn privatelink_explain(ctx: TcContext) -> i32 {
     let (data, end) = (ctx.data(), ctx.data_end());
     let packet = Packet { data, end, len: end - data, segment_size };
     let verdict = match stage(packet) {
-        Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend => judge_tcp(packet, ifindex),
+        Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend | Stage::Challenge => {
+            judge_tcp(packet, ifindex)
+        }
         Stage::Udp => judge_udp(packet, ifindex),
         Stage::Icmp => judge_icmp(packet, ifindex),
         Stage::Fragment => match judge_fragment(packet, ifindex) {
@@ -130,6 +134,7 @@ pub fn privatelink_explain(ctx: TcContext) -> i32 {
 fn judge_tcp(packet: Packet, ifindex: u32) -> u32 {
     match judge_slow(packet, ifindex) {
         bits if bits == Verdict::Proxy.to_bits() => judge_proxy(packet, ifindex),
+        bits if bits == Verdict::Challenge.to_bits() => judge_challenge(packet, ifindex),
         bits => bits,
     }
 }
@@ -155,6 +160,15 @@ judges! {
 #[inline(never)]
 fn judge_proxy(packet: Packet, ifindex: u32) -> u32 {
     concluded(proxy::decide(packet, Dry, ifindex, |proxied| leaving(proxied.rewrite.ifindex, proxied.rewrite.out)))
+}
+
+/// A challenge that would be sent, or what would become of an answer to one. With a stack of its own.
+#[inline(never)]
+fn judge_challenge(packet: Packet, ifindex: u32) -> u32 {
+    match challenge::decide(packet, Dry, ifindex) {
+        Ok(_) => Verdict::Challenge.to_bits(),
+        Err(verdict) => verdict.to_bits(),
+    }
 }
 
 /// What [`judge_fragment`] says of a first fragment, on which its protocol's stage has the word.
@@ -467,6 +481,11 @@ impl Tables<'static> for Dry {
         REAL.hash_seed()
     }
 
+    #[inline(always)]
+    fn cookie_key(self) -> [u64; 2] {
+        REAL.cookie_key()
+    }
+
     /// The copies stand where the stash is in the reference mode.
     #[inline(always)]
     fn reference_table(self) -> bool {
@@ -550,6 +569,21 @@ impl Tables<'static> for Dry {
 
     #[inline(always)]
     fn note_fragment(self, _: &FragmentKey, _: &FirstFragment) {}
+
+    #[inline(always)]
+    fn verified_at(self, source: &Source) -> Option<u32> {
+        REAL.verified_at(source)
+    }
+
+    /// A question verifies nobody.
+    #[inline(always)]
+    fn verify(self, _source: &Source) {}
+
+    /// Only reads.
+    #[inline(always)]
+    fn verified(self, segment: &Segment) -> u32 {
+        REAL.verified(segment)
+    }
 
     #[inline(always)]
     fn icmp_budget(self, vpc: u32) -> Option<*mut IcmpBudget> {

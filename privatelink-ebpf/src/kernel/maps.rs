@@ -7,6 +7,7 @@ use aya_ebpf::{
     maps::{Array, DevMap, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use privatelink_ebpf::abi::{
+    cookie::Source,
     entries,
     explain::Trace,
     flow::{Bucket, FlowKey, Slot},
@@ -49,6 +50,7 @@ maps! {
     ENDPOINT_STATS: PerCpuArray<EndpointStats>;
     LISTENER_STATS: PerCpuArray<ListenerStats>;
     TARGET_STATS: PerCpuArray<TargetStats>;
+    VERIFIED: LruHashMap<Source, u32>;
     FRAGMENTS: LruHashMap<FragmentKey, FirstFragment>;
     RESET_BUDGETS: Array<ResetBudget>;
     ICMP_BUDGETS: Array<IcmpBudget>;
@@ -76,6 +78,8 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(entries::EVENTS, 0);
 
 #[unsafe(no_mangle)]
 pub static HASH_SEED: Global<u64> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static COOKIE_KEY: Global<[u64; 2]> = Global::new([0; 2]);
 #[unsafe(no_mangle)]
 pub static BUCKET_MASK: Global<u32> = Global::new(entries::FLOWS - 1);
 #[unsafe(no_mangle)]

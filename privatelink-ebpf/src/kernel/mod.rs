@@ -1,5 +1,6 @@
 //! The only code that touches aya-ebpf: maps, entry programs, applying a rewrite. No policy.
 
+mod challenge;
 mod explain;
 mod fragment;
 mod icmp;

@@ -55,9 +55,14 @@ pub fn privatelink_tc_proxy(ctx: TcContext) -> i32 {
         Err(Verdict::AnswerReset) => finish(answer_reset(skb, ifindex)),
         Err(Verdict::AnswerError(cause)) => answer_error(&ctx, cause),
         // The other stages' verdicts.
-        Err(Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerEcho | Verdict::Proxy) => {
-            TC_ACT_OK as i32
-        }
+        Err(
+            Verdict::Pass
+            | Verdict::ToTc
+            | Verdict::AnswerArp
+            | Verdict::AnswerEcho
+            | Verdict::Proxy
+            | Verdict::Challenge,
+        ) => TC_ACT_OK as i32,
     }
 }
 

@@ -4,6 +4,7 @@ use aya_ebpf::{helpers::generated::bpf_jiffies64, macros::map, maps::PerCpuArray
 use privatelink_ebpf::{
     abi::{
         Counter,
+        cookie::Source,
         event::Event,
         flow::{Bucket, FlowKey, Slot},
         fragment::{FirstFragment, FragmentKey},
@@ -16,6 +17,7 @@ use privatelink_ebpf::{
     datapath::{
         Hook, Tables,
         atomic::add64,
+        challenge,
         flow_table::{self, SlotRef},
         icmp, lifecycle, open,
         parse::Segment,
@@ -162,6 +164,7 @@ cold_shared! {
     end_flow = refusal::end_flow_bits, Segment, why;
     answer_with_error = icmp::error::answer_bits, Segment, cause;
     report_opened = open::report_opened_bits, Segment;
+    source_verified = challenge::verified_bits, Segment;
     end_hold = open::end_hold_bits, Segment;
     step_flow = lifecycle::step_bits, Segment;
     close_flow = lifecycle::close_bits, FlowKey, why;
@@ -269,6 +272,11 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     }
 
     #[inline(always)]
+    fn cookie_key(self) -> [u64; 2] {
+        COOKIE_KEY.load()
+    }
+
+    #[inline(always)]
     fn reference_table(self) -> bool {
         REFERENCE_TABLE.load() != 0
     }
@@ -337,6 +345,17 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn note_fragment(self, key: &FragmentKey, first: &FirstFragment) {
         let _ = FRAGMENTS.insert(key, first, 0);
+    }
+
+    #[inline(always)]
+    fn verified_at(self, source: &Source) -> Option<u32> {
+        // SAFETY: a live map value of one word; one that is used again meanwhile is of a source that was verified as well.
+        VERIFIED.get_ptr(source).map(|at| unsafe { at.read_volatile() })
+    }
+
+    #[inline(always)]
+    fn verify(self, source: &Source) {
+        let _ = VERIFIED.insert(source, &self.now(), 0);
     }
 
     #[inline(always)]
@@ -441,6 +460,11 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn reserve(self, key: &FlowKey) -> i64 {
         reserve_slot(key)
+    }
+
+    #[inline(always)]
+    fn verified(self, segment: &Segment) -> u32 {
+        source_verified(segment)
     }
 
     #[inline(always)]

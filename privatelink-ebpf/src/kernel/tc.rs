@@ -41,7 +41,7 @@ pub fn privatelink_tc(ctx: TcContext) -> i32 {
         return action;
     }
     match stage(with_headers(skb)) {
-        Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend => go_on(&ctx, Stage::Slow),
+        Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend | Stage::Challenge => go_on(&ctx, Stage::Slow),
         Stage::Udp => go_on(&ctx, Stage::Udp),
         Stage::Fragment => go_on(&ctx, Stage::Fragment),
         Stage::Icmp => go_on(&ctx, Stage::Icmp),
@@ -69,6 +69,10 @@ pub fn privatelink_tc_slow(ctx: TcContext) -> i32 {
             go_on(&ctx, Stage::Proxy);
             finish(None)
         }
+        Err(Verdict::Challenge) => {
+            go_on(&ctx, Stage::Challenge);
+            finish(None)
+        }
         // A verdict of `Stage::Icmp` alone.
         Err(Verdict::AnswerEcho) => finish(None),
         Err(Verdict::AnswerError(cause)) => answer_error(&ctx, cause),
@@ -92,14 +96,15 @@ pub fn privatelink_tc_udp(ctx: TcContext) -> i32 {
             TC_ACT_SHOT as i32
         }
         Err(Verdict::AnswerError(cause)) => answer_error(&ctx, cause),
-        // ARP, resets, echo and PROXY headers are other stages'.
+        // ARP, resets, echo, PROXY headers and cookies are other stages'.
         Err(
             Verdict::Pass
             | Verdict::ToTc
             | Verdict::AnswerArp
             | Verdict::AnswerReset
             | Verdict::AnswerEcho
-            | Verdict::Proxy,
+            | Verdict::Proxy
+            | Verdict::Challenge,
         ) => TC_ACT_OK as i32,
     }
 }
@@ -206,7 +211,7 @@ pub(super) fn answer_reset(skb: *mut __sk_buff, ifindex: u32) -> Option<i32> {
 
 /// Replaces the frame by an answer and sends it out of the port that it came in on.
 #[inline(always)]
-fn send_back<const N: usize>(skb: *mut __sk_buff, frame: &[u8; N], ifindex: u32) -> Option<i32> {
+pub(super) fn send_back<const N: usize>(skb: *mut __sk_buff, frame: &[u8; N], ifindex: u32) -> Option<i32> {
     // SAFETY: helpers on the program's own context and stack. Cutting a socket buffer to one header's length also ends its
     // standing for many segments.
     unsafe {

@@ -32,7 +32,7 @@ pub fn privatelink_xdp(ctx: XdpContext) -> u32 {
         return send(done, out, ifindex);
     }
     match stage(packet) {
-        Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend => go_on(&ctx, Stage::Slow),
+        Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend | Stage::Challenge => go_on(&ctx, Stage::Slow),
         Stage::Udp => go_on(&ctx, Stage::Udp),
         Stage::Fragment => go_on(&ctx, Stage::Fragment),
         Stage::Icmp => go_on(&ctx, Stage::Icmp),
@@ -54,6 +54,11 @@ pub fn privatelink_xdp_slow(ctx: XdpContext) -> u32 {
     let packet = whole(&ctx, packet);
     match slow(packet, Maps::<true>, ifindex) {
         Ok(rewrite) => send(apply(packet, &rewrite, opaque(rewrite.l4 as usize) & 0x7f), rewrite.ifindex, ifindex),
+        Err(Verdict::Challenge) => {
+            go_on(&ctx, Stage::Challenge);
+            // Reached only while the agent has not put the stage's program in its place: TC does everything.
+            xdp_action::XDP_PASS
+        }
         Err(verdict) => action(verdict),
     }
 }
@@ -68,7 +73,8 @@ pub fn action(verdict: Verdict) -> u32 {
         | Verdict::AnswerReset
         | Verdict::AnswerEcho
         | Verdict::AnswerError(_)
-        | Verdict::Proxy => xdp_action::XDP_PASS,
+        | Verdict::Proxy
+        | Verdict::Challenge => xdp_action::XDP_PASS,
         Verdict::Drop(_) => xdp_action::XDP_DROP,
     }
 }
@@ -116,7 +122,7 @@ pub fn send(rewritten: Option<()>, out: u32, ifindex: u32) -> u32 {
 }
 
 #[inline(always)]
-fn refused() -> u32 {
+pub fn refused() -> u32 {
     Maps::<true>.count(Counter::KernelRefused);
     xdp_action::XDP_DROP
 }

@@ -14,7 +14,7 @@ use crate::{
         pool::PortPool,
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
-    datapath::{Forward, Tables, Verdict, arp, collect, decide, parse, proxy, reset},
+    datapath::{Forward, Tables, Verdict, arp, challenge, collect, decide, parse, proxy, reset},
     wire::{ArpHdr, L3},
 };
 
@@ -39,6 +39,10 @@ impl Host {
                 seen(Fate::Sent, relay.ifindex == ifindex, changed(bytes, &forward))
             }
             Err(Verdict::Drop(_)) => seen(Fate::Dropped, false, Vec::new()),
+            Err(Verdict::Challenge) => match challenge::decide(SliceFrame::new(bytes), self.tables.xdp(), ifindex) {
+                Ok(answer) => seen(Fate::Sent, true, answer.to_vec()),
+                Err(_) => seen(Fate::Dropped, false, Vec::new()),
+            },
             Ok(Forward::Error(_))
             | Err(
                 Verdict::Pass
@@ -57,6 +61,10 @@ impl Host {
         let (fate, bytes) = match decide(frame, self.tables.tc(), ifindex) {
             Ok(forward) => (Fate::Sent, changed(bytes, &forward)),
             Err(Verdict::Proxy) => return self.proxied(frame, ifindex, bytes),
+            Err(Verdict::Challenge) => match challenge::decide(frame, self.tables.tc(), ifindex) {
+                Ok(answer) => (Fate::Sent, answer.to_vec()),
+                Err(_) => (Fate::Dropped, Vec::new()),
+            },
             Err(Verdict::Pass) => (Fate::Passed, bytes.to_vec()),
             Err(Verdict::ToTc) => return Err("TC handed a frame to TC".into()),
             Err(Verdict::Drop(_)) => (Fate::Dropped, Vec::new()),
@@ -85,7 +93,12 @@ impl Host {
             }
             Err(Verdict::AnswerError(cause)) => (Fate::Sent, answer_error(bytes, cause)),
             Err(
-                other @ (Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerEcho | Verdict::Proxy),
+                other @ (Verdict::Pass
+                | Verdict::ToTc
+                | Verdict::AnswerArp
+                | Verdict::AnswerEcho
+                | Verdict::Proxy
+                | Verdict::Challenge),
             ) => {
                 return Err(format!("{other:?} for a segment of a flow with a PROXY header"));
             }

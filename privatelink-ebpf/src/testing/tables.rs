@@ -13,6 +13,7 @@ use super::world::{CLOCK, ENDPOINTS, LISTENERS, POLICIES, POOLS, PORTS, SOURCE_B
 use crate::{
     abi::{
         Counter,
+        cookie::Source,
         event::Event,
         flow::{Bucket, FlowKey, Slot},
         fragment::{FirstFragment, FragmentKey},
@@ -45,6 +46,9 @@ pub struct Options {
     /// Threads that use the tables at once.
     pub cpus: usize,
 }
+
+/// The secret of the SYN cookies of all cases.
+pub const COOKIE_KEY: [u64; 2] = [0xc00c_1e00_0123_4567, 0x89ab_cdef_c00c_1e01];
 
 /// The hash seed of all cases.
 pub const SEED: u64 = 0x5eed_0123_4567_89ab;
@@ -109,6 +113,7 @@ pub struct MemTables {
     endpoint_half_open: Cells<u32>,
     reset_budgets: Cells<ResetBudget>,
     icmp_budgets: Cells<IcmpBudget>,
+    verified: Mutex<HashMap<Source, u32>>,
     fragments: Mutex<HashMap<FragmentKey, FirstFragment>>,
     counters: Vec<AtomicU64>,
     events: Mutex<Vec<Event>>,
@@ -135,6 +140,7 @@ impl MemTables {
             endpoint_half_open: Cells::new(0, ENDPOINTS as usize),
             reset_budgets: Cells::new(ResetBudget::default(), VPCS as usize),
             icmp_budgets: Cells::new(IcmpBudget::default(), VPCS as usize),
+            verified: Mutex::default(),
             fragments: Mutex::default(),
             counters: Counter::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
             events: Mutex::new(Vec::new()),
@@ -358,6 +364,10 @@ impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
         self.tables.options.hash_seed
     }
 
+    fn cookie_key(self) -> [u64; 2] {
+        COOKIE_KEY
+    }
+
     fn reference_table(self) -> bool {
         self.tables.options.reference
     }
@@ -424,6 +434,14 @@ impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
 
     fn note_fragment(self, key: &FragmentKey, first: &FirstFragment) {
         self.tables.fragments.lock().unwrap_or_else(PoisonError::into_inner).insert(*key, *first);
+    }
+
+    fn verified_at(self, source: &Source) -> Option<u32> {
+        self.tables.verified.lock().unwrap_or_else(PoisonError::into_inner).get(source).copied()
+    }
+
+    fn verify(self, source: &Source) {
+        self.tables.verified.lock().unwrap_or_else(PoisonError::into_inner).insert(*source, self.now());
     }
 
     fn icmp_budget(self, vpc: u32) -> Option<*mut IcmpBudget> {

@@ -75,7 +75,7 @@ proptest! {
                     prop_assert_eq!(internet_checksum(&[&error[14..34]]), 0);
                     prop_assert_eq!(internet_checksum(&[&error[34..error.len() - 2]]), 0);
                 }
-                Err(Verdict::Pass | Verdict::ToTc | Verdict::Drop(_) | Verdict::Proxy) => {}
+                Err(Verdict::Pass | Verdict::ToTc | Verdict::Drop(_) | Verdict::Proxy | Verdict::Challenge) => {}
             }
         }
     }

@@ -4,6 +4,7 @@
 
 mod arp;
 mod close;
+mod cookie;
 mod counts;
 mod fragment;
 mod frames;
@@ -43,6 +44,7 @@ pub fn all() -> Vec<Case> {
         icmp::cases(),
         isolation::cases(),
         limits::cases(),
+        cookie::cases(),
         lifetime::cases(),
         security::cases(),
         sticky::cases(),
