@@ -12,6 +12,7 @@ use privatelink_tests::{
     link::End,
     netns::Netns,
     programs::{Directory, Nginx, curl},
+    require::Need,
     scenario::Scenario,
     topology::{Hook, Host},
     traffic::{
@@ -31,10 +32,14 @@ use crate::{
 /// Every test of this file.
 pub const TESTS: fn() -> Vec<Test> = || {
     vec![
-        Test { name: "syn_flood_of_one_consumer_spares_the_other", needs: &[], run: Run::EachHook(flood) },
+        Test {
+            name: "syn_flood_of_one_consumer_spares_the_other",
+            needs: &[Need::WholeMachine],
+            run: Run::EachHook(flood),
+        },
         Test {
             name: "syn_flood_spares_clients_of_the_same_network",
-            needs: &[Need::Program("curl"), Need::Program("nginx")],
+            needs: &[Need::WholeMachine, Need::Program("curl"), Need::Program("nginx")],
             run: Run::EachHook(cookies),
         },
     ]
