@@ -11,9 +11,12 @@ use privatelink_ebpf::{
         Counter,
         event::Event,
         explain::Trace,
-        flow::{Bucket, FlowKey, Slot},
+        flow::{Addresses6, Bucket, FlowKey, Slot},
         pool::PortPool,
-        service::{Address, AddressKey, Budget, Frontend, FrontendKey, Listener, Port, PortFlags, Target},
+        service::{
+            Address, Address6Key, AddressKey, Budget, Frontend, Frontend6Key, FrontendKey, Listener, Port, PortFlags,
+            Target,
+        },
         settings::{Clock, CollectRequest, FLOW_EVENTS, ResetBudget, Settings, globals},
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
@@ -92,6 +95,9 @@ pub struct Kernel {
     xdp_ports: DevMap<MapData>,
     addresses: HashMap<MapData, AddressKey, Address>,
     frontends: HashMap<MapData, FrontendKey, Frontend>,
+    addresses6: HashMap<MapData, Address6Key, Address>,
+    frontends6: HashMap<MapData, Frontend6Key, Frontend>,
+    clients6: HashMap<MapData, FlowKey, Addresses6>,
     listeners: Array<MapData, Listener>,
     rings: Array<MapData, u32>,
     targets: Array<MapData, Target>,
@@ -141,6 +147,9 @@ impl Kernel {
             xdp_ports: take!("XDP_PORTS"),
             addresses: take!("ADDRESSES"),
             frontends: take!("FRONTENDS"),
+            addresses6: take!("ADDRESSES6"),
+            frontends6: take!("FRONTENDS6"),
+            clients6: take!("CLIENTS6"),
             listeners: take!("LISTENERS"),
             rings: take!("RINGS"),
             targets: take!("TARGETS"),
@@ -169,6 +178,9 @@ impl Kernel {
         }
         for key in self.stash.keys().collect::<Result<Vec<_>, _>>()? {
             self.stash.remove(&key)?;
+        }
+        for key in self.clients6.keys().collect::<Result<Vec<_>, _>>()? {
+            self.clients6.remove(&key)?;
         }
         for vpc in vpcs() {
             self.vpc_half_open.set(vpc, 0, 0)?;
@@ -200,6 +212,8 @@ impl Kernel {
         }
         replace(&mut self.addresses, world.addresses.iter())?;
         replace(&mut self.frontends, world.frontends.iter())?;
+        replace(&mut self.addresses6, world.addresses6.iter())?;
+        replace(&mut self.frontends6, world.frontends6.iter())?;
         fill(&mut self.listeners, 0..LISTENERS, |index| world.listeners.get(&index).copied())?;
         fill(&mut self.rings, 0..RINGS, |index| world.rings.get(index as usize).copied())?;
         fill(&mut self.targets, 0..TARGETS, |index| world.targets.get(&index).copied())?;
@@ -421,6 +435,10 @@ impl Backend for Kernel {
             return Err("the reference mode uses the other table".into());
         }
         Ok(live.into_iter().map(|(_, slot)| slot).collect())
+    }
+
+    fn clients6(&mut self) -> Outcome<usize> {
+        Ok(self.clients6.keys().count())
     }
 
     fn advance(&mut self, seconds: u32) -> Outcome<()> {

@@ -79,6 +79,8 @@ counters! {
     PortReusedEarly = Activity "port_reused_early";
     /// ARP requests for owned addresses answered
     ArpAnswered = Activity "arp_answered";
+    /// IPv6 neighbour solicitations for owned addresses answered
+    NdpAnswered = Activity "ndp_answered";
     /// resets sent by the load balancer itself (AWS TCP_ELB_Reset_Count)
     ResetSent = Activity "reset_sent";
     /// frames that XDP handed to TC unmodified
@@ -92,7 +94,7 @@ counters! {
     Truncated = Drop "truncated";
     /// a header whose fields contradict each other (version, length, data offset)
     Malformed = Drop "malformed";
-    /// IPv4 fragment
+    /// IPv4 or IPv6 fragment
     Fragment = Drop "fragment";
     /// IPv4 header checksum, source or destination that cannot be forwarded (multicast, broadcast, loopback, zero)
     InvalidAddress = Drop "invalid_address";
@@ -100,9 +102,9 @@ counters! {
     TtlExceeded = Drop "ttl_exceeded";
     /// larger than the MTU of the port that it would leave by
     MtuExceeded = Drop "mtu_exceeded";
-    /// neither IPv4 nor ARP, on an isolated port
+    /// neither IPv4, IPv6 nor ARP, on an isolated port
     OtherEtherType = Drop "other_ether_type";
-    /// IPv4 protocol that no listener can have, to an owned address
+    /// IP protocol that no listener can have, to an owned address
     OtherProtocol = Drop "other_protocol";
     /// not for an owned address, on an isolated port
     NotOurs = Drop "not_ours";
@@ -112,6 +114,14 @@ counters! {
     SpoofedSource = Drop "spoofed_source";
     /// ARP packet that claims an owned address
     ArpForged = Drop "arp_forged";
+    /// IPv6 neighbour discovery that claims an owned address
+    NdpForged = Drop "ndp_forged";
+    /// IPv6 neighbour or router discovery that needs no answer, on an isolated port
+    NdpIgnored = Drop "ndp_ignored";
+    /// IPv6 routing header, which would lead a packet past the rules (RFC 5095)
+    RoutingHeader = Drop "routing_header";
+    /// more or longer IPv6 extension headers than are looked behind
+    ExtensionHeaders = Drop "extension_headers";
     /// ARP packet that needs no answer, on an isolated port
     ArpIgnored = Drop "arp_ignored";
     /// TCP segment without SYN that belongs to no flow (answered with RST), or datagram of a target that belongs to none

@@ -37,6 +37,17 @@ macro_rules! stages {
             $($(#[doc = $doc])+ $stage,)+
         }
 
+        impl Stage {
+            /// The stage of an index; an index that is none is the first.
+            #[inline(always)]
+            pub const fn from_bits(bits: u8) -> Self {
+                $(if bits == Self::$stage as u8 {
+                    return Self::$stage;
+                })+
+                Self::Slow
+            }
+        }
+
         /// All stages, in the order of their indexes.
         pub const STAGES: &[StageInfo] = &[$(StageInfo { stage: Stage::$stage, tc: $tc, xdp: $xdp }),+];
     };
@@ -47,4 +58,6 @@ stages! {
     Slow: "privatelink_tc_slow", Some("privatelink_xdp_slow");
     /// UDP over IPv4, all of it.
     Udp: "privatelink_tc_udp", Some("privatelink_xdp_udp");
+    /// IPv6, all of it.
+    V6: "privatelink_tc_v6", Some("privatelink_xdp_v6");
 }

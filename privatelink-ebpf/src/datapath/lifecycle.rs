@@ -8,12 +8,15 @@ use super::{
     parse::Segment,
     tables::Tables,
     tcp_state::{self, Event, Flow, Step},
+    v6,
 };
 use crate::{
     abi::{
-        Counter, Proto, VpcIndex,
+        Counter, Ip4, Proto, VpcIndex,
+        addr::IPV6,
         event::EventKind,
         flow::{FlowKey, FlowState, Meta},
+        service::Target,
         stats::{EndpointStats, TargetStats},
     },
     wire::tcp::{Flags, within},
@@ -22,7 +25,8 @@ use crate::{
 /// The key of the entry for the opposite direction: the rewritten packet, turned round, in the VPC where it is sent.
 #[inline(always)]
 pub fn twin_key(slot: SlotRef, vpc: VpcIndex) -> FlowKey {
-    FlowKey::tcp(vpc, slot.new_dst(), slot.new_dst_port(), slot.new_src(), slot.new_src_port()).with_proto(slot.proto())
+    FlowKey::tcp(vpc, slot.new_dst(), slot.new_dst_port(), slot.new_src(), slot.new_src_port())
+        .with_proto(slot.twin_proto())
 }
 
 /// The VPC that the entry's packets are sent into.
@@ -33,6 +37,15 @@ pub fn vpc_beyond<'t, T: Tables<'t>>(t: T, slot: SlotRef) -> Option<VpcIndex> {
     } else {
         let (_, ifindex) = slot.peer();
         Some(t.port(ifindex as u32)?.vpc)
+    }
+}
+
+/// The target's and the node's address as they are in the key of a packet from the target.
+#[inline(always)]
+pub fn target_pair<'t, T: Tables<'t>>(t: T, target: &Target) -> (Ip4, Ip4) {
+    match target.ipv6() {
+        true => v6::pair(&target.ip6, &target.node_ip6, t.hash_seed()),
+        false => (target.ip, target.node_ip),
     }
 }
 
@@ -95,7 +108,7 @@ impl Pair {
         let half_open = reverse.meta().state.half_open();
         // Who takes the reverse entry away closes the flow, and returns its budgets: the forward entry shows that it is not
         // to be taken for a half that was left alone (`forget_half`). It must not stay behind: its port is free then.
-        let Meta { version: _, state, flags, idle_s: _ } = forward.meta();
+        let Meta { version: _, state, translated: _, flags, idle_s: _ } = forward.meta();
         let forward = forward.transition(FlowState::Closing, flags).unwrap_or(forward);
         if !release(t, reverse) {
             let _ = forward.transition(state, flags);
@@ -119,15 +132,18 @@ impl Pair {
 pub fn release<'t, T: Tables<'t>>(t: T, reverse: SlotRef) -> bool {
     let key = reverse.key();
     let index = reverse.target();
+    let of_client6 = reverse.twin_proto() & IPV6 != 0;
     if !reverse.remove(t) {
         return false;
     }
+    if of_client6 {
+        t.remove_client6(&key);
+    }
     // An index that has been given to another target has another pool; the old pool is swept by the agent.
     if let Some(target) = t.target(index)
-        && target.ip == key.src
-        && target.port == key.src_port
         && target.proto == key.proto
-        && target.node_ip == key.dst
+        && target.port == key.src_port
+        && target_pair(t, target) == (key.src, key.dst)
     {
         t.release_port(target.pool, key.dst_port.get());
     }
@@ -341,7 +357,7 @@ pub fn supersede_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
 #[inline(always)]
 pub fn keep_to_tc_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
     if let Some(slot) = t.find(&segment.key) {
-        let Meta { version: _, state, flags, idle_s: _ } = slot.meta();
+        let Meta { version: _, state, translated: _, flags, idle_s: _ } = slot.meta();
         if flags & Meta::TC_ONLY == 0 {
             // Who loses the race to another change is marked by the next retransmission, if there is one.
             let _ = slot.transition(state, flags | Meta::TC_ONLY);
@@ -375,7 +391,7 @@ pub fn move_client_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, ifindex: u32
 #[inline(always)]
 pub fn replied_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
     let Some(pair) = t.find(&segment.key).and_then(|own| Pair::of(t, own)) else { return 0 };
-    let Meta { version: _, state, flags, idle_s: _ } = pair.reverse.meta();
+    let Meta { version: _, state, translated: _, flags, idle_s: _ } = pair.reverse.meta();
     let (client_ack, target_ack) = (pair.forward.ack(), pair.reverse.ack());
     let next = Flow { state: FlowState::Established, flags: flags & !Meta::OWN, client_ack, target_ack };
     // Another CPU's reply may have done it.

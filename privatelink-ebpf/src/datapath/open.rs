@@ -1,9 +1,13 @@
 //! New flows: frontend, budgets, target, port, two entries.
 
+pub use super::addresses::frontend;
+
 use super::{
+    addresses,
     atomic::{add32, load32},
     flow_table::{self, NoRoom, SlotRef},
-    parse::{Segment, unroutable},
+    lifecycle::target_pair,
+    parse::Segment,
     ports::Claim,
     refusal,
     tables::Tables,
@@ -11,20 +15,15 @@ use super::{
 };
 use crate::{
     abi::{
-        Counter, Ip4, L4Port, Mac, Proto, VpcIndex,
+        Counter, Ip4, Ip6, L4Port, Mac, Proto, VpcIndex,
+        addr::IPV6,
         event::EventKind,
         flow::{FlowKey, FlowState, Meta, Slot},
         pool::{CAPACITY, FIRST_PORT},
-        service::{AddressKey, Frontend, FrontendKey, Listener, ListenerFlags, Port, Target, TargetFlags},
+        service::{Listener, ListenerFlags, Port, Target, TargetFlags},
     },
     wire::checksum,
 };
-
-/// The listener that a segment is for.
-#[inline(always)]
-pub fn frontend<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> Option<Frontend> {
-    t.frontend(&FrontendKey::of(key))
-}
 
 /// The target index that a connection is led to: the listener's ring at a hash of the five-tuple and, as a Network Load
 /// Balancer does, the sequence number, so that a client that reuses a port is spread too.
@@ -42,7 +41,7 @@ pub fn open<'t, T: Tables<'t>>(t: T, segment: &Segment, ifindex: u32, tc_only: b
     let ifindex_and_flag = ifindex | (tc_only as u32) << 31;
     let mut bits = try_open(t, segment, ifindex_and_flag);
     if bits == REFUSED | Counter::PortsExhausted as u32
-        && segment.key.proto == Proto::Tcp.number()
+        && Proto::from_number(segment.key.proto) == Proto::Tcp
         && t.end_hold(segment) != 0
     {
         bits = try_open(t, segment, ifindex_and_flag);
@@ -78,7 +77,8 @@ pub fn end_hold_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
     let listener = frontend(t, &segment.key).and_then(|frontend| t.listener(frontend.listener));
     let target = listener.and_then(|listener| select(t, listener, segment)).and_then(|index| t.target(index));
     let Some(target) = target else { return 0 };
-    let mut key = FlowKey::tcp(target.vpc, target.ip, target.port, target.node_ip, L4Port::new(0));
+    let (ip, node_ip) = target_pair(t, target);
+    let mut key = FlowKey::tcp(target.vpc, ip, target.port, node_ip, L4Port::new(0)).with_proto(target.proto);
     let [lo, hi] = segment.key.words();
     let hint = flow_table::hash([hi, lo ^ segment.seq as u64], t.hash_seed()) as u32;
     let now = t.now();
@@ -172,10 +172,10 @@ pub fn admit_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> i64 {
 fn admit<'t, T: Tables<'t>>(t: T, segment: &Segment) -> Result<Admission, Counter> {
     let key = &segment.key;
     let Some(frontend) = frontend(t, key) else { return Err(Counter::NoListener) };
-    if unroutable(key.src) || segment.src_mac.group() {
+    if addresses::from_nobody(t, key) || segment.src_mac.group() {
         return Err(Counter::InvalidAddress);
     }
-    if t.owns(&AddressKey::new(key.vpc, key.src)) {
+    if addresses::from_us(t, key) {
         return Err(Counter::SpoofedSource);
     }
     // What would be refused on its way out opens nothing.
@@ -188,6 +188,9 @@ fn admit<'t, T: Tables<'t>>(t: T, segment: &Segment) -> Result<Admission, Counte
     }
     let index = select(t, listener, segment).ok_or(Counter::NoTarget)?;
     let target = t.target(index).ok_or(Counter::NoTarget)?;
+    if target.ipv6() != key.ipv6() {
+        return Err(Counter::NoTarget);
+    }
     if !target.flags.has(TargetFlags::RESOLVED) {
         return Err(Counter::NextHopUnresolved);
     }
@@ -276,20 +279,50 @@ fn insert_pair<'t, T: Tables<'t>>(
     plan: &Plan,
     node_port: L4Port,
 ) -> Result<(), Counter> {
-    let FlowKey { src: client, dst: service, src_port: client_port, dst_port: service_port, .. } = segment.key;
-    let proto = segment.key.proto;
-    let reverse_key = FlowKey::tcp(target.vpc, target.ip, target.port, target.node_ip, node_port).with_proto(proto);
-    let d_addr = checksum::difference32(client.word(), target.node_ip.word())
-        + checksum::difference32(service.word(), target.ip.word());
+    let FlowKey { src_port: client_port, dst_port: service_port, .. } = segment.key;
+    let (ip, node_ip) = target_pair(t, target);
+    let reverse_key = FlowKey::tcp(target.vpc, ip, target.port, node_ip, node_port).with_proto(target.proto);
+    let d_addr = addresses::difference(t, &segment.key, target);
     let d_port = checksum::difference16(client_port.word(), node_port.word())
         + checksum::difference16(service_port.word(), target.port.word());
-    // The reverse entry first: it owns the port, and a target that answers finds it.
-    let reserved = flow_table::reserve(t, &reverse_key).map_err(no_room)?;
+    let translated = segment.key.ipv6() != target.ipv6();
+    if segment.key.ipv6() && !t.put_client6(&reverse_key) {
+        return Err(Counter::FlowTableFull);
+    }
+    let made = insert_reverse(t, segment, target, plan, &reverse_key, translated, (d_addr, d_port)).and_then(|()| {
+        let (d_addr, d_port) = (checksum::fold(d_addr), checksum::fold(d_port));
+        let made = insert_forward(t, segment, target, plan, (node_ip, ip, node_port), translated, d_addr, d_port);
+        if made.is_err()
+            && let Some(reverse) = t.find(&reverse_key)
+        {
+            reverse.remove(t);
+        }
+        made
+    });
+    if made.is_err() && segment.key.ipv6() {
+        t.remove_client6(&reverse_key);
+    }
+    made
+}
+
+/// The reverse entry comes first: it owns the port, and a target that answers finds it.
+#[inline(always)]
+fn insert_reverse<'t, T: Tables<'t>>(
+    t: T,
+    segment: &Segment,
+    target: &Target,
+    plan: &Plan,
+    reverse_key: &FlowKey,
+    translated: bool,
+    (d_addr, d_port): (u32, u32),
+) -> Result<(), Counter> {
+    let FlowKey { src: client, dst: service, src_port: client_port, dst_port: service_port, proto, .. } = segment.key;
+    let reserved = flow_table::reserve(t, reverse_key).map_err(no_room)?;
     if reserved.stashed() {
         t.count(Counter::FlowStashed);
     }
     let entry = reserved.entry();
-    fill(entry, &reverse_key, t.now(), segment, target, plan);
+    fill(entry, reverse_key, t.now(), segment, target, plan);
     // SAFETY: as `fill`.
     unsafe {
         (&raw mut (*entry).new_src).write(service);
@@ -300,25 +333,21 @@ fn insert_pair<'t, T: Tables<'t>>(
         (&raw mut (*entry).d_port).write(!checksum::fold(d_port));
         (&raw mut (*entry).ack).write(segment.seq.wrapping_add(1));
     }
-    if !reserved.publish(t, &reverse_key, first_state(proto), 0, plan.idle_s) {
-        return Err(Counter::FlowTableFull);
+    match reserved.publish(t, reverse_key, first_state(proto), translated, 0, plan.idle_s) {
+        true => Ok(()),
+        false => Err(Counter::FlowTableFull),
     }
-    let forward = insert_forward(t, segment, target, plan, node_port, checksum::fold(d_addr), checksum::fold(d_port));
-    if forward.is_err()
-        && let Some(reverse) = t.find(&reverse_key)
-    {
-        reverse.remove(t);
-    }
-    forward
 }
 
+#[expect(clippy::too_many_arguments, reason = "inlined; what the caller has computed for both entries")]
 #[inline(always)]
 fn insert_forward<'t, T: Tables<'t>>(
     t: T,
     segment: &Segment,
     target: &Target,
     plan: &Plan,
-    node_port: L4Port,
+    (node_ip, ip, node_port): (Ip4, Ip4, L4Port),
+    translated: bool,
     d_addr: u16,
     d_port: u16,
 ) -> Result<(), Counter> {
@@ -327,15 +356,16 @@ fn insert_forward<'t, T: Tables<'t>>(
     fill(entry, &segment.key, t.now(), segment, target, plan);
     // SAFETY: as `fill`.
     unsafe {
-        (&raw mut (*entry).new_src).write(target.node_ip);
-        (&raw mut (*entry).new_dst).write(target.ip);
+        (&raw mut (*entry).new_src).write(node_ip);
+        (&raw mut (*entry).new_dst).write(ip);
         (&raw mut (*entry).new_src_port).write(node_port);
         (&raw mut (*entry).new_dst_port).write(target.port);
         (&raw mut (*entry).d_addr).write(d_addr);
         (&raw mut (*entry).d_port).write(d_port);
         (&raw mut (*entry).ack).write(0);
     }
-    match reserved.publish(t, &segment.key, first_state(segment.key.proto), Meta::FORWARD | plan.flags, plan.idle_s) {
+    let (state, flags) = (first_state(segment.key.proto), Meta::FORWARD | plan.flags);
+    match reserved.publish(t, &segment.key, state, translated, flags, plan.idle_s) {
         true => Ok(()),
         false => Err(Counter::FlowTableFull),
     }
@@ -435,6 +465,19 @@ pub fn report_flow<'t, T: Tables<'t>>(t: T, key: &FlowKey, kind: EventKind, why:
         event.endpoint = forward.endpoint();
         event.target_index = forward.target();
         event.reason = why as u32;
+    });
+}
+
+/// Reports that neighbour discovery told an Ethernet address.
+#[inline(always)]
+pub fn emit_neighbor6<'t, T: Tables<'t>>(t: T, vpc: VpcIndex, ifindex: u32, ip: Ip6, mac: Mac) {
+    t.emit(|event| {
+        event.kind = EventKind::Neighbor as u32;
+        event.ifindex = ifindex;
+        event.address6 = ip;
+        event.proto = IPV6;
+        event.vpc = vpc;
+        event.mac = mac;
     });
 }
 

@@ -1,21 +1,22 @@
 //! Whatever is not forwarded: refused by name, answered with a reset where TCP asks for one, or somebody else's.
 
 use super::{
-    arp,
+    addresses, arp,
     frame::Frame,
     open,
     parse::{self, Segment, Unparsed},
     reset,
     tables::{Hook, Tables},
+    v6,
     verdict::Verdict,
 };
 use crate::{
     abi::{
         Counter, Ip4, Proto, VpcIndex,
-        service::{AddressKey, Port, PortFlags, Target},
+        service::{Address6Key, AddressKey, Port, PortFlags, Target},
         settings::ResetBudget,
     },
-    wire::{Ipv4Hdr, L3, tcp::Flags},
+    wire::{Ipv4Hdr, L3, ipv6::Ipv6Header, tcp::Flags},
 };
 
 /// A segment or datagram that belongs to no flow and cannot open one.
@@ -33,29 +34,29 @@ pub fn judge_stranger_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, port_flag
 #[inline(always)]
 fn stranger<'t, T: Tables<'t>>(t: T, port: PortFlags, segment: &Segment) -> Verdict {
     let key = &segment.key;
-    if !t.owns(&AddressKey::new(key.vpc, key.dst)) {
+    if !addresses::to_us(t, key) {
         return not_ours(t, port, Counter::NotOurs);
     }
-    if t.owns(&AddressKey::new(key.vpc, key.src)) {
+    if addresses::from_us(t, key) {
         return refuse(t, Counter::SpoofedSource);
     }
-    if key.proto == Proto::Udp.number() {
-        let to_node = t.is_node(&AddressKey::new(key.vpc, key.dst));
+    let to_node = addresses::to_node(t, key);
+    if Proto::from_number(key.proto) == Proto::Udp {
         return refuse(t, if to_node { Counter::NoFlow } else { Counter::NoListener });
     }
     if !segment.flags.valid() {
         return refuse(t, Counter::InvalidFlags);
     }
-    let has_listener = open::frontend(t, key).is_some();
+    let has_listener = addresses::frontend(t, key).is_some();
     if segment.flags.has(Flags::SYN) {
         let reason = match (has_listener, segment.flags.has(Flags::ACK)) {
             (true, _) => Counter::InvalidFlags,
-            (false, _) if t.is_node(&AddressKey::new(key.vpc, key.dst)) => Counter::SynFromTarget,
+            (false, _) if to_node => Counter::SynFromTarget,
             (false, _) => Counter::NoListener,
         };
         return refuse(t, reason);
     }
-    if has_listener || t.is_node(&AddressKey::new(key.vpc, key.dst)) {
+    if has_listener || to_node {
         return answer_with_reset(t, segment, Counter::NoFlow);
     }
     refuse(t, Counter::NoListener)
@@ -107,12 +108,12 @@ pub fn refuse_connection_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, reason
 
 #[inline(always)]
 fn connection_refused<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counter) -> Verdict {
-    let answered = segment.key.proto == Proto::Tcp.number()
+    let answered = Proto::from_number(segment.key.proto) == Proto::Tcp
         && matches!(reason, Counter::NoTarget | Counter::PortsExhausted | Counter::FlowTableFull);
     if T::HOOK == Hook::Xdp && answered {
         return to_tc(t);
     }
-    if let Some(frontend) = open::frontend(t, &segment.key) {
+    if let Some(frontend) = addresses::frontend(t, &segment.key) {
         // SAFETY: both are this CPU's own counters.
         unsafe {
             if let Some(stats) = t.endpoint_stats(frontend.endpoint as u32) {
@@ -142,7 +143,8 @@ fn connection_refused<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counte
 fn answer_with_reset<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counter) -> Verdict {
     // A reset is never answered (RFC 9293 section 3.10.7.1). The reply lies over the segment's own headers, so one with IP
     // options, whose checksum start is elsewhere, gets none.
-    if segment.flags.has(Flags::RST) || segment.l4 as usize != L3 + Ipv4Hdr::LEN {
+    let header = if segment.key.ipv6() { Ipv6Header::LEN } else { Ipv4Hdr::LEN };
+    if segment.flags.has(Flags::RST) || segment.l4 as usize != L3 + header {
         return refuse(t, reason);
     }
     if T::HOOK == Hook::Xdp {
@@ -153,7 +155,7 @@ fn answer_with_reset<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counter
         return refuse(t, Counter::ResetLimited);
     }
     t.count(Counter::ResetSent);
-    if let Some(frontend) = open::frontend(t, &segment.key)
+    if let Some(frontend) = addresses::frontend(t, &segment.key)
         && let Some(stats) = t.listener_stats(frontend.listener)
     {
         // SAFETY: this CPU's own counters.
@@ -194,6 +196,20 @@ pub fn judge_refused<'t, T: Tables<'t>>(t: T, port: &Port, reason: Counter, dst:
         return not_ours(t, port.flags, reason);
     }
     if t.owns(&AddressKey::new(port.vpc, dst)) {
+        return refuse(t, reason);
+    }
+    not_ours(t, port.flags, Counter::NotOurs)
+}
+
+/// An IPv6 packet that is no segment and no datagram.
+#[inline(always)]
+pub fn judge_unparsed6<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, port: &Port, ifindex: u32) -> Verdict {
+    if v6::ndp::is_discovery(frame) {
+        return Verdict::from_bits(v6::ndp::judge_bits(frame, t, port, ifindex));
+    }
+    let reason = v6::parse::judge(frame);
+    let Some(head) = frame.window::<{ v6::parse::HEAD }>(0) else { return not_ours(t, port.flags, reason) };
+    if t.address6(&Address6Key::new(port.vpc, v6::parse::addresses(head).dst)).is_some() {
         return refuse(t, reason);
     }
     not_ours(t, port.flags, Counter::NotOurs)

@@ -9,8 +9,8 @@ use super::{
 use crate::abi::{
     Counter,
     event::Event,
-    flow::{Bucket, FlowKey, Slot},
-    service::{AddressKey, Budget, Frontend, FrontendKey, Listener, Port, Target},
+    flow::{Addresses6, Bucket, FlowKey, Slot},
+    service::{Address, Address6Key, AddressKey, Budget, Frontend, Frontend6Key, FrontendKey, Listener, Port, Target},
     settings::{Clock, ResetBudget},
     stats::{EndpointStats, ListenerStats, TargetStats},
 };
@@ -35,6 +35,16 @@ pub trait Tables<'t>: Copy {
     /// The address is a load balancer's node address.
     fn is_node(self, key: &AddressKey) -> bool;
     fn frontend(self, key: &FrontendKey) -> Option<Frontend>;
+    /// What an IPv6 address is, if it is ours in this VPC.
+    fn address6(self, key: &Address6Key) -> Option<Address>;
+    fn frontend6(self, key: &Frontend6Key) -> Option<Frontend>;
+    /// This CPU's record of the addresses of the IPv6 packet that is judged.
+    fn packet6(self) -> Option<*mut Addresses6>;
+    /// The addresses that an IPv6 client's packets have, by the key of its flow's reverse entry.
+    fn client6(self, key: &FlowKey) -> Option<&'t Addresses6>;
+    /// Remembers [`Tables::packet6`] under the key. False: there is no room.
+    fn put_client6(self, key: &FlowKey) -> bool;
+    fn remove_client6(self, key: &FlowKey);
     fn listener(self, index: u32) -> Option<&'t Listener>;
     /// A ring's entry: a target index.
     fn ring(self, index: u32) -> Option<u32>;

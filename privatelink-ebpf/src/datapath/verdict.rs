@@ -1,6 +1,6 @@
 //! What the datapath decides, and what it wants changed.
 
-use crate::abi::{Counter, Ip4, L4Port, MacBits, Proto, service::PortFlags};
+use crate::abi::{Counter, Ip4, L4Port, MacBits, Proto, Stage, service::PortFlags};
 
 /// What happens to a frame that is not forwarded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,6 +15,10 @@ pub enum Verdict {
     AnswerArp,
     /// TC only: the frame becomes [`super::reset::build`] and leaves by the port that it came in on.
     AnswerReset,
+    /// TC only: the frame becomes [`super::v6::ndp::reply`] and leaves by the port that it came in on.
+    AnswerNeighbor,
+    /// Nothing is decided: another stage goes on.
+    GoOn(Stage),
 }
 
 impl Verdict {
@@ -26,6 +30,8 @@ impl Verdict {
             Self::ToTc => 0x101,
             Self::AnswerArp => 0x102,
             Self::AnswerReset => 0x103,
+            Self::AnswerNeighbor => 0x104,
+            Self::GoOn(stage) => 0x200 | stage as u32,
             Self::Drop(counter) => counter as u32,
         }
     }
@@ -37,6 +43,8 @@ impl Verdict {
             0x101 => Self::ToTc,
             0x102 => Self::AnswerArp,
             0x103 => Self::AnswerReset,
+            0x104 => Self::AnswerNeighbor,
+            0x200..0x300 => Self::GoOn(Stage::from_bits(bits as u8)),
             counter => Self::Drop(Counter::from_bits(counter as u8)),
         }
     }

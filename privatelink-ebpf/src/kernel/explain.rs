@@ -15,18 +15,21 @@ use privatelink_ebpf::{
         Counter, Stage, entries,
         event::Event,
         explain::Trace,
-        flow::{Bucket, FlowKey, FlowState, Meta, Slot},
-        service::{AddressKey, Budget, Frontend, FrontendKey, Listener, Port, Target},
+        flow::{Addresses6, Bucket, FlowKey, FlowState, Meta, Slot},
+        service::{
+            Address, Address6Key, AddressKey, Budget, Frontend, Frontend6Key, FrontendKey, Listener, Port, PortFlags,
+            Target,
+        },
         settings::{Clock, ResetBudget},
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
     datapath::{
-        Hook, Rewrite, Tables, Verdict,
+        Hook, Tables, Verdict,
         atomic::load64,
         flow_table, lifecycle, open,
         parse::Segment,
         ports::{self, Claim},
-        refusal, slow, stage, udp,
+        refusal, slow, stage, udp, v6,
     },
 };
 
@@ -108,6 +111,7 @@ pub fn privatelink_explain(ctx: TcContext) -> i32 {
     let verdict = match stage(packet) {
         Stage::Slow => judge_slow(packet, ifindex),
         Stage::Udp => judge_udp(packet, ifindex),
+        Stage::V6 => judge_v6(packet, ifindex),
     };
     // SAFETY: a live map value.
     note(|trace| unsafe { (*trace).verdict = verdict });
@@ -120,7 +124,7 @@ macro_rules! judges {
         // With a stack of its own.
         #[inline(never)]
         fn $name(packet: Packet, ifindex: u32) -> u32 {
-            concluded($stage(packet, Dry, ifindex))
+            concluded($stage(packet, Dry, ifindex).map(|rewrite| (rewrite.ifindex, rewrite.out)))
         }
     )+ };
 }
@@ -128,17 +132,18 @@ macro_rules! judges {
 judges! {
     judge_slow = slow;
     judge_udp = udp::slow;
+    judge_v6 = v6::slow;
 }
 
 #[inline(always)]
-fn concluded(outcome: Result<Rewrite, Verdict>) -> u32 {
+fn concluded(outcome: Result<(u32, PortFlags), Verdict>) -> u32 {
     match outcome {
-        Ok(rewrite) => {
+        Ok((ifindex, out)) => {
             note(|trace| {
                 // SAFETY: a live map value.
                 unsafe {
-                    (*trace).out_ifindex = rewrite.ifindex;
-                    (*trace).out_flags = rewrite.out.0 as u32;
+                    (*trace).out_ifindex = ifindex;
+                    (*trace).out_flags = out.0 as u32;
                 }
             });
             Trace::FORWARD
@@ -159,7 +164,7 @@ extern "C" fn dry_find(key: *const FlowKey) -> u32 {
         }
     }
     let Some(real) = REAL.find(key) else { return 0 };
-    let Meta { version: _, state, flags, idle_s: _ } = real.meta();
+    let Meta { version: _, state, translated: _, flags, idle_s: _ } = real.meta();
     let entry = place(flags);
     // SAFETY: the copy is this run's alone.
     unsafe { real.copy_to(slot(run, entry)) };
@@ -276,6 +281,19 @@ extern "C" fn dry_open(segment: *const Segment, admission: i64, ifindex_and_flag
     }
 }
 
+/// Notes the frontend that a packet is for.
+#[inline(always)]
+fn noted(frontend: &Frontend) {
+    note(|trace| {
+        // SAFETY: a live map value.
+        unsafe {
+            (*trace).found |= Trace::FRONTEND;
+            (*trace).listener = frontend.listener;
+            (*trace).endpoint = frontend.endpoint as u32;
+        }
+    });
+}
+
 /// The maps, read only; see the module.
 #[derive(Clone, Copy)]
 struct Dry;
@@ -319,16 +337,40 @@ impl Tables<'static> for Dry {
     #[inline(always)]
     fn frontend(self, key: &FrontendKey) -> Option<Frontend> {
         let frontend = REAL.frontend(key)?;
-        note(|trace| {
-            // SAFETY: a live map value.
-            unsafe {
-                (*trace).found |= Trace::FRONTEND;
-                (*trace).listener = frontend.listener;
-                (*trace).endpoint = frontend.endpoint as u32;
-            }
-        });
+        noted(&frontend);
         Some(frontend)
     }
+
+    #[inline(always)]
+    fn address6(self, key: &Address6Key) -> Option<Address> {
+        REAL.address6(key)
+    }
+
+    #[inline(always)]
+    fn frontend6(self, key: &Frontend6Key) -> Option<Frontend> {
+        let frontend = REAL.frontend6(key)?;
+        noted(&frontend);
+        Some(frontend)
+    }
+
+    #[inline(always)]
+    fn packet6(self) -> Option<*mut Addresses6> {
+        REAL.packet6()
+    }
+
+    #[inline(always)]
+    fn client6(self, key: &FlowKey) -> Option<&'static Addresses6> {
+        REAL.client6(key)
+    }
+
+    /// The packet is forwarded from the client's side, where nobody asks for it.
+    #[inline(always)]
+    fn put_client6(self, _key: &FlowKey) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn remove_client6(self, _key: &FlowKey) {}
 
     #[inline(always)]
     fn listener(self, index: u32) -> Option<&'static Listener> {
@@ -407,7 +449,7 @@ impl Tables<'static> for Dry {
         let Some(run) = run() else { return };
         for entry in [FORWARD, REVERSE] {
             if holds(run, entry, key) {
-                let free = Meta { version: 0, state: FlowState::Free, flags: 0, idle_s: 0 };
+                let free = Meta { version: 0, state: FlowState::Free, translated: false, flags: 0, idle_s: 0 };
                 // SAFETY: this run's alone. The key stays, so that the real entry is not found again.
                 unsafe { (&raw mut (*slot(run, entry)).meta).write_volatile(free.pack()) };
             }

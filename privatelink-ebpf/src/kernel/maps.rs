@@ -2,16 +2,16 @@
 
 use aya_ebpf::{
     Global,
-    bindings::BPF_F_MMAPABLE,
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
     maps::{Array, DevMap, HashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use privatelink_ebpf::abi::{
     entries,
     explain::Trace,
-    flow::{Bucket, FlowKey, Slot},
+    flow::{Addresses6, Bucket, FlowKey, Slot},
     pool::PortPool,
-    service::{Address, AddressKey, Budget, Frontend, FrontendKey, Listener, Port, Target},
+    service::{Address, Address6Key, AddressKey, Budget, Frontend, Frontend6Key, FrontendKey, Listener, Port, Target},
     settings::{ResetBudget, Settings},
     stats::{EndpointStats, ListenerStats, TargetStats},
 };
@@ -27,6 +27,10 @@ maps! {
     SETTINGS: Array<Settings>;
     PORTS: Array<Port>, BPF_F_MMAPABLE;
     ADDRESSES: HashMap<AddressKey, Address>;
+    ADDRESSES6: HashMap<Address6Key, Address>;
+    FRONTENDS6: HashMap<Frontend6Key, Frontend>;
+    CLIENTS6: HashMap<FlowKey, Addresses6>, BPF_F_NO_PREALLOC;
+    PACKET6: PerCpuArray<Addresses6>;
     FRONTENDS: HashMap<FrontendKey, Frontend>;
     LISTENERS: Array<Listener>, BPF_F_MMAPABLE;
     RINGS: Array<u32>, BPF_F_MMAPABLE;

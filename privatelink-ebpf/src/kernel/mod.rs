@@ -6,4 +6,5 @@ mod packet;
 mod service;
 mod tables;
 mod tc;
+mod v6;
 mod xdp;

@@ -5,9 +5,12 @@ use privatelink_ebpf::{
     abi::{
         Counter,
         event::Event,
-        flow::{Bucket, FlowKey, Slot},
+        flow::{Addresses6, Bucket, FlowKey, Slot},
         pool::PortPool,
-        service::{AddressKey, AddressKind, Budget, Frontend, FrontendKey, Listener, Port, Target},
+        service::{
+            Address, Address6Key, AddressKey, AddressKind, Budget, Frontend, Frontend6Key, FrontendKey, Listener, Port,
+            Target,
+        },
         settings::{Clock, FLOW_EVENTS, ResetBudget},
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
@@ -190,6 +193,43 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     fn frontend(self, key: &FrontendKey) -> Option<Frontend> {
         // SAFETY: a live map value, written whole by the agent.
         FRONTENDS.get_ptr(key).map(|frontend| unsafe { *frontend })
+    }
+
+    #[inline(always)]
+    fn address6(self, key: &Address6Key) -> Option<Address> {
+        // SAFETY: a live map value, written whole by the agent.
+        ADDRESSES6.get_ptr(key).map(|address| unsafe { *address })
+    }
+
+    #[inline(always)]
+    fn frontend6(self, key: &Frontend6Key) -> Option<Frontend> {
+        // SAFETY: a live map value, written whole by the agent.
+        FRONTENDS6.get_ptr(key).map(|frontend| unsafe { *frontend })
+    }
+
+    #[inline(always)]
+    fn packet6(self) -> Option<*mut Addresses6> {
+        PACKET6.get_ptr_mut(0)
+    }
+
+    #[inline(always)]
+    fn client6(self, key: &FlowKey) -> Option<&'static Addresses6> {
+        // SAFETY: a live map value, written once; what is removed stays readable until this program has ended.
+        CLIENTS6.get_ptr(key).map(|client| unsafe { &*client })
+    }
+
+    #[inline(always)]
+    fn put_client6(self, key: &FlowKey) -> bool {
+        match PACKET6.get_ptr(0) {
+            // SAFETY: this CPU's own record.
+            Some(packet) => CLIENTS6.insert(key, unsafe { &*packet }, 0).is_ok(),
+            None => false,
+        }
+    }
+
+    #[inline(always)]
+    fn remove_client6(self, key: &FlowKey) {
+        let _ = CLIENTS6.remove(key);
     }
 
     #[inline(always)]

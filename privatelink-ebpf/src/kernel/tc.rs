@@ -38,9 +38,10 @@ pub fn privatelink_tc(ctx: TcContext) -> i32 {
     if let Some(action) = fast(linear(skb), Maps::<false>, ifindex, apply) {
         return action;
     }
-    match stage(with_headers(skb)) {
+    match stage(with_headers(skb, reset::SEGMENT_LEN, HEADERS)) {
         Stage::Slow => go_on(&ctx, Stage::Slow),
         Stage::Udp => go_on(&ctx, Stage::Udp),
+        Stage::V6 => go_on(&ctx, Stage::V6),
     }
     // Reached only while the agent has not put the stage's program in its place.
     finish(None)
@@ -53,7 +54,8 @@ pub fn privatelink_tc_slow(ctx: TcContext) -> i32 {
     let (ifindex, len) = unsafe { ((*skb).ifindex, (*skb).len) };
     match slow(linear(skb), Maps::<false>, ifindex) {
         Ok(rewrite) => finish(apply(skb, &rewrite, opaque(rewrite.l4 as usize) & 0x7f)),
-        Err(Verdict::Pass | Verdict::ToTc) => TC_ACT_OK as i32,
+        // Other stages' answers are not this one's.
+        Err(Verdict::Pass | Verdict::ToTc | Verdict::AnswerNeighbor | Verdict::GoOn(_)) => TC_ACT_OK as i32,
         Err(Verdict::Drop(reason)) => {
             // The agent's `--kernel-log` shows it; without that the level is 0 and the verifier removes the line.
             debug!(&ctx, "interface {}: frame of {} bytes refused, reason {}", ifindex, len, reason as u32);
@@ -81,7 +83,14 @@ pub fn privatelink_tc_udp(ctx: TcContext) -> i32 {
             TC_ACT_SHOT as i32
         }
         // ARP and resets are another stage's.
-        Err(Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerReset) => TC_ACT_OK as i32,
+        Err(
+            Verdict::Pass
+            | Verdict::ToTc
+            | Verdict::AnswerArp
+            | Verdict::AnswerReset
+            | Verdict::AnswerNeighbor
+            | Verdict::GoOn(_),
+        ) => TC_ACT_OK as i32,
     }
 }
 
@@ -92,21 +101,21 @@ fn go_on(ctx: &TcContext, stage: Stage) {
     let _ = unsafe { STAGES_TC.tail_call(ctx, stage as u32) };
 }
 
-/// The packet with its headers directly accessible, as far as it has them.
+/// The packet with `most` bytes of headers directly accessible, as far as it has them, unless `least` are already.
 #[inline(always)]
-fn with_headers(skb: *mut __sk_buff) -> Packet {
+pub fn with_headers(skb: *mut __sk_buff, least: usize, most: usize) -> Packet {
     let packet = linear(skb);
-    if packet.data + reset::SEGMENT_LEN <= packet.end || packet.len <= packet.end - packet.data {
+    if packet.data + least <= packet.end || packet.len <= packet.end - packet.data {
         return packet;
     }
-    let len = if packet.len < HEADERS { packet.len } else { HEADERS };
+    let len = if packet.len < most { packet.len } else { most };
     // SAFETY: a helper on the program's own context.
     unsafe { bpf_skb_pull_data(skb, len as u32) };
     linear(skb)
 }
 
 #[inline(always)]
-fn finish(done: Option<i32>) -> i32 {
+pub fn finish(done: Option<i32>) -> i32 {
     done.unwrap_or_else(|| {
         Maps::<false>.count(Counter::KernelRefused);
         TC_ACT_SHOT as i32
@@ -115,7 +124,7 @@ fn finish(done: Option<i32>) -> i32 {
 
 /// The packet's directly accessible part; asked for again after each helper that may move it.
 #[inline(always)]
-fn linear(skb: *mut __sk_buff) -> Packet {
+pub fn linear(skb: *mut __sk_buff) -> Packet {
     // SAFETY: the context is valid while the program runs.
     unsafe {
         Packet {
@@ -166,7 +175,7 @@ fn answer_reset(skb: *mut __sk_buff, ifindex: u32) -> Option<i32> {
 
 /// Replaces the frame by an answer and sends it out of the port that it came in on.
 #[inline(always)]
-fn send_back<const N: usize>(skb: *mut __sk_buff, frame: &[u8; N], ifindex: u32) -> Option<i32> {
+pub fn send_back<const N: usize>(skb: *mut __sk_buff, frame: &[u8; N], ifindex: u32) -> Option<i32> {
     // SAFETY: helpers on the program's own context and stack. Cutting a socket buffer to one header's length also ends its
     // standing for many segments.
     unsafe {
@@ -181,7 +190,7 @@ fn send_back<const N: usize>(skb: *mut __sk_buff, frame: &[u8; N], ifindex: u32)
 }
 
 #[inline(always)]
-fn replace(skb: *mut __sk_buff, at: u32, difference: u16, flags: u64) -> Option<()> {
+pub fn replace(skb: *mut __sk_buff, at: u32, difference: u16, flags: u64) -> Option<()> {
     // SAFETY: a helper on the program's own context.
     (unsafe { bpf_l4_csum_replace(skb, at, 0, difference as u64, flags) } == 0).then_some(())
 }

@@ -34,6 +34,7 @@ pub fn privatelink_xdp(ctx: XdpContext) -> u32 {
     match stage(packet) {
         Stage::Slow => go_on(&ctx, Stage::Slow),
         Stage::Udp => go_on(&ctx, Stage::Udp),
+        Stage::V6 => go_on(&ctx, Stage::V6),
     }
     // Reached only while the agent has not put the stage's program in its place: TC does everything.
     xdp_action::XDP_PASS
@@ -52,8 +53,7 @@ pub fn privatelink_xdp_slow(ctx: XdpContext) -> u32 {
     let packet = whole(&ctx, packet);
     match slow(packet, Maps::<true>, ifindex) {
         Ok(rewrite) => send(apply(packet, &rewrite, opaque(rewrite.l4 as usize) & 0x7f), rewrite.ifindex, ifindex),
-        Err(Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerReset) => xdp_action::XDP_PASS,
-        Err(Verdict::Drop(_)) => xdp_action::XDP_DROP,
+        Err(verdict) => undecided(verdict),
     }
 }
 
@@ -68,21 +68,34 @@ pub fn privatelink_xdp_udp(ctx: XdpContext) -> u32 {
     let packet = whole(&ctx, packet);
     match udp::slow(packet, Maps::<true>, ifindex) {
         Ok(rewrite) => send(apply(packet, &rewrite, opaque(rewrite.l4 as usize) & 0x7f), rewrite.ifindex, ifindex),
-        Err(Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerReset) => xdp_action::XDP_PASS,
-        Err(Verdict::Drop(_)) => xdp_action::XDP_DROP,
+        Err(verdict) => undecided(verdict),
+    }
+}
+
+/// What becomes of a frame that is not sent on: TC has all answers.
+#[inline(always)]
+pub fn undecided(verdict: Verdict) -> u32 {
+    match verdict {
+        Verdict::Drop(_) => xdp_action::XDP_DROP,
+        Verdict::Pass
+        | Verdict::ToTc
+        | Verdict::AnswerArp
+        | Verdict::AnswerReset
+        | Verdict::AnswerNeighbor
+        | Verdict::GoOn(_) => xdp_action::XDP_PASS,
     }
 }
 
 /// A frame of several buffers: only the first can be read, but the whole counts. The fast paths leave such frames.
 #[inline(always)]
-fn whole(ctx: &XdpContext, packet: Packet) -> Packet {
+pub fn whole(ctx: &XdpContext, packet: Packet) -> Packet {
     // SAFETY: a helper on the program's own context.
     let len = unsafe { bpf_xdp_get_buff_len(ctx.as_ptr().cast()) } as usize;
     Packet { len, ..packet }
 }
 
 #[inline(always)]
-fn open(ctx: &XdpContext) -> (Packet, u32) {
+pub fn open(ctx: &XdpContext) -> (Packet, u32) {
     let (data, end) = (ctx.data(), ctx.data_end());
     let md: *const xdp_md = ctx.as_ptr().cast();
     // SAFETY: the context is valid while the program runs.
@@ -92,7 +105,7 @@ fn open(ctx: &XdpContext) -> (Packet, u32) {
 
 /// Sends a frame that has been rewritten out of interface `out`.
 #[inline(always)]
-fn send(rewritten: Option<()>, out: u32, ifindex: u32) -> u32 {
+pub fn send(rewritten: Option<()>, out: u32, ifindex: u32) -> u32 {
     match rewritten {
         Some(()) if out == ifindex => xdp_action::XDP_TX,
         Some(()) => XDP_PORTS.redirect(out, 0).unwrap_or_else(|_| refused()),

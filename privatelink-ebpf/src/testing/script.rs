@@ -3,7 +3,7 @@
 //! to the same.
 
 use super::{
-    packet::{Arp, Headers, Tcp, Udp, UdpCheck},
+    packet::{Arp, Headers, Ndp, Tcp, Udp, UdpCheck},
     world::World,
 };
 use crate::{
@@ -73,6 +73,7 @@ pub enum Packet {
     Tcp(Tcp),
     Udp(Udp),
     Arp(Arp),
+    Ndp(Ndp),
     Raw(Vec<u8>),
 }
 
@@ -83,6 +84,7 @@ impl Packet {
             Self::Tcp(tcp) => tcp.build(),
             Self::Udp(udp) => udp.build(),
             Self::Arp(arp) => arp.build(),
+            Self::Ndp(ndp) => ndp.build(),
             Self::Raw(bytes) => bytes.clone(),
         }
     }
@@ -92,7 +94,7 @@ impl Packet {
         match self {
             Self::Tcp(tcp) => Some(tcp.headers()),
             Self::Udp(udp) => Some(udp.headers()),
-            Self::Arp(_) | Self::Raw(_) => None,
+            Self::Arp(_) | Self::Ndp(_) | Self::Raw(_) => None,
         }
     }
 
@@ -102,7 +104,7 @@ impl Packet {
         match self {
             Self::Tcp(tcp) => Self::Tcp(tcp.with_headers(headers)),
             Self::Udp(udp) => Self::Udp(udp.with_headers(headers)),
-            Self::Arp(_) | Self::Raw(_) => self,
+            Self::Arp(_) | Self::Ndp(_) | Self::Raw(_) => self,
         }
     }
 
@@ -111,7 +113,7 @@ impl Packet {
         match self {
             Self::Tcp(_) => Tcp::parse(frame).map(Self::Tcp),
             Self::Udp(_) => Udp::parse(frame).map(Self::Udp),
-            Self::Arp(_) | Self::Raw(_) => None,
+            Self::Arp(_) | Self::Ndp(_) | Self::Raw(_) => None,
         }
     }
 
@@ -120,7 +122,7 @@ impl Packet {
         match self {
             Self::Tcp(tcp) => tcp.partial.then(|| tcp.l4() + 16),
             Self::Udp(udp) => (udp.check == UdpCheck::Partial).then(|| udp.l4() + 6),
-            Self::Arp(_) | Self::Raw(_) => None,
+            Self::Arp(_) | Self::Ndp(_) | Self::Raw(_) => None,
         }
     }
 
@@ -133,7 +135,7 @@ impl Packet {
                 let check = if udp.check == UdpCheck::Partial { UdpCheck::Complete } else { udp.check };
                 Self::Udp(Udp { check, ..udp })
             }
-            Self::Arp(_) | Self::Raw(_) => self,
+            Self::Arp(_) | Self::Ndp(_) | Self::Raw(_) => self,
         }
     }
 }
@@ -160,6 +162,8 @@ pub enum Expect {
     Pass,
     /// Answered by an ARP reply.
     Arp,
+    /// Answered by a neighbour advertisement.
+    Advertisement,
     /// Answered by a reset.
     Reset,
 }
@@ -220,6 +224,8 @@ pub enum Check {
     EndpointResets(usize, u64, u64),
     /// The last frame reported this neighbour, and nothing else.
     Neighbor([u8; 4], Mac),
+    /// The same for an IPv6 neighbour.
+    Neighbor6([u8; 16], Mac),
     /// The last frame reported nothing.
     NoEvent,
     /// The last frame reported this flow opened.
@@ -247,18 +253,59 @@ pub struct Case {
     pub name: &'static str,
     /// Changes of [`super::cases::world`].
     pub world: Option<fn(&mut World)>,
+    /// Played over IPv6: [`World::over_ipv6`], and all packets with [`Tcp::ipv6`].
+    pub ipv6: bool,
     pub steps: Vec<Step>,
 }
 
 /// A case without steps.
 pub fn case(name: &'static str) -> Case {
-    Case { name, world: None, steps: Vec::new() }
+    Case { name, world: None, ipv6: false, steps: Vec::new() }
 }
 
 impl Case {
     /// The configuration differs from the common one.
     pub fn world(self, world: fn(&mut World)) -> Self {
         Self { world: Some(world), ..self }
+    }
+
+    /// The same case over IPv6; nothing if it is about IPv4.
+    pub fn over_ipv6(&self) -> Option<Self> {
+        let mut steps = self.steps.clone();
+        for step in &mut steps {
+            match step {
+                Step::Frame(frame) => {
+                    // Sources that nobody can have are others in IPv6.
+                    let source = match (frame.sender, frame.packet.headers()) {
+                        (Sender::Client(client), _) => client.ip[0],
+                        (Sender::Other(_), Some(headers)) => headers.src[0],
+                        (Sender::Target(_) | Sender::Other(_), _) => 10,
+                    };
+                    if !frame.edits.is_empty() || frame.adjust.is_some() || !(1..127).contains(&source) {
+                        return None;
+                    }
+                    let plain = Tcp::default();
+                    match &mut frame.packet {
+                        Packet::Tcp(tcp) if tcp.ip_options.is_empty() && tcp.fragment == plain.fragment => {
+                            tcp.ipv6 = true
+                        }
+                        Packet::Udp(udp)
+                            if udp.ip_options.is_empty()
+                                && udp.fragment == plain.fragment
+                                && udp.check != UdpCheck::None =>
+                        {
+                            udp.ipv6 = true;
+                        }
+                        Packet::Tcp(_) | Packet::Udp(_) | Packet::Arp(_) | Packet::Ndp(_) | Packet::Raw(_) => {
+                            return None;
+                        }
+                    }
+                }
+                Step::Check(Check::OpenedEvent(_) | Check::ClosedEvent(..)) => return None,
+                Step::Change(_) | Step::Advance(_) | Step::Collect(..) | Step::Check(_) => {}
+            }
+        }
+        Some(Self { ipv6: true, steps, ..self.clone() })
     }
 
     fn push(mut self, step: Step) -> Self {
@@ -340,7 +387,7 @@ impl Frame {
     fn tcp(&mut self) -> &mut Tcp {
         match &mut self.packet {
             Packet::Tcp(tcp) => tcp,
-            Packet::Udp(_) | Packet::Arp(_) | Packet::Raw(_) => panic!("not a segment"),
+            Packet::Udp(_) | Packet::Arp(_) | Packet::Ndp(_) | Packet::Raw(_) => panic!("not a segment"),
         }
     }
 
@@ -352,7 +399,7 @@ impl Frame {
     pub fn with_udp(mut self, change: impl FnOnce(&mut Udp)) -> Self {
         match &mut self.packet {
             Packet::Udp(udp) => change(udp),
-            Packet::Tcp(_) | Packet::Arp(_) | Packet::Raw(_) => panic!("not a datagram"),
+            Packet::Tcp(_) | Packet::Arp(_) | Packet::Ndp(_) | Packet::Raw(_) => panic!("not a datagram"),
         }
         self
     }
@@ -440,7 +487,7 @@ impl Frame {
         match &mut self.packet {
             Packet::Tcp(tcp) => tcp.partial = true,
             Packet::Udp(udp) => udp.check = UdpCheck::Partial,
-            Packet::Arp(_) | Packet::Raw(_) => panic!("no checksum of a device's"),
+            Packet::Arp(_) | Packet::Ndp(_) | Packet::Raw(_) => panic!("no checksum of a device's"),
         }
         self
     }
@@ -469,6 +516,11 @@ impl Frame {
     pub fn reset(mut self, reason: Counter) -> Self {
         self.expect = Expect::Reset;
         self.by_tc().counts(reason).counts(Counter::ResetSent)
+    }
+
+    pub fn advertised(mut self) -> Self {
+        self.expect = Expect::Advertisement;
+        self.by_tc().counts(Counter::NdpAnswered)
     }
 
     pub fn answered(mut self) -> Self {
@@ -558,6 +610,10 @@ pub fn other(ifindex: u32, tcp: Tcp) -> Frame {
 
 pub fn arp(ifindex: u32, arp: Arp) -> Frame {
     Frame::new(Sender::Other(ifindex), Packet::Arp(arp))
+}
+
+pub fn ndp(ifindex: u32, ndp: Ndp) -> Frame {
+    Frame::new(Sender::Other(ifindex), Packet::Ndp(ndp))
 }
 
 pub fn raw(ifindex: u32, bytes: Vec<u8>) -> Frame {

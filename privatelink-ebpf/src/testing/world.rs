@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use super::packet::six;
 use crate::abi::{
-    Ip4, L4Port, Mac, Proto, VpcIndex,
+    Ip4, Ip6, L4Port, Mac, Proto, VpcIndex,
+    addr::IPV6,
     pool::PortPool,
     service::{
-        Address, AddressKey, AddressKind, Budget, Frontend, FrontendKey, Listener, Port, PortFlags, Target, TargetFlags,
+        Address, Address6Key, AddressKey, AddressKind, Budget, Frontend, Frontend6Key, FrontendKey, Listener, Port,
+        PortFlags, Target, TargetFlags,
     },
     settings::Clock,
 };
@@ -29,6 +32,8 @@ pub struct World {
     pub ports: BTreeMap<u32, Port>,
     pub addresses: BTreeMap<AddressKey, Address>,
     pub frontends: BTreeMap<FrontendKey, Frontend>,
+    pub addresses6: BTreeMap<Address6Key, Address>,
+    pub frontends6: BTreeMap<Frontend6Key, Frontend>,
     pub listeners: BTreeMap<u32, Listener>,
     pub rings: Vec<u32>,
     pub targets: BTreeMap<u32, Target>,
@@ -46,6 +51,8 @@ impl World {
             ports: BTreeMap::new(),
             addresses: BTreeMap::new(),
             frontends: BTreeMap::new(),
+            addresses6: BTreeMap::new(),
+            frontends6: BTreeMap::new(),
             listeners: BTreeMap::new(),
             rings: Vec::new(),
             targets: BTreeMap::new(),
@@ -79,6 +86,48 @@ impl World {
         self.frontends.insert(key, Frontend { listener, endpoint, _pad: 0 });
     }
 
+    /// The same networks over IPv6: every address is [`six`] of what it was, and packets may be as much larger as the header
+    /// is, so that the same payloads pass.
+    #[must_use]
+    pub fn over_ipv6(&self) -> Self {
+        let mut world = self.clone();
+        for port in world.ports.values_mut() {
+            port.mtu += 20;
+        }
+        for (key, address) in std::mem::take(&mut world.addresses) {
+            world.addresses6.insert(Address6Key::new(key.vpc, Ip6::from_wire(six(key.ip.to_wire()))), address);
+        }
+        for (key, frontend) in std::mem::take(&mut world.frontends) {
+            let FrontendKey { ip, vpc, port, proto, _pad } = key;
+            let key = Frontend6Key { ip: Ip6::from_wire(six(ip.to_wire())), vpc, port, proto, _pad };
+            world.frontends6.insert(key, frontend);
+        }
+        for (index, target) in &self.targets {
+            world.by_ipv6(*index, six(target.ip.to_wire()), six(target.node_ip.to_wire()));
+        }
+        world
+    }
+
+    /// An owned IPv6 address.
+    pub fn address6(&mut self, vpc: u16, ip: [u8; 16], kind: AddressKind) {
+        self.addresses6.insert(Address6Key::new(VpcIndex(vpc), Ip6::from_wire(ip)), kind.into());
+    }
+
+    /// An IPv6 address and L4 port that lead to a listener.
+    pub fn frontend6(&mut self, vpc: u16, ip: [u8; 16], port: u16, proto: Proto, listener: u32, endpoint: u16) {
+        let key = Frontend6Key::new(VpcIndex(vpc), Ip6::from_wire(ip), L4Port::new(port), proto);
+        self.frontends6.insert(key, Frontend { listener, endpoint, _pad: 0 });
+    }
+
+    /// Makes the target one that is reached by IPv6.
+    pub fn by_ipv6(&mut self, index: u32, ip: [u8; 16], node: [u8; 16]) {
+        self.targets.entry(index).and_modify(|target| {
+            (target.ip, target.node_ip) = (Ip4::UNSPECIFIED, Ip4::UNSPECIFIED);
+            (target.ip6, target.node_ip6) = (Ip6::from_wire(ip), Ip6::from_wire(node));
+            target.proto |= IPV6;
+        });
+    }
+
     /// A listener with a ring of these targets.
     pub fn listener(&mut self, index: u32, idle_s: u16, ring: &[u32]) {
         let ring_base = self.rings.len() as u32;
@@ -101,6 +150,8 @@ impl World {
             mac: target_mac(index),
             proto: Proto::Tcp.number(),
             _pad: 0,
+            ip6: Ip6::UNSPECIFIED,
+            node_ip6: Ip6::UNSPECIFIED,
         };
         self.targets.insert(index, record);
     }

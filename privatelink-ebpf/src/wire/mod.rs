@@ -1,6 +1,7 @@
 //! Protocol headers: field access and arithmetic, no decisions. Headers that network-types has are taken from there.
 
 pub mod checksum;
+pub mod ipv6;
 pub mod tcp;
 pub mod udp;
 mod window;

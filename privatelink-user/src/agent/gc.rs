@@ -188,7 +188,7 @@ mod tests {
     const CAPACITY: Capacity = Capacity { ports: 8, listeners: 8, endpoints: 8, targets: 8, rings: 8, buckets: 8 };
 
     fn reverse_entry(target: u32, port: u16) -> Slot {
-        let meta = Meta { version: 1, state: FlowState::Established, flags: 0, idle_s: 350 };
+        let meta = Meta { version: 1, state: FlowState::Established, translated: false, flags: 0, idle_s: 350 };
         let key = FlowKey::tcp(
             VpcIndex(1),
             Ip4::from_wire([10, 0, 1, 10]),

@@ -9,7 +9,7 @@ use std::{
 
 use jiff::Timestamp;
 use privatelink_ebpf::abi::{
-    L4Port, Mac, Proto, VpcIndex,
+    Ip6, L4Port, Mac, Proto, VpcIndex,
     service::{
         Address, AddressKey, Budget, Frontend, FrontendKey, Listener as ListenerRecord, Port as PortRecord, PortFlags,
         Target as TargetRecord, TargetFlags,
@@ -256,6 +256,8 @@ fn garbage() -> impl Strategy<Value = Tables> {
                 mac: Mac([7; 6]),
                 proto: if udp { Proto::Udp } else { Proto::Tcp }.number(),
                 _pad: 0,
+                ip6: Ip6::UNSPECIFIED,
+                node_ip6: Ip6::UNSPECIFIED,
             },
         ),
         0..20,

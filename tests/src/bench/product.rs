@@ -254,5 +254,7 @@ fn target_record(n: u8, vpc: VpcIndex, ifindex: u32, mac: Mac, pool: u32) -> Tar
         mac,
         proto: Proto::Tcp.number(),
         _pad: 0,
+        ip6: Ip6::UNSPECIFIED,
+        node_ip6: Ip6::UNSPECIFIED,
     }
 }

@@ -13,6 +13,7 @@ mod limits;
 mod open;
 mod reset;
 mod udp;
+mod v6;
 
 use super::{
     script::{Case, Client},
@@ -25,7 +26,7 @@ use crate::abi::{
 
 /// All cases.
 pub fn all() -> Vec<Case> {
-    [
+    let both: Vec<Case> = [
         open::cases(),
         frames::cases(),
         close::cases(),
@@ -38,7 +39,9 @@ pub fn all() -> Vec<Case> {
         lifetime::cases(),
         udp::cases(),
     ]
-    .concat()
+    .concat();
+    let ipv6: Vec<Case> = both.iter().filter_map(Case::over_ipv6).collect();
+    [both, ipv6, v6::cases()].concat()
 }
 
 // Ports, by interface index.

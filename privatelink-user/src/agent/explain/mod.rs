@@ -254,7 +254,8 @@ impl<'a> Story<'a> {
                 "use the address of an endpoint",
             ),
             Verdict::AnswerArp => (Object::Address, "it is answered by ARP", "nothing to do"),
-            Verdict::ToTc | Verdict::Drop(_) | Verdict::AnswerReset => {
+            Verdict::AnswerNeighbor => (Object::Address, "it is answered by neighbour discovery", "nothing to do"),
+            Verdict::ToTc | Verdict::Drop(_) | Verdict::AnswerReset | Verdict::GoOn(_) => {
                 (Object::Kernel, "the kernel refused it without a reason", "`privatelink stats --drops` lists refusals")
             }
         };
