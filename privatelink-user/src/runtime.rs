@@ -366,6 +366,8 @@ pub struct EndpointTraffic {
     pub new_flows: u64,
     /// Connections refused, whatever the reason.
     pub refused: u64,
+    /// ... by the security groups.
+    pub denied: u64,
     /// From the consumer.
     pub packets_in: u64,
     pub bytes_in: u64,
@@ -385,6 +387,9 @@ pub struct ListenerTraffic {
     pub new_flows: u64,
     /// Connections refused, whatever the reason.
     pub refused: u64,
+    /// ... by the inbound rules of the security groups, and by the load balancer's outbound ones.
+    pub denied_inbound: u64,
+    pub denied_outbound: u64,
     /// Flows led to unhealthy targets because too few were healthy.
     pub unhealthy_routing: u64,
     /// RST that the load balancer itself sent to clients.
@@ -493,6 +498,7 @@ pub enum Object {
     /// The destination: an endpoint's, a load balancer's or nobody's.
     Address,
     Endpoint,
+    SecurityGroup,
     Listener,
     TargetGroup,
     Target,
@@ -514,6 +520,7 @@ impl fmt::Display for Object {
             Self::Port => "port",
             Self::Address => "address",
             Self::Endpoint => "endpoint",
+            Self::SecurityGroup => "security group",
             Self::Listener => "listener",
             Self::TargetGroup => "target group",
             Self::Target => "target",

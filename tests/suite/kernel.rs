@@ -13,6 +13,7 @@ use privatelink_ebpf::{
         explain::Trace,
         flow::{Addresses6, Bucket, FlowKey, Slot},
         pool::PortPool,
+        security::{Bound, Policy},
         service::{
             Address, Address6Key, AddressKey, Budget, Frontend, Frontend6Key, FrontendKey, Listener, Port, PortFlags,
             Target,
@@ -24,7 +25,7 @@ use privatelink_ebpf::{
         cases::INTERFACES,
         run::{Backend, Fate, Outcome, Path, Seen},
         tables::{self, SEED},
-        world::{CLOCK, ENDPOINTS, LISTENERS, POOLS, PORTS, RINGS, TARGETS, World},
+        world::{CLOCK, ENDPOINTS, LISTENERS, POLICIES, POOLS, PORTS, RINGS, SOURCE_BOUNDS, TARGETS, World},
     },
 };
 use privatelink_tests::netns::Netns;
@@ -72,6 +73,8 @@ pub fn load(reference: bool) -> Result<Ebpf> {
         ("XDP_PORTS", PORTS),
         ("LISTENERS", LISTENERS),
         ("LISTENER_STATS", LISTENERS),
+        ("POLICIES", POLICIES),
+        ("SOURCE_BOUNDS", SOURCE_BOUNDS),
         ("RINGS", RINGS),
         ("TARGETS", TARGETS),
         ("TARGET_STATS", TARGETS),
@@ -99,6 +102,8 @@ pub struct Kernel {
     frontends6: HashMap<MapData, Frontend6Key, Frontend>,
     clients6: HashMap<MapData, FlowKey, Addresses6>,
     listeners: Array<MapData, Listener>,
+    policies: Array<MapData, Policy>,
+    source_bounds: Array<MapData, Bound>,
     rings: Array<MapData, u32>,
     targets: Array<MapData, Target>,
     pools: Array<MapData, PortPool>,
@@ -126,7 +131,7 @@ impl Kernel {
     /// Loads everything; to be called, and used, inside the namespace that has the interfaces.
     pub fn load(reference: bool) -> Result<Self> {
         let mut ebpf = load(reference)?;
-        for name in [TC, XDP, COLLECT, EXPLAIN] {
+        for name in load::ENTRIES {
             load::load_program(&mut ebpf, name)?;
         }
         load::fill_stages(&mut ebpf)?;
@@ -151,6 +156,8 @@ impl Kernel {
             frontends6: take!("FRONTENDS6"),
             clients6: take!("CLIENTS6"),
             listeners: take!("LISTENERS"),
+            policies: take!("POLICIES"),
+            source_bounds: take!("SOURCE_BOUNDS"),
             rings: take!("RINGS"),
             targets: take!("TARGETS"),
             pools: take!("POOLS"),
@@ -215,6 +222,8 @@ impl Kernel {
         replace(&mut self.addresses6, world.addresses6.iter())?;
         replace(&mut self.frontends6, world.frontends6.iter())?;
         fill(&mut self.listeners, 0..LISTENERS, |index| world.listeners.get(&index).copied())?;
+        fill(&mut self.policies, 0..POLICIES, |index| world.policies.get(&index).copied())?;
+        fill(&mut self.source_bounds, 0..SOURCE_BOUNDS, |index| world.source_bounds.get(index as usize).copied())?;
         fill(&mut self.rings, 0..RINGS, |index| world.rings.get(index as usize).copied())?;
         fill(&mut self.targets, 0..TARGETS, |index| world.targets.get(&index).copied())?;
         fill(&mut self.vpcs, vpcs(), |vpc| world.vpc_budgets.get(&vpc).copied())?;

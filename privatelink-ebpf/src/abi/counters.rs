@@ -69,6 +69,8 @@ counters! {
     FlowEndedWithEndpoint = Activity "flow_ended_with_endpoint";
     /// flows ended because the port that their client was behind went to another VPC
     FlowEndedWithPort = Activity "flow_ended_with_port";
+    /// flows ended because the security groups no longer let their client in
+    FlowEndedBySecurityGroup = Activity "flow_ended_by_security_group";
     /// flows replaced by a new connection from the same client address and port
     FlowReplaced = Activity "flow_replaced";
     /// flows that went into the stash because their buckets were full
@@ -110,6 +112,10 @@ counters! {
     NotOurs = Drop "not_ours";
     /// for an owned address, but no listener has this port
     NoListener = Drop "no_listener";
+    /// the security groups of the endpoint or load balancer do not let the source in
+    SecurityGroupDenied = Drop "security_group_denied";
+    /// the load balancer's security groups let it connect to none of the targets
+    SecurityGroupDeniedOutbound = Drop "security_group_denied_outbound";
     /// a packet whose source is an owned address
     SpoofedSource = Drop "spoofed_source";
     /// ARP packet that claims an owned address

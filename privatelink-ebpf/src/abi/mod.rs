@@ -11,6 +11,7 @@ pub mod event;
 pub mod explain;
 pub mod flow;
 pub mod pool;
+pub mod security;
 pub mod service;
 pub mod settings;
 pub mod stage;
@@ -66,6 +67,10 @@ maps! {
     FRONTENDS6 = 131_072, false;
     /// (VPC, address, L4 port, protocol) → listener and endpoint (`service::Frontend`)
     FRONTENDS = 131_072, false;
+    /// policy index → the sources that may connect (`security::Policy`); 0 is no policy
+    POLICIES = 131_072, true;
+    /// the sorted addresses at which a policy's set of sources begins and ends (`security::Bound`); a policy has a slice
+    SOURCE_BOUNDS = 524_288, true;
     /// index, one a listener and protocol → ring and timeout (`service::Listener`)
     LISTENERS = 65_536, true;
     /// flat Maglev rings: a listener's slice holds target indexes (u32)

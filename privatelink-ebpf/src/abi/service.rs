@@ -154,10 +154,12 @@ impl FrontendKey {
 
 /// Value of map `FRONTENDS`.
 #[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
 pub struct Frontend {
     /// Index into `LISTENERS`.
     pub listener: u32,
+    /// Index into `POLICIES`: who may connect; [`super::security::Policy::NONE`]: everybody.
+    pub policy: u32,
     /// Index into `ENDPOINTS` and `ENDPOINT_STATS`; 0 for a node address or a health check.
     pub endpoint: u16,
     pub _pad: u16,
@@ -187,6 +189,8 @@ pub struct ListenerFlags(pub u16);
 impl ListenerFlags {
     /// The ring holds unhealthy targets, because too few are healthy.
     pub const FAIL_OPEN: Self = Self(1);
+    /// The ring is empty because the load balancer's security groups let it connect to none of the targets.
+    pub const OUTBOUND_DENIED: Self = Self(2);
 
     #[inline(always)]
     pub const fn has(self, flag: Self) -> bool {
@@ -286,7 +290,7 @@ assert_size!(
     AddressKey = 8,
     Address = 4,
     FrontendKey = 12,
-    Frontend = 8,
+    Frontend = 12,
     Listener = 16,
     Target = 64,
     Address6Key = 20,

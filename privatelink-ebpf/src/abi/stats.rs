@@ -38,6 +38,9 @@ pub struct EndpointStats {
     /// RST from the consumer, and from the target (AWS `RstPacketsReceived` of the endpoint).
     pub resets_in: u64,
     pub resets_out: u64,
+    /// Connections that the security groups refused.
+    pub denied: u64,
+    pub _pad: [u64; 3],
 }
 
 /// Map `LISTENER_STATS`.
@@ -45,12 +48,17 @@ pub struct EndpointStats {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
 pub struct ListenerStats {
     pub new_flows: u64,
-    /// Connections refused: no target, no port, no room, over budget.
+    /// Connections refused: no target, no port, no room, over budget, by the security groups.
     pub refused: u64,
     /// Flows led to unhealthy targets for want of healthy ones (AWS `UnhealthyRoutingFlowCount`).
     pub unhealthy_routing: u64,
     /// RST from us to a client of the listener.
     pub resets_sent: u64,
+    /// Connections that the security groups' inbound rules refused (AWS `SecurityGroupBlockedFlowCount_Inbound_*`), and
+    /// those that the outbound ones did.
+    pub denied_inbound: u64,
+    pub denied_outbound: u64,
+    pub _pad: [u64; 2],
 }
 
 /// Map `TARGET_STATS`.
@@ -79,5 +87,5 @@ pub struct TargetStats {
 }
 
 // What every packet counts lies in one cache line: a record's size is a multiple of 32 and it comes first.
-assert_size!(EndpointStats = 64, ListenerStats = 32, TargetStats = 96);
+assert_size!(EndpointStats = 96, ListenerStats = 64, TargetStats = 96);
 aya_pod!(EndpointStats, ListenerStats, TargetStats);

@@ -1,11 +1,18 @@
 //! Questions about the addresses of the packet that is judged, for both families: the key of an IPv6 packet does not hold
 //! them, the tables were lent them ([`Tables::packet6`]).
 
-use super::{parse, tables::Tables, v6};
+use super::{
+    lifecycle::{twin_key, vpc_beyond},
+    parse,
+    tables::Tables,
+    v6,
+};
 use crate::{
     abi::{
+        Ip6,
         addr::IPV6,
         flow::{Addresses6, FlowKey},
+        security::Bound,
         service::{Address6Key, AddressKey, AddressKind, Frontend, Frontend6Key, FrontendKey, Target},
     },
     wire::{checksum, ipv6},
@@ -26,6 +33,36 @@ pub fn frontend<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> Option<Frontend> {
     }
     let FlowKey { vpc, dst_port: port, proto, .. } = *key;
     t.frontend6(&Frontend6Key { ip: lent(t)?.dst, vpc, port, proto: proto & !IPV6, _pad: [0; 3] })
+}
+
+/// An IPv6 address as security groups know sources.
+#[inline(always)]
+const fn bound(ip: &Ip6) -> Bound {
+    let [hi, lo] = ip.halves();
+    Bound { hi: u64::from_be(hi), lo: u64::from_be(lo) }
+}
+
+/// The packet's source, as security groups know sources.
+#[inline(always)]
+pub fn source<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> Option<Bound> {
+    if !key.ipv6() {
+        return Some(Bound::v4(key.src));
+    }
+    lent(t).map(|packet| bound(&packet.src))
+}
+
+/// The frontend that an open flow came by, and its client as security groups know it; the flow is named by its forward
+/// entry's key, and may be anybody's.
+#[inline(always)]
+pub fn of_flow<'t, T: Tables<'t>>(t: T, forward: &FlowKey) -> Option<(Frontend, Bound)> {
+    if !forward.ipv6() {
+        return Some((t.frontend(&FrontendKey::of(forward))?, Bound::v4(forward.src)));
+    }
+    let slot = t.find(forward)?;
+    let client = t.client6(&twin_key(slot, vpc_beyond(t, slot)?))?;
+    let FlowKey { vpc, dst_port: port, proto, .. } = *forward;
+    let key = Frontend6Key { ip: client.dst, vpc, port, proto: proto & !IPV6, _pad: [0; 3] };
+    Some((t.frontend6(&key)?, bound(&client.src)))
 }
 
 /// The packet comes from an address that is ours.

@@ -6,6 +6,7 @@
 use super::{
     flow_table::SlotRef,
     lifecycle::{Pair, forget_half, later},
+    security,
     tables::Tables,
     tcp_state::lifetime,
 };
@@ -59,7 +60,8 @@ fn judge<'t, T: Tables<'t>>(t: T, own: SlotRef, port: u32, flags: u32) {
     let unwanted = own.endpoint() != 0 && t.endpoint_budget(own.endpoint() as u32).is_some_and(|budget| budget.ended());
     let (_, ifindex) = own.peer();
     let moved = port != 0 && ifindex as u32 == port;
-    if !gone && !unwanted && !moved && silent <= t.clock().ticks(lifetime(meta.state, meta.idle_s)) {
+    let denied = pair.is_some_and(|pair| security::ends(t, &pair.forward.key()));
+    if !gone && !unwanted && !moved && !denied && silent <= t.clock().ticks(lifetime(meta.state, meta.idle_s)) {
         return;
     }
     let why = if gone {
@@ -68,6 +70,8 @@ fn judge<'t, T: Tables<'t>>(t: T, own: SlotRef, port: u32, flags: u32) {
         Counter::FlowEndedWithEndpoint
     } else if moved {
         Counter::FlowEndedWithPort
+    } else if denied {
+        Counter::FlowEndedBySecurityGroup
     } else {
         why(meta)
     };

@@ -23,6 +23,7 @@ pub mod parse;
 pub mod ports;
 pub mod refusal;
 pub mod reset;
+pub mod security;
 pub mod tables;
 pub mod tcp_state;
 pub mod udp;

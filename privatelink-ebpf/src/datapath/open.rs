@@ -9,7 +9,7 @@ use super::{
     lifecycle::target_pair,
     parse::Segment,
     ports::Claim,
-    refusal,
+    refusal, security,
     tables::Tables,
     verdict::Verdict,
 };
@@ -178,13 +178,17 @@ fn admit<'t, T: Tables<'t>>(t: T, segment: &Segment) -> Result<Admission, Counte
     if addresses::from_us(t, key) {
         return Err(Counter::SpoofedSource);
     }
+    if !security::admits(t, frontend, segment) {
+        return Err(Counter::SecurityGroupDenied);
+    }
     // What would be refused on its way out opens nothing.
     if segment.ttl <= 1 {
         return Err(Counter::TtlExceeded);
     }
     let listener = t.listener(frontend.listener).ok_or(Counter::NoListener)?;
     if listener.ring_len == 0 {
-        return Err(Counter::NoTarget);
+        let denied = listener.flags.has(ListenerFlags::OUTBOUND_DENIED);
+        return Err(if denied { Counter::SecurityGroupDeniedOutbound } else { Counter::NoTarget });
     }
     let index = select(t, listener, segment).ok_or(Counter::NoTarget)?;
     let target = t.target(index).ok_or(Counter::NoTarget)?;

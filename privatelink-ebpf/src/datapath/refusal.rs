@@ -5,7 +5,7 @@ use super::{
     frame::Frame,
     open,
     parse::{self, Segment, Unparsed},
-    reset,
+    reset, security,
     tables::{Hook, Tables},
     v6,
     verdict::Verdict,
@@ -47,7 +47,14 @@ fn stranger<'t, T: Tables<'t>>(t: T, port: PortFlags, segment: &Segment) -> Verd
     if !segment.flags.valid() {
         return refuse(t, Counter::InvalidFlags);
     }
-    let has_listener = addresses::frontend(t, key).is_some();
+    let frontend = addresses::frontend(t, key);
+    // To whom the security groups do not let in, nothing tells that there is a listener.
+    if let Some(frontend) = frontend
+        && !security::admits(t, frontend, segment)
+    {
+        return refuse(t, Counter::SecurityGroupDenied);
+    }
+    let has_listener = frontend.is_some();
     if segment.flags.has(Flags::SYN) {
         let reason = match (has_listener, segment.flags.has(Flags::ACK)) {
             (true, _) => Counter::InvalidFlags,
@@ -118,9 +125,12 @@ fn connection_refused<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counte
         unsafe {
             if let Some(stats) = t.endpoint_stats(frontend.endpoint as u32) {
                 (*stats).refused += 1;
+                (*stats).denied += (reason == Counter::SecurityGroupDenied) as u64;
             }
             if let Some(stats) = t.listener_stats(frontend.listener) {
                 (*stats).refused += 1;
+                (*stats).denied_inbound += (reason == Counter::SecurityGroupDenied) as u64;
+                (*stats).denied_outbound += (reason == Counter::SecurityGroupDeniedOutbound) as u64;
             }
         }
         if reason == Counter::PortsExhausted

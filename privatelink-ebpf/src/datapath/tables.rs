@@ -4,12 +4,13 @@ use super::{
     flow_table::{self, SlotRef},
     lifecycle, open,
     parse::Segment,
-    refusal,
+    refusal, security,
 };
 use crate::abi::{
     Counter,
     event::Event,
     flow::{Addresses6, Bucket, FlowKey, Slot},
+    security::{Bound, Policy},
     service::{Address, Address6Key, AddressKey, Budget, Frontend, Frontend6Key, FrontendKey, Listener, Port, Target},
     settings::{Clock, ResetBudget},
     stats::{EndpointStats, ListenerStats, TargetStats},
@@ -45,6 +46,8 @@ pub trait Tables<'t>: Copy {
     /// Remembers [`Tables::packet6`] under the key. False: there is no room.
     fn put_client6(self, key: &FlowKey) -> bool;
     fn remove_client6(self, key: &FlowKey);
+    fn policy(self, index: u32) -> Option<Policy>;
+    fn source_bound(self, index: u32) -> Option<&'t Bound>;
     fn listener(self, index: u32) -> Option<&'t Listener>;
     /// A ring's entry: a target index.
     fn ring(self, index: u32) -> Option<u32>;
@@ -103,6 +106,12 @@ pub trait Tables<'t>: Copy {
     }
     fn admit(self, segment: &Segment) -> i64 {
         open::admit_bits(self, segment)
+    }
+    fn admits_source(self, policy: u32, hi: u64, lo: u64) -> u32 {
+        security::admits_source_bits(self, policy, hi, lo)
+    }
+    fn policy_ends(self, forward: &FlowKey) -> u32 {
+        security::ends_bits(self, forward)
     }
     fn insert(self, segment: &Segment, admission: i64, ifindex_and_flag: u32) -> u32 {
         open::insert_bits(self, segment, admission, ifindex_and_flag)

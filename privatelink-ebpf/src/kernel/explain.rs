@@ -16,6 +16,7 @@ use privatelink_ebpf::{
         event::Event,
         explain::Trace,
         flow::{Addresses6, Bucket, FlowKey, FlowState, Meta, Slot},
+        security::{Bound, Policy},
         service::{
             Address, Address6Key, AddressKey, Budget, Frontend, Frontend6Key, FrontendKey, Listener, Port, PortFlags,
             Target,
@@ -371,6 +372,22 @@ impl Tables<'static> for Dry {
 
     #[inline(always)]
     fn remove_client6(self, _key: &FlowKey) {}
+
+    #[inline(always)]
+    fn policy(self, index: u32) -> Option<Policy> {
+        REAL.policy(index)
+    }
+
+    #[inline(always)]
+    fn source_bound(self, index: u32) -> Option<&'static Bound> {
+        REAL.source_bound(index)
+    }
+
+    /// Only reads.
+    #[inline(always)]
+    fn admits_source(self, policy: u32, hi: u64, lo: u64) -> u32 {
+        REAL.admits_source(policy, hi, lo)
+    }
 
     #[inline(always)]
     fn listener(self, index: u32) -> Option<&'static Listener> {

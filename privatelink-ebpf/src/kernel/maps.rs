@@ -11,6 +11,7 @@ use privatelink_ebpf::abi::{
     explain::Trace,
     flow::{Addresses6, Bucket, FlowKey, Slot},
     pool::PortPool,
+    security::{Bound, Policy},
     service::{Address, Address6Key, AddressKey, Budget, Frontend, Frontend6Key, FrontendKey, Listener, Port, Target},
     settings::{ResetBudget, Settings},
     stats::{EndpointStats, ListenerStats, TargetStats},
@@ -32,6 +33,8 @@ maps! {
     CLIENTS6: HashMap<FlowKey, Addresses6>, BPF_F_NO_PREALLOC;
     PACKET6: PerCpuArray<Addresses6>;
     FRONTENDS: HashMap<FrontendKey, Frontend>;
+    POLICIES: Array<Policy>, BPF_F_MMAPABLE;
+    SOURCE_BOUNDS: Array<Bound>, BPF_F_MMAPABLE;
     LISTENERS: Array<Listener>, BPF_F_MMAPABLE;
     RINGS: Array<u32>, BPF_F_MMAPABLE;
     TARGETS: Array<Target>, BPF_F_MMAPABLE;

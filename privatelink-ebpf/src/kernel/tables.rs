@@ -7,6 +7,7 @@ use privatelink_ebpf::{
         event::Event,
         flow::{Addresses6, Bucket, FlowKey, Slot},
         pool::PortPool,
+        security::{Bound, Policy},
         service::{
             Address, Address6Key, AddressKey, AddressKind, Budget, Frontend, Frontend6Key, FrontendKey, Listener, Port,
             Target,
@@ -21,7 +22,7 @@ use privatelink_ebpf::{
         lifecycle, open,
         parse::Segment,
         ports::{self, Claim},
-        refusal,
+        refusal, security,
     },
 };
 
@@ -108,6 +109,12 @@ extern "C" fn insert_flow(segment: *const Segment, admission: i64, ifindex_and_f
     }
 }
 
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn admits_source(policy: u32, hi: u64, lo: u64) -> u32 {
+    security::admits_source_bits(Maps::<false>, policy, hi, lo)
+}
+
 /// The cold paths that differ by hook.
 macro_rules! cold {
     ($($tc:ident $xdp:ident = $body:path, $record:ty $(, $scalar:ident)?;)+) => { $(
@@ -160,6 +167,7 @@ cold_shared! {
     step_flow = lifecycle::step_bits, Segment;
     close_flow = lifecycle::close_bits, FlowKey, why;
     supersede_flow = lifecycle::supersede_bits, Segment;
+    policy_ends = security::ends_bits, FlowKey;
     flow_silent = lifecycle::silent_bits, Segment;
     replied_flow = lifecycle::replied_bits, Segment;
     retire_flow = lifecycle::retire_bits, Segment;
@@ -230,6 +238,17 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn remove_client6(self, key: &FlowKey) {
         let _ = CLIENTS6.remove(key);
+    }
+
+    #[inline(always)]
+    fn policy(self, index: u32) -> Option<Policy> {
+        // SAFETY: a live map value of eight bytes, read as the one word that the agent writes.
+        POLICIES.get_ptr(index).map(|policy| Policy::from_word(unsafe { policy.cast::<u64>().read_volatile() }))
+    }
+
+    #[inline(always)]
+    fn source_bound(self, index: u32) -> Option<&'static Bound> {
+        SOURCE_BOUNDS.get(index)
     }
 
     #[inline(always)]
@@ -430,6 +449,16 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn admit(self, segment: &Segment) -> i64 {
         admit_connection(segment)
+    }
+
+    #[inline(always)]
+    fn admits_source(self, policy: u32, hi: u64, lo: u64) -> u32 {
+        admits_source(policy, hi, lo)
+    }
+
+    #[inline(always)]
+    fn policy_ends(self, forward: &FlowKey) -> u32 {
+        policy_ends(forward)
     }
 
     #[inline(always)]

@@ -457,6 +457,11 @@ impl Run<'_> {
             Check::EndpointRefused(index, refused) => {
                 same("refused", &backend.endpoint_stats(index)?.refused, &refused)
             }
+            Check::EndpointDenied(index, denied) => same("denied", &backend.endpoint_stats(index)?.denied, &denied),
+            Check::ListenerDenied(index, inbound, outbound) => {
+                let stats = backend.listener_stats(index)?;
+                same("denied", &(stats.denied_inbound, stats.denied_outbound), &(inbound, outbound))
+            }
             Check::ListenerFlows(index, flows) => same("flows", &backend.listener_stats(index)?.new_flows, &flows),
             Check::TargetPackets(index, packets_in, packets_out) => {
                 let stats = backend.target_stats(index)?;

@@ -46,6 +46,11 @@ impl Client {
         Self { mac, ..self }
     }
 
+    /// Another client of the same network.
+    pub const fn at(self, ip: [u8; 4]) -> Self {
+        Self { ip, ..self }
+    }
+
     /// The same client in UDP.
     pub const fn udp(self) -> Self {
         Self { proto: Proto::Udp, ..self }
@@ -205,6 +210,10 @@ pub enum Check {
     /// IP bytes in and out of an endpoint.
     EndpointBytes(usize, u64, u64),
     EndpointRefused(usize, u64),
+    /// Connections that the security groups refused at an endpoint.
+    EndpointDenied(usize, u64),
+    /// ... at a listener, inbound and outbound.
+    ListenerDenied(usize, u64, u64),
     ListenerFlows(usize, u64),
     /// Packets to and from a target.
     TargetPackets(usize, u64, u64),

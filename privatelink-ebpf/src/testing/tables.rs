@@ -9,13 +9,14 @@ use std::{
     },
 };
 
-use super::world::{CLOCK, ENDPOINTS, LISTENERS, POOLS, PORTS, TARGETS, VPCS, World};
+use super::world::{CLOCK, ENDPOINTS, LISTENERS, POLICIES, POOLS, PORTS, SOURCE_BOUNDS, TARGETS, VPCS, World};
 use crate::{
     abi::{
         Counter,
         event::Event,
         flow::{Addresses6, Bucket, FlowKey, Slot},
         pool::PortPool,
+        security::{Bound, Policy},
         service::{
             Address, Address6Key, AddressKey, AddressKind, Budget, Frontend, Frontend6Key, FrontendKey, Listener,
             ListenerFlags, Port, Target,
@@ -267,6 +268,7 @@ static NO_PORT: Port = Port {
     _pad: [0; 2],
 };
 static NO_LISTENER: Listener = Listener { ring_base: 0, ring_len: 0, idle_s: 0, flags: ListenerFlags(0), _pad: [0; 4] };
+static NO_BOUND: Bound = Bound { hi: 0, lo: 0 };
 static NO_BUDGET: Budget = Budget { half_open: 0 };
 static NO_TARGET: Target = Target {
     ip: crate::abi::Ip4::UNSPECIFIED,
@@ -329,6 +331,15 @@ impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
 
     fn remove_client6(self, key: &FlowKey) {
         self.tables.clients6.lock().unwrap_or_else(PoisonError::into_inner).remove(&key.words());
+    }
+
+    fn policy(self, index: u32) -> Option<Policy> {
+        (index < POLICIES).then(|| self.tables.world.policies.get(&index).copied().unwrap_or_default())
+    }
+
+    fn source_bound(self, index: u32) -> Option<&'t Bound> {
+        let bounds = &self.tables.world.source_bounds;
+        (index < SOURCE_BOUNDS).then(|| bounds.get(index as usize).unwrap_or(&NO_BOUND))
     }
 
     fn listener(self, index: u32) -> Option<&'t Listener> {

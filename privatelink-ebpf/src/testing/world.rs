@@ -7,6 +7,7 @@ use crate::abi::{
     Ip4, Ip6, L4Port, Mac, Proto, VpcIndex,
     addr::IPV6,
     pool::PortPool,
+    security::{Bound, Policy},
     service::{
         Address, Address6Key, AddressKey, AddressKind, Budget, Frontend, Frontend6Key, FrontendKey, Listener, Port,
         PortFlags, Target, TargetFlags,
@@ -18,6 +19,8 @@ use crate::abi::{
 pub const PORTS: u32 = 64;
 pub const LISTENERS: u32 = 32;
 pub const RINGS: u32 = 64;
+pub const POLICIES: u32 = 16;
+pub const SOURCE_BOUNDS: u32 = 1_024;
 pub const TARGETS: u32 = 32;
 pub const POOLS: u32 = 16;
 pub const ENDPOINTS: u32 = 16;
@@ -34,6 +37,8 @@ pub struct World {
     pub frontends: BTreeMap<FrontendKey, Frontend>,
     pub addresses6: BTreeMap<Address6Key, Address>,
     pub frontends6: BTreeMap<Frontend6Key, Frontend>,
+    pub policies: BTreeMap<u32, Policy>,
+    pub source_bounds: Vec<Bound>,
     pub listeners: BTreeMap<u32, Listener>,
     pub rings: Vec<u32>,
     pub targets: BTreeMap<u32, Target>,
@@ -53,6 +58,8 @@ impl World {
             frontends: BTreeMap::new(),
             addresses6: BTreeMap::new(),
             frontends6: BTreeMap::new(),
+            policies: BTreeMap::new(),
+            source_bounds: Vec::new(),
             listeners: BTreeMap::new(),
             rings: Vec::new(),
             targets: BTreeMap::new(),
@@ -77,13 +84,13 @@ impl World {
     /// An address and L4 port that lead to a listener.
     pub fn frontend(&mut self, vpc: u16, ip: [u8; 4], port: u16, listener: u32, endpoint: u16) {
         let key = FrontendKey::new(VpcIndex(vpc), Ip4::from_wire(ip), L4Port::new(port), Proto::Tcp);
-        self.frontends.insert(key, Frontend { listener, endpoint, _pad: 0 });
+        self.frontends.insert(key, Frontend { listener, endpoint, ..Frontend::default() });
     }
 
     /// The same for UDP.
     pub fn udp_frontend(&mut self, vpc: u16, ip: [u8; 4], port: u16, listener: u32, endpoint: u16) {
         let key = FrontendKey::new(VpcIndex(vpc), Ip4::from_wire(ip), L4Port::new(port), Proto::Udp);
-        self.frontends.insert(key, Frontend { listener, endpoint, _pad: 0 });
+        self.frontends.insert(key, Frontend { listener, endpoint, ..Frontend::default() });
     }
 
     /// The same networks over IPv6: every address is [`six`] of what it was, and packets may be as much larger as the header
@@ -102,6 +109,14 @@ impl World {
             let key = Frontend6Key { ip: Ip6::from_wire(six(ip.to_wire())), vpc, port, proto, _pad };
             world.frontends6.insert(key, frontend);
         }
+        // The sets of sources move with the addresses.
+        let (mapped, prefix) = (0xffff_u128 << 32, u128::from_be_bytes(six([0; 4])));
+        for bound in &mut world.source_bounds {
+            let number = (bound.hi as u128) << 64 | bound.lo as u128;
+            if (mapped..=mapped + (1 << 32)).contains(&number) {
+                *bound = Bound::from_number(number - mapped + prefix);
+            }
+        }
         for (index, target) in &self.targets {
             world.by_ipv6(*index, six(target.ip.to_wire()), six(target.node_ip.to_wire()));
         }
@@ -116,7 +131,7 @@ impl World {
     /// An IPv6 address and L4 port that lead to a listener.
     pub fn frontend6(&mut self, vpc: u16, ip: [u8; 16], port: u16, proto: Proto, listener: u32, endpoint: u16) {
         let key = Frontend6Key::new(VpcIndex(vpc), Ip6::from_wire(ip), L4Port::new(port), proto);
-        self.frontends6.insert(key, Frontend { listener, endpoint, _pad: 0 });
+        self.frontends6.insert(key, Frontend { listener, endpoint, ..Frontend::default() });
     }
 
     /// Makes the target one that is reached by IPv6.
@@ -134,6 +149,26 @@ impl World {
         self.rings.extend_from_slice(ring);
         self.listeners
             .insert(index, Listener { ring_base, ring_len: ring.len() as u32, idle_s, ..Listener::default() });
+    }
+
+    /// A policy that lets in the sources of these inclusive ranges, which are sorted and apart from each other.
+    pub fn policy(&mut self, index: u32, sources: &[([u8; 4], [u8; 4])], established: bool) {
+        let base = self.source_bounds.len() as u32;
+        for (first, last) in sources {
+            let after = Bound::v4(Ip4::from_wire(*last)).to_number() + 1;
+            self.source_bounds.extend([Bound::v4(Ip4::from_wire(*first)), Bound::from_number(after)]);
+        }
+        self.policies.insert(index, Policy::new(base, 2 * sources.len() as u32, established));
+    }
+
+    /// Puts a frontend under a policy.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such frontend.
+    pub fn guard(&mut self, vpc: u16, ip: [u8; 4], port: u16, policy: u32) {
+        let key = FrontendKey::new(VpcIndex(vpc), Ip4::from_wire(ip), L4Port::new(port), Proto::Tcp);
+        self.frontends.get_mut(&key).expect("a frontend").policy = policy;
     }
 
     /// A target with a resolved next hop, [`target_mac`], behind port `ifindex`.

@@ -11,6 +11,7 @@ use privatelink_ebpf::abi::{
     explain::Trace,
     flow::{FlowKey, FlowState, Meta, Slot},
     pool,
+    stats::ListenerStats,
 };
 
 use super::{
@@ -207,11 +208,14 @@ impl Answers {
                     refused,
                     resets_in,
                     resets_out,
+                    denied,
+                    _pad: _,
                 } = *counts.endpoints.get(index)?;
                 Some(EndpointTraffic {
                     endpoint: id.clone(),
                     new_flows,
                     refused,
+                    denied,
                     packets_in,
                     bytes_in,
                     packets_out,
@@ -224,18 +228,29 @@ impl Answers {
         let mut by_listener: BTreeMap<&ListenerId, ListenerTraffic> = BTreeMap::new();
         for ((id, _), index) in &plan.listeners {
             let Some(found) = counts.listeners.get(index) else { continue };
-            let privatelink_ebpf::abi::stats::ListenerStats { new_flows, refused, unhealthy_routing, resets_sent } =
-                *found;
+            let ListenerStats {
+                new_flows,
+                refused,
+                unhealthy_routing,
+                resets_sent,
+                denied_inbound,
+                denied_outbound,
+                _pad: _,
+            } = *found;
             let none = || ListenerTraffic {
                 listener: id.clone(),
                 new_flows: 0,
                 refused: 0,
+                denied_inbound: 0,
+                denied_outbound: 0,
                 unhealthy_routing: 0,
                 resets_sent: 0,
             };
             let traffic = by_listener.entry(id).or_insert_with(none);
             traffic.new_flows += new_flows;
             traffic.refused += refused;
+            traffic.denied_inbound += denied_inbound;
+            traffic.denied_outbound += denied_outbound;
             traffic.unhealthy_routing += unhealthy_routing;
             traffic.resets_sent += resets_sent;
         }

@@ -2,7 +2,7 @@
 //! kernel holds now come in; exact contents come out, with the plan that the rest of the agent works by.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     net::{Ipv4Addr, SocketAddrV4},
     sync::Arc,
@@ -21,12 +21,13 @@ use super::{
     index::{self, Busy, TargetKey},
     plan::{Check, CheckKey, Hop, HopKey, HostPort, Plan},
     ring::{Members, RingCache},
+    security::{self, Compiler, Guard},
 };
 use crate::{
     dataplane::{Capacity, Hook, Tables},
     health::state::Checked,
     model::{
-        EndpointState, Listener, LoadBalancer, LoadBalancerId, Protocol, State, TargetAddress, TargetGroup,
+        EndpointState, Listener, LoadBalancer, LoadBalancerId, Opening, Protocol, State, TargetAddress, TargetGroup,
         TargetGroupId, Vpc, VpcId,
     },
     net::links::{Link, LinkKind, Links},
@@ -64,6 +65,7 @@ pub struct Desired {
     pub xdp_ports: BTreeSet<u32>,
     pub addresses: BTreeMap<AddressKey, Address>,
     pub frontends: BTreeMap<FrontendKey, Frontend>,
+    pub policies: BTreeMap<u32, Guard>,
     pub listeners: BTreeMap<u32, DesiredListener>,
     /// Retired ones too.
     pub targets: BTreeMap<u32, Target>,
@@ -417,6 +419,8 @@ fn listeners(
         of_lb.extend(transports(listener.protocol).map(|proto| (listener, proto)));
     }
 
+    let mut compiler = Compiler::new(state);
+    let mut guards: BTreeMap<FrontendKey, Guard> = BTreeMap::new();
     for lb in state.load_balancers.values() {
         let Some(vpc) = state.vpcs.get(&lb.vpc).and_then(vpc_index) else { continue };
         for node in &lb.addresses {
@@ -424,7 +428,7 @@ fn listeners(
         }
         for (listener, proto) in by_lb.get(&lb.id).into_iter().flatten() {
             let Some(&index) = plan.listeners.get(&(listener.id.clone(), *proto)) else { continue };
-            let members = members(chosen, listener, *proto, lb, vpc, &plan.targets);
+            let (members, flags) = members(state, chosen, listener, *proto, lb, vpc, &plan.targets);
             let idle = match proto {
                 Proto::Tcp => listener.attributes.idle_timeout,
                 Proto::Udp => listener.attributes.udp_idle_timeout,
@@ -434,13 +438,14 @@ fn listeners(
                 seconds => u16::try_from(seconds).unwrap_or(IDLE_NEVER),
             };
             let flags = match plan.fail_open.contains(&listener.target_group) {
-                true => ListenerFlags::FAIL_OPEN,
-                false => ListenerFlags::default(),
+                true => flags.with(ListenerFlags::FAIL_OPEN),
+                false => flags,
             };
             desired.listeners.insert(index, DesiredListener { idle_s, flags, ring: rings.ring(members) });
             for node in &lb.addresses {
                 let key = frontend_key(vpc, *node, listener.port, *proto);
-                desired.frontends.insert(key, Frontend { listener: index, endpoint: 0, _pad: 0 });
+                desired.frontends.insert(key, Frontend { listener: index, endpoint: 0, ..Frontend::default() });
+                guards.extend(compiler.at_node(lb, opening(*proto, listener.port)).map(|guard| (key, guard)));
             }
         }
     }
@@ -459,7 +464,53 @@ fn listeners(
         for (listener, proto) in service.load_balancers.iter().filter_map(|lb| by_lb.get(lb)).flatten() {
             let Some(&index) = plan.listeners.get(&(listener.id.clone(), *proto)) else { continue };
             let key = frontend_key(vpc, endpoint.address, listener.port, *proto);
-            desired.frontends.entry(key).or_insert(Frontend { listener: index, endpoint: number, _pad: 0 });
+            // Of two load balancers with a listener on one port the first serves it.
+            let Entry::Vacant(vacant) = desired.frontends.entry(key) else { continue };
+            vacant.insert(Frontend { listener: index, endpoint: number, ..Frontend::default() });
+            if let Some(lb) = state.load_balancers.get(&listener.load_balancer) {
+                let guard = compiler.at_endpoint(endpoint, lb, opening(*proto, listener.port));
+                guards.extend(guard.map(|guard| (key, guard)));
+            }
+        }
+    }
+    policies(world, guards, desired, plan);
+}
+
+/// What a connection to a port is to a rule.
+fn opening(proto: Proto, port: u16) -> Opening {
+    match proto {
+        Proto::Tcp => Opening::Tcp(port),
+        Proto::Udp => Opening::Udp(port),
+    }
+}
+
+/// Gives each guarded frontend a policy of its own, which it keeps, so that a change of rules is a change of one word. A
+/// frontend for which there is none is not opened.
+fn policies(world: &World<'_>, guards: BTreeMap<FrontendKey, Guard>, desired: &mut Desired, plan: &mut Plan) {
+    let wanted: BTreeSet<FrontendKey> = guards.keys().copied().collect();
+    let actual = world.actual;
+    let usable = |policy: u32| (index::first()..world.capacity.policies).contains(&policy);
+    let held: BTreeMap<FrontendKey, u32> = actual
+        .frontends
+        .iter()
+        .filter(|(key, frontend)| wanted.contains(key) && usable(frontend.policy))
+        .map(|(key, frontend)| (*key, frontend.policy))
+        .collect();
+    let taken: BTreeSet<u32> =
+        actual.frontends.values().map(|frontend| frontend.policy).chain(actual.policies.keys().copied()).collect();
+    let indexes = index::assign(&wanted, &held, &taken, index::first()..world.capacity.policies);
+    for (key, guard) in guards {
+        match indexes.get(&key) {
+            Some(&policy) => {
+                desired.policies.insert(policy, guard);
+                if let Some(frontend) = desired.frontends.get_mut(&key) {
+                    frontend.policy = policy;
+                }
+            }
+            None => {
+                plan.full.insert("POLICIES");
+                desired.frontends.remove(&key);
+            }
         }
     }
 }
@@ -501,16 +552,23 @@ fn endpoint_indexes(world: &World<'_>, plan: &mut Plan) -> BTreeMap<AddressKey, 
     indexes
 }
 
+/// The ring's members, and what is to be said of them: those to which the load balancer's security groups let it connect.
 fn members(
+    state: &State,
     chosen: &BTreeMap<&TargetGroupId, Vec<TargetAddress>>,
     listener: &Listener,
     proto: Proto,
     lb: &LoadBalancer,
     vpc: VpcIndex,
     indexes: &BTreeMap<TargetKey, u32>,
-) -> Members {
+) -> (Members, ListenerFlags) {
     let mut members = Vec::new();
+    let mut denied = false;
     for target in chosen.get(&listener.target_group).into_iter().flatten() {
+        if !security::outbound(state, lb, opening(proto, target.port), target.ip) {
+            denied = true;
+            continue;
+        }
         for node in &lb.addresses {
             let key = TargetKey { vpc, node: *node, ip: target.ip, port: target.port, proto };
             if let Some(index) = indexes.get(&key) {
@@ -519,7 +577,8 @@ fn members(
         }
     }
     members.sort_unstable();
-    members
+    let flags = if denied && members.is_empty() { ListenerFlags::OUTBOUND_DENIED } else { ListenerFlags::default() };
+    (members, flags)
 }
 
 /// Stable over restarts: `DefaultHasher::new` has fixed keys, and a change of its algorithm costs one reshuffle.
@@ -536,7 +595,7 @@ pub fn first_check_listener(capacity: Capacity) -> u32 {
 
 fn checks(world: &World<'_>, uses: &[Use<'_>], desired: &mut Desired, plan: &mut Plan) {
     for used in uses {
-        let Some((listener, _)) = used.listeners.first() else { continue };
+        let Some((listener, lb)) = used.listeners.first() else { continue };
         let Some(node) = used.nodes().first().copied() else { continue };
         for target in used.group.targets.values().filter(|target| target.draining_since.is_none()) {
             let check = CheckKey { group: used.group.id.clone(), target: target.address };
@@ -545,10 +604,11 @@ fn checks(world: &World<'_>, uses: &[Use<'_>], desired: &mut Desired, plan: &mut
             }
             let port = used.group.health_check.port.resolve(target.address.port);
             let key = TargetKey { vpc: used.vpc_index, node, ip: target.address.ip, port, proto: Proto::Tcp };
-            let address = world
-                .host_port
-                .zip(plan.targets.get(&key).copied())
-                .and_then(|(host_port, index)| way_to(world, &host_port, index, port, desired));
+            let address = world.host_port.zip(plan.targets.get(&key).copied()).and_then(|(host_port, index)| {
+                // A check obeys the outbound rules: what they forbid is refused like a customer's connection.
+                let allowed = security::outbound(world.state, lb, Opening::Tcp(port), target.address.ip);
+                way_to(world, &host_port, index, port, allowed, desired)
+            });
             let settings = used.group.health_check.clone();
             let hop = next_hop(used.vpc, target.address.ip).map(|ip| HopKey { vpc: used.vpc_index, ip });
             plan.checks.insert(check, Check { address, node, listener_port: listener.port, next_hop: hop, settings });
@@ -562,15 +622,17 @@ fn way_to(
     host_port: &HostPort,
     target: u32,
     port: u16,
+    allowed: bool,
     desired: &mut Desired,
 ) -> Option<SocketAddrV4> {
     let internal = host_port.internal(target)?;
     let listener = first_check_listener(world.capacity).checked_add(target)?;
-    let ring: Arc<[u32]> = Arc::new([target]);
-    desired.listeners.insert(listener, DesiredListener { idle_s: 350, flags: ListenerFlags::default(), ring });
+    let ring: Arc<[u32]> = if allowed { Arc::new([target]) } else { Arc::new([]) };
+    let flags = if allowed { ListenerFlags::default() } else { ListenerFlags::OUTBOUND_DENIED };
+    desired.listeners.insert(listener, DesiredListener { idle_s: 350, flags, ring });
     desired.addresses.insert(AddressKey::new(VpcIndex::HOST, internal.into()), AddressKind::Internal.into());
     let key = frontend_key(VpcIndex::HOST, internal, port, Proto::Tcp);
-    desired.frontends.insert(key, Frontend { listener, endpoint: 0, _pad: 0 });
+    desired.frontends.insert(key, Frontend { listener, endpoint: 0, ..Frontend::default() });
     Some(SocketAddrV4::new(internal, port))
 }
 

@@ -6,20 +6,24 @@ use std::{
     sync::Arc,
 };
 
-use privatelink_ebpf::abi::service::{Listener, TargetFlags};
+use privatelink_ebpf::abi::{
+    security::Policy,
+    service::{Listener, TargetFlags},
+};
 
 use super::{
     desired::{Desired, DesiredListener},
     index::TargetKey,
+    security::{Bounds, Guard},
 };
-use crate::dataplane::{Capacity, Installed, Op, Tables};
+use crate::dataplane::{Capacity, Installed, InstalledPolicy, Op, Tables};
 
 /// The operations that lead from `actual` to `desired`; empty if and only if they agree.
 ///
 /// # Errors
 ///
-/// [`RingsFull`] when no slice of `RINGS` is large enough for a ring; everything else can still be done.
-pub fn diff(desired: &Desired, actual: &Tables, capacity: Capacity) -> (Vec<Op>, Result<(), RingsFull>) {
+/// [`Full`] when no slice of `RINGS` is large enough for a ring, or of `SOURCE_BOUNDS` for a set of sources; everything else can still be done.
+pub fn diff(desired: &Desired, actual: &Tables, capacity: Capacity) -> (Vec<Op>, Result<(), Full>) {
     let mut ops = Vec::new();
     put(&mut ops, &desired.vpcs, &actual.vpcs, |key, value| Op::PutVpc(*key, *value));
     for (index, budget) in &desired.endpoints {
@@ -32,13 +36,16 @@ pub fn diff(desired: &Desired, actual: &Tables, capacity: Capacity) -> (Vec<Op>,
     }
     targets(&mut ops, desired, actual, false);
     let rings = listeners(&mut ops, desired, actual, capacity);
+    let bounds = policies(&mut ops, desired, actual, capacity);
     put(&mut ops, &desired.ports, &actual.ports, |key, value| Op::PutPort(*key, *value));
     ops.extend(desired.xdp_ports.difference(&actual.xdp_ports).map(|ifindex| Op::PutXdpPort(*ifindex)));
     put(&mut ops, &desired.addresses, &actual.addresses, |key, value| Op::PutAddress(*key, *value));
     // A listener whose ring found no room is not there: its frontends wait for it.
     let ready = |listener: u32| actual.listeners.contains_key(&listener) || !rings.skipped.contains(&listener);
+    // Nor is one whose sources found no room.
+    let guarded = |policy: u32| actual.policies.contains_key(&policy) || !bounds.skipped.contains(&policy);
     for (key, frontend) in &desired.frontends {
-        if actual.frontends.get(key) != Some(frontend) && ready(frontend.listener) {
+        if actual.frontends.get(key) != Some(frontend) && ready(frontend.listener) && guarded(frontend.policy) {
             ops.push(Op::PutFrontend(*key, *frontend));
         }
     }
@@ -47,19 +54,31 @@ pub fn diff(desired: &Desired, actual: &Tables, capacity: Capacity) -> (Vec<Op>,
     remove(&mut ops, &desired.addresses, &actual.addresses, |key| Op::RemoveAddress(*key));
     ops.extend(actual.xdp_ports.difference(&desired.xdp_ports).map(|ifindex| Op::RemoveXdpPort(*ifindex)));
     remove(&mut ops, &desired.ports, &actual.ports, |key| Op::RemovePort(*key));
+    remove(&mut ops, &desired.policies, &actual.policies, |key| Op::RemovePolicy(*key));
     remove(&mut ops, &desired.listeners, &actual.listeners, |key| Op::RemoveListener(*key));
     // Nothing leads to them any more.
     targets(&mut ops, desired, actual, true);
     remove(&mut ops, &desired.vpcs, &actual.vpcs, |key| Op::RemoveVpc(*key));
-    let full = if rings.skipped.is_empty() { Ok(()) } else { Err(RingsFull { listeners: rings.skipped.len() }) };
+    let full = match (rings.skipped.len(), bounds.skipped.len()) {
+        (0, 0) => Ok(()),
+        (0, frontends) => Err(Full::Bounds { frontends }),
+        (listeners, _) => Err(Full::Rings { listeners }),
+    };
     (ops, full)
 }
 
-/// There is no room for some rings.
+/// There is no room for some rings, or for some sets of sources.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("table RINGS is full: {listeners} listeners keep their old targets; use fewer listeners with over 100 targets")]
-pub struct RingsFull {
-    pub listeners: usize,
+pub enum Full {
+    #[error(
+        "table RINGS is full: {listeners} listeners keep their old targets; use fewer listeners with over 100 targets"
+    )]
+    Rings { listeners: usize },
+    #[error(
+        "table SOURCE_BOUNDS is full: {frontends} listeners of endpoints or load balancers keep their old security groups, \
+         or stay closed; use fewer rules, or wider ranges"
+    )]
+    Bounds { frontends: usize },
 }
 
 fn put<K: Ord, V: PartialEq>(
@@ -101,7 +120,7 @@ struct Placed {
 /// one target lies at the target's own index, where nothing else ever lies.
 fn listeners(ops: &mut Vec<Op>, desired: &Desired, actual: &Tables, capacity: Capacity) -> Placed {
     let mut placed = Placed::default();
-    let mut slices = Slices::new(actual, capacity);
+    let mut slices = Slices::of_rings(actual, capacity);
     let mut written: BTreeMap<Arc<[u32]>, u32> = BTreeMap::new();
     for (index, wanted) in &desired.listeners {
         let DesiredListener { idle_s, flags, ring } = wanted;
@@ -146,34 +165,77 @@ fn listeners(ops: &mut Vec<Op>, desired: &Desired, actual: &Tables, capacity: Ca
     placed
 }
 
-/// The parts of `RINGS` that no listener points at, now or before the operations are done.
+/// New sets of sources are written where no policy points, then the policy is switched. Equal sets share a slice.
+fn policies(ops: &mut Vec<Op>, desired: &Desired, actual: &Tables, capacity: Capacity) -> Placed {
+    let mut placed = Placed::default();
+    let used = actual.policies.values().map(|installed| (installed.record.base, installed.record.len()));
+    // The empty set lies at 1: a record that is all zero is none.
+    let mut slices = Slices::between(used, 1, capacity.source_bounds);
+    let mut written: BTreeMap<Bounds, u32> = BTreeMap::new();
+    for (index, Guard { sources, established }) in &desired.policies {
+        let old = actual.policies.get(index);
+        let base = match old {
+            Some(InstalledPolicy { record, bounds })
+                if bounds == sources && record.len() as usize == sources.len() && record.base != 0 =>
+            {
+                record.base
+            }
+            Some(_) | None => {
+                let known = written.get(sources).copied();
+                let base = known.or_else(|| match sources.len() as u32 {
+                    0 => Some(1),
+                    length if length > Policy::MAX_BOUNDS => None,
+                    length => slices.allocate(length),
+                });
+                let Some(base) = base else {
+                    placed.skipped.insert(*index);
+                    continue;
+                };
+                if known.is_none() && !sources.is_empty() {
+                    ops.push(Op::WriteBounds { base, bounds: Arc::clone(sources) });
+                }
+                written.insert(Arc::clone(sources), base);
+                base
+            }
+        };
+        let record = Policy::new(base, sources.len() as u32, *established);
+        if old.map(|installed| installed.record) != Some(record) {
+            ops.push(Op::PutPolicy(*index, record));
+        }
+    }
+    placed
+}
+
+/// The parts of a flat table that nothing points at, now or before the operations are done.
 struct Slices {
     /// Begin → end, disjoint.
     free: Vec<(u32, u32)>,
 }
 
 impl Slices {
-    fn new(actual: &Tables, capacity: Capacity) -> Self {
-        let mut used: Vec<(u32, u32)> = actual
-            .listeners
-            .values()
-            .filter(|installed| installed.record.ring_len > 0)
-            .map(|Installed { record, ring: _ }| {
-                (record.ring_base, record.ring_base.saturating_add(record.ring_len).min(capacity.rings))
-            })
+    /// Of `RINGS`. Below lie the rings of single targets.
+    fn of_rings(actual: &Tables, capacity: Capacity) -> Self {
+        let used = actual.listeners.values().map(|installed| (installed.record.ring_base, installed.record.ring_len));
+        Self::between(used, capacity.targets, capacity.rings)
+    }
+
+    /// Of a table of `entries`, from `first` on; `used` are slices by base and length.
+    fn between(used: impl Iterator<Item = (u32, u32)>, first: u32, entries: u32) -> Self {
+        let mut used: Vec<(u32, u32)> = used
+            .filter(|(_, length)| *length > 0)
+            .map(|(base, length)| (base, base.saturating_add(length).min(entries)))
             .collect();
         used.sort_unstable();
         let mut free = Vec::new();
-        // Below lie the rings of single targets.
-        let mut at = capacity.targets.min(capacity.rings);
+        let mut at = first.min(entries);
         for (begin, end) in used {
             if begin > at {
                 free.push((at, begin));
             }
             at = at.max(end);
         }
-        if at < capacity.rings {
-            free.push((at, capacity.rings));
+        if at < entries {
+            free.push((at, entries));
         }
         Self { free }
     }

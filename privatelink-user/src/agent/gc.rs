@@ -185,7 +185,16 @@ mod tests {
     use super::*;
     use crate::dataplane::{Capacity, fake::Fake};
 
-    const CAPACITY: Capacity = Capacity { ports: 8, listeners: 8, endpoints: 8, targets: 8, rings: 8, buckets: 8 };
+    const CAPACITY: Capacity = Capacity {
+        ports: 8,
+        listeners: 8,
+        endpoints: 8,
+        targets: 8,
+        rings: 8,
+        policies: 8,
+        source_bounds: 8,
+        buckets: 8,
+    };
 
     fn reverse_entry(target: u32, port: u16) -> Slot {
         let meta = Meta { version: 1, state: FlowState::Established, translated: false, flags: 0, idle_s: 350 };

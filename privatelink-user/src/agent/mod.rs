@@ -26,6 +26,7 @@ pub mod plan;
 pub mod ports;
 pub mod reconcile;
 pub mod ring;
+pub mod security;
 #[cfg(test)]
 mod tests;
 

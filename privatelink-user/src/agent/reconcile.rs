@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Shared,
     desired::{self, Desired, World},
-    diff::{self, RingsFull},
+    diff::{self, Full},
     gc, host_port,
     index::{Busy, TargetKey},
     plan::{CheckKey, Hop, HopKey, HostPort, Plan},
@@ -41,7 +41,7 @@ pub enum PassError {
     #[error(transparent)]
     Links(#[from] LinkError),
     #[error(transparent)]
-    Rings(#[from] RingsFull),
+    Full(#[from] Full),
     #[error("some ports are not as they should be")]
     Ports,
 }

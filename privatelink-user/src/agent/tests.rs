@@ -10,6 +10,7 @@ use std::{
 use jiff::Timestamp;
 use privatelink_ebpf::abi::{
     Ip6, L4Port, Mac, Proto, VpcIndex,
+    security::Policy,
     service::{
         Address, AddressKey, Budget, Frontend, FrontendKey, Listener as ListenerRecord, Port as PortRecord, PortFlags,
         Target as TargetRecord, TargetFlags,
@@ -25,18 +26,28 @@ use super::{
     ring::{self, RingCache},
 };
 use crate::{
-    dataplane::{Capacity, Dataplane as _, Installed, Op, Tables, fake::Fake},
+    dataplane::{Capacity, Dataplane as _, Installed, InstalledPolicy, Op, Tables, fake::Fake},
     health::state::{Checked, Failure},
     model::{
         Endpoint, EndpointService, EndpointState, HealthCheck, HealthCheckProtocol, Hook, Listener, ListenerAttributes,
-        LoadBalancer, Port, Protocol, Record, ServiceName, State, Target, TargetAddress, TargetGroup,
+        LoadBalancer, Port, Protocol, Record, SecurityGroups, ServiceName, State, Target, TargetAddress, TargetGroup,
         TargetGroupAttributes, TargetGroupId, Vpc,
     },
     net::links::{Link, LinkKind, Links},
 };
 
-const CAPACITY: Capacity =
-    Capacity { ports: 64, listeners: 256, endpoints: 64, targets: 64, rings: 40_000, buckets: 16 };
+mod security;
+
+const CAPACITY: Capacity = Capacity {
+    ports: 64,
+    listeners: 256,
+    endpoints: 64,
+    targets: 64,
+    rings: 40_000,
+    policies: 64,
+    source_bounds: 400,
+    buckets: 16,
+};
 const HOST_PORT: HostPort =
     HostPort { ifindex: 9, base: Ipv4Addr::new(100, 64, 0, 0), gateway: Ipv4Addr::new(100, 64, 0, 2) };
 
@@ -159,6 +170,8 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
             name: format!("lb-{number}").parse().expect("a name"),
             vpc: vpc(1).id,
             addresses: (0..shape.nodes).map(|node| Ipv4Addr::new(10, 0, 2 + node, number as u8 + 1)).collect(),
+            security_groups: SecurityGroups::default(),
+            enforce_on_private_link: true,
             created_at: now(),
         }));
         for port in 0..shape.listeners {
@@ -192,6 +205,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
                 vpc: vpc(2).id,
                 address: Ipv4Addr::new(10, 0, 3 + endpoint, number as u8 + 1),
                 state: EndpointState::Available,
+                security_groups: SecurityGroups::default(),
                 created_at: now(),
             }));
         }
@@ -230,7 +244,7 @@ fn garbage() -> impl Strategy<Value = Tables> {
     let frontends = prop::collection::btree_map(
         (vpc(), ip(), 8_000u16..8_003)
             .prop_map(|(vpc, ip, port)| FrontendKey::new(vpc, ip.into(), L4Port::new(port), Proto::Tcp)),
-        (0u32..300, 0u16..80).prop_map(|(listener, endpoint)| Frontend { listener, endpoint, _pad: 0 }),
+        (0u32..300, 0u16..80).prop_map(|(listener, endpoint)| Frontend { listener, endpoint, ..Frontend::default() }),
         0..10,
     );
     let listeners = prop::collection::btree_map(
@@ -269,12 +283,20 @@ fn garbage() -> impl Strategy<Value = Tables> {
             xdp_ports,
             addresses,
             frontends,
+            policies: garbage_policies(),
             listeners,
             targets,
             vpcs: [(VpcIndex(7), Budget { half_open: 1 })].into(),
             endpoints,
         },
     )
+}
+
+/// Policies that point anywhere.
+fn garbage_policies() -> BTreeMap<u32, InstalledPolicy> {
+    let policy =
+        |base, len, established| InstalledPolicy { record: Policy::new(base, len, established), bounds: Arc::new([]) };
+    [(0, policy(1, 5, true)), (3, policy(300, 500, false)), (60, policy(0, 1 << 30, true))].into()
 }
 
 fn pass(fake: &mut Fake, inputs: &Inputs) -> Result<(Plan, usize), PassError> {
@@ -451,7 +473,7 @@ proptest! {
                 Op::WriteRing { .. } | Op::PutFrontend(..) | Op::PutAddress(..) => {}
                 Op::PutPort(..) | Op::RemovePort(_) | Op::PutXdpPort(_) | Op::RemoveXdpPort(_) | Op::RemoveAddress(_)
                 | Op::RemoveFrontend(_) | Op::PutVpc(..) | Op::RemoveVpc(_) | Op::PutEndpoint(..)
-                | Op::ResetEndpointStats(_) => {
+                | Op::ResetEndpointStats(_) | Op::WriteBounds { .. } | Op::PutPolicy(..) | Op::RemovePolicy(_) => {
                     prop_assert!(false, "{op:?} has nothing to do with the change");
                 }
             }

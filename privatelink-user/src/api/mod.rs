@@ -27,7 +27,7 @@ pub use socket::{SocketError, SocketFile};
 use crate::{
     control::{
         Mutation, Operation, Query, connections::*, endpoint_services::*, endpoints::*, listeners::*,
-        load_balancers::*, permissions::*, target_groups::*, targets::*, vpcs::*,
+        load_balancers::*, permissions::*, security_groups::*, target_groups::*, targets::*, vpcs::*,
     },
     model::{IdSource, Owner},
     runtime::Runtime,
@@ -100,6 +100,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .mutation::<DeregisterTargets>()
         .route(&path::<DescribeTargetHealth>(), post(handler::describe_target_health))
         .mutation::<CreateLoadBalancer>()
+        .mutation::<SetSecurityGroups>()
         .mutation::<DeleteLoadBalancer>()
         .query::<DescribeLoadBalancers>()
         .mutation::<CreateListener>()
@@ -116,8 +117,14 @@ pub fn router(api: Arc<Api>) -> Router {
         .mutation::<RejectConnections>()
         .query::<DescribeConnections>()
         .mutation::<CreateEndpoint>()
+        .mutation::<ModifyEndpoint>()
         .mutation::<DeleteEndpoint>()
         .query::<DescribeEndpoints>()
+        .mutation::<CreateSecurityGroup>()
+        .mutation::<AuthorizeSecurityGroup>()
+        .mutation::<RevokeSecurityGroup>()
+        .mutation::<DeleteSecurityGroup>()
+        .query::<DescribeSecurityGroups>()
         .route(&path::<DescribeFlows>(), post(handler::describe_flows))
         .route(&path::<DescribeStats>(), post(handler::describe_stats))
         .route(&path::<ExplainPacket>(), post(handler::explain_packet))

@@ -20,6 +20,14 @@ const AFTER_HELP: &str = r#"The file, with every resource that there is (what is
   hook = "auto"                     # optional: auto, tc, xdp
   shared = false                    # optional
 
+  [[security-group]]
+  name = "web-clients"
+  vpc = "consumer"
+  description = "web clients"       # optional: the name
+  ingress = [{ traffic = "tcp:80", peer = "10.0.0.0/8" }, { traffic = "all", peer = "web-clients" }]
+  egress = [{ traffic = "all", peer = "0.0.0.0/0" }]   # optional: this
+  apply-to-established = false      # optional: true ends open flows that the rules do not allow
+
   [[target-group]]
   name = "web"
   vpc = "provider"
@@ -34,6 +42,8 @@ const AFTER_HELP: &str = r#"The file, with every resource that there is (what is
   name = "web"
   vpc = "provider"
   addresses = ["10.0.0.5"]
+  security-groups = []              # optional
+  enforce-on-private-link = true    # optional
 
   [[load-balancer.listener]]
   protocol = "TCP"                  # optional
@@ -49,6 +59,7 @@ const AFTER_HELP: &str = r#"The file, with every resource that there is (what is
   service-name = "shop"
   vpc = "consumer"
   address = "10.0.0.50"             # optional: the first free one
+  security-groups = ["web-clients"] # optional: everybody in the VPC may connect
 
 The whole file is applied or nothing of it. What the file does not name stays, unless --prune is given."#;
 

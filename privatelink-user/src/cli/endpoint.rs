@@ -6,12 +6,12 @@ use clap::{Args, Subcommand};
 
 use super::{
     CliError, Session,
-    output::{fields, or_dash, table},
+    output::{fields, list, or_dash, table},
     value,
 };
 use crate::control::{
     Reference,
-    endpoints::{CreateEndpoint, DeleteEndpoint, DescribeEndpoints},
+    endpoints::{CreateEndpoint, DeleteEndpoint, DescribeEndpoints, ModifyEndpoint},
     view::EndpointView,
 };
 
@@ -27,6 +27,8 @@ pub enum EndpointCommand {
         #[arg(value_parser = value::reference)]
         endpoint: Reference,
     },
+    /// Change who may connect.
+    Modify(ModifyArgs),
     /// Delete an endpoint; its flows end.
     Delete {
         /// Id, or VPC/ADDRESS.
@@ -46,13 +48,48 @@ pub struct CreateArgs {
     /// A free address of the VPC. Without it the first free one is taken, after the first four.
     #[arg(long, value_name = "IP", value_parser = value::address)]
     address: Option<Ipv4Addr>,
+    /// A security group of the VPC that says who may connect; name or id. May be repeated, up to five. Without it,
+    /// everybody in the VPC may.
+    #[arg(long = "security-group", value_name = "GROUP", value_parser = value::reference)]
+    security_groups: Vec<Reference>,
+}
+
+#[derive(Debug, Args)]
+pub struct ModifyArgs {
+    /// Id, or VPC/ADDRESS.
+    #[arg(value_parser = value::reference)]
+    endpoint: Reference,
+    #[command(flatten)]
+    groups: GroupArgs,
+}
+
+/// The security groups that something is to carry from now on.
+#[derive(Debug, Args)]
+pub struct GroupArgs {
+    /// A security group instead of the present ones; name or id. May be repeated, up to five.
+    #[arg(long = "security-group", value_name = "GROUP", value_parser = value::reference)]
+    security_groups: Vec<Reference>,
+    /// Take all security groups off.
+    #[arg(long, conflicts_with = "security_groups")]
+    no_security_groups: bool,
+    /// End open flows that the new groups do not allow. Without it they count for new flows only.
+    #[arg(long)]
+    pub apply_to_established: bool,
+}
+
+impl GroupArgs {
+    /// None: the groups stay.
+    pub fn wanted(&self) -> Option<Vec<Reference>> {
+        (self.no_security_groups || !self.security_groups.is_empty()).then(|| self.security_groups.clone())
+    }
 }
 
 impl EndpointCommand {
     pub async fn run(self, session: &mut Session) -> Result<(), CliError> {
         match self {
-            Self::Create(CreateArgs { service_name, vpc, address }) => {
-                let endpoint = session.client.call(&CreateEndpoint { service_name, vpc, address }).await?;
+            Self::Create(CreateArgs { service_name, vpc, address, security_groups }) => {
+                let request = CreateEndpoint { service_name, vpc, address, security_groups };
+                let endpoint = session.client.call(&request).await?;
                 session.output.show(&endpoint, |endpoint| rows([endpoint]))
             }
             Self::List => {
@@ -62,6 +99,15 @@ impl EndpointCommand {
             Self::Describe { endpoint } => {
                 let endpoints = session.client.call(&DescribeEndpoints { endpoints: Some(vec![endpoint]) }).await?;
                 endpoints.iter().try_for_each(|endpoint| session.output.show(endpoint, describe))
+            }
+            Self::Modify(ModifyArgs { endpoint, groups }) => {
+                let request = ModifyEndpoint {
+                    endpoint,
+                    security_groups: groups.wanted(),
+                    apply_to_established: groups.apply_to_established,
+                };
+                let endpoint = session.client.call(&request).await?;
+                session.output.show(&endpoint, describe)
             }
             Self::Delete { endpoint } => {
                 session.client.call(&DeleteEndpoint { endpoint: endpoint.clone() }).await?;
@@ -102,6 +148,8 @@ fn describe(endpoint: &EndpointView) -> String {
         vpc_name,
         address,
         state,
+        security_groups: _,
+        security_group_names,
         created_at,
     } = endpoint;
     fields([
@@ -110,6 +158,7 @@ fn describe(endpoint: &EndpointView) -> String {
         ("Address", address.to_string()),
         ("Service name", service_name.to_string()),
         ("Service alias", or_dash(service_alias.as_ref())),
+        ("Security groups", list(security_group_names)),
         ("State", state.to_string()),
         ("Created", created_at.to_string()),
     ])

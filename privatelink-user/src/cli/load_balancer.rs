@@ -6,13 +6,14 @@ use clap::{Args, Subcommand};
 
 use super::{
     CliError, Session,
+    endpoint::GroupArgs,
     output::{fields, list, or_dash, table},
     value,
 };
 use crate::{
     control::{
         Reference,
-        load_balancers::{CreateLoadBalancer, DeleteLoadBalancer, DescribeLoadBalancers},
+        load_balancers::{CreateLoadBalancer, DeleteLoadBalancer, DescribeLoadBalancers, SetSecurityGroups},
         view::LoadBalancerView,
     },
     model::ResourceName,
@@ -30,6 +31,8 @@ pub enum LoadBalancerCommand {
         #[arg(value_parser = value::reference)]
         load_balancer: Reference,
     },
+    /// Change a load balancer's security groups.
+    Modify(ModifyArgs),
     /// Delete a load balancer that no endpoint service uses, with its listeners.
     Delete {
         /// Name or ARN.
@@ -50,13 +53,31 @@ pub struct CreateArgs {
     /// target.
     #[arg(long = "address", value_name = "IP", required = true, num_args = 1.., value_parser = value::address)]
     addresses: Vec<Ipv4Addr>,
+    /// A security group of the VPC that says who may connect, and where the load balancer may connect to; name or id. May
+    /// be repeated, up to five. Without it, everything may pass.
+    #[arg(long = "security-group", value_name = "GROUP", value_parser = value::reference)]
+    security_groups: Vec<Reference>,
+}
+
+#[derive(Debug, Args)]
+pub struct ModifyArgs {
+    /// Name or ARN.
+    #[arg(value_parser = value::reference)]
+    load_balancer: Reference,
+    #[command(flatten)]
+    groups: GroupArgs,
+    /// Whether the inbound rules also filter what comes through endpoints, by the client's address in its own VPC; on at
+    /// first.
+    #[arg(long, value_name = "on|off", value_parser = value::on_or_off)]
+    enforce_on_private_link: Option<bool>,
 }
 
 impl LoadBalancerCommand {
     pub async fn run(self, session: &mut Session) -> Result<(), CliError> {
         match self {
-            Self::Create(CreateArgs { name, vpc, addresses }) => {
-                let lb = session.client.call(&CreateLoadBalancer { name, vpc, addresses }).await?;
+            Self::Create(CreateArgs { name, vpc, addresses, security_groups }) => {
+                let request = CreateLoadBalancer { name, vpc, addresses, security_groups };
+                let lb = session.client.call(&request).await?;
                 session.output.show(&lb, |lb| rows([lb]))
             }
             Self::List => {
@@ -67,6 +88,16 @@ impl LoadBalancerCommand {
                 let request = DescribeLoadBalancers { load_balancers: Some(vec![load_balancer]) };
                 let lbs = session.client.call(&request).await?;
                 lbs.iter().try_for_each(|lb| session.output.show(lb, describe))
+            }
+            Self::Modify(ModifyArgs { load_balancer, groups, enforce_on_private_link }) => {
+                let request = SetSecurityGroups {
+                    load_balancer,
+                    security_groups: groups.wanted(),
+                    enforce_on_private_link,
+                    apply_to_established: groups.apply_to_established,
+                };
+                let lb = session.client.call(&request).await?;
+                session.output.show(&lb, describe)
             }
             Self::Delete { load_balancer } => {
                 session.client.call(&DeleteLoadBalancer { load_balancer: load_balancer.clone() }).await?;
@@ -93,7 +124,20 @@ fn rows<'a>(lbs: impl IntoIterator<Item = &'a LoadBalancerView>) -> String {
 }
 
 fn describe(lb: &LoadBalancerView) -> String {
-    let LoadBalancerView { id, name, vpc: _, vpc_name, addresses, listeners, endpoint_service, created_at } = lb;
+    let LoadBalancerView {
+        id,
+        name,
+        vpc: _,
+        vpc_name,
+        addresses,
+        security_groups: _,
+        security_group_names,
+        enforce_on_private_link,
+        listeners,
+        endpoint_service,
+        created_at,
+    } = lb;
+    let enforced = if *enforce_on_private_link { "" } else { " (not for what comes through endpoints)" };
     let listener = |listener: &crate::control::view::ListenerView| {
         format!("{} {} to {}", listener.protocol, listener.port, listener.target_group_name)
     };
@@ -102,6 +146,7 @@ fn describe(lb: &LoadBalancerView) -> String {
         ("ARN", id.to_string()),
         ("VPC", vpc_name.clone()),
         ("Node addresses", list(addresses)),
+        ("Security groups", format!("{}{enforced}", list(security_group_names))),
         ("Listeners", list(listeners.iter().map(listener))),
         ("Endpoint service", or_dash(endpoint_service.as_ref())),
         ("Created", created_at.to_string()),

@@ -14,6 +14,7 @@ mod load_balancer;
 mod manual;
 mod output;
 mod port;
+mod security_group;
 mod stats;
 mod target;
 mod target_group;
@@ -128,6 +129,9 @@ enum ClientCommand {
     /// Listeners: ports of a load balancer that lead to a target group.
     #[command(subcommand)]
     Listener(listener::ListenerCommand),
+    /// Security groups: who may connect to endpoints and load balancers.
+    #[command(subcommand)]
+    SecurityGroup(security_group::SecurityGroupCommand),
     /// Endpoint services: published load balancers.
     #[command(subcommand)]
     EndpointService(endpoint_service::EndpointServiceCommand),
@@ -204,6 +208,7 @@ fn run_client(command: ClientCommand, mut session: Session) -> Result<(), CliErr
             ClientCommand::Target(command) => command.run(session).await,
             ClientCommand::LoadBalancer(command) => command.run(session).await,
             ClientCommand::Listener(command) => command.run(session).await,
+            ClientCommand::SecurityGroup(command) => command.run(session).await,
             ClientCommand::EndpointService(command) => command.run(session).await,
             ClientCommand::Connection(command) => command.run(session).await,
             ClientCommand::Endpoint(command) => command.run(session).await,

@@ -97,12 +97,13 @@ fn sections(stats: &Stats, names: &Names, all: bool) -> String {
 
 fn endpoints(endpoints: &[EndpointTraffic], names: &Names) -> String {
     table(
-        ["ENDPOINT", "NEW FLOWS", "REFUSED", "PACKETS IN", "BYTES IN", "PACKETS OUT", "BYTES OUT"],
+        ["ENDPOINT", "NEW FLOWS", "REFUSED", "DENIED", "PACKETS IN", "BYTES IN", "PACKETS OUT", "BYTES OUT"],
         endpoints.iter().map(|row| {
             [
                 name(&names.endpoints, &row.endpoint),
                 row.new_flows.to_string(),
                 row.refused.to_string(),
+                row.denied.to_string(),
                 row.packets_in.to_string(),
                 row.bytes_in.to_string(),
                 row.packets_out.to_string(),
@@ -114,10 +115,16 @@ fn endpoints(endpoints: &[EndpointTraffic], names: &Names) -> String {
 
 fn listeners(listeners: &[ListenerTraffic], names: &Names) -> String {
     table(
-        ["LISTENER", "NEW FLOWS", "REFUSED"],
-        listeners
-            .iter()
-            .map(|row| [name(&names.listeners, &row.listener), row.new_flows.to_string(), row.refused.to_string()]),
+        ["LISTENER", "NEW FLOWS", "REFUSED", "DENIED IN", "DENIED OUT"],
+        listeners.iter().map(|row| {
+            [
+                name(&names.listeners, &row.listener),
+                row.new_flows.to_string(),
+                row.refused.to_string(),
+                row.denied_inbound.to_string(),
+                row.denied_outbound.to_string(),
+            ]
+        }),
     )
 }
 

@@ -62,6 +62,9 @@ fn every_documented_command_line_is_understood() {
         "load-balancer create web --vpc a --address 10.0.0.5 10.0.0.6 --address 10.0.0.7",
         "load-balancer list",
         "load-balancer describe web",
+        "load-balancer create web --vpc a --address 10.0.0.5 --security-group g --security-group a/h",
+        "load-balancer modify web --security-group g --enforce-on-private-link off --apply-to-established",
+        "load-balancer modify web --no-security-groups",
         "load-balancer delete web",
         "listener create web --protocol TCP --port 80 --target-group web",
         "listener list",
@@ -86,6 +89,17 @@ fn every_documented_command_line_is_understood() {
         "endpoint create --service-name shop --vpc b --address 10.0.0.50",
         "endpoint list",
         "endpoint describe b/10.0.0.50",
+        "endpoint create --service-name shop --vpc b --security-group sg-0123456789abcdef0",
+        "endpoint modify b/10.0.0.50 --security-group g --apply-to-established",
+        "endpoint modify b/10.0.0.50 --no-security-groups",
+        "security-group create clients --vpc b --description all",
+        "security-group list",
+        "security-group describe b/clients",
+        "security-group authorize clients --protocol tcp --port 80 --port 1000-2000 --cidr 10.0.0.0/8 --source-group g",
+        "security-group authorize clients --protocol all --cidr ::/0 --egress --description out",
+        "security-group revoke clients sgr-0123456789abcdef0 --apply-to-established",
+        "security-group revoke clients --port 80 --cidr 10.0.0.0/8",
+        "security-group delete clients",
         "endpoint delete vpce-0123456789abcdef0",
         "flow list --vpc b --endpoint b/10.0.0.50",
         "stats --drops",
@@ -177,6 +191,18 @@ const BAD_VALUES: &[(&str, &str)] = &[
         "endpoint create --service-name shop --vpc b --address 10.0.0.0/16",
         "Address '10.0.0.0/16' must be an IPv4 address",
     ),
+    ("load-balancer modify w --enforce-on-private-link yes", "Value 'yes' must be one of '[on, off]'; use on or off"),
+    ("endpoint modify e --security-group g --no-security-groups", "cannot be used with"),
+    ("security-group create sg-1 --vpc a", "Group name 'sg-1' cannot begin with 'sg-', which is reserved; use"),
+    ("security-group create g --vpc a --description <>", "Description '<>' must be 1 to 255 of a-z, A-Z, 0-9, spaces"),
+    (
+        "security-group authorize g --cidr 10.0.0.0/33",
+        "CIDR block '10.0.0.0/33' must be an IPv4 or IPv6 network address",
+    ),
+    (
+        "security-group revoke g sgr-1",
+        "security group rule id 'sgr-1' must be 'sgr-' and 17 lower-case hexadecimal digits",
+    ),
     ("explain --vpc b --from x --to 10.0.0.50:80", "Address 'x' must be an IPv4 address; use an address like"),
     ("explain --vpc b --from 10.0.1.10:0 --to 10.0.0.50:80", "Port '0' must be between '1-65535' inclusive; use"),
     (
@@ -213,10 +239,33 @@ fn every_verb_refuses_bad_values_with_value_rule_and_way_out() {
             }
         }
     }
-    for verb in ["vpc describe", "target-group delete", "load-balancer delete", "listener delete", "endpoint delete"] {
+    for verb in [
+        "vpc describe",
+        "target-group delete",
+        "load-balancer delete",
+        "listener delete",
+        "endpoint delete",
+        "security-group delete",
+    ] {
         let words = ["privatelink"].into_iter().chain(verb.split(' ')).chain([""]);
         let error = Cli::try_parse_from(words).expect_err(verb);
         assert!(error.to_string().contains("cannot be empty"), "{verb}: {error}");
+    }
+}
+
+/// Protocol and ports of a rule are parsed together, after the command line.
+#[test]
+fn traffic_that_cannot_be_is_refused() {
+    for (line, expected) in [
+        ("security-group authorize g --protocol tcp --port x --cidr ::/0", "Traffic 'tcp:x' must be 'all', 'tcp'"),
+        ("security-group authorize g --protocol all --port 80 --cidr ::/0", "Traffic 'all:80' must be 'all', 'tcp'"),
+        ("security-group revoke g --protocol sctp --cidr ::/0", "Traffic 'sctp' must be 'all', 'tcp'"),
+    ] {
+        let parsed = parse_line(line).expect(line);
+        let Command::Client(ClientCommand::SecurityGroup(command)) = parsed.command else { panic!("{line}") };
+        let error = command.rule_error().expect(line);
+        assert!(error.to_string().contains(expected), "`{line}` says: {error}");
+        assert_eq!(error.exit_code(), ExitCode::from(2));
     }
 }
 
@@ -229,8 +278,11 @@ fn every_argument_with_a_rule_is_in_the_table() {
         .chain([
             "listener",
             "endpoint",
+            "security_groups",
+            "source_group",
             "endpoint_service",
             "service_name",
+            "security_group",
             "add_load_balancer",
             "remove_load_balancer",
         ])
@@ -273,6 +325,13 @@ interface = "veth-a"
 vpc = "a"
 hook = "auto"
 shared = false
+[[security-group]]
+name = "clients"
+vpc = "a"
+description = "all clients"
+ingress = [{ traffic = "tcp:80", peer = "10.0.0.0/8" }]
+egress = []
+apply-to-established = true
 [[target-group]]
 name = "web"
 vpc = "a"
@@ -301,7 +360,7 @@ address = "10.0.0.50"
 
 /// What is replaced, by what, and what the refusal must say.
 const BAD_FIELDS: &[(&str, &str, &str)] = &[
-    ("[[vpc]]", "[[vpcs]]", "unknown field `vpcs`, expected one of `vpc`, `port`, `target-group`"),
+    ("[[vpc]]", "[[vpcs]]", "unknown field `vpcs`, expected one of `vpc`, `port`, `security-group`, `target-group`"),
     ("name = \"a\"", "name = \"a b\"", "name 'a b' can contain only alphanumeric characters and hyphens; use"),
     ("name = \"a\"\n", "", "missing field `name`"),
     ("cidr = \"10.0.0.0/16\"", "cidr = \"10.0.0.1/16\"", "VPC CIDR '10.0.0.1/16' has host bits set; use 10.0.0.0/16"),
@@ -313,6 +372,15 @@ const BAD_FIELDS: &[(&str, &str, &str)] = &[
     ("interface = \"veth-a\"\n", "", "missing field `interface`"),
     ("hook = \"auto\"", "hook = \"nic\"", "hook 'nic' must be one of '[auto, tc, xdp]'; use auto"),
     ("shared = false", "shared = \"no\"", "expected a boolean"),
+    (
+        "name = \"clients\"",
+        "name = \"sg-clients\"",
+        "Group name 'sg-clients' cannot begin with 'sg-', which is reserved",
+    ),
+    ("traffic = \"tcp:80\"", "traffic = \"tcp:80-70\"", "Traffic 'tcp:80-70' must be 'all', 'tcp', 'udp', 'icmp'"),
+    (", peer = \"10.0.0.0/8\"", "", "missing field `peer`"),
+    ("description = \"all clients\"", "description = \"\"", "Description '' must be 1 to 255 of a-z"),
+    ("apply-to-established = true", "apply-to-established = 1", "expected a boolean"),
     ("name = \"web\"", "name = \"-web\"", "name '-web' cannot begin or end with a hyphen; use"),
     (
         "protocol = \"TCP\"\nport = 80\n",

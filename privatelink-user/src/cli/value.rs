@@ -36,6 +36,15 @@ pub fn number(argument: &str) -> Result<u32, String> {
         .map_err(|_| text(InvalidValue::new("Number", argument, "must be a whole number", "use a number like 10")))
 }
 
+/// `on` or `off`.
+pub fn on_or_off(argument: &str) -> Result<bool, String> {
+    match argument {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(text(InvalidValue::new("Value", argument, "must be one of '[on, off]'", "use on or off"))),
+    }
+}
+
 /// The name or id of a resource.
 pub fn reference(argument: &str) -> Result<Reference, String> {
     if argument.trim().is_empty() {

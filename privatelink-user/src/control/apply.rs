@@ -15,20 +15,21 @@ pub use super::declaration::*;
 use super::{
     Context, ControlError, Mutation, Reference,
     endpoint_services::{CreateEndpointService, DeleteEndpointService, ModifyEndpointService},
-    endpoints::{CreateEndpoint, DeleteEndpoint},
+    endpoints::{CreateEndpoint, DeleteEndpoint, ModifyEndpoint},
     listeners::{CreateListener, DeleteListener, ModifyListener},
-    load_balancers::{CreateLoadBalancer, DeleteLoadBalancer},
+    load_balancers::{CreateLoadBalancer, DeleteLoadBalancer, SetSecurityGroups},
     lookup, operation,
     permissions::ModifyPermissions,
     ports::{AttachPort, DetachPort},
+    security_groups::{CreateSecurityGroup, DeleteSecurityGroup, with_rules},
     target_groups::{CreateTargetGroup, DeleteTargetGroup, HealthCheckSettings, ModifyTargetGroup},
     targets::{DeregisterTargets, RegisterTargets, TargetSpec},
     view,
     vpcs::{CreateVpc, DeleteVpc, ModifyVpc},
 };
 use crate::model::{
-    AttributeMap, Change, Endpoint, EndpointId, EndpointService, ListenerAttributes, LoadBalancer, ResourceName, State,
-    TargetAddress, TargetGroupAttributes,
+    AttributeMap, Change, Endpoint, EndpointId, EndpointService, ListenerAttributes, LoadBalancer, ResourceName,
+    SecurityGroup, State, TargetAddress, TargetGroupAttributes,
 };
 
 /// Makes the state hold what is declared.
@@ -96,10 +97,13 @@ impl ApplyDeclaration {
 
 impl Mutation for ApplyDeclaration {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, Plan), ControlError> {
-        let Declaration { vpc, port, target_group, load_balancer, endpoint_service, endpoint } = &self.declaration;
+        let Declaration { vpc, port, security_group, target_group, load_balancer, endpoint_service, endpoint } =
+            &self.declaration;
         let mut planner = Planner { state: state.clone(), change: Change::default(), plan: Plan::default(), context };
         declared_once("VPC", vpc.iter().map(|vpc| &vpc.name))?;
         declared_once("port", port.iter().map(|port| &port.interface))?;
+        let named = security_group.iter().map(|group| format!("{}/{}", group.vpc.as_str(), group.name));
+        declared_once("security group", named)?;
         declared_once("target group", target_group.iter().map(|group| &group.name))?;
         declared_once("load balancer", load_balancer.iter().map(|lb| &lb.name))?;
         declared_once("endpoint service", endpoint_service.iter().filter_map(|service| service.name.as_ref()))?;
@@ -110,6 +114,9 @@ impl Mutation for ApplyDeclaration {
         }
         vpc.iter().try_for_each(|vpc| planner.vpc(vpc))?;
         port.iter().try_for_each(|port| planner.port(port))?;
+        // Rules may name groups that are declared further below.
+        security_group.iter().try_for_each(|group| planner.security_group(group))?;
+        security_group.iter().try_for_each(|group| planner.rules(group))?;
         target_group.iter().try_for_each(|group| planner.target_group(group, self.prune))?;
         load_balancer.iter().try_for_each(|lb| planner.load_balancer(lb))?;
         endpoint_service.iter().try_for_each(|service| planner.endpoint_service(service))?;
@@ -228,6 +235,28 @@ impl Planner<'_, '_> {
         Ok(())
     }
 
+    fn security_group(&mut self, declared: &DeclaredSecurityGroup) -> Result<(), ControlError> {
+        let DeclaredSecurityGroup { name, vpc, description, ingress: _, egress: _, apply_to_established: _ } = declared;
+        let found = lookup::vpc(&self.state, vpc)?;
+        if self.state.security_groups.values().any(|group| group.vpc == found.id && group.name == *name) {
+            return Ok(());
+        }
+        let request = CreateSecurityGroup { name: name.clone(), vpc: vpc.clone(), description: description.clone() };
+        self.step(&request, Action::Create, "security-group", name, format!("VPC {}", vpc.as_str()))
+    }
+
+    fn rules(&mut self, declared: &DeclaredSecurityGroup) -> Result<(), ControlError> {
+        let DeclaredSecurityGroup { name, vpc, description: _, ingress, egress, apply_to_established } = declared;
+        let vpc = lookup::vpc(&self.state, vpc)?.id.clone();
+        let present = lookup::security_group(&self.state, &name.into(), Some(&vpc))?;
+        let changed = with_rules(&self.state, present, ingress, egress.as_deref(), self.context)?;
+        let changed = SecurityGroup { applies_to_established: *apply_to_established, ..changed };
+        let change = if changed == *present { Change::default() } else { Change::default().put(changed.clone()) };
+        let detail = format!("{} rules", changed.rules.len());
+        self.record(change, Action::Modify, "security-group", name, detail);
+        Ok(())
+    }
+
     fn target_group(&mut self, declared: &DeclaredTargetGroup, prune: bool) -> Result<(), ControlError> {
         let DeclaredTargetGroup { name, vpc, protocol, port, health_check, attributes, targets } = declared;
         let health_check = HealthCheckSettings::from(health_check.clone());
@@ -310,17 +339,31 @@ impl Planner<'_, '_> {
     }
 
     fn load_balancer(&mut self, declared: &DeclaredLoadBalancer) -> Result<(), ControlError> {
-        let DeclaredLoadBalancer { name, vpc, addresses, listener } = declared;
+        let DeclaredLoadBalancer { name, vpc, addresses, security_groups, enforce_on_private_link, listener } =
+            declared;
         if let Some(present) = self.state.load_balancers.values().find(|lb| lb.name == *name) {
             let what = || format!("load balancer '{name}'");
             let vpc = lookup::vpc(&self.state, vpc)?;
             unchanged(what(), "VPC", &view::vpc_name(&self.state, &present.vpc), &vpc.name.to_string())?;
             unchanged(what(), "node addresses", &list(&present.addresses), &list(addresses))?;
         } else {
-            let request = CreateLoadBalancer { name: name.clone(), vpc: vpc.clone(), addresses: addresses.clone() };
+            let request = CreateLoadBalancer {
+                name: name.clone(),
+                vpc: vpc.clone(),
+                addresses: addresses.clone(),
+                security_groups: security_groups.clone(),
+            };
             let detail = format!("VPC {}, {}", vpc.as_str(), list(addresses));
             self.step(&request, Action::Create, "load-balancer", name, detail)?;
         }
+        let present = lookup::load_balancer(&self.state, &name.into())?;
+        let request = SetSecurityGroups {
+            load_balancer: name.into(),
+            security_groups: Some(security_groups.clone()),
+            enforce_on_private_link: Some(*enforce_on_private_link),
+            apply_to_established: present.security_groups.applies_to_established,
+        };
+        self.step(&request, Action::Modify, "load-balancer", name, "security groups")?;
         declared_once(&format!("listener of load balancer '{name}' on port"), listener.iter().map(|one| one.port))?;
         listener.iter().try_for_each(|listener| self.listener(name, listener))
     }
@@ -387,12 +430,18 @@ impl Planner<'_, '_> {
     }
 
     fn endpoint(&mut self, declared: &DeclaredEndpoint, present: Option<&EndpointId>) -> Result<(), ControlError> {
-        if present.is_some() {
-            return Ok(());
+        let DeclaredEndpoint { service_name, vpc, address, security_groups } = declared.clone();
+        if let Some(present) = present.and_then(|id| self.state.endpoints.get(id)) {
+            let name = format!("{}/{}", vpc.as_str(), present.address);
+            let request = ModifyEndpoint {
+                endpoint: (&present.id).into(),
+                security_groups: Some(security_groups),
+                apply_to_established: present.security_groups.applies_to_established,
+            };
+            return self.step(&request, Action::Modify, "endpoint", name, "security groups");
         }
-        let DeclaredEndpoint { service_name, vpc, address } = declared.clone();
         let (vpc_text, service) = (vpc.as_str().to_owned(), service_name.as_str().to_owned());
-        let request = CreateEndpoint { service_name, vpc, address };
+        let request = CreateEndpoint { service_name, vpc, address, security_groups };
         let (change, made) = request.decide(&self.state, self.context)?;
         let name = format!("{vpc_text}/{}", made.address);
         self.record(change, Action::Create, "endpoint", name, format!("service {service}"));
@@ -453,6 +502,21 @@ impl Planner<'_, '_> {
                 let request = DeleteTargetGroup { target_group: (&group.id).into() };
                 self.step(&request, Action::Delete, "target-group", &group.name, "with its targets")?;
             }
+        }
+        // Rules may name each other's groups, so all of them go at once.
+        let declared = |group: &SecurityGroup| {
+            declaration.security_group.iter().any(|declared| {
+                declared.name == group.name && lookup::vpc(&before, &declared.vpc).is_ok_and(|vpc| vpc.id == group.vpc)
+            })
+        };
+        let surplus: Vec<&SecurityGroup> = before.security_groups.values().filter(|group| !declared(group)).collect();
+        for group in &surplus {
+            let bare = SecurityGroup { rules: BTreeMap::new(), ..(*group).clone() };
+            self.state.put(bare.into());
+        }
+        for group in surplus {
+            let request = DeleteSecurityGroup { security_group: (&group.id).into() };
+            self.step(&request, Action::Delete, "security-group", &group.name, "")?;
         }
         for vpc in before.vpcs.values() {
             if !declaration.vpc.iter().any(|declared| declared.name == vpc.name) {

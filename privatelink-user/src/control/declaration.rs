@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Reference, target_groups::HealthCheckSettings, targets::TargetSpec};
+use super::{Reference, security_groups::RuleSpec, target_groups::HealthCheckSettings, targets::TargetSpec};
 use crate::model::{
     HealthCheckPort, HealthCheckProtocol, Hook, HttpPath, InterfaceName, InvalidValue, Matcher, Principal, Protocol,
-    ResourceName, VpcCidr,
+    ResourceName, SecurityGroupName, SecurityGroupText, VpcCidr,
 };
 
 /// Resources as a file declares them. Resources refer to each other by name or id; the order does not matter.
@@ -16,6 +16,7 @@ use crate::model::{
 pub struct Declaration {
     pub vpc: Vec<DeclaredVpc>,
     pub port: Vec<DeclaredPort>,
+    pub security_group: Vec<DeclaredSecurityGroup>,
     pub target_group: Vec<DeclaredTargetGroup>,
     pub load_balancer: Vec<DeclaredLoadBalancer>,
     pub endpoint_service: Vec<DeclaredEndpointService>,
@@ -44,6 +45,24 @@ pub struct DeclaredPort {
     pub shared: bool,
 }
 
+/// `[[security-group]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DeclaredSecurityGroup {
+    pub name: SecurityGroupName,
+    pub vpc: Reference,
+    #[serde(default)]
+    pub description: Option<SecurityGroupText>,
+    #[serde(default)]
+    pub ingress: Vec<RuleSpec>,
+    /// None: everywhere.
+    #[serde(default)]
+    pub egress: Option<Vec<RuleSpec>>,
+    /// Whether open flows that the rules do not allow end.
+    #[serde(default)]
+    pub apply_to_established: bool,
+}
+
 /// `[[target-group]]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -70,6 +89,10 @@ pub struct DeclaredLoadBalancer {
     pub vpc: Reference,
     #[serde(deserialize_with = "addresses")]
     pub addresses: Vec<Ipv4Addr>,
+    #[serde(default)]
+    pub security_groups: Vec<Reference>,
+    #[serde(default = "on")]
+    pub enforce_on_private_link: bool,
     #[serde(default)]
     pub listener: Vec<DeclaredListener>,
 }
@@ -128,6 +151,8 @@ pub struct DeclaredEndpoint {
     pub vpc: Reference,
     #[serde(default, deserialize_with = "optional_address")]
     pub address: Option<Ipv4Addr>,
+    #[serde(default)]
+    pub security_groups: Vec<Reference>,
 }
 
 /// `health-check` of a target group: what is not declared has its default.
@@ -179,6 +204,11 @@ impl fmt::Display for AttributeValue {
             Self::Boolean(boolean) => boolean.fmt(f),
         }
     }
+}
+
+/// The enforcement if none is declared.
+fn on() -> bool {
+    true
 }
 
 /// The protocol if none is declared.

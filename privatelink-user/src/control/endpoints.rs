@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Context, ControlError, Mutation, Query, Reference, address, connections::offered, lookup, operation, sorted,
-    view::EndpointView,
+    Context, ControlError, Mutation, Query, Reference, address, connections::offered, lookup, operation,
+    security_groups, sorted, view::EndpointView,
 };
-use crate::model::{Change, Endpoint, EndpointId, EndpointState, State};
+use crate::model::{Change, Endpoint, EndpointId, EndpointState, SecurityGroups, State};
 
 /// Makes an endpoint: an address in `vpc` that leads to a service of the caller or one that admits it. If the service
 /// requires acceptance, its traffic waits for that. With an address it is idempotent; without one each
@@ -23,19 +23,27 @@ pub struct CreateEndpoint {
     /// None: the first free address of the VPC.
     #[serde(default)]
     pub address: Option<Ipv4Addr>,
+    /// Groups of the VPC that say who may connect. None: everybody in the VPC.
+    #[serde(default)]
+    pub security_groups: Vec<Reference>,
 }
 operation!(CreateEndpoint -> EndpointView);
 
 impl Mutation for CreateEndpoint {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, EndpointView), ControlError> {
-        let Self { service_name, vpc, address } = self;
+        let Self { service_name, vpc, address, security_groups } = self;
         let service = offered(state, context.world, (context.account, context.region, context.identity), service_name)?;
         let vpc = lookup::vpc(state, vpc)?;
+        let groups = security_groups::resolve(state, &vpc.id, security_groups)?;
+        let security_groups = SecurityGroups { groups, applies_to_established: false };
         let address = match *address {
             None => address::first_free(state, vpc)?,
             Some(address) => {
                 let same = |endpoint: &&Endpoint| {
-                    endpoint.vpc == vpc.id && endpoint.address == address && endpoint.service == service.id
+                    endpoint.vpc == vpc.id
+                        && endpoint.address == address
+                        && endpoint.service == service.id
+                        && endpoint.security_groups.groups == security_groups.groups
                 };
                 if let Some(endpoint) = state.endpoints.values().find(same) {
                     return Ok((Change::default(), EndpointView::new(state, endpoint)));
@@ -51,10 +59,42 @@ impl Mutation for CreateEndpoint {
             vpc: vpc.id.clone(),
             address,
             state: EndpointState::initial(service.acceptance_required),
+            security_groups,
             created_at: context.now,
         };
         let view = EndpointView::new(state, &endpoint);
         Ok((Change::default().put(endpoint), view))
+    }
+}
+
+/// Changes an endpoint's security groups.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModifyEndpoint {
+    pub endpoint: Reference,
+    /// None: they stay. An empty list: everybody in the VPC may connect.
+    #[serde(default)]
+    pub security_groups: Option<Vec<Reference>>,
+    /// End open flows that the new groups do not allow; otherwise they count for new flows only.
+    #[serde(default)]
+    pub apply_to_established: bool,
+}
+operation!(ModifyEndpoint -> EndpointView);
+
+impl Mutation for ModifyEndpoint {
+    fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, EndpointView), ControlError> {
+        let Self { endpoint, security_groups, apply_to_established } = self;
+        let endpoint = lookup::endpoint(state, endpoint)?;
+        let mut changed = endpoint.clone();
+        if let Some(references) = security_groups {
+            changed.security_groups = SecurityGroups {
+                groups: security_groups::resolve(state, &endpoint.vpc, references)?,
+                applies_to_established: *apply_to_established,
+            };
+        }
+        let view = EndpointView::new(state, &changed);
+        let change = if changed == *endpoint { Change::default() } else { Change::default().put(changed) };
+        Ok((change, view))
     }
 }
 

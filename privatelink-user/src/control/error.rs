@@ -7,7 +7,7 @@ use ipnet::Ipv4Net;
 
 use crate::model::{
     AddressUse, EndpointId, EndpointServiceId, EndpointState, InterfaceName, InvalidValue, LoadBalancerId, Protocol,
-    ResourceName, TargetGroupId, VpcId,
+    ResourceName, SecurityGroupId, SecurityGroupName, TargetGroupId, VpcId,
 };
 
 /// Why an operation is refused.
@@ -107,6 +107,29 @@ pub enum ControlError {
     #[error("Service has existing active VPC Endpoint connections!")]
     ExistingVpcEndpointConnections { service: EndpointServiceId, endpoints: Vec<String> },
 
+    #[error("The security group '{0}' does not exist")]
+    SecurityGroupNotFound(String),
+    #[error("Security group {0} does not exist")]
+    InvalidSecurityGroup(String),
+    #[error("The security group '{name}' already exists for VPC '{vpc}'")]
+    DuplicateSecurityGroup { name: SecurityGroupName, vpc: VpcId },
+    #[error("Cannot use reserved security group name: default")]
+    SecurityGroupNameReserved,
+    #[error("Security group {group} does not belong to VPC {vpc}")]
+    SecurityGroupOfOtherVpc { group: SecurityGroupId, vpc: VpcId },
+    #[error("resource {security_group} has a dependent object")]
+    SecurityGroupInUse { security_group: SecurityGroupId, dependants: Vec<String> },
+    #[error("The maximum number of security groups per interface has been reached.")]
+    TooManySecurityGroups { limit: usize },
+    #[error("The maximum number of rules per security group has been reached.")]
+    TooManyRules { limit: usize },
+    #[error("the specified rule \"{rule}\" already exists")]
+    DuplicateRule { rule: String },
+    #[error("The specified rule does not exist in this security group.")]
+    RuleNotFound { rule: String },
+    #[error("Either 'ipPermissions' or 'securityGroupRuleIds' should be provided.")]
+    RuleMissing,
+
     #[error("The Vpc Endpoint Id '{0}' does not exist")]
     EndpointNotFound(String),
 
@@ -175,6 +198,17 @@ impl ControlError {
             Self::PrincipalMissing | Self::EndpointMissing => "MissingParameter",
             Self::ConnectionState { .. } => "InvalidState",
             Self::ExistingVpcEndpointConnections { .. } => "ExistingVpcEndpointConnections",
+            Self::SecurityGroupNotFound(_) => "InvalidGroup.NotFound",
+            Self::InvalidSecurityGroup(_) => "InvalidSecurityGroup",
+            Self::DuplicateSecurityGroup { .. } => "InvalidGroup.Duplicate",
+            Self::SecurityGroupNameReserved => "InvalidParameterValue",
+            Self::SecurityGroupOfOtherVpc { .. } => "InvalidParameter",
+            Self::SecurityGroupInUse { .. } => "DependencyViolation",
+            Self::TooManySecurityGroups { .. } => "SecurityGroupsPerInterfaceLimitExceeded",
+            Self::TooManyRules { .. } => "RulesPerSecurityGroupLimitExceeded",
+            Self::DuplicateRule { .. } => "InvalidPermission.Duplicate",
+            Self::RuleNotFound { .. } => "InvalidPermission.NotFound",
+            Self::RuleMissing => "MissingParameter",
             Self::EndpointNotFound(_) => "InvalidVpcEndpoint.NotFound",
             Self::AddressOutsideCidr { .. } | Self::AddressReserved { .. } | Self::AddressTwice(_) => {
                 "InvalidParameterValue"
@@ -197,6 +231,9 @@ impl ControlError {
             | Self::DifferentVpc { .. }
             | Self::IncompatibleProtocols { .. }
             | Self::TargetIpOutside { .. }
+            | Self::SecurityGroupNameReserved
+            | Self::SecurityGroupOfOtherVpc { .. }
+            | Self::RuleMissing
             | Self::AddressOutsideCidr { .. }
             | Self::AddressReserved { .. }
             | Self::AddressTwice(_)
@@ -211,6 +248,9 @@ impl ControlError {
             | Self::TargetGroupNotFound(_)
             | Self::EndpointServiceNotFound(_)
             | Self::InvalidServiceName(_)
+            | Self::SecurityGroupNotFound(_)
+            | Self::InvalidSecurityGroup(_)
+            | Self::RuleNotFound { .. }
             | Self::EndpointNotFound(_) => RefusalKind::NotFound,
             Self::DuplicateVpc(_)
             | Self::VpcInUse { .. }
@@ -232,6 +272,11 @@ impl ControlError {
             | Self::LastLoadBalancer(_)
             | Self::ConnectionState { .. }
             | Self::DuplicateServiceAlias { .. }
+            | Self::DuplicateSecurityGroup { .. }
+            | Self::SecurityGroupInUse { .. }
+            | Self::TooManySecurityGroups { .. }
+            | Self::TooManyRules { .. }
+            | Self::DuplicateRule { .. }
             | Self::ExistingVpcEndpointConnections { .. }
             | Self::AddressInUse { .. }
             | Self::NoFreeAddress(_) => RefusalKind::Conflict,
@@ -344,6 +389,28 @@ impl ControlError {
                     endpoints.join(", ")
                 )
             }
+            Self::SecurityGroupNotFound(_) | Self::InvalidSecurityGroup(_) => {
+                "`privatelink security-group list` shows the security groups; name one by its id, its name, or as VPC/NAME \
+                 where several VPCs have the name"
+                    .to_owned()
+            }
+            Self::DuplicateSecurityGroup { name, .. } => {
+                format!("choose another name, or look at it with `privatelink security-group describe '{name}'`")
+            }
+            Self::SecurityGroupNameReserved => "choose another name".to_owned(),
+            Self::SecurityGroupOfOtherVpc { vpc, .. } => format!("use a security group of VPC '{vpc}'"),
+            Self::SecurityGroupInUse { dependants, .. } => format!("it is used by: {}", dependants.join(", ")),
+            Self::TooManySecurityGroups { limit } => {
+                format!("a load balancer or endpoint carries at most {limit}; put the rules into fewer groups")
+            }
+            Self::TooManyRules { limit } => {
+                format!("a security group has at most {limit} rules a direction; use wider ranges or a second group")
+            }
+            Self::DuplicateRule { .. } => "it need not be added again".to_owned(),
+            Self::RuleNotFound { rule } => {
+                format!("there is no rule '{rule}'; `privatelink security-group describe` shows the rules")
+            }
+            Self::RuleMissing => "name at least one rule, such as --protocol tcp --port 443 --cidr 10.0.0.0/8".to_owned(),
             Self::EndpointNotFound(_) => {
                 "`privatelink endpoint list` shows the endpoints; name one by its id or as VPC/ADDRESS".to_owned()
             }

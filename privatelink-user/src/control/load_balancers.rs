@@ -5,9 +5,10 @@ use std::{collections::BTreeSet, net::Ipv4Addr};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Context, ControlError, Mutation, Query, Reference, address, lookup, operation, sorted, view::LoadBalancerView,
+    Context, ControlError, Mutation, Query, Reference, address, lookup, operation, security_groups, sorted,
+    view::LoadBalancerView,
 };
-use crate::model::{Change, LoadBalancer, LoadBalancerId, ResourceName, State};
+use crate::model::{Change, LoadBalancer, LoadBalancerId, ResourceName, SecurityGroups, State};
 
 /// Makes a Network Load Balancer. Idempotent.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -17,16 +18,21 @@ pub struct CreateLoadBalancer {
     pub vpc: Reference,
     /// The node addresses; at least one.
     pub addresses: Vec<Ipv4Addr>,
+    /// Groups of the VPC that say who may connect, and where the load balancer may connect to. None: everything.
+    #[serde(default)]
+    pub security_groups: Vec<Reference>,
 }
 operation!(CreateLoadBalancer -> LoadBalancerView);
 
 impl Mutation for CreateLoadBalancer {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, LoadBalancerView), ControlError> {
-        let Self { name, vpc, addresses } = self;
+        let Self { name, vpc, addresses, security_groups } = self;
         let vpc = lookup::vpc(state, vpc)?;
+        let groups = security_groups::resolve(state, &vpc.id, security_groups)?;
         if let Some(lb) = state.load_balancers.values().find(|lb| lb.name == *name) {
             let same = lb.vpc == vpc.id
-                && lb.addresses.iter().collect::<BTreeSet<_>>() == addresses.iter().collect::<BTreeSet<_>>();
+                && lb.addresses.iter().collect::<BTreeSet<_>>() == addresses.iter().collect::<BTreeSet<_>>()
+                && lb.security_groups.groups == groups;
             return if same {
                 Ok((Change::default(), LoadBalancerView::new(state, lb)))
             } else {
@@ -48,10 +54,48 @@ impl Mutation for CreateLoadBalancer {
             name: name.clone(),
             vpc: vpc.id.clone(),
             addresses: addresses.clone(),
+            security_groups: SecurityGroups { groups, applies_to_established: false },
+            enforce_on_private_link: true,
             created_at: context.now,
         };
         let view = LoadBalancerView::new(state, &lb);
         Ok((Change::default().put(lb), view))
+    }
+}
+
+/// Changes a load balancer's security groups.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetSecurityGroups {
+    pub load_balancer: Reference,
+    /// None: they stay. An empty list: everything may pass.
+    #[serde(default)]
+    pub security_groups: Option<Vec<Reference>>,
+    /// Whether the inbound rules also filter what comes through endpoints. None: as it is.
+    #[serde(default)]
+    pub enforce_on_private_link: Option<bool>,
+    /// End open flows that the new groups do not allow; otherwise they count for new flows only.
+    #[serde(default)]
+    pub apply_to_established: bool,
+}
+operation!(SetSecurityGroups -> LoadBalancerView);
+
+impl Mutation for SetSecurityGroups {
+    fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, LoadBalancerView), ControlError> {
+        let Self { load_balancer, security_groups, enforce_on_private_link, apply_to_established } = self;
+        let lb = lookup::load_balancer(state, load_balancer)?;
+        let groups = match security_groups {
+            Some(references) => security_groups::resolve(state, &lb.vpc, references)?,
+            None => lb.security_groups.groups.clone(),
+        };
+        let changed = LoadBalancer {
+            security_groups: SecurityGroups { groups, applies_to_established: *apply_to_established },
+            enforce_on_private_link: enforce_on_private_link.unwrap_or(lb.enforce_on_private_link),
+            ..lb.clone()
+        };
+        let view = LoadBalancerView::new(state, &changed);
+        let change = if changed == *lb { Change::default() } else { Change::default().put(changed) };
+        Ok((change, view))
     }
 }
 

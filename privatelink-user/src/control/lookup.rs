@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::ControlError;
 use crate::model::{
     Endpoint, EndpointId, EndpointService, EndpointServiceId, Listener, ListenerId, LoadBalancer, LoadBalancerId, Port,
-    ServiceName, State, TargetGroup, TargetGroupId, Vpc, VpcId,
+    SecurityGroup, SecurityGroupId, ServiceName, State, TargetGroup, TargetGroupId, Vpc, VpcId,
 };
 
 /// A resource as a person names it: by id, ARN or name. What it may be depends on where it stands.
@@ -93,6 +93,33 @@ pub fn endpoint_service<'a>(state: &'a State, reference: &Reference) -> Result<&
             state.endpoint_services.values().find(named)
         })
         .ok_or_else(|| ControlError::EndpointServiceNotFound(text.to_owned()))
+}
+
+/// A security group by id, as `VPC/NAME`, or by a name that `vpc` has once; without a VPC, that all VPCs together have once.
+pub fn security_group<'a>(
+    state: &'a State,
+    reference: &Reference,
+    vpc: Option<&VpcId>,
+) -> Result<&'a SecurityGroup, ControlError> {
+    let text = reference.as_str();
+    let named = |name: &str, vpc: Option<&VpcId>| {
+        let mut found = state
+            .security_groups
+            .values()
+            .filter(|group| group.name.as_str() == name && vpc.is_none_or(|vpc| group.vpc == *vpc));
+        found.next().filter(|_| found.next().is_none())
+    };
+    let in_vpc = || {
+        let (vpc, name) = text.split_once('/')?;
+        let vpc = self::vpc(state, &vpc.into()).ok()?;
+        named(name, Some(&vpc.id))
+    };
+    text.parse::<SecurityGroupId>()
+        .ok()
+        .and_then(|id| state.security_groups.get(&id))
+        .or_else(|| named(text, vpc))
+        .or_else(in_vpc)
+        .ok_or_else(|| ControlError::SecurityGroupNotFound(text.to_owned()))
 }
 
 /// An endpoint by id, or as `VPC/ADDRESS`.

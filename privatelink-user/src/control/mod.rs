@@ -17,6 +17,7 @@ pub mod load_balancers;
 pub(crate) mod lookup;
 pub mod permissions;
 pub mod ports;
+pub mod security_groups;
 pub mod target_groups;
 pub mod targets;
 pub mod view;

@@ -5,13 +5,14 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::connections::endpoints_of;
+use super::{connections::endpoints_of, security_groups};
 use crate::{
     model::{
-        AccountId, AttributeMap, Endpoint, EndpointId, EndpointService, EndpointServiceId, EndpointState, HealthCheck,
-        Hook, InterfaceName, Listener, ListenerAttributes, ListenerId, LoadBalancer, LoadBalancerId, Owner, Port,
-        Principal, Protocol, ResourceName, ServiceName, State, Target, TargetAddress, TargetGroup, TargetGroupId, Vpc,
-        VpcCidr, VpcId, VpcIndex, derived,
+        AccountId, AttributeMap, Direction, Endpoint, EndpointId, EndpointService, EndpointServiceId, EndpointState,
+        HealthCheck, Hook, InterfaceName, Listener, ListenerAttributes, ListenerId, LoadBalancer, LoadBalancerId,
+        Owner, Peer, Port, Principal, Protocol, ResourceName, SecurityGroup, SecurityGroupId, SecurityGroupName,
+        SecurityGroupRule, SecurityGroupRuleId, SecurityGroupText, ServiceName, State, Target, TargetAddress,
+        TargetGroup, TargetGroupId, Traffic, Vpc, VpcCidr, VpcId, VpcIndex, derived,
     },
     runtime::{HookInUse, NextHop, PortStatus},
 };
@@ -23,6 +24,73 @@ pub fn vpc_name(state: &State, vpc: &VpcId) -> String {
 
 fn load_balancer_name(state: &State, id: &LoadBalancerId) -> String {
     state.load_balancers.get(id).map_or_else(|| id.to_string(), |lb| lb.name.to_string())
+}
+
+/// The name of a security group; its id if there is none.
+pub fn security_group_name(state: &State, id: &SecurityGroupId) -> String {
+    state.security_groups.get(id).map_or_else(|| id.to_string(), |group| group.name.to_string())
+}
+
+/// A security group, with what carries it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecurityGroupView {
+    pub id: SecurityGroupId,
+    pub name: SecurityGroupName,
+    pub description: SecurityGroupText,
+    pub vpc: VpcId,
+    pub vpc_name: String,
+    pub ingress: Vec<SecurityGroupRuleView>,
+    pub egress: Vec<SecurityGroupRuleView>,
+    /// Load balancers and endpoints that carry it, each in words.
+    pub carried_by: Vec<String>,
+    /// Whether open flows that the rules do not allow end.
+    pub applies_to_established: bool,
+    pub created_at: Timestamp,
+}
+
+/// A rule of a security group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecurityGroupRuleView {
+    pub id: SecurityGroupRuleId,
+    pub traffic: Traffic,
+    pub peer: Peer,
+    /// The peer's name, if it is a group.
+    pub peer_name: Option<String>,
+    pub description: Option<SecurityGroupText>,
+}
+
+impl SecurityGroupView {
+    /// As `state` has it.
+    pub fn new(state: &State, group: &SecurityGroup) -> Self {
+        let SecurityGroup { id, name, description, vpc, rules: _, applies_to_established, created_at } = group.clone();
+        let rules = |direction| {
+            let mut rules: Vec<_> = group.rules(direction).collect();
+            rules.sort_by_key(|(_, rule)| (rule.traffic, rule.peer.clone()));
+            let view = |(id, rule): (&SecurityGroupRuleId, &SecurityGroupRule)| SecurityGroupRuleView {
+                id: id.clone(),
+                traffic: rule.traffic,
+                peer: rule.peer.clone(),
+                peer_name: match &rule.peer {
+                    Peer::Cidr(_) => None,
+                    Peer::Group(peer) => Some(security_group_name(state, peer)),
+                },
+                description: rule.description.clone(),
+            };
+            rules.into_iter().map(view).collect()
+        };
+        Self {
+            vpc_name: vpc_name(state, &vpc),
+            ingress: rules(Direction::Ingress),
+            egress: rules(Direction::Egress),
+            carried_by: security_groups::carriers(state, &id),
+            id,
+            name,
+            description,
+            vpc,
+            applies_to_established,
+            created_at,
+        }
+    }
 }
 
 /// A listener as a person names it: `LOAD-BALANCER:PORT`.
@@ -90,6 +158,11 @@ pub struct LoadBalancerView {
     pub vpc: VpcId,
     pub vpc_name: String,
     pub addresses: Vec<Ipv4Addr>,
+    pub security_groups: Vec<SecurityGroupId>,
+    /// The groups' names, sorted.
+    pub security_group_names: Vec<String>,
+    /// Whether the inbound rules also filter what comes through endpoints.
+    pub enforce_on_private_link: bool,
     pub listeners: Vec<ListenerView>,
     /// The endpoint service that it serves.
     pub endpoint_service: Option<EndpointServiceId>,
@@ -99,7 +172,8 @@ pub struct LoadBalancerView {
 impl LoadBalancerView {
     /// As `state` has it.
     pub fn new(state: &State, lb: &LoadBalancer) -> Self {
-        let LoadBalancer { id, name, vpc, addresses, created_at } = lb.clone();
+        let LoadBalancer { id, name, vpc, addresses, security_groups, enforce_on_private_link, created_at } =
+            lb.clone();
         let listeners = state
             .listeners
             .values()
@@ -111,7 +185,19 @@ impl LoadBalancerView {
             .values()
             .find(|service| service.load_balancers.contains(&id))
             .map(|service| service.id.clone());
-        Self { vpc_name: vpc_name(state, &vpc), id, name, vpc, addresses, listeners, endpoint_service, created_at }
+        Self {
+            vpc_name: vpc_name(state, &vpc),
+            security_group_names: security_groups::names(state, &security_groups),
+            security_groups: security_groups.groups.into_iter().collect(),
+            id,
+            name,
+            vpc,
+            addresses,
+            enforce_on_private_link,
+            listeners,
+            endpoint_service,
+            created_at,
+        }
     }
 }
 
@@ -312,13 +398,17 @@ pub struct EndpointView {
     pub vpc_name: String,
     pub address: Ipv4Addr,
     pub state: EndpointState,
+    pub security_groups: Vec<SecurityGroupId>,
+    /// The groups' names, sorted.
+    pub security_group_names: Vec<String>,
     pub created_at: Timestamp,
 }
 
 impl EndpointView {
     /// As `state` has it.
     pub fn new(state: &State, endpoint: &Endpoint) -> Self {
-        let Endpoint { id, owner, service, vpc, address, state: endpoint_state, created_at } = endpoint.clone();
+        let Endpoint { id, owner, service, vpc, address, state: endpoint_state, security_groups, created_at } =
+            endpoint.clone();
         let found = state.endpoint_services.get(&service);
         Self {
             service_name: endpoint.service_name(),
@@ -330,6 +420,8 @@ impl EndpointView {
             vpc,
             address,
             state: endpoint_state,
+            security_group_names: security_groups::names(state, &security_groups),
+            security_groups: security_groups.groups.into_iter().collect(),
             created_at,
         }
     }

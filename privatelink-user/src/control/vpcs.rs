@@ -121,8 +121,13 @@ fn dependants(state: &State, vpc: &VpcId) -> Vec<String> {
         .values()
         .filter(|group| group.vpc == *vpc)
         .map(|group| format!("target group {}", group.name));
+    let security_groups = state
+        .security_groups
+        .values()
+        .filter(|group| group.vpc == *vpc)
+        .map(|group| format!("security group {}", group.name));
     let ports = state.ports.values().filter(|port| port.vpc == *vpc).map(|port| format!("port {}", port.interface));
-    endpoints.chain(load_balancers).chain(groups).chain(ports).collect()
+    endpoints.chain(load_balancers).chain(groups).chain(security_groups).chain(ports).collect()
 }
 
 /// Lists the VPCs, or some of them.

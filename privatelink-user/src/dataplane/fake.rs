@@ -6,11 +6,14 @@ use privatelink_ebpf::abi::{
     explain::Trace,
     flow::{FlowState, Meta, Slot},
     pool::PortPool,
+    security::{Bound, Policy},
     service::Listener,
     settings::Clock,
 };
 
-use super::{Capacity, Counts, Dataplane, DataplaneError, Hook, HookPlan, Installed, Op, Tables, stats::Wanted};
+use super::{
+    Capacity, Counts, Dataplane, DataplaneError, Hook, HookPlan, Installed, InstalledPolicy, Op, Tables, stats::Wanted,
+};
 
 /// Tables in memory, with `RINGS` as one flat array as in the kernel, so that a listener that points at a half-written
 /// ring is seen.
@@ -19,6 +22,7 @@ pub struct Fake {
     pub capacity: Capacity,
     tables: Tables,
     rings: Vec<u32>,
+    bounds: Vec<Bound>,
     pub pools: BTreeMap<u32, PortPool>,
     pub flows: Vec<Slot>,
     pub attached: BTreeMap<u32, Hook>,
@@ -32,6 +36,7 @@ impl Fake {
     pub fn new(capacity: Capacity) -> Self {
         Self {
             rings: vec![0; capacity.rings as usize],
+            bounds: vec![Bound::default(); capacity.source_bounds as usize],
             capacity,
             tables: Tables::default(),
             pools: BTreeMap::new(),
@@ -53,6 +58,9 @@ impl Fake {
                 }
             }
         }
+        for installed in tables.policies.values() {
+            fake.write_bounds(installed.record.base, &installed.bounds);
+        }
         fake.tables = tables;
         fake
     }
@@ -69,6 +77,20 @@ impl Fake {
             }
             None => Ok(()),
         }
+    }
+
+    fn write_bounds(&mut self, base: u32, bounds: &[Bound]) {
+        for (offset, bound) in bounds.iter().enumerate() {
+            if let Some(slot) = self.bounds.get_mut(base as usize + offset) {
+                *slot = *bound;
+            }
+        }
+    }
+
+    fn bounds(&self, record: Policy) -> Arc<[Bound]> {
+        let base = (record.base as usize).min(self.bounds.len());
+        let end = base.saturating_add(record.len() as usize).min(self.bounds.len());
+        self.bounds.get(base..end).unwrap_or_default().into()
     }
 
     fn ring(&self, record: &Listener) -> Arc<[u32]> {
@@ -96,14 +118,25 @@ impl Dataplane for Fake {
         for installed in tables.listeners.values_mut() {
             installed.ring = self.ring(&installed.record);
         }
+        for installed in tables.policies.values_mut() {
+            installed.bounds = self.bounds(installed.record);
+        }
         Ok(tables)
     }
 
     fn apply(&mut self, op: &Op) -> Result<(), DataplaneError> {
         self.fail()?;
         self.log.push(op.clone());
+        if let Op::WriteBounds { base, bounds } = op {
+            self.write_bounds(*base, bounds);
+        }
         let tables = &mut self.tables;
         match op {
+            Op::WriteBounds { .. } => {}
+            Op::PutPolicy(index, record) => {
+                tables.policies.insert(*index, InstalledPolicy { record: *record, bounds: Arc::new([]) });
+            }
+            Op::RemovePolicy(index) => drop(tables.policies.remove(index)),
             Op::PutPort(ifindex, port) => drop(tables.ports.insert(*ifindex, *port)),
             Op::RemovePort(ifindex) => drop(tables.ports.remove(ifindex)),
             Op::PutXdpPort(ifindex) => drop(tables.xdp_ports.insert(*ifindex)),

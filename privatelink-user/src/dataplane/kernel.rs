@@ -17,13 +17,14 @@ use privatelink_ebpf::abi::{
     explain::Trace,
     flow::{Bucket, FlowKey, FlowState, Meta, Slot, WAYS},
     pool::{PortPool, SUMMARIES},
+    security::{Bound, Policy},
     service::{Address, AddressKey, Budget, Frontend, FrontendKey, Listener, Port, Target},
     settings::{Clock, CollectRequest},
     stats::{self, EndpointStats, ListenerStats, TargetStats},
 };
 
 use super::{
-    Capacity, Counts, Dataplane, DataplaneError, Hook, HookPlan, Installed, Op, Tables,
+    Capacity, Counts, Dataplane, DataplaneError, Hook, HookPlan, Installed, InstalledPolicy, Op, Tables,
     load::{self, Loaded, Options},
     mapped::Mapping,
     pin::PinDir,
@@ -49,6 +50,8 @@ pub struct Kernel {
 
 struct Maps {
     ports: Table<Port>,
+    policies: Mapping,
+    source_bounds: Mapping,
     listeners: Table<Listener>,
     targets: Table<Target>,
     vpcs: Table<Budget>,
@@ -145,6 +148,8 @@ impl Kernel {
         let events = typed(&mut ebpf, "EVENTS")?;
         let rings = array_data(&mut ebpf, "RINGS")?;
         let flows = array_data(&mut ebpf, "FLOWS")?;
+        let policies = array_data(&mut ebpf, "POLICIES")?;
+        let source_bounds = array_data(&mut ebpf, "SOURCE_BOUNDS")?;
         let Map::DevMap(xdp_ports) = take(&mut ebpf, "XDP_PORTS")? else {
             return Err(DataplaneError::Missing { kind: "device table", name: "XDP_PORTS" });
         };
@@ -159,6 +164,8 @@ impl Kernel {
         let stash_entries = stash.info().map_err(DataplaneError::map("STASH"))?.max_entries();
         let maps = Maps {
             ports: Table::open(&mut ebpf, "PORTS")?,
+            policies: map_array::<Policy>(&policies, "POLICIES")?,
+            source_bounds: map_array::<Bound>(&source_bounds, "SOURCE_BOUNDS")?,
             listeners: Table::open(&mut ebpf, "LISTENERS")?,
             targets: Table::open(&mut ebpf, "TARGETS")?,
             vpcs: Table::open(&mut ebpf, "VPCS")?,
@@ -184,6 +191,8 @@ impl Kernel {
             listeners: maps.listeners.mapping.entries(),
             endpoints: maps.endpoints.mapping.entries(),
             targets: maps.targets.mapping.entries().min(maps.pools.mapping.entries()),
+            policies: maps.policies.entries(),
+            source_bounds: maps.source_bounds.entries(),
             rings: maps.rings.entries(),
             buckets: settings.buckets.min(maps.flows.entries()),
         };
@@ -200,6 +209,18 @@ impl Kernel {
         };
         kernel.adopt_links();
         Ok((kernel, Streams { events, log }))
+    }
+
+    fn bounds(&self, policy: Policy) -> Arc<[Bound]> {
+        let end = policy.base.saturating_add(policy.len()).min(self.capacity.source_bounds);
+        (policy.base..end).filter_map(|bound| self.maps.source_bounds.get::<Bound>(bound)).collect()
+    }
+
+    fn write_bounds(&self, base: u32, bounds: &[Bound]) -> Option<()> {
+        for (index, Bound { hi, lo }) in (base..).zip(bounds) {
+            self.maps.source_bounds.store_pair(index, [*hi, *lo])?;
+        }
+        Some(())
     }
 
     fn ring(&self, listener: &Listener) -> Arc<[u32]> {
@@ -272,11 +293,17 @@ impl Dataplane for Kernel {
             .into_iter()
             .map(|(index, record)| (index, Installed { ring: self.ring(&record), record }))
             .collect();
+        let policies = maps
+            .policies
+            .nonzero::<Policy>()
+            .map(|(index, record)| (index, InstalledPolicy { bounds: self.bounds(record), record }))
+            .collect();
         Ok(Tables {
             ports,
             xdp_ports,
             addresses: maps.addresses.iter().collect::<Result<_, _>>().map_err(DataplaneError::map("ADDRESSES"))?,
             frontends: maps.frontends.iter().collect::<Result<_, _>>().map_err(DataplaneError::map("FRONTENDS"))?,
+            policies,
             listeners,
             targets: maps.targets.all(),
             vpcs: maps.vpcs.all().into_iter().map(|(index, budget)| (VpcIndex(index as u16), budget)).collect(),
@@ -285,6 +312,13 @@ impl Dataplane for Kernel {
     }
 
     fn apply(&mut self, op: &Op) -> Result<(), DataplaneError> {
+        if let Op::WriteBounds { base, bounds } = op {
+            let max_entries = self.capacity.source_bounds;
+            return self
+                .write_bounds(*base, bounds)
+                .ok_or(MapError::OutOfBounds { index: *base, max_entries })
+                .map_err(DataplaneError::map(op.table()));
+        }
         let maps = &mut self.maps;
         let refused = DataplaneError::map(op.table());
         let gone = |result: Result<(), MapError>| match result {
@@ -317,6 +351,9 @@ impl Dataplane for Kernel {
                 }
                 Ok(())
             }
+            Op::WriteBounds { .. } => Ok(()),
+            Op::PutPolicy(index, policy) => put_policy(&maps.policies, *index, *policy).map_err(refused),
+            Op::RemovePolicy(index) => put_policy(&maps.policies, *index, Policy::default()).map_err(refused),
             Op::PutListener(index, listener) => maps.listeners.put(*index, *listener),
             Op::RemoveListener(index) => maps.listeners.remove(*index),
             Op::PutTarget(index, target) => maps.targets.put(*index, *target),
@@ -434,6 +471,11 @@ impl Dataplane for Kernel {
         }
         Ok(counts)
     }
+}
+
+fn put_policy(policies: &Mapping, index: u32, policy: Policy) -> Result<(), MapError> {
+    let max_entries = policies.entries();
+    policies.store_u64(index, policy.to_word()).ok_or(MapError::OutOfBounds { index, max_entries })
 }
 
 fn xdp_map_error(error: aya::maps::xdp::XdpMapError) -> MapError {

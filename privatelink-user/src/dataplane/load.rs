@@ -34,6 +34,8 @@ pub const XDP: &str = "privatelink_xdp";
 pub const COLLECT: &str = "privatelink_collect";
 pub const CLOCK: &str = "privatelink_clock";
 pub const EXPLAIN: &str = "privatelink_explain";
+/// The programs that are attached or run; the stages are called by them.
+pub const ENTRIES: [&str; 5] = [TC, XDP, COLLECT, CLOCK, EXPLAIN];
 
 /// The oldest kernel whose verifier and helpers the programs need.
 pub const OLDEST_KERNEL: (u8, u8) = (6, 1);
@@ -189,7 +191,7 @@ fn load_into(
         loader.map_pin_path(map.name, pins.map(map.name));
     }
     let mut ebpf = loader.load(OBJECT).map_err(load_error)?;
-    for name in [TC, XDP, COLLECT, CLOCK, EXPLAIN] {
+    for name in ENTRIES {
         load_program(&mut ebpf, name)?;
     }
     fill_stages(&mut ebpf)?;

@@ -81,6 +81,21 @@ impl Mapping {
         Some(())
     }
 
+    /// Stores a value of sixteen bytes, word by word.
+    pub fn store_pair(&self, index: u32, [first, second]: [u64; 2]) -> Option<()> {
+        let at = self.offset(index, 0, 16)?;
+        store_u64(self.start, at, first);
+        store_u64(self.start, at + 8, second);
+        Some(())
+    }
+
+    /// Stores a value of eight bytes in one go.
+    pub fn store_u64(&self, index: u32, value: u64) -> Option<()> {
+        let at = self.offset(index, 0, 8)?;
+        store_u64(self.start, at, value);
+        Some(())
+    }
+
     /// Clears bits of the 8-byte word at `within` bytes into a value, and says what the word was.
     pub fn clear_bits(&self, index: u32, within: usize, bits: u64) -> Option<u64> {
         let at = self.offset(index, within, 8).filter(|at| at % 8 == 0)?;
@@ -119,6 +134,11 @@ struct Unaligned<T: Copy>(T);
 fn store_u32(start: NonNull<u8>, at: usize, value: u32) {
     // SAFETY: inside the mapping (`Mapping::offset`), and values begin on 8-byte boundaries.
     unsafe { AtomicU32::from_ptr(start.as_ptr().add(at).cast()) }.store(value, Ordering::Relaxed);
+}
+
+fn store_u64(start: NonNull<u8>, at: usize, value: u64) {
+    // SAFETY: inside the mapping (`Mapping::offset`), and values begin on 8-byte boundaries.
+    unsafe { AtomicU64::from_ptr(start.as_ptr().add(at).cast()) }.store(value, Ordering::Release);
 }
 
 fn fetch_and(start: NonNull<u8>, at: usize, mask: u64) -> u64 {

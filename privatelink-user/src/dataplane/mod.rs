@@ -25,7 +25,7 @@ use privatelink_ebpf::abi::{explain::Trace, flow::Slot, pool::PortPool, settings
 pub use attach::{Hook, HookPlan};
 pub use error::DataplaneError;
 pub use stats::Counts;
-pub use tables::{Installed, Op, Tables};
+pub use tables::{Installed, InstalledPolicy, Op, Tables};
 
 /// How many entries the kernel's tables have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,10 @@ pub struct Capacity {
     pub endpoints: u32,
     /// Targets and their port pools; a target's pool has the target's index.
     pub targets: u32,
+    /// Sets of sources.
+    pub policies: u32,
+    /// Bounds of all sets of sources together.
+    pub source_bounds: u32,
     /// Entries of all rings together.
     pub rings: u32,
     /// Buckets of the flow table.

@@ -7,6 +7,7 @@ use std::{
 
 use privatelink_ebpf::abi::{
     VpcIndex,
+    security::{Bound, Policy},
     service::{Address, AddressKey, Budget, Frontend, FrontendKey, Listener, Port, Target},
 };
 
@@ -19,6 +20,7 @@ pub struct Tables {
     pub xdp_ports: BTreeSet<u32>,
     pub addresses: BTreeMap<AddressKey, Address>,
     pub frontends: BTreeMap<FrontendKey, Frontend>,
+    pub policies: BTreeMap<u32, InstalledPolicy>,
     pub listeners: BTreeMap<u32, Installed>,
     /// Retired targets too: a retired record keeps its generation and, until no flow refers to it, its identity.
     pub targets: BTreeMap<u32, Target>,
@@ -32,6 +34,14 @@ pub struct Installed {
     pub record: Listener,
     /// What its slice of `RINGS` holds; shorter than the record says if the record points outside the table.
     pub ring: Arc<[u32]>,
+}
+
+/// A policy as it is in the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstalledPolicy {
+    pub record: Policy,
+    /// What its slice of `SOURCE_BOUNDS` holds; shorter than the record says if the record points outside the table.
+    pub bounds: Arc<[Bound]>,
 }
 
 /// One change of the kernel's tables. Each is idempotent.
@@ -50,6 +60,14 @@ pub enum Op {
         base: u32,
         slots: Arc<[u32]>,
     },
+    /// Fills `SOURCE_BOUNDS` from `base` on. No policy may point there yet.
+    WriteBounds {
+        base: u32,
+        bounds: Arc<[Bound]>,
+    },
+    /// Switches a policy from one slice to another, in one word.
+    PutPolicy(u32, Policy),
+    RemovePolicy(u32),
     PutListener(u32, Listener),
     RemoveListener(u32),
     PutTarget(u32, Target),
@@ -73,6 +91,8 @@ impl Op {
             Self::PutAddress(..) | Self::RemoveAddress(_) => "ADDRESSES",
             Self::PutFrontend(..) | Self::RemoveFrontend(_) => "FRONTENDS",
             Self::WriteRing { .. } => "RINGS",
+            Self::WriteBounds { .. } => "SOURCE_BOUNDS",
+            Self::PutPolicy(..) | Self::RemovePolicy(_) => "POLICIES",
             Self::PutListener(..) | Self::RemoveListener(_) => "LISTENERS",
             Self::PutTarget(..) => "TARGETS",
             Self::ResetPool(_) => "POOLS",

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Endpoint, EndpointId, EndpointService, EndpointServiceId, InterfaceName, Listener, ListenerId, LoadBalancer,
-    LoadBalancerId, Port, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
+    LoadBalancerId, Port, SecurityGroup, SecurityGroupId, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
 };
 
 /// What an accepted operation does to the state; applied and committed whole.
@@ -97,6 +97,7 @@ macro_rules! records {
 records! {
     Vpc(Vpc, VpcId, id),
     Port(Port, InterfaceName, interface),
+    SecurityGroup(SecurityGroup, SecurityGroupId, id),
     LoadBalancer(LoadBalancer, LoadBalancerId, id),
     Listener(Listener, ListenerId, id),
     TargetGroup(TargetGroup, TargetGroupId, id),

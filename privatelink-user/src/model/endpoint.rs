@@ -5,7 +5,7 @@ use std::{fmt, net::Ipv4Addr};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointId, EndpointServiceId, Owner, ServiceName, VpcId};
+use super::{EndpointId, EndpointServiceId, Owner, SecurityGroups, ServiceName, VpcId};
 
 /// An address in a consumer's VPC that leads to one endpoint service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,9 @@ pub struct Endpoint {
     /// Inside the VPC's CIDR; kept for the endpoint's life.
     pub address: Ipv4Addr,
     pub state: EndpointState,
+    /// Who in the VPC may connect.
+    #[serde(default)]
+    pub security_groups: SecurityGroups,
     pub created_at: Timestamp,
 }
 

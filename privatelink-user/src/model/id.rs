@@ -70,6 +70,14 @@ ec2_id!(
     /// An endpoint's id, `vpce-` + 17 hex digits.
     EndpointId, "endpoint id", "vpce-"
 );
+ec2_id!(
+    /// A security group's id, `sg-` + 17 hex digits.
+    SecurityGroupId, "security group id", "sg-"
+);
+ec2_id!(
+    /// The id of a security group's rule, `sgr-` + 17 hex digits.
+    SecurityGroupRuleId, "security group rule id", "sgr-"
+);
 
 /// Region, account and resource of a load balancing ARN.
 fn arn_parts(text: &str) -> Option<(&str, &str, &str)> {

@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    AddressUse, EndpointId, EndpointService, EndpointServiceId, InterfaceName, ListenerId, LoadBalancerId,
-    ResourceName, State, TargetGroupId, VpcId, VpcIndex,
+    AddressUse, Direction, EndpointId, EndpointService, EndpointServiceId, InterfaceName, ListenerId, LoadBalancerId,
+    Peer, ResourceName, SecurityGroup, SecurityGroupId, SecurityGroupName, State, TargetGroupId, VpcId, VpcIndex,
 };
 
 /// A rule between resources that does not hold.
@@ -29,6 +29,18 @@ pub enum InvariantViolation {
     PortVpcMissing(InterfaceName),
     #[error("load balancer '{0}' is in a VPC that does not exist")]
     LoadBalancerVpcMissing(LoadBalancerId),
+    #[error("security group '{0}' is in a VPC that does not exist")]
+    SecurityGroupVpcMissing(SecurityGroupId),
+    #[error("the name '{1}' is used twice in VPC '{0}'")]
+    DuplicateSecurityGroupName(VpcId, SecurityGroupName),
+    #[error("security group '{0}' has two rules that allow the same, or more rules than it may have")]
+    SecurityGroupRules(SecurityGroupId),
+    #[error("security group '{0}' has a rule about '{1}', which is not in its VPC")]
+    SecurityGroupPeer(SecurityGroupId, SecurityGroupId),
+    #[error("{0} carries security group '{1}', which is not in its VPC")]
+    SecurityGroupForeign(String, SecurityGroupId),
+    #[error("{0} carries too many security groups")]
+    SecurityGroupsTooMany(String),
     #[error("load balancer '{0}' has no node address")]
     LoadBalancerWithoutAddress(LoadBalancerId),
     #[error("target group '{0}' is in a VPC that does not exist")]
@@ -78,6 +90,7 @@ impl State {
     pub fn check_invariants(&self) -> Result<(), InvariantViolation> {
         self.check_names()?;
         self.check_references()?;
+        self.check_security_groups()?;
         self.check_listeners()?;
         self.check_addresses()
     }
@@ -159,6 +172,45 @@ impl State {
                     return Err(InvariantViolation::EndpointServiceMissing(endpoint.id.clone()));
                 }
                 Some(_) | None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn check_security_groups(&self) -> Result<(), InvariantViolation> {
+        for group in self.security_groups.values() {
+            if !self.vpcs.contains_key(&group.vpc) {
+                return Err(InvariantViolation::SecurityGroupVpcMissing(group.id.clone()));
+            }
+            let allowed = group.rules.values().map(|rule| (rule.direction, rule.traffic, &rule.peer));
+            let many = |direction| group.rules(direction).count() > SecurityGroup::MAX_RULES;
+            if duplicate(allowed).is_some() || many(Direction::Ingress) || many(Direction::Egress) {
+                return Err(InvariantViolation::SecurityGroupRules(group.id.clone()));
+            }
+            for rule in group.rules.values() {
+                if let Peer::Group(peer) = &rule.peer
+                    && self.security_groups.get(peer).is_none_or(|found| found.vpc != group.vpc)
+                {
+                    return Err(InvariantViolation::SecurityGroupPeer(group.id.clone(), peer.clone()));
+                }
+            }
+        }
+        if let Some((vpc, name)) = duplicate(self.security_groups.values().map(|group| (&group.vpc, &group.name))) {
+            return Err(InvariantViolation::DuplicateSecurityGroupName(vpc.clone(), name.clone()));
+        }
+        let by_load_balancers =
+            self.load_balancers.values().map(|lb| (lb.id.to_string(), &lb.vpc, &lb.security_groups.groups));
+        let by_endpoints = self
+            .endpoints
+            .values()
+            .map(|endpoint| (endpoint.id.to_string(), &endpoint.vpc, &endpoint.security_groups.groups));
+        for (carrier, vpc, groups) in by_load_balancers.chain(by_endpoints) {
+            if groups.len() > SecurityGroup::MAX_PER_RESOURCE {
+                return Err(InvariantViolation::SecurityGroupsTooMany(carrier));
+            }
+            let foreign = |id: &&SecurityGroupId| self.security_groups.get(*id).is_none_or(|group| group.vpc != *vpc);
+            if let Some(group) = groups.iter().find(foreign) {
+                return Err(InvariantViolation::SecurityGroupForeign(carrier, group.clone()));
             }
         }
         Ok(())

@@ -19,6 +19,7 @@ mod name;
 mod owner;
 mod port;
 mod principal;
+mod security_group;
 mod state;
 mod target;
 mod target_group;
@@ -30,7 +31,8 @@ pub use endpoint::{Endpoint, EndpointState};
 pub use endpoint_service::{EndpointService, ServiceName};
 pub use health_check::{HealthCheck, HealthCheckPort, HealthCheckProtocol, HttpPath, Matcher};
 pub use id::{
-    AccountId, EndpointId, EndpointServiceId, IdSource, ListenerId, LoadBalancerId, Region, TargetGroupId, VpcId,
+    AccountId, EndpointId, EndpointServiceId, IdSource, ListenerId, LoadBalancerId, Region, SecurityGroupId,
+    SecurityGroupRuleId, TargetGroupId, VpcId,
 };
 pub use invalid::InvalidValue;
 pub(crate) use invalid::serde_as_text;
@@ -41,6 +43,10 @@ pub use name::{InterfaceName, ResourceName};
 pub use owner::Owner;
 pub use port::{Hook, Port};
 pub use principal::{Identity, Principal};
+pub use security_group::{
+    Direction, IcmpKind, Opening, Peer, PortRange, SecurityGroup, SecurityGroupName, SecurityGroupRule,
+    SecurityGroupText, SecurityGroups, Traffic,
+};
 pub use state::{AddressUse, State};
 pub use target::{Target, TargetAddress};
 pub use target_group::{Protocol, TargetGroup, TargetGroupAttributes};

@@ -37,11 +37,13 @@ fn own<K: Ord + Clone, V: Clone>(all: &BTreeMap<K, V>, mine: impl Fn(&V) -> bool
 impl State {
     /// What `owner` works with: its own resources and nothing else. Names, addresses and references are decided on this,
     /// so that an operation cannot touch what its caller does not own. VPCs, endpoint services and endpoints say whose
-    /// they are; load balancers, target groups and listeners carry it in their ARN; a port is its VPC's.
+    /// they are; load balancers, target groups and listeners carry it in their ARN; ports and security groups
+    /// are their VPC's.
     pub fn seen_by(&self, owner: &Owner) -> Cow<'_, Self> {
         let Self {
             vpcs,
             ports,
+            security_groups,
             load_balancers,
             listeners,
             target_groups,
@@ -49,7 +51,7 @@ impl State {
             endpoints,
             last_vpc_index,
         } = self;
-        // Ports and listeners follow their VPC and load balancer.
+        // Ports and security groups follow their VPC, listeners their load balancer.
         let alone = vpcs.values().all(|vpc| vpc.owner == *owner)
             && load_balancers.keys().all(|id| id.belongs_to(owner))
             && target_groups.keys().all(|id| id.belongs_to(owner))
@@ -61,6 +63,7 @@ impl State {
         let vpcs = own(vpcs, |vpc| vpc.owner == *owner);
         Cow::Owned(Self {
             ports: own(ports, |port| vpcs.contains_key(&port.vpc)),
+            security_groups: own(security_groups, |group| vpcs.contains_key(&group.vpc)),
             vpcs,
             load_balancers: own(load_balancers, |lb| lb.id.belongs_to(owner)),
             listeners: own(listeners, |listener| listener.id.belongs_to(owner)),

@@ -1,10 +1,15 @@
 //! The whole desired world.
 
-use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::Ipv4Addr,
+};
 
 use super::{
     Change, Edit, Endpoint, EndpointId, EndpointService, EndpointServiceId, InterfaceName, Key, Listener, ListenerId,
-    LoadBalancer, LoadBalancerId, Port, Record, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
+    LoadBalancer, LoadBalancerId, Port, Record, SecurityGroup, SecurityGroupId, TargetGroup, TargetGroupId, Vpc, VpcId,
+    VpcIndex,
 };
 
 /// Every resource, by identity.
@@ -12,6 +17,7 @@ use super::{
 pub struct State {
     pub vpcs: BTreeMap<VpcId, Vpc>,
     pub ports: BTreeMap<InterfaceName, Port>,
+    pub security_groups: BTreeMap<SecurityGroupId, SecurityGroup>,
     pub load_balancers: BTreeMap<LoadBalancerId, LoadBalancer>,
     pub listeners: BTreeMap<ListenerId, Listener>,
     pub target_groups: BTreeMap<TargetGroupId, TargetGroup>,
@@ -61,6 +67,7 @@ impl State {
         match record {
             Record::Vpc(vpc) => drop(self.vpcs.insert(vpc.id.clone(), vpc)),
             Record::Port(port) => drop(self.ports.insert(port.interface.clone(), port)),
+            Record::SecurityGroup(group) => drop(self.security_groups.insert(group.id.clone(), group)),
             Record::LoadBalancer(lb) => drop(self.load_balancers.insert(lb.id.clone(), lb)),
             Record::Listener(listener) => drop(self.listeners.insert(listener.id.clone(), listener)),
             Record::TargetGroup(group) => drop(self.target_groups.insert(group.id.clone(), group)),
@@ -74,6 +81,7 @@ impl State {
         match key {
             Key::Vpc(id) => drop(self.vpcs.remove(id)),
             Key::Port(interface) => drop(self.ports.remove(interface)),
+            Key::SecurityGroup(id) => drop(self.security_groups.remove(id)),
             Key::LoadBalancer(id) => drop(self.load_balancers.remove(id)),
             Key::Listener(id) => drop(self.listeners.remove(id)),
             Key::TargetGroup(id) => drop(self.target_groups.remove(id)),
@@ -86,12 +94,19 @@ impl State {
     pub fn records(&self) -> impl Iterator<Item = Record> {
         let vpcs = self.vpcs.values().cloned().map(Record::Vpc);
         let ports = self.ports.values().cloned().map(Record::Port);
+        let security_groups = self.security_groups.values().cloned().map(Record::SecurityGroup);
         let load_balancers = self.load_balancers.values().cloned().map(Record::LoadBalancer);
         let target_groups = self.target_groups.values().cloned().map(Record::TargetGroup);
         let listeners = self.listeners.values().cloned().map(Record::Listener);
         let services = self.endpoint_services.values().cloned().map(Record::EndpointService);
         let endpoints = self.endpoints.values().cloned().map(Record::Endpoint);
-        vpcs.chain(ports).chain(load_balancers).chain(target_groups).chain(listeners).chain(services).chain(endpoints)
+        vpcs.chain(ports)
+            .chain(security_groups)
+            .chain(load_balancers)
+            .chain(target_groups)
+            .chain(listeners)
+            .chain(services)
+            .chain(endpoints)
     }
 
     /// Every use of an address of `vpc`.
@@ -117,6 +132,21 @@ impl State {
             .filter(move |group| group.vpc == *vpc)
             .flat_map(|group| group.targets.keys().map(|target| (target.ip, AddressUse::Target(group.id.clone()))));
         gateway.into_iter().chain(nodes).chain(endpoints).chain(targets)
+    }
+
+    /// The addresses of what carries a security group: nodes of load balancers, and endpoints.
+    pub fn members(&self, group: &SecurityGroupId) -> BTreeSet<Ipv4Addr> {
+        let nodes = self
+            .load_balancers
+            .values()
+            .filter(|lb| lb.security_groups.groups.contains(group))
+            .flat_map(|lb| lb.addresses.iter().copied());
+        let endpoints = self
+            .endpoints
+            .values()
+            .filter(|endpoint| endpoint.security_groups.groups.contains(group))
+            .map(|endpoint| endpoint.address);
+        nodes.chain(endpoints).collect()
     }
 
     /// The first use of `address` in `vpc`.

@@ -18,6 +18,7 @@ const META_LAST_VPC_INDEX: &str = "last_vpc_index";
 
 const VPCS: Table = TableDefinition::new("vpcs");
 const PORTS: Table = TableDefinition::new("ports");
+const SECURITY_GROUPS: Table = TableDefinition::new("security_groups");
 const LOAD_BALANCERS: Table = TableDefinition::new("load_balancers");
 const LISTENERS: Table = TableDefinition::new("listeners");
 const TARGET_GROUPS: Table = TableDefinition::new("target_groups");
@@ -29,6 +30,7 @@ fn place(key: &Key) -> (Table, &str) {
     match key {
         Key::Vpc(id) => (VPCS, id.as_str()),
         Key::Port(interface) => (PORTS, interface.as_str()),
+        Key::SecurityGroup(id) => (SECURITY_GROUPS, id.as_str()),
         Key::LoadBalancer(id) => (LOAD_BALANCERS, id.as_str()),
         Key::Listener(id) => (LISTENERS, id.as_str()),
         Key::TargetGroup(id) => (TARGET_GROUPS, id.as_str()),
@@ -41,6 +43,7 @@ fn encode(record: &Record) -> serde_json::Result<Vec<u8>> {
     match record {
         Record::Vpc(record) => serde_json::to_vec(record),
         Record::Port(record) => serde_json::to_vec(record),
+        Record::SecurityGroup(record) => serde_json::to_vec(record),
         Record::LoadBalancer(record) => serde_json::to_vec(record),
         Record::Listener(record) => serde_json::to_vec(record),
         Record::TargetGroup(record) => serde_json::to_vec(record),
@@ -123,6 +126,7 @@ pub fn read(database: &Database, file: &Path) -> Result<State, StoreError> {
     };
     load(VPCS, |bytes| serde_json::from_slice(bytes).map(Record::Vpc))?;
     load(PORTS, |bytes| serde_json::from_slice(bytes).map(Record::Port))?;
+    load(SECURITY_GROUPS, |bytes| serde_json::from_slice(bytes).map(Record::SecurityGroup))?;
     load(LOAD_BALANCERS, |bytes| serde_json::from_slice(bytes).map(Record::LoadBalancer))?;
     load(LISTENERS, |bytes| serde_json::from_slice(bytes).map(Record::Listener))?;
     load(TARGET_GROUPS, |bytes| serde_json::from_slice(bytes).map(Record::TargetGroup))?;

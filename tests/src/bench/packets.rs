@@ -47,10 +47,35 @@ pub fn open(generator: &mut Generator<'_>, flows: u32) -> Result<()> {
     )
 }
 
+/// Opens `flows` flows of UDP through whatever is attached.
+pub fn open_udp(generator: &mut Generator<'_>, flows: u32) -> Result<()> {
+    generator.choose(Frames::FirstDatagrams, flows)?;
+    let mut received = 0;
+    for _ in 0..ATTEMPTS {
+        let sent = generator.send(CPU, flows, Count::Received)?;
+        if sent.received == sent.frames {
+            return Ok(());
+        }
+        received = sent.received;
+    }
+    anyhow::bail!("{received} of {flows} datagrams arrived in each of {ATTEMPTS} attempts")
+}
+
 /// Sends established flows' packets, all of which must arrive. The fastest of some runs: whatever else runs on the machine
 /// only ever makes one slower, or lose packets.
 pub fn measure(generator: &mut Generator<'_>, cpus: &[usize], flows: u32, frames: u32) -> Result<Sent> {
-    generator.choose(Frames::Established, flows)?;
+    measure_kind(generator, Frames::Established, cpus, flows, frames)
+}
+
+/// [`measure`] with frames of a kind.
+pub fn measure_kind(
+    generator: &mut Generator<'_>,
+    kind: Frames,
+    cpus: &[usize],
+    flows: u32,
+    frames: u32,
+) -> Result<Sent> {
+    generator.choose(kind, flows)?;
     let mut best: Option<Sent> = None;
     let mut last = generator.send_from(cpus, frames / 4, Count::Received)?;
     for attempt in 0..ATTEMPTS {

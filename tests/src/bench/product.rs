@@ -14,7 +14,7 @@ use aya::{
     },
 };
 use privatelink_ebpf::abi::{
-    Counter, Mac, Proto, VpcIndex, entries,
+    Counter, L4Port, Mac, Proto, VpcIndex, entries,
     pool::PortPool,
     service::{
         Address, AddressKey, AddressKind, Frontend, FrontendKey, Listener, Port, PortFlags, Target, TargetFlags,
@@ -45,6 +45,9 @@ pub enum Way {
     /// Behind the same port.
     Same,
 }
+
+/// A listener each, on the same port, with the same targets.
+const PROTOCOLS: [(u32, Proto); 2] = [(1, Proto::Tcp), (2, Proto::Udp)];
 
 /// The agent's default number of buckets, or what `flows` need at half load if that is more.
 fn buckets(flows: u32) -> u32 {
@@ -80,7 +83,7 @@ impl<'a> Product<'a> {
             .map_max_entries("FLOWS", buckets)
             .map_max_entries("STASH", stash);
         let mut ebpf = loader.load(OBJECT).context("loading the datapath")?;
-        for name in [load::XDP, load::TC, load::COLLECT, load::CLOCK] {
+        for name in load::ENTRIES {
             load::load_program(&mut ebpf, name)?;
         }
         load::fill_stages(&mut ebpf)?;
@@ -108,19 +111,20 @@ impl<'a> Product<'a> {
         addresses.insert(AddressKey::new(consumer, ENDPOINT.into()), Address::from(AddressKind::Endpoint), 0)?;
         addresses.insert(AddressKey::new(provider, NODE.into()), Address::from(AddressKind::Node), 0)?;
         let mut frontends: HashMap<_, FrontendKey, Frontend> = self.hash("FRONTENDS")?;
-        let key = FrontendKey::new(consumer, ENDPOINT.into(), privatelink_ebpf::abi::L4Port::new(PORT), Proto::Tcp);
-        frontends.insert(key, Frontend { listener: 1, endpoint: 1, _pad: 0 }, 0)?;
-        self.array(
-            "LISTENERS",
-            1,
-            Listener { ring_base: 0, ring_len: TARGETS.into(), idle_s: 350, ..Listener::default() },
-        )?;
-        for n in 0..TARGETS {
-            let index = u32::from(n) + 1;
-            self.array("RINGS", n.into(), index)?;
-            let mac = far.mac;
-            self.array("TARGETS", index, target_record(n, provider, out.index, mac, index))?;
-            self.array("POOLS", index, PortPool::EMPTY)?;
+        for (listener, proto) in PROTOCOLS {
+            let key = FrontendKey::new(consumer, ENDPOINT.into(), L4Port::new(PORT), proto);
+            frontends.insert(key, Frontend { listener, endpoint: 1, ..Frontend::default() }, 0)?;
+        }
+        for (listener, proto) in PROTOCOLS {
+            let ring_base = (listener - 1) * u32::from(TARGETS);
+            let record = Listener { ring_base, ring_len: TARGETS.into(), idle_s: 350, ..Listener::default() };
+            self.array("LISTENERS", listener, record)?;
+            for n in 0..TARGETS {
+                let index = ring_base + u32::from(n) + 1;
+                self.array("RINGS", ring_base + u32::from(n), index)?;
+                self.array("TARGETS", index, target_record(n, proto, provider, out.index, far.mac, index))?;
+                self.array("POOLS", index, PortPool::EMPTY)?;
+            }
         }
         Ok(())
     }
@@ -170,6 +174,10 @@ impl<'a> Product<'a> {
             let (Map::Array(data)
             | Map::PerCpuArray(data)
             | Map::HashMap(data)
+            | Map::LruHashMap(data)
+            | Map::PerCpuHashMap(data)
+            | Map::PerCpuLruHashMap(data)
+            | Map::LpmTrie(data)
             | Map::DevMap(data)
             | Map::ProgramArray(data)
             | Map::RingBuf(data)) = map
@@ -241,18 +249,18 @@ fn tc<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut SchedClassifier> {
     program.try_into().with_context(|| format!("{name} is no TC program"))
 }
 
-fn target_record(n: u8, vpc: VpcIndex, ifindex: u32, mac: Mac, pool: u32) -> Target {
+fn target_record(n: u8, proto: Proto, vpc: VpcIndex, ifindex: u32, mac: Mac, pool: u32) -> Target {
     Target {
         ip: target(n).into(),
         node_ip: NODE.into(),
-        port: privatelink_ebpf::abi::L4Port::new(TARGET_PORT),
+        port: L4Port::new(TARGET_PORT),
         vpc,
         generation: 1,
         flags: TargetFlags::RESOLVED,
         ifindex,
         pool,
         mac,
-        proto: Proto::Tcp.number(),
+        proto: proto.number(),
         _pad: 0,
         ip6: Ip6::UNSPECIFIED,
         node_ip6: Ip6::UNSPECIFIED,

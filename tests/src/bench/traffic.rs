@@ -17,7 +17,10 @@ use nix::{
     unistd::Pid,
 };
 use privatelink_ebpf::{
-    abi::bench::{Count, FLOWS_PER_CLIENT, HEADERS, Traffic},
+    abi::{
+        Proto,
+        bench::{Count, FLOWS_PER_CLIENT, HEADERS, Traffic},
+    },
     wire::checksum,
 };
 use privatelink_user::dataplane::load::BENCH_OBJECT;
@@ -50,6 +53,27 @@ pub enum Frames {
     Open,
     /// Segments of established flows in random order.
     Established,
+    /// A UDP datagram without a checksum for each flow in turn.
+    FirstDatagrams,
+    /// Datagrams in random order.
+    Datagrams,
+}
+
+impl Frames {
+    fn proto(self) -> Proto {
+        match self {
+            Self::Open | Self::Established => Proto::Tcp,
+            Self::FirstDatagrams | Self::Datagrams => Proto::Udp,
+        }
+    }
+
+    /// One for each flow in turn, or as many as there are in random order.
+    fn in_turn(self) -> bool {
+        match self {
+            Self::Open | Self::FirstDatagrams => true,
+            Self::Established | Self::Datagrams => false,
+        }
+    }
 }
 
 /// One measurement.
@@ -114,20 +138,15 @@ impl<'a> Generator<'a> {
     /// Chooses the frames of the next runs and starts their order anew.
     pub fn choose(&mut self, frames: Frames, flows: u32) -> Result<()> {
         ensure!(flows > 0 && flows <= FLOWS_PER_CLIENT * 200, "no room for {flows} flows in the client addresses");
-        let order_bits = match frames {
-            Frames::Open => 0,
-            Frames::Established => flows.next_power_of_two().ilog2().max(1),
-        };
+        let order_bits = if frames.in_turn() { 0 } else { flows.next_power_of_two().ilog2().max(1) };
         let headers = headers(frames, self.bed);
         let mut traffic: Array<_, Traffic> = self.ebpf.map_mut("TRAFFIC").context("no map TRAFFIC")?.try_into()?;
         traffic.set(0, Traffic { headers, _pad: [0; 2], flows, order_bits }, 0).context("the traffic")?;
         let cpus = nr_cpus().map_err(|(_, error)| error).context("the number of CPUs")?;
         let mut cursor: PerCpuArray<_, u32> = self.ebpf.map_mut("CURSOR").context("no map CURSOR")?.try_into()?;
         // CPUs start far apart, so that they do not visit the same flows at the same time.
-        let starts = match frames {
-            Frames::Open => vec![0; cpus],
-            Frames::Established => (0..cpus).map(|cpu| (cpu as u32).wrapping_mul(0x9e37_79b9)).collect(),
-        };
+        let start = |cpu| if frames.in_turn() { 0 } else { (cpu as u32).wrapping_mul(0x9e37_79b9) };
+        let starts: Vec<u32> = (0..cpus).map(start).collect();
         cursor.set(0, PerCpuValues::try_from(starts).context("the cursors")?, 0).context("the cursors")
     }
 
@@ -207,12 +226,14 @@ pub fn xdp<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut Xdp> {
 fn headers(frames: Frames, bed: &Bed) -> [u8; HEADERS] {
     let (seq, ack, flags): (u32, u32, u8) = match frames {
         Frames::Open => (1000, 0, 0x02),
-        Frames::Established => (1001, 5001, 0x10),
+        // What the far end counts; in a datagram the same bytes are payload.
+        Frames::Established | Frames::FirstDatagrams | Frames::Datagrams => (1001, 5001, 0x10),
     };
+    let proto = frames.proto();
     let mut headers = [0; HEADERS];
     headers[..6].copy_from_slice(&bed.client.mac.0);
     headers[6..12].copy_from_slice(&bed.clients.mac.0);
-    headers[12..26].copy_from_slice(&[0x08, 0x00, 0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, 6, 0, 0]);
+    headers[12..26].copy_from_slice(&[0x08, 0x00, 0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, proto.number(), 0, 0]);
     headers[26..30].copy_from_slice(&FIRST_CLIENT.octets());
     headers[30..34].copy_from_slice(&ENDPOINT.octets());
     headers[36..38].copy_from_slice(&PORT.to_be_bytes());
@@ -221,8 +242,14 @@ fn headers(frames: Frames, bed: &Bed) -> [u8; HEADERS] {
     headers[46..50].copy_from_slice(&[0x50, flags, 0xff, 0xff]);
     let ip = !checksum::fold(checksum::sum(&headers[14..34]));
     headers[24..26].copy_from_slice(&ip.to_ne_bytes());
-    let pseudo = checksum::sum(&headers[26..34]) + checksum::sum(&[0, 6, 0, 20]);
-    let tcp = !checksum::fold(pseudo + checksum::sum(&headers[34..54]));
-    headers[50..52].copy_from_slice(&tcp.to_ne_bytes());
+    match proto {
+        Proto::Tcp => {
+            let pseudo = checksum::sum(&headers[26..34]) + checksum::sum(&[0, 6, 0, 20]);
+            let tcp = !checksum::fold(pseudo + checksum::sum(&headers[34..54]));
+            headers[50..52].copy_from_slice(&tcp.to_ne_bytes());
+        }
+        // Length; no checksum, as the generator adjusts the one of TCP.
+        Proto::Udp => headers[38..42].copy_from_slice(&[0, 20, 0, 0]),
+    }
     headers
 }

@@ -28,6 +28,7 @@ mod pool;
 mod refusals;
 mod restart;
 mod routing;
+mod security;
 mod targets;
 mod transfer;
 mod udp;
@@ -63,6 +64,7 @@ fn tests() -> Vec<Test> {
         refusals::TESTS,
         hooks::TESTS,
         restart::TESTS,
+        security::TESTS,
         flood::TESTS,
         pool::TESTS,
         churn::TESTS,

@@ -12,6 +12,7 @@ mod lifetime;
 mod limits;
 mod open;
 mod reset;
+mod security;
 mod udp;
 mod v6;
 
@@ -37,6 +38,7 @@ pub fn all() -> Vec<Case> {
         isolation::cases(),
         limits::cases(),
         lifetime::cases(),
+        security::cases(),
         udp::cases(),
     ]
     .concat();

@@ -13,10 +13,12 @@ use privatelink_ebpf::{
 };
 
 use self::reason::Reason;
-use super::{index::TargetKey, plan::Plan};
+use super::{index::TargetKey, plan::Plan, security};
 use crate::{
     control::view,
-    model::{EndpointState, InterfaceName, Listener, LoadBalancerId, Protocol, State, TargetGroup, VpcId},
+    model::{
+        Direction, EndpointState, InterfaceName, Listener, LoadBalancerId, Opening, Protocol, State, TargetGroup, VpcId,
+    },
     net::{links::Links, neighbor::MacAddress},
     runtime::{
         Explanation, Finding, HookInUse, Object, PacketProtocol, PortStatus, Question, TargetHealth, TargetHealthReport,
@@ -174,6 +176,7 @@ impl<'a> Story<'a> {
     fn listener(&mut self, listener: &'a Listener) -> Option<&'a TargetGroup> {
         let state = self.facts.state;
         let group = state.target_groups.get(&listener.target_group)?;
+        self.security_groups(listener);
         self.find(
             Object::Listener,
             view::listener_name(state, listener),
@@ -193,6 +196,30 @@ impl<'a> Story<'a> {
         };
         self.find(Object::TargetGroup, group.name.to_string(), format!("targets: {}{open}", listed(states)));
         Some(group)
+    }
+
+    /// What each security group in the way says, and by which rule.
+    fn security_groups(&mut self, listener: &Listener) {
+        let (state, question) = (self.facts.state, self.question);
+        let opening = match question.protocol {
+            PacketProtocol::Tcp => Opening::Tcp(listener.port),
+            PacketProtocol::Udp => Opening::Udp(listener.port),
+            PacketProtocol::Icmp => return,
+        };
+        let Some(lb) = state.load_balancers.get(&listener.load_balancer) else { return };
+        let endpoint = state.endpoints.values().find(|e| e.vpc == question.vpc && e.address == *question.to.ip());
+        let verdicts = security::verdicts(state, endpoint, lb, opening, *question.from.ip());
+        for (group, rule) in verdicts {
+            let text = match rule {
+                Some((id, rule)) => format!("lets {} in by rule {id}, {rule}", question.from.ip()),
+                None => format!(
+                    "none of its {} inbound rules lets {} in to this port",
+                    group.rules(Direction::Ingress).count(),
+                    question.from.ip()
+                ),
+            };
+            self.find(Object::SecurityGroup, group.name.to_string(), text);
+        }
     }
 
     /// Nothing can be asked of the kernel: no port takes the packet.

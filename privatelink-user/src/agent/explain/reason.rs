@@ -22,7 +22,9 @@ const fn by(object: Object, text: &'static str, way_out: &'static str) -> Option
 
 /// The reason that a counter stands for; nothing for counters that are no refusals.
 pub const fn reason(counter: Counter) -> Option<Reason> {
-    use Object::{Address, Budget, Endpoint, Flow, Kernel, Listener, Packet, Pool, Port, Target, TargetGroup};
+    use Object::{
+        Address, Budget, Endpoint, Flow, Kernel, Listener, Packet, Pool, Port, SecurityGroup, Target, TargetGroup,
+    };
     const REPORT: &str = "this is a defect of the datapath if it lasts; `privatelink stats` shows whether it does";
     match counter {
         Counter::FlowOpened
@@ -35,6 +37,7 @@ pub const fn reason(counter: Counter) -> Option<Reason> {
         | Counter::FlowEndedWithTarget
         | Counter::FlowEndedWithEndpoint
         | Counter::FlowEndedWithPort
+        | Counter::FlowEndedBySecurityGroup
         | Counter::FlowReplaced
         | Counter::FlowStashed
         | Counter::PortReleasedAfterHold
@@ -79,6 +82,16 @@ pub const fn reason(counter: Counter) -> Option<Reason> {
             Listener,
             "the address is owned, but no listener has this port",
             "`privatelink listener create` opens a port",
+        ),
+        Counter::SecurityGroupDenied => by(
+            SecurityGroup,
+            "no rule of the security groups lets the source in, so it is dropped without an answer",
+            "`privatelink security-group authorize` adds a rule",
+        ),
+        Counter::SecurityGroupDeniedOutbound => by(
+            SecurityGroup,
+            "the load balancer's security groups let it connect to none of the targets",
+            "`privatelink security-group authorize --egress` adds a rule for the targets' addresses and port",
         ),
         Counter::SpoofedSource => by(
             Packet,

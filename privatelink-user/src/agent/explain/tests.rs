@@ -6,7 +6,7 @@ use privatelink_ebpf::abi::{Counter, Proto, counters::CounterKind};
 use super::*;
 use crate::model::{
     Endpoint, EndpointService, EndpointState, HealthCheck, HealthCheckProtocol, Hook, ListenerAttributes, LoadBalancer,
-    Owner, Port, Record, ServiceName, TargetAddress, TargetGroupAttributes, Vpc,
+    Owner, Port, Record, SecurityGroups, ServiceName, TargetAddress, TargetGroupAttributes, Vpc,
 };
 use crate::runtime::NextHop;
 
@@ -63,6 +63,8 @@ fn state() -> State {
         name: "web".parse().expect("a name"),
         vpc: provider.id.clone(),
         addresses: vec![NODE],
+        security_groups: SecurityGroups::default(),
+        enforce_on_private_link: true,
         created_at: now(),
     }));
     state.put(Record::Listener(Listener {
@@ -92,6 +94,7 @@ fn state() -> State {
         vpc: consumer.id.clone(),
         address: ENDPOINT,
         state: EndpointState::Available,
+        security_groups: SecurityGroups::default(),
         created_at: now(),
     }));
     state.put(Record::Vpc(provider));

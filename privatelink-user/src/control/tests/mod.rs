@@ -6,6 +6,7 @@ mod declarations;
 mod protocols;
 mod refusals;
 mod rules;
+mod security_groups;
 mod walk;
 
 use jiff::Timestamp;

@@ -1,0 +1,270 @@
+//! Security groups, compiled to what the kernel asks: which sources may connect at a frontend.
+//!
+//! Protocol and port of a frontend are fixed, so a rule comes down to a set of sources, the rules of all groups to the
+//! union of theirs, and an endpoint behind which a load balancer enforces its own rules to the intersection of the two.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+};
+
+use ipnet::IpNet;
+use privatelink_ebpf::abi::security::Bound;
+
+use crate::model::{
+    Direction, Endpoint, LoadBalancer, Opening, Peer, SecurityGroup, SecurityGroupId, SecurityGroupRule,
+    SecurityGroupRuleId, State,
+};
+
+/// The sorted addresses at which membership changes: at the first an address belongs to the set, from the second on it
+/// does not, and so on. The kernel's `SOURCE_BOUNDS`.
+pub type Bounds = Arc<[Bound]>;
+
+/// A set of addresses, IPv4 ones as IPv4-mapped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sources(Vec<Bound>);
+
+impl Sources {
+    /// The union of inclusive ranges.
+    pub fn union(ranges: impl IntoIterator<Item = (u128, u128)>) -> Self {
+        let mut ranges: Vec<(u128, u128)> = ranges.into_iter().collect();
+        ranges.sort_unstable();
+        let mut bounds: Vec<Bound> = Vec::new();
+        let mut last: Option<u128> = None;
+        for (first, end) in ranges {
+            match last {
+                // Touching ranges are one.
+                Some(so_far) if first <= so_far.saturating_add(1) => last = Some(so_far.max(end)),
+                Some(so_far) => {
+                    bounds.extend([Bound::from_number(so_far + 1), Bound::from_number(first)]);
+                    last = Some(end);
+                }
+                None => {
+                    bounds.push(Bound::from_number(first));
+                    last = Some(end);
+                }
+            }
+        }
+        if let Some(after) = last.and_then(|last| last.checked_add(1)) {
+            bounds.push(Bound::from_number(after));
+        }
+        Self(bounds)
+    }
+
+    /// What both sets have.
+    pub fn intersection(&self, other: &Self) -> Self {
+        let (mut a, mut b) = (self.0.iter().peekable(), other.0.iter().peekable());
+        let (mut in_a, mut in_b, mut inside) = (false, false, false);
+        let mut bounds = Vec::new();
+        loop {
+            let at = match (a.peek(), b.peek()) {
+                (Some(a), Some(b)) => **a.min(b),
+                (Some(at), None) | (None, Some(at)) => **at,
+                (None, None) => break,
+            };
+            in_a ^= a.next_if(|next| **next == at).is_some();
+            in_b ^= b.next_if(|next| **next == at).is_some();
+            if inside != (in_a && in_b) {
+                inside = !inside;
+                bounds.push(at);
+            }
+        }
+        Self(bounds)
+    }
+
+    pub fn into_bounds(self) -> Bounds {
+        self.0.into()
+    }
+}
+
+fn range(net: &IpNet) -> (u128, u128) {
+    let number = |ip: std::net::IpAddr| match ip {
+        std::net::IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),
+        std::net::IpAddr::V6(ip) => ip.to_bits(),
+    };
+    (number(net.network()), number(net.broadcast()))
+}
+
+/// Who may connect somewhere, and whether open flows of others end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guard {
+    pub sources: Bounds,
+    pub established: bool,
+}
+
+/// Which inbound rules of some groups count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Peers {
+    /// All.
+    All,
+    /// Those that name addresses: what carries a group is in the group's VPC, and the client is not.
+    Addresses,
+}
+
+type Question = (BTreeSet<SecurityGroupId>, Opening, Peers);
+
+/// Answers from one state, each computed once.
+pub struct Compiler<'a> {
+    state: &'a State,
+    inbound: BTreeMap<Question, Arc<Sources>>,
+}
+
+impl<'a> Compiler<'a> {
+    pub fn new(state: &'a State) -> Self {
+        Self { state, inbound: BTreeMap::new() }
+    }
+
+    /// Who may connect to a load balancer's own addresses. Nothing: everybody.
+    pub fn at_node(&mut self, lb: &LoadBalancer, opening: Opening) -> Option<Guard> {
+        let groups = &lb.security_groups.groups;
+        if groups.is_empty() {
+            return None;
+        }
+        let sources = self.inbound(groups, opening, Peers::All);
+        let established = lb.security_groups.applies_to_established || self.applies_to_established(groups);
+        Some(Guard { sources: (*sources).clone().into_bounds(), established })
+    }
+
+    /// Who may connect to an endpoint that leads to `lb`. Nothing: everybody.
+    pub fn at_endpoint(&mut self, endpoint: &Endpoint, lb: &LoadBalancer, opening: Opening) -> Option<Guard> {
+        let own = &endpoint.security_groups;
+        let behind = &lb.security_groups;
+        let mut sources = None;
+        let mut established = false;
+        if !own.groups.is_empty() {
+            sources = Some(self.inbound(&own.groups, opening, Peers::All));
+            established |= own.applies_to_established || self.applies_to_established(&own.groups);
+        }
+        if !behind.groups.is_empty() && lb.enforce_on_private_link {
+            let enforced = self.inbound(&behind.groups, opening, Peers::Addresses);
+            established |= behind.applies_to_established || self.applies_to_established(&behind.groups);
+            sources = Some(match sources {
+                Some(own) => Arc::new(own.intersection(&enforced)),
+                None => enforced,
+            });
+        }
+        sources.map(|sources| Guard { sources: (*sources).clone().into_bounds(), established })
+    }
+
+    fn applies_to_established(&self, groups: &BTreeSet<SecurityGroupId>) -> bool {
+        groups.iter().any(|id| self.state.security_groups.get(id).is_some_and(|group| group.applies_to_established))
+    }
+
+    fn inbound(&mut self, groups: &BTreeSet<SecurityGroupId>, opening: Opening, peers: Peers) -> Arc<Sources> {
+        let state = self.state;
+        let question = (groups.clone(), opening, peers);
+        let compute = || {
+            let rules = groups.iter().filter_map(|id| state.security_groups.get(id)).flat_map(|group| {
+                group.rules(Direction::Ingress).map(|(_, rule)| rule).filter(|rule| rule.traffic.contains(opening))
+            });
+            let ranges = rules.flat_map(|rule| match (&rule.peer, peers) {
+                (Peer::Cidr(net), _) => vec![range(net)],
+                (Peer::Group(group), Peers::All) => {
+                    state.members(group).into_iter().map(|ip| range(&IpNet::from(std::net::IpAddr::V4(ip)))).collect()
+                }
+                (Peer::Group(_), Peers::Addresses) => Vec::new(),
+            });
+            Arc::new(Sources::union(ranges))
+        };
+        Arc::clone(self.inbound.entry(question).or_insert_with(compute))
+    }
+}
+
+/// What each security group in the way of `client` says: the rule that lets it in, if there is one. It must be let in by
+/// one of the endpoint's and, where they are enforced, by one of the load balancer's.
+pub fn verdicts<'a>(
+    state: &'a State,
+    endpoint: Option<&Endpoint>,
+    lb: &LoadBalancer,
+    opening: Opening,
+    client: Ipv4Addr,
+) -> Vec<(&'a SecurityGroup, Option<(&'a SecurityGroupRuleId, &'a SecurityGroupRule)>)> {
+    let own = endpoint.map(|endpoint| (&endpoint.security_groups.groups, Peers::All));
+    let behind = match endpoint {
+        Some(_) if !lb.enforce_on_private_link => None,
+        Some(_) => Some((&lb.security_groups.groups, Peers::Addresses)),
+        None => Some((&lb.security_groups.groups, Peers::All)),
+    };
+    let admits = |rule: &SecurityGroupRule, peers| {
+        let is_peer = match (&rule.peer, peers) {
+            (Peer::Group(_), Peers::Addresses) => false,
+            (peer, Peers::All | Peers::Addresses) => peer.contains(client, &|group| state.members(group)),
+        };
+        rule.traffic.contains(opening) && is_peer
+    };
+    own.into_iter()
+        .chain(behind)
+        .flat_map(|(groups, peers)| groups.iter().map(move |id| (id, peers)))
+        .filter_map(|(id, peers)| Some((state.security_groups.get(id)?, peers)))
+        .map(|(group, peers)| (group, group.rules(Direction::Ingress).find(|(_, rule)| admits(rule, peers))))
+        .collect()
+}
+
+/// Whether a load balancer may connect to a target.
+pub fn outbound(state: &State, lb: &LoadBalancer, opening: Opening, target: Ipv4Addr) -> bool {
+    let groups = &lb.security_groups.groups;
+    groups.is_empty()
+        || groups.iter().filter_map(|id| state.security_groups.get(id)).any(|group| {
+            group.rules(Direction::Egress).any(|(_, rule)| {
+                rule.traffic.contains(opening) && rule.peer.contains(target, &|group| state.members(group))
+            })
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn contains(sources: &Sources, number: u128) -> bool {
+        sources.0.iter().filter(|bound| bound.to_number() <= number).count() % 2 == 1
+    }
+
+    fn ranges() -> impl Strategy<Value = Vec<(u128, u128)>> {
+        let number = || prop_oneof![0u128..60, Just(u128::MAX), (0u128..9).prop_map(|n| u128::MAX - n)];
+        prop::collection::vec((number(), number()).prop_map(|(a, b)| (a.min(b), a.max(b))), 0..12)
+    }
+
+    fn probes() -> impl Iterator<Item = u128> {
+        (0u128..70).chain((0..12).map(|n| u128::MAX - n))
+    }
+
+    proptest! {
+        #[test]
+        fn a_union_has_what_one_of_its_ranges_has(ranges in ranges()) {
+            let sources = Sources::union(ranges.clone());
+            prop_assert!(sources.0.is_sorted_by(|a, b| a < b), "{:?}", sources);
+            for probe in probes() {
+                let expected = ranges.iter().any(|(first, last)| (*first..=*last).contains(&probe));
+                prop_assert_eq!(contains(&sources, probe), expected, "{}", probe);
+            }
+        }
+
+        #[test]
+        fn an_intersection_has_what_both_have(a in ranges(), b in ranges()) {
+            let (a, b) = (Sources::union(a), Sources::union(b));
+            let both = a.intersection(&b);
+            prop_assert!(both.0.is_sorted_by(|a, b| a < b), "{:?}", both);
+            for probe in probes() {
+                prop_assert_eq!(contains(&both, probe), contains(&a, probe) && contains(&b, probe));
+            }
+        }
+    }
+
+    #[test]
+    fn ranges_of_both_families_stand_side_by_side() {
+        let nets = ["10.0.0.0/8", "11.0.0.0/8", "2001:db8::/32"].map(|net| range(&net.parse().expect("a net")));
+        let sources = Sources::union(nets);
+        assert_eq!(sources.0.len(), 4, "10/8 and 11/8 touch");
+        let v4 = |ip: [u8; 4]| Ipv4Addr::from(ip).to_ipv6_mapped().to_bits();
+        assert!(contains(&sources, v4([11, 255, 255, 255])) && !contains(&sources, v4([12, 0, 0, 0])));
+        let v6 = |text: &str| text.parse::<std::net::Ipv6Addr>().expect("an address").to_bits();
+        assert!(contains(&sources, v6("2001:db8::1")) && !contains(&sources, v6("2001:db9::")));
+        // Everything IPv4 is not everything.
+        let v4_only = Sources::union([range(&"0.0.0.0/0".parse().expect("a net"))]);
+        assert!(contains(&v4_only, v4([0; 4])) && contains(&v4_only, v4([255; 4])));
+        assert!(!contains(&v4_only, v6("::1")) && !contains(&v4_only, v6("2001:db8::1")));
+    }
+}
