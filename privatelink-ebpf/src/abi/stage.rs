@@ -58,6 +58,10 @@ stages! {
     Slow: "privatelink_tc_slow", Some("privatelink_xdp_slow");
     /// UDP over IPv4, all of it.
     Udp: "privatelink_tc_udp", Some("privatelink_xdp_udp");
-    /// IPv6, all of it.
+    /// IPv6: plain packets of established flows.
     V6: "privatelink_tc_v6", Some("privatelink_xdp_v6");
+    /// All other IPv6.
+    V6Slow: "privatelink_tc_v6_slow", Some("privatelink_xdp_v6_slow");
+    /// Answers to IPv6 packets: resets, and what neighbour discovery asks for.
+    Answer6: "privatelink_tc_answer6", None;
 }

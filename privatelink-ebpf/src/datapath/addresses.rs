@@ -3,7 +3,7 @@
 
 use super::{
     lifecycle::{twin_key, vpc_beyond},
-    parse,
+    parse::{self, Segment},
     tables::Tables,
     v6,
 };
@@ -13,7 +13,7 @@ use crate::{
         addr::IPV6,
         flow::{Addresses6, FlowKey},
         security::Bound,
-        service::{Address6Key, AddressKey, AddressKind, Frontend, Frontend6Key, FrontendKey, Target},
+        service::{Address6Key, AddressKey, AddressKind, Frontend, Frontend6Key, FrontendKey},
     },
     wire::{checksum, ipv6},
 };
@@ -104,7 +104,8 @@ pub fn from_nobody<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> bool {
 
 /// What replacing the packet's addresses by the node's and the target's adds to a TCP or UDP checksum.
 #[inline(always)]
-pub fn difference<'t, T: Tables<'t>>(t: T, key: &FlowKey, target: &Target) -> u32 {
+pub fn difference_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, target: u32) -> u32 {
+    let (key, Some(target)) = (&segment.key, t.target(target)) else { return 0 };
     let old = match (key.ipv6(), lent(t)) {
         (true, Some(packet)) => ipv6::without(&packet.src.0) + ipv6::without(&packet.dst.0),
         (true, None) | (false, _) => checksum::words(!key.src.word()) + checksum::words(!key.dst.word()),

@@ -136,7 +136,12 @@ pub struct Reserved {
 /// Takes a free slot for `key`. The caller holds the key's lock, or knows that nobody else inserts this key.
 #[inline(always)]
 pub fn reserve<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> Result<Reserved, NoRoom> {
-    let index = t.reserve(key);
+    reserved(t, key, t.reserve(key))
+}
+
+/// The slot that [`Tables::reserve`] has taken for `key`, or this CPU's entry on its way into the stash.
+#[inline(always)]
+pub fn reserved<'t, T: Tables<'t>>(t: T, key: &FlowKey, index: i64) -> Result<Reserved, NoRoom> {
     if index >= 0 {
         let bucket = t.bucket(index as u32 / WAYS as u32).ok_or(NoRoom::Full)?;
         let slot = slot_at(bucket, index as usize & (WAYS - 1));

@@ -16,7 +16,6 @@ use crate::{
         addr::IPV6,
         event::EventKind,
         flow::{FlowKey, FlowState, Meta},
-        service::Target,
         stats::{EndpointStats, TargetStats},
     },
     wire::tcp::{Flags, within},
@@ -40,13 +39,22 @@ pub fn vpc_beyond<'t, T: Tables<'t>>(t: T, slot: SlotRef) -> Option<VpcIndex> {
     }
 }
 
-/// The target's and the node's address as they are in the key of a packet from the target.
+/// A target's and its node's address as they are in the key of a packet from the target.
 #[inline(always)]
-pub fn target_pair<'t, T: Tables<'t>>(t: T, target: &Target) -> (Ip4, Ip4) {
-    match target.ipv6() {
+pub fn target_pair<'t, T: Tables<'t>>(t: T, target: u32) -> (Ip4, Ip4) {
+    let both = t.target_pair(target);
+    (Ip4::from_word(both as u32), Ip4::from_word((both >> 32) as u32))
+}
+
+/// [`target_pair`] as one scalar.
+#[inline(always)]
+pub fn target_pair_bits<'t, T: Tables<'t>>(t: T, target: u32) -> u64 {
+    let Some(target) = t.target(target) else { return 0 };
+    let (ip, node_ip) = match target.ipv6() {
         true => v6::pair(&target.ip6, &target.node_ip6, t.hash_seed()),
         false => (target.ip, target.node_ip),
-    }
+    };
+    ip.word() as u64 | (node_ip.word() as u64) << 32
 }
 
 /// Both entries of a flow.
@@ -143,7 +151,7 @@ pub fn release<'t, T: Tables<'t>>(t: T, reverse: SlotRef) -> bool {
     if let Some(target) = t.target(index)
         && target.proto == key.proto
         && target.port == key.src_port
-        && target_pair(t, target) == (key.src, key.dst)
+        && target_pair(t, index) == (key.src, key.dst)
     {
         t.release_port(target.pool, key.dst_port.get());
     }
@@ -347,10 +355,19 @@ pub fn supersede_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
     if state == FlowState::TimeWait {
         own.remove(t);
         t.count(Counter::FlowReplaced);
-    } else {
+        return 1;
+    }
+    2
+}
+
+/// [`supersede_bits`], and what it leaves to its caller: each function that calls another takes of the same stack.
+#[inline(always)]
+pub fn supersede<'t, T: Tables<'t>>(t: T, segment: &Segment) -> bool {
+    let over = t.supersede(segment);
+    if over == 2 {
         t.close(&segment.key, Counter::FlowReplaced as u32);
     }
-    1
+    over != 0
 }
 
 /// Marks the segment's entry: its sender leaves checksums to its device, so XDP hands its segments to TC.
@@ -401,7 +418,8 @@ pub fn replied_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
     1
 }
 
-/// Forgets a UDP flow that is over: the reason for which a datagram of its target is refused; 0 if it lives.
+/// Whether a UDP flow is over: the reason for which a datagram of its target is refused, and, in the byte above, the one for
+/// which the flow is to be closed; 0 if it lives.
 #[inline(always)]
 pub fn retire_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
     let Some(own) = t.find(&segment.key) else { return Counter::NoFlow as u32 };
@@ -416,8 +434,17 @@ pub fn retire_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
     } else {
         return 0;
     };
-    t.close(&segment.key, why as u32);
-    refusal as u32
+    refusal as u32 | (why as u32) << 8
+}
+
+/// [`retire_bits`], and the closing.
+#[inline(always)]
+pub fn retire<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
+    let bits = t.retire(segment);
+    if bits >> 8 != 0 {
+        t.close(&segment.key, bits >> 8);
+    }
+    bits & 0xff
 }
 
 /// Neither direction has had a packet for as long as the flow may be silent.

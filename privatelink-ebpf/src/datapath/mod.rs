@@ -57,7 +57,7 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
             Stage::Slow => slow(frame, t, ifindex),
             Stage::Udp => udp::decide(frame, t, ifindex),
             // Its packets get another rewrite: `v6::decide`.
-            Stage::V6 => Err(Verdict::GoOn(Stage::V6)),
+            stage @ (Stage::V6 | Stage::V6Slow | Stage::Answer6) => Err(Verdict::GoOn(stage)),
         },
     }
 }
@@ -179,7 +179,7 @@ fn consider<'t, A: Family<'t>, F: Frame, T: Tables<'t>>(
     segment: &Segment,
 ) -> Result<A::Rewrite, Verdict> {
     let (slot, fresh) = match t.find(&segment.key) {
-        Some(slot) if !segment.flags.opens() || t.supersede(segment) == 0 => (slot, false),
+        Some(slot) if !segment.flags.opens() || !lifecycle::supersede(t, segment) => (slot, false),
         Some(_) | None => (open(t, port, ifindex, segment)?, true),
     };
     let meta = slot.meta();

@@ -42,7 +42,7 @@ pub fn open<'t, T: Tables<'t>>(t: T, segment: &Segment, ifindex: u32, tc_only: b
     let mut bits = try_open(t, segment, ifindex_and_flag);
     if bits == REFUSED | Counter::PortsExhausted as u32
         && Proto::from_number(segment.key.proto) == Proto::Tcp
-        && t.end_hold(segment) != 0
+        && end_hold(t, segment)
     {
         bits = try_open(t, segment, ifindex_and_flag);
     }
@@ -70,14 +70,14 @@ fn try_open<'t, T: Tables<'t>>(t: T, segment: &Segment, ifindex_and_flag: u32) -
 const HOLDS_LOOKED_AT: u32 = 16;
 
 /// Gives a held port towards the target of a SYN back before its time, because none is free: the one that has been held for
-/// longest among a few. 1, or 0 if none of them is held. A target that still remembers the port's last connection answers
+/// longest among a few. Its number, or 0 if none of them is held. A target that still remembers the port's last connection answers
 /// the next one's SYN with a challenge ACK, which costs the client a second (RFC 5961 section 4); a refusal costs it more.
 #[inline(always)]
 pub fn end_hold_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
     let listener = frontend(t, &segment.key).and_then(|frontend| t.listener(frontend.listener));
-    let target = listener.and_then(|listener| select(t, listener, segment)).and_then(|index| t.target(index));
-    let Some(target) = target else { return 0 };
-    let (ip, node_ip) = target_pair(t, target);
+    let index = listener.and_then(|listener| select(t, listener, segment));
+    let (Some(index), Some(target)) = (index, index.and_then(|index| t.target(index))) else { return 0 };
+    let (ip, node_ip) = target_pair(t, index);
     let mut key = FlowKey::tcp(target.vpc, ip, target.port, node_ip, L4Port::new(0)).with_proto(target.proto);
     let [lo, hi] = segment.key.words();
     let hint = flow_table::hash([hi, lo ^ segment.seq as u64], t.hash_seed()) as u32;
@@ -93,11 +93,27 @@ pub fn end_hold_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
             (oldest, age) = (FIRST_PORT + place as u16, held_for);
         }
     }
-    if oldest == 0 {
-        return 0;
-    }
-    key.dst_port = L4Port::new(oldest);
+    oldest as u32
+}
+
+/// Gives the port back that [`end_hold_bits`] has found: 1, or 0 if another CPU was faster. By itself, because each function
+/// that calls another takes of the same stack.
+#[inline(always)]
+pub fn give_hold_back_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, port: u32) -> u32 {
+    let listener = frontend(t, &segment.key).and_then(|frontend| t.listener(frontend.listener));
+    let Some(index) = listener.and_then(|listener| select(t, listener, segment)) else { return 0 };
+    let Some(target) = t.target(index) else { return 0 };
+    let (ip, node_ip) = target_pair(t, index);
+    let node_port = L4Port::new(port as u16);
+    let key = FlowKey::tcp(target.vpc, ip, target.port, node_ip, node_port).with_proto(target.proto);
     t.close(&key, Counter::PortReusedEarly as u32)
+}
+
+/// Finds a held port and gives it back.
+#[inline(always)]
+fn end_hold<'t, T: Tables<'t>>(t: T, segment: &Segment) -> bool {
+    let port = t.end_hold(segment);
+    port != 0 && t.give_hold_back(segment, port) != 0
 }
 
 /// Opens a flow and finds it, or refuses in the right way.
@@ -224,6 +240,7 @@ pub fn insert_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, admission: i64, i
         idle_s,
         ifindex: ifindex_and_flag & 0xffff,
         flags: if ifindex_and_flag >> 31 != 0 { Meta::TC_ONLY } else { 0 },
+        differences: Differences(0),
     };
     let outcome = insert(t, segment, target, &plan);
     if outcome == Ok(true) {
@@ -247,6 +264,7 @@ struct Plan {
     ifindex: u32,
     /// Of the forward entry's meta.
     flags: u8,
+    differences: Differences,
 }
 
 /// True: opened. False: another CPU opened it meanwhile.
@@ -283,45 +301,69 @@ fn insert_pair<'t, T: Tables<'t>>(
     plan: &Plan,
     node_port: L4Port,
 ) -> Result<(), Counter> {
-    let FlowKey { src_port: client_port, dst_port: service_port, .. } = segment.key;
-    let (ip, node_ip) = target_pair(t, target);
+    let key = &segment.key;
+    let (ip, node_ip) = target_pair(t, plan.target);
     let reverse_key = FlowKey::tcp(target.vpc, ip, target.port, node_ip, node_port).with_proto(target.proto);
-    let d_addr = addresses::difference(t, &segment.key, target);
-    let d_port = checksum::difference16(client_port.word(), node_port.word())
-        + checksum::difference16(service_port.word(), target.port.word());
-    let translated = segment.key.ipv6() != target.ipv6();
-    if segment.key.ipv6() && !t.put_client6(&reverse_key) {
+    let d_addr = checksum::fold(t.difference(segment, plan.target));
+    let d_port = checksum::fold(
+        checksum::difference16(key.src_port.word(), node_port.word())
+            + checksum::difference16(key.dst_port.word(), target.port.word()),
+    );
+    let plan = &Plan { differences: Differences(d_addr as u32 | (d_port as u32) << 16), ..*plan };
+    if key.ipv6() && !t.put_client6(&reverse_key) {
         return Err(Counter::FlowTableFull);
     }
-    let made = insert_reverse(t, segment, target, plan, &reverse_key, translated, (d_addr, d_port)).and_then(|()| {
-        let (d_addr, d_port) = (checksum::fold(d_addr), checksum::fold(d_port));
-        let made = insert_forward(t, segment, target, plan, (node_ip, ip, node_port), translated, d_addr, d_port);
-        if made.is_err()
-            && let Some(reverse) = t.find(&reverse_key)
-        {
-            reverse.remove(t);
-        }
-        made
-    });
-    if made.is_err() && segment.key.ipv6() {
-        t.remove_client6(&reverse_key);
+    // Each entry is reserved here and filled by a function of its own: the calls share one stack.
+    let mut made = insert_reverse(t, segment, target, plan, &reverse_key, t.reserve(&reverse_key));
+    if made.is_ok() {
+        made = insert_forward(t, segment, target, plan, node_port, t.reserve(&segment.key));
+    }
+    if made.is_err() {
+        undo_reverse(t, &reverse_key, key.ipv6());
     }
     made
 }
 
-/// The reverse entry comes first: it owns the port, and a target that answers finds it.
-#[inline(always)]
+/// Takes away what a flow that came to nothing has left. With a stack of its own.
+#[inline(never)]
+fn undo_reverse<'t, T: Tables<'t>>(t: T, reverse_key: &FlowKey, of_client6: bool) {
+    if let Some(reverse) = t.find(reverse_key) {
+        reverse.remove(t);
+    }
+    if of_client6 {
+        t.remove_client6(reverse_key);
+    }
+}
+
+/// What a flow's translation adds to checksums in the direction of the target; the complement in the other.
+/// One scalar, because a function takes five: the addresses' in the lower half, the ports' in the upper.
+#[derive(Clone, Copy)]
+struct Differences(u32);
+
+impl Differences {
+    #[inline(always)]
+    const fn addresses(self) -> u16 {
+        self.0 as u16
+    }
+
+    #[inline(always)]
+    const fn ports(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+}
+
+/// The reverse entry comes first: it owns the port, and a target that answers finds it. With a stack of its own.
+#[inline(never)]
 fn insert_reverse<'t, T: Tables<'t>>(
     t: T,
     segment: &Segment,
     target: &Target,
     plan: &Plan,
     reverse_key: &FlowKey,
-    translated: bool,
-    (d_addr, d_port): (u32, u32),
+    index: i64,
 ) -> Result<(), Counter> {
     let FlowKey { src: client, dst: service, src_port: client_port, dst_port: service_port, proto, .. } = segment.key;
-    let reserved = flow_table::reserve(t, reverse_key).map_err(no_room)?;
+    let reserved = flow_table::reserved(t, reverse_key, index).map_err(no_room)?;
     if reserved.stashed() {
         t.count(Counter::FlowStashed);
     }
@@ -333,29 +375,29 @@ fn insert_reverse<'t, T: Tables<'t>>(
         (&raw mut (*entry).new_dst).write(client);
         (&raw mut (*entry).new_src_port).write(service_port);
         (&raw mut (*entry).new_dst_port).write(client_port);
-        (&raw mut (*entry).d_addr).write(!checksum::fold(d_addr));
-        (&raw mut (*entry).d_port).write(!checksum::fold(d_port));
+        (&raw mut (*entry).d_addr).write(!plan.differences.addresses());
+        (&raw mut (*entry).d_port).write(!plan.differences.ports());
         (&raw mut (*entry).ack).write(segment.seq.wrapping_add(1));
     }
+    let translated = segment.key.ipv6() != target.ipv6();
     match reserved.publish(t, reverse_key, first_state(proto), translated, 0, plan.idle_s) {
         true => Ok(()),
         false => Err(Counter::FlowTableFull),
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "inlined; what the caller has computed for both entries")]
-#[inline(always)]
+/// With a stack of its own.
+#[inline(never)]
 fn insert_forward<'t, T: Tables<'t>>(
     t: T,
     segment: &Segment,
     target: &Target,
     plan: &Plan,
-    (node_ip, ip, node_port): (Ip4, Ip4, L4Port),
-    translated: bool,
-    d_addr: u16,
-    d_port: u16,
+    node_port: L4Port,
+    index: i64,
 ) -> Result<(), Counter> {
-    let reserved = flow_table::reserve(t, &segment.key).map_err(no_room)?;
+    let reserved = flow_table::reserved(t, &segment.key, index).map_err(no_room)?;
+    let (ip, node_ip) = target_pair(t, plan.target);
     let entry = reserved.entry();
     fill(entry, &segment.key, t.now(), segment, target, plan);
     // SAFETY: as `fill`.
@@ -364,10 +406,11 @@ fn insert_forward<'t, T: Tables<'t>>(
         (&raw mut (*entry).new_dst).write(ip);
         (&raw mut (*entry).new_src_port).write(node_port);
         (&raw mut (*entry).new_dst_port).write(target.port);
-        (&raw mut (*entry).d_addr).write(d_addr);
-        (&raw mut (*entry).d_port).write(d_port);
+        (&raw mut (*entry).d_addr).write(plan.differences.addresses());
+        (&raw mut (*entry).d_port).write(plan.differences.ports());
         (&raw mut (*entry).ack).write(0);
     }
+    let translated = segment.key.ipv6() != target.ipv6();
     let (state, flags) = (first_state(segment.key.proto), Meta::FORWARD | plan.flags);
     match reserved.publish(t, &segment.key, state, translated, flags, plan.idle_s) {
         true => Ok(()),

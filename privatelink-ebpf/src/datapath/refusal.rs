@@ -75,22 +75,13 @@ pub fn end_flow<'t, T: Tables<'t>>(t: T, segment: &Segment, why: Counter) -> Ver
     if T::HOOK == Hook::Xdp {
         return to_tc(t);
     }
-    Verdict::from_bits(t.end_flow(segment, why as u32))
-}
-
-/// [`end_flow`] with scalars.
-#[inline(always)]
-pub fn end_flow_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, why: u32) -> u32 {
-    ended(t, segment, Counter::from_bits(why as u8)).to_bits()
-}
-
-#[inline(always)]
-fn ended<'t, T: Tables<'t>>(t: T, segment: &Segment, why: Counter) -> Verdict {
-    let target_gone = why == Counter::TargetGone;
-    let ended = if target_gone { Counter::FlowEndedWithTarget } else { Counter::FlowExpiredIdle };
+    let ended = match why == Counter::TargetGone {
+        true => Counter::FlowEndedWithTarget,
+        false => Counter::FlowExpiredIdle,
+    };
     let to_target = t.find(&segment.key).filter(|own| !own.meta().forward()).map_or(0, |own| own.target());
     t.close(&segment.key, ended as u32);
-    let verdict = answer_with_reset(t, segment, why);
+    let verdict = Verdict::from_bits(t.end_flow(segment, why as u32));
     if to_target != 0
         && verdict == Verdict::AnswerReset
         && let Some(stats) = t.target_stats(to_target)
@@ -99,6 +90,12 @@ fn ended<'t, T: Tables<'t>>(t: T, segment: &Segment, why: Counter) -> Verdict {
         unsafe { (*stats).resets_sent += 1 };
     }
     verdict
+}
+
+/// The answer to a segment whose flow has been closed, as a scalar.
+#[inline(always)]
+pub fn end_flow_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, why: u32) -> u32 {
+    answer_with_reset(t, segment, Counter::from_bits(why as u8)).to_bits()
 }
 
 /// Refuses a connection: with RST where the client should know at once, silently where it should try again.
@@ -211,12 +208,20 @@ pub fn judge_refused<'t, T: Tables<'t>>(t: T, port: &Port, reason: Counter, dst:
     not_ours(t, port.flags, Counter::NotOurs)
 }
 
-/// An IPv6 packet that is no segment and no datagram.
+/// An IPv6 packet that is no segment, no datagram and no neighbour discovery.
 #[inline(always)]
-pub fn judge_unparsed6<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, port: &Port, ifindex: u32) -> Verdict {
-    if v6::ndp::is_discovery(frame) {
-        return Verdict::from_bits(v6::ndp::judge_bits(frame, t, port, ifindex));
-    }
+pub fn judge_unparsed6<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, port: &Port) -> Verdict {
+    Verdict::from_bits(judge_unparsed6_bits(frame, t, port))
+}
+
+/// [`judge_unparsed6`] as one scalar, with a stack of its own.
+#[inline(never)]
+fn judge_unparsed6_bits<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, port: &Port) -> u32 {
+    unparsed6(frame, t, port).to_bits()
+}
+
+#[inline(always)]
+fn unparsed6<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, port: &Port) -> Verdict {
     let reason = v6::parse::judge(frame);
     let Some(head) = frame.window::<{ v6::parse::HEAD }>(0) else { return not_ours(t, port.flags, reason) };
     if t.address6(&Address6Key::new(port.vpc, v6::parse::addresses(head).dst)).is_some() {

@@ -57,32 +57,36 @@ pub fn build(segment: &Segment) -> [u8; SEGMENT_LEN] {
     put(&ip_check.to_ne_bytes());
     put(&key.dst.to_wire());
     put(&key.src.to_wire());
-    put(&tcp_header(segment, pseudo));
+    put_tcp_header(segment, pseudo, put);
     frame
 }
 
-/// The TCP header of a reset to the sender of `segment`; `pseudo` is the sum of the pseudo header.
+/// Puts the TCP header of a reset to the sender of `segment`; `pseudo` is the sum of the pseudo header.
 #[inline(always)]
-pub fn tcp_header(segment: &Segment, pseudo: u16) -> [u8; TcpHeader::LEN] {
+pub fn put_tcp_header(segment: &Segment, pseudo: u16, mut put: impl FnMut(&[u8])) {
     let key = &segment.key;
     let (seq, ack, flags) = if segment.flags.has(Flags::ACK) {
         (segment.ack, 0, Flags::RST)
     } else {
         (0, segment.seq.wrapping_add(segment.sequence_len()), Flags::RST.with(Flags::ACK))
     };
-    let offset = (TcpHeader::LEN as u8 / 4) << 4;
+    let offset_and_flags = [(TcpHeader::LEN as u8 / 4) << 4, flags.0];
     let [seq_bytes, ack_bytes] = [seq.to_be_bytes(), ack.to_be_bytes()];
     let header = key.src_port.word() as u32
         + key.dst_port.word() as u32
         + checksum::words(u32::from_ne_bytes(seq_bytes))
         + checksum::words(u32::from_ne_bytes(ack_bytes))
-        + u16::from_ne_bytes([offset, flags.0]) as u32;
+        + u16::from_ne_bytes(offset_and_flags) as u32;
     // window = -2P - header, in one's complement.
     let window = !checksum::fold(pseudo as u32 + pseudo as u32 + header);
-    let ([a, b], [c, d]) = (key.dst_port.to_wire(), key.src_port.to_wire());
-    let ([e, f, g, h], [i, j, k, l]) = (seq_bytes, ack_bytes);
-    let ([m, n], [o, p]) = (window.to_ne_bytes(), pseudo.to_ne_bytes());
-    [a, b, c, d, e, f, g, h, i, j, k, l, offset, flags.0, m, n, o, p, 0, 0]
+    put(&key.dst_port.to_wire());
+    put(&key.src_port.to_wire());
+    put(&seq_bytes);
+    put(&ack_bytes);
+    put(&offset_and_flags);
+    put(&window.to_ne_bytes());
+    put(&pseudo.to_ne_bytes());
+    put(&[0, 0]);
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What the datapath may ask of the world.
 
 use super::{
+    addresses,
     flow_table::{self, SlotRef},
     lifecycle, open,
     parse::Segment,
@@ -96,6 +97,8 @@ pub trait Tables<'t>: Copy {
 
     /// Puts the segment aside for the cold paths, where it takes no stack.
     fn lend(self, segment: Segment) -> &'t Segment;
+    /// The segment that was put aside last.
+    fn lent(self) -> &'t Segment;
 
     /// Finds an entry wherever it is.
     fn find(self, key: &FlowKey) -> Option<SlotRef> {
@@ -142,6 +145,15 @@ pub trait Tables<'t>: Copy {
     }
     fn supersede(self, segment: &Segment) -> u32 {
         lifecycle::supersede_bits(self, segment)
+    }
+    fn give_hold_back(self, segment: &Segment, port: u32) -> u32 {
+        open::give_hold_back_bits(self, segment, port)
+    }
+    fn target_pair(self, target: u32) -> u64 {
+        lifecycle::target_pair_bits(self, target)
+    }
+    fn difference(self, segment: &Segment, target: u32) -> u32 {
+        addresses::difference_bits(self, segment, target)
     }
     fn replied(self, segment: &Segment) -> u32 {
         lifecycle::replied_bits(self, segment)

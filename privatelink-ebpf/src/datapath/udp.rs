@@ -13,6 +13,7 @@ use super::{
     flow_table::{self, SlotRef},
     forward_plain,
     frame::Frame,
+    lifecycle,
     open::opened,
     parse::{self, Plain, Segment},
     partial_checksum, passage,
@@ -103,7 +104,7 @@ pub fn consider<'t, A: Family<'t>, F: Frame, T: Tables<'t>>(
     let (slot, fresh) = match t.find(&segment.key) {
         Some(slot)
             if !overdue(t, slot) || {
-                over = t.retire(segment);
+                over = lifecycle::retire(t, segment);
                 over == 0
             } =>
         {

@@ -30,7 +30,7 @@ use privatelink_ebpf::{
         flow_table, lifecycle, open,
         parse::Segment,
         ports::{self, Claim},
-        refusal, slow, stage, udp, v6,
+        refusal, slow, stage, udp,
     },
 };
 
@@ -112,7 +112,8 @@ pub fn privatelink_explain(ctx: TcContext) -> i32 {
     let verdict = match stage(packet) {
         Stage::Slow => judge_slow(packet, ifindex),
         Stage::Udp => judge_udp(packet, ifindex),
-        Stage::V6 => judge_v6(packet, ifindex),
+        // Nobody can ask about IPv6.
+        stage @ (Stage::V6 | Stage::V6Slow | Stage::Answer6) => Verdict::GoOn(stage).to_bits(),
     };
     // SAFETY: a live map value.
     note(|trace| unsafe { (*trace).verdict = verdict });
@@ -133,7 +134,6 @@ macro_rules! judges {
 judges! {
     judge_slow = slow;
     judge_udp = udp::slow;
-    judge_v6 = v6::slow;
 }
 
 #[inline(always)]
@@ -261,6 +261,7 @@ cold! {
     dry_judge_stranger(Segment, port_flags) -> u32 = refusal::judge_stranger_bits, 0;
     dry_refuse_connection(Segment, reason) -> u32 = refusal::refuse_connection_bits, 0;
     dry_end_hold(Segment) -> u32 = open::end_hold_bits, 0;
+    dry_give_hold_back(Segment, port) -> u32 = open::give_hold_back_bits, 0;
     dry_end_flow(Segment, why) -> u32 = refusal::end_flow_bits, 0;
     dry_step(Segment) -> u32 = lifecycle::step_bits, 0;
     dry_close(FlowKey, why) -> u32 = lifecycle::close_bits, 0;
@@ -340,6 +341,21 @@ impl Tables<'static> for Dry {
         let frontend = REAL.frontend(key)?;
         noted(&frontend);
         Some(frontend)
+    }
+
+    #[inline(always)]
+    fn give_hold_back(self, segment: &Segment, port: u32) -> u32 {
+        dry_give_hold_back(segment, port)
+    }
+
+    #[inline(always)]
+    fn target_pair(self, target: u32) -> u64 {
+        REAL.target_pair(target)
+    }
+
+    #[inline(always)]
+    fn difference(self, segment: &Segment, target: u32) -> u32 {
+        REAL.difference(segment, target)
     }
 
     #[inline(always)]
@@ -575,6 +591,15 @@ impl Tables<'static> for Dry {
                 &*(opaque(lent as usize) as *const Segment)
             },
             // The array has its one element.
+            None => &Segment::NONE,
+        }
+    }
+
+    #[inline(always)]
+    fn lent(self) -> &'static Segment {
+        match run() {
+            // SAFETY: this run's own record.
+            Some(run) => unsafe { &*(opaque((&raw const (*run).segment) as usize) as *const Segment) },
             None => &Segment::NONE,
         }
     }

@@ -42,6 +42,8 @@ pub fn privatelink_tc(ctx: TcContext) -> i32 {
         Stage::Slow => go_on(&ctx, Stage::Slow),
         Stage::Udp => go_on(&ctx, Stage::Udp),
         Stage::V6 => go_on(&ctx, Stage::V6),
+        // Reached from that one.
+        Stage::V6Slow | Stage::Answer6 => {}
     }
     // Reached only while the agent has not put the stage's program in its place.
     finish(None)
@@ -96,7 +98,7 @@ pub fn privatelink_tc_udp(ctx: TcContext) -> i32 {
 
 /// Goes on in a stage; comes back only if there is no program in its place.
 #[inline(always)]
-fn go_on(ctx: &TcContext, stage: Stage) {
+pub fn go_on(ctx: &TcContext, stage: Stage) {
     // SAFETY: the program in there is of this kind; it starts anew from the context.
     let _ = unsafe { STAGES_TC.tail_call(ctx, stage as u32) };
 }

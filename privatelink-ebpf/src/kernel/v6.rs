@@ -1,21 +1,17 @@
 //! The stage of IPv6 for both hooks.
 
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_OK, TC_ACT_SHOT},
+    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_OK, TC_ACT_SHOT, xdp_action},
     helpers::generated::{bpf_redirect, bpf_redirect_peer},
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
 use aya_log_ebpf::debug;
 use privatelink_ebpf::{
-    abi::{Proto, VpcIndex, service::PortFlags},
+    abi::{Proto, Stage, service::PortFlags},
     datapath::{
         Frame as _, Tables as _, Verdict,
-        v6::{
-            self, Rewrite6, ndp,
-            parse::{self, HEAD},
-            reset,
-        },
+        v6::{self, Rewrite6, ndp, parse::HEAD, reset},
     },
     wire::{
         L3, Window, checksum,
@@ -26,10 +22,11 @@ use privatelink_ebpf::{
 };
 
 use super::{
+    maps::PACKET6,
     packet::{Packet, opaque},
-    tables::Maps,
-    tc::{finish, linear, replace, send_back, with_headers},
-    xdp::{open, send, undecided, whole},
+    tables::{Maps, SEGMENT},
+    tc::{finish, go_on, linear, replace, send_back, with_headers},
+    xdp::{go_on as go_on_xdp, open, send, undecided, whole},
 };
 
 /// Headers that are looked at: Ethernet, IPv6, extension headers, TCP with all its options.
@@ -44,19 +41,30 @@ const BPF_F_IPV6: u64 = 1 << 7;
 pub fn privatelink_tc_v6(ctx: TcContext) -> i32 {
     let skb = ctx.skb.skb;
     // SAFETY: the context is valid while the program runs.
-    let (ifindex, len) = unsafe { ((*skb).ifindex, (*skb).len) };
+    let ifindex = unsafe { (*skb).ifindex };
     let apply_plain = |rewrite: &Rewrite6<'_>| finish(apply(skb, rewrite, rewrite.l4 as usize));
     if let Some(action) = v6::fast(linear(skb), Maps::<false>, ifindex, apply_plain) {
         return action;
     }
+    go_on(&ctx, Stage::V6Slow);
+    finish(None)
+}
+
+#[classifier]
+pub fn privatelink_tc_v6_slow(ctx: TcContext) -> i32 {
+    let skb = ctx.skb.skb;
+    // SAFETY: the context is valid while the program runs.
+    let (ifindex, len) = unsafe { ((*skb).ifindex, (*skb).len) };
     match v6::slow(with_headers(skb, HEADERS, HEADERS), Maps::<false>, ifindex) {
         Ok(rewrite) => finish(apply(skb, &rewrite, opaque(rewrite.l4 as usize) & L4_MASK)),
         Err(Verdict::Drop(reason)) => {
             debug!(&ctx, "interface {}: IPv6 frame of {} bytes refused, reason {}", ifindex, len, reason as u32);
             TC_ACT_SHOT as i32
         }
-        Err(Verdict::AnswerNeighbor) => finish(answer_neighbor(skb, ifindex)),
-        Err(Verdict::AnswerReset) => finish(answer_reset(skb, ifindex)),
+        Err(Verdict::AnswerNeighbor | Verdict::AnswerReset) => {
+            go_on(&ctx, Stage::Answer6);
+            finish(None)
+        }
         Err(Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::GoOn(_)) => TC_ACT_OK as i32,
     }
 }
@@ -68,6 +76,13 @@ pub fn privatelink_xdp_v6(ctx: XdpContext) -> u32 {
     if let Some((done, out)) = v6::fast(packet, Maps::<true>, ifindex, apply_plain) {
         return send(done, out, ifindex);
     }
+    go_on_xdp(&ctx, Stage::V6Slow);
+    xdp_action::XDP_PASS
+}
+
+#[xdp(frags)]
+pub fn privatelink_xdp_v6_slow(ctx: XdpContext) -> u32 {
+    let (packet, ifindex) = open(&ctx);
     let packet = whole(&ctx, packet);
     match v6::slow(packet, Maps::<true>, ifindex) {
         Ok(rewrite) => {
@@ -152,6 +167,18 @@ fn write_headers(packet: Packet, l4: Window<4>, rewrite: &Rewrite6<'_>) -> Optio
     Some(())
 }
 
+/// Answers what the stage of IPv6 has judged to be answered; a stage of its own because the answers take much stack.
+#[classifier]
+pub fn privatelink_tc_answer6(ctx: TcContext) -> i32 {
+    let skb = ctx.skb.skb;
+    // SAFETY: the context is valid while the program runs.
+    let ifindex = unsafe { (*skb).ifindex };
+    match ndp::is_discovery(linear(skb)) {
+        true => finish(answer_neighbor(skb, ifindex)),
+        false => finish(answer_reset(skb, ifindex)),
+    }
+}
+
 #[inline(never)]
 fn answer_neighbor(skb: *mut __sk_buff, ifindex: u32) -> Option<i32> {
     let asked = ndp::message(linear(skb))?;
@@ -161,9 +188,9 @@ fn answer_neighbor(skb: *mut __sk_buff, ifindex: u32) -> Option<i32> {
 
 #[inline(never)]
 fn answer_reset(skb: *mut __sk_buff, ifindex: u32) -> Option<i32> {
-    let packet = linear(skb);
-    // The VPC is part of the key only, which a reset does not carry.
-    let segment = parse::segment(packet, Maps::<false>, VpcIndex::NONE)?;
-    let addresses = parse::addresses(packet.window::<HEAD>(0)?);
-    send_back(skb, &reset::build(&segment, &addresses), ifindex)
+    // As `slow` has left them.
+    let (segment, addresses) = (SEGMENT.get_ptr(0)?, PACKET6.get_ptr(0)?);
+    // SAFETY: this CPU's own records.
+    let frame = unsafe { reset::build(&*segment, &*addresses) };
+    send_back(skb, &frame, ifindex)
 }

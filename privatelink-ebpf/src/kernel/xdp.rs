@@ -35,6 +35,8 @@ pub fn privatelink_xdp(ctx: XdpContext) -> u32 {
         Stage::Slow => go_on(&ctx, Stage::Slow),
         Stage::Udp => go_on(&ctx, Stage::Udp),
         Stage::V6 => go_on(&ctx, Stage::V6),
+        // Reached from that one, and TC's alone.
+        Stage::V6Slow | Stage::Answer6 => {}
     }
     // Reached only while the agent has not put the stage's program in its place: TC does everything.
     xdp_action::XDP_PASS
@@ -42,7 +44,7 @@ pub fn privatelink_xdp(ctx: XdpContext) -> u32 {
 
 /// Goes on in a stage; comes back only if there is no program in its place.
 #[inline(always)]
-fn go_on(ctx: &XdpContext, stage: Stage) {
+pub fn go_on(ctx: &XdpContext, stage: Stage) {
     // SAFETY: the program in there is of this kind; it starts anew from the context.
     let _ = unsafe { STAGES_XDP.tail_call(ctx, stage as u32) };
 }

@@ -483,6 +483,14 @@ impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
         self.tables.events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
     }
 
+    fn lent(self) -> &'t Segment {
+        match self.tables.cpu(self.cpu).segment.get(0) {
+            // SAFETY: this thread's own record; its last borrower's frame is done.
+            Some(lent) => unsafe { &*lent },
+            None => &Segment::NONE,
+        }
+    }
+
     fn lend(self, segment: Segment) -> &'t Segment {
         match self.tables.cpu(self.cpu).segment.get(0) {
             // SAFETY: this thread's own record; its last borrower's frame is done.

@@ -155,15 +155,16 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
 #[inline(always)]
 pub fn slow<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result<Rewrite6<'t>, Verdict> {
     let port = entrance(t, ifindex)?;
-    match parse::segment(frame, t, port.vpc) {
-        Some(segment) => {
-            let segment = t.lend(segment);
+    match parse::lend(frame, t, port.vpc) {
+        true => {
+            let segment = t.lent();
             match Proto::from_number(segment.key.proto) {
                 Proto::Tcp => consider::<V6, _, _>(frame, t, port, ifindex, segment),
                 Proto::Udp => udp::consider::<V6, _, _>(frame, t, port, ifindex, segment),
             }
         }
-        None => Err(refusal::judge_unparsed6(frame, t, port, ifindex)),
+        false if ndp::is_discovery(frame) => Err(Verdict::from_bits(ndp::judge_bits(frame, t, port, ifindex))),
+        false => Err(refusal::judge_unparsed6(frame, t, port)),
     }
 }
 

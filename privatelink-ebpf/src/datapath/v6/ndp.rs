@@ -113,10 +113,9 @@ fn intact<F: Frame>(frame: F, payload: usize) -> bool {
 /// The frame is of neighbour or router discovery.
 #[inline(always)]
 pub fn is_discovery<F: Frame>(frame: F) -> bool {
-    match (frame.read::<[u8; 1]>(L3 + Ipv6Header::NEXT), frame.read::<[u8; 1]>(HEAD)) {
-        (Some([first]), Some([kind])) => first == next::ICMPV6 && (FIRST..=LAST).contains(&kind),
-        (Some(_), None) | (None, Some(_) | None) => false,
-    }
+    let Some(head) = frame.window::<{ HEAD + 1 }>(0) else { return false };
+    let (first, kind) = (head.load8::<{ L3 + Ipv6Header::NEXT }>(), head.load8::<HEAD>());
+    first == next::ICMPV6 && (FIRST..=LAST).contains(&kind)
 }
 
 /// [`judge`] as one scalar, with a stack of its own.
@@ -133,20 +132,20 @@ fn judge<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, port: &Port, ifindex: u32)
         return Verdict::ToTc;
     }
     let Some(Message { kind, src_mac: _, src, target, mac }) = message(frame) else { return ignore(t, port) };
+    // One answer at a time: the compiler would join the two in a way that the verifier refuses.
+    if t.address6(&Address6Key::new(port.vpc, src)).is_some() {
+        return refuse(t, Counter::NdpForged);
+    }
     let ours = t.address6(&Address6Key::new(port.vpc, target)).is_some();
-    let forged = t.address6(&Address6Key::new(port.vpc, src)).is_some();
     let known = mac != Mac::ZERO && mac.0[0] & 1 == 0;
     if kind == ADVERTISEMENT {
-        if ours || forged {
+        if ours {
             return refuse(t, Counter::NdpForged);
         }
         if known {
             emit_neighbor6(t, port.vpc, ifindex, target, mac);
         }
         return ignore(t, port);
-    }
-    if forged {
-        return refuse(t, Counter::NdpForged);
     }
     if !ours {
         return ignore(t, port);

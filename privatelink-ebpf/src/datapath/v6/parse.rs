@@ -102,6 +102,18 @@ fn upper_bits<F: Frame>(frame: F, first: u8) -> i32 {
     }
 }
 
+/// Lends [`segment`] to the tables, with a stack of its own. False: there is none.
+#[inline(never)]
+pub fn lend<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, vpc: VpcIndex) -> bool {
+    match segment(frame, t, vpc) {
+        Some(segment) => {
+            t.lend(segment);
+            true
+        }
+        None => false,
+    }
+}
+
 /// The segment or datagram that came in on a port of `vpc`, complete in its lengths; its addresses are lent to the tables.
 /// Nothing if the frame is something else, which [`judge`] names.
 #[inline(always)]

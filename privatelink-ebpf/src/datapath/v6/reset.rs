@@ -42,6 +42,6 @@ pub fn build(segment: &Segment, from: &Addresses6) -> [u8; SEGMENT_LEN] {
     put(&[Proto::Tcp.number(), HOP_LIMIT]);
     put(&from.dst.to_wire());
     put(&from.src.to_wire());
-    put(&reset::tcp_header(segment, pseudo));
+    reset::put_tcp_header(segment, pseudo, put);
     frame
 }

@@ -127,7 +127,7 @@ pub fn cases() -> Vec<Case> {
             .frame(plain(syn(a)).set(14, &[0x50]).dropped(Counter::Malformed))
             .frame(plain(datagram(dns, 9)).set(58, &[0, 7]).dropped(Counter::Malformed))
             .frame(plain(datagram(dns, 9)).set(58, &[0, 18]).dropped(Counter::Malformed))
-            .frame(plain(syn(a)).cut(40).dropped(Counter::Truncated)),
+            .frame(plain(syn(a)).cut(60).dropped(Counter::Truncated)),
         over(case("sources that nobody has"))
             .frame(plain(syn(a)).set(22, &[0xff, 2]).dropped(Counter::InvalidAddress))
             .frame(plain(syn(a)).set(22, &[0xfe, 0x80]).dropped(Counter::InvalidAddress))
@@ -141,6 +141,6 @@ pub fn cases() -> Vec<Case> {
             .frame(plain(syn_ack(a)).with(|tcp| tcp.tos = 0xb9))
             .frame(plain(ack(a)).with(|tcp| tcp.trailer = 9).establishes()),
         over(case("an IPv4 packet finds no IPv6 address")).frame(syn(a).dropped(Counter::NotOurs)),
-        case("an IPv6 packet finds no IPv4 address").frame(plain(syn(a)).dropped(Counter::NotOurs)),
+        over(case("Katran: IPv6; a frame that is none").frame(syn(A).set(12, &[0x86, 0xdd]).dropped(Counter::NotOurs))),
     ]
 }
