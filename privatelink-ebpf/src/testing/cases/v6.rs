@@ -140,6 +140,7 @@ pub fn cases() -> Vec<Case> {
             .frame(plain(syn(a)).opens())
             .frame(plain(syn_ack(a)).with(|tcp| tcp.tos = 0xb9))
             .frame(plain(ack(a)).with(|tcp| tcp.trailer = 9).establishes()),
+        over(case("IPv6 on a shared port")).frame(plain(syn(ON_SHARED.to([10, 0, 0, 99]))).passed()),
         over(case("an IPv4 packet finds no IPv6 address")).frame(syn(a).dropped(Counter::NotOurs)),
         over(case("Katran: IPv6; a frame that is none").frame(syn(A).set(12, &[0x86, 0xdd]).dropped(Counter::NotOurs))),
     ]
