@@ -22,17 +22,19 @@
 //! begin, resets the next one too, and so ends the half-open flow.
 
 use super::{
+    addresses::{self, frontend},
     entrance,
     frame::Frame,
-    open::frontend,
     parse::{self, Segment},
     refusal::refuse,
-    reset,
+    reset::Answer,
+    stage,
     tables::Tables,
+    v6,
     verdict::Verdict,
 };
 use crate::{
-    abi::{Counter, cookie::Source, flow::FlowKey, security::Bound, service::Budget},
+    abi::{Counter, Stage, cookie::Source, flow::FlowKey, service::Budget},
     wire::tcp::Flags,
 };
 
@@ -89,14 +91,36 @@ pub const fn cookie(key: &FlowKey, now: u32, secret: [u64; 2]) -> u32 {
     siphash(secret, [lo, hi, (now >> SLICE_SHIFT) as u64]) as u32
 }
 
-/// Decides about a segment that another stage has left to this one: the frame that challenges the sender of a SYN, or what
-/// becomes of a reset.
+/// Decides about a segment that another stage has left to this one, and lends it: the number that challenges the sender of a
+/// SYN (see [`answer`]), or what becomes of a reset.
 #[inline(always)]
-pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result<[u8; reset::SEGMENT_LEN], Verdict> {
+pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result<u32, Verdict> {
     let port = entrance(t, ifindex)?;
-    let Some(segment) = parse::segment(frame, port.vpc) else { return Err(refuse(t, Counter::FlowRaced)) };
+    let parsed = match stage(frame) {
+        Stage::V6 => v6::parse::lend(frame, t, port.vpc),
+        Stage::Slow
+        | Stage::Udp
+        | Stage::Fragment
+        | Stage::Icmp
+        | Stage::IcmpError
+        | Stage::Proxy
+        | Stage::ProxySend
+        | Stage::V6Slow
+        | Stage::Answer
+        | Stage::Challenge => match parse::segment(frame, port.vpc) {
+            Some(segment) => {
+                t.lend(segment);
+                true
+            }
+            None => false,
+        },
+    };
+    if !parsed {
+        return Err(refuse(t, Counter::FlowRaced));
+    }
+    let segment = t.lent();
     if !segment.flags.has(Flags::SYN) {
-        return Err(Verdict::Drop(redeem(t, &segment)));
+        return Err(Verdict::Drop(redeem(t, segment)));
     }
     let number = cookie(&segment.key, t.now(), t.cookie_key());
     // Once in 2^32 SYNs it is what the client would take for an answer of the server. (The budget has been counted.)
@@ -104,7 +128,13 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
         return Err(Verdict::Drop(Counter::EndpointHalfOpenLimit));
     }
     t.count(Counter::CookieSent);
-    Ok(reset::answer(&segment, 0, number, Flags::SYN.with(Flags::ACK)))
+    Ok(number)
+}
+
+/// What challenges the sender of a SYN.
+#[inline(always)]
+pub const fn answer(number: u32) -> Answer {
+    Answer { seq: 0, ack: number, flags: Flags::SYN.with(Flags::ACK) }
 }
 
 /// A reset to a listener that belongs to no flow: what it is counted as.
@@ -143,16 +173,17 @@ fn used_up(count: Option<*mut u32>, budget: Option<&Budget>) -> bool {
     *limit != 0 && unsafe { count.read_volatile() } >= *limit
 }
 
+/// The segment's source in its VPC.
 #[inline(always)]
-fn source(segment: &Segment) -> Source {
-    let FlowKey { vpc, src, .. } = segment.key;
-    Source::new(vpc, Bound::v4(src))
+fn source<'t, T: Tables<'t>>(t: T, segment: &Segment) -> Option<Source> {
+    addresses::source(t, &segment.key).map(|source| Source::new(segment.key.vpc, source))
 }
 
 /// 1 if the segment's source has answered a challenge not long ago, else 0.
 #[inline(always)]
 pub fn verified_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
-    match t.verified_at(&source(segment)) {
+    let Some(source) = source(t, segment) else { return 0 };
+    match t.verified_at(&source) {
         Some(at) => (t.now().wrapping_sub(at) <= t.clock().ticks(VERIFIED_S)) as u32,
         None => 0,
     }

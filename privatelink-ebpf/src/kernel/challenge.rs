@@ -2,17 +2,23 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::{TC_ACT_OK, TC_ACT_SHOT, xdp_action},
+    bindings::{__sk_buff, TC_ACT_OK, TC_ACT_SHOT, xdp_action},
     helpers::generated::bpf_xdp_adjust_tail,
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
 use aya_log_ebpf::debug;
-use privatelink_ebpf::datapath::{Verdict, challenge, reset};
+use privatelink_ebpf::datapath::{
+    Tables as _, Verdict, challenge,
+    reset::{self, Answer},
+    v6,
+};
 
 use super::{
-    tables::Maps,
-    tc::{finish, linear, send_back},
+    answer::send_back,
+    maps::PACKET6,
+    tables::{Maps, SEGMENT},
+    tc::{finish, linear},
     xdp::{action, open, refused, whole},
 };
 
@@ -22,7 +28,8 @@ pub fn privatelink_tc_challenge(ctx: TcContext) -> i32 {
     // SAFETY: the context is valid while the program runs.
     let (ifindex, len) = unsafe { ((*skb).ifindex, (*skb).len) };
     match challenge::decide(linear(skb), Maps::<false>, ifindex) {
-        Ok(answer) => finish(send_back(skb, &answer, ifindex)),
+        Ok(number) if Maps::<false>.lent().key.ipv6() => finish(send6(skb, ifindex, number)),
+        Ok(number) => finish(send4(skb, ifindex, number)),
         Err(Verdict::Drop(reason)) => {
             debug!(&ctx, "interface {}: frame of {} bytes refused, reason {}", ifindex, len, reason as u32);
             TC_ACT_SHOT as i32
@@ -36,7 +43,8 @@ pub fn privatelink_tc_challenge(ctx: TcContext) -> i32 {
             | Verdict::AnswerEcho
             | Verdict::AnswerError(_)
             | Verdict::Proxy
-            | Verdict::Challenge,
+            | Verdict::AnswerNeighbor
+            | Verdict::GoOn(_),
         ) => TC_ACT_OK as i32,
     }
 }
@@ -46,16 +54,51 @@ pub fn privatelink_xdp_challenge(ctx: XdpContext) -> u32 {
     let (packet, ifindex) = open(&ctx);
     let packet = whole(&ctx, packet);
     match challenge::decide(packet, Maps::<true>, ifindex) {
-        Ok(answer) => transmit(&ctx, packet.len, &answer).unwrap_or_else(refused),
+        Ok(number) if Maps::<true>.lent().key.ipv6() => transmit6(&ctx, packet.len, number).unwrap_or_else(refused),
+        Ok(number) => transmit4(&ctx, packet.len, number).unwrap_or_else(refused),
         Err(verdict) => action(verdict),
     }
 }
 
+// Each with a stack of its own.
+
+#[inline(never)]
+fn send4(skb: *mut __sk_buff, ifindex: u32, number: u32) -> Option<i32> {
+    send_back(skb, &frame4(challenge::answer(number))?, ifindex)
+}
+
+#[inline(never)]
+fn send6(skb: *mut __sk_buff, ifindex: u32, number: u32) -> Option<i32> {
+    send_back(skb, &frame6(challenge::answer(number))?, ifindex)
+}
+
+#[inline(never)]
+fn transmit4(ctx: &XdpContext, len: usize, number: u32) -> Option<u32> {
+    transmit(ctx, len, &frame4(challenge::answer(number))?)
+}
+
+#[inline(never)]
+fn transmit6(ctx: &XdpContext, len: usize, number: u32) -> Option<u32> {
+    transmit(ctx, len, &frame6(challenge::answer(number))?)
+}
+
+#[inline(always)]
+fn frame4(answer: Answer) -> Option<[u8; reset::SEGMENT_LEN]> {
+    // SAFETY: this CPU's own record, as the stage has left it.
+    Some(reset::answer(unsafe { &*SEGMENT.get_ptr(0)? }, answer))
+}
+
+#[inline(always)]
+fn frame6(answer: Answer) -> Option<[u8; v6::reset::SEGMENT_LEN]> {
+    // SAFETY: this CPU's own records, as the stage has left them.
+    Some(unsafe { v6::reset::answer(&*SEGMENT.get_ptr(0)?, &*PACKET6.get_ptr(0)?, answer) })
+}
+
 /// Replaces the frame by an answer, which is no longer, and sends it out of the port that it came in on.
 #[inline(always)]
-fn transmit(ctx: &XdpContext, len: usize, answer: &[u8; reset::SEGMENT_LEN]) -> Option<u32> {
+fn transmit<const N: usize>(ctx: &XdpContext, len: usize, answer: &[u8; N]) -> Option<u32> {
     // SAFETY: a helper on the program's own context.
-    if unsafe { bpf_xdp_adjust_tail(ctx.as_ptr().cast(), reset::SEGMENT_LEN as i32 - len as i32) } != 0 {
+    if unsafe { bpf_xdp_adjust_tail(ctx.as_ptr().cast(), N as i32 - len as i32) } != 0 {
         return None;
     }
     let (packet, _) = open(ctx);

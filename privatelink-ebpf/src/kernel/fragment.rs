@@ -45,10 +45,11 @@ pub fn privatelink_tc_fragment(ctx: TcContext) -> i32 {
         Err(
             Verdict::AnswerArp
             | Verdict::Proxy
-            | Verdict::Challenge
             | Verdict::AnswerReset
             | Verdict::AnswerEcho
-            | Verdict::AnswerError(_),
+            | Verdict::AnswerError(_)
+            | Verdict::AnswerNeighbor
+            | Verdict::GoOn(_),
         ) => finish(None),
     }
 }

@@ -45,7 +45,12 @@ pub fn privatelink_tc_icmp(ctx: TcContext) -> i32 {
         Err(Verdict::AnswerEcho) => finish(answer_echo(skb, ifindex)),
         // Other stages' verdicts.
         Err(
-            Verdict::AnswerArp | Verdict::AnswerReset | Verdict::AnswerError(_) | Verdict::Proxy | Verdict::Challenge,
+            Verdict::AnswerArp
+            | Verdict::AnswerReset
+            | Verdict::AnswerError(_)
+            | Verdict::Proxy
+            | Verdict::AnswerNeighbor
+            | Verdict::GoOn(_),
         ) => finish(None),
     }
 }

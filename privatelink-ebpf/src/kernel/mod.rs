@@ -1,5 +1,6 @@
 //! The only code that touches aya-ebpf: maps, entry programs, applying a rewrite. No policy.
 
+mod answer;
 mod challenge;
 mod explain;
 mod fragment;
@@ -10,4 +11,5 @@ mod proxy;
 mod service;
 mod tables;
 mod tc;
+mod v6;
 mod xdp;

@@ -36,6 +36,9 @@ pub fn privatelink_xdp(ctx: XdpContext) -> u32 {
         Stage::Udp => go_on(&ctx, Stage::Udp),
         Stage::Fragment => go_on(&ctx, Stage::Fragment),
         Stage::Icmp => go_on(&ctx, Stage::Icmp),
+        Stage::V6 => go_on(&ctx, Stage::V6),
+        // Reached from that one, and TC's alone.
+        Stage::V6Slow | Stage::Answer => {}
     }
     // Reached only while the agent has not put the stage's program in its place: TC does everything.
     xdp_action::XDP_PASS
@@ -54,8 +57,8 @@ pub fn privatelink_xdp_slow(ctx: XdpContext) -> u32 {
     let packet = whole(&ctx, packet);
     match slow(packet, Maps::<true>, ifindex) {
         Ok(rewrite) => send(apply(packet, &rewrite, opaque(rewrite.l4 as usize) & 0x7f), rewrite.ifindex, ifindex),
-        Err(Verdict::Challenge) => {
-            go_on(&ctx, Stage::Challenge);
+        Err(Verdict::GoOn(stage)) => {
+            go_on(&ctx, stage);
             // Reached only while the agent has not put the stage's program in its place: TC does everything.
             xdp_action::XDP_PASS
         }
@@ -74,7 +77,8 @@ pub fn action(verdict: Verdict) -> u32 {
         | Verdict::AnswerEcho
         | Verdict::AnswerError(_)
         | Verdict::Proxy
-        | Verdict::Challenge => xdp_action::XDP_PASS,
+        | Verdict::AnswerNeighbor
+        | Verdict::GoOn(_) => xdp_action::XDP_PASS,
         Verdict::Drop(_) => xdp_action::XDP_DROP,
     }
 }

@@ -122,8 +122,9 @@ fn perform(backend: &mut dyn Backend, path: Path, action: &Action) -> Outcome<Ob
         && after[Counter::CookieSent as usize] != before[Counter::CookieSent as usize]
     {
         // The cookie and the window that makes up for it: each clock makes others.
-        seen.bytes[42..46].fill(0);
-        seen.bytes[48..50].fill(0);
+        let tcp = if seen.bytes[12..14] == [8, 0] { 34 } else { 54 };
+        seen.bytes[tcp + 8..tcp + 12].fill(0);
+        seen.bytes[tcp + 14..tcp + 16].fill(0);
     }
     let half_open = (1..9)
         .map(|vpc| backend.half_open_vpc(vpc))

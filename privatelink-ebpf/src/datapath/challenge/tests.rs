@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     abi::VpcIndex,
+    datapath::reset,
     testing::{
         cases::{A_PORT, PROVIDER, world},
         frame::SliceFrame,
@@ -19,7 +20,8 @@ fn segment(tcp: &Tcp) -> Segment {
 }
 
 fn challenged(tables: &MemTables, syn: &Tcp) -> Tcp {
-    let frame = decide(SliceFrame::new(&syn.build()), tables.tc(), A_PORT).expect("a challenge");
+    let number = decide(SliceFrame::new(&syn.build()), tables.tc(), A_PORT).expect("a challenge");
+    let frame = reset::answer(tables.tc().lent(), super::answer(number));
     let challenge = Tcp::parse(&frame).expect("a segment");
     let pseudo: Vec<u8> = [&syn.dst[..], &syn.src, &[0, 6, 0, 20]].concat();
     assert_eq!(internet_checksum(&[&pseudo, &frame[34..]]), 0);
@@ -31,7 +33,7 @@ fn reset_of(syn: &Tcp, number: u32) -> Tcp {
     Tcp { flags: Flags::RST, seq: number, ack: 0, ..syn.clone() }
 }
 
-fn answer(tables: &MemTables, ifindex: u32, reset: &Tcp) -> Verdict {
+fn redeemed(tables: &MemTables, ifindex: u32, reset: &Tcp) -> Verdict {
     decide(SliceFrame::new(&reset.build()), tables.tc(), ifindex).expect_err("no challenge")
 }
 
@@ -71,16 +73,16 @@ proptest! {
             (PROVIDER, reset.clone()),
         ];
         for (ifindex, other) in strangers.into_iter().filter(|(ifindex, other)| *ifindex != A_PORT || *other != reset) {
-            prop_assert_eq!(answer(&tables, ifindex, &other), Verdict::Drop(Counter::NoFlow));
+            prop_assert_eq!(redeemed(&tables, ifindex, &other), Verdict::Drop(Counter::NoFlow));
         }
         if guess != challenge.ack {
-            prop_assert_eq!(answer(&tables, A_PORT, &reset_of(&syn, guess)), Verdict::Drop(Counter::NoFlow));
+            prop_assert_eq!(redeemed(&tables, A_PORT, &reset_of(&syn, guess)), Verdict::Drop(Counter::NoFlow));
         }
         prop_assert_eq!(verified_bits(tables.tc(), &segment(&syn)), 0);
 
         let in_time = begun + wait < 2 * SLICE;
         let expected = if in_time { Counter::CookieAccepted } else { Counter::NoFlow };
-        prop_assert_eq!(answer(&tables, A_PORT, &reset), Verdict::Drop(expected));
+        prop_assert_eq!(redeemed(&tables, A_PORT, &reset), Verdict::Drop(expected));
         prop_assert_eq!(tables.counter(expected) > 0, true);
         prop_assert_eq!(verified_bits(tables.tc(), &segment(&syn)), u32::from(in_time));
         let elsewhere = Segment { key: FlowKey { vpc: VpcIndex(4), ..segment(&syn).key }, ..segment(&syn) };

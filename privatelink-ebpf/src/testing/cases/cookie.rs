@@ -30,8 +30,8 @@ pub fn cases() -> Vec<Case> {
             .check(Check::HalfOpenVpc(1, 2)),
         flooded("cookie: the client's options go through, and the target's", limited)
             .frame(accepted(limited))
-            .frame(syn(limited).options(&[2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7]).opens())
-            .frame(syn_ack(limited).options(&[2, 4, 5, 0xb4, 1, 3, 3, 9])),
+            .frame(syn(limited).options(&[2, 4, 5, 0x78, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7]).opens())
+            .frame(syn_ack(limited).options(&[2, 4, 5, 0x78, 1, 3, 3, 9])),
         flooded("cookie: a SYN with options is answered without", limited)
             .frame(syn(limited).options(&[2, 4, 5, 0xb4, 4, 2, 1, 1]).challenged(Counter::EndpointHalfOpenLimit)),
         flooded("cookie: a verified source has a share, not everything", limited)
