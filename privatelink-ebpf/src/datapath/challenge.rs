@@ -144,7 +144,9 @@ fn redeem<'t, T: Tables<'t>>(t: T, segment: &Segment) -> Counter {
     let before = now.wrapping_sub(1 << SLICE_SHIFT);
     let outcome =
         if segment.seq == cookie(&segment.key, now, secret) || segment.seq == cookie(&segment.key, before, secret) {
-            t.verify(&source(segment));
+            if let Some(source) = source(t, segment) {
+                t.verify(&source);
+            }
             Counter::CookieAccepted
         } else if under_pressure(t, segment) {
             Counter::CookieRejected

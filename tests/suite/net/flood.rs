@@ -14,7 +14,7 @@ use privatelink_tests::{
     programs::{Directory, Nginx, curl},
     require::Need,
     scenario::Scenario,
-    topology::{Hook, Host},
+    topology::{Hook, Host, HostPlan},
     traffic::{
         churn::{self, CloseFirst, Plan},
         frames::{Forged, Injector, Segment},
@@ -25,7 +25,7 @@ use privatelink_tests::{
 
 use crate::{
     Run, Test,
-    common::{FIRST, FRONTEND, PATIENCE, server, target, with_web},
+    common::{FIRST, FRONTEND, PATIENCE, plans, server, target, with_plans, with_web},
     progress,
 };
 
@@ -54,7 +54,7 @@ fn flood(hook: Hook) -> Result<()> {
         let (attacker, customer) = (scenario.topology.host("client-a"), scenario.topology.host("client-b"));
         let mut established = stream::connect(&customer.netns, Source::ANY, FRONTEND, PATIENCE)?;
         stream::echo(&mut established, b"before")?;
-        let template = syn(scenario, attacker)?;
+        let template = syn(scenario, attacker, "consumer-a")?;
         let injector = Injector::new(&attacker.link)?;
         let over = AtomicBool::new(false);
         let limited = || {
@@ -89,11 +89,11 @@ fn flood(hook: Hook) -> Result<()> {
     })
 }
 
-/// The flood's first SYN.
-fn syn(scenario: &Scenario, attacker: &Host) -> Result<Forged> {
+/// The flood's first SYN, from a host behind a port of consumer a.
+fn syn(scenario: &Scenario, attacker: &Host, port: &str) -> Result<Forged> {
     Ok(Forged {
         from_mac: attacker.link.mac()?,
-        to_mac: End::new(&scenario.topology.lb, "consumer-a").mac()?,
+        to_mac: End::new(&scenario.topology.lb, port).mac()?,
         from: std::net::SocketAddrV4::new(FIRST, 1),
         to: FRONTEND,
         segment: Segment::Syn,
@@ -104,15 +104,19 @@ fn syn(scenario: &Scenario, attacker: &Host) -> Result<Forged> {
 /// For how long real clients connect during the flood.
 const CONNECTING: Duration = Duration::from_secs(10);
 
-/// Consumer a is flooded from addresses of its own network that nobody has, to the endpoint that its real clients use. Each
-/// of them answers a cookie, and every one of its requests succeeds; so do all connections of consumer b.
+/// Consumer a is flooded from addresses of its own network that nobody has, to the endpoint that its real clients use, by a host
+/// that has a link of its own. Each client answers a cookie, and every one of its requests succeeds; so do all connections of
+/// consumer b.
 fn cookies(hook: Hook) -> Result<()> {
-    with_web(1, hook, |scenario| {
+    let mut plans = plans(1);
+    plans[0].hosts.push(HostPlan::new("attacker", 2, 10));
+    with_plans(plans, 1, hook, |scenario| {
         let _web = Nginx::start(&server(scenario, 1).netns, Directory::new("nginx")?, target(scenario, 1), "there\n")?;
         scenario.wait_healthy("web")?;
         let (client, customer) = (scenario.topology.host("client-a"), scenario.topology.host("client-b"));
-        let template = syn(scenario, client)?;
-        let injector = Injector::new(&client.link)?;
+        let attacker = scenario.topology.host("attacker");
+        let template = syn(scenario, attacker, "consumer-a-1")?;
+        let injector = Injector::new(&attacker.link)?;
         let over = AtomicBool::new(false);
         let (sent, ours, others) = std::thread::scope(|scope| {
             let flooding = scope.spawn(|| injector.flood(template, || over.load(Ordering::Relaxed)));

@@ -21,7 +21,7 @@ fn segment(tcp: &Tcp) -> Segment {
 
 fn challenged(tables: &MemTables, syn: &Tcp) -> Tcp {
     let number = decide(SliceFrame::new(&syn.build()), tables.tc(), A_PORT).expect("a challenge");
-    let frame = reset::answer(tables.tc().lent(), super::answer(number));
+    let frame = reset::answer(tables.tc().lent(), answer(number));
     let challenge = Tcp::parse(&frame).expect("a segment");
     let pseudo: Vec<u8> = [&syn.dst[..], &syn.src, &[0, 6, 0, 20]].concat();
     assert_eq!(internet_checksum(&[&pseudo, &frame[34..]]), 0);

@@ -115,14 +115,5 @@ pub fn cases() -> Vec<Case> {
         flooded("cookie: a SYN with IP options gets none", limited)
             .frame(syn(limited).with(|tcp| tcp.ip_options = vec![1; 4]).dropped(Counter::EndpointHalfOpenLimit)),
         flooded("cookie: another endpoint goes on without", limited).frame(syn(A).opens()),
-        case("cookie: a target group with the PROXY protocol opens as without a flood")
-            .world(|world| {
-                world.vpc_budgets.insert(1, Budget { half_open: 1 });
-            })
-            .frame(syn(A.at([10, 0, 9, 1])).opens())
-            .frame(syn(A.to_port(PROXIED)).challenged(Counter::VpcHalfOpenLimit))
-            .frame(accepted(A.to_port(PROXIED)))
-            .frame(syn(A.to_port(PROXIED)).opens())
-            .frame(syn_ack(A.to_port(PROXIED)).by_tc()),
     ]
 }
