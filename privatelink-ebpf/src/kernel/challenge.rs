@@ -8,10 +8,9 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 use aya_log_ebpf::debug;
-use privatelink_ebpf::datapath::{
-    Tables as _, Verdict, challenge,
-    reset::{self, Answer},
-    v6,
+use privatelink_ebpf::{
+    abi::flow::Addresses6,
+    datapath::{Frame as _, Tables as _, Verdict, challenge, parse::Segment, reset, v6},
 };
 
 use super::{
@@ -60,38 +59,40 @@ pub fn privatelink_xdp_challenge(ctx: XdpContext) -> u32 {
     }
 }
 
+/// As the stage has left it.
+#[inline(always)]
+fn segment() -> Option<&'static Segment> {
+    // SAFETY: this CPU's own record; a frame's program is not interrupted by another frame's.
+    SEGMENT.get_ptr(0).map(|segment| unsafe { &*segment })
+}
+
+/// As the stage has left them.
+#[inline(always)]
+fn addresses() -> Option<&'static Addresses6> {
+    // SAFETY: as `segment`.
+    PACKET6.get_ptr(0).map(|addresses| unsafe { &*addresses })
+}
+
 // Each with a stack of its own.
 
 #[inline(never)]
 fn send4(skb: *mut __sk_buff, ifindex: u32, number: u32) -> Option<i32> {
-    send_back(skb, &frame4(challenge::answer(number))?, ifindex)
+    send_back(skb, &reset::answer(segment()?, challenge::answer(number)), ifindex)
 }
 
 #[inline(never)]
 fn send6(skb: *mut __sk_buff, ifindex: u32, number: u32) -> Option<i32> {
-    send_back(skb, &frame6(challenge::answer(number))?, ifindex)
+    send_back(skb, &v6::reset::answer(segment()?, addresses()?, challenge::answer(number)), ifindex)
 }
 
 #[inline(never)]
 fn transmit4(ctx: &XdpContext, len: usize, number: u32) -> Option<u32> {
-    transmit(ctx, len, &frame4(challenge::answer(number))?)
+    transmit(ctx, len, &reset::answer(segment()?, challenge::answer(number)))
 }
 
 #[inline(never)]
 fn transmit6(ctx: &XdpContext, len: usize, number: u32) -> Option<u32> {
-    transmit(ctx, len, &frame6(challenge::answer(number))?)
-}
-
-#[inline(always)]
-fn frame4(answer: Answer) -> Option<[u8; reset::SEGMENT_LEN]> {
-    // SAFETY: this CPU's own record, as the stage has left it.
-    Some(reset::answer(unsafe { &*SEGMENT.get_ptr(0)? }, answer))
-}
-
-#[inline(always)]
-fn frame6(answer: Answer) -> Option<[u8; v6::reset::SEGMENT_LEN]> {
-    // SAFETY: this CPU's own records, as the stage has left them.
-    Some(unsafe { v6::reset::answer(&*SEGMENT.get_ptr(0)?, &*PACKET6.get_ptr(0)?, answer) })
+    transmit(ctx, len, &v6::reset::answer(segment()?, addresses()?, challenge::answer(number)))
 }
 
 /// Replaces the frame by an answer, which is no longer, and sends it out of the port that it came in on.
@@ -102,5 +103,8 @@ fn transmit<const N: usize>(ctx: &XdpContext, len: usize, answer: &[u8; N]) -> O
         return None;
     }
     let (packet, _) = open(ctx);
-    packet.write(0, *answer).then_some(xdp_action::XDP_TX)
+    let whole = packet.window::<N>(0)?;
+    // SAFETY: a window of as many bytes, which the hook owns. Not by value, which would take the stack twice.
+    unsafe { core::ptr::copy_nonoverlapping(answer.as_ptr(), whole.as_ptr(), N) };
+    Some(xdp_action::XDP_TX)
 }

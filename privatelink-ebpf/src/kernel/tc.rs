@@ -41,8 +41,8 @@ pub fn privatelink_tc(ctx: TcContext) -> i32 {
         Stage::Fragment => go_on(&ctx, Stage::Fragment),
         Stage::Icmp => go_on(&ctx, Stage::Icmp),
         Stage::V6 => go_on(&ctx, Stage::V6),
-        // Reached from that one.
-        Stage::V6Slow | Stage::Answer => {}
+        // Reached from others.
+        Stage::V6Slow | Stage::Answer | Stage::Challenge => {}
     }
     // Reached only while the agent has not put the stage's program in its place.
     finish(None)

@@ -32,13 +32,13 @@ pub fn privatelink_xdp(ctx: XdpContext) -> u32 {
         return send(done, out, ifindex);
     }
     match stage(packet) {
-        Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend | Stage::Challenge => go_on(&ctx, Stage::Slow),
+        Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend => go_on(&ctx, Stage::Slow),
         Stage::Udp => go_on(&ctx, Stage::Udp),
         Stage::Fragment => go_on(&ctx, Stage::Fragment),
         Stage::Icmp => go_on(&ctx, Stage::Icmp),
         Stage::V6 => go_on(&ctx, Stage::V6),
-        // Reached from that one, and TC's alone.
-        Stage::V6Slow | Stage::Answer => {}
+        // Reached from other stages.
+        Stage::V6Slow | Stage::Answer | Stage::Challenge => {}
     }
     // Reached only while the agent has not put the stage's program in its place: TC does everything.
     xdp_action::XDP_PASS
