@@ -8,8 +8,8 @@ use std::{
 
 use super::{
     Account, Change, ClientToken, Edit, Endpoint, EndpointId, EndpointService, EndpointServiceId, InterfaceName, Key,
-    Listener, ListenerId, LoadBalancer, LoadBalancerId, Port, Record, RecordId, SecurityGroup, SecurityGroupId,
-    ServiceDomain, Subnet, SubnetId, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
+    Link, LinkId, Listener, ListenerId, LoadBalancer, LoadBalancerId, Port, Record, RecordId, SecurityGroup,
+    SecurityGroupId, ServiceDomain, Subnet, SubnetId, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
 };
 
 /// Every resource, by identity.
@@ -23,6 +23,7 @@ pub struct State {
     pub target_groups: BTreeMap<TargetGroupId, TargetGroup>,
     pub endpoint_services: BTreeMap<EndpointServiceId, EndpointService>,
     pub endpoints: BTreeMap<EndpointId, Endpoint>,
+    pub links: BTreeMap<LinkId, Link>,
     pub subnets: BTreeMap<SubnetId, Subnet>,
     pub tags: BTreeMap<TaggedId, Tags>,
     pub accounts: BTreeMap<RecordId, Account>,
@@ -79,6 +80,7 @@ impl State {
             Record::TargetGroup(group) => drop(self.target_groups.insert(group.id.clone(), group)),
             Record::EndpointService(service) => drop(self.endpoint_services.insert(service.id.clone(), service)),
             Record::Endpoint(endpoint) => drop(self.endpoints.insert(endpoint.id.clone(), endpoint)),
+            Record::Link(link) => drop(self.links.insert(link.id.clone(), link)),
             Record::Subnet(subnet) => drop(self.subnets.insert(subnet.id.clone(), subnet)),
             Record::Tags(tags) => drop(self.tags.insert(tags.resource.clone(), tags)),
             Record::Account(account) => drop(self.accounts.insert(account.id.clone(), account)),
@@ -97,6 +99,7 @@ impl State {
             Key::TargetGroup(id) => drop(self.target_groups.remove(id)),
             Key::EndpointService(id) => drop(self.endpoint_services.remove(id)),
             Key::Endpoint(id) => drop(self.endpoints.remove(id)),
+            Key::Link(id) => drop(self.links.remove(id)),
             Key::Subnet(id) => drop(self.subnets.remove(id)),
             Key::Tags(id) => drop(self.tags.remove(id)),
             Key::Account(id) => drop(self.accounts.remove(id)),
@@ -114,6 +117,7 @@ impl State {
         let listeners = self.listeners.values().cloned().map(Record::Listener);
         let services = self.endpoint_services.values().cloned().map(Record::EndpointService);
         let endpoints = self.endpoints.values().cloned().map(Record::Endpoint);
+        let links = self.links.values().cloned().map(Record::Link);
         let subnets = self.subnets.values().cloned().map(Record::Subnet);
         let tags = self.tags.values().cloned().map(Record::Tags);
         let accounts = self.accounts.values().cloned().map(Record::Account);
@@ -125,6 +129,7 @@ impl State {
             .chain(listeners)
             .chain(services)
             .chain(endpoints)
+            .chain(links)
             .chain(subnets)
             .chain(tags)
             .chain(accounts)

@@ -29,6 +29,7 @@ mod icmp;
 mod icmp_oracle;
 mod isolation;
 mod lifetime;
+mod link;
 mod metrics;
 mod overlap;
 mod pool;
@@ -72,6 +73,7 @@ fn tests() -> Vec<Test> {
         ending::TESTS,
         isolation::TESTS,
         consent::TESTS,
+        link::TESTS,
         aws::TESTS,
         dns::TESTS,
         refusals::TESTS,

@@ -6,6 +6,7 @@ mod declarations;
 mod forward;
 mod private_dns;
 mod protocols;
+mod publish;
 mod refusals;
 mod rules;
 mod security_groups;
