@@ -56,7 +56,8 @@ fn with_two(hook: Hook, test: impl FnOnce(&mut Scenario, &[Nginx; 2]) -> Result<
     let start = |name: &str, address, text: &str| {
         Nginx::start(&scenario.topology.host(name).netns, Directory::new(name)?, address, text)
     };
-    let servers = [start("server-o", OFFICE, "hello from the office")?, start("server-c", CLOUD, "hello from the cloud")?];
+    let servers =
+        [start("server-o", OFFICE, "hello from the office")?, start("server-c", CLOUD, "hello from the cloud")?];
     let result = test(&mut scenario, &servers);
     anyhow::Context::with_context(result, || scenario.diagnosis())
 }
@@ -94,7 +95,10 @@ fn link(hook: Hook) -> Result<()> {
         ensure!(beside.is_err(), "another port leads somewhere: {beside:?}");
         let endpoint = text(&made["sides"][0], "endpoint")?;
         let refused = scenario.cli.run(&format!("endpoint delete {endpoint}"));
-        ensure!(refused.is_err_and(|error| format!("{error:#}").contains("part of the link")), "half a link was deleted");
+        ensure!(
+            refused.is_err_and(|error| format!("{error:#}").contains("part of the link")),
+            "half a link was deleted"
+        );
 
         scenario.cli.run("link delete masquerade")?;
         let service = scenario.cli.run("endpoint-service list")?;
