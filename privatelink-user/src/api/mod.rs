@@ -27,7 +27,7 @@ pub use socket::{SocketError, SocketFile};
 
 use crate::{
     control::{
-        Mutation, Operation, Query, connections::*, endpoint_services::*, endpoints::*, listeners::*,
+        Mutation, Operation, Query, connections::*, endpoint_services::*, endpoints::*, instances::*, listeners::*,
         load_balancers::*, permissions::*, security_groups::*, target_groups::*, targets::*, vpcs::*,
     },
     dns::upstream::Upstreams,
@@ -136,6 +136,12 @@ pub fn router(api: Arc<Api>) -> Router {
         .mutation::<RevokeSecurityGroup>()
         .mutation::<DeleteSecurityGroup>()
         .query::<DescribeSecurityGroups>()
+        .mutation::<RegisterInstance>()
+        .mutation::<ModifyInstance>()
+        .mutation::<StartInstances>()
+        .mutation::<StopInstances>()
+        .mutation::<DeregisterInstances>()
+        .query::<DescribeInstances>()
         .route(&path::<DescribeFlows>(), post(handler::describe_flows))
         .route(&path::<DescribeStats>(), post(handler::describe_stats))
         .route(&path::<ExplainPacket>(), post(handler::explain_packet))

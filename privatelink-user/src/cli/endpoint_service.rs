@@ -18,8 +18,7 @@ use crate::{
         },
         permissions::{DescribePermissions, ModifyPermissions},
         private_dns::{DomainVerification, Place, VerifyDomain},
-        publish::PublishTargets,
-        targets::TargetSpec,
+        publish::{AddressSpec, PublishTargets},
         view::{EndpointServiceView, PermissionView, PublishedView},
     },
     model::{
@@ -77,8 +76,8 @@ pub struct CreateArgs {
     load_balancer: Vec<Reference>,
     /// Instead of a load balancer, an address of --vpc, as IP:PORT, or IP with --port. Several share the connections; their health
     /// is checked. What is needed between is made with the service and goes with it.
-    #[arg(long, value_name = "IP[:PORT]", requires = "vpc", value_parser = value::parse::<TargetSpec>)]
-    target: Vec<TargetSpec>,
+    #[arg(long, value_name = "IP[:PORT]", requires = "vpc", value_parser = value::parse::<AddressSpec>)]
+    target: Vec<AddressSpec>,
     /// The VPC of the targets; name or id.
     #[arg(long, requires = "target", value_parser = value::reference)]
     vpc: Option<Reference>,

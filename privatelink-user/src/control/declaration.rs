@@ -9,12 +9,12 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
-    Reference, links::LinkSideSpec, listeners::TargetGroupWeight, security_groups::RuleSpec,
+    Reference, links::LinkSideSpec, listeners::TargetGroupWeight, publish::AddressSpec, security_groups::RuleSpec,
     target_groups::HealthCheckSettings, targets::TargetSpec,
 };
 use crate::model::{
     ConsumerPattern, HealthCheckPort, HealthCheckProtocol, Hook, HttpPath, InterfaceName, InvalidValue, Matcher,
-    Principal, PrivateDnsName, Protocol, ResourceName, SecurityGroupName, SecurityGroupText, VpcCidr,
+    Principal, PrivateDnsName, Protocol, ResourceName, SecurityGroupName, SecurityGroupText, TargetType, VpcCidr,
 };
 
 /// Resources as a file declares them. Resources refer to each other by name or id; the order does not matter.
@@ -24,6 +24,7 @@ pub struct Declaration {
     pub vpc: Vec<DeclaredVpc>,
     pub port: Vec<DeclaredPort>,
     pub security_group: Vec<DeclaredSecurityGroup>,
+    pub instance: Vec<DeclaredInstance>,
     pub target_group: Vec<DeclaredTargetGroup>,
     pub load_balancer: Vec<DeclaredLoadBalancer>,
     pub endpoint_service: Vec<DeclaredEndpointService>,
@@ -71,12 +72,27 @@ pub struct DeclaredSecurityGroup {
     pub apply_to_established: bool,
 }
 
+/// `[[instance]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DeclaredInstance {
+    pub name: ResourceName,
+    pub vpc: Reference,
+    /// The primary one first.
+    #[serde(deserialize_with = "addresses")]
+    pub addresses: Vec<Ipv4Addr>,
+    #[serde(default)]
+    pub security_groups: Vec<Reference>,
+}
+
 /// `[[target-group]]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredTargetGroup {
     pub name: ResourceName,
     pub vpc: Reference,
+    #[serde(default)]
+    pub target_type: TargetType,
     #[serde(default = "tcp")]
     pub protocol: Protocol,
     #[serde(deserialize_with = "port")]
@@ -137,7 +153,7 @@ pub struct DeclaredEndpointService {
     pub load_balancer: OneOrMore,
     /// Addresses of `vpc` instead of a load balancer.
     #[serde(default)]
-    pub targets: Vec<TargetSpec>,
+    pub targets: Vec<AddressSpec>,
     #[serde(default)]
     pub vpc: Reference,
     #[serde(default = "tcp")]

@@ -9,9 +9,8 @@ use super::{
     connections::AcceptConnections,
     endpoints::CreateEndpoint,
     lookup, operation,
-    publish::{self, Parts, PublishTargets},
+    publish::{self, AddressSpec, Parts, PublishTargets},
     sorted,
-    targets::TargetSpec,
     view::LinkView,
 };
 use crate::model::{Change, InvalidValue, Link, LinkId, LinkSide, Protocol, ResourceName, State, serde_as_text};
@@ -22,7 +21,7 @@ use crate::model::{Change, InvalidValue, Link, LinkId, LinkSide, Protocol, Resou
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkSideSpec {
     pub vpc: Reference,
-    pub targets: Vec<TargetSpec>,
+    pub targets: Vec<AddressSpec>,
     pub protocol: Protocol,
     pub port: Option<u16>,
     pub node_address: Option<Ipv4Addr>,

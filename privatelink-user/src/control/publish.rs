@@ -1,7 +1,7 @@
 //! Endpoint services straight to addresses: what is between, a load balancer with one listener and one target group, is
 //! made with the service and goes with it.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{collections::BTreeSet, fmt, net::Ipv4Addr, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,13 +12,64 @@ use super::{
     load_balancers::CreateLoadBalancer,
     lookup, operation,
     target_groups::CreateTargetGroup,
-    targets::{RegisterTargets, TargetSpec},
+    targets::{RegisterTargets, TargetHost, TargetSpec},
     view::EndpointServiceView,
 };
 use crate::model::{
     Change, ConsumerLists, EndpointService, InvalidValue, Listener, Principal, PrivateDnsName, Protocol, ResourceName,
-    State, TargetAddress, TargetGroup, VpcId,
+    State, TargetAddress, TargetGroup, TargetType, VpcId, serde_as_text,
 };
+
+/// An address to publish, as a person names it: `IP` (the service's port) or `IP:PORT`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AddressSpec {
+    pub ip: Ipv4Addr,
+    pub port: Option<u16>,
+}
+
+impl AddressSpec {
+    /// The address for a service whose port is `port`.
+    pub fn resolve(self, port: u16) -> TargetAddress {
+        TargetAddress { ip: self.ip, port: self.port.unwrap_or(port) }
+    }
+}
+
+impl From<TargetAddress> for TargetSpec {
+    fn from(TargetAddress { ip, port }: TargetAddress) -> Self {
+        Self { host: TargetHost::Ip(ip), port: Some(port) }
+    }
+}
+
+impl fmt::Display for AddressSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => write!(f, "{}:{port}", self.ip),
+            None => write!(f, "{}", self.ip),
+        }
+    }
+}
+
+impl FromStr for AddressSpec {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let (ip, port) = match text.split_once(':') {
+            Some((ip, port)) => (ip.parse().ok(), port.parse().ok().filter(|port| *port != 0).map(Some)),
+            None => (text.parse().ok(), Some(None)),
+        };
+        match (ip, port) {
+            (Some(ip), Some(port)) => Ok(Self { ip, port }),
+            (_, None) | (None, _) => Err(InvalidValue::new(
+                "Target",
+                text,
+                "must be an IPv4 address, or an IPv4 address, a colon and a port between '1-65535'",
+                "use an address like 10.0.1.10 or 10.0.1.10:8080",
+            )),
+        }
+    }
+}
+
+serde_as_text!(AddressSpec);
 
 /// Publishes addresses of a VPC. Idempotent for the same name, addresses and port.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -30,7 +81,7 @@ pub struct PublishTargets {
     /// The VPC in which the addresses are meant.
     pub vpc: Reference,
     /// At least one; those without a port have `port`.
-    pub targets: Vec<TargetSpec>,
+    pub targets: Vec<AddressSpec>,
     #[serde(default = "tcp")]
     pub protocol: Protocol,
     /// Where endpoints listen. None: the first target's port.
@@ -59,7 +110,7 @@ fn tcp() -> Protocol {
 }
 
 /// The port of endpoints, and the targets' addresses.
-pub fn shape(targets: &[TargetSpec], port: Option<u16>) -> Result<(u16, BTreeSet<TargetAddress>), ControlError> {
+pub fn shape(targets: &[AddressSpec], port: Option<u16>) -> Result<(u16, BTreeSet<TargetAddress>), ControlError> {
     let first = targets.first().ok_or(ControlError::TargetMissing)?;
     let port = port.or(first.port).ok_or_else(|| {
         InvalidValue::new(
@@ -119,13 +170,14 @@ impl Mutation for PublishTargets {
         let group = CreateTargetGroup {
             name: part.clone(),
             vpc: vpc.clone(),
+            target_type: TargetType::Ip,
             protocol,
             port: targets.first().map_or(port, |target| target.port),
             health_check: Default::default(),
             attributes: Default::default(),
         };
         parts.make(&group, context)?;
-        let specs = targets.iter().map(|target| TargetSpec { ip: target.ip, port: Some(target.port) }).collect();
+        let specs = targets.iter().map(|target| TargetSpec::from(*target)).collect();
         parts.make(&RegisterTargets { target_group: reference.clone(), targets: specs }, context)?;
         let lb = CreateLoadBalancer {
             name: part,
