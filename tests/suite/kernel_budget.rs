@@ -25,8 +25,8 @@ const BUDGETS: [(&str, u32); 22] = [
     ("privatelink_tc_v6_slow", 209_698),
     ("privatelink_xdp_v6_slow", 192_083),
     ("privatelink_tc_answer", 3_862),
-    ("privatelink_tc_challenge", 5_240),
-    ("privatelink_xdp_challenge", 1_843),
+    ("privatelink_tc_challenge", 4_955),
+    ("privatelink_xdp_challenge", 3_881),
     (COLLECT, 224_360),
     (EXPLAIN, 248_642),
 ];

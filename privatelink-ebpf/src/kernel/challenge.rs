@@ -3,14 +3,14 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{__sk_buff, TC_ACT_OK, TC_ACT_SHOT, xdp_action},
-    helpers::generated::bpf_xdp_adjust_tail,
+    helpers::generated::{bpf_xdp_adjust_tail, bpf_xdp_store_bytes},
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
 use aya_log_ebpf::debug;
 use privatelink_ebpf::{
     abi::flow::Addresses6,
-    datapath::{Frame as _, Tables as _, Verdict, challenge, parse::Segment, reset, v6},
+    datapath::{Tables as _, Verdict, challenge, parse::Segment, reset, v6},
 };
 
 use super::{
@@ -98,13 +98,14 @@ fn transmit6(ctx: &XdpContext, len: usize, number: u32) -> Option<u32> {
 /// Replaces the frame by an answer, which is no longer, and sends it out of the port that it came in on.
 #[inline(always)]
 fn transmit<const N: usize>(ctx: &XdpContext, len: usize, answer: &[u8; N]) -> Option<u32> {
-    // SAFETY: a helper on the program's own context.
-    if unsafe { bpf_xdp_adjust_tail(ctx.as_ptr().cast(), N as i32 - len as i32) } != 0 {
-        return None;
+    let context = ctx.as_ptr().cast();
+    // SAFETY: helpers on the program's own context and stack. (Stores of our own would keep each byte in a slot of its own.)
+    unsafe {
+        if bpf_xdp_adjust_tail(context, N as i32 - len as i32) != 0
+            || bpf_xdp_store_bytes(context, 0, answer.as_ptr().cast_mut().cast(), N as u32) != 0
+        {
+            return None;
+        }
     }
-    let (packet, _) = open(ctx);
-    let whole = packet.window::<N>(0)?;
-    // SAFETY: a window of as many bytes, which the hook owns. Not by value, which would take the stack twice.
-    unsafe { core::ptr::copy_nonoverlapping(answer.as_ptr(), whole.as_ptr(), N) };
     Some(xdp_action::XDP_TX)
 }
