@@ -358,6 +358,7 @@ impl Planner<'_, '_> {
             self.step(&request, Action::Modify, "load-balancer", name, "attributes")?;
         } else {
             let request = CreateLoadBalancer {
+                kind: Default::default(),
                 name: name.clone(),
                 vpc: vpc.clone(),
                 addresses: addresses.clone(),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Context, ControlError, Mutation, Query, Reference, connections::endpoints_of, lookup, operation, private_dns,
+    Context, ControlError, Mutation, Query, Reference, connections::endpoints_of, load_balancers, lookup, operation, private_dns,
     sorted, view::EndpointServiceView,
 };
 use crate::model::{
@@ -78,8 +78,11 @@ impl Mutation for CreateEndpointService {
 /// The load balancers, each once, in order.
 fn load_balancer_ids(state: &State, references: &[Reference]) -> Result<Vec<LoadBalancerId>, ControlError> {
     let mut seen = BTreeSet::new();
-    let ids: Result<Vec<LoadBalancerId>, ControlError> =
-        references.iter().map(|reference| lookup::load_balancer(state, reference).map(|lb| lb.id.clone())).collect();
+    let served = |reference: &Reference| {
+        let id = lookup::load_balancer(state, reference)?.id.clone();
+        load_balancers::check_served(&id).map(|()| id)
+    };
+    let ids: Result<Vec<LoadBalancerId>, ControlError> = references.iter().map(served).collect();
     ids.map(|ids| ids.into_iter().filter(|id| seen.insert(id.clone())).collect())
 }
 

@@ -35,6 +35,7 @@ impl Mutation for CreateListener {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, ListenerView), ControlError> {
         let Self { load_balancer, protocol, port, target_group, target_groups, stickiness, attributes } = self;
         let lb = lookup::load_balancer(state, load_balancer)?;
+        super::load_balancers::check_served(&lb.id)?;
         check_port("Listener port", *port)?;
         let wanted =
             resolve(state, lb, *protocol, target_group.as_ref(), target_groups)?.ok_or(ControlError::ForwardMissing)?;

@@ -1,4 +1,4 @@
-//! Network Load Balancers.
+//! Load balancers.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,14 +12,17 @@ use super::{
     security_groups, sorted, view::LoadBalancerView,
 };
 use crate::model::{
-    Change, LoadBalancer, LoadBalancerAttributes, LoadBalancerId, ResourceName, Scheme, SecurityGroups, State,
+    Change, LoadBalancer, LoadBalancerAttributes, LoadBalancerId, LoadBalancerKind, ResourceName, Scheme,
+    SecurityGroups, State,
 };
 
-/// Makes a Network Load Balancer. Idempotent.
+/// Makes a load balancer. Idempotent.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateLoadBalancer {
     pub name: ResourceName,
+    #[serde(default, rename = "type")]
+    pub kind: LoadBalancerKind,
     pub vpc: Reference,
     /// The node addresses; at least one.
     pub addresses: Vec<Ipv4Addr>,
@@ -37,12 +40,13 @@ operation!(CreateLoadBalancer -> LoadBalancerView);
 
 impl Mutation for CreateLoadBalancer {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, LoadBalancerView), ControlError> {
-        let Self { name, vpc, addresses, scheme, security_groups, attributes } = self;
+        let Self { name, kind, vpc, addresses, scheme, security_groups, attributes } = self;
         let vpc = lookup::vpc(state, vpc)?;
         let attributes = with_attributes(LoadBalancerAttributes::default(), attributes)?;
         let groups = security_groups::resolve(state, &vpc.id, security_groups)?;
         if let Some(lb) = state.load_balancers.values().find(|lb| lb.name == *name) {
             let same = lb.vpc == vpc.id
+                && lb.id.kind() == *kind
                 && lb.scheme == *scheme
                 && lb.attributes == attributes
                 && lb.addresses.iter().collect::<BTreeSet<_>>() == addresses.iter().collect::<BTreeSet<_>>()
@@ -64,7 +68,7 @@ impl Mutation for CreateLoadBalancer {
             address::check_free(state, vpc, *node)?;
         }
         let lb = LoadBalancer {
-            id: LoadBalancerId::generate(context.region, context.account, name, context.ids),
+            id: LoadBalancerId::generate(*kind, context.region, context.account, name, context.ids),
             name: name.clone(),
             vpc: vpc.id.clone(),
             addresses: addresses.clone(),
@@ -77,6 +81,11 @@ impl Mutation for CreateLoadBalancer {
         let view = LoadBalancerView::new(state, &lb);
         Ok((Change::default().put(lb), view))
     }
+}
+
+/// Refuses a load balancer that nothing serves.
+pub(super) fn check_served(id: &LoadBalancerId) -> Result<(), ControlError> {
+    id.kind().unserved().map_or(Ok(()), |why| Err(ControlError::LoadBalancerNotServed { load_balancer: id.clone(), why }))
 }
 
 /// Changes a load balancer's attributes.

@@ -41,6 +41,7 @@ mod targets;
 mod transfer;
 mod udp;
 mod weights;
+mod workflows;
 
 /// A test and what it needs.
 struct Test {
@@ -73,6 +74,7 @@ fn tests() -> Vec<Test> {
         isolation::TESTS,
         consent::TESTS,
         aws::TESTS,
+        workflows::TESTS,
         dns::TESTS,
         refusals::TESTS,
         hooks::TESTS,

@@ -1,4 +1,4 @@
-//! Network Load Balancers.
+//! Load balancers.
 
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
@@ -16,7 +16,10 @@ use crate::{
         lookup,
         subnets::{self, Placement},
     },
-    model::{AttributeMap as _, LoadBalancer, LoadBalancerId, Region, ResourceName, Scheme, State, Subnet, derived},
+    model::{
+        AttributeMap as _, LoadBalancer, LoadBalancerId, LoadBalancerKind, Region, ResourceName, Scheme, State, Subnet,
+        derived,
+    },
 };
 
 fn zone(region: &Region, subnet: &Subnet, addresses: &[Ipv4Addr]) -> Structure {
@@ -36,6 +39,10 @@ fn subnets_of<'a>(state: &'a State, lb: &'a LoadBalancer) -> Vec<&'a Subnet> {
 
 fn view(state: &State, region: &Region, lb: &LoadBalancer) -> Structure {
     let zones = subnets_of(state, lb).into_iter().map(|subnet| zone(region, subnet, &lb.addresses));
+    let condition = match lb.id.kind().unserved() {
+        None => Structure::new().text("Code", "active"),
+        Some(why) => Structure::new().text("Code", "failed").text("Reason", why),
+    };
     let structure = Structure::new()
         .text("LoadBalancerArn", &lb.id)
         .text("DNSName", state.service_domain.load_balancer(&lb.id))
@@ -44,8 +51,8 @@ fn view(state: &State, region: &Region, lb: &LoadBalancer) -> Structure {
         .text("LoadBalancerName", &lb.name)
         .text("Scheme", lb.scheme)
         .text("VpcId", &lb.vpc)
-        .value("State", Structure::new().text("Code", "active"))
-        .text("Type", "network")
+        .value("State", condition)
+        .text("Type", lb.id.kind())
         .list("AvailabilityZones", zones)
         .text("IpAddressType", "ipv4");
     // Absent is not empty: a load balancer without groups has neither member.
@@ -53,9 +60,12 @@ fn view(state: &State, region: &Region, lb: &LoadBalancer) -> Structure {
     if groups.is_empty() {
         return structure;
     }
-    structure
-        .texts("SecurityGroups", groups)
-        .text("EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic", enforcement(lb.enforce_on_private_link))
+    let structure = structure.texts("SecurityGroups", groups);
+    match lb.id.kind() {
+        LoadBalancerKind::Network => structure
+            .text("EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic", enforcement(lb.enforce_on_private_link)),
+        LoadBalancerKind::Application => structure,
+    }
 }
 
 fn enforcement(on: bool) -> &'static str {
@@ -96,17 +106,17 @@ fn in_own_words(error: ControlError) -> Refusal {
 
 pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
-    let kind = scope.text("Type").unwrap_or("application");
-    if kind != "network" {
-        let message = format!("Load balancers of type '{kind}' are not supported here; use type network");
-        return Err(Refusal::coded("InvalidConfigurationRequest", message));
-    }
+    let kind = scope.parsed("Type")?.unwrap_or(LoadBalancerKind::Application);
     if scope.text("IpAddressType").is_some_and(|kind| kind != "ipv4") {
         return Err(Refusal::value("IpAddressType", scope.required("IpAddressType")?, "must be ipv4"));
     }
     let name: ResourceName = scope.required("Name")?.parse()?;
     let scheme = scope.parsed("Scheme")?.unwrap_or(Scheme::InternetFacing);
     let placements = placements(&scope)?;
+    if kind == LoadBalancerKind::Application && placements.len() < 2 {
+        let message = "At least two subnets in two different Availability Zones must be specified";
+        return Err(Refusal::coded("ValidationError", message));
+    }
     let tags = read_tags(&scope.structures("Tags"))?;
     let groups: Vec<Reference> = scope.list("SecurityGroups").into_iter().map(Into::into).collect();
     let id = call.update(|state, context| {
@@ -114,7 +124,7 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
         let wanted: BTreeSet<&str> = placements.iter().map(|one| one.subnet.as_str()).collect();
         let same = |lb: &&LoadBalancer| {
             let present: BTreeSet<&str> = subnets_of(state, lb).iter().map(|subnet| subnet.id.as_str()).collect();
-            lb.name == name && lb.scheme == scheme && present == wanted
+            lb.name == name && lb.id.kind() == kind && lb.scheme == scheme && present == wanted
         };
         if let Some(lb) = state.load_balancers.values().find(same) {
             return Ok((crate::model::Change::default(), lb.id.clone()));
@@ -122,6 +132,7 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
         let (vpc, addresses) = subnets::place(state, &placements, &BTreeSet::new()).map_err(in_own_words)?;
         let request = CreateLoadBalancer {
             name: name.clone(),
+            kind,
             vpc: (&vpc.id).into(),
             addresses,
             scheme,
