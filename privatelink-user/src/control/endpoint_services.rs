@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Context, ControlError, Mutation, Query, Reference, connections::endpoints_of, load_balancers, lookup, operation, private_dns,
-    sorted, view::EndpointServiceView,
+    Context, ControlError, Mutation, Query, Reference, connections::endpoints_of, load_balancers, lookup, operation,
+    private_dns, sorted, view::EndpointServiceView,
 };
 use crate::model::{
     Change, Endpoint, EndpointService, EndpointServiceId, EndpointState, LoadBalancerId, Principal, PrivateDnsName,

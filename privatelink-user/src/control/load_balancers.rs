@@ -85,7 +85,9 @@ impl Mutation for CreateLoadBalancer {
 
 /// Refuses a load balancer that nothing serves.
 pub(super) fn check_served(id: &LoadBalancerId) -> Result<(), ControlError> {
-    id.kind().unserved().map_or(Ok(()), |why| Err(ControlError::LoadBalancerNotServed { load_balancer: id.clone(), why }))
+    id.kind()
+        .unserved()
+        .map_or(Ok(()), |why| Err(ControlError::LoadBalancerNotServed { load_balancer: id.clone(), why }))
 }
 
 /// Changes a load balancer's attributes.

@@ -1,5 +1,6 @@
 """Two workflows as boto3 calls of two accounts: `create PORT` makes both and prints where things are, as JSON; `refusals
-JSON` then asks for what must be refused, and takes the first one away in the order that the refusals ask for."""
+JSON` then asks for what must be refused, and takes the first one away in the order that the refusals ask for. `listeners VPC
+LB PORT=IP:PORT ...` gives a load balancer a listener for each of several servers."""
 
 import json
 import sys
@@ -27,15 +28,21 @@ def network(ec2, cidr, *subnets):
                  for subnet, zone in zip(subnets, zones)]
 
 
+def forward_to(elb, name, vpc, lb, listener, target, port):
+    """A listener that leads to one address."""
+    group = elb.create_target_group(Name=name, Protocol="TCP", Port=port, VpcId=vpc, TargetType="ip",
+                                    HealthCheckIntervalSeconds=5)["TargetGroups"][0]["TargetGroupArn"]
+    elb.register_targets(TargetGroupArn=group, Targets=[{"Id": target}])
+    elb.create_listener(LoadBalancerArn=lb, Protocol="TCP", Port=listener,
+                        DefaultActions=[{"Type": "forward", "TargetGroupArn": group}])
+    return group
+
+
 def publish(ec2, elb, name, vpc, subnets, target, port):
     """A network load balancer to one address, and the service in front of it, for everybody."""
     lb = elb.create_load_balancer(Name=name, Type="network", Scheme="internal", Subnets=subnets)
     lb = lb["LoadBalancers"][0]["LoadBalancerArn"]
-    group = elb.create_target_group(Name=name, Protocol="TCP", Port=port, VpcId=vpc, TargetType="ip",
-                                    HealthCheckIntervalSeconds=5)["TargetGroups"][0]["TargetGroupArn"]
-    elb.register_targets(TargetGroupArn=group, Targets=[{"Id": target}])
-    elb.create_listener(LoadBalancerArn=lb, Protocol="TCP", Port=80,
-                        DefaultActions=[{"Type": "forward", "TargetGroupArn": group}])
+    group = forward_to(elb, name, vpc, lb, 80, target, port)
     elb.get_waiter("load_balancer_available").wait(LoadBalancerArns=[lb])
     service = ec2.create_vpc_endpoint_service_configuration(NetworkLoadBalancerArns=[lb], AcceptanceRequired=False)
     service = service["ServiceConfiguration"]
@@ -134,7 +141,17 @@ def refusals(made):
     provider_elb.delete_target_group(TargetGroupArn=made["group"])
 
 
+def listeners(vpc, lb, rows):
+    for number, row in enumerate(rows):
+        port, _, target = row.partition("=")
+        address, _, target_port = target.partition(":")
+        forward_to(provider_elb, f"group{number}", vpc, lb, int(port), address, int(target_port))
+
+
 match sys.argv[1:]:
+    case ["listeners", vpc, lb, *rows]:
+        listeners(vpc, lb, rows)
+        print("null")
     case ["create", port]:
         first, second = stacks(int(port)), link(int(port))
         print(json.dumps({**first, **second, "vpcs": {**first["vpcs"], **second["vpcs"]}}))

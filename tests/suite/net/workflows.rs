@@ -31,7 +31,11 @@ use crate::{
 /// Every test of this file.
 pub const TESTS: fn() -> Vec<Test> = || {
     vec![
-        Test { name: "aws_cli_makes_a_maintenance_line_and_a_private_name", needs: WITH_SSH, run: Run::Once(named_line) },
+        Test {
+            name: "aws_cli_makes_a_maintenance_line_and_a_private_name",
+            needs: WITH_SSH,
+            run: Run::Once(named_line),
+        },
         Test { name: "boto3_makes_a_template_s_stacks_and_a_two_way_link", needs: NEEDS, run: Run::Once(calls) },
     ]
 };
@@ -47,6 +51,9 @@ const WITH_SSH: &[Need] = &[
     Need::Program("unshare"),
     Need::AwsCli,
 ];
+
+/// What is no step of its own in what people wrote down.
+const SCRIPT: &str = include_str!("workflows.py");
 
 const PRIVATE_NAME: &str = "api.shop.example.org";
 
@@ -75,27 +82,17 @@ fn named_line() -> Result<()> {
         ))?;
         let lb = at(&lb, "LoadBalancers.0.LoadBalancerArn")?;
         let node: Ipv4Addr = node(provider, "line")?;
-        let mut groups = Vec::new();
-        for (name, port, target) in [("group1", 8022, [1, 10]), ("group2", 8023, [1, 11]), ("page", 80, [1, 10])] {
-            let target_port = if port == 80 { TARGET_PORT } else { 22 };
-            let made = provider.run(&format!(
-                "elbv2 create-target-group --name {name} --protocol TCP --port {target_port} --target-type ip \
-                 --vpc-id {vpc} --health-check-interval-seconds 5 --healthy-threshold-count 2"
-            ))?;
-            let group = at(&made, "TargetGroups.0.TargetGroupArn")?.to_owned();
-            let [third, fourth] = target;
-            provider.run(&format!("elbv2 register-targets --target-group-arn {group} --targets Id=10.0.{third}.{fourth}"))?;
-            provider.run(&format!(
-                "elbv2 create-listener --load-balancer-arn {lb} --protocol TCP --port {port} \
-                 --default-actions Type=forward,TargetGroupArn={group}"
-            ))?;
-            groups.push(group);
-        }
+        let port = TARGET_PORT.to_string();
+        provider.script(
+            SCRIPT,
+            &["listeners", &vpc, lb, "8022=10.0.1.10:22", "8023=10.0.1.11:22", &format!("80=10.0.1.10:{port}")],
+        )?;
         let made = provider.run(&format!(
             "ec2 create-vpc-endpoint-service-configuration --network-load-balancer-arns {lb} --acceptance-required \
              --private-dns-name {PRIVATE_NAME}"
         ))?;
-        let (service, name) = (at(&made, "ServiceConfiguration.ServiceId")?, at(&made, "ServiceConfiguration.ServiceName")?);
+        let (service, name) =
+            (at(&made, "ServiceConfiguration.ServiceId")?, at(&made, "ServiceConfiguration.ServiceName")?);
         let value = at(&made, "ServiceConfiguration.PrivateDnsNameConfiguration.Value")?;
         let principal = format!("arn:aws:iam::{CONSUMER}:root");
         provider.run(&format!(
@@ -104,14 +101,12 @@ fn named_line() -> Result<()> {
 
         let (vpc, subnet) = network(scenario, consumer, CONSUMER, "operations")?;
         consumer.run(&format!("ec2 modify-vpc-attribute --vpc-id {vpc} --enable-dns-hostnames"))?;
-        let group = consumer
-            .run(&format!("ec2 create-security-group --group-name line --description line --vpc-id {vpc}"))?;
+        let group =
+            consumer.run(&format!("ec2 create-security-group --group-name line --description line --vpc-id {vpc}"))?;
         let group = at(&group, "GroupId")?;
-        for ports in ["80", "8022-8023"] {
-            consumer.run(&format!(
-                "ec2 authorize-security-group-ingress --group-id {group} --protocol tcp --port {ports} --cidr 10.0.1.0/24"
-            ))?;
-        }
+        consumer.run(&format!(
+            "ec2 authorize-security-group-ingress --group-id {group} --protocol tcp --port 80-8023 --cidr 10.0.1.0/24"
+        ))?;
         let made = consumer.run(&format!(
             "ec2 create-vpc-endpoint --vpc-endpoint-type Interface --vpc-id {vpc} --service-name {name} \
              --subnet-ids {subnet} --security-group-ids {group}"
@@ -121,8 +116,8 @@ fn named_line() -> Result<()> {
 
         // The private name counts after the record is found, and then after the acceptance.
         let state = || -> Result<String> {
-            let described = provider
-                .run(&format!("ec2 describe-vpc-endpoint-service-configurations --service-ids {service}"))?;
+            let described =
+                provider.run(&format!("ec2 describe-vpc-endpoint-service-configurations --service-ids {service}"))?;
             at(&described, "ServiceConfigurations.0.PrivateDnsNameConfiguration.State").map(str::to_owned)
         };
         let verify =
@@ -138,18 +133,19 @@ fn named_line() -> Result<()> {
         verify()?;
         ensure!(state()? == "verified");
         let early = consumer.refused(&enable)?;
-        let text = format!("Private DNS can only be enabled after the endpoint connection is accepted by the owner of {name}.");
+        let text = format!(
+            "Private DNS can only be enabled after the endpoint connection is accepted by the owner of {name}."
+        );
         ensure!(early.contains(&text), "{early}");
-        provider.run(&format!("ec2 accept-vpc-endpoint-connections --service-id {service} --vpc-endpoint-ids {endpoint}"))?;
+        provider.run(&format!(
+            "ec2 accept-vpc-endpoint-connections --service-id {service} --vpc-endpoint-ids {endpoint}"
+        ))?;
         consumer.run(&enable)?;
 
-        for group in &groups {
-            healthy(provider, group)?;
-        }
         let client = &scenario.topology.host("client").netns;
         let resolver = Resolver::new(*SECOND.ip())?;
         for (port, sshd, server) in [(8022, &sshds[0], "server-1"), (8023, &sshds[1], "server-2")] {
-            let said = eventually("ssh is let in", PATIENCE, || {
+            let said = eventually("ssh is let in", Duration::from_secs(20), || {
                 let ssh = resolver.command(client, "ssh");
                 let mut ssh = sshd.client_by(ssh, regional, port, "echo $PRIVATELINK_HOST $SSH_CONNECTION")?;
                 let output = ssh.stdin(Stdio::null()).output().context("starting ssh")?;
@@ -179,20 +175,9 @@ fn node(aws: &Aws, name: &str) -> Result<Ipv4Addr> {
     Ok(at(&found, "NetworkInterfaces.0.PrivateIpAddress")?.parse()?)
 }
 
-/// Waits until every target of `group` is healthy.
-fn healthy(aws: &Aws, group: &str) -> Result<()> {
-    eventually("all targets are healthy", Duration::from_secs(20), || {
-        let answer = aws.run(&format!("elbv2 describe-target-health --target-group-arn {group}"))?;
-        let rows = answer["TargetHealthDescriptions"].as_array().context("no targets")?;
-        ensure!(!rows.is_empty() && rows.iter().all(|row| row["TargetHealth"]["State"] == "healthy"), "{answer}");
-        Ok(())
-    })
-}
-
 /// A provider and a consumer out of one template, both 10.0.0.0/16, and two networks of other address classes that each
 /// have an endpoint to one host of the other.
 fn calls() -> Result<()> {
-    const SCRIPT: &str = include_str!("workflows.py");
     let host = |name, address: [u8; 4]| HostPlan { name, addresses: vec![address.into()] };
     let plans = vec![
         VpcPlan::new("consumer", vec![host("function", [10, 0, 1, 10])]),
@@ -220,9 +205,8 @@ fn calls() -> Result<()> {
         let resolver = Resolver::new(*SECOND.ip())?;
         let url = format!("http://{}/", at(&made, "regional")?);
         let function = &scenario.topology.host("function").netns;
-        let page = eventually("the function gets its page", Duration::from_secs(20), || {
-            resolver.curl(function, &[&url])
-        })?;
+        let page =
+            eventually("the function gets its page", Duration::from_secs(20), || resolver.curl(function, &[&url]))?;
         ensure!(page == "Hello from behind the load balancer!", "{page}");
 
         // Each side reaches the other's host as an address of its own network, and is seen as one of the other's.
