@@ -67,7 +67,7 @@ fn connection<'a>(
 
 /// Accepts endpoints that lead to a service of the caller: their traffic flows from now on. One that was rejected or has
 /// expired may be accepted too; one that is accepted stays so.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AcceptConnections {
     pub endpoint_service: Reference,
@@ -83,7 +83,7 @@ impl Mutation for AcceptConnections {
 }
 
 /// Rejects endpoints that lead to a service of the caller: their traffic ends at once, that of open flows too.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RejectConnections {
     pub endpoint_service: Reference,
@@ -129,7 +129,7 @@ fn answered(
 }
 
 /// Lists the endpoints of all accounts that lead to a service of the caller.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribeConnections {
     pub endpoint_service: Reference,

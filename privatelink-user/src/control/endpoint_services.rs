@@ -14,7 +14,7 @@ use crate::model::{
 };
 
 /// Publishes load balancers. Idempotent for the same load balancers and name.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateEndpointService {
     /// At least one; where two have a listener on the same port, the first one's is used.
@@ -91,7 +91,7 @@ fn service_of<'a>(state: &'a State, lb: &LoadBalancerId) -> Option<&'a EndpointS
 }
 
 /// Changes a service. Endpoints that there are keep their state.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModifyEndpointService {
     pub endpoint_service: Reference,
@@ -168,7 +168,7 @@ fn held_by(state: &State, world: &State, service: &EndpointService) -> Vec<Strin
 }
 
 /// Deletes an endpoint service to which no endpoint is connected.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteEndpointService {
     pub endpoint_service: Reference,
@@ -194,7 +194,7 @@ impl Mutation for DeleteEndpointService {
 }
 
 /// Lists the endpoint services, or some of them.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribeEndpointServices {
     /// None: all.

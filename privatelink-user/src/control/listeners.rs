@@ -11,7 +11,7 @@ use crate::model::{
 };
 
 /// Makes a listener. Idempotent.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateListener {
     pub load_balancer: Reference,
@@ -66,7 +66,7 @@ impl Mutation for CreateListener {
 }
 
 /// Changes where a listener leads, or its attributes. Open flows stay where they are.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModifyListener {
     pub listener: Reference,
@@ -104,7 +104,7 @@ impl Mutation for ModifyListener {
 }
 
 /// Deletes a listener.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteListener {
     pub listener: Reference,
@@ -119,7 +119,7 @@ impl Mutation for DeleteListener {
 }
 
 /// Lists the listeners, of all load balancers or of one.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribeListeners {
     #[serde(default)]

@@ -17,7 +17,7 @@ use crate::model::{
 };
 
 /// Makes a load balancer. Idempotent.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateLoadBalancer {
     pub name: ResourceName,
@@ -25,6 +25,7 @@ pub struct CreateLoadBalancer {
     pub kind: LoadBalancerKind,
     pub vpc: Reference,
     /// The node addresses; at least one.
+    #[schema(value_type = Vec<String>)]
     pub addresses: Vec<Ipv4Addr>,
     /// What it is for; a label.
     #[serde(default)]
@@ -91,7 +92,7 @@ pub(super) fn check_served(id: &LoadBalancerId) -> Result<(), ControlError> {
 }
 
 /// Changes a load balancer's attributes.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModifyLoadBalancer {
     pub load_balancer: Reference,
@@ -113,7 +114,7 @@ impl Mutation for ModifyLoadBalancer {
 }
 
 /// Changes a load balancer's security groups.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetSecurityGroups {
     pub load_balancer: Reference,
@@ -150,7 +151,7 @@ impl Mutation for SetSecurityGroups {
 
 /// Deletes a load balancer and its listeners, unless it is protected or an endpoint service uses it. An ARN that does not
 /// exist is no error.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteLoadBalancer {
     pub load_balancer: Reference,
@@ -180,7 +181,7 @@ impl Mutation for DeleteLoadBalancer {
 }
 
 /// Lists the load balancers, or some of them.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribeLoadBalancers {
     /// None: all.

@@ -8,7 +8,7 @@ use super::{Context, ControlError, Mutation, Query, Reference, lookup, operation
 use crate::model::{AddressUse, Change, State, Subnet, SubnetCidr, SubnetId, Vpc, Zone};
 
 /// Makes a subnet in a VPC.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateSubnet {
     pub vpc: Reference,
@@ -117,7 +117,7 @@ pub fn place<'a>(
 }
 
 /// Deletes a subnet in which no load balancer and no endpoint has an address.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteSubnet {
     pub subnet: Reference,
@@ -136,7 +136,7 @@ impl Mutation for DeleteSubnet {
 }
 
 /// Lists the subnets, of all VPCs or of one.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribeSubnets {
     #[serde(default)]

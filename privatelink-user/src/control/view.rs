@@ -33,7 +33,7 @@ pub fn security_group_name(state: &State, id: &SecurityGroupId) -> String {
 }
 
 /// A security group, with what carries it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SecurityGroupView {
     pub id: SecurityGroupId,
     pub name: SecurityGroupName,
@@ -46,11 +46,12 @@ pub struct SecurityGroupView {
     pub carried_by: Vec<String>,
     /// Whether open flows that the rules do not allow end.
     pub applies_to_established: bool,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
 /// A rule of a security group.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SecurityGroupRuleView {
     pub id: SecurityGroupRuleId,
     pub traffic: Traffic,
@@ -100,15 +101,17 @@ pub fn listener_name(state: &State, listener: &Listener) -> String {
 }
 
 /// A VPC, with the ports that lead to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct VpcView {
     pub id: VpcId,
     pub owner: Owner,
     pub name: ResourceName,
     pub cidr: VpcCidr,
+    #[schema(value_type = Option<String>)]
     pub gateway: Option<Ipv4Addr>,
     pub index: VpcIndex,
     pub ports: Vec<InterfaceName>,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
@@ -122,7 +125,7 @@ impl VpcView {
 }
 
 /// A port as it is wanted and as it is attached.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PortView {
     pub interface: InterfaceName,
     pub vpc: VpcId,
@@ -138,6 +141,7 @@ pub struct PortView {
     pub reason: String,
     /// What is wrong.
     pub error: Option<String>,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
@@ -155,12 +159,13 @@ impl PortView {
 }
 
 /// A load balancer, with its listeners and the service that it publishes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LoadBalancerView {
     pub id: LoadBalancerId,
     pub name: ResourceName,
     pub vpc: VpcId,
     pub vpc_name: String,
+    #[schema(value_type = Vec<String>)]
     pub addresses: Vec<Ipv4Addr>,
     pub attributes: BTreeMap<String, String>,
     /// The name that leads to it.
@@ -173,6 +178,7 @@ pub struct LoadBalancerView {
     pub listeners: Vec<ListenerView>,
     /// The endpoint service that it serves.
     pub endpoint_service: Option<EndpointServiceId>,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
@@ -221,7 +227,7 @@ impl LoadBalancerView {
 }
 
 /// A listener, with the names of what it joins.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ListenerView {
     pub id: ListenerId,
     /// `LOAD-BALANCER:PORT`.
@@ -238,6 +244,7 @@ pub struct ListenerView {
     /// Whether later connections of a client stay in the target group of its earlier ones.
     pub stickiness: bool,
     pub attributes: BTreeMap<String, String>,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
@@ -278,7 +285,7 @@ fn attribute_map<T: AttributeMap>(attributes: &T) -> BTreeMap<String, String> {
 }
 
 /// A target group, with its targets and the listeners that lead to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TargetGroupView {
     pub id: TargetGroupId,
     pub name: ResourceName,
@@ -291,6 +298,7 @@ pub struct TargetGroupView {
     pub targets: Vec<Target>,
     /// The listeners that lead to it, each as `LOAD-BALANCER:PORT`.
     pub listeners: Vec<String>,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
@@ -322,7 +330,7 @@ impl TargetGroupView {
 }
 
 /// A target's health, with the texts of the Network Load Balancer's API.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TargetHealthView {
     pub address: TargetAddress,
     pub health_check_port: u16,
@@ -335,7 +343,7 @@ pub struct TargetHealthView {
 }
 
 /// An endpoint service, with the endpoints of all accounts that lead to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EndpointServiceView {
     pub id: EndpointServiceId,
     pub owner: Owner,
@@ -348,6 +356,7 @@ pub struct EndpointServiceView {
     /// The private DNS name and the TXT record that verifies it.
     pub private_dns: Option<PrivateDns>,
     pub connections: Vec<ConnectionView>,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
@@ -383,7 +392,7 @@ impl EndpointServiceView {
 }
 
 /// A principal that may make endpoints to a service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PermissionView {
     /// `vpce-svc-perm-…`.
     pub id: String,
@@ -406,7 +415,7 @@ impl PermissionView {
 }
 
 /// An endpoint as the owner of its service sees it: whose it is and where it stands, and nothing of its network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ConnectionView {
     /// `vpce-con-…`.
     pub id: String,
@@ -415,6 +424,7 @@ pub struct ConnectionView {
     /// The consumer's account.
     pub account: AccountId,
     pub state: EndpointState,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
@@ -433,7 +443,7 @@ impl ConnectionView {
 }
 
 /// An endpoint, with the names of its VPC and service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EndpointView {
     pub id: EndpointId,
     pub owner: Owner,
@@ -443,7 +453,9 @@ pub struct EndpointView {
     pub vpc: VpcId,
     pub vpc_name: String,
     /// The first of its addresses.
+    #[schema(value_type = String)]
     pub address: Ipv4Addr,
+    #[schema(value_type = Vec<String>)]
     pub addresses: Vec<Ipv4Addr>,
     /// The names that lead to it: regional, then one a zone.
     pub dns_names: Vec<String>,
@@ -451,6 +463,7 @@ pub struct EndpointView {
     pub security_groups: Vec<SecurityGroupId>,
     /// The groups' names, sorted.
     pub security_group_names: Vec<String>,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 

@@ -35,7 +35,7 @@ pub struct LoadBalancer {
 }
 
 /// A load balancer's type.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum LoadBalancerKind {
     #[default]
@@ -81,7 +81,7 @@ impl FromStr for LoadBalancerKind {
 }
 
 /// What a load balancer is for, as its creator says; the datapath treats both alike.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scheme {
     #[default]

@@ -91,7 +91,7 @@ impl PrivateDns {
 }
 
 /// Where the verification of a private DNS name stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum VerificationState {
     /// Nobody has asked for the record yet.
