@@ -276,11 +276,22 @@ impl TargetHealth {
 #[serde(rename_all = "kebab-case", tag = "state")]
 pub enum NextHop {
     /// Asked for, no answer yet.
-    Resolving { #[schema(value_type = String)] asked: std::net::Ipv4Addr },
+    Resolving {
+        #[schema(value_type = String)]
+        asked: std::net::Ipv4Addr,
+    },
     /// Answered: frames go to `mac` through `interface`.
-    Resolved { #[schema(value_type = String)] address: std::net::Ipv4Addr, mac: String, interface: InterfaceName },
+    Resolved {
+        #[schema(value_type = String)]
+        address: std::net::Ipv4Addr,
+        mac: String,
+        interface: InterfaceName,
+    },
     /// Nobody answers for it on any port of the VPC.
-    Unresolvable { #[schema(value_type = String)] asked: std::net::Ipv4Addr },
+    Unresolvable {
+        #[schema(value_type = String)]
+        asked: std::net::Ipv4Addr,
+    },
     /// The target is outside the VPC's CIDR and the VPC has no gateway.
     NoGateway,
     /// The VPC has no attached port.

@@ -30,8 +30,8 @@ pub use socket::{SocketError, SocketFile};
 use self::openapi::Surface;
 use crate::{
     control::{
-        connections::*, endpoint_services::*, endpoints::*, listeners::*,
-        load_balancers::*, permissions::*, security_groups::*, target_groups::*, targets::*, vpcs::*,
+        connections::*, endpoint_services::*, endpoints::*, listeners::*, load_balancers::*, permissions::*,
+        security_groups::*, target_groups::*, targets::*, vpcs::*,
     },
     dns::upstream::Upstreams,
     model::{IdSource, Owner},

@@ -277,6 +277,38 @@ fn the_workflow_of_publishing_and_connecting_across_accounts() {
 }
 
 #[test]
+fn a_load_balancer_of_type_application_is_a_record_that_says_so() {
+    let rig = Rig::new();
+    let subnets = texts(&rig.ec2(A, "Action=DescribeSubnets"), "subnetId");
+    let create = |count: usize| {
+        let list = subnets.iter().take(count).enumerate();
+        let list: Vec<String> = list.map(|(n, id)| format!("Subnets.member.{}={id}", n + 1)).collect();
+        format!("Action=CreateLoadBalancer&Name=web&{}", list.join("&"))
+    };
+    assert_eq!(rig.refused(A, Service::LoadBalancing, &create(1)).1, "ValidationError");
+    let made = rig.elb(A, &create(2));
+    let lb = text(&made, "LoadBalancerArn");
+    assert!(lb.contains(":loadbalancer/app/web/"), "{lb}");
+    assert_eq!((text(&made, "Type"), text(&made, "Code")), ("application".to_owned(), "failed".to_owned()));
+    assert!(text(&made, "Reason").contains("nothing serves them"), "{made}");
+    assert_eq!(text(&rig.elb(A, &create(2)), "LoadBalancerArn"), lb, "the same again is the same");
+    let other = format!("{}&Type=network", create(2));
+    assert_eq!(rig.refused(A, Service::LoadBalancing, &other).1, "DuplicateLoadBalancerName");
+    let vpc = text(&made, "VpcId");
+    let group = format!("Action=CreateTargetGroup&Name=g&Protocol=TCP&Port=80&TargetType=ip&VpcId={vpc}");
+    let group = text(&rig.elb(A, &group), "TargetGroupArn");
+    let listener = format!(
+        "Action=CreateListener&LoadBalancerArn={lb}&Protocol=TCP&Port=80&DefaultActions.member.1.Type=forward&\
+         DefaultActions.member.1.TargetGroupArn={group}"
+    );
+    assert_eq!(rig.refused(A, Service::LoadBalancing, &listener).1, "InvalidConfigurationRequest");
+    let service = format!("Action=CreateVpcEndpointServiceConfiguration&NetworkLoadBalancerArn.1={lb}");
+    assert_eq!(rig.refused(A, Service::Ec2, &service).1, "InvalidParameter");
+    rig.elb(A, &format!("Action=DeleteLoadBalancer&LoadBalancerArn={lb}"));
+    assert!(rig.query.api.store.state().load_balancers.is_empty());
+}
+
+#[test]
 fn dry_run_decides_and_does_nothing() {
     let rig = Rig::new();
     rig.ec2(A, "Action=DescribeVpcs");
