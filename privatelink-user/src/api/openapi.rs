@@ -13,6 +13,7 @@ use utoipa::{
         Components, ContentBuilder, HttpMethod, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, PathItem, Paths,
         Ref, RefOr, Required, ResponseBuilder, Schema,
         path::{OperationBuilder, ParameterBuilder, ParameterIn},
+        schema::{SchemaType, Type},
         request_body::RequestBodyBuilder,
     },
 };
@@ -61,7 +62,7 @@ impl Surface {
                     .required(Some(Required::True))
                     .build(),
             ))
-            .response("200", response("what it answers", O::Response::schema()))
+            .response("200", response("what it answers", reference::<O::Response>()))
             .response("default", response("why it is refused", reference::<ErrorBody>()));
         self.paths.paths.insert(path.clone(), PathItem::new(HttpMethod::Post, operation.build()));
         self.router = self.router.route(&path, handler);
@@ -70,7 +71,10 @@ impl Surface {
 
     /// The schema of `T` and of what it is made of.
     fn add<T: ToSchema>(&mut self) {
-        let mut found = vec![(T::name().into_owned(), T::schema())];
+        let mut found = Vec::new();
+        if is_named(&T::schema()) {
+            found.push((T::name().into_owned(), T::schema()));
+        }
         T::schemas(&mut found);
         for (name, schema) in found {
             match self.schemas.get(&name) {
@@ -88,11 +92,16 @@ impl Surface {
         router.route(PATH, get(async move || ([(header::CONTENT_TYPE, JSON)], document.to_string())))
     }
 
+    /// The names that two types have.
+    #[cfg(test)]
+    pub fn clashes(&self) -> &[String] {
+        &self.clashes
+    }
+
     /// The document.
     pub fn document(mut self) -> OpenApi {
         self.add::<ErrorBody>();
-        let Self { router: _, paths, schemas, clashes } = self;
-        debug_assert!(clashes.is_empty(), "two types have one name: {clashes:?}");
+        let Self { router: _, paths, schemas, clashes: _ } = self;
         let mut components = Components::new();
         components.schemas = schemas;
         OpenApiBuilder::new()
@@ -112,8 +121,20 @@ impl Surface {
     }
 }
 
+/// Whether a type is referred to by its name; lists, texts and the like stand where they are used.
+fn is_named(schema: &RefOr<Schema>) -> bool {
+    match schema {
+        RefOr::T(Schema::Object(object)) => {
+            !object.properties.is_empty() || object.schema_type == SchemaType::Type(Type::Object)
+        }
+        RefOr::T(Schema::OneOf(_) | Schema::AllOf(_) | Schema::AnyOf(_)) => true,
+        RefOr::T(_) | RefOr::Ref(_) => false,
+    }
+}
+
 fn reference<T: ToSchema>() -> RefOr<Schema> {
-    RefOr::Ref(Ref::from_schema_name(T::name()))
+    let schema = T::schema();
+    if is_named(&schema) { RefOr::Ref(Ref::from_schema_name(T::name())) } else { schema }
 }
 
 fn content(schema: RefOr<Schema>) -> utoipa::openapi::Content {

@@ -91,6 +91,15 @@ pub(super) fn check_served(id: &LoadBalancerId) -> Result<(), ControlError> {
         .map_or(Ok(()), |why| Err(ControlError::LoadBalancerNotServed { load_balancer: id.clone(), why }))
 }
 
+/// What gives a load balancer other node addresses. Those that it keeps keep their flows.
+pub fn with_addresses(lb: &LoadBalancer, addresses: Vec<Ipv4Addr>) -> Result<Change, ControlError> {
+    if addresses.is_empty() {
+        return Err(ControlError::NodeAddressMissing);
+    }
+    let changed = LoadBalancer { addresses, ..lb.clone() };
+    Ok(if changed == *lb { Change::default() } else { Change::default().put(changed) })
+}
+
 /// Changes a load balancer's attributes.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]

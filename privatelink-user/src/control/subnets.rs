@@ -40,6 +40,7 @@ impl Mutation for CreateSubnet {
             cidr: *cidr,
             zone: zone.or_else(|| Zone::ALL.into_iter().min_by_key(crowd)).unwrap_or(Zone::A),
             is_default: false,
+            public_ip_on_launch: false,
             created_at: context.now,
         };
         Ok((Change::default().put(subnet.clone()), subnet))
@@ -114,6 +115,28 @@ pub fn place<'a>(
         });
     }
     found.map(|vpc| (vpc, addresses)).ok_or(ControlError::SubnetMissing)
+}
+
+/// Changes a subnet's attributes.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModifySubnet {
+    pub subnet: Reference,
+    /// None: as it is.
+    #[serde(default)]
+    pub public_ip_on_launch: Option<bool>,
+}
+operation!(ModifySubnet -> Subnet);
+
+impl Mutation for ModifySubnet {
+    fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, Subnet), ControlError> {
+        let Self { subnet, public_ip_on_launch } = self;
+        let subnet = find(state, subnet)?;
+        let public_ip_on_launch = public_ip_on_launch.unwrap_or(subnet.public_ip_on_launch);
+        let changed = Subnet { public_ip_on_launch, ..subnet.clone() };
+        let change = if changed == *subnet { Change::default() } else { Change::default().put(changed.clone()) };
+        Ok((change, changed))
+    }
 }
 
 /// Deletes a subnet in which no load balancer and no endpoint has an address.

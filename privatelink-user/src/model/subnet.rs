@@ -19,6 +19,9 @@ pub struct Subnet {
     pub zone: Zone,
     /// One of those that a fresh account has.
     pub is_default: bool,
+    /// AWS `MapPublicIpOnLaunch`: kept and shown; no address here is public.
+    #[serde(default)]
+    pub public_ip_on_launch: bool,
     #[schema(value_type = String)]
     pub created_at: Timestamp,
 }

@@ -117,6 +117,7 @@ async fn every_route_is_described_and_served() {
         let (status, body) = served.raw(path, "content-type: application/json\r\n", "{}").await;
         assert!(!body.contains("InvalidAction"), "{path}: {status} {body}");
     }
+    assert!(surface().clashes().is_empty(), "two types have one name: {:?}", surface().clashes());
     let mut found = Vec::new();
     references(&document, &mut found);
     assert!(found.len() > paths.len());

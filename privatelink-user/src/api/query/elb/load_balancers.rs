@@ -12,7 +12,7 @@ use crate::{
     },
     control::{
         ControlError, Mutation as _, Reference,
-        load_balancers::{CreateLoadBalancer, DeleteLoadBalancer, ModifyLoadBalancer, SetSecurityGroups},
+        load_balancers::{self, CreateLoadBalancer, DeleteLoadBalancer, ModifyLoadBalancer, SetSecurityGroups},
         lookup,
         subnets::{self, Placement},
     },
@@ -167,8 +167,8 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
             (arns.is_empty() || arns.contains(&lb.id.as_str()))
                 && (names.is_empty() || names.contains(&lb.name.as_str()))
         };
-        let rows = all().filter(wanted).map(|lb| (lb.id.to_string(), view(state, &call.owner().region, lb)));
-        let (items, token) = page.cut(rows.collect());
+        let (items, token) = page.cut(all().filter(wanted).map(|lb| (lb.id.to_string(), lb)).collect());
+        let items = items.into_iter().map(|lb| view(state, &call.owner().region, lb));
         Ok(Structure::new().list("LoadBalancers", items).maybe("NextMarker", token))
     })
 }
@@ -216,6 +216,62 @@ pub fn set_security_groups(call: &Call<'_>) -> Result<Structure, Refusal> {
         Ok(Structure::new()
             .texts("SecurityGroupIds", &lb.security_groups.groups)
             .text(name, enforcement(lb.enforce_on_private_link)))
+    })
+}
+
+/// The subnets from now on: what stays keeps its addresses, what comes gets one, what is not named loses them.
+pub fn set_subnets(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let arn: LoadBalancerId = scope.required("LoadBalancerArn")?.parse()?;
+    if scope.text("IpAddressType").is_some_and(|kind| kind != "ipv4") {
+        return Err(Refusal::value("IpAddressType", scope.required("IpAddressType")?, "must be ipv4"));
+    }
+    let placements = placements(&scope)?;
+    call.update(|state, _| {
+        let lb = state.load_balancers.get(&arn).ok_or_else(not_found)?;
+        let mut zones = BTreeSet::new();
+        let (mut kept, mut fresh) = (Vec::new(), Vec::new());
+        for placement in &placements {
+            let subnet = subnets::find(state, &placement.subnet).map_err(in_own_words)?;
+            if subnet.vpc != lb.vpc {
+                return Err(in_own_words(ControlError::SubnetsOfSeveralVpcs));
+            }
+            if !zones.insert(subnet.zone) {
+                return Err(in_own_words(ControlError::SubnetsInOneZone(subnet.id.clone())));
+            }
+            let present: Vec<Ipv4Addr> =
+                lb.addresses.iter().copied().filter(|address| subnet.cidr.net().contains(address)).collect();
+            match placement.address {
+                None if !present.is_empty() => kept.extend(present),
+                Some(address) if present.contains(&address) => kept.extend(present),
+                Some(_) | None => fresh.push(placement.clone()),
+            }
+        }
+        if !fresh.is_empty() {
+            let (_, added) = subnets::place(state, &fresh, &BTreeSet::new()).map_err(in_own_words)?;
+            kept.extend(added);
+        }
+        if kept.is_empty() {
+            return Err(in_own_words(ControlError::SubnetMissing));
+        }
+        Ok((load_balancers::with_addresses(lb, kept)?, ()))
+    })?;
+    call.read(|state, _| {
+        let lb = state.load_balancers.get(&arn).ok_or_else(not_found)?;
+        let region = &call.owner().region;
+        let zones = subnets_of(state, lb).into_iter().map(|subnet| zone(region, subnet, &lb.addresses));
+        Ok(Structure::new().list("AvailabilityZones", zones).text("IpAddressType", "ipv4"))
+    })
+}
+
+/// No capacity is reserved for any load balancer: all have what the host has.
+pub fn capacity_reservation(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let arn: LoadBalancerId = call.scope().required("LoadBalancerArn")?.parse()?;
+    call.read(|state, _| {
+        if !state.load_balancers.contains_key(&arn) {
+            return Err(not_found());
+        }
+        Ok(Structure::new().text("DecreaseRequestsRemaining", 0).list("CapacityReservationState", [] as [Structure; 0]))
     })
 }
 
