@@ -13,8 +13,8 @@ use utoipa::{
         Components, ContentBuilder, HttpMethod, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, PathItem, Paths,
         Ref, RefOr, Required, ResponseBuilder, Schema,
         path::{OperationBuilder, ParameterBuilder, ParameterIn},
-        schema::{SchemaType, Type},
         request_body::RequestBodyBuilder,
+        schema::{SchemaType, Type},
     },
 };
 

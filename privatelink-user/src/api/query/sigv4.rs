@@ -102,13 +102,7 @@ impl Authorization {
     }
 
     /// What the signature of `secret` is made of; `body` is the payload's hash.
-    fn mac(
-        &self,
-        request: &Signed<'_>,
-        secret: &str,
-        stamp: &str,
-        body: &str,
-    ) -> Result<Hmac<Sha256>, SignatureError> {
+    fn mac(&self, request: &Signed<'_>, secret: &str, stamp: &str, body: &str) -> Result<Hmac<Sha256>, SignatureError> {
         let canonical = self.canonical(request, body)?;
         let Self { date, region, service, .. } = self;
         let to_sign = format!(

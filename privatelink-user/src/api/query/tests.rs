@@ -86,8 +86,10 @@ impl Rig {
     fn published_by(&self, account: &str) -> (String, String) {
         let subnets = self.ec2(account, "Action=DescribeSubnets");
         let (subnet, vpc) = (text(&subnets, "subnetId"), text(&subnets, "vpcId"));
-        let group =
-            self.elb(account, &format!("Action=CreateTargetGroup&Name=web&Protocol=TCP&Port=8080&TargetType=ip&VpcId={vpc}"));
+        let group = self.elb(
+            account,
+            &format!("Action=CreateTargetGroup&Name=web&Protocol=TCP&Port=8080&TargetType=ip&VpcId={vpc}"),
+        );
         let group = text(&group, "TargetGroupArn");
         self.elb(account, &format!("Action=RegisterTargets&TargetGroupArn={group}&Targets.member.1.Id=172.31.9.9"));
         let lb = format!("Action=CreateLoadBalancer&Name=web&Type=network&Scheme=internal&Subnets.member.1={subnet}");

@@ -16,8 +16,6 @@ use crate::{
 /// A network interface.
 pub struct Interface<'a> {
     pub id: String,
-    /// The id of the load balancer or endpoint that owns it.
-    pub by: &'a str,
     pub description: String,
     /// `network_load_balancer` or `vpc_endpoint`.
     pub kind: &'static str,
@@ -41,9 +39,8 @@ pub fn of_endpoint(endpoint: &Endpoint) -> impl Iterator<Item = String> {
 
 /// Every network interface of an owner.
 pub fn all(state: &State) -> Vec<Interface<'_>> {
-    let make = |by, description, kind, vpc, address, groups| Interface {
+    let make = |by: &str, description, kind, vpc, address, groups| Interface {
         id: derived::interface_id(vpc, address, by),
-        by,
         description,
         kind,
         vpc,
@@ -74,7 +71,7 @@ pub fn all(state: &State) -> Vec<Interface<'_>> {
 
 fn view(state: &State, owner: &Owner, interface: &Interface<'_>) -> Structure {
     let Owner { account, region } = owner;
-    let Interface { id, by: _, description, kind, vpc, subnet, address, groups } = interface;
+    let Interface { id, description, kind, vpc, subnet, address, groups } = interface;
     let private = Structure::new().text("primary", true).text("privateIpAddress", address);
     Structure::new()
         .maybe("availabilityZone", subnet.map(|subnet| subnet.zone.name(region)))

@@ -36,7 +36,8 @@ fn signed(key: &str, secret: &str, service: Service, form: &str, time: Timestamp
     let body = format!("Version={}&{form}", service.version());
     let stamp = time.strftime("%Y%m%dT%H%M%SZ").to_string();
     let mut request = incoming(&body, &[("host", "127.0.0.1:4566"), ("x-amz-date", &stamp)]);
-    let parts = Signed { method: "POST", path: "/", query: "", headers: request.headers.clone(), body: body.as_bytes() };
+    let parts =
+        Signed { method: "POST", path: "/", query: "", headers: request.headers.clone(), body: body.as_bytes() };
     let header = Authorization::header(&parts, key, secret, service.signing_name());
     request.headers.insert("authorization".to_owned(), header);
     request
@@ -58,7 +59,8 @@ fn a_signed_request_counts_and_nothing_like_it() {
         assert!(!body.contains("hush"), "a secret in {body}");
     };
     refused(make("hush-hush-2", now), 401, "AuthFailure");
-    let changed = Incoming { body: Ok(Bytes::from("Version=2016-11-15&Action=DescribeVpcs")), ..make("hush-hush-1", now) };
+    let changed =
+        Incoming { body: Ok(Bytes::from("Version=2016-11-15&Action=DescribeVpcs")), ..make("hush-hush-1", now) };
     refused(changed, 401, "AuthFailure");
     let elsewhere = Incoming { query: "DryRun=true".to_owned(), ..make("hush-hush-1", now) };
     refused(elsewhere, 401, "AuthFailure");
@@ -85,7 +87,8 @@ fn a_signed_request_counts_and_nothing_like_it() {
 #[test]
 fn what_is_too_long_is_refused_before_it_is_read() {
     let rig = strict();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
         let address = listener.local_addr().expect("an address");
@@ -132,10 +135,7 @@ fn belongings(rig: &Rig, account: &str) -> Vec<(Vec<&'static str>, String)> {
     vec![
         (vec!["VpcId", "VpcId.1", "ResourceId.1"], vpc),
         (vec!["SubnetId", "SubnetId.1", "Subnets.member.1", "AddSubnetId.1", "RemoveSubnetId.1"], subnet),
-        (
-            vec!["GroupId", "GroupId.1", "SecurityGroupId.1", "SecurityGroups.member.1", "AddSecurityGroupId.1"],
-            group,
-        ),
+        (vec!["GroupId", "GroupId.1", "SecurityGroupId.1", "SecurityGroups.member.1", "AddSecurityGroupId.1"], group),
         (vec!["SecurityGroupRuleId.1"], rule),
         (vec!["ServiceId", "ServiceId.1"], service),
         (vec!["ServiceName", "ServiceName.1"], name),
@@ -144,14 +144,16 @@ fn belongings(rig: &Rig, account: &str) -> Vec<(Vec<&'static str>, String)> {
         (vec!["RouteTableId", "RouteTableId.1"], table),
         (vec!["ListenerArn", "ListenerArns.member.1"], listener),
         (
-            vec!["LoadBalancerArn", "LoadBalancerArns.member.1", "NetworkLoadBalancerArn.1", "AddNetworkLoadBalancerArn.1"],
+            vec![
+                "LoadBalancerArn",
+                "LoadBalancerArns.member.1",
+                "NetworkLoadBalancerArn.1",
+                "AddNetworkLoadBalancerArn.1",
+            ],
             lb.clone(),
         ),
         (vec!["ResourceArns.member.1"], lb),
-        (
-            vec!["TargetGroupArn", "TargetGroupArns.member.1", "DefaultActions.member.1.TargetGroupArn"],
-            targets,
-        ),
+        (vec!["TargetGroupArn", "TargetGroupArns.member.1", "DefaultActions.member.1.TargetGroupArn"], targets),
     ]
 }
 
