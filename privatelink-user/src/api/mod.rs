@@ -30,8 +30,8 @@ pub use socket::{SocketError, SocketFile};
 use self::openapi::Surface;
 use crate::{
     control::{
-        connections::*, endpoint_services::*, endpoints::*, listeners::*, load_balancers::*, permissions::*,
-        security_groups::*, target_groups::*, targets::*, vpcs::*,
+        connections::*, endpoint_services::*, endpoints::*, instances::*, listeners::*, load_balancers::*,
+        permissions::*, security_groups::*, target_groups::*, targets::*, vpcs::*,
     },
     dns::upstream::Upstreams,
     model::{IdSource, Owner},
@@ -114,6 +114,12 @@ fn surface() -> Surface {
         .mutation::<RevokeSecurityGroup>()
         .mutation::<DeleteSecurityGroup>()
         .query::<DescribeSecurityGroups>()
+        .mutation::<RegisterInstance>()
+        .mutation::<ModifyInstance>()
+        .mutation::<StartInstances>()
+        .mutation::<StopInstances>()
+        .mutation::<DeregisterInstances>()
+        .query::<DescribeInstances>()
         .handled::<DescribeFlows>(post(handler::describe_flows))
         .handled::<DescribeStats>(post(handler::describe_stats))
         .handled::<ExplainPacket>(post(handler::explain_packet))

@@ -9,6 +9,7 @@ mod endpoint_service;
 mod error;
 mod explain;
 mod flow;
+mod instance;
 mod listener;
 mod load_balancer;
 mod manual;
@@ -120,6 +121,9 @@ enum ClientCommand {
     /// Ports: the host's interfaces that lead to the VPCs.
     #[command(subcommand)]
     Port(port::PortCommand),
+    /// Instances: hosts, namespaces and containers by name.
+    #[command(subcommand)]
+    Instance(instance::InstanceCommand),
     /// Target groups: servers that offer the same thing, and how their health is checked.
     #[command(subcommand)]
     TargetGroup(target_group::TargetGroupCommand),
@@ -208,6 +212,7 @@ fn run_client(command: ClientCommand, mut session: Session) -> Result<(), CliErr
         match command {
             ClientCommand::Vpc(command) => command.run(session).await,
             ClientCommand::Port(command) => command.run(session).await,
+            ClientCommand::Instance(command) => command.run(session).await,
             ClientCommand::TargetGroup(command) => command.run(session).await,
             ClientCommand::Target(command) => command.run(session).await,
             ClientCommand::LoadBalancer(command) => command.run(session).await,

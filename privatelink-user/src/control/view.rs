@@ -5,15 +5,15 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{connections::endpoints_of, security_groups};
+use super::{connections::endpoints_of, instances, security_groups};
 use crate::{
     model::{
         AccountId, AttributeMap, Direction, Endpoint, EndpointId, EndpointService, EndpointServiceId, EndpointState,
-        Forward, HealthCheck, Hook, InterfaceName, Listener, ListenerAttributes, ListenerId, LoadBalancer,
-        LoadBalancerId, Owner, Peer, Port, Principal, PrivateDns, Protocol, ResourceName, SecurityGroup,
-        SecurityGroupId, SecurityGroupName, SecurityGroupRule, SecurityGroupRuleId, SecurityGroupText, ServiceName,
-        State, Target, TargetAddress, TargetGroup, TargetGroupId, Traffic, Vpc, VpcCidr, VpcId, VpcIndex, Weight,
-        derived,
+        Forward, HealthCheck, Hook, Instance, InstanceId, InstanceLabel, InstanceState, InterfaceName, Listener,
+        ListenerAttributes, ListenerId, LoadBalancer, LoadBalancerId, Owner, Peer, Port, Principal, PrivateDns,
+        Protocol, ResourceName, SecurityGroup, SecurityGroupId, SecurityGroupName, SecurityGroupRule,
+        SecurityGroupRuleId, SecurityGroupText, ServiceName, State, SubnetId, Target, TargetAddress, TargetGroup,
+        TargetGroupId, TargetType, Traffic, Vpc, VpcCidr, VpcId, VpcIndex, Weight, derived,
     },
     runtime::{HookInUse, NextHop, PortStatus},
 };
@@ -121,6 +121,63 @@ impl VpcView {
         let Vpc { id, owner, name, cidr, gateway, index, attributes: _, created_at } = vpc.clone();
         let ports = state.ports.values().filter(|port| port.vpc == id).map(|port| port.interface.clone()).collect();
         Self { id, owner, name, cidr, gateway, index, ports, created_at }
+    }
+}
+
+/// An instance, with the names of what it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct InstanceView {
+    pub id: InstanceId,
+    pub name: ResourceName,
+    pub vpc: VpcId,
+    pub vpc_name: String,
+    /// The subnet of the primary address.
+    pub subnet: Option<SubnetId>,
+    /// The primary one first.
+    #[schema(value_type = Vec<String>)]
+    pub addresses: Vec<Ipv4Addr>,
+    pub state: InstanceState,
+    pub security_groups: Vec<SecurityGroupId>,
+    /// The groups' names, sorted.
+    pub security_group_names: Vec<String>,
+    /// The names of the target groups that it is a target of.
+    pub target_groups: Vec<ResourceName>,
+    pub image_id: Option<InstanceLabel>,
+    pub instance_type: Option<InstanceLabel>,
+    #[schema(value_type = String)]
+    pub created_at: Timestamp,
+}
+
+impl InstanceView {
+    /// As `state` has it.
+    pub fn new(state: &State, instance: &Instance) -> Self {
+        let Instance {
+            id,
+            name,
+            vpc,
+            address: _,
+            further_addresses: _,
+            state: instance_state,
+            security_groups,
+            image_id,
+            instance_type,
+            created_at,
+        } = instance.clone();
+        Self {
+            vpc_name: vpc_name(state, &vpc),
+            subnet: state.subnet_of_instance(instance).cloned(),
+            addresses: instance.addresses().collect(),
+            state: instance_state,
+            security_group_names: instances::group_names(state, instance),
+            security_groups: security_groups.into_iter().collect(),
+            target_groups: instances::registered_in(state, &id).map(|group| group.name.clone()).collect(),
+            id,
+            name,
+            vpc,
+            image_id,
+            instance_type,
+            created_at,
+        }
     }
 }
 
@@ -291,6 +348,8 @@ pub struct TargetGroupView {
     pub name: ResourceName,
     pub vpc: VpcId,
     pub vpc_name: String,
+    #[serde(default)]
+    pub target_type: TargetType,
     pub protocol: Protocol,
     pub port: u16,
     pub health_check: HealthCheck,
@@ -305,7 +364,7 @@ pub struct TargetGroupView {
 impl TargetGroupView {
     /// As `state` has it.
     pub fn new(state: &State, group: &TargetGroup) -> Self {
-        let TargetGroup { id, name, vpc, protocol, port, health_check, attributes, targets, created_at } =
+        let TargetGroup { id, name, vpc, target_type, protocol, port, health_check, attributes, targets, created_at } =
             group.clone();
         let listeners = state
             .listeners
@@ -318,6 +377,7 @@ impl TargetGroupView {
             id,
             name,
             vpc,
+            target_type,
             protocol,
             port,
             health_check,
@@ -333,6 +393,8 @@ impl TargetGroupView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TargetHealthView {
     pub address: TargetAddress,
+    /// The instance that it is, in a group of target type `instance`.
+    pub instance: Option<InstanceId>,
     pub health_check_port: u16,
     /// `initial`, `healthy`, `unhealthy`, `unhealthy.draining`, `unused` or `draining`.
     pub state: String,

@@ -14,6 +14,7 @@ mod endpoint_service;
 mod forward;
 mod health_check;
 mod id;
+mod instance;
 mod invalid;
 mod invariant;
 mod listener;
@@ -40,9 +41,10 @@ pub use endpoint_service::{EndpointService, ServiceName};
 pub use forward::{Forward, Weight};
 pub use health_check::{HealthCheck, HealthCheckPort, HealthCheckProtocol, HttpPath, Matcher};
 pub use id::{
-    AccountId, EndpointId, EndpointServiceId, IdSource, ListenerId, LoadBalancerId, Region, SecurityGroupId,
-    SecurityGroupRuleId, SubnetId, TargetGroupId, VpcId,
+    AccountId, EndpointId, EndpointServiceId, IdSource, InstanceId, ListenerId, LoadBalancerId, Region,
+    SecurityGroupId, SecurityGroupRuleId, SubnetId, TargetGroupId, VpcId,
 };
+pub use instance::{Instance, InstanceLabel, InstanceState};
 pub use invalid::InvalidValue;
 pub(crate) use invalid::serde_as_text;
 pub use invariant::InvariantViolation;
@@ -61,7 +63,7 @@ pub use state::{AddressUse, State};
 pub use subnet::{Subnet, SubnetCidr, Zone};
 pub use tag::{TagKey, TagValue, TaggedId, Tags};
 pub use target::{Target, TargetAddress};
-pub use target_group::{CrossZone, HealthThreshold, Protocol, TargetGroup, TargetGroupAttributes};
+pub use target_group::{CrossZone, HealthThreshold, Protocol, TargetGroup, TargetGroupAttributes, TargetType};
 pub use vpc::{Vpc, VpcAttributes, VpcCidr, VpcIndex};
 
 #[cfg(test)]

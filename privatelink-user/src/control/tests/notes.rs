@@ -224,15 +224,17 @@ fn does(world: &mut World, notes: &mut Notes, who: usize, deed: Deed) -> Result<
         }
         Deed::Connect { service, address } => {
             let Some(id) = picked(&notes.services, service) else { return Ok(()) };
-            let taken = notes.endpoints.values().any(|one| one.owner == who && one.address == address);
-            let allowed = notes.admits(&id, who) && !taken;
+            let holder = notes.endpoints.values().find(|one| one.owner == who && one.address == address);
+            // The same again is the same endpoint.
+            let allowed = notes.admits(&id, who) && holder.is_none_or(|one| one.service == id);
             let name = format!("com.amazonaws.vpce.us-east-1.{id}");
             let request = json!({"service_name": name, "vpc": "net", "address": Ipv4Addr::new(10, 0, 0, address)});
             let made = world.json::<CreateEndpoint>(request);
             if let Ok(made) = &made {
                 let demands = notes.services.get(&id).is_some_and(|service| service.demands);
                 let word = if demands { Word::Asked { on: notes.day } } else { Word::Yes };
-                notes.endpoints.insert(made.id.to_string(), Connected { owner: who, service: id, address, word });
+                let noted = Connected { owner: who, service: id, address, word };
+                notes.endpoints.entry(made.id.to_string()).or_insert(noted);
             }
             (allowed, made.is_ok())
         }
@@ -266,7 +268,7 @@ fn does(world: &mut World, notes: &mut Notes, who: usize, deed: Deed) -> Result<
         Deed::Wait { days } => {
             notes.day += u16::from(days);
             world.now += jiff::SignedDuration::from_hours(24 * i64::from(days));
-            let change = crate::control::endpoints::expire_unanswered(&world.state, world.now);
+            let change = expire_unanswered(&world.state, world.now);
             world.state.apply(&change);
             for one in notes.endpoints.values_mut() {
                 if let Word::Asked { on } = one.word
