@@ -70,7 +70,8 @@ impl IdSource for RandomIds {
 
 /// Every operation.
 fn surface() -> Surface {
-    use crate::control::{apply::ApplyDeclaration, ports::*, private_dns::VerifyDomain};
+    use crate::control::links::*;
+    use crate::control::{apply::ApplyDeclaration, ports::*, private_dns::VerifyDomain, publish::PublishTargets};
     Surface::default()
         .mutation::<CreateVpc>()
         .mutation::<ModifyVpc>()
@@ -96,6 +97,7 @@ fn surface() -> Surface {
         .mutation::<DeleteListener>()
         .query::<DescribeListeners>()
         .mutation::<CreateEndpointService>()
+        .mutation::<PublishTargets>()
         .mutation::<ModifyEndpointService>()
         .mutation::<DeleteEndpointService>()
         .query::<DescribeEndpointServices>()
@@ -109,6 +111,9 @@ fn surface() -> Surface {
         .mutation::<ModifyEndpoint>()
         .mutation::<DeleteEndpoint>()
         .query::<DescribeEndpoints>()
+        .mutation::<CreateLink>()
+        .mutation::<DeleteLink>()
+        .query::<DescribeLinks>()
         .mutation::<CreateSecurityGroup>()
         .mutation::<AuthorizeSecurityGroup>()
         .mutation::<RevokeSecurityGroup>()

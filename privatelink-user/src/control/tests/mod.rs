@@ -8,6 +8,7 @@ mod instances;
 mod notes;
 mod private_dns;
 mod protocols;
+mod publish;
 mod refusals;
 mod rules;
 mod security_groups;
