@@ -15,7 +15,7 @@ use privatelink_ebpf::{
 
 use super::{
     answer::send_back,
-    maps::PACKET6,
+    maps::{PACKET6, XDP_PORTS},
     tables::{Maps, SEGMENT},
     tc::{finish, linear},
     xdp::{action, open, refused, whole},
@@ -53,8 +53,8 @@ pub fn privatelink_xdp_challenge(ctx: XdpContext) -> u32 {
     let (packet, ifindex) = open(&ctx);
     let packet = whole(&ctx, packet);
     match challenge::decide(packet, Maps::<true>, ifindex) {
-        Ok(number) if Maps::<true>.lent().key.ipv6() => transmit6(&ctx, packet.len, number).unwrap_or_else(refused),
-        Ok(number) => transmit4(&ctx, packet.len, number).unwrap_or_else(refused),
+        Ok(number) if Maps::<true>.lent().key.ipv6() => back(replace6(&ctx, packet.len, number), ifindex),
+        Ok(number) => back(replace4(&ctx, packet.len, number), ifindex),
         Err(verdict) => action(verdict),
     }
 }
@@ -86,18 +86,28 @@ fn send6(skb: *mut __sk_buff, ifindex: u32, number: u32) -> Option<i32> {
 }
 
 #[inline(never)]
-fn transmit4(ctx: &XdpContext, len: usize, number: u32) -> Option<u32> {
-    transmit(ctx, len, &reset::answer(segment()?, challenge::answer(number)))
+fn replace4(ctx: &XdpContext, len: usize, number: u32) -> Option<()> {
+    replace(ctx, len, &reset::answer(segment()?, challenge::answer(number)))
 }
 
 #[inline(never)]
-fn transmit6(ctx: &XdpContext, len: usize, number: u32) -> Option<u32> {
-    transmit(ctx, len, &v6::reset::answer(segment()?, addresses()?, challenge::answer(number)))
+fn replace6(ctx: &XdpContext, len: usize, number: u32) -> Option<()> {
+    replace(ctx, len, &v6::reset::answer(segment()?, addresses()?, challenge::answer(number)))
 }
 
-/// Replaces the frame by an answer, which is no longer, and sends it out of the port that it came in on.
+/// Sends the frame out of the port that it came in on: by the table of ports if that has it, because a veth device does not wake its
+/// peer for `XDP_TX` unless the peer has an XDP program too (as of kernel 6.18).
 #[inline(always)]
-fn transmit<const N: usize>(ctx: &XdpContext, len: usize, answer: &[u8; N]) -> Option<u32> {
+fn back(replaced: Option<()>, ifindex: u32) -> u32 {
+    match replaced {
+        Some(()) => XDP_PORTS.redirect(ifindex, xdp_action::XDP_TX as u64).unwrap_or_else(|otherwise| otherwise),
+        None => refused(),
+    }
+}
+
+/// Replaces the frame by an answer, which is no longer.
+#[inline(always)]
+fn replace<const N: usize>(ctx: &XdpContext, len: usize, answer: &[u8; N]) -> Option<()> {
     let context = ctx.as_ptr().cast();
     // SAFETY: helpers on the program's own context and stack. (Stores of our own would keep each byte in a slot of its own.)
     unsafe {
@@ -107,5 +117,5 @@ fn transmit<const N: usize>(ctx: &XdpContext, len: usize, answer: &[u8; N]) -> O
             return None;
         }
     }
-    Some(xdp_action::XDP_TX)
+    Some(())
 }

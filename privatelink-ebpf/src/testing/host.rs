@@ -39,7 +39,7 @@ impl Host {
                 Ok(rewrite) => seen(Fate::Sent, rewrite.ifindex == ifindex, rewritten6(bytes, &rewrite)),
                 Err(Verdict::Drop(_)) => seen(Fate::Dropped, false, Vec::new()),
                 Err(Verdict::GoOn(Stage::Challenge)) => match self.challenge(bytes, self.tables.xdp(), ifindex) {
-                    Some(answer) => seen(Fate::Sent, true, answer),
+                    Some(answer) => seen(Fate::Sent, false, answer),
                     None => seen(Fate::Dropped, false, Vec::new()),
                 },
                 Err(_) => None,
@@ -54,7 +54,7 @@ impl Host {
             }
             Err(Verdict::Drop(_)) => seen(Fate::Dropped, false, Vec::new()),
             Err(Verdict::GoOn(Stage::Challenge)) => match self.challenge(bytes, self.tables.xdp(), ifindex) {
-                Some(answer) => seen(Fate::Sent, true, answer),
+                Some(answer) => seen(Fate::Sent, false, answer),
                 None => seen(Fate::Dropped, false, Vec::new()),
             },
             Ok(Forward::Error(_))
