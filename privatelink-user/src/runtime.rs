@@ -562,6 +562,8 @@ impl EndpointUsage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
     pub vpc: VpcId,
+    /// The port of the VPC that it comes in on; none: the first one.
+    pub port: Option<InterfaceName>,
     pub from: SocketAddrV4,
     pub to: SocketAddrV4,
     pub protocol: PacketProtocol,
@@ -619,6 +621,8 @@ pub enum Object {
     Listener,
     TargetGroup,
     Target,
+    /// What the target sees as the source.
+    Source,
     /// The source ports towards a target.
     Pool,
     NextHop,
@@ -641,6 +645,7 @@ impl fmt::Display for Object {
             Self::Listener => "listener",
             Self::TargetGroup => "target group",
             Self::Target => "target",
+            Self::Source => "source",
             Self::Pool => "source ports",
             Self::NextHop => "next hop",
             Self::Flow => "flow",

@@ -78,6 +78,8 @@ maps! {
     RINGS = 4_194_304, true;
     /// flows of a listener to a target that end at the next sweep (`service::Parted` → 1)
     PARTED = 65_536, false;
+    /// clients whose own addresses targets see (`service::StandIn` → 1): answered by ARP on the targets' port; LRU
+    STAND_INS = 65_536, false;
     /// target index, one a protocol → address, next hop, pool, generation (`service::Target`)
     TARGETS = 4_096, true;
     /// target index → `pool::PortPool`: the source ports towards that target
