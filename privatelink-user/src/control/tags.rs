@@ -79,7 +79,7 @@ fn tagged(key: &Key) -> Option<TaggedId> {
         Key::Subnet(id) => id.as_str(),
         Key::SecurityGroup(id) => id.as_str(),
         Key::Instance(id) => id.as_str(),
-        Key::Port(_) | Key::Tags(_) | Key::Account(_) | Key::ClientToken(_) => return None,
+        Key::Port(_) | Key::Link(_) | Key::Tags(_) | Key::Account(_) | Key::ClientToken(_) => return None,
     };
     text.parse().ok()
 }

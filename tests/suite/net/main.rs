@@ -36,6 +36,7 @@ mod icmp;
 mod icmp_oracle;
 mod isolation;
 mod lifetime;
+mod link;
 mod metrics;
 mod overlap;
 mod pool;
@@ -80,6 +81,7 @@ fn tests() -> Vec<Test> {
         isolation::TESTS,
         consent::TESTS,
         direct::TESTS,
+        link::TESTS,
         aws::TESTS,
         dns::TESTS,
         refusals::TESTS,
