@@ -367,6 +367,7 @@ aya_pod!(
     Frontend,
     Listener,
     Parted,
+    StandIn,
     Target,
     Budget,
     EndpointIdText
