@@ -178,8 +178,9 @@ fn not_shown(hook: Hook) -> Result<()> {
 
         // The server as a client of the load balancer that leads back to it.
         let before = scenario.counter("client_ip_same_port")?;
-        let mut hairpin = stream::connect(&host.netns, Source::ANY, SocketAddrV4::new(NODE, 80), PATIENCE)?;
-        stream::echo(&mut hairpin, b"to myself")?;
+        let to = SocketAddrV4::new(NODE, 80);
+        let mut hairpin = stream::connect(&host.netns, Source::ANY, to, PATIENCE).context("the server to itself")?;
+        stream::echo(&mut hairpin, b"to myself").context("the server to itself")?;
         ensure!(scenario.counter("client_ip_same_port")? == before + 1, "one hairpin");
         Ok(())
     })
