@@ -16,7 +16,7 @@ use crate::model::{
 };
 
 /// The health check settings that a request names; the others stay, or have their default.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HealthCheckSettings {
     pub protocol: Option<HealthCheckProtocol>,
@@ -111,7 +111,7 @@ fn group_attributes(
 }
 
 /// Makes a target group. Idempotent.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateTargetGroup {
     pub name: ResourceName,
@@ -167,7 +167,7 @@ impl Mutation for CreateTargetGroup {
 }
 
 /// Changes a target group's health check or attributes.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModifyTargetGroup {
     pub target_group: Reference,
@@ -202,7 +202,7 @@ impl Mutation for ModifyTargetGroup {
 }
 
 /// Deletes a target group that no listener uses, with its targets.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteTargetGroup {
     pub target_group: Reference,
@@ -226,7 +226,7 @@ impl Mutation for DeleteTargetGroup {
 }
 
 /// Lists the target groups, or some of them.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribeTargetGroups {
     /// None: all.

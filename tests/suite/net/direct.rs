@@ -176,7 +176,11 @@ fn not_shown(hook: Hook) -> Result<()> {
         ensure!(peers.iter().any(|peer| *peer.ip() == NODE && peer.port() != 45_000), "the server saw {peers:?}");
         ensure!(scenario.counter("client_ip_collision")? == 1, "one collision");
 
-        // The server as a client of the load balancer that leads back to it.
+        // The server as a client of the load balancer that leads back to it. A veth does not wake a far end without an XDP
+        // program for what XDP sends back to it, so this is TC's.
+        if hook == Hook::Xdp {
+            return Ok(());
+        }
         let before = scenario.counter("client_ip_same_port")?;
         let to = SocketAddrV4::new(NODE, 80);
         let mut hairpin = stream::connect(&host.netns, Source::ANY, to, PATIENCE).context("the server to itself")?;
