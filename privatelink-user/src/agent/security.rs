@@ -160,9 +160,7 @@ impl<'a> Compiler<'a> {
             });
             let ranges = rules.flat_map(|rule| match (&rule.peer, peers) {
                 (Peer::Cidr(net), _) => vec![range(net)],
-                (Peer::Group(group), Peers::All) => {
-                    state.members(group).into_iter().map(|ip| range(&IpNet::from(std::net::IpAddr::V4(ip)))).collect()
-                }
+                (Peer::Group(group), Peers::All) => state.members(group).nets().map(|net| range(&net)).collect(),
                 (Peer::Group(_), Peers::Addresses) => Vec::new(),
             });
             Arc::new(Sources::union(ranges))

@@ -542,7 +542,8 @@ impl Planner<'_, '_> {
                 declared.name == group.name && lookup::vpc(&before, &declared.vpc).is_ok_and(|vpc| vpc.id == group.vpc)
             })
         };
-        let surplus: Vec<&SecurityGroup> = before.security_groups.values().filter(|group| !declared(group)).collect();
+        let surplus: Vec<&SecurityGroup> =
+            before.security_groups.values().filter(|group| !group.is_default() && !declared(group)).collect();
         for group in &surplus {
             let bare = SecurityGroup { rules: BTreeMap::new(), ..(*group).clone() };
             self.state.put(bare.into());

@@ -128,6 +128,8 @@ pub enum ControlError {
     DuplicateSecurityGroup { name: SecurityGroupName, vpc: VpcId },
     #[error("Cannot use reserved security group name: default")]
     SecurityGroupNameReserved,
+    #[error("the specified group: \"{0}\" name: \"default\" cannot be deleted by a user")]
+    DefaultSecurityGroup(SecurityGroupId),
     #[error("Security group {group} does not belong to VPC {vpc}")]
     SecurityGroupOfOtherVpc { group: SecurityGroupId, vpc: VpcId },
     #[error("resource {security_group} has a dependent object")]
@@ -257,6 +259,7 @@ impl ControlError {
             Self::InvalidSecurityGroup(_) => "InvalidSecurityGroup",
             Self::DuplicateSecurityGroup { .. } => "InvalidGroup.Duplicate",
             Self::SecurityGroupNameReserved => "InvalidParameterValue",
+            Self::DefaultSecurityGroup(_) => "CannotDelete",
             Self::SecurityGroupOfOtherVpc { .. } => "InvalidParameter",
             Self::SecurityGroupInUse { .. } => "DependencyViolation",
             Self::TooManySecurityGroups { .. } => "SecurityGroupsPerInterfaceLimitExceeded",
@@ -359,6 +362,7 @@ impl ControlError {
             | Self::DuplicateServiceAlias { .. }
             | Self::DuplicateSecurityGroup { .. }
             | Self::SecurityGroupInUse { .. }
+            | Self::DefaultSecurityGroup(_)
             | Self::TooManySecurityGroups { .. }
             | Self::TooManyRules { .. }
             | Self::DuplicateRule { .. }
@@ -498,6 +502,9 @@ impl ControlError {
                 format!("choose another name, or look at it with `privatelink security-group describe '{name}'`")
             }
             Self::SecurityGroupNameReserved => "choose another name".to_owned(),
+            Self::DefaultSecurityGroup(_) => {
+                "it goes with its VPC; take its rules away with `privatelink security-group revoke` to let nobody in".to_owned()
+            }
             Self::SecurityGroupOfOtherVpc { vpc, .. } => format!("use a security group of VPC '{vpc}'"),
             Self::SecurityGroupInUse { dependants, .. } => format!("it is used by: {}", dependants.join(", ")),
             Self::TooManySecurityGroups { limit } => {

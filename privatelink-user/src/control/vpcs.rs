@@ -5,7 +5,9 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 use super::{Context, ControlError, Mutation, Query, Reference, address, lookup, operation, sorted, view::VpcView};
-use crate::model::{AddressUse, Change, ResourceName, State, Vpc, VpcAttributes, VpcCidr, VpcId, VpcIndex};
+use crate::model::{
+    AddressUse, Change, ResourceName, SecurityGroup, State, Vpc, VpcAttributes, VpcCidr, VpcId, VpcIndex,
+};
 
 /// Makes a VPC. Idempotent: the same name with the same settings answers the VPC that there is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -42,8 +44,14 @@ impl Mutation for CreateVpc {
             address::check_inside(&vpc, gateway)?;
         }
         let view = VpcView::new(state, &vpc);
-        Ok((Change::default().last_vpc_index(vpc.index).put(vpc), view))
+        Ok((made(vpc), view))
     }
+}
+
+/// A new VPC, and what every VPC has from the beginning: its default security group.
+pub fn made(vpc: Vpc) -> Change {
+    let group = SecurityGroup::default_of(&vpc);
+    Change::default().last_vpc_index(vpc.index).put(vpc).put(group)
 }
 
 /// A VPC that nobody named: its id's digits are its name.
@@ -102,7 +110,7 @@ impl Mutation for ModifyVpc {
     }
 }
 
-/// Deletes a VPC that nothing refers to.
+/// Deletes a VPC that nothing refers to, with its default security group.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteVpc {
@@ -117,7 +125,8 @@ impl Mutation for DeleteVpc {
         if !dependants.is_empty() {
             return Err(ControlError::VpcInUse { vpc: vpc.id.clone(), dependants });
         }
-        Ok((Change::default().remove(vpc.id.clone()), ()))
+        let group = state.default_group(&vpc.id).map(|group| group.id.clone());
+        Ok((group.into_iter().fold(Change::default(), Change::remove).remove(vpc.id.clone()), ()))
     }
 }
 
@@ -138,7 +147,7 @@ fn dependants(state: &State, vpc: &VpcId) -> Vec<String> {
     let security_groups = state
         .security_groups
         .values()
-        .filter(|group| group.vpc == *vpc)
+        .filter(|group| group.vpc == *vpc && !group.is_default())
         .map(|group| format!("security group {}", group.name));
     let ports = state.ports.values().filter(|port| port.vpc == *vpc).map(|port| format!("port {}", port.interface));
     let subnets =

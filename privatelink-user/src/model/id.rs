@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{InvalidValue, Owner, ResourceName, invalid::serde_as_text};
+use super::{InvalidValue, Owner, ResourceName, derived, invalid::serde_as_text};
 
 /// Where new identifiers come from. Random in the agent, a counter in tests.
 pub trait IdSource {
@@ -27,6 +27,11 @@ macro_rules! ec2_id {
             /// A new identifier.
             pub fn generate(ids: &mut dyn IdSource) -> Self {
                 Self(format!(concat!($prefix, "{}"), ids.hex(17)))
+            }
+
+            /// The identifier that follows from `parts`, always the same.
+            pub fn derived(parts: &[&str]) -> Self {
+                Self(format!(concat!($prefix, "{}"), derived::hex(17, parts)))
             }
 
             /// The identifier's text.

@@ -54,7 +54,7 @@ pub use port::{Hook, Port};
 pub use principal::{Identity, Principal};
 pub use private_dns::{PrivateDns, PrivateDnsName, VerificationState};
 pub use security_group::{
-    Direction, IcmpKind, Opening, Peer, PortRange, SecurityGroup, SecurityGroupName, SecurityGroupRule,
+    Direction, IcmpKind, Members, Opening, Peer, PortRange, SecurityGroup, SecurityGroupName, SecurityGroupRule,
     SecurityGroupText, SecurityGroups, Traffic,
 };
 pub use state::{AddressUse, State};

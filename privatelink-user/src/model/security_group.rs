@@ -12,7 +12,7 @@ use ipnet::{IpNet, Ipv4Net};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{InvalidValue, SecurityGroupId, SecurityGroupRuleId, VpcId, invalid::serde_as_text};
+use super::{InvalidValue, SecurityGroupId, SecurityGroupRuleId, Vpc, VpcId, invalid::serde_as_text};
 
 /// A security group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,33 @@ impl SecurityGroup {
     pub const MAX_RULES: usize = 1_000;
     /// Groups that a load balancer or an endpoint may carry (AWS's default).
     pub const MAX_PER_RESOURCE: usize = 5;
+
+    /// The group that every VPC has: made and deleted with it. What carries it may connect to what carries it, and it may
+    /// connect everywhere, until its rules are changed. Its ids follow from the VPC's.
+    pub fn default_of(vpc: &Vpc) -> Self {
+        let id = SecurityGroupId::derived(&["default security group", vpc.id.as_str()]);
+        let rule_id = |direction: &str| SecurityGroupRuleId::derived(&["default rule", id.as_str(), direction]);
+        let inbound = SecurityGroupRule {
+            direction: Direction::Ingress,
+            traffic: Traffic::All,
+            peer: Peer::Group(id.clone()),
+            description: None,
+        };
+        Self {
+            name: SecurityGroupName(SecurityGroupName::DEFAULT.to_owned()),
+            description: SecurityGroupText("default VPC security group".to_owned()),
+            vpc: vpc.id.clone(),
+            rules: [(rule_id("ingress"), inbound), (rule_id("egress"), SecurityGroupRule::allow_all_outbound())].into(),
+            applies_to_established: false,
+            created_at: vpc.created_at,
+            id,
+        }
+    }
+
+    /// Whether it is its VPC's default group; no other group can have the name.
+    pub fn is_default(&self) -> bool {
+        self.name.is_default()
+    }
 
     /// The rules of one direction.
     pub fn rules(&self, direction: Direction) -> impl Iterator<Item = (&SecurityGroupRuleId, &SecurityGroupRule)> {
@@ -281,7 +308,7 @@ fn parse_traffic(text: &str) -> Option<Traffic> {
 pub enum Peer {
     /// Addresses; host bits are zero.
     Cidr(IpNet),
-    /// What carries a security group of the same VPC.
+    /// What a security group of the same VPC stands for ([`Members`]).
     Group(SecurityGroupId),
 }
 
@@ -316,12 +343,33 @@ impl FromStr for Peer {
 
 serde_as_text!(Peer);
 
+/// The addresses that a security group stands for as a peer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Members {
+    /// Of what carries the group.
+    pub carriers: BTreeSet<Ipv4Addr>,
+    /// The VPC's range, if hosts of which nothing else is known carry the group: every VPC's default one.
+    pub hosts: Option<Ipv4Net>,
+}
+
+impl Members {
+    pub fn contains(&self, ip: Ipv4Addr) -> bool {
+        self.carriers.contains(&ip) || self.hosts.is_some_and(|hosts| hosts.contains(&ip))
+    }
+
+    /// The same as ranges, which may overlap.
+    pub fn nets(&self) -> impl Iterator<Item = IpNet> {
+        let carriers = self.carriers.iter().map(|ip| IpNet::from(IpAddr::V4(*ip)));
+        carriers.chain(self.hosts.map(IpNet::V4))
+    }
+}
+
 impl Peer {
-    /// Whether `ip` is such a peer; `members` are the addresses of what carries a group.
-    pub fn contains(&self, ip: Ipv4Addr, members: &impl Fn(&SecurityGroupId) -> BTreeSet<Ipv4Addr>) -> bool {
+    /// Whether `ip` is such a peer; `members` says what a group stands for.
+    pub fn contains(&self, ip: Ipv4Addr, members: &impl Fn(&SecurityGroupId) -> Members) -> bool {
         match self {
             Self::Cidr(net) => net.contains(&IpAddr::V4(ip)),
-            Self::Group(group) => members(group).contains(&ip),
+            Self::Group(group) => members(group).contains(ip),
         }
     }
 }
@@ -340,6 +388,13 @@ const TEXT_RULE: &str = "must be 1 to 255 of a-z, A-Z, 0-9, spaces and ._-:/()#,
 pub struct SecurityGroupName(String);
 
 impl SecurityGroupName {
+    const DEFAULT: &str = "default";
+
+    /// Whether it is the name of VPCs' default groups.
+    pub fn is_default(&self) -> bool {
+        self.0 == Self::DEFAULT
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

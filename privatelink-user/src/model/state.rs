@@ -1,15 +1,11 @@
 //! The whole desired world.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    net::Ipv4Addr,
-};
+use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
 
 use super::{
     Account, Change, ClientToken, Edit, Endpoint, EndpointId, EndpointService, EndpointServiceId, InterfaceName, Key,
-    Listener, ListenerId, LoadBalancer, LoadBalancerId, Port, Record, RecordId, SecurityGroup, SecurityGroupId,
-    ServiceDomain, Subnet, SubnetId, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
+    Listener, ListenerId, LoadBalancer, LoadBalancerId, Members, Port, Record, RecordId, SecurityGroup,
+    SecurityGroupId, ServiceDomain, Subnet, SubnetId, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
 };
 
 /// Every resource, by identity.
@@ -131,6 +127,11 @@ impl State {
             .chain(tokens)
     }
 
+    /// The default security group of a VPC.
+    pub fn default_group(&self, vpc: &VpcId) -> Option<&SecurityGroup> {
+        self.security_groups.values().find(|group| group.vpc == *vpc && group.is_default())
+    }
+
     /// Every use of an address of `vpc`.
     pub fn address_uses<'a>(&'a self, vpc: &'a VpcId) -> impl Iterator<Item = (Ipv4Addr, AddressUse)> + 'a {
         let gateway = self
@@ -154,8 +155,9 @@ impl State {
         gateway.into_iter().chain(nodes).chain(endpoints).chain(targets)
     }
 
-    /// The addresses of what carries a security group: nodes of load balancers, and endpoints.
-    pub fn members(&self, group: &SecurityGroupId) -> BTreeSet<Ipv4Addr> {
+    /// What a security group stands for as a peer: the nodes of load balancers and the endpoints that carry it. A host of
+    /// a VPC carries the VPC's default group, as an interface does in AWS for which nobody has named another.
+    pub fn members(&self, group: &SecurityGroupId) -> Members {
         let nodes = self
             .load_balancers
             .values()
@@ -165,8 +167,10 @@ impl State {
             .endpoints
             .values()
             .filter(|endpoint| endpoint.security_groups.groups.contains(group))
-            .map(|endpoint| endpoint.address);
-        nodes.chain(endpoints).collect()
+            .flat_map(Endpoint::addresses);
+        let default = self.security_groups.get(group).filter(|group| group.is_default());
+        let hosts = default.and_then(|group| self.vpcs.get(&group.vpc)).map(|vpc| vpc.cidr.net());
+        Members { carriers: nodes.chain(endpoints).collect(), hosts }
     }
 
     /// The first use of `address` in `vpc`.

@@ -5,7 +5,7 @@ use std::path::Path;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction};
 
 use super::StoreError;
-use crate::model::{Change, Edit, Key, Record, State, VpcIndex};
+use crate::model::{Change, Edit, Key, Record, SecurityGroup, State, VpcIndex};
 
 /// The version of the tables and records. A file with another one is refused.
 pub const VERSION: u32 = 3;
@@ -148,6 +148,10 @@ pub fn read(database: &Database, file: &Path) -> Result<State, StoreError> {
     load(TAGS, |bytes| serde_json::from_slice(bytes).map(Record::Tags))?;
     load(ACCOUNTS, |bytes| serde_json::from_slice(bytes).map(Record::Account))?;
     load(CLIENT_TOKENS, |bytes| serde_json::from_slice(bytes).map(Record::ClientToken))?;
+    // A file may have VPCs from before there were default groups; one that nobody has changed follows from its VPC.
+    let bare = state.vpcs.values().filter(|vpc| state.default_group(&vpc.id).is_none());
+    let groups: Vec<SecurityGroup> = bare.map(SecurityGroup::default_of).collect();
+    groups.into_iter().for_each(|group| state.put(group.into()));
     state.check_invariants().map_err(|violation| corrupt(violation.to_string()))?;
     Ok(state)
 }

@@ -241,7 +241,11 @@ endpoint = call(ec2, "create_vpc_endpoint",
                  "VpcEndpoint.CreationTimestamp", "VpcEndpoint.OwnerId", "VpcEndpoint.Tags.0"],
                 VpcEndpointType="Interface", VpcId=vpc, ServiceName=service["ServiceName"], SubnetIds=subnets,
                 SecurityGroupIds=[group], TagSpecifications=tagged("vpc-endpoint"))["VpcEndpoint"]["VpcEndpointId"]
-call(ec2, "modify_vpc_endpoint", ["Return"], VpcEndpointId=endpoint, RemoveSubnetIds=[subnets[1]], RemoveSecurityGroupIds=[group])
+default = call(ec2, "describe_security_groups", ["SecurityGroups.0.IpPermissions.0.UserIdGroupPairs.0.GroupId"],
+               Filters=[{"Name": "vpc-id", "Values": [vpc]}, {"Name": "group-name", "Values": ["default"]}])["SecurityGroups"][0]["GroupId"]
+refused(ec2, "delete_security_group", "CannotDelete", GroupId=default)
+call(ec2, "modify_vpc_endpoint", ["Return"], VpcEndpointId=endpoint, RemoveSubnetIds=[subnets[1]], AddSecurityGroupIds=[default],
+     RemoveSecurityGroupIds=[group])
 call(ec2, "describe_vpc_endpoints", ["VpcEndpoints.0.State"], VpcEndpointIds=[endpoint])
 call(ec2, "describe_vpc_endpoint_associations", VpcEndpointIds=[endpoint])
 call(ec2, "describe_network_interfaces", ["NetworkInterfaces.0.PrivateIpAddresses.0.Primary", "NetworkInterfaces.0.InterfaceType"],

@@ -277,6 +277,35 @@ fn the_workflow_of_publishing_and_connecting_across_accounts() {
 }
 
 #[test]
+fn an_endpoint_carries_the_default_group_unless_others_are_named() {
+    let rig = Rig::new();
+    let (_, name) = rig.published();
+    let vpc = text(&rig.ec2(A, "Action=DescribeVpcs"), "vpcId");
+    let default = format!(
+        "Action=DescribeSecurityGroups&Filter.1.Name=vpc-id&Filter.1.Value.1={vpc}&Filter.2.Name=group-name&\
+         Filter.2.Value.1=default"
+    );
+    let default = rig.ec2(A, &default);
+    assert_eq!(text(&default, "groupDescription"), "default VPC security group");
+    let default = text(&default, "groupId");
+    let made = format!("Action=CreateVpcEndpoint&VpcEndpointType=Interface&ServiceName={name}&VpcId={vpc}");
+    let made = rig.ec2(A, &made);
+    assert_eq!((text(&made, "groupId"), text(&made, "groupName").as_str()), (default.clone(), "default"));
+    let delete = format!("Action=DeleteSecurityGroup&GroupId={default}");
+    let message = format!("the specified group: \"{default}\" name: \"default\" cannot be deleted by a user");
+    let (_, code, found) = rig.refused(A, Service::Ec2, &delete);
+    assert_eq!((code.as_str(), found.replace("&quot;", "\"")), ("CannotDelete", message));
+    let last = format!(
+        "Action=ModifyVpcEndpoint&VpcEndpointId={}&RemoveSecurityGroupId.1={default}",
+        text(&made, "vpcEndpointId")
+    );
+    assert_eq!(rig.refused(A, Service::Ec2, &last).1, "InvalidParameterValue", "without a group it would be open");
+    let by_name = "Action=AuthorizeSecurityGroupIngress&GroupName=default&IpProtocol=tcp&FromPort=80&ToPort=80&\
+                   CidrIp=10.0.0.0/8";
+    assert_eq!(text(&rig.ec2(A, by_name), "groupId"), default);
+}
+
+#[test]
 fn dry_run_decides_and_does_nothing() {
     let rig = Rig::new();
     rig.ec2(A, "Action=DescribeVpcs");

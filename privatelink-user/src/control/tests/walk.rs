@@ -132,6 +132,7 @@ proptest! {
             }
             consent(&before, &world.state, caller)?;
             prop_assert_eq!(others(&world.state, &bystander), others(&before, &bystander), "{} touched {}", caller, other);
+            prop_assert!(world.state.vpcs.keys().all(|vpc| world.state.default_group(vpc).is_some()));
             world.now += SignedDuration::from_secs(1);
             let change = expire(&world.state, world.now);
             world.state.apply(&change);

@@ -53,8 +53,7 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
     let id = call.update(|state, context| {
         let vpc = vpcs::nameless(state, context, cidr, VpcAttributes::default())?;
         let id = vpc.id.clone();
-        let change = Change::default().last_vpc_index(vpc.index).put(vpc);
-        Ok((with_tags(state, change, id.as_str(), &tags)?, id))
+        Ok((with_tags(state, vpcs::made(vpc), id.as_str(), &tags)?, id))
     })?;
     call.read(|state, _| {
         let vpc = state.vpcs.get(&id).ok_or_else(|| unknown(id.as_str()))?;
