@@ -27,8 +27,21 @@ pub use socket::{SocketError, SocketFile};
 
 use crate::{
     control::{
-        Mutation, Operation, Query, connections::*, endpoint_services::*, endpoints::*, listeners::*,
-        load_balancers::*, permissions::*, security_groups::*, target_groups::*, targets::*, vpcs::*,
+        Mutation, Operation, Query,
+        connections::*,
+        endpoint_services::*,
+        endpoints::*,
+        listeners::*,
+        load_balancers::*,
+        network_interfaces::*,
+        permissions::*,
+        route_tables::*,
+        security_groups::*,
+        subnets::*,
+        tags::{CreateTags, DeleteTags, DescribeTags},
+        target_groups::*,
+        targets::*,
+        vpcs::*,
     },
     dns::upstream::Upstreams,
     model::{IdSource, Owner},
@@ -93,6 +106,21 @@ pub fn router(api: Arc<Api>) -> Router {
         .mutation::<ModifyVpc>()
         .mutation::<DeleteVpc>()
         .query::<DescribeVpcs>()
+        .mutation::<CreateSubnet>()
+        .mutation::<DeleteSubnet>()
+        .query::<DescribeSubnets>()
+        .mutation::<CreateRouteTable>()
+        .mutation::<DeleteRouteTable>()
+        .mutation::<AssociateRouteTable>()
+        .mutation::<DisassociateRouteTable>()
+        .mutation::<CreateRoute>()
+        .mutation::<ReplaceRoute>()
+        .mutation::<DeleteRoute>()
+        .query::<DescribeRouteTables>()
+        .query::<DescribeNetworkInterfaces>()
+        .mutation::<CreateTags>()
+        .mutation::<DeleteTags>()
+        .query::<DescribeTags>()
         .route(&path::<AttachPort>(), post(handler::attach_port))
         .mutation::<DetachPort>()
         .route(&path::<DescribePorts>(), post(handler::describe_ports))

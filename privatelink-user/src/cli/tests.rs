@@ -208,6 +208,18 @@ const BAD_VALUES: &[(&str, &str)] = &[
         "security-group revoke g sgr-1",
         "security group rule id 'sgr-1' must be 'sgr-' and 17 lower-case hexadecimal digits",
     ),
+    ("vpc modify a", "--dns-support <on|off>"),
+    ("vpc modify a --dns-support maybe", "Value 'maybe' must be one of '[on, off]'"),
+    ("vpc modify a --dns-hostnames maybe", "Value 'maybe' must be one of '[on, off]'"),
+    ("subnet create --vpc a --cidr 10.0.0.1/24", "Subnet CIDR '10.0.0.1/24' has host bits set"),
+    ("route create 10.0.0.1/8 --vpc a --interface i", "Prefix '10.0.0.1/8' must be an IPv4 network address"),
+    ("route create 10.0.0.0/8 --vpc a", "<--interface <INTERFACE>|--endpoint <ENDPOINT>>"),
+    ("route replace 10.0.0.0/8 --vpc a --interface i --endpoint e", "cannot be used with"),
+    ("route delete x --vpc a", "Prefix 'x' must be an IPv4 network address"),
+    ("tag add x a=b", "resource 'x' is not the id or ARN of a resource that can have tags; use the id"),
+    ("tag remove x a", "resource 'x' is not the id or ARN"),
+    ("tag list x", "resource 'x' is not the id or ARN"),
+    ("tag add vpc-0123456789abcdef0 aws:x=1", "Tag key 'aws:x' cannot begin with 'aws:', which is reserved"),
     ("explain --vpc b --from x --to 10.0.0.50:80", "Address 'x' must be an IPv4 address; use an address like"),
     ("explain --vpc b --from 10.0.1.10:0 --to 10.0.0.50:80", "Port '0' must be between '1-65535' inclusive; use"),
     (
@@ -311,6 +323,11 @@ fn every_argument_with_a_rule_is_in_the_table() {
             "security_group",
             "add_load_balancer",
             "remove_load_balancer",
+            "subnet",
+            "zone",
+            "route_table",
+            "interface",
+            "association",
         ])
         .collect();
     let mut missing = Vec::new();

@@ -217,7 +217,7 @@ impl Planner<'_, '_> {
         let router = gateway.map_or_else(|| "no gateway".to_owned(), |gateway| format!("gateway {gateway}"));
         if let Some(present) = self.state.vpcs.values().find(|vpc| vpc.name == *name) {
             unchanged(format!("VPC '{name}'"), "CIDR", &present.cidr, cidr)?;
-            let request = ModifyVpc { vpc: name.into(), gateway: *gateway };
+            let request = ModifyVpc { vpc: name.into(), gateway: Some(*gateway), ..ModifyVpc::default() };
             return self.step(&request, Action::Modify, "vpc", name, router);
         }
         let request = CreateVpc { name: name.clone(), cidr: *cidr, gateway: *gateway };

@@ -2,11 +2,13 @@
 
 use std::net::Ipv4Addr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Context, ControlError, Mutation, Query, Reference, address, lookup, operation, sorted, view::VpcView};
+use super::{
+    Context, ControlError, Mutation, Query, Reference, address, lookup, operation, route_tables, sorted, view::VpcView,
+};
 use crate::model::{
-    AddressUse, Change, ResourceName, SecurityGroup, State, Vpc, VpcAttributes, VpcCidr, VpcId, VpcIndex,
+    AddressUse, Change, ResourceName, RouteTable, SecurityGroup, State, Vpc, VpcAttributes, VpcCidr, VpcId, VpcIndex,
 };
 
 /// Makes a VPC. Idempotent: the same name with the same settings answers the VPC that there is.
@@ -48,10 +50,10 @@ impl Mutation for CreateVpc {
     }
 }
 
-/// A new VPC, and what every VPC has from the beginning: its default security group.
+/// A new VPC, and what every VPC has from the beginning: its default security group and its main route table.
 pub fn made(vpc: Vpc) -> Change {
-    let group = SecurityGroup::default_of(&vpc);
-    Change::default().last_vpc_index(vpc.index).put(vpc).put(group)
+    let (group, table) = (SecurityGroup::default_of(&vpc), RouteTable::main_of(&vpc));
+    Change::default().last_vpc_index(vpc.index).put(vpc).put(group).put(table)
 }
 
 /// A VPC that nobody named: its id's digits are its name.
@@ -78,25 +80,43 @@ fn next_index(state: &State, world: &State) -> Result<VpcIndex, ControlError> {
         .ok_or(ControlError::VpcNumbersExhausted)
 }
 
-/// Changes a VPC's gateway.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Changes a VPC's gateway and attributes. What is not given stays.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModifyVpc {
     pub vpc: Reference,
-    /// None: the VPC has no gateway any more.
-    pub gateway: Option<Ipv4Addr>,
+    /// `Some(None)`, in JSON `null`: the VPC has no gateway any more.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<Option<Ipv4Addr>>,
+    /// Whether names are served in it. Endpoints' private DNS names need it.
+    #[serde(default)]
+    pub dns_support: Option<bool>,
+    /// Whether its hosts have names. Endpoints' private DNS names need it.
+    #[serde(default)]
+    pub dns_hostnames: Option<bool>,
+}
+
+/// A value that is there, be it `null`.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 operation!(ModifyVpc -> VpcView);
 
 impl Mutation for ModifyVpc {
     fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, VpcView), ControlError> {
-        let Self { vpc, gateway } = self;
+        let Self { vpc, gateway, dns_support, dns_hostnames } = self;
         let vpc = lookup::vpc(state, vpc)?;
-        if vpc.gateway == *gateway {
+        let VpcAttributes { dns_support: support, dns_hostnames: hostnames, is_default } = vpc.attributes;
+        let attributes = VpcAttributes {
+            dns_support: dns_support.unwrap_or(support),
+            dns_hostnames: dns_hostnames.unwrap_or(hostnames),
+            is_default,
+        };
+        let changed = Vpc { gateway: gateway.unwrap_or(vpc.gateway), attributes, ..vpc.clone() };
+        if changed == *vpc {
             return Ok((Change::default(), VpcView::new(state, vpc)));
         }
-        let changed = Vpc { gateway: *gateway, ..vpc.clone() };
-        if let Some(gateway) = *gateway {
+        if let Some(gateway) = changed.gateway.filter(|_| changed.gateway != vpc.gateway) {
             address::check_inside(vpc, gateway)?;
             // A router may be a target as well; it cannot be an address that the datapath answers for.
             if let Some((_, by)) =
@@ -110,7 +130,7 @@ impl Mutation for ModifyVpc {
     }
 }
 
-/// Deletes a VPC that nothing refers to, with its default security group.
+/// Deletes a VPC that nothing refers to, with its default security group and main route table.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteVpc {
@@ -126,7 +146,10 @@ impl Mutation for DeleteVpc {
             return Err(ControlError::VpcInUse { vpc: vpc.id.clone(), dependants });
         }
         let group = state.default_group(&vpc.id).map(|group| group.id.clone());
-        Ok((group.into_iter().fold(Change::default(), Change::remove).remove(vpc.id.clone()), ()))
+        let table = state.main_route_table(&vpc.id).map(|table| table.id.clone());
+        let change = group.into_iter().fold(Change::default(), Change::remove);
+        let change = table.into_iter().fold(change, Change::remove);
+        Ok((change.remove(vpc.id.clone()), ()))
     }
 }
 
@@ -152,7 +175,14 @@ fn dependants(state: &State, vpc: &VpcId) -> Vec<String> {
     let ports = state.ports.values().filter(|port| port.vpc == *vpc).map(|port| format!("port {}", port.interface));
     let subnets =
         state.subnets.values().filter(|subnet| subnet.vpc == *vpc).map(|subnet| format!("subnet {}", subnet.id));
-    endpoints.chain(load_balancers).chain(groups).chain(security_groups).chain(ports).chain(subnets).collect()
+    endpoints
+        .chain(load_balancers)
+        .chain(groups)
+        .chain(security_groups)
+        .chain(ports)
+        .chain(subnets)
+        .chain(route_tables::dependants(state, vpc))
+        .collect()
 }
 
 /// Lists the VPCs, or some of them.

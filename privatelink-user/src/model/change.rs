@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Account, ClientToken, Endpoint, EndpointId, EndpointService, EndpointServiceId, InterfaceName, Listener,
-    ListenerId, LoadBalancer, LoadBalancerId, Port, RecordId, SecurityGroup, SecurityGroupId, Subnet, SubnetId,
-    TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
+    ListenerId, LoadBalancer, LoadBalancerId, Port, RecordId, RouteTable, RouteTableId, SecurityGroup, SecurityGroupId,
+    Subnet, SubnetId, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
 };
 
 /// What an accepted operation does to the state; applied and committed whole.
@@ -112,6 +112,7 @@ records! {
     EndpointService(EndpointService, EndpointServiceId, id),
     Endpoint(Endpoint, EndpointId, id),
     Subnet(Subnet, SubnetId, id),
+    RouteTable(RouteTable, RouteTableId, id),
     Tags(Tags, TaggedId, resource),
     Account(Account, RecordId, id),
     ClientToken(ClientToken, RecordId, id),
@@ -126,6 +127,7 @@ keys! {
     EndpointService(EndpointServiceId),
     Endpoint(EndpointId),
     Subnet(SubnetId),
+    RouteTable(RouteTableId),
     Tags(TaggedId),
     SecurityGroup(SecurityGroupId),
 }

@@ -75,6 +75,14 @@ ec2_id!(
     SubnetId, "subnet id", "subnet-"
 );
 ec2_id!(
+    /// A route table's id, `rtb-` + 17 hex digits.
+    RouteTableId, "route table id", "rtb-"
+);
+ec2_id!(
+    /// A network interface's id, `eni-` + 17 hex digits.
+    NetworkInterfaceId, "network interface id", "eni-"
+);
+ec2_id!(
     /// An endpoint service's id, `vpce-svc-` + 17 hex digits.
     EndpointServiceId, "endpoint service id", "vpce-svc-"
 );

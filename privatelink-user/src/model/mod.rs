@@ -19,10 +19,12 @@ mod invariant;
 mod listener;
 mod load_balancer;
 mod name;
+mod network_interface;
 mod owner;
 mod port;
 mod principal;
 pub mod private_dns;
+mod route_table;
 mod security_group;
 mod state;
 mod subnet;
@@ -40,8 +42,8 @@ pub use endpoint_service::{EndpointService, ServiceName};
 pub use forward::{Forward, Weight};
 pub use health_check::{HealthCheck, HealthCheckPort, HealthCheckProtocol, HttpPath, Matcher};
 pub use id::{
-    AccountId, EndpointId, EndpointServiceId, IdSource, ListenerId, LoadBalancerId, Region, SecurityGroupId,
-    SecurityGroupRuleId, SubnetId, TargetGroupId, VpcId,
+    AccountId, EndpointId, EndpointServiceId, IdSource, ListenerId, LoadBalancerId, NetworkInterfaceId, Region,
+    RouteTableId, SecurityGroupId, SecurityGroupRuleId, SubnetId, TargetGroupId, VpcId,
 };
 pub use invalid::InvalidValue;
 pub(crate) use invalid::serde_as_text;
@@ -49,10 +51,12 @@ pub use invariant::InvariantViolation;
 pub use listener::{Listener, ListenerAttributes};
 pub use load_balancer::{LoadBalancer, LoadBalancerAttributes, Scheme};
 pub use name::{InterfaceName, ResourceName};
+pub use network_interface::{InterfaceOwner, NetworkInterface};
 pub use owner::Owner;
 pub use port::{Hook, Port};
 pub use principal::{Identity, Principal};
 pub use private_dns::{PrivateDns, PrivateDnsName, VerificationState};
+pub use route_table::{RouteState, RouteTable, RouteTarget};
 pub use security_group::{
     Direction, IcmpKind, Members, Opening, Peer, PortRange, SecurityGroup, SecurityGroupName, SecurityGroupRule,
     SecurityGroupText, SecurityGroups, Traffic,

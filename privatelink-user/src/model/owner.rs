@@ -37,8 +37,8 @@ fn own<K: Ord + Clone, V: Clone>(all: &BTreeMap<K, V>, mine: impl Fn(&V) -> bool
 impl State {
     /// What `owner` works with: its own resources and nothing else. Names, addresses and references are decided on this,
     /// so that an operation cannot touch what its caller does not own. VPCs, endpoint services and endpoints say whose
-    /// they are; load balancers, target groups and listeners carry it in their ARN; ports and security groups
-    /// are their VPC's.
+    /// they are; load balancers, target groups and listeners carry it in their ARN; ports, subnets, route tables
+    /// and security groups are their VPC's.
     pub fn seen_by(&self, owner: &Owner) -> Cow<'_, Self> {
         let Self {
             vpcs,
@@ -50,6 +50,7 @@ impl State {
             endpoint_services,
             endpoints,
             subnets,
+            route_tables,
             tags,
             accounts,
             client_tokens,
@@ -71,6 +72,7 @@ impl State {
         let mut seen = Self {
             ports: own(ports, |port| vpcs.contains_key(&port.vpc)),
             subnets: own(subnets, |subnet| vpcs.contains_key(&subnet.vpc)),
+            route_tables: own(route_tables, |table| vpcs.contains_key(&table.vpc)),
             security_groups: own(security_groups, |group| vpcs.contains_key(&group.vpc)),
             vpcs,
             load_balancers: own(load_balancers, |lb| lb.id.belongs_to(owner)),

@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
 
 use super::{
     Account, Change, ClientToken, Edit, Endpoint, EndpointId, EndpointService, EndpointServiceId, InterfaceName, Key,
-    Listener, ListenerId, LoadBalancer, LoadBalancerId, Members, Port, Record, RecordId, SecurityGroup,
-    SecurityGroupId, ServiceDomain, Subnet, SubnetId, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
+    Listener, ListenerId, LoadBalancer, LoadBalancerId, Members, Port, Record, RecordId, RouteTable, RouteTableId,
+    SecurityGroup, SecurityGroupId, ServiceDomain, Subnet, SubnetId, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc,
+    VpcId, VpcIndex,
 };
 
 /// Every resource, by identity.
@@ -20,6 +21,7 @@ pub struct State {
     pub endpoint_services: BTreeMap<EndpointServiceId, EndpointService>,
     pub endpoints: BTreeMap<EndpointId, Endpoint>,
     pub subnets: BTreeMap<SubnetId, Subnet>,
+    pub route_tables: BTreeMap<RouteTableId, RouteTable>,
     pub tags: BTreeMap<TaggedId, Tags>,
     pub accounts: BTreeMap<RecordId, Account>,
     pub client_tokens: BTreeMap<RecordId, ClientToken>,
@@ -76,6 +78,7 @@ impl State {
             Record::EndpointService(service) => drop(self.endpoint_services.insert(service.id.clone(), service)),
             Record::Endpoint(endpoint) => drop(self.endpoints.insert(endpoint.id.clone(), endpoint)),
             Record::Subnet(subnet) => drop(self.subnets.insert(subnet.id.clone(), subnet)),
+            Record::RouteTable(table) => drop(self.route_tables.insert(table.id.clone(), table)),
             Record::Tags(tags) => drop(self.tags.insert(tags.resource.clone(), tags)),
             Record::Account(account) => drop(self.accounts.insert(account.id.clone(), account)),
             Record::ClientToken(token) => drop(self.client_tokens.insert(token.id.clone(), token)),
@@ -94,6 +97,7 @@ impl State {
             Key::EndpointService(id) => drop(self.endpoint_services.remove(id)),
             Key::Endpoint(id) => drop(self.endpoints.remove(id)),
             Key::Subnet(id) => drop(self.subnets.remove(id)),
+            Key::RouteTable(id) => drop(self.route_tables.remove(id)),
             Key::Tags(id) => drop(self.tags.remove(id)),
             Key::Account(id) => drop(self.accounts.remove(id)),
             Key::ClientToken(id) => drop(self.client_tokens.remove(id)),
@@ -111,6 +115,7 @@ impl State {
         let services = self.endpoint_services.values().cloned().map(Record::EndpointService);
         let endpoints = self.endpoints.values().cloned().map(Record::Endpoint);
         let subnets = self.subnets.values().cloned().map(Record::Subnet);
+        let route_tables = self.route_tables.values().cloned().map(Record::RouteTable);
         let tags = self.tags.values().cloned().map(Record::Tags);
         let accounts = self.accounts.values().cloned().map(Record::Account);
         let tokens = self.client_tokens.values().cloned().map(Record::ClientToken);
@@ -122,6 +127,7 @@ impl State {
             .chain(services)
             .chain(endpoints)
             .chain(subnets)
+            .chain(route_tables)
             .chain(tags)
             .chain(accounts)
             .chain(tokens)

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    EndpointId, EndpointServiceId, InvalidValue, ListenerId, LoadBalancerId, SecurityGroupId, State, SubnetId,
-    TargetGroupId, VpcId, invalid::serde_as_text,
+    EndpointId, EndpointServiceId, InvalidValue, ListenerId, LoadBalancerId, RouteTableId, SecurityGroupId, State,
+    SubnetId, TargetGroupId, VpcId, invalid::serde_as_text,
 };
 
 /// The tags of one resource; none are kept for a resource without tags.
@@ -45,6 +45,8 @@ impl TaggedId {
             "security-group"
         } else if text.starts_with("subnet-") {
             "subnet"
+        } else if text.starts_with("rtb-") {
+            "route-table"
         } else {
             "elastic-load-balancing"
         }
@@ -63,6 +65,7 @@ impl FromStr for TaggedId {
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         let known = text.parse::<VpcId>().is_ok()
             || text.parse::<SubnetId>().is_ok()
+            || text.parse::<RouteTableId>().is_ok()
             || text.parse::<SecurityGroupId>().is_ok()
             || text.parse::<EndpointServiceId>().is_ok()
             || text.parse::<EndpointId>().is_ok()
@@ -76,7 +79,7 @@ impl FromStr for TaggedId {
                 "resource",
                 text,
                 "is not the id or ARN of a resource that can have tags",
-                "use the id of a VPC, subnet, security group, endpoint service or endpoint, or a load balancing ARN",
+                "use the id of a VPC, subnet, route table, security group, endpoint service or endpoint, or a load balancing ARN",
             ))
         }
     }
@@ -140,6 +143,7 @@ impl State {
         let text = id.as_str();
         text.parse().is_ok_and(|id: VpcId| self.vpcs.contains_key(&id))
             || text.parse().is_ok_and(|id: SubnetId| self.subnets.contains_key(&id))
+            || text.parse().is_ok_and(|id: RouteTableId| self.route_tables.contains_key(&id))
             || text.parse().is_ok_and(|id: SecurityGroupId| self.security_groups.contains_key(&id))
             || text.parse().is_ok_and(|id: EndpointServiceId| self.endpoint_services.contains_key(&id))
             || text.parse().is_ok_and(|id: EndpointId| self.endpoints.contains_key(&id))

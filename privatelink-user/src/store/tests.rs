@@ -7,7 +7,7 @@ use redb::{StorageBackend, backends::InMemoryBackend};
 use tempfile::TempDir;
 
 use super::*;
-use crate::model::{SecurityGroup, Vpc, VpcId, VpcIndex};
+use crate::model::{RouteTable, SecurityGroup, Vpc, VpcId, VpcIndex};
 
 fn vpc(number: u16) -> Vpc {
     Vpc {
@@ -28,11 +28,11 @@ fn put(number: u16) -> Change {
 
 fn remove(number: u16) -> Change {
     let vpc = vpc(number);
-    Change::default().remove(SecurityGroup::default_of(&vpc).id).remove(vpc.id)
+    Change::default().remove(SecurityGroup::default_of(&vpc).id).remove(RouteTable::main_of(&vpc).id).remove(vpc.id)
 }
 
 #[test]
-fn a_file_without_default_groups_gets_them() {
+fn a_file_whose_vpcs_have_no_defaults_gets_them() {
     let dir = TempDir::new().expect("a directory");
     let store = Store::open(dir.path()).expect("a store");
     store.commit(&Change::default().put(vpc(1))).expect("a commit");
@@ -40,6 +40,7 @@ fn a_file_without_default_groups_gets_them() {
     drop(store);
     let store = Store::open(dir.path()).expect("the same store");
     assert_eq!(store.state().default_group(&vpc(1).id), Some(&SecurityGroup::default_of(&vpc(1))));
+    assert_eq!(store.state().main_route_table(&vpc(1).id), Some(&RouteTable::main_of(&vpc(1))));
 }
 
 fn names(store: &Store) -> Vec<String> {

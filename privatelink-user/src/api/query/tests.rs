@@ -306,6 +306,30 @@ fn an_endpoint_carries_the_default_group_unless_others_are_named() {
 }
 
 #[test]
+fn a_route_to_an_endpoint_s_interface_is_made_and_shown() {
+    let rig = Rig::new();
+    let (_, name) = rig.published();
+    let vpc = text(&rig.ec2(A, "Action=DescribeVpcs"), "vpcId");
+    let made = format!("Action=CreateVpcEndpoint&VpcEndpointType=Interface&ServiceName={name}&VpcId={vpc}");
+    let interface = text(&text(&rig.ec2(A, &made), "networkInterfaceIdSet"), "item");
+    let table = text(&rig.ec2(A, &format!("Action=CreateRouteTable&VpcId={vpc}")), "routeTableId");
+    let route = format!("RouteTableId={table}&DestinationCidrBlock=10.200.0.10/32");
+    rig.ec2(A, &format!("Action=CreateRoute&{route}&NetworkInterfaceId={interface}"));
+    let shown = rig.ec2(A, &format!("Action=DescribeRouteTables&RouteTableId.1={table}"));
+    assert_eq!(text(&shown, "networkInterfaceId"), interface);
+    assert_eq!(texts(&shown, "destinationCidrBlock"), ["172.31.0.0/16", "10.200.0.10/32"]);
+    let gateway = format!("Action=CreateRoute&RouteTableId={table}&DestinationCidrBlock=0.0.0.0/0&GatewayId=igw-1");
+    let (_, code, message) = rig.refused(A, Service::Ec2, &gateway);
+    assert_eq!(
+        (code.as_str(), message.as_str()),
+        ("InvalidGatewayID.NotFound", "The gateway ID 'igw-1' does not exist")
+    );
+    assert_eq!(rig.refused(B, Service::Ec2, &format!("Action=DeleteRoute&{route}")).1, "InvalidRouteTableID.NotFound");
+    rig.ec2(A, &format!("Action=DeleteRoute&{route}"));
+    rig.ec2(A, &format!("Action=DeleteRouteTable&RouteTableId={table}"));
+}
+
+#[test]
 fn dry_run_decides_and_does_nothing() {
     let rig = Rig::new();
     rig.ec2(A, "Action=DescribeVpcs");

@@ -7,6 +7,7 @@ mod forward;
 mod private_dns;
 mod protocols;
 mod refusals;
+mod routes;
 mod rules;
 mod security_groups;
 mod walk;

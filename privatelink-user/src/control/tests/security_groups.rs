@@ -27,7 +27,7 @@ fn every_vpc_has_a_default_group_that_goes_with_it_and_not_before() {
     let mut world = World::published();
     let request = DescribeSecurityGroups { security_groups: Some(vec!["consumer/default".into()]) };
     let group = world.ask(request).unwrap().remove(0);
-    let rules = |rules: &[crate::control::view::SecurityGroupRuleView]| -> Vec<String> {
+    let rules = |rules: &[view::SecurityGroupRuleView]| -> Vec<String> {
         rules.iter().map(|rule| format!("{} {}", rule.traffic, rule.peer)).collect()
     };
     assert_eq!(rules(&group.ingress), [format!("all {}", group.id)]);

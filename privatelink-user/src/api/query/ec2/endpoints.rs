@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{chosen, done, interfaces, one, security_groups, services, tag_set, unsuccessful};
+use super::{chosen, done, one, security_groups, services, tag_set, unsuccessful};
 use crate::{
     api::query::{
         call::{Call, tag_specification, with_tags},
@@ -38,7 +38,8 @@ pub fn dns_entries(world: &State, endpoint: &Endpoint) -> Vec<Structure> {
 }
 
 fn view(state: &State, endpoint: &Endpoint) -> Structure {
-    let interfaces = interfaces::all(state).into_iter().filter(|interface| interface.by == endpoint.id.as_str());
+    let interfaces =
+        endpoint.addresses().map(|address| derived::interface_id(&endpoint.vpc, address, endpoint.id.as_str()));
     Structure::new()
         .text("vpcEndpointId", &endpoint.id)
         .text("vpcEndpointType", "Interface")
@@ -53,7 +54,7 @@ fn view(state: &State, endpoint: &Endpoint) -> Structure {
         .value("dnsOptions", Structure::new().text("dnsRecordIpType", "ipv4"))
         .text("privateDnsEnabled", endpoint.private_dns.is_some())
         .text("requesterManaged", false)
-        .texts("networkInterfaceIdSet", interfaces.map(|interface| interface.id))
+        .texts("networkInterfaceIdSet", interfaces)
         .list("dnsEntrySet", dns_entries(state, endpoint))
         .time("creationTimestamp", endpoint.created_at)
         .list("tagSet", tag_set(state, endpoint.id.as_str()))
