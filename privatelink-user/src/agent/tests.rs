@@ -155,9 +155,10 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
             health.insert(CheckKey { group: group.clone(), target: address }, (*checked).into());
             let hop = Hop { ifindex: 1, mac: [2, 1, 0, 0, 0, *octet] };
             next_hops.insert(HopKey { vpc: VpcIndex(1), ip: address.ip }, hop);
-            (address, Target { address, registered_at: now(), draining_since: draining.then(now) })
+            (address, Target { address, instance: None, registered_at: now(), draining_since: draining.then(now) })
         });
         state.put(Record::TargetGroup(TargetGroup {
+            target_type: Default::default(),
             id: group.clone(),
             name: format!("group-{number}").parse().expect("a name"),
             vpc: vpc(1).id,

@@ -31,6 +31,7 @@ use crate::{
         connections::*,
         endpoint_services::*,
         endpoints::*,
+        instances::*,
         listeners::*,
         load_balancers::*,
         network_interfaces::*,
@@ -159,6 +160,12 @@ pub fn router(api: Arc<Api>) -> Router {
         .mutation::<RevokeSecurityGroup>()
         .mutation::<DeleteSecurityGroup>()
         .query::<DescribeSecurityGroups>()
+        .mutation::<RegisterInstance>()
+        .mutation::<ModifyInstance>()
+        .mutation::<StartInstances>()
+        .mutation::<StopInstances>()
+        .mutation::<DeregisterInstances>()
+        .query::<DescribeInstances>()
         .route(&path::<DescribeFlows>(), post(handler::describe_flows))
         .route(&path::<DescribeStats>(), post(handler::describe_stats))
         .route(&path::<ExplainPacket>(), post(handler::explain_packet))

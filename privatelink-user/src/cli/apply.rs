@@ -28,9 +28,16 @@ const AFTER_HELP: &str = r#"The file, with every resource that there is (what is
   egress = [{ traffic = "all", peer = "0.0.0.0/0" }]   # optional: this
   apply-to-established = false      # optional: true ends open flows that the rules do not allow
 
+  [[instance]]
+  name = "web-1"
+  vpc = "provider"
+  addresses = ["10.0.1.12"]         # the primary one first
+  security-groups = []              # optional: groups whose rules mean it as a peer
+
   [[target-group]]
   name = "web"
   vpc = "provider"
+  target-type = "ip"                # optional: ip, instance (targets are then instances' names)
   protocol = "TCP"                  # optional
   port = 80
   health-check = { protocol = "TCP", port = "traffic-port", path = "/", interval = 30, timeout = 10,

@@ -9,6 +9,7 @@ mod endpoint_service;
 mod error;
 mod explain;
 mod flow;
+mod instance;
 mod interface;
 mod listener;
 mod load_balancer;
@@ -136,6 +137,9 @@ enum ClientCommand {
     /// Ports: the host's interfaces that lead to the VPCs.
     #[command(subcommand)]
     Port(port::PortCommand),
+    /// Instances: hosts, namespaces and containers by name.
+    #[command(subcommand)]
+    Instance(instance::InstanceCommand),
     /// Target groups: servers that offer the same thing, and how their health is checked.
     #[command(subcommand)]
     TargetGroup(target_group::TargetGroupCommand),
@@ -228,6 +232,7 @@ fn run_client(command: ClientCommand, mut session: Session) -> Result<(), CliErr
             ClientCommand::Interface(command) => command.run(session).await,
             ClientCommand::Tag(command) => command.run(session).await,
             ClientCommand::Port(command) => command.run(session).await,
+            ClientCommand::Instance(command) => command.run(session).await,
             ClientCommand::TargetGroup(command) => command.run(session).await,
             ClientCommand::Target(command) => command.run(session).await,
             ClientCommand::LoadBalancer(command) => command.run(session).await,

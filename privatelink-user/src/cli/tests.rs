@@ -88,6 +88,14 @@ fn every_documented_command_line_is_understood() {
         "connection reject shop vpce-0123456789abcdef0 --account 123456789012",
         "endpoint-service delete shop",
         "endpoint-service delete shop --force",
+        "instance register web-1 --vpc a --address 10.0.1.12 --address 10.0.1.13 --security-group g",
+        "instance register web-2 --subnet subnet-0123456789abcdef0",
+        "instance list",
+        "instance describe web-1",
+        "instance modify web-1 --no-security-groups",
+        "instance start web-1 i-0123456789abcdef0",
+        "instance stop web-1",
+        "instance deregister web-1 --force",
         "endpoint create --service-name shop --vpc b",
         "endpoint create --service-name shop --vpc b --address 10.0.0.50",
         "endpoint list",
@@ -155,15 +163,27 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ("target-group modify w --unhealthy-threshold x", "Number 'x' must be a whole number; use"),
     ("target-group modify w --matcher 600", "Matcher '600' must be HTTP codes or ranges of them between '200-599'"),
     ("target-group modify w --attribute x", "Attribute 'x' must be a key, an equals sign and a value; use"),
-    ("target register w", "<IP[:PORT]>"),
+    ("target register w", "<TARGET[:PORT]>"),
     (
         "target register w 10.0.0.1:0",
-        "Target '10.0.0.1:0' must be an IPv4 address, or an IPv4 address, a colon and a port",
+        "Target '10.0.0.1:0' must be an IPv4 address, or the name or id of an instance, with a colon and a port",
     ),
     ("target register w web.example", "Target 'web.example' must be an IPv4 address"),
     ("target deregister w ::1", "Target '::1' must be an IPv4 address"),
     ("target health", "<TARGET_GROUP>"),
-    ("target health w x", "Target 'x' must be an IPv4 address"),
+    ("target health w x_y", "Target 'x_y' must be an IPv4 address"),
+    (
+        "target-group create w --vpc a --protocol TCP --port 80 --target-type alb",
+        "Target type 'alb' must be one of '[instance, ip]'; use",
+    ),
+    ("instance register i-0123456789abcdef0 --vpc a", "cannot have the form of an instance's id; use"),
+    ("instance register web-1", "--vpc <VPC>"),
+    ("instance register web-1 --vpc a --address 10.0.1", "Address '10.0.1' must be an IPv4 address; use"),
+    ("instance modify web-1", "--security-group <GROUP>"),
+    ("instance modify web-1 --security-group g --no-security-groups", "cannot be used with"),
+    ("instance start", "<INSTANCES>"),
+    ("instance stop", "<INSTANCES>"),
+    ("instance deregister", "<INSTANCES>"),
     ("load-balancer create w --vpc a", "--address <IP>"),
     ("load-balancer create w --vpc a --address x", "Address 'x' must be an IPv4 address; use"),
     ("load-balancer create internal-w --vpc a --address 10.0.0.5", "cannot begin with 'internal-', which is reserved"),
@@ -270,6 +290,8 @@ fn every_verb_refuses_bad_values_with_value_rule_and_way_out() {
         "vpc describe",
         "target-group delete",
         "load-balancer delete",
+        "instance describe",
+        "instance register web-1 --subnet",
         "listener delete",
         "endpoint delete",
         "security-group delete",
@@ -328,6 +350,7 @@ fn every_argument_with_a_rule_is_in_the_table() {
             "route_table",
             "interface",
             "association",
+            "instance",
         ])
         .collect();
     let mut missing = Vec::new();
@@ -375,9 +398,15 @@ description = "all clients"
 ingress = [{ traffic = "tcp:80", peer = "10.0.0.0/8" }]
 egress = []
 apply-to-established = true
+[[instance]]
+name = "web-1"
+vpc = "a"
+addresses = ["10.0.1.12"]
+security-groups = ["clients"]
 [[target-group]]
 name = "web"
 vpc = "a"
+target-type = "ip"
 protocol = "TCP"
 port = 80
 health-check = { protocol = "HTTP", port = "traffic-port", path = "/", interval = 30, timeout = 6, healthy-threshold = 5, unhealthy-threshold = 2, matcher = "200" }
@@ -403,7 +432,14 @@ address = "10.0.0.50"
 
 /// What is replaced, by what, and what the refusal must say.
 const BAD_FIELDS: &[(&str, &str, &str)] = &[
-    ("[[vpc]]", "[[vpcs]]", "unknown field `vpcs`, expected one of `vpc`, `port`, `security-group`, `target-group`"),
+    (
+        "[[vpc]]",
+        "[[vpcs]]",
+        "unknown field `vpcs`, expected one of `vpc`, `port`, `security-group`, `instance`, `target-group`",
+    ),
+    ("name = \"web-1\"", "name = \"web_1\"", "name 'web_1' can contain only alphanumeric characters and hyphens; use"),
+    ("addresses = [\"10.0.1.12\"]", "addresses = [\"10.0.1\"]", "Address '10.0.1' must be an IPv4 address; use"),
+    ("target-type = \"ip\"", "target-type = \"alb\"", "Target type 'alb' must be one of '[instance, ip]'; use"),
     ("name = \"a\"", "name = \"a b\"", "name 'a b' can contain only alphanumeric characters and hyphens; use"),
     ("name = \"a\"\n", "", "missing field `name`"),
     ("cidr = \"10.0.0.0/16\"", "cidr = \"10.0.0.1/16\"", "VPC CIDR '10.0.0.1/16' has host bits set; use 10.0.0.0/16"),
@@ -445,7 +481,7 @@ const BAD_FIELDS: &[(&str, &str, &str)] = &[
     ("unhealthy-threshold = 2", "unhealthy = 2", "unknown field `unhealthy`"),
     ("matcher = \"200\"", "matcher = \"100\"", "Matcher '100' must be HTTP codes or ranges of them between '200-599'"),
     ("timeout_seconds\" = 300", "timeout_seconds\" = [300]", "did not match any variant"),
-    ("targets = [\"10.0.1.10\"]", "targets = [\"web-1\"]", "Target 'web-1' must be an IPv4 address"),
+    ("targets = [\"10.0.1.10\"]", "targets = [\"web.1\"]", "Target 'web.1' must be an IPv4 address"),
     ("name = \"lb\"", "name = \"internal-lb\"", "cannot begin with 'internal-', which is reserved"),
     ("addresses = [\"10.0.0.5\"]", "addresses = [\"10.0.0\"]", "Address '10.0.0' must be an IPv4 address; use"),
     ("addresses = [\"10.0.0.5\"]\n", "", "missing field `addresses`"),

@@ -16,6 +16,7 @@ use super::{
     Context, ControlError, Mutation, Reference,
     endpoint_services::{CreateEndpointService, DeleteEndpointService, ModifyEndpointService},
     endpoints::{CreateEndpoint, DeleteEndpoint, ModifyEndpoint},
+    instances::{DeregisterInstances, ModifyInstance, RegisterInstance},
     listeners::{CreateListener, DeleteListener, ModifyListener},
     load_balancers::{CreateLoadBalancer, DeleteLoadBalancer, ModifyLoadBalancer, SetSecurityGroups},
     lookup, operation,
@@ -29,7 +30,7 @@ use super::{
 };
 use crate::model::{
     AttributeMap, Change, Endpoint, EndpointId, EndpointService, ListenerAttributes, LoadBalancer,
-    LoadBalancerAttributes, ResourceName, SecurityGroup, State, TargetAddress, TargetGroupAttributes,
+    LoadBalancerAttributes, ResourceName, SecurityGroup, State, Target, TargetAddress, TargetGroupAttributes,
 };
 
 /// Makes the state hold what is declared.
@@ -97,13 +98,22 @@ impl ApplyDeclaration {
 
 impl Mutation for ApplyDeclaration {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, Plan), ControlError> {
-        let Declaration { vpc, port, security_group, target_group, load_balancer, endpoint_service, endpoint } =
-            &self.declaration;
+        let Declaration {
+            vpc,
+            port,
+            security_group,
+            instance,
+            target_group,
+            load_balancer,
+            endpoint_service,
+            endpoint,
+        } = &self.declaration;
         let mut planner = Planner { state: state.clone(), change: Change::default(), plan: Plan::default(), context };
         declared_once("VPC", vpc.iter().map(|vpc| &vpc.name))?;
         declared_once("port", port.iter().map(|port| &port.interface))?;
         let named = security_group.iter().map(|group| format!("{}/{}", group.vpc.as_str(), group.name));
         declared_once("security group", named)?;
+        declared_once("instance", instance.iter().map(|instance| &instance.name))?;
         declared_once("target group", target_group.iter().map(|group| &group.name))?;
         declared_once("load balancer", load_balancer.iter().map(|lb| &lb.name))?;
         declared_once("endpoint service", endpoint_service.iter().filter_map(|service| service.name.as_ref()))?;
@@ -117,6 +127,7 @@ impl Mutation for ApplyDeclaration {
         // Rules may name groups that are declared further below.
         security_group.iter().try_for_each(|group| planner.security_group(group))?;
         security_group.iter().try_for_each(|group| planner.rules(group))?;
+        instance.iter().try_for_each(|instance| planner.instance(instance))?;
         target_group.iter().try_for_each(|group| planner.target_group(group, self.prune))?;
         load_balancer.iter().try_for_each(|lb| planner.load_balancer(lb))?;
         endpoint_service.iter().try_for_each(|service| planner.endpoint_service(service))?;
@@ -257,14 +268,38 @@ impl Planner<'_, '_> {
         Ok(())
     }
 
+    fn instance(&mut self, declared: &DeclaredInstance) -> Result<(), ControlError> {
+        let DeclaredInstance { name, vpc, addresses, security_groups } = declared;
+        if let Ok(present) = lookup::instance(&self.state, &name.into()) {
+            let what = || format!("instance '{name}'");
+            let vpc = lookup::vpc(&self.state, vpc)?;
+            unchanged(what(), "VPC", &view::vpc_name(&self.state, &present.vpc), &vpc.name.to_string())?;
+            let present: Vec<Ipv4Addr> = present.addresses().collect();
+            unchanged(what(), "addresses", &in_order(&present), &in_order(addresses))?;
+            let request = ModifyInstance { instance: name.into(), security_groups: security_groups.clone() };
+            return self.step(&request, Action::Modify, "instance", name, "security groups");
+        }
+        let request = RegisterInstance {
+            name: Some(name.clone()),
+            vpc: Some(vpc.clone()),
+            addresses: addresses.clone(),
+            security_groups: security_groups.clone(),
+            ..RegisterInstance::default()
+        };
+        let detail = format!("VPC {}, {}", vpc.as_str(), in_order(addresses));
+        self.step(&request, Action::Create, "instance", name, detail)
+    }
+
     fn target_group(&mut self, declared: &DeclaredTargetGroup, prune: bool) -> Result<(), ControlError> {
-        let DeclaredTargetGroup { name, vpc, protocol, port, health_check, attributes, targets } = declared;
+        let DeclaredTargetGroup { name, vpc, target_type, protocol, port, health_check, attributes, targets } =
+            declared;
         let health_check = HealthCheckSettings::from(health_check.clone());
         let attributes = over(&TargetGroupAttributes::defaults(*protocol), attributes);
         if let Some(present) = self.state.target_groups.values().find(|group| group.name == *name) {
             let what = || format!("target group '{name}'");
             let vpc = lookup::vpc(&self.state, vpc)?;
             unchanged(what(), "VPC", &view::vpc_name(&self.state, &present.vpc), &vpc.name.to_string())?;
+            unchanged(what(), "target type", &present.target_type, target_type)?;
             unchanged(what(), "protocol", &present.protocol, protocol)?;
             unchanged(what(), "port", &present.port, port)?;
             let request = ModifyTargetGroup {
@@ -277,6 +312,7 @@ impl Planner<'_, '_> {
             let request = CreateTargetGroup {
                 name: name.clone(),
                 vpc: vpc.clone(),
+                target_type: *target_type,
                 protocol: *protocol,
                 port: *port,
                 health_check,
@@ -285,33 +321,33 @@ impl Planner<'_, '_> {
             let detail = format!("VPC {}, {protocol} {port}", vpc.as_str());
             self.step(&request, Action::Create, "target-group", name, detail)?;
         }
-        self.targets(name, *port, targets, prune)
+        self.targets(name, targets, prune)
     }
 
-    fn targets(
-        &mut self,
-        group: &ResourceName,
-        port: u16,
-        declared: &[TargetSpec],
-        prune: bool,
-    ) -> Result<(), ControlError> {
-        let wanted: BTreeSet<TargetAddress> = declared.iter().map(|spec| spec.resolve(port)).collect();
+    fn targets(&mut self, group: &ResourceName, declared: &[TargetSpec], prune: bool) -> Result<(), ControlError> {
         let present = lookup::target_group(&self.state, &group.into())?;
+        let mut wanted: BTreeMap<TargetAddress, &TargetSpec> = BTreeMap::new();
+        for spec in declared {
+            wanted.insert(spec.resolve(&self.state, present)?.0, spec);
+        }
+        let kept: BTreeSet<TargetAddress> = wanted.keys().copied().collect();
         let active = |address: &TargetAddress| {
             present.targets.get(address).is_some_and(|target| target.draining_since.is_none())
         };
-        let missing: Vec<TargetAddress> = wanted.iter().copied().filter(|address| !active(address)).collect();
-        let surplus: Vec<TargetAddress> = if prune {
-            present.targets.keys().copied().filter(|address| active(address) && !wanted.contains(address)).collect()
-        } else {
-            Vec::new()
-        };
+        let missing: Vec<TargetSpec> = wanted
+            .into_iter()
+            .filter(|(address, _)| !active(address))
+            .map(|(address, spec)| TargetSpec { port: Some(address.port), ..spec.clone() })
+            .collect();
+        let undeclared = |target: &&Target| target.draining_since.is_none() && !kept.contains(&target.address);
+        let surplus: Vec<TargetSpec> =
+            present.targets.values().filter(|_| prune).filter(undeclared).map(TargetSpec::from).collect();
         if !missing.is_empty() {
-            let request = RegisterTargets { target_group: group.into(), targets: specs(&missing) };
+            let request = RegisterTargets { target_group: group.into(), targets: missing.clone() };
             self.target_steps(&request, Action::Create, &missing, &format!("target group {group}"))?;
         }
         if !surplus.is_empty() {
-            let request = DeregisterTargets { target_group: group.into(), targets: specs(&surplus) };
+            let request = DeregisterTargets { target_group: group.into(), targets: surplus.clone() };
             self.target_steps(&request, Action::Delete, &surplus, &format!("target group {group}, drains"))?;
         }
         Ok(())
@@ -322,13 +358,13 @@ impl Planner<'_, '_> {
         &mut self,
         request: &M,
         action: Action,
-        targets: &[TargetAddress],
+        targets: &[TargetSpec],
         detail: &str,
     ) -> Result<(), ControlError> {
         let (change, _) = request.decide(&self.state, self.context)?;
         self.state.apply(&change);
         self.change = std::mem::take(&mut self.change).then(change);
-        let step = |target: &TargetAddress| Step {
+        let step = |target: &TargetSpec| Step {
             action,
             kind: "target".to_owned(),
             name: target.to_string(),
@@ -527,13 +563,19 @@ impl Planner<'_, '_> {
         Ok(())
     }
 
-    /// Deletes the target groups and VPCs that are not declared; nothing refers to them any more.
+    /// Deletes the target groups, instances, security groups and VPCs that are not declared; nothing refers to them any more.
     fn prune_unused(&mut self, declaration: &Declaration) -> Result<(), ControlError> {
         let before = self.state.clone();
         for group in before.target_groups.values() {
             if !declaration.target_group.iter().any(|declared| declared.name == group.name) {
                 let request = DeleteTargetGroup { target_group: (&group.id).into() };
                 self.step(&request, Action::Delete, "target-group", &group.name, "with its targets")?;
+            }
+        }
+        for instance in before.instances.values().filter(|instance| instance.is_alive()) {
+            if !declaration.instance.iter().any(|declared| declared.name == instance.name) {
+                let request = DeregisterInstances { instances: vec![(&instance.id).into()], force: false };
+                self.step(&request, Action::Delete, "instance", &instance.name, instance.id.to_string())?;
             }
         }
         // Rules may name each other's groups, so all of them go at once.
@@ -582,8 +624,8 @@ fn find_service<'a>(state: &'a State, load_balancers: &[Reference]) -> Option<&'
     state.endpoint_services.values().find(|service| service.load_balancers.iter().eq(ids.iter().copied()))
 }
 
-fn specs(targets: &[TargetAddress]) -> Vec<TargetSpec> {
-    targets.iter().map(|target| TargetSpec { ip: target.ip, port: Some(target.port) }).collect()
+fn in_order(addresses: &[Ipv4Addr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn list(addresses: &[Ipv4Addr]) -> String {

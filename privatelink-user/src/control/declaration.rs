@@ -10,7 +10,7 @@ use super::{
 };
 use crate::model::{
     HealthCheckPort, HealthCheckProtocol, Hook, HttpPath, InterfaceName, InvalidValue, Matcher, Principal, Protocol,
-    ResourceName, SecurityGroupName, SecurityGroupText, VpcCidr,
+    ResourceName, SecurityGroupName, SecurityGroupText, TargetType, VpcCidr,
 };
 
 /// Resources as a file declares them. Resources refer to each other by name or id; the order does not matter.
@@ -20,6 +20,7 @@ pub struct Declaration {
     pub vpc: Vec<DeclaredVpc>,
     pub port: Vec<DeclaredPort>,
     pub security_group: Vec<DeclaredSecurityGroup>,
+    pub instance: Vec<DeclaredInstance>,
     pub target_group: Vec<DeclaredTargetGroup>,
     pub load_balancer: Vec<DeclaredLoadBalancer>,
     pub endpoint_service: Vec<DeclaredEndpointService>,
@@ -66,12 +67,27 @@ pub struct DeclaredSecurityGroup {
     pub apply_to_established: bool,
 }
 
+/// `[[instance]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DeclaredInstance {
+    pub name: ResourceName,
+    pub vpc: Reference,
+    /// The primary one first.
+    #[serde(deserialize_with = "addresses")]
+    pub addresses: Vec<Ipv4Addr>,
+    #[serde(default)]
+    pub security_groups: Vec<Reference>,
+}
+
 /// `[[target-group]]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredTargetGroup {
     pub name: ResourceName,
     pub vpc: Reference,
+    #[serde(default)]
+    pub target_type: TargetType,
     #[serde(default = "tcp")]
     pub protocol: Protocol,
     #[serde(deserialize_with = "port")]

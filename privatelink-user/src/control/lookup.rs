@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::ControlError;
 use crate::model::{
-    Endpoint, EndpointId, EndpointService, EndpointServiceId, Listener, ListenerId, LoadBalancer, LoadBalancerId,
-    NetworkInterface, Port, RouteTable, RouteTableId, SecurityGroup, SecurityGroupId, ServiceName, State, TargetGroup,
-    TargetGroupId, Vpc, VpcId,
+    Endpoint, EndpointId, EndpointService, EndpointServiceId, Instance, InstanceId, Listener, ListenerId, LoadBalancer,
+    LoadBalancerId, NetworkInterface, Port, RouteTable, RouteTableId, SecurityGroup, SecurityGroupId, ServiceName,
+    State, TargetGroup, TargetGroupId, Vpc, VpcId,
 };
 
 /// A resource as a person names it: by id, ARN or name. What it may be depends on where it stands.
@@ -68,6 +68,16 @@ pub fn listener<'a>(state: &'a State, reference: &Reference) -> Result<&'a Liste
         .and_then(|id| state.listeners.get(&id))
         .or_else(by_port)
         .ok_or_else(|| ControlError::ListenerNotFound(text.to_owned()))
+}
+
+/// An instance by id, or by the name of one that is not terminated.
+pub fn instance<'a>(state: &'a State, reference: &Reference) -> Result<&'a Instance, ControlError> {
+    let text = reference.as_str();
+    text.parse::<InstanceId>()
+        .ok()
+        .and_then(|id| state.instances.get(&id))
+        .or_else(|| state.instances.values().find(|instance| instance.is_alive() && instance.name.as_str() == text))
+        .ok_or_else(|| ControlError::InstanceNotFound(text.to_owned()))
 }
 
 /// A target group by ARN or name.

@@ -12,6 +12,7 @@ mod declaration;
 pub mod endpoint_services;
 pub mod endpoints;
 mod error;
+pub mod instances;
 mod limits;
 pub mod listeners;
 pub mod load_balancers;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Context, ControlError, Mutation, Query, Reference, lookup, operation, sorted, subnets, view::RouteTableView,
 };
-use crate::model::{Change, RouteTable, RouteTableId, RouteTarget, State, SubnetId, Vpc, VpcId};
+use crate::model::{Change, RouteTable, RouteTableId, RouteTarget, State, SubnetId, Vpc, VpcId, derived};
 
 /// Makes a route table, for no subnet yet.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -130,6 +130,8 @@ pub enum TargetSpec {
     NetworkInterface(Reference),
     /// An endpoint by id, or as `VPC/ADDRESS`.
     Endpoint(Reference),
+    /// The primary interface of an instance by id or name.
+    Instance(Reference),
 }
 
 impl TargetSpec {
@@ -143,6 +145,12 @@ impl TargetSpec {
             Self::Endpoint(reference) => {
                 let found = lookup::endpoint(state, reference)?;
                 (RouteTarget::Endpoint(found.id.clone()), &found.vpc, format!("endpoint {}", found.id))
+            }
+            Self::Instance(reference) => {
+                let found = lookup::instance(state, reference)?;
+                let primary = derived::interface_id(&found.vpc, found.address, found.id.as_str());
+                let other = format!("interface {primary}");
+                (RouteTarget::NetworkInterface(primary), &found.vpc, other)
             }
         };
         if *vpc != table.vpc {

@@ -81,6 +81,7 @@ fn tagged(key: &Key) -> Option<TaggedId> {
         Key::Subnet(id) => id.as_str(),
         Key::SecurityGroup(id) => id.as_str(),
         Key::RouteTable(id) => id.as_str(),
+        Key::Instance(id) => id.as_str(),
         Key::Port(_) | Key::Tags(_) | Key::Account(_) | Key::ClientToken(_) => return None,
     };
     text.parse().ok()

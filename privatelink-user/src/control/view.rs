@@ -6,16 +6,16 @@ use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{connections::endpoints_of, security_groups, subnets};
+use super::{connections::endpoints_of, instances, security_groups, subnets};
 use crate::{
     model::{
         AccountId, AttributeMap, Direction, Endpoint, EndpointId, EndpointService, EndpointServiceId, EndpointState,
-        Forward, HealthCheck, Hook, InterfaceName, Listener, ListenerAttributes, ListenerId, LoadBalancer,
-        LoadBalancerId, NetworkInterface, NetworkInterfaceId, Owner, Peer, Port, Principal, PrivateDns, Protocol,
-        ResourceName, RouteState, RouteTable, RouteTableId, RouteTarget, SecurityGroup, SecurityGroupId,
-        SecurityGroupName, SecurityGroupRule, SecurityGroupRuleId, SecurityGroupText, ServiceName, State, Subnet,
-        SubnetCidr, SubnetId, Target, TargetAddress, TargetGroup, TargetGroupId, Traffic, Vpc, VpcAttributes, VpcCidr,
-        VpcId, VpcIndex, Weight, derived,
+        Forward, HealthCheck, Hook, Instance, InstanceId, InstanceLabel, InstanceState, InterfaceName, Listener,
+        ListenerAttributes, ListenerId, LoadBalancer, LoadBalancerId, NetworkInterface, NetworkInterfaceId, Owner,
+        Peer, Port, Principal, PrivateDns, Protocol, ResourceName, RouteState, RouteTable, RouteTableId, RouteTarget,
+        SecurityGroup, SecurityGroupId, SecurityGroupName, SecurityGroupRule, SecurityGroupRuleId, SecurityGroupText,
+        ServiceName, State, Subnet, SubnetCidr, SubnetId, Target, TargetAddress, TargetGroup, TargetGroupId,
+        TargetType, Traffic, Vpc, VpcAttributes, VpcCidr, VpcId, VpcIndex, Weight, derived,
     },
     runtime::{HookInUse, NextHop, PortStatus},
 };
@@ -146,6 +146,61 @@ impl VpcView {
             gateway,
             index,
             ports,
+            created_at,
+        }
+    }
+}
+
+/// An instance, with the names of what it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceView {
+    pub id: InstanceId,
+    pub name: ResourceName,
+    pub vpc: VpcId,
+    pub vpc_name: String,
+    /// The subnet of the primary address.
+    pub subnet: Option<SubnetId>,
+    /// The primary one first.
+    pub addresses: Vec<Ipv4Addr>,
+    pub state: InstanceState,
+    pub security_groups: Vec<SecurityGroupId>,
+    /// The groups' names, sorted.
+    pub security_group_names: Vec<String>,
+    /// The names of the target groups that it is a target of.
+    pub target_groups: Vec<ResourceName>,
+    pub image_id: Option<InstanceLabel>,
+    pub instance_type: Option<InstanceLabel>,
+    pub created_at: Timestamp,
+}
+
+impl InstanceView {
+    /// As `state` has it.
+    pub fn new(state: &State, instance: &Instance) -> Self {
+        let Instance {
+            id,
+            name,
+            vpc,
+            address: _,
+            further_addresses: _,
+            state: instance_state,
+            security_groups,
+            image_id,
+            instance_type,
+            created_at,
+        } = instance.clone();
+        Self {
+            vpc_name: vpc_name(state, &vpc),
+            subnet: state.subnet_of_instance(instance).cloned(),
+            addresses: instance.addresses().collect(),
+            state: instance_state,
+            security_group_names: instances::group_names(state, instance),
+            security_groups: security_groups.into_iter().collect(),
+            target_groups: instances::registered_in(state, &id).map(|group| group.name.clone()).collect(),
+            id,
+            name,
+            vpc,
+            image_id,
+            instance_type,
             created_at,
         }
     }
@@ -314,6 +369,8 @@ pub struct TargetGroupView {
     pub name: ResourceName,
     pub vpc: VpcId,
     pub vpc_name: String,
+    #[serde(default)]
+    pub target_type: TargetType,
     pub protocol: Protocol,
     pub port: u16,
     pub health_check: HealthCheck,
@@ -327,7 +384,7 @@ pub struct TargetGroupView {
 impl TargetGroupView {
     /// As `state` has it.
     pub fn new(state: &State, group: &TargetGroup) -> Self {
-        let TargetGroup { id, name, vpc, protocol, port, health_check, attributes, targets, created_at } =
+        let TargetGroup { id, name, vpc, target_type, protocol, port, health_check, attributes, targets, created_at } =
             group.clone();
         let listeners = state
             .listeners
@@ -340,6 +397,7 @@ impl TargetGroupView {
             id,
             name,
             vpc,
+            target_type,
             protocol,
             port,
             health_check,
@@ -355,6 +413,8 @@ impl TargetGroupView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetHealthView {
     pub address: TargetAddress,
+    /// The instance that it is, in a group of target type `instance`.
+    pub instance: Option<InstanceId>,
     pub health_check_port: u16,
     /// `initial`, `healthy`, `unhealthy`, `unhealthy.draining`, `unused` or `draining`.
     pub state: String,

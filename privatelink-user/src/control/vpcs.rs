@@ -118,10 +118,12 @@ impl Mutation for ModifyVpc {
         }
         if let Some(gateway) = changed.gateway.filter(|_| changed.gateway != vpc.gateway) {
             address::check_inside(vpc, gateway)?;
-            // A router may be a target as well; it cannot be an address that the datapath answers for.
-            if let Some((_, by)) =
-                state.address_uses(&vpc.id).find(|(used, by)| *used == gateway && !matches!(by, AddressUse::Target(_)))
-            {
+            // A router may be a target and an instance as well; it cannot be an address that the datapath answers for.
+            let owned = |by: &AddressUse| match by {
+                AddressUse::Node(_) | AddressUse::Endpoint(_) => true,
+                AddressUse::Gateway(_) | AddressUse::Instance(_) | AddressUse::Target(_) => false,
+            };
+            if let Some((_, by)) = state.address_uses(&vpc.id).find(|(used, by)| *used == gateway && owned(by)) {
                 return Err(ControlError::AddressInUse { address: gateway, by });
             }
         }
@@ -149,6 +151,8 @@ impl Mutation for DeleteVpc {
         let table = state.main_route_table(&vpc.id).map(|table| table.id.clone());
         let change = group.into_iter().fold(Change::default(), Change::remove);
         let change = table.into_iter().fold(change, Change::remove);
+        let terminated = state.instances.values().filter(|instance| instance.vpc == vpc.id);
+        let change = terminated.fold(change, |change, instance| change.remove(instance.id.clone()));
         Ok((change.remove(vpc.id.clone()), ()))
     }
 }
@@ -175,6 +179,7 @@ fn dependants(state: &State, vpc: &VpcId) -> Vec<String> {
     let ports = state.ports.values().filter(|port| port.vpc == *vpc).map(|port| format!("port {}", port.interface));
     let subnets =
         state.subnets.values().filter(|subnet| subnet.vpc == *vpc).map(|subnet| format!("subnet {}", subnet.id));
+    let instances = state.instances_of(vpc).map(|instance| format!("instance {}", instance.name));
     endpoints
         .chain(load_balancers)
         .chain(groups)
@@ -182,6 +187,7 @@ fn dependants(state: &State, vpc: &VpcId) -> Vec<String> {
         .chain(ports)
         .chain(subnets)
         .chain(route_tables::dependants(state, vpc))
+        .chain(instances)
         .collect()
 }
 

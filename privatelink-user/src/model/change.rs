@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Account, ClientToken, Endpoint, EndpointId, EndpointService, EndpointServiceId, InterfaceName, Listener,
-    ListenerId, LoadBalancer, LoadBalancerId, Port, RecordId, RouteTable, RouteTableId, SecurityGroup, SecurityGroupId,
-    Subnet, SubnetId, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
+    Account, ClientToken, Endpoint, EndpointId, EndpointService, EndpointServiceId, Instance, InstanceId,
+    InterfaceName, Listener, ListenerId, LoadBalancer, LoadBalancerId, Port, RecordId, RouteTable, RouteTableId,
+    SecurityGroup, SecurityGroupId, Subnet, SubnetId, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
 };
 
 /// What an accepted operation does to the state; applied and committed whole.
@@ -113,6 +113,7 @@ records! {
     Endpoint(Endpoint, EndpointId, id),
     Subnet(Subnet, SubnetId, id),
     RouteTable(RouteTable, RouteTableId, id),
+    Instance(Instance, InstanceId, id),
     Tags(Tags, TaggedId, resource),
     Account(Account, RecordId, id),
     ClientToken(ClientToken, RecordId, id),
@@ -128,6 +129,7 @@ keys! {
     Endpoint(EndpointId),
     Subnet(SubnetId),
     RouteTable(RouteTableId),
+    Instance(InstanceId),
     Tags(TaggedId),
     SecurityGroup(SecurityGroupId),
 }

@@ -83,6 +83,10 @@ ec2_id!(
     NetworkInterfaceId, "network interface id", "eni-"
 );
 ec2_id!(
+    /// An instance's id, `i-` + 17 hex digits.
+    InstanceId, "instance id", "i-"
+);
+ec2_id!(
     /// An endpoint service's id, `vpce-svc-` + 17 hex digits.
     EndpointServiceId, "endpoint service id", "vpce-svc-"
 );

@@ -14,6 +14,7 @@ mod endpoint_service;
 mod forward;
 mod health_check;
 mod id;
+mod instance;
 mod invalid;
 mod invariant;
 mod listener;
@@ -42,9 +43,10 @@ pub use endpoint_service::{EndpointService, ServiceName};
 pub use forward::{Forward, Weight};
 pub use health_check::{HealthCheck, HealthCheckPort, HealthCheckProtocol, HttpPath, Matcher};
 pub use id::{
-    AccountId, EndpointId, EndpointServiceId, IdSource, ListenerId, LoadBalancerId, NetworkInterfaceId, Region,
-    RouteTableId, SecurityGroupId, SecurityGroupRuleId, SubnetId, TargetGroupId, VpcId,
+    AccountId, EndpointId, EndpointServiceId, IdSource, InstanceId, ListenerId, LoadBalancerId, NetworkInterfaceId,
+    Region, RouteTableId, SecurityGroupId, SecurityGroupRuleId, SubnetId, TargetGroupId, VpcId,
 };
+pub use instance::{Instance, InstanceLabel, InstanceState};
 pub use invalid::InvalidValue;
 pub(crate) use invalid::serde_as_text;
 pub use invariant::InvariantViolation;
@@ -58,14 +60,14 @@ pub use principal::{Identity, Principal};
 pub use private_dns::{PrivateDns, PrivateDnsName, VerificationState};
 pub use route_table::{RouteState, RouteTable, RouteTarget};
 pub use security_group::{
-    Direction, IcmpKind, Members, Opening, Peer, PortRange, SecurityGroup, SecurityGroupName, SecurityGroupRule,
+    Direction, Hosts, IcmpKind, Members, Opening, Peer, PortRange, SecurityGroup, SecurityGroupName, SecurityGroupRule,
     SecurityGroupText, SecurityGroups, Traffic,
 };
 pub use state::{AddressUse, State};
 pub use subnet::{Subnet, SubnetCidr, Zone};
 pub use tag::{TagKey, TagValue, TaggedId, Tags};
 pub use target::{Target, TargetAddress};
-pub use target_group::{CrossZone, HealthThreshold, Protocol, TargetGroup, TargetGroupAttributes};
+pub use target_group::{CrossZone, HealthThreshold, Protocol, TargetGroup, TargetGroupAttributes, TargetType};
 pub use vpc::{Vpc, VpcAttributes, VpcCidr, VpcIndex};
 
 #[cfg(test)]

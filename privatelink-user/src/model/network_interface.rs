@@ -1,8 +1,8 @@
-//! Network interfaces: each address of a load balancer or an endpoint is one. They follow from their owners.
+//! Network interfaces: each address of a load balancer, an endpoint or an instance is one. They follow from their owners.
 
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
-use super::{EndpointId, LoadBalancerId, NetworkInterfaceId, SecurityGroupId, State, VpcId, derived};
+use super::{EndpointId, Instance, LoadBalancerId, NetworkInterfaceId, SecurityGroupId, State, VpcId, derived};
 
 /// A network interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct NetworkInterface<'a> {
 pub enum InterfaceOwner<'a> {
     LoadBalancer(&'a LoadBalancerId),
     Endpoint(&'a EndpointId),
+    /// With the interface's number there.
+    Instance(&'a Instance, usize),
 }
 
 impl<'a> InterfaceOwner<'a> {
@@ -27,6 +29,7 @@ impl<'a> InterfaceOwner<'a> {
         match self {
             Self::LoadBalancer(id) => id.as_str(),
             Self::Endpoint(id) => id.as_str(),
+            Self::Instance(instance, _) => instance.id.as_str(),
         }
     }
 
@@ -35,14 +38,16 @@ impl<'a> InterfaceOwner<'a> {
         match self {
             Self::LoadBalancer(_) => "network_load_balancer",
             Self::Endpoint(_) => "vpc_endpoint",
+            Self::Instance(_, _) => "interface",
         }
     }
 
-    /// As AWS describes the interface: `ELB net/<name>/<id>` or `VPC Endpoint Interface <id>`.
+    /// As AWS describes the interface: `ELB net/<name>/<id>`, `VPC Endpoint Interface <id>`, or nothing.
     pub fn description(self) -> String {
         match self {
             Self::LoadBalancer(id) => format!("ELB {}", id.dimension()),
             Self::Endpoint(id) => format!("VPC Endpoint Interface {id}"),
+            Self::Instance(_, _) => String::new(),
         }
     }
 }
@@ -67,6 +72,13 @@ impl State {
                 NetworkInterface { id, vpc: &endpoint.vpc, address, by, groups }
             })
         });
-        nodes.chain(endpoints)
+        let instances = self.instances.values().filter(|instance| instance.is_alive()).flat_map(move |instance| {
+            instance.addresses().enumerate().map(move |(number, address)| {
+                let by = InterfaceOwner::Instance(instance, number);
+                let (vpc, groups) = (&instance.vpc, &instance.security_groups);
+                NetworkInterface { id: make(by, vpc, address), vpc, address, by, groups }
+            })
+        });
+        nodes.chain(endpoints).chain(instances)
     }
 }

@@ -348,19 +348,39 @@ serde_as_text!(Peer);
 pub struct Members {
     /// Of what carries the group.
     pub carriers: BTreeSet<Ipv4Addr>,
-    /// The VPC's range, if hosts of which nothing else is known carry the group: every VPC's default one.
-    pub hosts: Option<Ipv4Net>,
+    /// Of hosts that carry the group because nobody has named another: every VPC's default one.
+    pub hosts: Option<Hosts>,
+}
+
+/// The hosts of a VPC for which nobody has named a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hosts {
+    /// The VPC's.
+    pub range: Ipv4Net,
+    /// Instances in it that carry other groups.
+    pub others: BTreeSet<Ipv4Addr>,
 }
 
 impl Members {
     pub fn contains(&self, ip: Ipv4Addr) -> bool {
-        self.carriers.contains(&ip) || self.hosts.is_some_and(|hosts| hosts.contains(&ip))
+        let host = |hosts: &Hosts| hosts.range.contains(&ip) && !hosts.others.contains(&ip);
+        self.carriers.contains(&ip) || self.hosts.as_ref().is_some_and(host)
     }
 
-    /// The same as ranges, which may overlap.
-    pub fn nets(&self) -> impl Iterator<Item = IpNet> {
-        let carriers = self.carriers.iter().map(|ip| IpNet::from(IpAddr::V4(*ip)));
-        carriers.chain(self.hosts.map(IpNet::V4))
+    /// The same as inclusive ranges, which may overlap.
+    pub fn ranges(&self) -> Vec<(Ipv4Addr, Ipv4Addr)> {
+        let mut ranges: Vec<(Ipv4Addr, Ipv4Addr)> = self.carriers.iter().map(|ip| (*ip, *ip)).collect();
+        let Some(Hosts { range, others }) = &self.hosts else { return ranges };
+        let (first, last) = (u32::from(range.network()), u32::from(range.broadcast()));
+        let inside = others.iter().map(|ip| u32::from(*ip)).filter(|ip| (first..=last).contains(ip));
+        // None: nothing is left behind the last address of all.
+        let mut from = Some(first);
+        for other in inside {
+            ranges.extend(from.filter(|from| *from < other).map(|from| (from.into(), (other - 1).into())));
+            from = other.checked_add(1);
+        }
+        ranges.extend(from.filter(|from| *from <= last).map(|from| (from.into(), last.into())));
+        ranges
     }
 }
 
@@ -457,6 +477,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn the_ranges_of_a_default_group_leave_out_who_carries_another() {
+        let ip = |text: &str| text.parse::<Ipv4Addr>().expect("an address");
+        let others = ["10.0.0.0", "10.0.0.3", "10.0.0.4", "10.0.0.7", "10.1.0.0"].map(ip).into();
+        let hosts = Some(Hosts { range: "10.0.0.0/29".parse().expect("a range"), others });
+        let members = Members { carriers: [ip("10.0.0.3")].into(), hosts };
+        let ranges = [("10.0.0.3", "10.0.0.3"), ("10.0.0.1", "10.0.0.2"), ("10.0.0.5", "10.0.0.6")];
+        assert_eq!(members.ranges(), ranges.map(|(first, last)| (ip(first), ip(last))));
+        for last in 0..=255 {
+            let one = Ipv4Addr::new(10, 0, 0, last);
+            let in_ranges = members.ranges().iter().any(|(first, last)| (*first..=*last).contains(&one));
+            assert_eq!(members.contains(one), in_ranges, "{one}");
+        }
+    }
 
     fn traffic() -> impl Strategy<Value = Traffic> {
         let ports = || any::<(u16, u16)>().prop_filter_map("in order", |(first, last)| PortRange::new(first, last));

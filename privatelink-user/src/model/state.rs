@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
 
 use super::{
-    Account, Change, ClientToken, Edit, Endpoint, EndpointId, EndpointService, EndpointServiceId, InterfaceName, Key,
-    Listener, ListenerId, LoadBalancer, LoadBalancerId, Members, Port, Record, RecordId, RouteTable, RouteTableId,
-    SecurityGroup, SecurityGroupId, ServiceDomain, Subnet, SubnetId, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc,
-    VpcId, VpcIndex,
+    Account, Change, ClientToken, Edit, Endpoint, EndpointId, EndpointService, EndpointServiceId, Hosts, Instance,
+    InstanceId, InterfaceName, Key, Listener, ListenerId, LoadBalancer, LoadBalancerId, Members, Port, Record,
+    RecordId, RouteTable, RouteTableId, SecurityGroup, SecurityGroupId, ServiceDomain, Subnet, SubnetId, TaggedId,
+    Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
 };
 
 /// Every resource, by identity.
@@ -22,6 +22,7 @@ pub struct State {
     pub endpoints: BTreeMap<EndpointId, Endpoint>,
     pub subnets: BTreeMap<SubnetId, Subnet>,
     pub route_tables: BTreeMap<RouteTableId, RouteTable>,
+    pub instances: BTreeMap<InstanceId, Instance>,
     pub tags: BTreeMap<TaggedId, Tags>,
     pub accounts: BTreeMap<RecordId, Account>,
     pub client_tokens: BTreeMap<RecordId, ClientToken>,
@@ -38,6 +39,7 @@ pub enum AddressUse {
     Gateway(VpcId),
     Node(LoadBalancerId),
     Endpoint(EndpointId),
+    Instance(InstanceId),
     Target(TargetGroupId),
 }
 
@@ -49,6 +51,7 @@ impl fmt::Display for AddressUse {
                 write!(f, "a node address of load balancer '{load_balancer}'")
             }
             Self::Endpoint(endpoint) => write!(f, "the address of endpoint '{endpoint}'"),
+            Self::Instance(instance) => write!(f, "an address of instance '{instance}'"),
             Self::Target(target_group) => write!(f, "a target of target group '{target_group}'"),
         }
     }
@@ -79,6 +82,7 @@ impl State {
             Record::Endpoint(endpoint) => drop(self.endpoints.insert(endpoint.id.clone(), endpoint)),
             Record::Subnet(subnet) => drop(self.subnets.insert(subnet.id.clone(), subnet)),
             Record::RouteTable(table) => drop(self.route_tables.insert(table.id.clone(), table)),
+            Record::Instance(instance) => drop(self.instances.insert(instance.id.clone(), instance)),
             Record::Tags(tags) => drop(self.tags.insert(tags.resource.clone(), tags)),
             Record::Account(account) => drop(self.accounts.insert(account.id.clone(), account)),
             Record::ClientToken(token) => drop(self.client_tokens.insert(token.id.clone(), token)),
@@ -98,6 +102,7 @@ impl State {
             Key::Endpoint(id) => drop(self.endpoints.remove(id)),
             Key::Subnet(id) => drop(self.subnets.remove(id)),
             Key::RouteTable(id) => drop(self.route_tables.remove(id)),
+            Key::Instance(id) => drop(self.instances.remove(id)),
             Key::Tags(id) => drop(self.tags.remove(id)),
             Key::Account(id) => drop(self.accounts.remove(id)),
             Key::ClientToken(id) => drop(self.client_tokens.remove(id)),
@@ -116,12 +121,14 @@ impl State {
         let endpoints = self.endpoints.values().cloned().map(Record::Endpoint);
         let subnets = self.subnets.values().cloned().map(Record::Subnet);
         let route_tables = self.route_tables.values().cloned().map(Record::RouteTable);
+        let instances = self.instances.values().cloned().map(Record::Instance);
         let tags = self.tags.values().cloned().map(Record::Tags);
         let accounts = self.accounts.values().cloned().map(Record::Account);
         let tokens = self.client_tokens.values().cloned().map(Record::ClientToken);
         vpcs.chain(ports)
             .chain(security_groups)
             .chain(load_balancers)
+            .chain(instances)
             .chain(target_groups)
             .chain(listeners)
             .chain(services)
@@ -158,11 +165,14 @@ impl State {
             .values()
             .filter(move |group| group.vpc == *vpc)
             .flat_map(|group| group.targets.keys().map(|target| (target.ip, AddressUse::Target(group.id.clone()))));
-        gateway.into_iter().chain(nodes).chain(endpoints).chain(targets)
+        let instances = self.instances_of(vpc).flat_map(|instance| {
+            instance.addresses().map(|address| (address, AddressUse::Instance(instance.id.clone())))
+        });
+        gateway.into_iter().chain(nodes).chain(endpoints).chain(instances).chain(targets)
     }
 
-    /// What a security group stands for as a peer: the nodes of load balancers and the endpoints that carry it. A host of
-    /// a VPC carries the VPC's default group, as an interface does in AWS for which nobody has named another.
+    /// What a security group stands for as a peer: the nodes of load balancers, the endpoints and the instances that carry
+    /// it. A host of a VPC carries the VPC's default group, as an interface does in AWS for which nobody has named another.
     pub fn members(&self, group: &SecurityGroupId) -> Members {
         let nodes = self
             .load_balancers
@@ -174,9 +184,21 @@ impl State {
             .values()
             .filter(|endpoint| endpoint.security_groups.groups.contains(group))
             .flat_map(Endpoint::addresses);
+        let instances = self
+            .instances
+            .values()
+            .filter(|instance| instance.is_alive() && instance.security_groups.contains(group))
+            .flat_map(Instance::addresses);
         let default = self.security_groups.get(group).filter(|group| group.is_default());
-        let hosts = default.and_then(|group| self.vpcs.get(&group.vpc)).map(|vpc| vpc.cidr.net());
-        Members { carriers: nodes.chain(endpoints).collect(), hosts }
+        let hosts = default.and_then(|group| self.vpcs.get(&group.vpc)).map(|vpc| Hosts {
+            range: vpc.cidr.net(),
+            others: self
+                .instances_of(&vpc.id)
+                .filter(|instance| !instance.security_groups.is_empty() && !instance.security_groups.contains(group))
+                .flat_map(Instance::addresses)
+                .collect(),
+        });
+        Members { carriers: nodes.chain(endpoints).chain(instances).collect(), hosts }
     }
 
     /// The first use of `address` in `vpc`.

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    EndpointId, EndpointServiceId, InvalidValue, ListenerId, LoadBalancerId, RouteTableId, SecurityGroupId, State,
-    SubnetId, TargetGroupId, VpcId, invalid::serde_as_text,
+    EndpointId, EndpointServiceId, InstanceId, InvalidValue, ListenerId, LoadBalancerId, RouteTableId, SecurityGroupId,
+    State, SubnetId, TargetGroupId, VpcId, invalid::serde_as_text,
 };
 
 /// The tags of one resource; none are kept for a resource without tags.
@@ -47,6 +47,8 @@ impl TaggedId {
             "subnet"
         } else if text.starts_with("rtb-") {
             "route-table"
+        } else if text.starts_with("i-") {
+            "instance"
         } else {
             "elastic-load-balancing"
         }
@@ -67,6 +69,7 @@ impl FromStr for TaggedId {
             || text.parse::<SubnetId>().is_ok()
             || text.parse::<RouteTableId>().is_ok()
             || text.parse::<SecurityGroupId>().is_ok()
+            || text.parse::<InstanceId>().is_ok()
             || text.parse::<EndpointServiceId>().is_ok()
             || text.parse::<EndpointId>().is_ok()
             || text.parse::<LoadBalancerId>().is_ok()
@@ -79,7 +82,7 @@ impl FromStr for TaggedId {
                 "resource",
                 text,
                 "is not the id or ARN of a resource that can have tags",
-                "use the id of a VPC, subnet, route table, security group, endpoint service or endpoint, or a load balancing ARN",
+                "use the id of a VPC, subnet, route table, security group, instance, endpoint service or endpoint, or a load balancing ARN",
             ))
         }
     }
@@ -145,6 +148,7 @@ impl State {
             || text.parse().is_ok_and(|id: SubnetId| self.subnets.contains_key(&id))
             || text.parse().is_ok_and(|id: RouteTableId| self.route_tables.contains_key(&id))
             || text.parse().is_ok_and(|id: SecurityGroupId| self.security_groups.contains_key(&id))
+            || text.parse().is_ok_and(|id: InstanceId| self.instances.contains_key(&id))
             || text.parse().is_ok_and(|id: EndpointServiceId| self.endpoint_services.contains_key(&id))
             || text.parse().is_ok_and(|id: EndpointId| self.endpoints.contains_key(&id))
             || text.parse().is_ok_and(|id: LoadBalancerId| self.load_balancers.contains_key(&id))

@@ -26,6 +26,7 @@ const ENDPOINT_SERVICES: Table = TableDefinition::new("endpoint_services");
 const ENDPOINTS: Table = TableDefinition::new("endpoints");
 const SUBNETS: Table = TableDefinition::new("subnets");
 const ROUTE_TABLES: Table = TableDefinition::new("route_tables");
+const INSTANCES: Table = TableDefinition::new("instances");
 const TAGS: Table = TableDefinition::new("tags");
 const ACCOUNTS: Table = TableDefinition::new("accounts");
 const CLIENT_TOKENS: Table = TableDefinition::new("client_tokens");
@@ -43,6 +44,7 @@ fn place(key: &Key) -> (Table, &str) {
         Key::Endpoint(id) => (ENDPOINTS, id.as_str()),
         Key::Subnet(id) => (SUBNETS, id.as_str()),
         Key::RouteTable(id) => (ROUTE_TABLES, id.as_str()),
+        Key::Instance(id) => (INSTANCES, id.as_str()),
         Key::Tags(id) => (TAGS, id.as_str()),
         Key::Account(id) => (ACCOUNTS, id.as_str()),
         Key::ClientToken(id) => (CLIENT_TOKENS, id.as_str()),
@@ -61,6 +63,7 @@ fn encode(record: &Record) -> serde_json::Result<Vec<u8>> {
         Record::Endpoint(record) => serde_json::to_vec(record),
         Record::Subnet(record) => serde_json::to_vec(record),
         Record::RouteTable(record) => serde_json::to_vec(record),
+        Record::Instance(record) => serde_json::to_vec(record),
         Record::Tags(record) => serde_json::to_vec(record),
         Record::Account(record) => serde_json::to_vec(record),
         Record::ClientToken(record) => serde_json::to_vec(record),
@@ -149,6 +152,7 @@ pub fn read(database: &Database, file: &Path) -> Result<State, StoreError> {
     load(ENDPOINTS, |bytes| serde_json::from_slice(bytes).map(Record::Endpoint))?;
     load(SUBNETS, |bytes| serde_json::from_slice(bytes).map(Record::Subnet))?;
     load(ROUTE_TABLES, |bytes| serde_json::from_slice(bytes).map(Record::RouteTable))?;
+    load(INSTANCES, |bytes| serde_json::from_slice(bytes).map(Record::Instance))?;
     load(TAGS, |bytes| serde_json::from_slice(bytes).map(Record::Tags))?;
     load(ACCOUNTS, |bytes| serde_json::from_slice(bytes).map(Record::Account))?;
     load(CLIENT_TOKENS, |bytes| serde_json::from_slice(bytes).map(Record::ClientToken))?;

@@ -50,6 +50,7 @@ fn state() -> State {
         created_at: now(),
     }));
     state.put(Record::TargetGroup(TargetGroup {
+        target_type: Default::default(),
         id: group.clone(),
         name: "web".parse().expect("a name"),
         vpc: provider.id.clone(),
@@ -130,6 +131,7 @@ fn ask(state: &State, question: &Question, port: Option<&Entry>, trace: Option<T
     let health = |_: &TargetGroup| {
         vec![TargetHealthReport {
             address: TARGET,
+            instance: None,
             health_check_port: TARGET.port,
             health: TargetHealth::Timeout,
             next_hop: NextHop::Unresolvable { asked: TARGET.ip },

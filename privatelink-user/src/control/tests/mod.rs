@@ -4,6 +4,7 @@ mod accounts;
 mod consent;
 mod declarations;
 mod forward;
+mod instances;
 mod private_dns;
 mod protocols;
 mod refusals;

@@ -1,5 +1,7 @@
 //! Network interfaces.
 
+use std::net::Ipv4Addr;
+
 use super::{one, security_groups::group_set, tag_set};
 use crate::{
     api::query::{
@@ -9,14 +11,69 @@ use crate::{
         xml::Structure,
     },
     control::ControlError,
-    model::{NetworkInterface, Owner, State, Subnet},
+    model::{Instance, InterfaceOwner, NetworkInterface, NetworkInterfaceId, Owner, State, derived},
 };
 
-fn view(state: &State, owner: &Owner, subnet: Option<&Subnet>, interface: &NetworkInterface<'_>) -> Structure {
+/// The instance that an interface belongs to, and its number there.
+fn attached<'a>(interface: &NetworkInterface<'a>) -> Option<(&'a Instance, usize)> {
+    match interface.by {
+        InterfaceOwner::Instance(instance, number) => Some((instance, number)),
+        InterfaceOwner::LoadBalancer(_) | InterfaceOwner::Endpoint(_) => None,
+    }
+}
+
+/// The attachment of the interface `id`, number `number` of its instance.
+fn attachment(id: &NetworkInterfaceId, instance: &Instance, number: usize) -> Structure {
+    Structure::new()
+        .time("attachTime", instance.created_at)
+        .text("attachmentId", format!("eni-attach-{}", derived::hex(17, &["attachment", id.as_str()])))
+        .text("deleteOnTermination", true)
+        .text("deviceIndex", number)
+        .text("status", "attached")
+}
+
+fn private_addresses(address: Ipv4Addr) -> [Structure; 1] {
+    [Structure::new().text("primary", true).text("privateIpAddress", address)]
+}
+
+/// The interface as its instance shows it.
+pub fn of_instance(state: &State, owner: &Owner, interface: &NetworkInterface<'_>) -> Structure {
+    let NetworkInterface { id, vpc, address, by, groups } = interface;
+    let subnet = state.subnet_of(vpc, *address);
+    let structure = Structure::new();
+    let structure = match attached(interface) {
+        Some((instance, number)) => structure.value("attachment", attachment(id, instance, number)),
+        None => structure,
+    };
+    structure
+        .text("description", by.description())
+        .list("groupSet", group_set(state, groups))
+        .text("interfaceType", by.interface_type())
+        .list("ipv6AddressesSet", [] as [Structure; 0])
+        .text("networkInterfaceId", id)
+        .text("ownerId", &owner.account)
+        .text("privateIpAddress", address)
+        .list("privateIpAddressesSet", private_addresses(*address))
+        .text("sourceDestCheck", true)
+        .text("status", "in-use")
+        .maybe("subnetId", subnet.map(|subnet| &subnet.id))
+        .text("vpcId", vpc)
+}
+
+fn view(state: &State, owner: &Owner, interface: &NetworkInterface<'_>) -> Structure {
     let Owner { account, region } = owner;
     let NetworkInterface { id, vpc, address, by, groups } = interface;
-    let private = Structure::new().text("primary", true).text("privateIpAddress", address);
-    Structure::new()
+    let subnet = state.subnet_of(vpc, *address);
+    let structure = Structure::new();
+    let structure = match attached(interface) {
+        Some((instance, number)) => {
+            let attachment = attachment(id, instance, number);
+            let attachment = attachment.text("instanceId", &instance.id).text("instanceOwnerId", account);
+            structure.value("attachment", attachment)
+        }
+        None => structure.text("requesterId", account),
+    };
+    structure
         .maybe("availabilityZone", subnet.map(|subnet| subnet.zone.name(region)))
         .text("description", by.description())
         .list("groupSet", group_set(state, groups))
@@ -25,9 +82,8 @@ fn view(state: &State, owner: &Owner, subnet: Option<&Subnet>, interface: &Netwo
         .text("networkInterfaceId", id)
         .text("ownerId", account)
         .text("privateIpAddress", address)
-        .list("privateIpAddressesSet", [private])
-        .text("requesterId", account)
-        .text("requesterManaged", true)
+        .list("privateIpAddressesSet", private_addresses(*address))
+        .text("requesterManaged", attached(interface).is_none())
         .text("sourceDestCheck", true)
         .text("status", "in-use")
         .maybe("subnetId", subnet.map(|subnet| &subnet.id))
@@ -58,13 +114,16 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
                 "interface-type" => one(interface.by.interface_type()),
                 "description" => one(interface.by.description()),
                 "owner-id" => one(account),
-                "requester-managed" => one(true),
+                "requester-managed" => one(attached(interface).is_none()),
+                "attachment.instance-id" => {
+                    Some(attached(interface).map(|(instance, _)| instance.id.to_string()).into_iter().collect())
+                }
                 "status" => one("in-use"),
                 _ => None,
             };
             let asked = ids.is_empty() || ids.contains(&interface.id.as_str());
             if filters.admit(state, interface.id.as_str(), values)? && asked {
-                found.push((interface.id.to_string(), view(state, call.owner(), subnet, interface)));
+                found.push((interface.id.to_string(), view(state, call.owner(), interface)));
             }
         }
         let (items, token) = page.cut(found);

@@ -12,7 +12,7 @@ use crate::{
         xml::Structure,
     },
     control::{
-        ControlError, Mutation as _, Reference,
+        ControlError, Mutation as _,
         route_tables::{
             AssociateRouteTable, CreateRoute, CreateRouteTable, DeleteRoute, DeleteRouteTable, DisassociateRouteTable,
             ReplaceRoute, TargetSpec,
@@ -186,25 +186,27 @@ fn destination(scope: &Scope<'_>) -> Result<Ipv4Net, Refusal> {
 }
 
 /// What a route may lead to elsewhere and not here, with the code of what does not exist and EC2's word for it.
-const ELSEWHERE: [(&str, &str, &str); 6] = [
+const ELSEWHERE: [(&str, &str, &str); 5] = [
     ("GatewayId", "InvalidGatewayID.NotFound", "gateway"),
     ("NatGatewayId", "NatGatewayNotFound", "natGateway"),
-    ("InstanceId", "InvalidInstanceID.NotFound", "instance"),
     ("TransitGatewayId", "InvalidTransitGatewayID.NotFound", "transitGateway"),
     ("VpcPeeringConnectionId", "InvalidVpcPeeringConnectionID.NotFound", "vpcPeeringConnection"),
     ("EgressOnlyInternetGatewayId", "InvalidGatewayID.NotFound", "egressOnlyInternetGateway"),
 ];
 
 fn target(scope: &Scope<'_>) -> Result<TargetSpec, Refusal> {
-    let by_id = |name| scope.text(name).map(Reference::from);
-    match (by_id("NetworkInterfaceId"), by_id("VpcEndpointId").or_else(|| endpoint_as_gateway(scope))) {
-        (Some(interface), None) => Ok(TargetSpec::NetworkInterface(interface)),
-        (None, Some(endpoint)) => Ok(TargetSpec::Endpoint(endpoint)),
+    let endpoint = scope.text("VpcEndpointId").or_else(|| endpoint_as_gateway(scope));
+    let interface = scope.text("NetworkInterfaceId").map(|id| TargetSpec::NetworkInterface(id.into()));
+    let endpoint = endpoint.map(|id| TargetSpec::Endpoint(id.into()));
+    let instance = scope.text("InstanceId").map(|id| TargetSpec::Instance(id.into()));
+    let mut given = [interface, endpoint, instance].into_iter().flatten();
+    match (given.next(), given.next()) {
+        (Some(target), None) => Ok(target),
         (Some(_), Some(_)) => Err(Refusal::coded(
             "InvalidParameterCombination",
-            "The parameters NetworkInterfaceId and VpcEndpointId cannot be used together",
+            "Exactly one of NetworkInterfaceId, VpcEndpointId and InstanceId must be specified",
         )),
-        (None, None) => {
+        (None, _) => {
             let named = ELSEWHERE.iter().find_map(|(name, code, word)| Some((scope.text(name)?, *code, *word)));
             Err(named.map_or_else(
                 || Refusal::missing("NetworkInterfaceId"),
@@ -215,8 +217,8 @@ fn target(scope: &Scope<'_>) -> Result<TargetSpec, Refusal> {
 }
 
 /// EC2 takes an endpoint's id as a gateway's too.
-fn endpoint_as_gateway(scope: &Scope<'_>) -> Option<Reference> {
-    scope.text("GatewayId").filter(|id| id.starts_with("vpce-")).map(Reference::from)
+fn endpoint_as_gateway<'a>(scope: &Scope<'a>) -> Option<&'a str> {
+    scope.text("GatewayId").filter(|id| id.starts_with("vpce-"))
 }
 
 pub fn create_route(call: &Call<'_>) -> Result<Structure, Refusal> {
