@@ -203,6 +203,8 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
             load_balancers: vec![lb],
             acceptance_required: false,
             principals: BTreeSet::new(),
+            consumers: Default::default(),
+            owned_load_balancer: None,
             private_dns: None,
             created_at: now(),
         }));
@@ -221,6 +223,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
                 state: EndpointState::Available,
                 security_groups: SecurityGroups::default(),
                 private_dns: None,
+                private_dns_on_acceptance: false,
                 created_at: now(),
             }));
         }

@@ -150,7 +150,7 @@ pub async fn verify_domain(
     let places = futures::future::join_all(asked).await;
     let outcome = DomainVerification::new(service, private, places);
     let noted = outcome.clone();
-    api.update(caller, move |state, _| Ok((noted.noted(state), ()))).await?;
+    api.update(caller, move |state, context| Ok((noted.noted(state, context.world), ()))).await?;
     tracing::info!(operation = VerifyDomain::NAME, name = %outcome.name, state = %outcome.state, "done");
     Ok(Json(outcome))
 }

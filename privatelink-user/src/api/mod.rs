@@ -101,7 +101,8 @@ impl Routes for Router<Arc<Api>> {
 
 /// Every operation.
 pub fn router(api: Arc<Api>) -> Router {
-    use crate::control::{apply::ApplyDeclaration, ports::*, private_dns::VerifyDomain};
+    use crate::control::links::*;
+    use crate::control::{apply::ApplyDeclaration, ports::*, private_dns::VerifyDomain, publish::PublishTargets};
     Router::new()
         .mutation::<CreateVpc>()
         .mutation::<ModifyVpc>()
@@ -142,6 +143,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .mutation::<DeleteListener>()
         .query::<DescribeListeners>()
         .mutation::<CreateEndpointService>()
+        .mutation::<PublishTargets>()
         .mutation::<ModifyEndpointService>()
         .mutation::<DeleteEndpointService>()
         .query::<DescribeEndpointServices>()
@@ -155,6 +157,9 @@ pub fn router(api: Arc<Api>) -> Router {
         .mutation::<ModifyEndpoint>()
         .mutation::<DeleteEndpoint>()
         .query::<DescribeEndpoints>()
+        .mutation::<CreateLink>()
+        .mutation::<DeleteLink>()
+        .query::<DescribeLinks>()
         .mutation::<CreateSecurityGroup>()
         .mutation::<AuthorizeSecurityGroup>()
         .mutation::<RevokeSecurityGroup>()

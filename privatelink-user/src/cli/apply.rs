@@ -61,13 +61,24 @@ const AFTER_HELP: &str = r#"The file, with every resource that there is (what is
 
   [[endpoint-service]]
   name = "shop"                     # optional: an alias
-  load-balancer = "web"
+  load-balancer = "web"             # or a list; or addresses: vpc = "provider", targets = ["10.0.1.20:5432"],
+                                    # and optional: protocol = "TCP", port = 5432 (the first target's)
+  acceptance-required = false       # optional
+  allowed-principals = []           # optional: "arn:aws:iam::222222222222:root", "*"
+  accept = []                       # optional: consumers that are accepted without asking: "2222*", "vpce-..."
+  reject = []                       # optional: ... and rejected
+  private-dns-name = "api.example.com"   # optional, none
 
   [[endpoint]]
   service-name = "shop"
   vpc = "consumer"
   address = "10.0.0.50"             # optional: the first free one
   security-groups = ["web-clients"] # optional: everybody in the VPC may connect
+  private-dns = false               # optional: true answers for the service's name, once it is accepted and verified
+
+  [[link]]                          # two VPCs reach each other's targets
+  name = "office"
+  sides = ["vpc=provider,target=10.0.1.10:22,address=10.0.0.60", "vpc=consumer,target=10.0.1.20:22,address=10.0.0.61"]
 
 The whole file is applied or nothing of it. What the file does not name stays, unless --prune is given."#;
 

@@ -11,6 +11,7 @@ mod explain;
 mod flow;
 mod instance;
 mod interface;
+mod link;
 mod listener;
 mod load_balancer;
 mod manual;
@@ -164,6 +165,9 @@ enum ClientCommand {
     /// Endpoints: addresses in a consumer's VPC that lead to an endpoint service.
     #[command(subcommand)]
     Endpoint(endpoint::EndpointCommand),
+    /// Two-way links: two VPCs that reach each other's targets, as one thing.
+    #[command(subcommand)]
+    Link(link::LinkCommand),
     /// Open flows.
     #[command(subcommand)]
     Flow(flow::FlowCommand),
@@ -241,6 +245,7 @@ fn run_client(command: ClientCommand, mut session: Session) -> Result<(), CliErr
             ClientCommand::EndpointService(command) => command.run(session).await,
             ClientCommand::Connection(command) => command.run(session).await,
             ClientCommand::Endpoint(command) => command.run(session).await,
+            ClientCommand::Link(command) => command.run(session).await,
             ClientCommand::Flow(command) => command.run(session).await,
             ClientCommand::Stats(args) => args.run(session).await,
             ClientCommand::Explain(args) => args.run(session).await,

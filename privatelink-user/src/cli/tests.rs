@@ -82,7 +82,17 @@ fn every_documented_command_line_is_understood() {
         "endpoint-service modify shop --acceptance-required true --add-load-balancer b --remove-load-balancer a",
         "endpoint-service permissions add shop --principal arn:aws:iam::123456789012:root --principal *",
         "endpoint-service permissions remove shop --principal arn:aws:iam::123456789012:role/ci",
+        "link create office --side vpc=a,target=10.200.0.10:80,address=10.200.0.203 --side \
+         vpc=b,target=192.168.0.10,port=80,protocol=TCP_UDP,node=192.168.0.5,security-group=g",
+        "link list",
+        "link describe office",
+        "link delete office",
         "endpoint-service permissions list shop",
+        "endpoint-service create --vpc a --target 10.0.1.20:5432 --target 10.0.1.21:5432 --name db --port 5432 --accept 1* --reject vpce-0*",
+        "endpoint-service create --vpc a --target 10.0.1.20:53 --protocol TCP_UDP --node-address 10.0.0.9",
+        "endpoint-service modify shop --accept 123456789012 --no-reject --reconcile-connections",
+        "endpoint create --service-name shop --vpc a --private-dns-on-acceptance",
+        "endpoint modify vpce-0123456789abcdef0 --private-dns-on-acceptance true",
         "endpoint-service connections shop",
         "connection accept shop vpce-0123456789abcdef0 vpce-0123456789abcdef1",
         "connection reject shop vpce-0123456789abcdef0 --account 123456789012",
@@ -208,6 +218,19 @@ const BAD_VALUES: &[(&str, &str)] = &[
         "Principal 'arn:aws:iam::1:root' must be '*' or the ARN of an account, user or role, without a path; use",
     ),
     ("endpoint-service modify shop --acceptance-required maybe", "true, false"),
+    ("endpoint-service create --vpc a --target web-1", "Target 'web-1' must be an IPv4 address"),
+    ("endpoint-service create --target 10.0.1.20:80", "--vpc <VPC>"),
+    ("endpoint-service create --vpc a --target 10.0.1.20:80 --load-balancer b", "cannot be used with"),
+    ("endpoint-service create --vpc a --target 10.0.1.20 --node-address x", "Address 'x' must be an IPv4 address"),
+    (
+        "endpoint-service create --load-balancer a --accept 12",
+        "consumer '12' must be an account or the id of an endpoint, in which '*' stands for any text and '?' for one character; use",
+    ),
+    ("endpoint-service modify shop --reject root", "consumer 'root' must be an account or the id of an endpoint"),
+    ("endpoint-service modify shop --accept * --no-accept", "cannot be used with"),
+    ("endpoint modify e --private-dns-on-acceptance maybe", "true, false"),
+    ("link create a b", "unexpected argument 'b'"),
+    ("link create a --side vpc=a", "side of a link 'vpc=a' must name a VPC and at least one target; use a form like"),
     ("connection accept shop", "<ENDPOINT>"),
     ("connection reject shop", "<ENDPOINT>"),
     ("endpoint create --vpc b", "--service-name <SERVICE>"),
@@ -337,6 +360,7 @@ fn every_argument_with_a_rule_is_in_the_table() {
         .into_iter()
         .chain([
             "listener",
+            "link",
             "endpoint",
             "security_groups",
             "source_group",
@@ -428,6 +452,17 @@ load-balancer = "lb"
 service-name = "shop"
 vpc = "a"
 address = "10.0.0.50"
+private-dns = true
+[[endpoint-service]]
+name = "db"
+vpc = "a"
+targets = ["10.0.1.20:5432"]
+port = 5433
+accept = ["2222*"]
+private-dns-name = "db.example.com"
+[[link]]
+name = "both"
+sides = ["vpc=a,target=10.0.1.10:22", "vpc=b,target=10.0.1.11:22"]
 "#;
 
 /// What is replaced, by what, and what the refusal must say.
@@ -489,7 +524,15 @@ const BAD_FIELDS: &[(&str, &str, &str)] = &[
     ("target-group = \"web\"\n", "target-groups = [\"web=1000\"]\n", "Weight '1000' must be between '0-999' inclusive"),
     ("seconds\" = 350", "seconds\" = {}", "did not match any variant"),
     ("name = \"shop\"", "name = \"shop-\"", "name 'shop-' cannot begin or end with a hyphen"),
-    ("load-balancer = \"lb\"\n", "", "missing field `load-balancer`"),
+    ("load-balancer = \"lb\"", "load-balancer = 5", "did not match any variant"),
+    ("[\"10.0.1.20:5432\"]", "[\"db\"]", "Target 'db' must be an IPv4 address"),
+    ("port = 5433", "port = 0", "Port '0' must be between '1-65535' inclusive; use"),
+    ("[\"2222*\"]", "[\"root\"]", "consumer 'root' must be an account or the id of an endpoint"),
+    ("db.example.com", "db_1", "private DNS name 'db_1' must be labels of 1 to 63"),
+    ("private-dns = true", "private-dns = 1", "expected a boolean"),
+    ("name = \"both\"\n", "", "missing field `name`"),
+    (", \"vpc=b,target=10.0.1.11:22\"", "", "invalid length 1"),
+    ("vpc=b,target=10.0.1.11:22", "vpc=b", "must name a VPC and at least one target"),
     ("service-name = \"shop\"\n", "", "missing field `service-name`"),
     ("address = \"10.0.0.50\"", "address = \"10.0.0.50/16\"", "Address '10.0.0.50/16' must be an IPv4 address; use"),
     ("address = \"10.0.0.50\"", "address = 10.0.0.50", "TOML parse error"),

@@ -1,16 +1,20 @@
 //! Resources as a file declares them.
 
-use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::Ipv4Addr,
+};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
-    Reference, listeners::TargetGroupWeight, security_groups::RuleSpec, target_groups::HealthCheckSettings,
-    targets::TargetSpec,
+    Reference, links::LinkSideSpec, listeners::TargetGroupWeight, publish::AddressSpec, security_groups::RuleSpec,
+    target_groups::HealthCheckSettings, targets::TargetSpec,
 };
 use crate::model::{
-    HealthCheckPort, HealthCheckProtocol, Hook, HttpPath, InterfaceName, InvalidValue, Matcher, Principal, Protocol,
-    ResourceName, SecurityGroupName, SecurityGroupText, TargetType, VpcCidr,
+    ConsumerPattern, HealthCheckPort, HealthCheckProtocol, Hook, HttpPath, InterfaceName, InvalidValue, Matcher,
+    Principal, PrivateDnsName, Protocol, ResourceName, SecurityGroupName, SecurityGroupText, TargetType, VpcCidr,
 };
 
 /// Resources as a file declares them. Resources refer to each other by name or id; the order does not matter.
@@ -25,6 +29,7 @@ pub struct Declaration {
     pub load_balancer: Vec<DeclaredLoadBalancer>,
     pub endpoint_service: Vec<DeclaredEndpointService>,
     pub endpoint: Vec<DeclaredEndpoint>,
+    pub link: Vec<DeclaredLink>,
 }
 
 /// `[[vpc]]`.
@@ -143,13 +148,31 @@ pub struct DeclaredListener {
 pub struct DeclaredEndpointService {
     #[serde(default)]
     pub name: Option<ResourceName>,
-    /// One, or a list.
+    /// One, or a list; none if it has targets.
+    #[serde(default)]
     pub load_balancer: OneOrMore,
+    /// Addresses of `vpc` instead of a load balancer.
+    #[serde(default)]
+    pub targets: Vec<AddressSpec>,
+    #[serde(default)]
+    pub vpc: Reference,
+    #[serde(default = "tcp")]
+    pub protocol: Protocol,
+    #[serde(default, deserialize_with = "optional_port")]
+    pub port: Option<u16>,
     #[serde(default)]
     pub acceptance_required: bool,
     /// Who may make endpoints, besides the account that declares it.
     #[serde(default)]
     pub allowed_principals: Vec<Principal>,
+    /// Whose endpoints are accepted without asking.
+    #[serde(default)]
+    pub accept: BTreeSet<ConsumerPattern>,
+    /// Whose are rejected.
+    #[serde(default)]
+    pub reject: BTreeSet<ConsumerPattern>,
+    #[serde(default)]
+    pub private_dns_name: Option<PrivateDnsName>,
 }
 
 /// One reference, or a list of them.
@@ -158,6 +181,12 @@ pub struct DeclaredEndpointService {
 pub enum OneOrMore {
     One(Reference),
     More(Vec<Reference>),
+}
+
+impl Default for OneOrMore {
+    fn default() -> Self {
+        Self::More(Vec::new())
+    }
 }
 
 impl OneOrMore {
@@ -180,6 +209,17 @@ pub struct DeclaredEndpoint {
     pub address: Option<Ipv4Addr>,
     #[serde(default)]
     pub security_groups: Vec<Reference>,
+    /// Answer for the service's private DNS name, as soon as it is accepted and the name is verified.
+    #[serde(default)]
+    pub private_dns: bool,
+}
+
+/// `[[link]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DeclaredLink {
+    pub name: ResourceName,
+    pub sides: [LinkSideSpec; 2],
 }
 
 /// `health-check` of a target group: what is not declared has its default.
@@ -263,7 +303,14 @@ fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Ipv4Addr>
 }
 
 fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
-    let number = i64::deserialize(deserializer)?;
+    checked_port(i64::deserialize(deserializer)?)
+}
+
+fn optional_port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+    Option::<i64>::deserialize(deserializer)?.map(checked_port).transpose()
+}
+
+fn checked_port<E: serde::de::Error>(number: i64) -> Result<u16, E> {
     u16::try_from(number).ok().filter(|port| *port != 0).ok_or_else(|| {
         refuse(&InvalidValue::new(
             "Port",

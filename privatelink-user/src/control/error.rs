@@ -183,6 +183,13 @@ pub enum ControlError {
     #[error("The Vpc Endpoint Id '{0}' does not exist")]
     EndpointNotFound(String),
 
+    #[error("The link '{0}' does not exist")]
+    LinkNotFound(String),
+    #[error("A link with the same name '{0}' exists, but with different sides")]
+    DuplicateLink(ResourceName),
+    #[error("{what} is part of the link '{link}' and goes with it")]
+    PartOfLink { what: String, link: ResourceName },
+
     #[error("The subnet ID '{0}' does not exist")]
     SubnetNotFound(String),
     #[error(
@@ -332,6 +339,9 @@ impl ControlError {
             Self::AddressOutsideCidr { .. } | Self::AddressReserved { .. } | Self::AddressTwice(_) => {
                 "InvalidParameterValue"
             }
+            Self::LinkNotFound(_) => "InvalidLink.NotFound",
+            Self::DuplicateLink(_) => "InvalidLink.Duplicate",
+            Self::PartOfLink { .. } => "DependencyViolation",
             Self::SubnetNotFound(_) => "InvalidSubnetID.NotFound",
             Self::ZoneNotFound { .. } => "InvalidParameterValue",
             Self::SubnetRange(_) => "InvalidSubnet.Range",
@@ -416,9 +426,12 @@ impl ControlError {
             | Self::NoRouteToReplace(_)
             | Self::RouteNotFound { .. }
             | Self::NetworkInterfaceNotFound(_)
+            | Self::LinkNotFound(_)
             | Self::InstanceNotFound(_)
             | Self::EndpointNotFound(_) => RefusalKind::NotFound,
             Self::DuplicateVpc(_)
+            | Self::DuplicateLink(_)
+            | Self::PartOfLink { .. }
             | Self::VpcInUse { .. }
             | Self::VpcNumbersExhausted
             | Self::PortInUse { .. }
@@ -650,6 +663,11 @@ impl ControlError {
             Self::EndpointNotFound(_) => {
                 "`privatelink endpoint list` shows the endpoints; name one by its id or as VPC/ADDRESS".to_owned()
             }
+            Self::LinkNotFound(_) => "`privatelink link list` shows the links; name one by its name or id".to_owned(),
+            Self::DuplicateLink(name) => {
+                format!("choose another name, or delete it first: `privatelink link delete {name}`")
+            }
+            Self::PartOfLink { link, .. } => format!("`privatelink link delete {link}` deletes both of its directions"),
             Self::AddressOutsideCidr { cidr, .. } => format!("use a free address in {cidr}"),
             Self::AddressReserved { cidr, .. } => {
                 format!("{} is the network itself and {} its broadcast address", cidr.network(), cidr.broadcast())

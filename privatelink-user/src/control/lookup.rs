@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::ControlError;
 use crate::model::{
-    Endpoint, EndpointId, EndpointService, EndpointServiceId, Instance, InstanceId, Listener, ListenerId, LoadBalancer,
-    LoadBalancerId, NetworkInterface, Port, RouteTable, RouteTableId, SecurityGroup, SecurityGroupId, ServiceName,
-    State, TargetGroup, TargetGroupId, Vpc, VpcId,
+    Endpoint, EndpointId, EndpointService, EndpointServiceId, Instance, InstanceId, Link, LinkId, Listener, ListenerId,
+    LoadBalancer, LoadBalancerId, NetworkInterface, Port, RouteTable, RouteTableId, SecurityGroup, SecurityGroupId,
+    ServiceName, State, TargetGroup, TargetGroupId, Vpc, VpcId,
 };
 
 /// A resource as a person names it: by id, ARN or name. What it may be depends on where it stands.
@@ -131,6 +131,16 @@ pub fn security_group<'a>(
         .or_else(|| named(text, vpc))
         .or_else(in_vpc)
         .ok_or_else(|| ControlError::SecurityGroupNotFound(text.to_owned()))
+}
+
+/// A two-way link by id or name.
+pub fn link<'a>(state: &'a State, reference: &Reference) -> Result<&'a Link, ControlError> {
+    let text = reference.as_str();
+    text.parse::<LinkId>()
+        .ok()
+        .and_then(|id| state.links.get(&id))
+        .or_else(|| state.links.values().find(|link| link.name.as_str() == text))
+        .ok_or_else(|| ControlError::LinkNotFound(text.to_owned()))
 }
 
 /// An endpoint by id, or as `VPC/ADDRESS`.

@@ -6,16 +6,22 @@ use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{connections::endpoints_of, instances, security_groups, subnets};
+use super::{
+    connections::endpoints_of,
+    instances,
+    publish::{self, Published},
+    security_groups, subnets,
+};
 use crate::{
     model::{
-        AccountId, AttributeMap, Direction, Endpoint, EndpointId, EndpointService, EndpointServiceId, EndpointState,
-        Forward, HealthCheck, Hook, Instance, InstanceId, InstanceLabel, InstanceState, InterfaceName, Listener,
-        ListenerAttributes, ListenerId, LoadBalancer, LoadBalancerId, NetworkInterface, NetworkInterfaceId, Owner,
-        Peer, Port, Principal, PrivateDns, Protocol, ResourceName, RouteState, RouteTable, RouteTableId, RouteTarget,
-        SecurityGroup, SecurityGroupId, SecurityGroupName, SecurityGroupRule, SecurityGroupRuleId, SecurityGroupText,
-        ServiceName, State, Subnet, SubnetCidr, SubnetId, Target, TargetAddress, TargetGroup, TargetGroupId,
-        TargetType, Traffic, Vpc, VpcAttributes, VpcCidr, VpcId, VpcIndex, Weight, derived,
+        AccountId, AttributeMap, ConsumerLists, Direction, Endpoint, EndpointId, EndpointService, EndpointServiceId,
+        EndpointState, Forward, HealthCheck, Hook, Instance, InstanceId, InstanceLabel, InstanceState, InterfaceName,
+        Link, LinkId, LinkSide, Listener, ListenerAttributes, ListenerId, LoadBalancer, LoadBalancerId,
+        NetworkInterface, NetworkInterfaceId, Owner, Peer, Port, Principal, PrivateDns, PrivateDnsName, Protocol,
+        ResourceName, RouteState, RouteTable, RouteTableId, RouteTarget, SecurityGroup, SecurityGroupId,
+        SecurityGroupName, SecurityGroupRule, SecurityGroupRuleId, SecurityGroupText, ServiceName, State, Subnet,
+        SubnetCidr, SubnetId, Target, TargetAddress, TargetGroup, TargetGroupId, TargetType, Traffic, Vpc,
+        VpcAttributes, VpcCidr, VpcId, VpcIndex, Weight, derived,
     },
     runtime::{HookInUse, NextHop, PortStatus},
 };
@@ -435,6 +441,10 @@ pub struct EndpointServiceView {
     pub load_balancer_names: Vec<String>,
     pub acceptance_required: bool,
     pub principals: Vec<Principal>,
+    /// Whose endpoints are accepted or rejected without asking.
+    pub consumers: ConsumerLists,
+    /// What it publishes without a load balancer of somebody's own.
+    pub published: Option<PublishedView>,
     /// The private DNS name and the TXT record that verifies it.
     pub private_dns: Option<PrivateDns>,
     pub connections: Vec<ConnectionView>,
@@ -453,10 +463,14 @@ impl EndpointServiceView {
             load_balancers,
             acceptance_required,
             principals,
+            consumers,
+            owned_load_balancer: _,
             private_dns,
             created_at,
         } = service.clone();
         Self {
+            published: publish::published(state, service).map(|published| PublishedView::new(state, &published)),
+            consumers,
             load_balancer_names: load_balancers.iter().map(|lb| load_balancer_name(state, lb)).collect(),
             id,
             owner,
@@ -469,6 +483,86 @@ impl EndpointServiceView {
             connections,
             created_at,
         }
+    }
+}
+
+/// Addresses that a service publishes without a load balancer of somebody's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishedView {
+    pub vpc_name: String,
+    /// Where endpoints listen.
+    pub protocol: Protocol,
+    pub port: u16,
+    /// Those that drain are left out.
+    pub targets: Vec<TargetAddress>,
+    /// The only sources that the targets see.
+    pub node_addresses: Vec<Ipv4Addr>,
+}
+
+impl PublishedView {
+    /// As `state` has it.
+    pub fn new(state: &State, published: &Published<'_>) -> Self {
+        let Published { vpc, node_addresses, listener, group: _ } = published;
+        Self {
+            vpc_name: vpc_name(state, vpc),
+            protocol: listener.protocol,
+            port: listener.port,
+            targets: published.targets().into_iter().collect(),
+            node_addresses: node_addresses.to_vec(),
+        }
+    }
+}
+
+/// A two-way link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkView {
+    pub id: LinkId,
+    pub owner: Owner,
+    pub name: ResourceName,
+    pub sides: [LinkSideView; 2],
+    pub created_at: Timestamp,
+}
+
+/// One VPC of a link, and how the other side is reached in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkSideView {
+    pub vpc_name: String,
+    /// By which the other side's targets are reached.
+    pub address: Ipv4Addr,
+    pub protocol: Protocol,
+    pub port: u16,
+    /// The other side's targets.
+    pub reaches: Vec<TargetAddress>,
+    /// Publishes this side's targets.
+    pub service: EndpointServiceId,
+    pub endpoint: EndpointId,
+    pub state: EndpointState,
+    /// The names that lead to the address.
+    pub dns_names: Vec<String>,
+}
+
+impl LinkView {
+    /// As `state` has it.
+    pub fn new(state: &State, link: &Link) -> Self {
+        let Link { id, owner, name, sides: [first, second], created_at } = link.clone();
+        let side = |side: &LinkSide, other: &LinkSide| {
+            let LinkSide { service, endpoint } = side.clone();
+            let found = state.endpoints.get(&endpoint);
+            let published = state.endpoint_services.get(&other.service).and_then(|at| publish::published(state, at));
+            LinkSideView {
+                vpc_name: found.map(|at| vpc_name(state, &at.vpc)).unwrap_or_default(),
+                address: found.map_or(Ipv4Addr::UNSPECIFIED, |at| at.address),
+                protocol: published.as_ref().map_or(Protocol::Tcp, |at| at.listener.protocol),
+                port: published.as_ref().map_or(0, |at| at.listener.port),
+                reaches: published.map(|at| at.targets().into_iter().collect()).unwrap_or_default(),
+                service,
+                endpoint,
+                state: found.map_or(EndpointState::Rejected, |at| at.state),
+                dns_names: found.map(|at| state.endpoint_names(at)).unwrap_or_default(),
+            }
+        };
+        let sides = [side(&first, &second), side(&second, &first)];
+        Self { id, owner, name, sides, created_at }
     }
 }
 
@@ -541,6 +635,10 @@ pub struct EndpointView {
     pub security_groups: Vec<SecurityGroupId>,
     /// The groups' names, sorted.
     pub security_group_names: Vec<String>,
+    /// The name of the service's for which it answers in its VPC.
+    pub private_dns: Option<PrivateDnsName>,
+    /// Whether it is to answer for that name as soon as its acceptance and the name's verification allow it.
+    pub private_dns_on_acceptance: bool,
     pub created_at: Timestamp,
 }
 
@@ -556,7 +654,8 @@ impl EndpointView {
             further_addresses: _,
             state: endpoint_state,
             security_groups,
-            private_dns: _,
+            private_dns,
+            private_dns_on_acceptance,
             created_at,
         } = endpoint.clone();
         let found = state.endpoint_services.get(&service);
@@ -572,6 +671,8 @@ impl EndpointView {
             address,
             addresses: endpoint.addresses().collect(),
             state: endpoint_state,
+            private_dns,
+            private_dns_on_acceptance,
             security_group_names: security_groups::names(state, &security_groups),
             security_groups: security_groups.groups.into_iter().collect(),
             created_at,

@@ -174,6 +174,7 @@ mod tests {
             state: EndpointState::PendingAcceptance,
             security_groups: Default::default(),
             private_dns: None,
+            private_dns_on_acceptance: false,
             further_addresses: Vec::new(),
             created_at: Timestamp::UNIX_EPOCH,
         }

@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Account, ClientToken, Endpoint, EndpointId, EndpointService, EndpointServiceId, Instance, InstanceId,
-    InterfaceName, Listener, ListenerId, LoadBalancer, LoadBalancerId, Port, RecordId, RouteTable, RouteTableId,
-    SecurityGroup, SecurityGroupId, Subnet, SubnetId, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
+    InterfaceName, Link, LinkId, Listener, ListenerId, LoadBalancer, LoadBalancerId, Port, RecordId, RouteTable,
+    RouteTableId, SecurityGroup, SecurityGroupId, Subnet, SubnetId, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc,
+    VpcId, VpcIndex,
 };
 
 /// What an accepted operation does to the state; applied and committed whole.
@@ -111,6 +112,7 @@ records! {
     TargetGroup(TargetGroup, TargetGroupId, id),
     EndpointService(EndpointService, EndpointServiceId, id),
     Endpoint(Endpoint, EndpointId, id),
+    Link(Link, LinkId, id),
     Subnet(Subnet, SubnetId, id),
     RouteTable(RouteTable, RouteTableId, id),
     Instance(Instance, InstanceId, id),
@@ -127,6 +129,7 @@ keys! {
     TargetGroup(TargetGroupId),
     EndpointService(EndpointServiceId),
     Endpoint(EndpointId),
+    Link(LinkId),
     Subnet(SubnetId),
     RouteTable(RouteTableId),
     Instance(InstanceId),

@@ -187,6 +187,7 @@ mod tests {
             state: EndpointState::Available,
             security_groups: Default::default(),
             private_dns: None,
+            private_dns_on_acceptance: false,
             created_at: Timestamp::UNIX_EPOCH,
         }
     }

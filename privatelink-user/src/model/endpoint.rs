@@ -30,6 +30,9 @@ pub struct Endpoint {
     /// changes or loses its verification.
     #[serde(default)]
     pub private_dns: Option<PrivateDnsName>,
+    /// Whether it is to answer for that name as soon as its acceptance and the name's verification allow it.
+    #[serde(default)]
+    pub private_dns_on_acceptance: bool,
     pub created_at: Timestamp,
 }
 

@@ -95,6 +95,10 @@ ec2_id!(
     EndpointId, "endpoint id", "vpce-"
 );
 ec2_id!(
+    /// A two-way link's id, `link-` + 17 hex digits.
+    LinkId, "link id", "link-"
+);
+ec2_id!(
     /// A security group's id, `sg-` + 17 hex digits.
     SecurityGroupId, "security group id", "sg-"
 );

@@ -7,8 +7,9 @@ use std::{
 
 use super::{
     AddressUse, Direction, EndpointId, EndpointService, EndpointServiceId, Forward, Instance, InstanceId,
-    InterfaceName, ListenerId, LoadBalancerId, Peer, ResourceName, RouteTableId, SecurityGroup, SecurityGroupId,
-    SecurityGroupName, State, Subnet, SubnetId, TaggedId, TargetGroup, TargetGroupId, TargetType, Vpc, VpcId, VpcIndex,
+    InterfaceName, LinkId, ListenerId, LoadBalancerId, Peer, ResourceName, RouteTableId, SecurityGroup,
+    SecurityGroupId, SecurityGroupName, State, Subnet, SubnetId, TaggedId, TargetGroup, TargetGroupId, TargetType, Vpc,
+    VpcId, VpcIndex,
 };
 
 /// A rule between resources that does not hold.
@@ -72,6 +73,12 @@ pub enum InvariantViolation {
     EndpointRegion(EndpointId),
     #[error("endpoint '{0}' leads to an endpoint service that does not exist")]
     EndpointServiceMissing(EndpointId),
+    #[error("endpoint service '{0}' says that it owns a load balancer that it does not have")]
+    OwnedLoadBalancer(EndpointServiceId),
+    #[error(
+        "link '{0}' has services or endpoints that do not exist, are another owner's, or do not lead to each other"
+    )]
+    LinkParts(LinkId),
     #[error("{address} is {by}, but VPC '{vpc}' has no such host address")]
     AddressOutsideVpc { vpc: VpcId, address: Ipv4Addr, by: AddressUse },
     #[error("{address} of VPC '{vpc}' is both {first} and {second}")]
@@ -168,7 +175,10 @@ impl State {
                 let names = alive.map(|instance| (self.vpcs.get(&instance.vpc).map(|vpc| &vpc.owner), &instance.name));
                 duplicate(names).map(|(_, name)| name.clone())
             })
-            .or_else(|| duplicate(self.endpoint_services.values().filter_map(named)).map(|(_, alias)| alias));
+            .or_else(|| duplicate(self.endpoint_services.values().filter_map(named)).map(|(_, alias)| alias))
+            .or_else(|| {
+                duplicate(self.links.values().map(|link| (&link.owner, &link.name))).map(|(_, name)| name.clone())
+            });
         name.map_or(Ok(()), |name| Err(InvariantViolation::DuplicateName(name)))
     }
 
@@ -219,6 +229,9 @@ impl State {
             if !service.load_balancers.iter().all(|lb| lb.belongs_to(&service.owner)) {
                 return Err(InvariantViolation::ServiceOwner(service.id.clone()));
             }
+            if service.owned_load_balancer.as_ref().is_some_and(|owned| !service.load_balancers.contains(owned)) {
+                return Err(InvariantViolation::OwnedLoadBalancer(service.id.clone()));
+            }
         }
         if let Some(lb) = duplicate(self.endpoint_services.values().flat_map(|service| &service.load_balancers)) {
             return Err(InvariantViolation::LoadBalancerShared(lb.clone()));
@@ -238,6 +251,16 @@ impl State {
                     return Err(InvariantViolation::EndpointServiceMissing(endpoint.id.clone()));
                 }
                 Some(_) | None => {}
+            }
+        }
+        for link in self.links.values() {
+            let [first, second] = &link.sides;
+            let leads = |endpoint: &EndpointId, service: &EndpointServiceId| {
+                self.endpoints.get(endpoint).is_some_and(|at| at.owner == link.owner && at.service == *service)
+                    && self.endpoint_services.get(service).is_some_and(|service| service.owner == link.owner)
+            };
+            if !leads(&first.endpoint, &second.service) || !leads(&second.endpoint, &first.service) {
+                return Err(InvariantViolation::LinkParts(link.id.clone()));
             }
         }
         Ok(())

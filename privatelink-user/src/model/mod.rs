@@ -7,6 +7,7 @@
 mod account;
 mod attribute;
 mod change;
+mod consumers;
 pub mod derived;
 pub mod dns_name;
 mod endpoint;
@@ -17,11 +18,13 @@ mod id;
 mod instance;
 mod invalid;
 mod invariant;
+mod link;
 mod listener;
 mod load_balancer;
 mod name;
 mod network_interface;
 mod owner;
+pub mod pattern;
 mod port;
 mod principal;
 pub mod private_dns;
@@ -37,19 +40,21 @@ mod vpc;
 pub use account::{Account, ClientToken, RecordId};
 pub use attribute::{Attribute, AttributeMap};
 pub use change::{Change, Edit, Key, Record};
+pub use consumers::{Consent, ConsumerLists, ConsumerPattern};
 pub use dns_name::{ServiceDomain, ZonedAddress};
 pub use endpoint::{Endpoint, EndpointState};
 pub use endpoint_service::{EndpointService, ServiceName};
 pub use forward::{Forward, Weight};
 pub use health_check::{HealthCheck, HealthCheckPort, HealthCheckProtocol, HttpPath, Matcher};
 pub use id::{
-    AccountId, EndpointId, EndpointServiceId, IdSource, InstanceId, ListenerId, LoadBalancerId, NetworkInterfaceId,
-    Region, RouteTableId, SecurityGroupId, SecurityGroupRuleId, SubnetId, TargetGroupId, VpcId,
+    AccountId, EndpointId, EndpointServiceId, IdSource, InstanceId, LinkId, ListenerId, LoadBalancerId,
+    NetworkInterfaceId, Region, RouteTableId, SecurityGroupId, SecurityGroupRuleId, SubnetId, TargetGroupId, VpcId,
 };
 pub use instance::{Instance, InstanceLabel, InstanceState};
 pub use invalid::InvalidValue;
 pub(crate) use invalid::serde_as_text;
 pub use invariant::InvariantViolation;
+pub use link::{Link, LinkSide};
 pub use listener::{Listener, ListenerAttributes};
 pub use load_balancer::{LoadBalancer, LoadBalancerAttributes, Scheme};
 pub use name::{InterfaceName, ResourceName};

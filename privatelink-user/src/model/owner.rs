@@ -49,6 +49,7 @@ impl State {
             target_groups,
             endpoint_services,
             endpoints,
+            links,
             subnets,
             route_tables,
             instances,
@@ -64,6 +65,7 @@ impl State {
             && target_groups.keys().all(|id| id.belongs_to(owner))
             && endpoint_services.values().all(|service| service.owner == *owner)
             && endpoints.values().all(|endpoint| endpoint.owner == *owner)
+            && links.values().all(|link| link.owner == *owner)
             && accounts.values().all(|account| account.owner == *owner)
             && client_tokens.values().all(|token| token.owner == *owner);
         if alone {
@@ -72,6 +74,7 @@ impl State {
         let vpcs = own(vpcs, |vpc| vpc.owner == *owner);
         let mut seen = Self {
             ports: own(ports, |port| vpcs.contains_key(&port.vpc)),
+            links: own(links, |link| link.owner == *owner),
             subnets: own(subnets, |subnet| vpcs.contains_key(&subnet.vpc)),
             route_tables: own(route_tables, |table| vpcs.contains_key(&table.vpc)),
             instances: own(instances, |instance| vpcs.contains_key(&instance.vpc)),

@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
 
 use super::{
     Account, Change, ClientToken, Edit, Endpoint, EndpointId, EndpointService, EndpointServiceId, Hosts, Instance,
-    InstanceId, InterfaceName, Key, Listener, ListenerId, LoadBalancer, LoadBalancerId, Members, Port, Record,
-    RecordId, RouteTable, RouteTableId, SecurityGroup, SecurityGroupId, ServiceDomain, Subnet, SubnetId, TaggedId,
-    Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
+    InstanceId, InterfaceName, Key, Link, LinkId, Listener, ListenerId, LoadBalancer, LoadBalancerId, Members, Port,
+    Record, RecordId, RouteTable, RouteTableId, SecurityGroup, SecurityGroupId, ServiceDomain, Subnet, SubnetId,
+    TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
 };
 
 /// Every resource, by identity.
@@ -20,6 +20,7 @@ pub struct State {
     pub target_groups: BTreeMap<TargetGroupId, TargetGroup>,
     pub endpoint_services: BTreeMap<EndpointServiceId, EndpointService>,
     pub endpoints: BTreeMap<EndpointId, Endpoint>,
+    pub links: BTreeMap<LinkId, Link>,
     pub subnets: BTreeMap<SubnetId, Subnet>,
     pub route_tables: BTreeMap<RouteTableId, RouteTable>,
     pub instances: BTreeMap<InstanceId, Instance>,
@@ -80,6 +81,7 @@ impl State {
             Record::TargetGroup(group) => drop(self.target_groups.insert(group.id.clone(), group)),
             Record::EndpointService(service) => drop(self.endpoint_services.insert(service.id.clone(), service)),
             Record::Endpoint(endpoint) => drop(self.endpoints.insert(endpoint.id.clone(), endpoint)),
+            Record::Link(link) => drop(self.links.insert(link.id.clone(), link)),
             Record::Subnet(subnet) => drop(self.subnets.insert(subnet.id.clone(), subnet)),
             Record::RouteTable(table) => drop(self.route_tables.insert(table.id.clone(), table)),
             Record::Instance(instance) => drop(self.instances.insert(instance.id.clone(), instance)),
@@ -100,6 +102,7 @@ impl State {
             Key::TargetGroup(id) => drop(self.target_groups.remove(id)),
             Key::EndpointService(id) => drop(self.endpoint_services.remove(id)),
             Key::Endpoint(id) => drop(self.endpoints.remove(id)),
+            Key::Link(id) => drop(self.links.remove(id)),
             Key::Subnet(id) => drop(self.subnets.remove(id)),
             Key::RouteTable(id) => drop(self.route_tables.remove(id)),
             Key::Instance(id) => drop(self.instances.remove(id)),
@@ -119,6 +122,7 @@ impl State {
         let listeners = self.listeners.values().cloned().map(Record::Listener);
         let services = self.endpoint_services.values().cloned().map(Record::EndpointService);
         let endpoints = self.endpoints.values().cloned().map(Record::Endpoint);
+        let links = self.links.values().cloned().map(Record::Link);
         let subnets = self.subnets.values().cloned().map(Record::Subnet);
         let route_tables = self.route_tables.values().cloned().map(Record::RouteTable);
         let instances = self.instances.values().cloned().map(Record::Instance);
@@ -133,6 +137,7 @@ impl State {
             .chain(listeners)
             .chain(services)
             .chain(endpoints)
+            .chain(links)
             .chain(subnets)
             .chain(route_tables)
             .chain(tags)

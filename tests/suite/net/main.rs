@@ -35,6 +35,7 @@ mod icmp;
 mod icmp_oracle;
 mod isolation;
 mod lifetime;
+mod link;
 mod metrics;
 mod overlap;
 mod pool;
@@ -78,6 +79,7 @@ fn tests() -> Vec<Test> {
         ending::TESTS,
         isolation::TESTS,
         consent::TESTS,
+        link::TESTS,
         aws::TESTS,
         dns::TESTS,
         refusals::TESTS,

@@ -90,6 +90,8 @@ fn state() -> State {
         load_balancers: vec![lb],
         acceptance_required: false,
         principals: [].into(),
+        consumers: Default::default(),
+        owned_load_balancer: None,
         private_dns: None,
         created_at: now(),
     }));
@@ -103,6 +105,7 @@ fn state() -> State {
         security_groups: SecurityGroups::default(),
         further_addresses: Vec::new(),
         private_dns: None,
+        private_dns_on_acceptance: false,
         created_at: now(),
     }));
     state.put(Record::Vpc(provider));

@@ -7,6 +7,7 @@ mod forward;
 mod instances;
 mod private_dns;
 mod protocols;
+mod publish;
 mod refusals;
 mod routes;
 mod rules;

@@ -39,6 +39,8 @@ fn view(state: &State, world: &State, service: &EndpointService) -> Structure {
         load_balancers,
         acceptance_required,
         principals: _,
+        consumers: _,
+        owned_load_balancer: _,
         private_dns,
         created_at: _,
     } = service;
@@ -96,6 +98,7 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
         acceptance_required: scope.boolean("AcceptanceRequired")?.unwrap_or(true),
         principals: Vec::new(),
         private_dns_name: scope.parsed("PrivateDnsName")?,
+        consumers: Default::default(),
     };
     let tags = tag_specification(&scope, "vpc-endpoint-service")?;
     let token = scope.text("ClientToken");
@@ -152,6 +155,7 @@ pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
         remove_load_balancers: references(scope.list("RemoveNetworkLoadBalancerArn")),
         private_dns_name: scope.parsed("PrivateDnsName")?,
         remove_private_dns_name: scope.boolean("RemovePrivateDnsName")?.unwrap_or(false),
+        ..ModifyEndpointService::default()
     };
     call.mutate(&request)?;
     Ok(done())
