@@ -6,7 +6,7 @@ use super::{ControlError, Query, Reference, lookup, operation, sorted, view::Net
 use crate::model::State;
 
 /// Lists the network interfaces, or some of them.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribeNetworkInterfaces {
     /// None: all. By id, or as `VPC/ADDRESS`.

@@ -11,7 +11,7 @@ use super::{
 use crate::model::{Change, RouteTable, RouteTableId, RouteTarget, State, SubnetId, Vpc, VpcId, derived};
 
 /// Makes a route table, for no subnet yet.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateRouteTable {
     pub vpc: Reference,
@@ -34,7 +34,7 @@ impl Mutation for CreateRouteTable {
 }
 
 /// Deletes a route table that no subnet has. The main one goes with its VPC.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteRouteTable {
     pub route_table: Reference,
@@ -60,7 +60,7 @@ impl Mutation for DeleteRouteTable {
 }
 
 /// Gives a subnet a route table of its own instead of the main one. One that it has already changes nothing.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AssociateRouteTable {
     pub route_table: Reference,
@@ -95,7 +95,7 @@ impl Mutation for AssociateRouteTable {
 }
 
 /// Gives a subnet the main route table again.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DisassociateRouteTable {
     /// The association's id, `rtbassoc-…`, or the subnet's.
@@ -123,7 +123,7 @@ impl Mutation for DisassociateRouteTable {
 }
 
 /// Where a request lets a route lead.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TargetSpec {
     /// A network interface by id, or as `VPC/ADDRESS`.
@@ -168,12 +168,13 @@ fn found<'a>(state: &'a State, reference: &Reference) -> Result<(&'a RouteTable,
 }
 
 /// Adds a route.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateRoute {
     /// By id; a VPC means its main one.
     pub route_table: Reference,
     /// Host bits are cleared, as EC2 does.
+    #[schema(value_type = String)]
     pub destination: Ipv4Net,
     pub target: TargetSpec,
 }
@@ -195,10 +196,11 @@ impl Mutation for CreateRoute {
 }
 
 /// Lets a route lead elsewhere.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReplaceRoute {
     pub route_table: Reference,
+    #[schema(value_type = String)]
     pub destination: Ipv4Net,
     pub target: TargetSpec,
 }
@@ -220,10 +222,11 @@ impl Mutation for ReplaceRoute {
 }
 
 /// Takes a route away.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteRoute {
     pub route_table: Reference,
+    #[schema(value_type = String)]
     pub destination: Ipv4Net,
 }
 operation!(DeleteRoute -> RouteTableView);
@@ -262,7 +265,7 @@ pub(super) fn dependants(state: &State, vpc: &VpcId) -> Vec<String> {
 }
 
 /// Lists the route tables, or some of them.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribeRouteTables {
     /// None: all. A VPC means its main one.

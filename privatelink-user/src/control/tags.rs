@@ -88,7 +88,7 @@ fn tagged(key: &Key) -> Option<TaggedId> {
 }
 
 /// Puts tags on resources of the caller, over those of the same keys.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateTags {
     pub resources: Vec<TaggedId>,
@@ -107,7 +107,7 @@ impl Mutation for CreateTags {
 }
 
 /// Takes tags off resources of the caller. Those that are not there are no error.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteTags {
     pub resources: Vec<TaggedId>,
@@ -127,7 +127,7 @@ impl Mutation for DeleteTags {
 }
 
 /// Lists tags, of all resources or of one.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribeTags {
     #[serde(default)]
@@ -136,7 +136,7 @@ pub struct DescribeTags {
 operation!(DescribeTags -> Vec<TagView>);
 
 /// A tag of a resource.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TagView {
     pub resource: TaggedId,
     /// As EC2 names it, such as `vpc-endpoint`.

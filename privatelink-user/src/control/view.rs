@@ -41,7 +41,7 @@ pub fn security_group_name(state: &State, id: &SecurityGroupId) -> String {
 }
 
 /// A security group, with what carries it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SecurityGroupView {
     pub id: SecurityGroupId,
     pub name: SecurityGroupName,
@@ -54,11 +54,12 @@ pub struct SecurityGroupView {
     pub carried_by: Vec<String>,
     /// Whether open flows that the rules do not allow end.
     pub applies_to_established: bool,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
 /// A rule of a security group.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SecurityGroupRuleView {
     pub id: SecurityGroupRuleId,
     pub traffic: Traffic,
@@ -108,12 +109,13 @@ pub fn listener_name(state: &State, listener: &Listener) -> String {
 }
 
 /// A VPC, with the ports that lead to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct VpcView {
     pub id: VpcId,
     pub owner: Owner,
     pub name: ResourceName,
     pub cidr: VpcCidr,
+    #[schema(value_type = Option<String>)]
     pub gateway: Option<Ipv4Addr>,
     pub index: VpcIndex,
     /// None: it carries no packets yet.
@@ -126,6 +128,7 @@ pub struct VpcView {
     pub main_route_table: RouteTableId,
     /// It lets everything pass.
     pub default_network_acl: String,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
@@ -158,7 +161,7 @@ impl VpcView {
 }
 
 /// An instance, with the names of what it belongs to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct InstanceView {
     pub id: InstanceId,
     pub name: ResourceName,
@@ -167,6 +170,7 @@ pub struct InstanceView {
     /// The subnet of the primary address.
     pub subnet: Option<SubnetId>,
     /// The primary one first.
+    #[schema(value_type = Vec<String>)]
     pub addresses: Vec<Ipv4Addr>,
     pub state: InstanceState,
     pub security_groups: Vec<SecurityGroupId>,
@@ -176,6 +180,7 @@ pub struct InstanceView {
     pub target_groups: Vec<ResourceName>,
     pub image_id: Option<InstanceLabel>,
     pub instance_type: Option<InstanceLabel>,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
@@ -213,7 +218,7 @@ impl InstanceView {
 }
 
 /// A port as it is wanted and as it is attached.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PortView {
     pub interface: InterfaceName,
     pub vpc: VpcId,
@@ -229,6 +234,7 @@ pub struct PortView {
     pub reason: String,
     /// What is wrong.
     pub error: Option<String>,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
@@ -246,12 +252,13 @@ impl PortView {
 }
 
 /// A load balancer, with its listeners and the service that it publishes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LoadBalancerView {
     pub id: LoadBalancerId,
     pub name: ResourceName,
     pub vpc: VpcId,
     pub vpc_name: String,
+    #[schema(value_type = Vec<String>)]
     pub addresses: Vec<Ipv4Addr>,
     pub attributes: BTreeMap<String, String>,
     /// The name that leads to it.
@@ -264,6 +271,7 @@ pub struct LoadBalancerView {
     pub listeners: Vec<ListenerView>,
     /// The endpoint service that it serves.
     pub endpoint_service: Option<EndpointServiceId>,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
@@ -312,7 +320,7 @@ impl LoadBalancerView {
 }
 
 /// A listener, with the names of what it joins.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ListenerView {
     pub id: ListenerId,
     /// `LOAD-BALANCER:PORT`.
@@ -329,6 +337,7 @@ pub struct ListenerView {
     /// Whether later connections of a client stay in the target group of its earlier ones.
     pub stickiness: bool,
     pub attributes: BTreeMap<String, String>,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
@@ -369,7 +378,7 @@ fn attribute_map<T: AttributeMap>(attributes: &T) -> BTreeMap<String, String> {
 }
 
 /// A target group, with its targets and the listeners that lead to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TargetGroupView {
     pub id: TargetGroupId,
     pub name: ResourceName,
@@ -384,6 +393,7 @@ pub struct TargetGroupView {
     pub targets: Vec<Target>,
     /// The listeners that lead to it, each as `LOAD-BALANCER:PORT`.
     pub listeners: Vec<String>,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
@@ -416,7 +426,7 @@ impl TargetGroupView {
 }
 
 /// A target's health, with the texts of the Network Load Balancer's API.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TargetHealthView {
     pub address: TargetAddress,
     /// The instance that it is, in a group of target type `instance`.
@@ -431,7 +441,7 @@ pub struct TargetHealthView {
 }
 
 /// An endpoint service, with the endpoints of all accounts that lead to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EndpointServiceView {
     pub id: EndpointServiceId,
     pub owner: Owner,
@@ -448,6 +458,7 @@ pub struct EndpointServiceView {
     /// The private DNS name and the TXT record that verifies it.
     pub private_dns: Option<PrivateDns>,
     pub connections: Vec<ConnectionView>,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
@@ -487,7 +498,7 @@ impl EndpointServiceView {
 }
 
 /// Addresses that a service publishes without a load balancer of somebody's own.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PublishedView {
     pub vpc_name: String,
     /// Where endpoints listen.
@@ -496,6 +507,7 @@ pub struct PublishedView {
     /// Those that drain are left out.
     pub targets: Vec<TargetAddress>,
     /// The only sources that the targets see.
+    #[schema(value_type = Vec<String>)]
     pub node_addresses: Vec<Ipv4Addr>,
 }
 
@@ -514,20 +526,22 @@ impl PublishedView {
 }
 
 /// A two-way link.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LinkView {
     pub id: LinkId,
     pub owner: Owner,
     pub name: ResourceName,
     pub sides: [LinkSideView; 2],
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
 /// One VPC of a link, and how the other side is reached in it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LinkSideView {
     pub vpc_name: String,
     /// By which the other side's targets are reached.
+    #[schema(value_type = String)]
     pub address: Ipv4Addr,
     pub protocol: Protocol,
     pub port: u16,
@@ -567,7 +581,7 @@ impl LinkView {
 }
 
 /// A principal that may make endpoints to a service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PermissionView {
     /// `vpce-svc-perm-…`.
     pub id: String,
@@ -590,7 +604,7 @@ impl PermissionView {
 }
 
 /// An endpoint as the owner of its service sees it: whose it is and where it stands, and nothing of its network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ConnectionView {
     /// `vpce-con-…`.
     pub id: String,
@@ -599,6 +613,7 @@ pub struct ConnectionView {
     /// The consumer's account.
     pub account: AccountId,
     pub state: EndpointState,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
@@ -617,7 +632,7 @@ impl ConnectionView {
 }
 
 /// An endpoint, with the names of its VPC and service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EndpointView {
     pub id: EndpointId,
     pub owner: Owner,
@@ -627,7 +642,9 @@ pub struct EndpointView {
     pub vpc: VpcId,
     pub vpc_name: String,
     /// The first of its addresses.
+    #[schema(value_type = String)]
     pub address: Ipv4Addr,
+    #[schema(value_type = Vec<String>)]
     pub addresses: Vec<Ipv4Addr>,
     /// The names that lead to it: regional, then one a zone.
     pub dns_names: Vec<String>,
@@ -639,6 +656,7 @@ pub struct EndpointView {
     pub private_dns: Option<PrivateDnsName>,
     /// Whether it is to answer for that name as soon as its acceptance and the name's verification allow it.
     pub private_dns_on_acceptance: bool,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
@@ -681,7 +699,7 @@ impl EndpointView {
 }
 
 /// A route table, with its local route.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RouteTableView {
     pub id: RouteTableId,
     pub vpc: VpcId,
@@ -689,22 +707,25 @@ pub struct RouteTableView {
     /// Whether it is for the subnets that have none of their own.
     pub main: bool,
     /// The VPC's own range, which every table leaves local.
+    #[schema(value_type = Option<String>)]
     pub local: Option<Ipv4Net>,
     pub routes: Vec<RouteView>,
     pub associations: Vec<AssociationView>,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
 /// A route.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RouteView {
+    #[schema(value_type = String)]
     pub destination: Ipv4Net,
     pub target: RouteTarget,
     pub state: RouteState,
 }
 
 /// For whom a route table is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AssociationView {
     /// `rtbassoc-…`.
     pub id: String,
@@ -736,7 +757,7 @@ impl RouteTableView {
 }
 
 /// A subnet, with how full it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SubnetView {
     pub id: SubnetId,
     pub vpc: VpcId,
@@ -748,13 +769,14 @@ pub struct SubnetView {
     pub is_default: bool,
     /// Addresses that load balancers and endpoints can still have.
     pub free_addresses: usize,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
 impl SubnetView {
     /// As `state` has it.
     pub fn new(state: &State, subnet: &Subnet) -> Self {
-        let Subnet { id, vpc, cidr, zone, is_default, created_at } = subnet.clone();
+        let Subnet { id, vpc, cidr, zone, is_default, public_ip_on_launch: _, created_at } = subnet.clone();
         let region = state.vpcs.get(&vpc).map(|vpc| &vpc.owner.region);
         Self {
             vpc_name: vpc_name(state, &vpc),
@@ -770,13 +792,14 @@ impl SubnetView {
 }
 
 /// A network interface: an address of a load balancer or an endpoint.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct NetworkInterfaceView {
     pub id: NetworkInterfaceId,
     pub vpc: VpcId,
     pub vpc_name: String,
     /// None for an address that was chosen outside every subnet.
     pub subnet: Option<SubnetId>,
+    #[schema(value_type = String)]
     pub address: Ipv4Addr,
     /// `network_load_balancer` or `vpc_endpoint`.
     pub interface_type: String,

@@ -12,12 +12,13 @@ use crate::model::{
 };
 
 /// Makes a VPC. Idempotent: the same name with the same settings answers the VPC that there is.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateVpc {
     pub name: ResourceName,
     pub cidr: VpcCidr,
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     pub gateway: Option<Ipv4Addr>,
 }
 operation!(CreateVpc -> VpcView);
@@ -81,12 +82,13 @@ fn next_index(state: &State, world: &State) -> Result<VpcIndex, ControlError> {
 }
 
 /// Changes a VPC's gateway and attributes. What is not given stays.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModifyVpc {
     pub vpc: Reference,
     /// `Some(None)`, in JSON `null`: the VPC has no gateway any more.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub gateway: Option<Option<Ipv4Addr>>,
     /// Whether names are served in it. Endpoints' private DNS names need it.
     #[serde(default)]
@@ -133,7 +135,7 @@ impl Mutation for ModifyVpc {
 }
 
 /// Deletes a VPC that nothing refers to, with its default security group and main route table.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteVpc {
     pub vpc: Reference,
@@ -192,7 +194,7 @@ fn dependants(state: &State, vpc: &VpcId) -> Vec<String> {
 }
 
 /// Lists the VPCs, or some of them.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribeVpcs {
     /// None: all.

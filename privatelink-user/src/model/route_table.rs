@@ -25,7 +25,7 @@ pub struct RouteTable {
 }
 
 /// Where a route leads. What it names may go: the route is a black hole then.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RouteTarget {
     /// A network interface of the same VPC.
@@ -44,7 +44,7 @@ impl fmt::Display for RouteTarget {
 }
 
 /// Whether a route leads anywhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RouteState {
     Active,

@@ -190,10 +190,11 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
                 _ => None,
             };
             if filters.admit(state, endpoint.id.as_str(), values)? {
-                found.push((endpoint.id.to_string(), view(state, endpoint)));
+                found.push((endpoint.id.to_string(), endpoint));
             }
         }
         let (items, token) = page.cut(found);
+        let items = items.into_iter().map(|endpoint| view(state, endpoint));
         Ok(Structure::new().list("vpcEndpointSet", items).maybe("nextToken", token))
     })
 }

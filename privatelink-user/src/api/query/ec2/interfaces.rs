@@ -123,10 +123,11 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
             };
             let asked = ids.is_empty() || ids.contains(&interface.id.as_str());
             if filters.admit(state, interface.id.as_str(), values)? && asked {
-                found.push((interface.id.to_string(), view(state, call.owner(), interface)));
+                found.push((interface.id.to_string(), interface));
             }
         }
         let (items, token) = page.cut(found);
+        let items = items.into_iter().map(|interface| view(state, call.owner(), interface));
         Ok(Structure::new().list("networkInterfaceSet", items).maybe("nextToken", token))
     })
 }
