@@ -12,7 +12,7 @@ use crate::control::{
     Reference,
     route_tables::{
         AssociateRouteTable, CreateRoute, CreateRouteTable, DeleteRoute, DeleteRouteTable, DescribeRouteTables,
-        DisassociateRouteTable, ReplaceRoute, TargetSpec,
+        DisassociateRouteTable, ReplaceRoute, RouteTargetSpec,
     },
     view::{AssociationView, RouteTableView, RouteView},
 };
@@ -67,10 +67,10 @@ struct TargetArgs {
 
 impl TargetArgs {
     /// One of the two is given, says the group.
-    fn spec(self) -> TargetSpec {
+    fn spec(self) -> RouteTargetSpec {
         match self {
-            Self { interface: Some(interface), endpoint: _ } => TargetSpec::NetworkInterface(interface),
-            Self { interface: None, endpoint } => TargetSpec::Endpoint(endpoint.unwrap_or_default()),
+            Self { interface: Some(interface), endpoint: _ } => RouteTargetSpec::NetworkInterface(interface),
+            Self { interface: None, endpoint } => RouteTargetSpec::Endpoint(endpoint.unwrap_or_default()),
         }
     }
 }

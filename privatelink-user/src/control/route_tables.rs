@@ -125,7 +125,7 @@ impl Mutation for DisassociateRouteTable {
 /// Where a request lets a route lead.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum TargetSpec {
+pub enum RouteTargetSpec {
     /// A network interface by id, or as `VPC/ADDRESS`.
     NetworkInterface(Reference),
     /// An endpoint by id, or as `VPC/ADDRESS`.
@@ -134,7 +134,7 @@ pub enum TargetSpec {
     Instance(Reference),
 }
 
-impl TargetSpec {
+impl RouteTargetSpec {
     fn resolve(&self, state: &State, table: &RouteTable) -> Result<RouteTarget, ControlError> {
         let (target, vpc, other) = match self {
             Self::NetworkInterface(reference) => {
@@ -176,7 +176,7 @@ pub struct CreateRoute {
     /// Host bits are cleared, as EC2 does.
     #[schema(value_type = String)]
     pub destination: Ipv4Net,
-    pub target: TargetSpec,
+    pub target: RouteTargetSpec,
 }
 operation!(CreateRoute -> RouteTableView);
 
@@ -202,7 +202,7 @@ pub struct ReplaceRoute {
     pub route_table: Reference,
     #[schema(value_type = String)]
     pub destination: Ipv4Net,
-    pub target: TargetSpec,
+    pub target: RouteTargetSpec,
 }
 operation!(ReplaceRoute -> RouteTableView);
 

@@ -15,7 +15,7 @@ use crate::{
         ControlError, Mutation as _,
         route_tables::{
             AssociateRouteTable, CreateRoute, CreateRouteTable, DeleteRoute, DeleteRouteTable, DisassociateRouteTable,
-            ReplaceRoute, TargetSpec,
+            ReplaceRoute, RouteTargetSpec,
         },
     },
     model::{Owner, RouteState, RouteTable, RouteTableId, RouteTarget, State, VpcCidr},
@@ -194,11 +194,11 @@ const ELSEWHERE: [(&str, &str, &str); 5] = [
     ("EgressOnlyInternetGatewayId", "InvalidGatewayID.NotFound", "egressOnlyInternetGateway"),
 ];
 
-fn target(scope: &Scope<'_>) -> Result<TargetSpec, Refusal> {
+fn target(scope: &Scope<'_>) -> Result<RouteTargetSpec, Refusal> {
     let endpoint = scope.text("VpcEndpointId").or_else(|| endpoint_as_gateway(scope));
-    let interface = scope.text("NetworkInterfaceId").map(|id| TargetSpec::NetworkInterface(id.into()));
-    let endpoint = endpoint.map(|id| TargetSpec::Endpoint(id.into()));
-    let instance = scope.text("InstanceId").map(|id| TargetSpec::Instance(id.into()));
+    let interface = scope.text("NetworkInterfaceId").map(|id| RouteTargetSpec::NetworkInterface(id.into()));
+    let endpoint = endpoint.map(|id| RouteTargetSpec::Endpoint(id.into()));
+    let instance = scope.text("InstanceId").map(|id| RouteTargetSpec::Instance(id.into()));
     let mut given = [interface, endpoint, instance].into_iter().flatten();
     match (given.next(), given.next()) {
         (Some(target), None) => Ok(target),
