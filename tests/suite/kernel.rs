@@ -18,7 +18,7 @@ use privatelink_ebpf::{
         security::{Bound, Policy},
         service::{
             Address, Address6Key, AddressKey, Budget, EndpointIdText, Frontend, Frontend6Key, FrontendKey, Listener,
-            Parted, Port, PortFlags, Target,
+            Parted, Port, PortFlags, StandIn, Target,
         },
         settings::{Clock, CollectRequest, FLOW_EVENTS, IcmpBudget, ResetBudget, Settings, globals},
         stats::{EndpointStats, ListenerStats, TargetStats},
@@ -120,6 +120,7 @@ pub struct Kernel {
     icmp_budgets: Array<MapData, IcmpBudget>,
     verified: HashMap<MapData, Source, u32>,
     fragments: HashMap<MapData, FragmentKey, FirstFragment>,
+    stand_ins: HashMap<MapData, StandIn, u32>,
     flows: Array<MapData, Bucket>,
     stash: HashMap<MapData, FlowKey, Slot>,
     counters: PerCpuArray<MapData, u64>,
@@ -179,6 +180,7 @@ impl Kernel {
             icmp_budgets: take!("ICMP_BUDGETS"),
             verified: take!("VERIFIED"),
             fragments: take!("FRAGMENTS"),
+            stand_ins: take!("STAND_INS"),
             flows: take!("FLOWS"),
             stash: take!("STASH"),
             counters: take!("COUNTERS"),
@@ -205,6 +207,9 @@ impl Kernel {
         }
         for source in self.verified.keys().collect::<Result<Vec<_>, _>>()? {
             self.verified.remove(&source)?;
+        }
+        for key in self.stand_ins.keys().collect::<Result<Vec<_>, _>>()? {
+            self.stand_ins.remove(&key)?;
         }
         for key in self.clients6.keys().collect::<Result<Vec<_>, _>>()? {
             self.clients6.remove(&key)?;
