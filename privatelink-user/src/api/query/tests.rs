@@ -1,4 +1,5 @@
 mod security;
+mod texts;
 
 use std::net::Ipv4Addr;
 
