@@ -1,3 +1,4 @@
+mod fuzz;
 mod security;
 
 use std::net::Ipv4Addr;

@@ -20,7 +20,7 @@ account = "222222222222"
 "#;
 
 /// A rig that trusts nobody.
-fn strict() -> Rig {
+pub fn strict() -> Rig {
     let mut rig = Rig::new();
     rig.query.trust_loopback = false;
     let dir = TempDir::new().expect("a directory");
@@ -111,7 +111,7 @@ fn what_is_too_long_is_refused_before_it_is_read() {
 }
 
 /// One of everything, made by an account, by the names of the parameters that name such a thing.
-fn belongings(rig: &Rig, account: &str) -> Vec<(Vec<&'static str>, String)> {
+pub fn belongings(rig: &Rig, account: &str) -> Vec<(Vec<&'static str>, String)> {
     let (service, name) = rig.published_by(account);
     let vpc = text(&rig.ec2(account, "Action=DescribeVpcs"), "vpcId");
     let subnet = text(&rig.ec2(account, "Action=DescribeSubnets"), "subnetId");
@@ -158,7 +158,7 @@ fn belongings(rig: &Rig, account: &str) -> Vec<(Vec<&'static str>, String)> {
 }
 
 /// What an action may need besides ids, to come so far as to look for what they name.
-const REST: &[(&str, &str)] = &[
+pub const REST: &[(&str, &str)] = &[
     ("CidrBlock", "172.31.200.0/24"),
     ("Attribute", "enableDnsSupport"),
     ("GroupName", "h"),
