@@ -13,7 +13,7 @@
 pub mod error;
 
 use super::{
-    Way, entrance,
+    Way, addresses, entrance,
     frame::Frame,
     parse::{LATER_FRAGMENT, unroutable},
     proxy,
@@ -108,7 +108,7 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
     if L3 + ip_len as usize > frame.len() {
         return Err(judge_refused(t, port, Counter::Truncated, dst));
     }
-    if !t.owns(&AddressKey::new(port.vpc, dst)) {
+    if !addresses::ours(t, port.vpc, dst) {
         return Err(judge_refused(t, port, Counter::NotOurs, dst));
     }
     if T::HOOK == Hook::Xdp {

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     abi::{
         Counter, Ip4, Proto, VpcIndex,
-        service::{Address6Key, AddressKey, Port, PortFlags, Target},
+        service::{Address6Key, Port, PortFlags, Target},
         settings::ResetBudget,
     },
     wire::{Ipv4Hdr, L3, ipv6::Ipv6Header, tcp::Flags},
@@ -206,7 +206,7 @@ pub fn judge_refused<'t, T: Tables<'t>>(t: T, port: &Port, reason: Counter, dst:
     if dst == Ip4::UNSPECIFIED {
         return not_ours(t, port.flags, reason);
     }
-    if t.owns(&AddressKey::new(port.vpc, dst)) {
+    if addresses::ours(t, port.vpc, dst) {
         return refuse(t, reason);
     }
     not_ours(t, port.flags, Counter::NotOurs)

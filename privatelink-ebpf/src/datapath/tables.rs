@@ -8,7 +8,7 @@ use super::{
     refusal, security,
 };
 use crate::abi::{
-    Counter,
+    Counter, Ip4, VpcIndex,
     event::Event,
     flow::{Addresses6, Bucket, FlowKey, Slot},
     fragment::{FirstFragment, FragmentKey},
@@ -39,7 +39,9 @@ pub trait Tables<'t>: Copy {
     fn owns(self, key: &AddressKey) -> bool;
     /// The address is a load balancer's node address.
     fn is_node(self, key: &AddressKey) -> bool;
-    fn frontend(self, key: &FrontendKey) -> Option<Frontend>;
+    fn frontend(self, key: &FrontendKey) -> Option<&'t Frontend>;
+    /// The address, as a word, of the endpoint of which `ip` is an alias; 0 if it is nobody's.
+    fn alias(self, vpc: VpcIndex, ip: Ip4) -> u32;
     /// The listener's flows to the target end.
     fn parted(self, key: &Parted) -> bool;
     /// What an IPv6 address is, if it is ours in this VPC.

@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use privatelink_ebpf::{
     abi::{
-        Counter, Proto, Stage, entries,
+        Counter, Ip4, Proto, Stage, VpcIndex, entries,
         event::Event,
         explain::Trace,
         flow::{Addresses6, Bucket, FlowKey, FlowState, Meta, Slot},
@@ -399,10 +399,15 @@ impl Tables<'static> for Dry {
     }
 
     #[inline(always)]
-    fn frontend(self, key: &FrontendKey) -> Option<Frontend> {
+    fn frontend(self, key: &FrontendKey) -> Option<&'static Frontend> {
         let frontend = REAL.frontend(key)?;
-        noted(&frontend);
+        noted(frontend);
         Some(frontend)
+    }
+
+    #[inline(always)]
+    fn alias(self, vpc: VpcIndex, ip: Ip4) -> u32 {
+        REAL.alias(vpc, ip)
     }
 
     #[inline(always)]

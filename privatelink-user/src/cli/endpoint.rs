@@ -9,10 +9,13 @@ use super::{
     output::{fields, list, or_dash, table},
     value,
 };
-use crate::control::{
-    Reference,
-    endpoints::{CreateEndpoint, DeleteEndpoint, DescribeEndpoints, ModifyEndpoint},
-    view::EndpointView,
+use crate::{
+    control::{
+        Reference,
+        endpoints::{CreateEndpoint, DeleteEndpoint, DescribeEndpoints, ModifyEndpoint},
+        view::EndpointView,
+    },
+    model::Alias,
 };
 
 #[derive(Debug, Subcommand)]
@@ -27,7 +30,7 @@ pub enum EndpointCommand {
         #[arg(value_parser = value::reference)]
         endpoint: Reference,
     },
-    /// Change who may connect, or whether it answers for the private DNS name.
+    /// Change who may connect, the aliases, or whether it answers for the private DNS name.
     Modify(ModifyArgs),
     /// Delete an endpoint; its flows end.
     Delete {
@@ -48,6 +51,10 @@ pub struct CreateArgs {
     /// A free address of the VPC. Without it the first free one is taken, after the first four.
     #[arg(long, value_name = "IP", value_parser = value::address)]
     address: Option<Ipv4Addr>,
+    /// An address or prefix, such as 10.200.0.10/32, that hosts of the VPC route to the endpoint's address: what they send there
+    /// reaches the service too. May be repeated; of overlapping ones the longest counts.
+    #[arg(long = "alias", value_name = "PREFIX", value_parser = value::parse::<Alias>)]
+    aliases: Vec<Alias>,
     /// A security group of the VPC that says who may connect; name or id. May be repeated, up to five. Without it,
     /// everybody in the VPC may.
     #[arg(long = "security-group", value_name = "GROUP", value_parser = value::reference)]
@@ -65,6 +72,12 @@ pub struct ModifyArgs {
     /// Id, or VPC/ADDRESS.
     #[arg(value_parser = value::reference)]
     endpoint: Reference,
+    /// An alias instead of the present ones: an address or prefix that hosts of the VPC route to the endpoint. May be repeated.
+    #[arg(long = "alias", value_name = "PREFIX", value_parser = value::parse::<Alias>)]
+    aliases: Vec<Alias>,
+    /// Take all aliases away.
+    #[arg(long, conflicts_with = "aliases")]
+    no_aliases: bool,
     #[command(flatten)]
     groups: GroupArgs,
     /// Whether the endpoint answers for the service's private DNS name in the VPC.
@@ -100,13 +113,21 @@ impl EndpointCommand {
     pub async fn run(self, session: &mut Session) -> Result<(), CliError> {
         match self {
             Self::Create(args) => {
-                let CreateArgs { service_name, vpc, address, security_groups, private_dns, private_dns_on_acceptance } =
-                    args;
+                let CreateArgs {
+                    service_name,
+                    vpc,
+                    address,
+                    aliases,
+                    security_groups,
+                    private_dns,
+                    private_dns_on_acceptance,
+                } = args;
                 let request = CreateEndpoint {
                     service_name,
                     vpc,
                     address,
                     further_addresses: Vec::new(),
+                    aliases: aliases.into_iter().collect(),
                     security_groups,
                     private_dns,
                     private_dns_on_acceptance,
@@ -122,9 +143,11 @@ impl EndpointCommand {
                 let endpoints = session.client.call(&DescribeEndpoints { endpoints: Some(vec![endpoint]) }).await?;
                 endpoints.iter().try_for_each(|endpoint| session.output.show(endpoint, describe))
             }
-            Self::Modify(ModifyArgs { endpoint, groups, private_dns, private_dns_on_acceptance }) => {
+            Self::Modify(args) => {
+                let ModifyArgs { endpoint, aliases, no_aliases, groups, private_dns, private_dns_on_acceptance } = args;
                 let request = ModifyEndpoint {
                     endpoint,
+                    aliases: (no_aliases || !aliases.is_empty()).then(|| aliases.into_iter().collect()),
                     security_groups: groups.wanted(),
                     apply_to_established: groups.apply_to_established,
                     private_dns,
@@ -172,6 +195,7 @@ fn describe(endpoint: &EndpointView) -> String {
         vpc_name,
         address: _,
         addresses,
+        aliases,
         dns_names,
         state,
         security_groups: _,
@@ -189,6 +213,7 @@ fn describe(endpoint: &EndpointView) -> String {
         ("ID", id.to_string()),
         ("VPC", vpc_name.clone()),
         ("Address", list(addresses)),
+        ("Aliases", list(aliases)),
         ("DNS names", list(dns_names)),
         ("Service name", service_name.to_string()),
         ("Service alias", or_dash(service_alias.as_ref())),

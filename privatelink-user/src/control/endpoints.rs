@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Context, ControlError, Mutation, Query, Reference, address, connections::offered, lookup, operation, private_dns,
-    security_groups, sorted, view::EndpointView,
+    Context, ControlError, Mutation, Query, Reference, address, aliases, connections::offered, lookup, operation,
+    private_dns, security_groups, sorted, view::EndpointView,
 };
-use crate::model::{Change, Endpoint, EndpointId, EndpointState, SecurityGroups, State};
+use crate::model::{Alias, Change, Endpoint, EndpointId, EndpointState, SecurityGroups, State};
 
 /// Makes an endpoint: an address in `vpc` that leads to a service of the caller or one that admits it. If the service
 /// requires acceptance, its traffic waits for that. With an address it is idempotent; without one each
@@ -26,6 +26,9 @@ pub struct CreateEndpoint {
     /// Addresses in further subnets, as good as the first.
     #[serde(default)]
     pub further_addresses: Vec<Ipv4Addr>,
+    /// Addresses and prefixes that hosts of the VPC route to the endpoint.
+    #[serde(default)]
+    pub aliases: BTreeSet<Alias>,
     /// Groups of the VPC that say who may connect. None: everybody in the VPC.
     #[serde(default)]
     pub security_groups: Vec<Reference>,
@@ -45,6 +48,7 @@ impl Mutation for CreateEndpoint {
             vpc,
             address,
             further_addresses,
+            aliases,
             security_groups,
             private_dns,
             private_dns_on_acceptance,
@@ -61,6 +65,7 @@ impl Mutation for CreateEndpoint {
                         && endpoint.address == address
                         && endpoint.service == service.id
                         && endpoint.security_groups.groups == security_groups.groups
+                        && endpoint.aliases == *aliases
                         && (*private_dns_on_acceptance || endpoint.private_dns.is_some() == *private_dns)
                         && endpoint.private_dns_on_acceptance == *private_dns_on_acceptance
                 };
@@ -78,6 +83,10 @@ impl Mutation for CreateEndpoint {
             }
             address::check_free(state, vpc, *further)?;
         }
+        aliases::check(state, vpc, aliases, None)?;
+        if let Some(twice) = aliases.iter().filter_map(|alias| alias.address()).find(|alias| seen.contains(alias)) {
+            return Err(ControlError::AddressTwice(twice));
+        }
         let id = EndpointId::generate(context.ids);
         let endpoint_state = service.first_state(context.account, &id);
         if *private_dns {
@@ -90,6 +99,7 @@ impl Mutation for CreateEndpoint {
             vpc: vpc.id.clone(),
             address,
             further_addresses: further_addresses.clone(),
+            aliases: aliases.clone(),
             state: endpoint_state,
             security_groups,
             private_dns: private_dns::answered(service, *private_dns),
@@ -102,11 +112,14 @@ impl Mutation for CreateEndpoint {
     }
 }
 
-/// Changes an endpoint's security groups, or whether it answers for the service's private DNS name.
+/// Changes an endpoint's security groups, aliases, or whether it answers for the service's private DNS name.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModifyEndpoint {
     pub endpoint: Reference,
+    /// None: they stay. Flows by one that goes stay open; those of a single address of the VPC end.
+    #[serde(default)]
+    pub aliases: Option<BTreeSet<Alias>>,
     /// None: they stay. An empty list: everybody in the VPC may connect.
     #[serde(default)]
     pub security_groups: Option<Vec<Reference>>,
@@ -124,7 +137,8 @@ operation!(ModifyEndpoint -> EndpointView);
 
 impl Mutation for ModifyEndpoint {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, EndpointView), ControlError> {
-        let Self { endpoint, security_groups, apply_to_established, private_dns, private_dns_on_acceptance } = self;
+        let Self { endpoint, aliases, security_groups, apply_to_established, private_dns, private_dns_on_acceptance } =
+            self;
         let endpoint = lookup::endpoint(state, endpoint)?;
         let mut changed = endpoint.clone();
         if let Some(references) = security_groups {
@@ -132,6 +146,10 @@ impl Mutation for ModifyEndpoint {
                 groups: security_groups::resolve(state, &endpoint.vpc, references)?,
                 applies_to_established: *apply_to_established,
             };
+        }
+        if let (Some(aliases), Some(vpc)) = (aliases, state.vpcs.get(&endpoint.vpc)) {
+            aliases::check(state, vpc, aliases, Some(&endpoint.id))?;
+            changed.aliases = aliases.clone();
         }
         match private_dns {
             Some(true) if endpoint.private_dns.is_none() => {

@@ -1,6 +1,9 @@
 //! Resources as the API shows them: the record, with the names of what it refers to.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -13,13 +16,13 @@ use super::{
 };
 use crate::{
     model::{
-        AccountId, AttributeMap, ConsumerLists, Direction, Endpoint, EndpointId, EndpointService, EndpointServiceId,
-        EndpointState, Forward, HealthCheck, Hook, Instance, InstanceId, InstanceLabel, InstanceState, InterfaceName,
-        Link, LinkId, LinkSide, Listener, ListenerAttributes, ListenerId, LoadBalancer, LoadBalancerId, Owner, Peer,
-        Port, Principal, PrivateDns, PrivateDnsName, Protocol, ResourceName, SecurityGroup, SecurityGroupId,
-        SecurityGroupName, SecurityGroupRule, SecurityGroupRuleId, SecurityGroupText, ServiceName, State, SubnetId,
-        Target, TargetAddress, TargetGroup, TargetGroupId, TargetType, Traffic, Vpc, VpcCidr, VpcId, VpcIndex, Weight,
-        derived,
+        AccountId, Alias, AttributeMap, ConsumerLists, Direction, Endpoint, EndpointId, EndpointService,
+        EndpointServiceId, EndpointState, Forward, HealthCheck, Hook, Instance, InstanceId, InstanceLabel,
+        InstanceState, InterfaceName, Link, LinkId, LinkSide, Listener, ListenerAttributes, ListenerId, LoadBalancer,
+        LoadBalancerId, Owner, Peer, Port, Principal, PrivateDns, PrivateDnsName, Protocol, ResourceName,
+        SecurityGroup, SecurityGroupId, SecurityGroupName, SecurityGroupRule, SecurityGroupRuleId, SecurityGroupText,
+        ServiceName, State, SubnetId, Target, TargetAddress, TargetGroup, TargetGroupId, TargetType, Traffic, Vpc,
+        VpcCidr, VpcId, VpcIndex, Weight, derived,
     },
     runtime::{HookInUse, NextHop, PortStatus},
 };
@@ -599,6 +602,8 @@ pub struct EndpointView {
     /// The first of its addresses.
     pub address: Ipv4Addr,
     pub addresses: Vec<Ipv4Addr>,
+    /// Addresses and prefixes that hosts of the VPC route to it.
+    pub aliases: BTreeSet<Alias>,
     /// The names that lead to it: regional, then one a zone.
     pub dns_names: Vec<String>,
     pub state: EndpointState,
@@ -622,6 +627,7 @@ impl EndpointView {
             vpc,
             address,
             further_addresses: _,
+            aliases,
             state: endpoint_state,
             security_groups,
             private_dns,
@@ -640,6 +646,7 @@ impl EndpointView {
             vpc,
             address,
             addresses: endpoint.addresses().collect(),
+            aliases,
             state: endpoint_state,
             private_dns,
             private_dns_on_acceptance,

@@ -188,6 +188,7 @@ mod tests {
             security_groups: Default::default(),
             private_dns: None,
             private_dns_on_acceptance: false,
+            aliases: Default::default(),
             created_at: Timestamp::UNIX_EPOCH,
         }
     }

@@ -7,10 +7,10 @@ use std::{
 };
 
 use super::{
-    Account, Change, ClientToken, Edit, Endpoint, EndpointId, EndpointService, EndpointServiceId, Instance, InstanceId,
-    InterfaceName, Key, Link, LinkId, Listener, ListenerId, LoadBalancer, LoadBalancerId, Port, Record, RecordId,
-    SecurityGroup, SecurityGroupId, ServiceDomain, Subnet, SubnetId, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc,
-    VpcId, VpcIndex,
+    Account, Alias, Change, ClientToken, Edit, Endpoint, EndpointId, EndpointService, EndpointServiceId, Instance,
+    InstanceId, InterfaceName, Key, Link, LinkId, Listener, ListenerId, LoadBalancer, LoadBalancerId, Port, Record,
+    RecordId, SecurityGroup, SecurityGroupId, ServiceDomain, Subnet, SubnetId, TaggedId, Tags, TargetGroup,
+    TargetGroupId, Vpc, VpcId, VpcIndex,
 };
 
 /// Every resource, by identity.
@@ -157,7 +157,9 @@ impl State {
             .filter(move |lb| lb.vpc == *vpc)
             .flat_map(|lb| lb.addresses.iter().map(|address| (*address, AddressUse::Node(lb.id.clone()))));
         let endpoints = self.endpoints.values().filter(move |endpoint| endpoint.vpc == *vpc).flat_map(|endpoint| {
-            endpoint.addresses().map(|address| (address, AddressUse::Endpoint(endpoint.id.clone())))
+            let cidr = self.vpcs.get(&endpoint.vpc).map(|found| found.cidr.net());
+            let aliases = cidr.into_iter().flat_map(|cidr| endpoint.inner_aliases(cidr));
+            endpoint.addresses().chain(aliases).map(|address| (address, AddressUse::Endpoint(endpoint.id.clone())))
         });
         let targets = self
             .target_groups
@@ -168,6 +170,17 @@ impl State {
             instance.addresses().map(|address| (address, AddressUse::Instance(instance.id.clone())))
         });
         gateway.into_iter().chain(nodes).chain(endpoints).chain(instances).chain(targets)
+    }
+
+    /// The endpoint of `vpc` for which packets to `address` are, and the alias by which they are; none if the address is its own.
+    pub fn endpoint_at(&self, vpc: &VpcId, address: Ipv4Addr) -> Option<(&Endpoint, Option<Alias>)> {
+        let in_vpc = || self.endpoints.values().filter(|endpoint| endpoint.vpc == *vpc);
+        let own = in_vpc().find(|endpoint| endpoint.addresses().any(|own| own == address));
+        own.map(|endpoint| (endpoint, None)).or_else(|| {
+            let aliases = in_vpc().flat_map(|endpoint| endpoint.aliases.iter().map(move |alias| (endpoint, *alias)));
+            let around = aliases.filter(|(_, alias)| alias.net().contains(&address));
+            around.max_by_key(|(_, alias)| alias.net().prefix_len()).map(|(endpoint, alias)| (endpoint, Some(alias)))
+        })
     }
 
     /// The addresses of what carries a security group: nodes of load balancers, endpoints, and instances.

@@ -20,6 +20,7 @@ use privatelink_tests::{
     traffic,
 };
 
+mod alias;
 mod aws;
 mod churn;
 mod common;
@@ -80,6 +81,7 @@ fn tests() -> Vec<Test> {
         isolation::TESTS,
         consent::TESTS,
         link::TESTS,
+        alias::TESTS,
         aws::TESTS,
         dns::TESTS,
         refusals::TESTS,

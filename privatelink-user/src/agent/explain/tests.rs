@@ -106,6 +106,7 @@ fn state() -> State {
         further_addresses: Vec::new(),
         private_dns: None,
         private_dns_on_acceptance: false,
+        aliases: Default::default(),
         created_at: now(),
     }));
     state.put(Record::Vpc(provider));

@@ -153,6 +153,7 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
             vpc: vpc.into(),
             address,
             further_addresses,
+            aliases: BTreeSet::new(),
             security_groups: groups,
             private_dns,
             private_dns_on_acceptance: false,
@@ -238,6 +239,7 @@ pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
         let groups: Vec<Reference> = kept.chain(add_groups.iter().map(|id| (*id).to_owned())).map(Into::into).collect();
         let request = ModifyEndpoint {
             endpoint: (&endpoint.id).into(),
+            aliases: None,
             security_groups: regroup.then_some(groups),
             private_dns,
             private_dns_on_acceptance: None,
