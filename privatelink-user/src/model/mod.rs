@@ -56,7 +56,7 @@ pub(crate) use invalid::serde_as_text;
 pub use invariant::{InvariantViolation, overlap};
 pub use link::{Link, LinkSide};
 pub use listener::{Listener, ListenerAttributes};
-pub use load_balancer::{LoadBalancer, LoadBalancerAttributes, Scheme};
+pub use load_balancer::{LoadBalancer, LoadBalancerAttributes, LoadBalancerKind, Scheme};
 pub use name::{InterfaceName, ResourceName};
 pub use owner::Owner;
 pub use port::{Hook, Port};

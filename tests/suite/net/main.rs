@@ -49,6 +49,7 @@ mod targets;
 mod transfer;
 mod udp;
 mod weights;
+mod workflows;
 
 /// A test and what it needs.
 struct Test {
@@ -83,6 +84,7 @@ fn tests() -> Vec<Test> {
         link::TESTS,
         alias::TESTS,
         aws::TESTS,
+        workflows::TESTS,
         dns::TESTS,
         refusals::TESTS,
         hooks::TESTS,
