@@ -483,15 +483,6 @@ fn listeners(
         for address in &addresses {
             desired.addresses.insert(AddressKey::new(vpc, (*address).into()), AddressKind::Endpoint.into());
         }
-        for alias in endpoint.aliases.iter().filter(|alias| !alias.address().is_some_and(|ip| addresses.contains(&ip)))
-        {
-            if desired.aliases.len() as u32 == entries::ALIASES {
-                plan.full.insert("ALIASES");
-                break;
-            }
-            let key = AliasKey::new(vpc, alias.net().network().into());
-            desired.aliases.insert((key, alias.net().prefix_len()), Alias { endpoint: endpoint.address.into() });
-        }
         let Some(service) = state.endpoint_services.get(&endpoint.service) else { continue };
         // The address is the endpoint's from the start, traffic flows once the service's owner has agreed.
         if endpoint.state != EndpointState::Available {
@@ -515,6 +506,21 @@ fn listeners(
                 }
             }
         }
+    }
+    for ((id, net), endpoint) in state.aliases() {
+        let Some((vpc, cidr)) = state.vpcs.get(id).and_then(|vpc| Some((vpc_index(vpc)?, vpc.cidr.net()))) else {
+            continue;
+        };
+        // A single address of the VPC is among the endpoint's own.
+        if cidr.contains(&net) {
+            continue;
+        }
+        if desired.aliases.len() as u32 == entries::ALIASES {
+            plan.full.insert("ALIASES");
+            break;
+        }
+        let key = (AliasKey::new(vpc, net.network().into()), net.prefix_len());
+        desired.aliases.insert(key, Alias { endpoint: endpoint.address.into() });
     }
     resolver::install(resolvers, &indexes, desired, plan);
     policies(world, guards, desired, plan);

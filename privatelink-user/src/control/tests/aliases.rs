@@ -44,7 +44,7 @@ fn an_endpoint_has_the_aliases_that_nobody_else_has() {
     let vpc = second.vpc.clone();
     let at = |address: &str| {
         let found = world.state.endpoint_at(&vpc, address.parse().unwrap());
-        found.map(|(endpoint, alias)| (endpoint.id.clone(), alias.map(|alias| alias.to_string())))
+        found.map(|(endpoint, alias)| (endpoint.id.clone(), alias.map(|net| net.to_string())))
     };
     let by = |alias: &str| Some(alias.to_owned());
     assert_eq!(at("10.200.0.10"), Some((made.id.clone(), by("10.200.0.10/32"))));
@@ -70,4 +70,30 @@ fn aliases_of_another_vpc_may_be_equal_and_their_number_is_limited() {
     let many: Vec<String> = (0..101).map(|last| format!("10.201.0.{last}")).collect();
     let many = json!({"service_name": "shop", "vpc": "consumer", "aliases": many});
     assert_eq!(refusal(world.json::<CreateEndpoint>(many)).0, "VpcEndpointAliasLimitExceeded");
+}
+
+#[test]
+fn what_a_route_leads_to_an_endpoint_is_the_endpoint_s_unless_it_is_the_vpc_s() {
+    use crate::control::route_tables::CreateRoute;
+    let mut world = World::published();
+    let endpoint = world.state.endpoints.values().next().expect("the endpoint").clone();
+    let at = |world: &World, address: &str| {
+        let found = world.state.endpoint_at(&endpoint.vpc, address.parse().unwrap());
+        found.and_then(|(_, net)| net).map(|net| net.to_string())
+    };
+    let interface = crate::model::derived::interface_id(&endpoint.vpc, endpoint.address, endpoint.id.as_str());
+    for (destination, target) in [
+        ("10.200.0.10/32", json!({"network-interface": interface.to_string()})),
+        ("10.201.0.0/16", json!({"endpoint": endpoint.id})),
+        ("0.0.0.0/0", json!({"endpoint": endpoint.id})),
+        ("10.0.0.0/8", json!({"endpoint": endpoint.id})),
+    ] {
+        let request = json!({"route_table": endpoint.vpc, "destination": destination, "target": target});
+        world.json::<CreateRoute>(request).unwrap();
+    }
+    assert_eq!(at(&world, "10.200.0.10").as_deref(), Some("10.200.0.10/32"));
+    assert_eq!(at(&world, "10.201.7.7").as_deref(), Some("10.201.0.0/16"));
+    assert_eq!(at(&world, "10.0.9.9"), None, "the VPC's range is local");
+    assert_eq!(at(&world, "10.9.9.9"), None, "a route that holds the VPC's range leads nothing here");
+    assert_eq!(world.state.aliases().len(), 2);
 }
