@@ -104,4 +104,4 @@ fn sorted<V, K: Ord>(mut views: Vec<V>, key: impl Fn(&V) -> K) -> Vec<V> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

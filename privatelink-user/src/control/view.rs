@@ -20,11 +20,11 @@ use crate::{
         AccountId, Alias, AttributeMap, ConsumerLists, Direction, Endpoint, EndpointId, EndpointService,
         EndpointServiceId, EndpointState, Forward, HealthCheck, Hook, Instance, InstanceId, InstanceLabel,
         InstanceState, InterfaceName, Link, LinkId, LinkSide, Listener, ListenerAttributes, ListenerId, LoadBalancer,
-        LoadBalancerId, NetworkInterface, NetworkInterfaceId, Owner, Peer, Port, Principal, PrivateDns, PrivateDnsName,
-        Protocol, ResourceName, RouteState, RouteTable, RouteTableId, RouteTarget, SecurityGroup, SecurityGroupId,
-        SecurityGroupName, SecurityGroupRule, SecurityGroupRuleId, SecurityGroupText, ServiceName, State, Subnet,
-        SubnetCidr, SubnetId, Target, TargetAddress, TargetGroup, TargetGroupId, TargetType, Traffic, Vpc,
-        VpcAttributes, VpcCidr, VpcId, VpcIndex, Weight, derived,
+        LoadBalancerId, NetworkInterface, NetworkInterfaceId, Owner, PayerResponsibility, Peer, PolicyDocument, Port,
+        Principal, PrivateDns, PrivateDnsName, Protocol, ResourceName, RouteState, RouteTable, RouteTableId,
+        RouteTarget, SecurityGroup, SecurityGroupId, SecurityGroupName, SecurityGroupRule, SecurityGroupRuleId,
+        SecurityGroupText, ServiceName, State, Subnet, SubnetCidr, SubnetId, Target, TargetAddress, TargetGroup,
+        TargetGroupId, TargetType, Traffic, Vpc, VpcAttributes, VpcCidr, VpcId, VpcIndex, Weight, derived,
     },
     runtime::{HookInUse, NextHop, PortStatus},
 };
@@ -460,6 +460,8 @@ pub struct EndpointServiceView {
     pub published: Option<PublishedView>,
     /// The private DNS name and the TXT record that verifies it.
     pub private_dns: Option<PrivateDns>,
+    /// Who pays for new endpoints.
+    pub payer: PayerResponsibility,
     pub connections: Vec<ConnectionView>,
     #[schema(value_type = String)]
     pub created_at: Timestamp,
@@ -480,6 +482,7 @@ impl EndpointServiceView {
             consumers,
             owned_load_balancer: _,
             private_dns,
+            payer,
             created_at,
         } = service.clone();
         Self {
@@ -494,6 +497,7 @@ impl EndpointServiceView {
             acceptance_required,
             principals: principals.into_iter().collect(),
             private_dns,
+            payer,
             connections,
             created_at,
         }
@@ -661,6 +665,9 @@ pub struct EndpointView {
     pub private_dns: Option<PrivateDnsName>,
     /// Whether it is to answer for that name as soon as its acceptance and the name's verification allow it.
     pub private_dns_on_acceptance: bool,
+    /// Kept and shown; it decides nothing.
+    pub policy: PolicyDocument,
+    pub payer: PayerResponsibility,
     #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
@@ -680,6 +687,8 @@ impl EndpointView {
             security_groups,
             private_dns,
             private_dns_on_acceptance,
+            policy,
+            payer,
             created_at,
         } = endpoint.clone();
         let found = state.endpoint_services.get(&service);
@@ -700,6 +709,8 @@ impl EndpointView {
             private_dns_on_acceptance,
             security_group_names: security_groups::names(state, &security_groups),
             security_groups: security_groups.groups.into_iter().collect(),
+            policy: policy.unwrap_or_default(),
+            payer,
             created_at,
         }
     }

@@ -28,6 +28,7 @@ use privatelink_ebpf::abi::{
 
 use super::{
     Capacity, Counts, Dataplane, DataplaneError, Hook, HookPlan, Installed, InstalledPolicy, Op, Tables,
+    hashed::HashTable,
     load::{self, Loaded, Options},
     mapped::Mapping,
     pin::PinDir,
@@ -67,8 +68,8 @@ struct Maps {
     xdp_ports: DevMap<MapData>,
     /// For removal, which aya's device map lacks.
     xdp_ports_fd: OwnedFd,
-    addresses: HashMap<MapData, AddressKey, Address>,
-    frontends: HashMap<MapData, FrontendKey, Frontend>,
+    addresses: HashTable<AddressKey, Address>,
+    frontends: HashTable<FrontendKey, Frontend>,
     aliases: LpmTrie<MapData, AliasKey, Alias>,
     stash: HashMap<MapData, FlowKey, Slot>,
     /// Entries that the stash has room for.
@@ -193,8 +194,8 @@ impl Kernel {
             endpoint_ids: typed(&mut ebpf, "ENDPOINT_IDS")?,
             xdp_ports: Map::DevMap(xdp_ports).try_into().map_err(DataplaneError::map("XDP_PORTS"))?,
             xdp_ports_fd,
-            addresses: typed(&mut ebpf, "ADDRESSES")?,
-            frontends: typed(&mut ebpf, "FRONTENDS")?,
+            addresses: HashTable::open(&mut ebpf, "ADDRESSES")?,
+            frontends: HashTable::open(&mut ebpf, "FRONTENDS")?,
             aliases: typed(&mut ebpf, "ALIASES")?,
             stash: Map::HashMap(stash).try_into().map_err(DataplaneError::map("STASH"))?,
             stash_entries,
@@ -335,8 +336,8 @@ impl Dataplane for Kernel {
         Ok(Tables {
             ports,
             xdp_ports,
-            addresses: maps.addresses.iter().collect::<Result<_, _>>().map_err(DataplaneError::map("ADDRESSES"))?,
-            frontends: maps.frontends.iter().collect::<Result<_, _>>().map_err(DataplaneError::map("FRONTENDS"))?,
+            addresses: maps.addresses.all()?,
+            frontends: maps.frontends.all()?,
             aliases: maps
                 .aliases
                 .iter()
@@ -377,11 +378,11 @@ impl Dataplane for Kernel {
             Op::RemoveXdpPort(ifindex) => {
                 delete_element(&maps.xdp_ports_fd, *ifindex).map_err(MapError::IoError).map_err(refused)
             }
-            Op::PutAddress(key, address) => maps.addresses.insert(key, address, 0).map_err(refused),
+            Op::PutAddress(key, address) => maps.addresses.insert(key, address).map_err(refused),
             Op::RemoveAddress(key) => gone(maps.addresses.remove(key)).map_err(refused),
             Op::PutAlias(key, bits, alias) => maps.aliases.insert(&alias_key(*key, *bits), alias, 0).map_err(refused),
             Op::RemoveAlias(key, bits) => gone(maps.aliases.remove(&alias_key(*key, *bits))).map_err(refused),
-            Op::PutFrontend(key, frontend) => maps.frontends.insert(key, frontend, 0).map_err(refused),
+            Op::PutFrontend(key, frontend) => maps.frontends.insert(key, frontend).map_err(refused),
             Op::RemoveFrontend(key) => gone(maps.frontends.remove(key)).map_err(refused),
             Op::WriteRing { base, slots } => {
                 for (offset, target) in (0..).zip(slots.iter()) {
