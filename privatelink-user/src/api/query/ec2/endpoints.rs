@@ -132,7 +132,7 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
             service_name: name.into(),
             vpc: vpc.into(),
             subnets: placements,
-            aliases: BTreeSet::new(),
+            aliases: Default::default(),
             security_groups,
             private_dns,
             policy,
