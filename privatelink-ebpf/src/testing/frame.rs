@@ -3,6 +3,7 @@
 mod icmp;
 
 pub use icmp::{answer_echo, answer_error};
+pub(super) use icmp::{answer_echo6, translate6};
 
 use crate::{
     abi::Proto,
