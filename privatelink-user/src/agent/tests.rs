@@ -37,6 +37,7 @@ use crate::{
     net::links::{Link, LinkKind, Links},
 };
 
+mod consent;
 mod forward;
 mod resolver;
 mod security;

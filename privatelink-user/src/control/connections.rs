@@ -72,7 +72,7 @@ fn connection<'a>(
 
 /// Accepts endpoints that lead to a service of the caller: their traffic flows from now on. One that was rejected or has
 /// expired may be accepted too; one that is accepted stays so.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AcceptConnections {
     pub endpoint_service: Reference,
@@ -88,7 +88,7 @@ impl Mutation for AcceptConnections {
 }
 
 /// Rejects endpoints that lead to a service of the caller: their traffic ends at once, that of open flows too.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RejectConnections {
     pub endpoint_service: Reference,
@@ -170,7 +170,7 @@ pub fn by_lists(state: &State, world: &State, service: &EndpointService, reconci
 }
 
 /// Lists the endpoints of all accounts that lead to a service of the caller.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribeConnections {
     pub endpoint_service: Reference,

@@ -18,7 +18,7 @@ use crate::model::{
 };
 
 /// Resources as a file declares them. Resources refer to each other by name or id; the order does not matter.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Declaration {
     pub vpc: Vec<DeclaredVpc>,
@@ -33,17 +33,18 @@ pub struct Declaration {
 }
 
 /// `[[vpc]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredVpc {
     pub name: ResourceName,
     pub cidr: VpcCidr,
     #[serde(default, deserialize_with = "optional_address")]
+    #[schema(value_type = Option<String>)]
     pub gateway: Option<Ipv4Addr>,
 }
 
 /// `[[port]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredPort {
     pub interface: InterfaceName,
@@ -55,7 +56,7 @@ pub struct DeclaredPort {
 }
 
 /// `[[security-group]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredSecurityGroup {
     pub name: SecurityGroupName,
@@ -73,20 +74,21 @@ pub struct DeclaredSecurityGroup {
 }
 
 /// `[[instance]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredInstance {
     pub name: ResourceName,
     pub vpc: Reference,
     /// The primary one first.
     #[serde(deserialize_with = "addresses")]
+    #[schema(value_type = Vec<String>)]
     pub addresses: Vec<Ipv4Addr>,
     #[serde(default)]
     pub security_groups: Vec<Reference>,
 }
 
 /// `[[target-group]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredTargetGroup {
     pub name: ResourceName,
@@ -106,12 +108,13 @@ pub struct DeclaredTargetGroup {
 }
 
 /// `[[load-balancer]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredLoadBalancer {
     pub name: ResourceName,
     pub vpc: Reference,
     #[serde(deserialize_with = "addresses")]
+    #[schema(value_type = Vec<String>)]
     pub addresses: Vec<Ipv4Addr>,
     #[serde(default)]
     pub attributes: BTreeMap<String, AttributeValue>,
@@ -124,7 +127,7 @@ pub struct DeclaredLoadBalancer {
 }
 
 /// `[[load-balancer.listener]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredListener {
     #[serde(default = "tcp")]
@@ -143,7 +146,7 @@ pub struct DeclaredListener {
 }
 
 /// `[[endpoint-service]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredEndpointService {
     #[serde(default)]
@@ -176,7 +179,7 @@ pub struct DeclaredEndpointService {
 }
 
 /// One reference, or a list of them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(untagged)]
 pub enum OneOrMore {
     One(Reference),
@@ -200,12 +203,13 @@ impl OneOrMore {
 }
 
 /// `[[endpoint]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredEndpoint {
     pub service_name: Reference,
     pub vpc: Reference,
     #[serde(default, deserialize_with = "optional_address")]
+    #[schema(value_type = Option<String>)]
     pub address: Option<Ipv4Addr>,
     #[serde(default)]
     pub security_groups: Vec<Reference>,
@@ -215,7 +219,7 @@ pub struct DeclaredEndpoint {
 }
 
 /// `[[link]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredLink {
     pub name: ResourceName,
@@ -223,7 +227,7 @@ pub struct DeclaredLink {
 }
 
 /// `health-check` of a target group: what is not declared has its default.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct DeclaredHealthCheck {
     pub protocol: Option<HealthCheckProtocol>,
@@ -255,7 +259,7 @@ impl From<DeclaredHealthCheck> for HealthCheckSettings {
 }
 
 /// An attribute's value in a file: text, or a bare number or boolean.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(untagged)]
 pub enum AttributeValue {
     Text(String),
