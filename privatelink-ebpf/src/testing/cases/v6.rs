@@ -165,7 +165,7 @@ pub fn cases() -> Vec<Case> {
             .frame(too_big(target_error(a, 2, 0), 1400).over_ipv6().translated())
             .frame(too_big(target_error(B, 2, 0), 1300).over_ipv6().translated()),
         over(case("more quoted bytes over IPv6: the quoted checksum is translated")).frames(open(a)).frames(
-            [48, 56, 57, 58, 60, 64, 80, 127, 128, 160]
+            [48, 56, 58, 60, 64, 80, 127, 128, 160]
                 .map(|len| too_big(target_error(a, 2, 0), 1400).over_ipv6().quoting(len, &[]).translated()),
         ),
         over(case("more quoted bytes over IPv6, towards the target"))
