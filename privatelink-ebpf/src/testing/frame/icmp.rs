@@ -74,7 +74,12 @@ pub(super) fn translate(frame: &mut Vec<u8>, translation: &Translation) {
     }
 }
 
-pub(in crate::testing) fn translate6(frame: &mut [u8], translation: &Translation6<'_>) {
+/// Changes an error over IPv6 as a hook does.
+///
+/// # Panics
+///
+/// If the frame is none.
+pub fn translate6(frame: &mut [u8], translation: &Translation6<'_>) {
     let Translation6 {
         src,
         dst,
@@ -105,7 +110,11 @@ pub(in crate::testing) fn translate6(frame: &mut [u8], translation: &Translation
 }
 
 /// As [`answer_echo`], over IPv6.
-pub(in crate::testing) fn answer_echo6(frame: &mut [u8], mac: Mac) {
+///
+/// # Panics
+///
+/// If the frame is none.
+pub fn answer_echo6(frame: &mut [u8], mac: Mac) {
     let requester = <[u8; 6]>::try_from(&frame[6..12]).expect("an Ethernet address");
     frame[..6].copy_from_slice(&requester);
     frame[6..12].copy_from_slice(&mac.0);
