@@ -20,7 +20,7 @@ use privatelink_ebpf::{
         security::{Bound, Policy},
         service::{
             Address, Address6Key, AddressKey, Budget, Frontend, Frontend6Key, FrontendKey, Listener, Parted, Port,
-            PortFlags, Target,
+            PortFlags, StandIn, Target,
         },
         settings::{Clock, IcmpBudget, ResetBudget},
         stats::{EndpointStats, ListenerStats, TargetStats},
@@ -605,6 +605,14 @@ impl Tables<'static> for Dry {
     fn fragment(self, key: &FragmentKey) -> Option<FirstFragment> {
         REAL.fragment(key)
     }
+
+    #[inline(always)]
+    fn stands_in(self, key: &StandIn) -> bool {
+        REAL.stands_in(key)
+    }
+
+    #[inline(always)]
+    fn stand_in(self, _: &StandIn) {}
 
     #[inline(always)]
     fn note_fragment(self, _: &FragmentKey, _: &FirstFragment) {}

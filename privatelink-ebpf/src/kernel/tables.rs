@@ -11,7 +11,7 @@ use privatelink_ebpf::{
         security::{Bound, Policy},
         service::{
             Address, Address6Key, AddressKey, AddressKind, Budget, Frontend, Frontend6Key, FrontendKey, Listener,
-            Parted, Port, Target,
+            Parted, Port, StandIn, Target,
         },
         settings::{Clock, FLOW_EVENTS, IcmpBudget, ResetBudget},
         stats::{EndpointStats, ListenerStats, TargetStats},
@@ -380,6 +380,16 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
         // SAFETY: a live map value; one that is used again meanwhile is another packet's, whose fragments it would misguide no
         // further than an attacker could himself.
         FRAGMENTS.get_ptr(key).map(|first| unsafe { *first })
+    }
+
+    #[inline(always)]
+    fn stands_in(self, key: &StandIn) -> bool {
+        STAND_INS.get_ptr(key).is_some()
+    }
+
+    #[inline(always)]
+    fn stand_in(self, key: &StandIn) {
+        let _ = STAND_INS.insert(key, &1, 0);
     }
 
     #[inline(always)]

@@ -304,7 +304,7 @@ impl Planner<'_, '_> {
         let DeclaredTargetGroup { name, vpc, target_type, protocol, port, health_check, attributes, targets } =
             declared;
         let health_check = HealthCheckSettings::from(health_check.clone());
-        let attributes = over(&TargetGroupAttributes::defaults(*protocol), attributes);
+        let attributes = over(&TargetGroupAttributes::defaults(*target_type, *protocol), attributes);
         if let Some(present) = self.state.target_groups.values().find(|group| group.name == *name) {
             let what = || format!("target group '{name}'");
             let vpc = lookup::vpc(&self.state, vpc)?;

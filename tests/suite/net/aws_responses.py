@@ -281,6 +281,7 @@ call(ec2, "modify_vpc_endpoint_service_configuration", ["Return"], ServiceId=ser
 call(ec2, "modify_vpc_endpoint_service_configuration", ["Return"], ServiceId=service["ServiceId"], PrivateDnsName="shop.example.com")
 call(ec2, "describe_vpc_endpoint_service_configurations", ["ServiceConfigurations.0.PrivateDnsNameConfiguration.Value"])
 call(ec2, "describe_vpc_endpoint_services", ["ServiceDetails.0.PrivateDnsNames.0.PrivateDnsName"])
+call(ec2, "start_vpc_endpoint_service_private_dns_verification", ["ReturnValue"], ServiceId=service["ServiceId"])
 call(ec2, "modify_vpc_endpoint_service_configuration", ServiceId=service["ServiceId"], RemovePrivateDnsName=True)
 call(ec2, "modify_vpc_endpoint_service_permissions", ["AddedPrincipals.0.ServicePermissionId", "ReturnValue"],
      ServiceId=service["ServiceId"], AddAllowedPrincipals=["*", "arn:aws:iam::333333333333:role/ci"])
