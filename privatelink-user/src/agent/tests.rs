@@ -207,6 +207,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
             consumers: Default::default(),
             owned_load_balancer: None,
             private_dns: None,
+            payer: Default::default(),
             created_at: now(),
         }));
         for endpoint in 0..shape.endpoints {
@@ -222,8 +223,10 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
                     .into_iter()
                     .collect(),
                 state: EndpointState::Available,
+                policy: None,
                 security_groups: SecurityGroups::default(),
                 private_dns: None,
+                payer: Default::default(),
                 private_dns_on_acceptance: false,
                 created_at: now(),
             }));

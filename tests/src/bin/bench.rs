@@ -84,7 +84,8 @@ fn run(args: &Args) -> Result<()> {
     if args.wants("apply-10000-targets") {
         sizes::apply(rounds, &mut done)?;
     }
-    if args.wants("scale") {
+    // The longest by far: only where it is asked for.
+    if args.wants("scale") && !args.figures.is_empty() {
         scale::compare(&mut done)?;
     }
     streams::compare(rounds, |name| args.wants(name), &mut done)?;

@@ -93,6 +93,7 @@ fn state() -> State {
         consumers: Default::default(),
         owned_load_balancer: None,
         private_dns: None,
+        payer: Default::default(),
         created_at: now(),
     }));
     state.put(Record::Endpoint(Endpoint {
@@ -102,9 +103,11 @@ fn state() -> State {
         vpc: consumer.id.clone(),
         address: ENDPOINT,
         state: EndpointState::Available,
+        policy: None,
         security_groups: SecurityGroups::default(),
         further_addresses: Vec::new(),
         private_dns: None,
+        payer: Default::default(),
         private_dns_on_acceptance: false,
         created_at: now(),
     }));

@@ -1,5 +1,6 @@
 mod fuzz;
 mod security;
+mod texts;
 
 use std::net::Ipv4Addr;
 
