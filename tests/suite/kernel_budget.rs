@@ -6,7 +6,7 @@ use privatelink_user::dataplane::load;
 use crate::kernel::{self, COLLECT, EXPLAIN, TC, XDP};
 
 /// Instructions that the verifier processes for each program, as measured on kernel 6.18.
-const BUDGETS: [(&str, u32); 20] = [
+const BUDGETS: [(&str, u32); 21] = [
     (XDP, 976),
     (TC, 929),
     ("privatelink_xdp_slow", 172_038),
@@ -17,12 +17,13 @@ const BUDGETS: [(&str, u32); 20] = [
     ("privatelink_xdp_fragment", 2_421),
     ("privatelink_tc_icmp", 7_577),
     ("privatelink_xdp_icmp", 385),
-    ("privatelink_tc_icmp_error", 2_730),
+    ("privatelink_tc_icmp_error", 6_087),
+    ("privatelink_tc_icmp6", 6_985),
     ("privatelink_tc_proxy", 267_840),
     ("privatelink_tc_proxy_send", 18_352),
     ("privatelink_tc_v6", 1_672),
     ("privatelink_xdp_v6", 3_316),
-    ("privatelink_tc_v6_slow", 209_698),
+    ("privatelink_tc_v6_slow", 210_700),
     ("privatelink_xdp_v6_slow", 192_083),
     ("privatelink_tc_answer", 3_862),
     (COLLECT, 224_360),

@@ -252,7 +252,7 @@ pub const fn quoted_check(offset: u16, was: u16, d_addr: u16, d_port: u16) -> u1
 
 /// A segment with this number may be under way to who has acknowledged all before `ack`.
 #[inline(always)]
-const fn in_flight(seq: u32, ack: u32) -> bool {
+pub(super) const fn in_flight(seq: u32, ack: u32) -> bool {
     seq.wrapping_sub(ack).wrapping_add(SEQUENCE_WINDOW) <= 2 * SEQUENCE_WINDOW
 }
 

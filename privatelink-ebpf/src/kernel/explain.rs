@@ -123,7 +123,7 @@ pub fn privatelink_explain(ctx: TcContext) -> i32 {
             verdict => verdict,
         },
         // Nobody can ask about IPv6.
-        stage @ (Stage::V6 | Stage::V6Slow | Stage::Answer) => Verdict::GoOn(stage).to_bits(),
+        stage @ (Stage::V6 | Stage::V6Slow | Stage::Icmp6 | Stage::Answer) => Verdict::GoOn(stage).to_bits(),
     };
     // SAFETY: a live map value.
     note(|trace| unsafe { (*trace).verdict = verdict });

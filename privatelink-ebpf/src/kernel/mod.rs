@@ -4,6 +4,7 @@ mod answer;
 mod explain;
 mod fragment;
 mod icmp;
+mod icmp6;
 mod maps;
 mod packet;
 mod proxy;
