@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use aya::{
     Ebpf, EbpfLoader, Pod,
-    maps::{Array, DevMap, HashMap, MapData, PerCpuArray, PerCpuValues, RingBuf},
+    maps::{Array, DevMap, HashMap, LpmTrie, MapData, PerCpuArray, PerCpuValues, RingBuf, lpm_trie::Key},
     programs::{ProgramFd, SchedClassifier, TestRun as _, TestRunOptions, TestRunResult, Xdp, XdpMode},
 };
 use privatelink_ebpf::{
@@ -17,8 +17,8 @@ use privatelink_ebpf::{
         pool::PortPool,
         security::{Bound, Policy},
         service::{
-            Address, Address6Key, AddressKey, Budget, EndpointIdText, Frontend, Frontend6Key, FrontendKey, Listener,
-            Parted, Port, PortFlags, StandIn, Target,
+            Address, Address6Key, AddressKey, Alias, AliasKey, Budget, EndpointIdText, Frontend, Frontend6Key,
+            FrontendKey, Listener, Parted, Port, PortFlags, StandIn, Target,
         },
         settings::{Clock, CollectRequest, FLOW_EVENTS, IcmpBudget, ResetBudget, Settings, globals},
         stats::{EndpointStats, ListenerStats, TargetStats},
@@ -103,6 +103,7 @@ pub struct Kernel {
     addresses: HashMap<MapData, AddressKey, Address>,
     frontends: HashMap<MapData, FrontendKey, Frontend>,
     addresses6: HashMap<MapData, Address6Key, Address>,
+    aliases: LpmTrie<MapData, AliasKey, Alias>,
     frontends6: HashMap<MapData, Frontend6Key, Frontend>,
     clients6: HashMap<MapData, FlowKey, Addresses6>,
     listeners: Array<MapData, Listener>,
@@ -163,6 +164,7 @@ impl Kernel {
             addresses: take!("ADDRESSES"),
             frontends: take!("FRONTENDS"),
             addresses6: take!("ADDRESSES6"),
+            aliases: take!("ALIASES"),
             frontends6: take!("FRONTENDS6"),
             clients6: take!("CLIENTS6"),
             listeners: take!("LISTENERS"),
@@ -246,6 +248,12 @@ impl Kernel {
         self.endpoint_ids.set(1, EndpointIdText(*ENDPOINT_ID), 0)?;
         replace(&mut self.addresses, world.addresses.iter())?;
         replace(&mut self.frontends, world.frontends.iter())?;
+        for key in self.aliases.keys().collect::<Result<Vec<_>, _>>()? {
+            self.aliases.remove(&key)?;
+        }
+        for ((key, bits), alias) in &world.aliases {
+            self.aliases.insert(&Key::new(AliasKey::VPC_BITS + bits, *key), alias, 0)?;
+        }
         replace(&mut self.addresses6, world.addresses6.iter())?;
         replace(&mut self.frontends6, world.frontends6.iter())?;
         fill(&mut self.listeners, 0..LISTENERS, |index| world.listeners.get(&index).copied())?;

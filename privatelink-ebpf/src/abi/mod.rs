@@ -24,7 +24,7 @@ pub use counters::Counter;
 pub use stage::{STAGES, Stage};
 
 /// The layout of everything in this module.
-pub const ABI_VERSION: u32 = 9;
+pub const ABI_VERSION: u32 = 10;
 
 /// One row a map: the name in the object and on bpffs, what it holds, who owns what is in it, and how many entries it has
 /// unless the loader asks for more.
@@ -63,6 +63,8 @@ maps! {
     XDP_PORTS = 65_536, false;
     /// (VPC, address) → what it is (`service::Address`): answered by ARP, never passed on
     ADDRESSES = 65_536, false;
+    /// (VPC, longest prefix of an address) → the endpoint whose alias it is (`service::Alias`); not answered by ARP
+    ALIASES = 65_536, false;
     /// (VPC, IPv6 address) → what it is (`service::Address`): answered by neighbour advertisements
     ADDRESSES6 = 65_536, false;
     /// (VPC, IPv6 address, L4 port, protocol) → listener and endpoint (`service::Frontend`)

@@ -106,6 +106,7 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
         | Stage::Proxy
         | Stage::ProxySend
         | Stage::V6Slow
+        | Stage::Icmp6
         | Stage::Answer
         | Stage::Challenge => match parse::segment(frame, port.vpc) {
             Some(segment) => {

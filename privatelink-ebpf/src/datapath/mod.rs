@@ -70,7 +70,9 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
         },
         Stage::Icmp => icmp::decide(frame, t, ifindex).map(Forward::Error),
         // Another rewrite: `v6::decide`; or none: `challenge::decide`.
-        stage @ (Stage::V6 | Stage::V6Slow | Stage::Answer | Stage::Challenge) => Err(Verdict::GoOn(stage)),
+        stage @ (Stage::V6 | Stage::V6Slow | Stage::Icmp6 | Stage::Answer | Stage::Challenge) => {
+            Err(Verdict::GoOn(stage))
+        }
         Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend => {
             slow(frame, t, ifindex).map(Forward::Packet)
         }

@@ -14,10 +14,14 @@ use super::{
 use crate::{
     abi::{
         Counter, Ip4, Proto, Stage, VpcIndex,
-        service::{Address6Key, AddressKey, Port, PortFlags, Target},
+        service::{Address6Key, Port, PortFlags, Target},
         settings::ResetBudget,
     },
-    wire::{Ipv4Hdr, L3, ipv6::Ipv6Header, tcp::Flags},
+    wire::{
+        Ipv4Hdr, L3,
+        ipv6::{Ipv6Header, next},
+        tcp::Flags,
+    },
 };
 
 /// A segment or datagram that belongs to no flow and cannot open one.
@@ -223,7 +227,7 @@ pub fn judge_refused<'t, T: Tables<'t>>(t: T, port: &Port, reason: Counter, dst:
     if dst == Ip4::UNSPECIFIED {
         return not_ours(t, port.flags, reason);
     }
-    if t.owns(&AddressKey::new(port.vpc, dst)) {
+    if addresses::ours(t, port.vpc, dst) {
         return refuse(t, reason);
     }
     not_ours(t, port.flags, Counter::NotOurs)
@@ -238,17 +242,23 @@ pub fn judge_unparsed6<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, port: &Port)
 /// [`judge_unparsed6`] as one scalar, with a stack of its own.
 #[inline(never)]
 fn judge_unparsed6_bits<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, port: &Port) -> u32 {
-    unparsed6(frame, t, port).to_bits()
+    unparsed6(frame, t, port)
 }
 
 #[inline(always)]
-fn unparsed6<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, port: &Port) -> Verdict {
+fn unparsed6<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, port: &Port) -> u32 {
     let reason = v6::parse::judge(frame);
-    let Some(head) = frame.window::<{ v6::parse::HEAD }>(0) else { return not_ours(t, port.flags, reason) };
-    if t.address6(&Address6Key::new(port.vpc, v6::parse::addresses(head).dst)).is_some() {
-        return refuse(t, reason);
+    let Some(head) = frame.window::<{ v6::parse::HEAD }>(0) else { return not_ours(t, port.flags, reason).to_bits() };
+    if t.address6(&Address6Key::new(port.vpc, v6::parse::addresses(head).dst)).is_none() {
+        return not_ours(t, port.flags, Counter::NotOurs).to_bits();
     }
-    not_ours(t, port.flags, Counter::NotOurs)
+    if head.load8::<{ L3 + Ipv6Header::NEXT }>() != next::ICMPV6 {
+        return refused(t, reason);
+    }
+    match T::HOOK {
+        Hook::Xdp => to_tc(t).to_bits(),
+        Hook::Tc => Verdict::GoOn(Stage::Icmp6).to_bits(),
+    }
 }
 
 /// Somebody else's: the host's on a shared port, nobody's on an isolated one.

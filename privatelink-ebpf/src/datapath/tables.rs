@@ -8,7 +8,7 @@ use super::{
     refusal, security,
 };
 use crate::abi::{
-    Counter,
+    Counter, Ip4, VpcIndex,
     cookie::Source,
     event::Event,
     flow::{Addresses6, Bucket, FlowKey, Slot},
@@ -41,7 +41,9 @@ pub trait Tables<'t>: Copy {
     fn owns(self, key: &AddressKey) -> bool;
     /// The address is a load balancer's node address.
     fn is_node(self, key: &AddressKey) -> bool;
-    fn frontend(self, key: &FrontendKey) -> Option<Frontend>;
+    fn frontend(self, key: &FrontendKey) -> Option<&'t Frontend>;
+    /// The address, as a word, of the endpoint of which `ip` is an alias; 0 if it is nobody's.
+    fn alias(self, vpc: VpcIndex, ip: Ip4) -> u32;
     /// ARP for the client's address is answered on that interface.
     fn stands_in(self, key: &StandIn) -> bool;
     /// A flow shows the client's address to a target there.

@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use privatelink_ebpf::{
     abi::{
-        Counter, Proto, Stage,
+        Counter, Ip4, Proto, Stage, VpcIndex,
         cookie::Source,
         entries,
         event::Event,
@@ -125,7 +125,9 @@ pub fn privatelink_explain(ctx: TcContext) -> i32 {
             verdict => verdict,
         },
         // Nobody can ask about IPv6.
-        stage @ (Stage::V6 | Stage::V6Slow | Stage::Answer | Stage::Challenge) => Verdict::GoOn(stage).to_bits(),
+        stage @ (Stage::V6 | Stage::V6Slow | Stage::Icmp6 | Stage::Answer | Stage::Challenge) => {
+            Verdict::GoOn(stage).to_bits()
+        }
     };
     // SAFETY: a live map value.
     note(|trace| unsafe { (*trace).verdict = verdict });
@@ -411,10 +413,15 @@ impl Tables<'static> for Dry {
     }
 
     #[inline(always)]
-    fn frontend(self, key: &FrontendKey) -> Option<Frontend> {
+    fn frontend(self, key: &FrontendKey) -> Option<&'static Frontend> {
         let frontend = REAL.frontend(key)?;
-        noted(&frontend);
+        noted(frontend);
         Some(frontend)
+    }
+
+    #[inline(always)]
+    fn alias(self, vpc: VpcIndex, ip: Ip4) -> u32 {
+        REAL.alias(vpc, ip)
     }
 
     #[inline(always)]

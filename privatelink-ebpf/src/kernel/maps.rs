@@ -4,7 +4,7 @@ use aya_ebpf::{
     Global,
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
-    maps::{Array, DevMap, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
+    maps::{Array, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use privatelink_ebpf::abi::{
     cookie::Source,
@@ -15,8 +15,8 @@ use privatelink_ebpf::abi::{
     pool::PortPool,
     security::{Bound, Policy},
     service::{
-        Address, Address6Key, AddressKey, Budget, EndpointIdText, Frontend, Frontend6Key, FrontendKey, Listener,
-        Parted, Port, StandIn, Target,
+        Address, Address6Key, AddressKey, Alias, AliasKey, Budget, EndpointIdText, Frontend, Frontend6Key, FrontendKey,
+        Listener, Parted, Port, StandIn, Target,
     },
     settings::{IcmpBudget, ResetBudget, Settings},
     stats::{EndpointStats, ListenerStats, TargetStats},
@@ -71,6 +71,10 @@ maps! {
 /// Interfaces that take XDP frames.
 #[map]
 pub static XDP_PORTS: DevMap = DevMap::with_max_entries(entries::XDP_PORTS, 0);
+
+/// Addresses that are routed to an endpoint; a trie, so never preallocated.
+#[map]
+pub static ALIASES: LpmTrie<AliasKey, Alias> = LpmTrie::with_max_entries(entries::ALIASES, 0);
 
 /// The stages of the TC program.
 #[map]

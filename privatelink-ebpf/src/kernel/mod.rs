@@ -5,6 +5,7 @@ mod challenge;
 mod explain;
 mod fragment;
 mod icmp;
+mod icmp6;
 mod maps;
 mod packet;
 mod proxy;

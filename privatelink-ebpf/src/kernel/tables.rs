@@ -1,9 +1,13 @@
 //! `Tables` over BPF maps.
 
-use aya_ebpf::{helpers::generated::bpf_jiffies64, macros::map, maps::PerCpuArray};
+use aya_ebpf::{
+    helpers::generated::bpf_jiffies64,
+    macros::map,
+    maps::{PerCpuArray, lpm_trie::Key},
+};
 use privatelink_ebpf::{
     abi::{
-        Counter,
+        Counter, Ip4, VpcIndex,
         cookie::Source,
         event::Event,
         flow::{Addresses6, Bucket, FlowKey, Slot},
@@ -11,8 +15,8 @@ use privatelink_ebpf::{
         pool::PortPool,
         security::{Bound, Policy},
         service::{
-            Address, Address6Key, AddressKey, AddressKind, Budget, Frontend, Frontend6Key, FrontendKey, Listener,
-            Parted, Port, StandIn, Target,
+            Address, Address6Key, AddressKey, AddressKind, AliasKey, Budget, Frontend, Frontend6Key, FrontendKey,
+            Listener, Parted, Port, StandIn, Target,
         },
         settings::{Clock, FLOW_EVENTS, IcmpBudget, ResetBudget},
         stats::{EndpointStats, ListenerStats, TargetStats},
@@ -59,6 +63,16 @@ extern "C" fn release_port(pool: u32, port: u32) -> i32 {
         unsafe { ports::release(pool, port as u16) };
     }
     0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn alias_of(vpc: u32, ip: u32) -> u32 {
+    let data = AliasKey::new(VpcIndex(vpc as u16), Ip4::from_word(ip));
+    match ALIASES.get(Key::new(AliasKey::VPC_BITS + u32::BITS, data)) {
+        Some(alias) => alias.endpoint.word(),
+        None => 0,
+    }
 }
 
 /// The segment that an entry program is at, for the cold path that it calls: beside the entry program's own 512 bytes of
@@ -212,9 +226,14 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     }
 
     #[inline(always)]
-    fn frontend(self, key: &FrontendKey) -> Option<Frontend> {
-        // SAFETY: a live map value, written whole by the agent.
-        FRONTENDS.get_ptr(key).map(|frontend| unsafe { *frontend })
+    fn frontend(self, key: &FrontendKey) -> Option<&'static Frontend> {
+        // SAFETY: a live map value, written whole by the agent; what is removed stays readable until this program has ended.
+        unsafe { FRONTENDS.get(key) }
+    }
+
+    #[inline(always)]
+    fn alias(self, vpc: VpcIndex, ip: Ip4) -> u32 {
+        alias_of(vpc.0 as u32, ip.word())
     }
 
     #[inline(always)]

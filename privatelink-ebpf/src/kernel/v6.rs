@@ -23,7 +23,7 @@ use privatelink_ebpf::{
 use super::{
     packet::{Packet, opaque},
     tables::Maps,
-    tc::{answer, finish, go_on, leave, linear, replace, with_headers},
+    tc::{answer, answer_error, finish, go_on, leave, linear, replace, with_headers},
     xdp::{action, go_on as go_on_xdp, open, send, whole},
 };
 
@@ -60,13 +60,14 @@ pub fn privatelink_tc_v6_slow(ctx: TcContext) -> i32 {
             TC_ACT_SHOT as i32
         }
         Err(Verdict::AnswerNeighbor | Verdict::AnswerReset) => answer(&ctx),
-        Err(Verdict::Pass | Verdict::ToTc) => TC_ACT_OK as i32,
-        // The other stages' verdicts.
-        Err(Verdict::AnswerArp | Verdict::AnswerEcho | Verdict::AnswerError(_) | Verdict::Proxy) => finish(None),
+        Err(Verdict::AnswerError(cause)) => answer_error(&ctx, cause),
         Err(Verdict::GoOn(stage)) => {
             go_on(&ctx, stage);
             finish(None)
         }
+        Err(Verdict::Pass | Verdict::ToTc) => TC_ACT_OK as i32,
+        // The other stages' verdicts.
+        Err(Verdict::AnswerArp | Verdict::AnswerEcho | Verdict::Proxy) => finish(None),
     }
 }
 

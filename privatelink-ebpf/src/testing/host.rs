@@ -1,7 +1,7 @@
 //! The case table without a kernel: `decide` over tables in memory.
 
 use super::{
-    frame::{SliceFrame, answer_echo, answer_error, apply, apply_proxied, apply6},
+    frame::{SliceFrame, answer_echo, answer_echo6, answer_error, apply, apply_proxied, apply6, translate6},
     run::{Backend, Fate, Outcome, Path, Seen},
     tables::{MemTables, Options},
     world::{CLOCK, World},
@@ -155,6 +155,8 @@ impl Host {
             Err(Verdict::Pass) => (Fate::Passed, bytes.to_vec()),
             Err(Verdict::Drop(_)) => (Fate::Dropped, Vec::new()),
             Err(Verdict::GoOn(Stage::Challenge)) => self.challenged(bytes, ifindex),
+            Err(Verdict::AnswerError(cause)) => (Fate::Sent, answer_error(bytes, cause)),
+            Err(Verdict::GoOn(Stage::Icmp6)) => return self.icmp6(frame, ifindex, bytes),
             Err(Verdict::AnswerNeighbor) => {
                 let asked = v6::ndp::message(frame).ok_or("an answer to no question")?;
                 let port = self.tables.tc().port(ifindex).ok_or("no port")?;
@@ -168,13 +170,28 @@ impl Host {
                 (Fate::Sent, v6::reset::build(&segment, &v6::parse::addresses(head)).to_vec())
             }
             Err(
-                other @ (Verdict::ToTc
-                | Verdict::AnswerArp
-                | Verdict::AnswerEcho
-                | Verdict::AnswerError(_)
-                | Verdict::Proxy
-                | Verdict::GoOn(_)),
+                other @ (Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerEcho | Verdict::Proxy | Verdict::GoOn(_)),
             ) => return Err(format!("{other:?} for an IPv6 packet")),
+        };
+        Ok(Seen { fate, by_xdp: false, transmitted: false, bytes })
+    }
+
+    fn icmp6(&self, frame: SliceFrame<'_>, ifindex: u32, bytes: &[u8]) -> Outcome<Seen> {
+        let mut bytes = bytes.to_vec();
+        let fate = match v6::icmp::decide(frame, self.tables.tc(), ifindex) {
+            Ok(translation) => {
+                translate6(&mut bytes, &translation);
+                Fate::Sent
+            }
+            Err(Verdict::Drop(_)) => {
+                bytes.clear();
+                Fate::Dropped
+            }
+            Err(Verdict::AnswerEcho) => {
+                answer_echo6(&mut bytes, self.port_mac(ifindex)?);
+                Fate::Sent
+            }
+            Err(other) => return Err(format!("{other:?} for ICMP over IPv6")),
         };
         Ok(Seen { fate, by_xdp: false, transmitted: false, bytes })
     }

@@ -521,9 +521,10 @@ impl Run<'_> {
     }
 
     fn ring_of(&self, client: &Client) -> Vec<u32> {
+        let alias = self.world.endpoint_of(VpcIndex(client.vpc), Ip4::from_wire(client.service));
         let frontend = self.world.frontends.iter().find(|(key, _)| {
             key.vpc.0 == client.vpc
-                && key.ip.to_wire() == client.service
+                && (key.ip.to_wire() == client.service || Some(key.ip) == alias)
                 && key.port.get() == client.service_port
                 && key.proto == client.proto.number()
         });

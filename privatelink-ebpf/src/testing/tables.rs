@@ -12,7 +12,7 @@ use std::{
 use super::world::{CLOCK, ENDPOINTS, LISTENERS, POLICIES, POOLS, PORTS, SOURCE_BOUNDS, TARGETS, VPCS, World};
 use crate::{
     abi::{
-        Counter,
+        Counter, Ip4, VpcIndex,
         cookie::Source,
         event::Event,
         flow::{Addresses6, Bucket, FlowKey, Slot},
@@ -274,7 +274,7 @@ fn record<'t, T>(records: &'t std::collections::BTreeMap<u32, T>, index: u32, si
 }
 
 static NO_PORT: Port = Port {
-    vpc: crate::abi::VpcIndex::NONE,
+    vpc: VpcIndex::NONE,
     flags: crate::abi::service::PortFlags(0),
     mtu: 0,
     mac: crate::abi::Mac::ZERO,
@@ -284,10 +284,10 @@ static NO_LISTENER: Listener = Listener { ring_base: 0, ring_len: 0, idle_s: 0, 
 static NO_BOUND: Bound = Bound { hi: 0, lo: 0 };
 static NO_BUDGET: Budget = Budget { half_open: 0 };
 static NO_TARGET: Target = Target {
-    ip: crate::abi::Ip4::UNSPECIFIED,
-    node_ip: crate::abi::Ip4::UNSPECIFIED,
+    ip: Ip4::UNSPECIFIED,
+    node_ip: Ip4::UNSPECIFIED,
     port: crate::abi::L4Port::new(0),
-    vpc: crate::abi::VpcIndex::NONE,
+    vpc: VpcIndex::NONE,
     generation: 0,
     flags: crate::abi::service::TargetFlags(0),
     ifindex: 0,
@@ -314,8 +314,12 @@ impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
         self.tables.world.addresses.get(key).is_some_and(|address| address.kind == AddressKind::Node as u32)
     }
 
-    fn frontend(self, key: &FrontendKey) -> Option<Frontend> {
-        self.tables.world.frontends.get(key).copied()
+    fn frontend(self, key: &FrontendKey) -> Option<&'t Frontend> {
+        self.tables.world.frontends.get(key)
+    }
+
+    fn alias(self, vpc: VpcIndex, ip: Ip4) -> u32 {
+        self.tables.world.endpoint_of(vpc, ip).map_or(0, Ip4::word)
     }
 
     fn parted(self, key: &Parted) -> bool {

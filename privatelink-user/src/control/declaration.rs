@@ -13,7 +13,7 @@ use super::{
     target_groups::HealthCheckSettings, targets::TargetSpec,
 };
 use crate::model::{
-    ConsumerPattern, HealthCheckPort, HealthCheckProtocol, Hook, HttpPath, InterfaceName, InvalidValue, Matcher,
+    Alias, ConsumerPattern, HealthCheckPort, HealthCheckProtocol, Hook, HttpPath, InterfaceName, InvalidValue, Matcher,
     Principal, PrivateDnsName, Protocol, ResourceName, SecurityGroupName, SecurityGroupText, TargetType, VpcCidr,
 };
 
@@ -213,6 +213,9 @@ pub struct DeclaredEndpoint {
     pub address: Option<Ipv4Addr>,
     #[serde(default)]
     pub security_groups: Vec<Reference>,
+    /// Addresses and prefixes that hosts of the VPC route to it.
+    #[serde(default)]
+    pub aliases: BTreeSet<Alias>,
     /// Answer for the service's private DNS name, as soon as it is accepted and the name is verified.
     #[serde(default)]
     pub private_dns: bool,

@@ -176,6 +176,7 @@ mod tests {
             private_dns: None,
             payer: Default::default(),
             private_dns_on_acceptance: false,
+            aliases: Default::default(),
             policy: None,
             further_addresses: Vec::new(),
             created_at: Timestamp::UNIX_EPOCH,

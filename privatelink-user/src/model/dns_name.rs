@@ -190,6 +190,7 @@ mod tests {
             private_dns: None,
             payer: Default::default(),
             private_dns_on_acceptance: false,
+            aliases: Default::default(),
             created_at: Timestamp::UNIX_EPOCH,
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Names of other projects' scenarios are kept where a case is one of theirs: "Katran", "Cilium", "Calico".
 
+mod alias;
 mod arp;
 mod close;
 mod cookie;
@@ -50,7 +51,8 @@ pub fn all() -> Vec<Case> {
     ]
     .concat();
     let ipv6: Vec<Case> = both.iter().filter_map(Case::over_ipv6).collect();
-    let ipv4 = [fragment::cases(), proxy::cases(), arp::cases(), icmp::cases(), direct::cases()].concat();
+    let ipv4 =
+        [fragment::cases(), proxy::cases(), arp::cases(), icmp::cases(), direct::cases(), alias::cases()].concat();
     [both, ipv6, ipv4, v6::cases()].concat()
 }
 

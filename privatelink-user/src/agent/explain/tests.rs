@@ -109,6 +109,7 @@ fn state() -> State {
         private_dns: None,
         payer: Default::default(),
         private_dns_on_acceptance: false,
+        aliases: Default::default(),
         created_at: now(),
     }));
     state.put(Record::Vpc(provider));
