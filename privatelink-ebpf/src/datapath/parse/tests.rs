@@ -136,6 +136,9 @@ proptest! {
                 let pseudo = [&error[22..54], &[0, 0], &length.to_be_bytes(), &[0, 0, 0, 58]].concat();
                 prop_assert_eq!(internet_checksum(&[&pseudo, &error[54..error.len() - 2]]), 0);
             }
+            Err(Verdict::GoOn(Stage::Challenge)) => {
+                prop_assert!(v6::parse::segment(frame, tables.tc(), VpcIndex(1)).is_some());
+            }
             Err(Verdict::GoOn(stage)) => {
                 prop_assert_eq!(stage, Stage::Icmp6);
                 match v6::icmp::decide(frame, tables.tc(), ifindex) {

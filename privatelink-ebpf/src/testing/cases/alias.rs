@@ -72,7 +72,7 @@ pub fn cases() -> Vec<Case> {
             .world(aliased)
             .frame(syn(beside).opens())
             .frame(syn(A.to(LIMITED)).opens())
-            .frame(syn(beside.from_port(1)).dropped(Counter::EndpointHalfOpenLimit)),
+            .frame(syn(beside.from_port(1)).challenged(Counter::EndpointHalfOpenLimit)),
         case("alias: UDP")
             .world(aliased)
             .frame(datagram(to_alias.udp().to_port(DNS), 30).opens())
