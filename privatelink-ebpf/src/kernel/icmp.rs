@@ -192,7 +192,7 @@ fn answer_echo(skb: *mut __sk_buff, ifindex: u32) -> Option<i32> {
     let reply = u16::from_ne_bytes([wire::ECHO_REPLY, 0]);
     head.store16::<ICMP>(reply);
     let check = head.load16::<{ ICMP + wire::IcmpHeader::CHECK }>();
-    let check = checksum::apply(check, checksum::difference16(request, reply));
+    let check = wire::reply_check(check, request, reply);
     head.store16::<{ ICMP + wire::IcmpHeader::CHECK }>(check);
     // SAFETY: a helper without pointers.
     Some(unsafe { bpf_redirect(ifindex, 0) } as i32)

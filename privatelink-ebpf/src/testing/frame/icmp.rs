@@ -12,7 +12,7 @@ use crate::{
     },
     wire::{
         Ipv4Hdr, L3, checksum,
-        icmp::{ECHO_REPLY, EXTENDED_QUOTE, IcmpHeader},
+        icmp::{ECHO_REPLY, EXTENDED_QUOTE, IcmpHeader, reply_check},
         icmp6,
         ipv6::{ETHERTYPE_IPV6, Ipv6Header},
     },
@@ -145,7 +145,7 @@ pub fn answer_echo(frame: &mut [u8], mac: Mac) {
     let request = u16::from_ne_bytes([frame[at], frame[at + 1]]);
     let reply = u16::from_ne_bytes([ECHO_REPLY, 0]);
     frame[at..at + 2].copy_from_slice(&reply.to_ne_bytes());
-    change(frame, at + IcmpHeader::CHECK, |check| checksum::apply(check, checksum::difference16(request, reply)));
+    change(frame, at + IcmpHeader::CHECK, |check| reply_check(check, request, reply));
 }
 
 /// The error about a frame, as a hook builds it.
