@@ -48,6 +48,9 @@ impl PortFlags {
     pub const XDP_TRANSMIT: Self = Self(2);
     /// A veth whose peer is in another namespace: TC leaves by `bpf_redirect_peer`.
     pub const PEER: Self = Self(4);
+    /// Frames that XDP sends back out of the port are redirected to it. `XDP_TX` on a veth wakes the far end only if that
+    /// has an XDP program too (`veth_xdp_flush`, as of kernel 6.18).
+    pub const XDP_REDIRECT: Self = Self(8);
 }
 
 impl Port {

@@ -66,7 +66,7 @@ pub fn privatelink_xdp_fragment(ctx: XdpContext) -> u32 {
             // Reached only while the agent has not put the stage's program in its place: TC does everything.
             xdp_action::XDP_PASS
         }
-        Ok(Fragment::Later(relay)) => send(rewrite(packet, &relay), relay.ifindex, ifindex),
+        Ok(Fragment::Later(relay)) => send(rewrite(packet, &relay), relay.ifindex, relay.out, ifindex),
         Err(verdict) => action(verdict),
     }
 }

@@ -17,6 +17,7 @@ use crate::{
     datapath::{
         Forward, Frame as _, Tables, Verdict, arp, challenge, collect, decide, parse, proxy, reset, stage,
         v6::{self, Rewrite6},
+        verdict::turns_back,
     },
     wire::{ArpHdr, L3},
 };
@@ -36,7 +37,9 @@ impl Host {
         let seen = |fate, transmitted, bytes| Some(Seen { fate, by_xdp: true, transmitted, bytes });
         if stage(SliceFrame::new(bytes)) == Stage::V6 {
             return match v6::decide(SliceFrame::new(bytes), self.tables.xdp(), ifindex) {
-                Ok(rewrite) => seen(Fate::Sent, rewrite.ifindex == ifindex, rewritten6(bytes, &rewrite)),
+                Ok(rewrite) => {
+                    seen(Fate::Sent, turns_back(ifindex, rewrite.ifindex, rewrite.out), rewritten6(bytes, &rewrite))
+                }
                 Err(Verdict::Drop(_)) => seen(Fate::Dropped, false, Vec::new()),
                 Err(Verdict::GoOn(Stage::Challenge)) => match self.challenge(bytes, self.tables.xdp(), ifindex) {
                     Some(answer) => seen(Fate::Sent, false, answer),
@@ -47,10 +50,10 @@ impl Host {
         }
         match decide(SliceFrame::new(bytes), self.tables.xdp(), ifindex) {
             Ok(forward @ Forward::Packet(rewrite)) => {
-                seen(Fate::Sent, rewrite.ifindex == ifindex, changed(bytes, &forward))
+                seen(Fate::Sent, turns_back(ifindex, rewrite.ifindex, rewrite.out), changed(bytes, &forward))
             }
             Ok(forward @ Forward::Fragment(relay)) => {
-                seen(Fate::Sent, relay.ifindex == ifindex, changed(bytes, &forward))
+                seen(Fate::Sent, turns_back(ifindex, relay.ifindex, relay.out), changed(bytes, &forward))
             }
             Err(Verdict::Drop(_)) => seen(Fate::Dropped, false, Vec::new()),
             Err(Verdict::GoOn(Stage::Challenge)) => match self.challenge(bytes, self.tables.xdp(), ifindex) {

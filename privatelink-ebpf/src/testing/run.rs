@@ -16,7 +16,7 @@ use crate::{
         event::{Event, EventKind},
         flow::{FlowKey, Meta, Slot},
         pool::PortPool,
-        service::{RingEntry, Target},
+        service::{PortFlags, RingEntry, Target},
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
     datapath::{challenge, v6},
@@ -252,7 +252,9 @@ impl Run<'_> {
                 }
                 same("bytes", &hex(&seen.bytes), &hex(&built))?;
                 if seen.by_xdp {
-                    same("leaves by the same port", &seen.transmitted, &(self.egress(frame)? == ifindex))?;
+                    let out = self.egress(frame)?;
+                    let back = out == ifindex && !self.world.ports[&out].flags.has(PortFlags::XDP_REDIRECT);
+                    same("sent back by XDP_TX", &seen.transmitted, &back)?;
                 }
             }
             Expect::Arp => {

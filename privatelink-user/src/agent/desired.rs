@@ -210,8 +210,11 @@ fn put_port(world: &World<'_>, link: &Link, vpc: VpcIndex, flags: PortFlags, des
         return;
     }
     let mut flags = flags;
-    if let LinkKind::Veth { peer: _, elsewhere: true } = link.kind {
-        flags = flags.with(PortFlags::PEER);
+    if let LinkKind::Veth { peer: _, elsewhere } = link.kind {
+        flags = flags.with(PortFlags::XDP_REDIRECT);
+        if elsewhere {
+            flags = flags.with(PortFlags::PEER);
+        }
     }
     // Frames that arrive by XDP on any port may leave by XDP here, if the driver sends them.
     let arrive = world.hooks.values().any(|hook| hook.has_xdp());
