@@ -13,7 +13,7 @@ use privatelink_ebpf::{
         event::Event,
         explain::Trace,
         flow::{Addresses6, Bucket, FlowKey, Slot},
-        fragment::{FirstFragment, FragmentKey},
+        fragment::{FirstFragment, FragmentKey, HeldFragment},
         pool::PortPool,
         security::{Bound, Policy},
         service::{
@@ -81,6 +81,7 @@ pub fn load(reference: bool) -> Result<Ebpf> {
         ("RINGS", RINGS),
         ("TARGETS", TARGETS),
         ("TARGET_STATS", TARGETS),
+        ("NEXT_NODES", TARGETS),
         ("POOLS", POOLS),
         ("ENDPOINTS", ENDPOINTS),
         ("ENDPOINT_IDS", ENDPOINTS),
@@ -112,6 +113,7 @@ pub struct Kernel {
     source_bounds: Array<MapData, Bound>,
     rings: Array<MapData, u32>,
     targets: Array<MapData, Target>,
+    next_nodes: Array<MapData, u32>,
     pools: Array<MapData, PortPool>,
     vpcs: Array<MapData, Budget>,
     endpoints: Array<MapData, Budget>,
@@ -121,6 +123,7 @@ pub struct Kernel {
     icmp_budgets: Array<MapData, IcmpBudget>,
     verified: HashMap<MapData, Source, u32>,
     fragments: HashMap<MapData, FragmentKey, FirstFragment>,
+    held: Array<MapData, HeldFragment>,
     stand_ins: HashMap<MapData, StandIn, u32>,
     flows: Array<MapData, Bucket>,
     stash: HashMap<MapData, FlowKey, Slot>,
@@ -173,6 +176,7 @@ impl Kernel {
             source_bounds: take!("SOURCE_BOUNDS"),
             rings: take!("RINGS"),
             targets: take!("TARGETS"),
+            next_nodes: take!("NEXT_NODES"),
             pools: take!("POOLS"),
             vpcs: take!("VPCS"),
             endpoints: take!("ENDPOINTS"),
@@ -182,6 +186,7 @@ impl Kernel {
             icmp_budgets: take!("ICMP_BUDGETS"),
             verified: take!("VERIFIED"),
             fragments: take!("FRAGMENTS"),
+            held: take!("HELD"),
             stand_ins: take!("STAND_INS"),
             flows: take!("FLOWS"),
             stash: take!("STASH"),
@@ -206,6 +211,9 @@ impl Kernel {
         }
         for key in self.fragments.keys().collect::<Result<Vec<_>, _>>()? {
             self.fragments.remove(&key)?;
+        }
+        for slot in 0..self.held.len() {
+            self.held.set(slot, HeldFragment::default(), 0)?;
         }
         for source in self.verified.keys().collect::<Result<Vec<_>, _>>()? {
             self.verified.remove(&source)?;
@@ -262,6 +270,7 @@ impl Kernel {
         fill(&mut self.source_bounds, 0..SOURCE_BOUNDS, |index| world.source_bounds.get(index as usize).copied())?;
         fill(&mut self.rings, 0..RINGS, |index| world.rings.get(index as usize).copied())?;
         fill(&mut self.targets, 0..TARGETS, |index| world.targets.get(&index).copied())?;
+        fill(&mut self.next_nodes, 0..TARGETS, |index| world.next_nodes.get(&index).copied())?;
         fill(&mut self.vpcs, vpcs(), |vpc| world.vpc_budgets.get(&vpc).copied())?;
         fill(&mut self.endpoints, 0..ENDPOINTS, |index| world.endpoint_budgets.get(&index).copied())
     }
@@ -330,6 +339,10 @@ impl Kernel {
         for entry in self.fragments.iter().collect::<Result<Vec<_>, _>>()? {
             let (key, first) = entry;
             self.fragments.insert(key, FirstFragment { seen: first.seen.wrapping_sub(ticks), ..first }, 0)?;
+        }
+        for slot in 0..self.held.len() {
+            let held = self.held.get(&slot, 0)?;
+            self.held.set(slot, HeldFragment { seen: held.seen.wrapping_sub(ticks), ..held }, 0)?;
         }
         for (source, at) in self.verified.iter().collect::<Result<Vec<_>, _>>()? {
             self.verified.insert(source, at.wrapping_sub(ticks), 0)?;

@@ -4,6 +4,10 @@ use bytemuck::{Pod, Zeroable};
 
 use super::{Ip4, Ip6, L4Port, Mac, MacBits, Proto, VpcIndex, addr::IPV6, assert_size, aya_pod};
 
+/// Protocol numbers in the keys of frontends that are no listener's: only their policies count.
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+
 /// A set of flags in 16 bits of a record.
 macro_rules! flags {
     ($name:ident) => {
@@ -166,6 +170,12 @@ impl Frontend6Key {
     pub const fn new(vpc: VpcIndex, ip: Ip6, port: L4Port, proto: Proto) -> Self {
         Self { ip, vpc, port, proto: proto.number(), _pad: [0; 3] }
     }
+
+    /// As [`FrontendKey::echo`].
+    #[inline(always)]
+    pub const fn echo(vpc: VpcIndex, ip: Ip6) -> Self {
+        Self { ip, vpc, port: L4Port::new(0), proto: ICMPV6, _pad: [0; 3] }
+    }
 }
 
 /// Key of map `FRONTENDS`: an address and L4 port that lead to a listener.
@@ -183,6 +193,12 @@ impl FrontendKey {
     #[inline(always)]
     pub const fn new(vpc: VpcIndex, ip: Ip4, port: L4Port, proto: Proto) -> Self {
         Self { ip, vpc, port, proto: proto.number(), _pad: [0; 3] }
+    }
+
+    /// Whose policy says who may send an address of ours an echo request; without it, everybody.
+    #[inline(always)]
+    pub const fn echo(vpc: VpcIndex, ip: Ip4) -> Self {
+        Self { ip, vpc, port: L4Port::new(0), proto: ICMP, _pad: [0; 3] }
     }
 
     /// The frontend that a packet's destination would be.

@@ -9,11 +9,11 @@ use super::{
 };
 use crate::{
     abi::{
-        Ip4, Ip6, VpcIndex,
+        Ip4, Ip6, L4Port, Proto, VpcIndex,
         addr::IPV6,
         flow::{Addresses6, FlowKey},
         security::Bound,
-        service::{Address6Key, AddressKey, AddressKind, Frontend, Frontend6Key, FrontendKey},
+        service::{Address6Key, AddressKey, AddressKind, Frontend, Frontend6Key, FrontendKey, Target},
     },
     wire::{checksum, ipv6},
 };
@@ -60,9 +60,24 @@ pub fn frontend<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> Option<Frontend> {
     t.frontend6(&Frontend6Key { ip: lent(t)?.dst, vpc, port, proto: proto & !IPV6, _pad: [0; 3] })
 }
 
+/// The frontend whose policy counts for echo requests to an IPv4 address.
+#[inline(always)]
+pub fn echo_frontend<'t, T: Tables<'t>>(t: T, vpc: VpcIndex, ip: Ip4) -> Option<&'t Frontend> {
+    frontend4(t, FrontendKey::echo(vpc, ip))
+}
+
+/// Datagrams to the port of the node address by which a target is reached are a listener's.
+#[inline(always)]
+pub fn served_node_port<'t, T: Tables<'t>>(t: T, target: &Target, port: L4Port) -> bool {
+    if target.ipv6() {
+        return t.frontend6(&Frontend6Key::new(target.vpc, target.node_ip6, port, Proto::Udp)).is_some();
+    }
+    t.frontend(&FrontendKey::new(target.vpc, target.node_ip, port, Proto::Udp)).is_some()
+}
+
 /// An IPv6 address as security groups know sources.
 #[inline(always)]
-const fn bound(ip: &Ip6) -> Bound {
+pub const fn bound(ip: &Ip6) -> Bound {
     let [hi, lo] = ip.halves();
     Bound { hi: u64::from_be(hi), lo: u64::from_be(lo) }
 }

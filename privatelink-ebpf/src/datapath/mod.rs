@@ -18,6 +18,7 @@ pub mod collect;
 pub mod flow_table;
 pub mod fragment;
 pub mod frame;
+pub mod held;
 pub mod icmp;
 pub mod lifecycle;
 pub mod mss;
@@ -67,6 +68,8 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
             Fragment::First(Proto::Udp) => udp::slow(frame, t, ifindex).map(Forward::Packet),
             Fragment::First(Proto::Tcp) => slow(frame, t, ifindex).map(Forward::Packet),
             Fragment::Later(relay) => Ok(Forward::Fragment(relay)),
+            Fragment::Early(slot) => Ok(Forward::Held(slot)),
+            Fragment::Awaited(_) => Ok(Forward::Released),
         },
         Stage::Icmp => icmp::decide(frame, t, ifindex).map(Forward::Error),
         // Another rewrite: `v6::decide`; or none: `challenge::decide`.

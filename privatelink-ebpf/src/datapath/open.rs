@@ -298,8 +298,10 @@ pub fn insert_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, admission: i64, i
         preserve,
     };
     let outcome = insert(t, segment, target, &plan);
-    if outcome == Ok(true) {
-        count_opened(t, &plan, listener);
+    if let Ok(index) = outcome
+        && index != OPENED_ELSEWHERE
+    {
+        count_opened(t, endpoint, index, listener);
         return 0;
     }
     give_back(t.vpc_half_open(segment.key.vpc.0 as u32));
@@ -312,6 +314,7 @@ pub fn insert_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, admission: i64, i
     }
 }
 
+#[derive(Clone, Copy)]
 struct Plan {
     endpoint: u16,
     target: u32,
@@ -335,34 +338,98 @@ impl Plan {
     }
 }
 
-/// True: opened. False: another CPU opened it meanwhile.
+/// No target's index: another CPU opened the flow meanwhile.
+const OPENED_ELSEWHERE: u32 = 0;
+
+/// The target that the flow leads to, or [`OPENED_ELSEWHERE`].
 #[inline(always)]
-fn insert<'t, T: Tables<'t>>(t: T, segment: &Segment, target: &Target, plan: &Plan) -> Result<bool, Counter> {
+fn insert<'t, T: Tables<'t>>(t: T, segment: &Segment, target: &'t Target, plan: &Plan) -> Result<u32, Counter> {
     let lock = flow_table::lock(t, &segment.key).ok_or(Counter::FlowTableContended)?;
     let outcome =
-        if t.find(&segment.key).is_some() { Ok(false) } else { insert_locked(t, segment, target, plan).map(|()| true) };
+        if t.find(&segment.key).is_some() { Ok(OPENED_ELSEWHERE) } else { insert_locked(t, segment, target, plan) };
     lock.unlock();
     outcome
 }
 
+/// Node addresses that are tried for a port: as many as a load balancer can have in one subnet.
+const NODES: u32 = 8;
+
+/// Ports of listeners that a claim passes over.
+const SERVED_PORTS: u32 = 8;
+
+/// Claims a source port towards a target or, if all are in use, towards the same target behind the next node address, and so
+/// on: the target's index and, in the lower 16 bits, the port; or the complement of the counter that names the refusal.
+///
+/// No datagram flow gets a port at which the node address has a listener: a late reply of the target would open a flow there.
+///
+/// The first pool counts that it has none only if another has: else who refuses the flow counts it.
 #[inline(always)]
-fn insert_locked<'t, T: Tables<'t>>(t: T, segment: &Segment, target: &Target, plan: &Plan) -> Result<(), Counter> {
-    let (ip, node_ip) = target_pair(t, plan.target);
+pub fn claim_node_bits<'t, T: Tables<'t>>(t: T, first: u32, hint: u32) -> i64 {
+    let Some(wanted) = t.target(first) else { return !(Counter::NoTarget as i64) };
+    let (mut index, mut pool, mut node) = (first, wanted.pool, wanted);
+    let datagrams = Proto::from_number(wanted.proto) == Proto::Udp;
+    for _ in 0..NODES + SERVED_PORTS {
+        match t.claim_port(pool, hint) {
+            // It stays taken: the next claim finds another, and the agent frees what no flow has.
+            Claim::Port(port) if datagrams && addresses::served_node_port(t, node, L4Port::new(port)) => continue,
+            Claim::Port(port) => {
+                if index != first {
+                    t.count_exhausted(wanted.pool);
+                    t.count(Counter::NextNodeUsed);
+                }
+                return (index as i64) << 16 | port as i64;
+            }
+            Claim::Contended => return !(Counter::PortsContended as i64),
+            Claim::Exhausted => {}
+        }
+        index = t.next_node(index);
+        if index == first {
+            break;
+        }
+        let Some(next) = t.target(index) else { break };
+        if !stands_for(next, wanted) {
+            break;
+        }
+        (pool, node) = (next.pool, next);
+    }
+    !(Counter::PortsExhausted as i64)
+}
+
+/// The target is the same behind another node address, and usable: between two of the agent's writes an index may stand for
+/// something else.
+#[inline(always)]
+fn stands_for(next: &Target, wanted: &Target) -> bool {
+    next.ip == wanted.ip
+        && next.ip6.halves() == wanted.ip6.halves()
+        && next.port == wanted.port
+        && next.vpc == wanted.vpc
+        && next.proto == wanted.proto
+        && next.flags.has(TargetFlags::RESOLVED)
+        && !next.flags.has(TargetFlags::RETIRED)
+}
+
+#[inline(always)]
+fn insert_locked<'t, T: Tables<'t>>(t: T, segment: &Segment, target: &'t Target, plan: &Plan) -> Result<u32, Counter> {
+    let (ip, _) = target_pair(t, plan.target);
     let key = &segment.key;
     let mut seen = FlowKey::tcp(target.vpc, ip, target.port, key.src, key.src_port).with_proto(target.proto);
     let preserved = plan.preserve && preserves(t, segment, target, plan, &seen);
     let mut d_addr = checksum::difference32(key.dst.word(), ip.word());
+    let (mut target, mut index) = (target, plan.target);
     if !preserved {
         let [lo, hi] = key.words();
         let hint = flow_table::hash([hi, lo], t.hash_seed()) as u32;
-        let port = match t.claim_port(target.pool, hint) {
-            Claim::Port(port) => port,
-            Claim::Exhausted => return Err(Counter::PortsExhausted),
-            Claim::Contended => return Err(Counter::PortsContended),
-        };
-        (seen.dst, seen.dst_port) = (node_ip, L4Port::new(port));
-        d_addr = t.difference(segment, plan.target);
+        let claimed = t.claim_node(plan.target, hint);
+        if claimed < 0 {
+            return Err(Counter::from_bits(!claimed as u8));
+        }
+        index = (claimed >> 16) as u32;
+        target = t.target(index).ok_or(Counter::NoTarget)?;
+        (seen.src, seen.dst) = target_pair(t, index);
+        seen.dst_port = L4Port::new(claimed as u16);
+        d_addr = t.difference(segment, index);
     }
+    let plan = &Plan { target: index, ..*plan };
     let outcome = insert_pair(t, segment, target, plan, &seen, checksum::fold(d_addr));
     if preserved {
         flow_table::unlock_beside(t, &seen, &segment.key);
@@ -373,7 +440,7 @@ fn insert_locked<'t, T: Tables<'t>>(t: T, segment: &Segment, target: &Target, pl
     } else if outcome.is_err() {
         t.release_port(target.pool, seen.dst_port.get());
     }
-    outcome
+    outcome.map(|()| index)
 }
 
 /// Whether the target is to see the client's own address and port, as in `seen`, the key of its replies; then the key's
@@ -601,11 +668,11 @@ pub fn give_back(count: Option<*mut u32>) {
 }
 
 #[inline(always)]
-fn count_opened<'t, T: Tables<'t>>(t: T, plan: &Plan, listener: u32) {
+fn count_opened<'t, T: Tables<'t>>(t: T, endpoint: u16, target: u32, listener: u32) {
     t.count(Counter::FlowOpened);
     // SAFETY: all three are this CPU's own counters.
     unsafe {
-        if let Some(stats) = t.endpoint_stats(plan.endpoint as u32) {
+        if let Some(stats) = t.endpoint_stats(endpoint as u32) {
             (*stats).new_flows += 1;
         }
         if let Some(stats) = t.listener_stats(listener) {
@@ -614,7 +681,7 @@ fn count_opened<'t, T: Tables<'t>>(t: T, plan: &Plan, listener: u32) {
                 (*stats).unhealthy_routing += 1;
             }
         }
-        if let Some(stats) = t.target_stats(plan.target) {
+        if let Some(stats) = t.target_stats(target) {
             (*stats).new_flows += 1;
         }
     }

@@ -18,7 +18,7 @@ use privatelink_ebpf::{
         event::Event,
         explain::Trace,
         flow::{Addresses6, Bucket, FlowKey, FlowState, Meta, Slot},
-        fragment::{FirstFragment, FragmentKey},
+        fragment::{FirstFragment, FragmentKey, HeldFragment},
         security::{Bound, Policy},
         service::{
             Address, Address6Key, AddressKey, Budget, Frontend, Frontend6Key, FrontendKey, Listener, Parted, Port,
@@ -32,6 +32,7 @@ use privatelink_ebpf::{
         atomic::load64,
         challenge, flow_table,
         fragment::{self, Fragment},
+        held,
         icmp, lifecycle, open,
         parse::Segment,
         ports::{self, Claim},
@@ -185,6 +186,9 @@ fn judge_fragment(packet: Packet, ifindex: u32) -> u32 {
     match fragment::decide(packet, Dry, ifindex) {
         Ok(Fragment::First(Proto::Tcp)) => FIRST_OF_TCP,
         Ok(Fragment::First(Proto::Udp)) => FIRST_OF_UDP,
+        // It is sent in again, and then it is a first fragment like others.
+        Ok(Fragment::Awaited(_)) => Trace::FORWARD,
+        Ok(Fragment::Early(_)) => Verdict::Drop(Counter::FragmentHeld).to_bits(),
         Ok(Fragment::Later(relay)) => {
             leaving(relay.ifindex, relay.out);
             concluded(Ok(()))
@@ -277,6 +281,22 @@ extern "C" fn dry_claim(pool: u32) -> i32 {
         // SAFETY: a live map value, shared through `ports` only.
         Some(pool) => unsafe { ports::peek(pool) }.to_bits(),
         None => Claim::Exhausted.to_bits(),
+    }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn dry_claim_node(target: u32, hint: u32) -> i64 {
+    open::claim_node_bits(Dry, target, hint)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn dry_reserve_held(key: *const FragmentKey, len: u32) -> i32 {
+    // SAFETY: the verifier has checked that it is null or a whole record.
+    match unsafe { key.as_ref() } {
+        Some(key) => held::reserve_bits::<true, _>(Dry, key, len),
+        None => -1,
     }
 }
 
@@ -514,6 +534,16 @@ impl Tables<'static> for Dry {
     }
 
     #[inline(always)]
+    fn next_node(self, target: u32) -> u32 {
+        REAL.next_node(target)
+    }
+
+    #[inline(always)]
+    fn claim_node(self, target: u32, hint: u32) -> i64 {
+        dry_claim_node(target, hint)
+    }
+
+    #[inline(always)]
     fn claim_port(self, pool: u32, _hint: u32) -> Claim {
         Claim::from_bits(dry_claim(pool))
     }
@@ -637,6 +667,22 @@ impl Tables<'static> for Dry {
 
     #[inline(always)]
     fn stand_in(self, _: &StandIn) {}
+
+    /// Only looked at.
+    #[inline(always)]
+    fn held(self, slot: u32) -> Option<*mut HeldFragment> {
+        REAL.held(slot)
+    }
+
+    #[inline(always)]
+    fn awaited(self, key: &FragmentKey) -> u32 {
+        REAL.awaited(key)
+    }
+
+    #[inline(always)]
+    fn reserve_held(self, key: &FragmentKey, len: u32) -> i32 {
+        dry_reserve_held(key, len)
+    }
 
     #[inline(always)]
     fn note_fragment(self, _: &FragmentKey, _: &FirstFragment) {}

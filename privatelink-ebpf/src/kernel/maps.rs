@@ -46,6 +46,7 @@ maps! {
     LISTENERS: Array<Listener>, BPF_F_MMAPABLE;
     RINGS: Array<u32>, BPF_F_MMAPABLE;
     TARGETS: Array<Target>, BPF_F_MMAPABLE;
+    NEXT_NODES: Array<u32>, BPF_F_MMAPABLE;
     POOLS: Array<PortPool>, BPF_F_MMAPABLE;
     VPCS: Array<Budget>, BPF_F_MMAPABLE;
     ENDPOINTS: Array<Budget>, BPF_F_MMAPABLE;
@@ -60,6 +61,8 @@ maps! {
     TARGET_STATS: PerCpuArray<TargetStats>;
     VERIFIED: LruHashMap<Source, u32>;
     FRAGMENTS: LruHashMap<FragmentKey, FirstFragment>;
+    HELD: Array<HeldFragment>;
+    HELD_FRAMES: Array<HeldFrame>;
     RESET_BUDGETS: Array<ResetBudget>;
     ICMP_BUDGETS: Array<IcmpBudget>;
     SCRATCH: PerCpuArray<Slot>;

@@ -10,10 +10,11 @@ use aya_ebpf::{
 };
 use privatelink_ebpf::{
     abi::{
+        entries,
         flow::{FlowKey, Slot},
         settings::{ClockSample, CollectRequest},
     },
-    datapath::{Frame as _, collect},
+    datapath::{Frame as _, collect, held},
 };
 
 use super::{
@@ -40,6 +41,7 @@ pub fn privatelink_collect(ctx: TcContext) -> i32 {
                 (&raw mut request).cast(),
                 0,
             );
+            bpf_loop(entries::HELD, sweep_held as *mut c_void, (&raw mut request).cast(), 0);
         }
     }
     TC_ACT_OK as i32
@@ -52,6 +54,11 @@ unsafe extern "C" fn sweep_bucket(index: u64, request: *mut CollectRequest) -> i
         // SAFETY: a live map value.
         unsafe { collect::bucket(Maps::<false>, bucket, port, flags) };
     }
+    0
+}
+
+unsafe extern "C" fn sweep_held(slot: u64, _request: *mut CollectRequest) -> i64 {
+    held::expire(Maps::<false>, slot as u32);
     0
 }
 

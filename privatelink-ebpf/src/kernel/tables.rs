@@ -11,7 +11,7 @@ use privatelink_ebpf::{
         cookie::Source,
         event::Event,
         flow::{Addresses6, Bucket, FlowKey, Slot},
-        fragment::{FirstFragment, FragmentKey},
+        fragment::{FirstFragment, FragmentKey, HeldFragment},
         pool::PortPool,
         security::{Bound, Policy},
         service::{
@@ -26,7 +26,7 @@ use privatelink_ebpf::{
         atomic::add64,
         challenge,
         flow_table::{self, SlotRef},
-        icmp, lifecycle, open,
+        held, icmp, lifecycle, open,
         parse::Segment,
         ports::{self, Claim},
         refusal, security,
@@ -53,6 +53,12 @@ extern "C" fn claim_port(pool: u32, hint: u32) -> i32 {
         Some(pool) => unsafe { ports::claim(pool, hint) }.to_bits(),
         None => Claim::Exhausted.to_bits(),
     }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn claim_node(target: u32, hint: u32) -> i64 {
+    open::claim_node_bits(Maps::<false>, target, hint)
 }
 
 #[unsafe(no_mangle)]
@@ -192,6 +198,8 @@ cold_shared! {
     step_flow = lifecycle::step_bits, Segment;
     close_flow = lifecycle::close_bits, FlowKey, why;
     acknowledge_header = lifecycle::acknowledge_header_bits, FlowKey;
+    fragments_wait = held::awaited_bits, FragmentKey;
+    take_held = held::take_bits, FragmentKey, slot;
     supersede_flow = lifecycle::supersede_bits, Segment;
     flow_ended = security::ended_bits, FlowKey, target;
     flow_silent = lifecycle::silent_bits, Segment;
@@ -201,6 +209,16 @@ cold_shared! {
     retire_flow = lifecycle::retire_bits, Segment;
     move_client = lifecycle::move_client_bits, Segment, ifindex;
     keep_to_tc = lifecycle::keep_to_tc_bits, Segment;
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn reserve_held(key: *const FragmentKey, len: u32) -> i32 {
+    // SAFETY: the verifier has checked that it is null or a whole record.
+    match unsafe { key.as_ref() } {
+        Some(key) => held::reserve_bits::<false, _>(Maps::<false>, key, len),
+        None => -1,
+    }
 }
 
 impl<const XDP: bool> Tables<'static> for Maps<XDP> {
@@ -302,6 +320,16 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn target(self, index: u32) -> Option<&'static Target> {
         TARGETS.get(index)
+    }
+
+    #[inline(always)]
+    fn next_node(self, target: u32) -> u32 {
+        NEXT_NODES.get(target).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn claim_node(self, target: u32, hint: u32) -> i64 {
+        claim_node(target, hint)
     }
 
     #[inline(always)]
@@ -417,6 +445,26 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn stand_in(self, key: &StandIn) {
         let _ = STAND_INS.insert(key, &1, 0);
+    }
+
+    #[inline(always)]
+    fn held(self, slot: u32) -> Option<*mut HeldFragment> {
+        HELD.get_ptr_mut(slot)
+    }
+
+    #[inline(always)]
+    fn awaited(self, key: &FragmentKey) -> u32 {
+        fragments_wait(key)
+    }
+
+    #[inline(always)]
+    fn reserve_held(self, key: &FragmentKey, len: u32) -> i32 {
+        reserve_held(key, len)
+    }
+
+    #[inline(always)]
+    fn take_held(self, key: &FragmentKey, slot: u32) -> u32 {
+        take_held(key, slot)
     }
 
     #[inline(always)]

@@ -1,5 +1,7 @@
 //! The case table without a kernel: `decide` over tables in memory.
 
+use std::{cell::RefCell, collections::BTreeMap};
+
 use super::{
     frame::{SliceFrame, answer_echo, answer_echo6, answer_error, apply, apply_proxied, apply6, translate6},
     run::{Backend, Fate, Outcome, Path, Seen},
@@ -8,14 +10,15 @@ use super::{
 };
 use crate::{
     abi::{
-        Counter, Mac, Stage,
+        Counter, Mac, Stage, entries,
         event::Event,
         flow::Slot,
+        fragment::HELD_SLOTS,
         pool::PortPool,
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
     datapath::{
-        Forward, Frame as _, Tables, Verdict, arp, challenge, collect, decide, parse, proxy, reset, stage,
+        Forward, Frame as _, Tables, Verdict, arp, challenge, collect, decide, fragment, held, parse, proxy, reset, stage,
         v6::{self, Rewrite6},
         verdict::turns_back,
     },
@@ -26,11 +29,13 @@ use crate::{
 pub struct Host {
     options: Options,
     tables: MemTables,
+    /// The frames in the slots of fragments that wait.
+    held: RefCell<BTreeMap<u32, Vec<u8>>>,
 }
 
 impl Host {
     pub fn new(options: Options) -> Self {
-        Self { options, tables: MemTables::new(World::empty(), options) }
+        Self { options, tables: MemTables::new(World::empty(), options), held: RefCell::default() }
     }
 
     fn xdp(&self, ifindex: u32, bytes: &[u8]) -> Option<Seen> {
@@ -60,7 +65,7 @@ impl Host {
                 Some(answer) => seen(Fate::Sent, false, answer),
                 None => seen(Fate::Dropped, false, Vec::new()),
             },
-            Ok(Forward::Error(_))
+            Ok(Forward::Error(_) | Forward::Held(_) | Forward::Released)
             | Err(
                 Verdict::Pass
                 | Verdict::ToTc
@@ -81,7 +86,15 @@ impl Host {
             return self.tc6(frame, ifindex, bytes);
         }
         let (fate, bytes) = match decide(frame, self.tables.tc(), ifindex) {
-            Ok(forward) => (Fate::Sent, changed(bytes, &forward)),
+            Ok(Forward::Held(slot)) => {
+                self.held.borrow_mut().insert(slot, bytes.to_vec());
+                held::publish(self.tables.tc(), slot);
+                (Fate::Dropped, Vec::new())
+            }
+            Ok(Forward::Released) => (Fate::Sent, self.release(frame, ifindex)?),
+            Ok(forward @ (Forward::Packet(_) | Forward::Fragment(_) | Forward::Error(_))) => {
+                (Fate::Sent, changed(bytes, &forward))
+            }
             Err(Verdict::Proxy) => return self.proxied(frame, ifindex, bytes),
             Err(Verdict::GoOn(Stage::Challenge)) => self.challenged(bytes, ifindex),
             Err(Verdict::Pass) => (Fate::Passed, bytes.to_vec()),
@@ -102,6 +115,21 @@ impl Host {
             Err(Verdict::AnswerError(cause)) => (Fate::Sent, answer_error(bytes, cause)),
         };
         Ok(Seen { fate, by_xdp: false, transmitted: false, bytes })
+    }
+
+    /// Empties the slots of the fragments that have waited for `frame`; the last one.
+    fn release(&self, frame: SliceFrame<'_>, ifindex: u32) -> Outcome<Vec<u8>> {
+        let t = self.tables.tc();
+        let vpc = t.port(ifindex).ok_or("no port")?.vpc;
+        let key = fragment::key_of(frame, vpc).ok_or("no fragment")?;
+        let mut last = Vec::new();
+        for slot in held::group(vpc)..held::group(vpc) + HELD_SLOTS {
+            if held::take_bits(t, &key, slot) != 0 {
+                last = self.held.borrow_mut().remove(&slot).ok_or("a slot without a frame")?;
+                held::free(t, slot);
+            }
+        }
+        Ok(last)
     }
 
     fn proxied(&self, frame: SliceFrame<'_>, ifindex: u32, bytes: &[u8]) -> Outcome<Seen> {
@@ -263,6 +291,9 @@ impl Backend for Host {
         for bucket in self.tables.buckets() {
             // SAFETY: a live bucket of these tables.
             unsafe { collect::bucket(self.tables.tc(), bucket, 0, 0) };
+        }
+        for slot in 0..entries::HELD {
+            held::expire(self.tables.tc(), slot);
         }
         for slot in self.tables.stash_slots() {
             // SAFETY: a live slot of these tables.

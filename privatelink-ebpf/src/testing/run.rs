@@ -117,6 +117,7 @@ pub fn run(case: &Case, path: Path, backend: &mut dyn Backend) -> Outcome<Vec<Tr
         learned: HashMap::new(),
         challenges: HashMap::new(),
         last_events: Vec::new(),
+        held: Vec::new(),
     };
     let mut traces = Vec::new();
     for (number, step) in case.steps.iter().enumerate() {
@@ -136,6 +137,8 @@ struct Run<'a> {
     /// The number that a client's last challenge acknowledged.
     challenges: HashMap<FlowKey, u32>,
     last_events: Vec<Event>,
+    /// Fragments that have been told to wait.
+    held: Vec<Vec<u8>>,
 }
 
 impl Run<'_> {
@@ -220,6 +223,14 @@ impl Run<'_> {
         }
         match frame.expect {
             Expect::Drop => same("fate", &seen.fate, &Fate::Dropped)?,
+            Expect::Held => {
+                same("fate", &seen.fate, &Fate::Dropped)?;
+                self.held.push(bytes);
+            }
+            Expect::Again => {
+                same("fate", &seen.fate, &Fate::Sent)?;
+                same("one that has waited", &self.held.contains(&seen.bytes), &true)?;
+            }
             Expect::Pass => {
                 same("fate", &seen.fate, &Fate::Passed)?;
                 same("frame", &seen.bytes, &bytes)?;
@@ -534,7 +545,16 @@ impl Run<'_> {
             return Vec::new();
         };
         let ring = &self.world.rings[listener.ring_base as usize..][..listener.ring_len as usize];
-        ring.iter().map(|entry| RingEntry(*entry).target()).collect()
+        let mut targets: Vec<u32> = ring.iter().map(|entry| RingEntry(*entry).target()).collect();
+        // The same targets behind other node addresses, for those whose ports are used up.
+        for at in 0.. {
+            let Some(target) = targets.get(at) else { break };
+            match self.world.next_nodes.get(target) {
+                Some(next) if !targets.contains(next) => targets.push(*next),
+                Some(_) | None => {}
+            }
+        }
+        targets
     }
 
     fn check(&mut self, check: &Check) -> Outcome<()> {

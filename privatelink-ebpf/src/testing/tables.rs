@@ -12,11 +12,11 @@ use std::{
 use super::world::{CLOCK, ENDPOINTS, LISTENERS, POLICIES, POOLS, PORTS, SOURCE_BOUNDS, TARGETS, VPCS, World};
 use crate::{
     abi::{
-        Counter, Ip4, VpcIndex,
+        Counter, Ip4, VpcIndex, entries,
         cookie::Source,
         event::Event,
         flow::{Addresses6, Bucket, FlowKey, Slot},
-        fragment::{FirstFragment, FragmentKey},
+        fragment::{FirstFragment, FragmentKey, HeldFragment},
         pool::PortPool,
         security::{Bound, Policy},
         service::{
@@ -118,6 +118,7 @@ pub struct MemTables {
     icmp_budgets: Cells<IcmpBudget>,
     verified: Mutex<HashMap<Source, u32>>,
     fragments: Mutex<HashMap<FragmentKey, FirstFragment>>,
+    held: Cells<HeldFragment>,
     stand_ins: Mutex<HashSet<StandIn>>,
     counters: Vec<AtomicU64>,
     events: Mutex<Vec<Event>>,
@@ -147,6 +148,7 @@ impl MemTables {
             icmp_budgets: Cells::new(IcmpBudget::default(), VPCS as usize),
             verified: Mutex::default(),
             fragments: Mutex::default(),
+            held: Cells::new(HeldFragment::default(), entries::HELD as usize),
             stand_ins: Mutex::default(),
             counters: Counter::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
             events: Mutex::new(Vec::new()),
@@ -376,6 +378,10 @@ impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
         record(&self.tables.world.targets, index, TARGETS, &NO_TARGET)
     }
 
+    fn next_node(self, target: u32) -> u32 {
+        self.tables.world.next_nodes.get(&target).copied().unwrap_or(0)
+    }
+
     fn claim_port(self, pool: u32, hint: u32) -> Claim {
         match self.tables.pools.get(pool as usize) {
             // SAFETY: a live pool, shared through `ports` only.
@@ -484,6 +490,10 @@ impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
 
     fn stand_in(self, key: &StandIn) {
         self.tables.stand_ins.lock().unwrap_or_else(PoisonError::into_inner).insert(*key);
+    }
+
+    fn held(self, slot: u32) -> Option<*mut HeldFragment> {
+        self.tables.held.get(slot as usize)
     }
 
     fn note_fragment(self, key: &FragmentKey, first: &FirstFragment) {

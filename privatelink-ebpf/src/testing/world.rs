@@ -45,6 +45,8 @@ pub struct World {
     pub listeners: BTreeMap<u32, Listener>,
     pub rings: Vec<u32>,
     pub targets: BTreeMap<u32, Target>,
+    /// Target index → the same target behind the next node address.
+    pub next_nodes: BTreeMap<u32, u32>,
     pub vpc_budgets: BTreeMap<u32, Budget>,
     pub endpoint_budgets: BTreeMap<u32, Budget>,
     /// The pools' state when a case begins.
@@ -68,6 +70,7 @@ impl World {
             listeners: BTreeMap::new(),
             rings: Vec::new(),
             targets: BTreeMap::new(),
+            next_nodes: BTreeMap::new(),
             vpc_budgets: BTreeMap::new(),
             endpoint_budgets: BTreeMap::new(),
             pools: vec![PortPool::EMPTY; POOLS as usize],
@@ -127,7 +130,11 @@ impl World {
         }
         for (key, frontend) in std::mem::take(&mut world.frontends) {
             let FrontendKey { ip, vpc, port, proto, _pad } = key;
-            let key = Frontend6Key { ip: Ip6::from_wire(six(ip.to_wire())), vpc, port, proto, _pad };
+            let ip = Ip6::from_wire(six(ip.to_wire()));
+            let key = match key == FrontendKey::echo(vpc, key.ip) {
+                true => Frontend6Key::echo(vpc, ip),
+                false => Frontend6Key { ip, vpc, port, proto, _pad },
+            };
             world.frontends6.insert(key, frontend);
         }
         // The sets of sources move with the addresses.
@@ -190,6 +197,12 @@ impl World {
     pub fn guard(&mut self, vpc: u16, ip: [u8; 4], port: u16, policy: u32) {
         let key = FrontendKey::new(VpcIndex(vpc), Ip4::from_wire(ip), L4Port::new(port), Proto::Tcp);
         self.frontends.get_mut(&key).expect("a frontend").policy = policy;
+    }
+
+    /// Puts echo requests to an address under a policy.
+    pub fn guard_echo(&mut self, vpc: u16, ip: [u8; 4], policy: u32) {
+        let key = FrontendKey::echo(VpcIndex(vpc), Ip4::from_wire(ip));
+        self.frontends.insert(key, Frontend { policy, ..Frontend::default() });
     }
 
     /// A target with a resolved next hop, [`target_mac`], behind port `ifindex`.

@@ -75,6 +75,8 @@ pub struct Desired {
     pub listeners: BTreeMap<u32, DesiredListener>,
     /// Retired ones too.
     pub targets: BTreeMap<u32, Target>,
+    /// The same target behind the next node address of its load balancer.
+    pub next_nodes: BTreeMap<u32, u32>,
     pub vpcs: BTreeMap<VpcIndex, Budget>,
     /// Those that are gone too.
     pub endpoints: BTreeMap<u16, Budget>,
@@ -101,7 +103,7 @@ pub fn vpc_index(vpc: &Vpc) -> Option<VpcIndex> {
 
 /// Whether a load balancer or an endpoint owns `ip` in `vpc`, so that no target can have it.
 pub fn owned(state: &State, vpc: &VpcId, ip: Ipv4Addr) -> bool {
-    state.load_balancers.values().any(|lb| lb.vpc == *vpc && lb.addresses.contains(&ip))
+    state.load_balancers.values().any(|lb| lb.vpc == *vpc && lb.nodes().any(|node| node == ip))
         || state.endpoints.values().any(|endpoint| {
             let alias = || endpoint.aliases.iter().any(|alias| alias.address() == Some(ip));
             endpoint.vpc == *vpc && (endpoint.addresses().any(|own| own == ip) || alias())
@@ -110,7 +112,7 @@ pub fn owned(state: &State, vpc: &VpcId, ip: Ipv4Addr) -> bool {
 
 /// Every address that [`owned`] finds.
 fn owned_addresses(state: &State) -> BTreeSet<(&VpcId, Ipv4Addr)> {
-    let nodes = state.load_balancers.values().flat_map(|lb| lb.addresses.iter().map(move |ip| (&lb.vpc, *ip)));
+    let nodes = state.load_balancers.values().flat_map(|lb| lb.nodes().map(move |ip| (&lb.vpc, ip)));
     let endpoints = state.endpoints.values();
     nodes.chain(endpoints.flat_map(|endpoint| endpoint.addresses().map(move |ip| (&endpoint.vpc, ip)))).collect()
 }
@@ -126,7 +128,7 @@ struct Use<'a> {
 impl Use<'_> {
     /// The node addresses of all its load balancers, each once, in order.
     fn nodes(&self) -> Vec<Ipv4Addr> {
-        let mut nodes: Vec<Ipv4Addr> = self.listeners.iter().flat_map(|(_, lb)| lb.addresses.iter().copied()).collect();
+        let mut nodes: Vec<Ipv4Addr> = self.listeners.iter().flat_map(|(_, lb)| lb.nodes()).collect();
         let mut seen = BTreeSet::new();
         nodes.retain(|node| seen.insert(*node));
         nodes
@@ -285,6 +287,7 @@ fn targets(world: &World<'_>, uses: &[Use<'_>], resolvers: &[Resolver], desired:
     if plan.targets.len() < wanted.len() {
         plan.full.insert("TARGETS");
     }
+    desired.next_nodes = next_nodes(world.state, plan);
     let end_flows = ended(world, uses, plan);
     let inside = resolver::hop(world);
     for (key, index) in &plan.targets {
@@ -303,6 +306,25 @@ fn targets(world: &World<'_>, uses: &[Use<'_>], resolvers: &[Resolver], desired:
             desired.targets.insert(*index, retired(*record, lives_on));
         }
     }
+}
+
+/// For each target of a load balancer with several node addresses: the same behind the next one, going around.
+fn next_nodes(state: &State, plan: &Plan) -> BTreeMap<u32, u32> {
+    let mut around: BTreeMap<(VpcIndex, Ipv4Addr), Vec<Ipv4Addr>> = BTreeMap::new();
+    for lb in state.load_balancers.values() {
+        let Some(vpc) = state.vpcs.get(&lb.vpc).and_then(vpc_index) else { continue };
+        let nodes: Vec<Ipv4Addr> = lb.nodes().collect();
+        for (at, node) in nodes.iter().enumerate() {
+            let others = nodes.iter().cycle().skip(at + 1).take(nodes.len() - 1).copied();
+            around.insert((vpc, *node), others.collect());
+        }
+    }
+    let next = |(key, index): (&TargetKey, &u32)| {
+        let others = around.get(&(key.vpc, key.node))?;
+        let found = others.iter().find_map(|node| plan.targets.get(&TargetKey { node: *node, ..*key }))?;
+        Some((*index, *found))
+    };
+    plan.targets.iter().filter_map(next).collect()
 }
 
 /// A group's targets that are registered, and whether each takes traffic by its own health.
@@ -454,8 +476,13 @@ fn listeners(
     for lb in state.load_balancers.values() {
         let served = lb.id.kind().unserved().is_none();
         let Some(vpc) = state.vpcs.get(&lb.vpc).filter(|_| served).and_then(vpc_index) else { continue };
-        for node in &lb.addresses {
-            desired.addresses.insert(AddressKey::new(vpc, (*node).into()), AddressKind::Node.into());
+        for node in lb.nodes() {
+            desired.addresses.insert(AddressKey::new(vpc, node.into()), AddressKind::Node.into());
+            if let Some(guard) = compiler.at_node(lb, ECHO) {
+                let key = FrontendKey::echo(vpc, node.into());
+                desired.frontends.insert(key, Frontend::default());
+                guards.insert(key, guard);
+            }
         }
         for (listener, proto) in by_lb.get(&lb.id).into_iter().flatten() {
             let Some(&index) = plan.listeners.get(&(listener.id.clone(), *proto)) else { continue };
@@ -495,6 +522,14 @@ fn listeners(
             desired.addresses.insert(AddressKey::new(vpc, (*address).into()), AddressKind::Endpoint.into());
         }
         let Some(service) = state.endpoint_services.get(&endpoint.service) else { continue };
+        let first_lb = service.load_balancers.iter().find_map(|lb| state.load_balancers.get(lb));
+        if let Some(guard) = first_lb.and_then(|lb| compiler.at_endpoint(endpoint, lb, ECHO)) {
+            for address in &addresses {
+                let key = FrontendKey::echo(vpc, (*address).into());
+                desired.frontends.insert(key, Frontend::default());
+                guards.insert(key, guard.clone());
+            }
+        }
         // The address is the endpoint's from the start, traffic flows once the service's owner has agreed.
         if endpoint.state != EndpointState::Available {
             continue;
@@ -542,6 +577,9 @@ fn answered(state: &State, endpoint: &Endpoint) -> Vec<Ipv4Addr> {
     let cidr = state.vpcs.get(&endpoint.vpc).map(|vpc| vpc.cidr.net());
     endpoint.addresses().chain(cidr.into_iter().flat_map(|cidr| endpoint.inner_aliases(cidr))).collect()
 }
+
+/// What an echo request is to a rule.
+const ECHO: Opening = Opening::Icmp(8, 0);
 
 /// What a connection to a port is to a rule.
 fn opening(proto: Proto, port: u16) -> Opening {
@@ -644,8 +682,8 @@ fn members(
                 denied = true;
                 continue;
             }
-            for node in &lb.addresses {
-                let key = TargetKey { vpc, node: *node, ip: target.ip, port: target.port, proto };
+            for node in lb.nodes() {
+                let key = TargetKey { vpc, node, ip: target.ip, port: target.port, proto };
                 if let Some(index) = indexes.get(&key) {
                     members.push((identity(&key), *index | entry_flags));
                 }
@@ -681,7 +719,7 @@ fn parted(
     let ended = listener.forward.weights.iter().filter(|(_, weight)| weight.get() == 0).map(|(id, _)| id).collect();
     targets(ended)
         .difference(&live)
-        .flat_map(|target| lb.addresses.iter().map(move |node| (*node, *target)))
+        .flat_map(|target| lb.nodes().map(move |node| (node, *target)))
         .filter_map(|(node, TargetAddress { ip, port })| {
             plan.targets.get(&TargetKey { vpc, node, ip, port, proto }).copied()
         })

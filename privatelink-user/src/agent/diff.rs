@@ -35,7 +35,11 @@ pub fn diff(desired: &Desired, actual: &Tables, capacity: Capacity) -> (Vec<Op>,
         }
     }
     put(&mut ops, &desired.endpoint_ids, &actual.endpoint_ids, |key, value| Op::PutEndpointId(*key, *value));
+    // A way to another node address goes before what it leads to becomes something else, and comes after it.
+    let stays = |(index, next): &(&u32, &u32)| desired.next_nodes.get(index) == Some(next);
+    ops.extend(actual.next_nodes.iter().filter(|pair| !stays(pair)).map(|(index, _)| Op::RemoveNextNode(*index)));
     targets(&mut ops, desired, actual, false);
+    put(&mut ops, &desired.next_nodes, &actual.next_nodes, |index, next| Op::PutNextNode(*index, *next));
     let rings = listeners(&mut ops, desired, actual, capacity);
     let bounds = policies(&mut ops, desired, actual, capacity);
     put(&mut ops, &desired.ports, &actual.ports, |key, value| Op::PutPort(*key, *value));

@@ -177,6 +177,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
             name: format!("lb-{number}").parse().expect("a name"),
             vpc: vpc(1).id,
             addresses: (0..shape.nodes).map(|node| Ipv4Addr::new(10, 0, 2 + node, number as u8 + 1)).collect(),
+            secondary_addresses: Vec::new(),
             scheme: Default::default(),
             attributes: LoadBalancerAttributes::default(),
             security_groups: SecurityGroups::default(),
@@ -311,6 +312,7 @@ fn garbage() -> impl Strategy<Value = Tables> {
             policies: garbage_policies(),
             listeners,
             targets,
+            next_nodes: [(1, 2), (3, 3)].into(),
             vpcs: [(VpcIndex(7), Budget { half_open: 1 })].into(),
             endpoints,
             endpoint_ids: BTreeMap::new(),
@@ -493,7 +495,11 @@ proptest! {
                 Op::PutListener(index, _) | Op::RemoveListener(index) | Op::ResetListenerStats(index) => {
                     prop_assert!(!others.contains(index), "{op:?} touches another group's listener");
                 }
-                Op::PutTarget(index, _) | Op::ResetPool(index) | Op::ResetTargetStats(index) => {
+                Op::PutTarget(index, _)
+                | Op::PutNextNode(index, _)
+                | Op::RemoveNextNode(index)
+                | Op::ResetPool(index)
+                | Op::ResetTargetStats(index) => {
                     prop_assert!(!old_targets.contains(index), "{op:?} touches a target that did not change");
                 }
                 Op::WriteRing { .. } | Op::PutFrontend(..) | Op::PutAddress(..) => {}

@@ -54,7 +54,7 @@ fn targets_in_use(state: &State) -> usize {
         for (group, target) in
             groups.flat_map(|group| group.targets.values().map(move |target| (group, target.address)))
         {
-            let nodes = || lb.addresses.iter().map(|node| (&lb.vpc, *node, target));
+            let nodes = || lb.nodes().map(|node| (&lb.vpc, node, target));
             if listener.protocol.has_tcp() {
                 found.extend(nodes().map(|(vpc, node, target)| (vpc, node, target, false)));
             }

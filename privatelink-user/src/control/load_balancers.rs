@@ -12,7 +12,7 @@ use super::{
     security_groups, sorted, view::LoadBalancerView,
 };
 use crate::model::{
-    Change, LoadBalancer, LoadBalancerAttributes, LoadBalancerId, LoadBalancerKind, ResourceName, Scheme,
+    Change, InvalidValue, LoadBalancer, LoadBalancerAttributes, LoadBalancerId, LoadBalancerKind, ResourceName, Scheme,
     SecurityGroups, State,
 };
 
@@ -68,17 +68,19 @@ impl Mutation for CreateLoadBalancer {
             }
             address::check_free(state, vpc, *node)?;
         }
-        let lb = LoadBalancer {
+        let mut lb = LoadBalancer {
             id: LoadBalancerId::generate(*kind, context.region, context.account, name, context.ids),
             name: name.clone(),
             vpc: vpc.id.clone(),
             addresses: addresses.clone(),
+            secondary_addresses: Vec::new(),
             scheme: *scheme,
             attributes,
             security_groups: SecurityGroups { groups, applies_to_established: false },
             enforce_on_private_link: true,
             created_at: context.now,
         };
+        lb.secondary_addresses = address::secondary(state, vpc, &lb)?;
         let view = LoadBalancerView::new(state, &lb);
         Ok((Change::default().put(lb), view))
     }
@@ -92,11 +94,14 @@ pub(super) fn check_served(id: &LoadBalancerId) -> Result<(), ControlError> {
 }
 
 /// What gives a load balancer other node addresses. Those that it keeps keep their flows.
-pub fn with_addresses(lb: &LoadBalancer, addresses: Vec<Ipv4Addr>) -> Result<Change, ControlError> {
+pub fn with_addresses(state: &State, lb: &LoadBalancer, addresses: Vec<Ipv4Addr>) -> Result<Change, ControlError> {
     if addresses.is_empty() {
         return Err(ControlError::NodeAddressMissing);
     }
-    let changed = LoadBalancer { addresses, ..lb.clone() };
+    let mut changed = LoadBalancer { addresses, ..lb.clone() };
+    if let Some(vpc) = state.vpcs.get(&lb.vpc) {
+        changed.secondary_addresses = address::secondary(state, vpc, &changed)?;
+    }
     Ok(if changed == *lb { Change::default() } else { Change::default().put(changed) })
 }
 
@@ -115,7 +120,18 @@ impl Mutation for ModifyLoadBalancer {
     fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, LoadBalancerView), ControlError> {
         let lb = lookup::load_balancer(state, &self.load_balancer)?;
         let attributes = with_attributes(lb.attributes.clone(), &self.attributes)?;
-        let changed = LoadBalancer { attributes, ..lb.clone() };
+        if attributes.secondary_ips < lb.attributes.secondary_ips {
+            return Err(ControlError::from(InvalidValue::new(
+                "'secondary_ips.auto_assigned.per_subnet' value",
+                attributes.secondary_ips.to_string(),
+                format!("cannot be decreased from '{}'", lb.attributes.secondary_ips),
+                "leave it as it is; another load balancer can begin with fewer",
+            )));
+        }
+        let mut changed = LoadBalancer { attributes, ..lb.clone() };
+        if let Some(vpc) = state.vpcs.get(&lb.vpc) {
+            changed.secondary_addresses = address::secondary(state, vpc, &changed)?;
+        }
         let view = LoadBalancerView::new(state, &changed);
         let change = if changed == *lb { Change::default() } else { Change::default().put(changed) };
         Ok((change, view))

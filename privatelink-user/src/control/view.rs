@@ -263,6 +263,10 @@ pub struct LoadBalancerView {
     pub vpc_name: String,
     #[schema(value_type = Vec<String>)]
     pub addresses: Vec<Ipv4Addr>,
+    /// Further node addresses, which targets see and no client connects to.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub secondary_addresses: Vec<Ipv4Addr>,
     pub attributes: BTreeMap<String, String>,
     /// The name that leads to it.
     pub dns_name: String,
@@ -286,6 +290,7 @@ impl LoadBalancerView {
             name,
             vpc,
             addresses,
+            secondary_addresses,
             scheme: _,
             created_at,
             security_groups,
@@ -313,6 +318,7 @@ impl LoadBalancerView {
             name,
             vpc,
             addresses,
+            secondary_addresses,
             attributes,
             enforce_on_private_link,
             listeners,

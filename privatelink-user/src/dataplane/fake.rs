@@ -164,6 +164,8 @@ impl Dataplane for Fake {
             }
             Op::RemoveListener(index) => drop(tables.listeners.remove(index)),
             Op::PutTarget(index, target) => drop(tables.targets.insert(*index, *target)),
+            Op::PutNextNode(index, next) => drop(tables.next_nodes.insert(*index, *next)),
+            Op::RemoveNextNode(index) => drop(tables.next_nodes.remove(index)),
             Op::ResetPool(index) => drop(self.pools.insert(*index, PortPool::EMPTY)),
             Op::PutVpc(index, budget) => drop(tables.vpcs.insert(*index, *budget)),
             Op::RemoveVpc(index) => drop(tables.vpcs.remove(index)),

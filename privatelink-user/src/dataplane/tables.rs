@@ -30,6 +30,8 @@ pub struct Tables {
     pub listeners: BTreeMap<u32, Installed>,
     /// Retired targets too: a retired record keeps its generation and, until no flow refers to it, its identity.
     pub targets: BTreeMap<u32, Target>,
+    /// Target index → the same target behind the next node address.
+    pub next_nodes: BTreeMap<u32, u32>,
     pub vpcs: BTreeMap<VpcIndex, Budget>,
     pub endpoints: BTreeMap<u16, Budget>,
     /// Of endpoints that are gone too.
@@ -84,6 +86,8 @@ pub enum Op {
     PutListener(u32, Listener),
     RemoveListener(u32),
     PutTarget(u32, Target),
+    PutNextNode(u32, u32),
+    RemoveNextNode(u32),
     /// Marks all ports of a pool free. No flow may use it.
     ResetPool(u32),
     PutVpc(VpcIndex, Budget),
@@ -111,6 +115,7 @@ impl Op {
             Self::PutPolicy(..) | Self::RemovePolicy(_) => "POLICIES",
             Self::PutListener(..) | Self::RemoveListener(_) => "LISTENERS",
             Self::PutTarget(..) => "TARGETS",
+            Self::PutNextNode(..) | Self::RemoveNextNode(_) => "NEXT_NODES",
             Self::ResetPool(_) => "POOLS",
             Self::PutVpc(..) | Self::RemoveVpc(_) => "VPCS",
             Self::PutEndpoint(..) => "ENDPOINTS",

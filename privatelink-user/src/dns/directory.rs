@@ -192,6 +192,7 @@ mod tests {
             name: "Web".parse().expect("a name"),
             vpc: "vpc-0123456789abcdef3".parse().expect("an id"),
             addresses: vec![address(5), address(6)],
+            secondary_addresses: Vec::new(),
             attributes: Default::default(),
             security_groups: Default::default(),
             enforce_on_private_link: true,

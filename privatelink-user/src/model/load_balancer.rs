@@ -20,6 +20,10 @@ pub struct LoadBalancer {
     /// The node addresses: inside the VPC's CIDR, at least one, the only sources that a target sees. Each adds 64,512
     /// ports towards every target.
     pub addresses: Vec<Ipv4Addr>,
+    /// Node addresses that `secondary_ips.auto_assigned.per_subnet` has assigned: sources that targets see, and nothing that a
+    /// client connects to.
+    #[serde(default)]
+    pub secondary_addresses: Vec<Ipv4Addr>,
     /// Who may connect, and where the load balancer may connect to.
     #[serde(default)]
     pub security_groups: SecurityGroups,
@@ -32,6 +36,13 @@ pub struct LoadBalancer {
     #[serde(default)]
     pub attributes: LoadBalancerAttributes,
     pub created_at: Timestamp,
+}
+
+impl LoadBalancer {
+    /// All node addresses, those that clients connect to first.
+    pub fn nodes(&self) -> impl Iterator<Item = Ipv4Addr> + '_ {
+        self.addresses.iter().chain(&self.secondary_addresses).copied()
+    }
 }
 
 /// A load balancer's type.
@@ -123,6 +134,8 @@ pub struct LoadBalancerAttributes {
     pub deletion_protection: bool,
     /// Whether targets of other zones are used by groups that leave it to the load balancer.
     pub cross_zone: bool,
+    /// Node addresses that are assigned in each subnet besides the first one.
+    pub secondary_ips: u32,
 }
 
 /// The enforcement's default.

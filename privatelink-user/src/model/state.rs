@@ -163,7 +163,7 @@ impl State {
             .load_balancers
             .values()
             .filter(move |lb| lb.vpc == *vpc)
-            .flat_map(|lb| lb.addresses.iter().map(|address| (*address, AddressUse::Node(lb.id.clone()))));
+            .flat_map(|lb| lb.nodes().map(|address| (address, AddressUse::Node(lb.id.clone()))));
         let endpoints = self.endpoints.values().filter(move |endpoint| endpoint.vpc == *vpc).flat_map(|endpoint| {
             let cidr = self.vpcs.get(&endpoint.vpc).map(|found| found.cidr.net());
             let aliases = cidr.into_iter().flat_map(|cidr| endpoint.inner_aliases(cidr));
@@ -227,7 +227,7 @@ impl State {
             .load_balancers
             .values()
             .filter(|lb| lb.security_groups.groups.contains(group))
-            .flat_map(|lb| lb.addresses.iter().copied());
+            .flat_map(LoadBalancer::nodes);
         let endpoints = self
             .endpoints
             .values()

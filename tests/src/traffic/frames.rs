@@ -86,7 +86,7 @@ impl Injector {
         if sent >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
-    /// Sends SYNs from ever new addresses and ports as fast as this thread can, until `stop` says so; returns how
+    /// Sends segments like `template` from ever new addresses and ports, with ever new numbers, as fast as this thread can, until `stop` says so; returns how
     /// many. Sources are 10.0.128.0/17: nobody's addresses, so no reset answers for them.
     pub fn flood(&self, template: Forged, stop: impl Fn() -> bool) -> Result<u64> {
         let mut sent = 0;
@@ -98,12 +98,12 @@ impl Injector {
                 random ^= random << 5;
                 let [a, b, c, d] = random.to_be_bytes();
                 let from = SocketAddrV4::new([10, 0, 128 | a, b].into(), 1024 | u16::from_be_bytes([c, d]));
-                let frame = Forged { from, sequence: random, segment: Segment::Syn, ..template }.frame()?;
+                let frame = Forged { from, sequence: random, ..template }.frame()?;
                 match self.send(&frame) {
                     Ok(()) => sent += 1,
                     // The device's queue is full: that is as fast as it goes.
                     Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
-                    Err(error) => return Err(error).context("sending a SYN"),
+                    Err(error) => return Err(error).context("sending a segment"),
                 }
             }
         }

@@ -15,6 +15,7 @@ mod icmp;
 mod isolation;
 mod lifetime;
 mod limits;
+mod node;
 mod open;
 mod proxy;
 mod reset;
@@ -43,6 +44,7 @@ pub fn all() -> Vec<Case> {
         hostile::cases(),
         isolation::cases(),
         limits::cases(),
+        node::cases(),
         cookie::cases(),
         lifetime::cases(),
         security::cases(),

@@ -134,7 +134,12 @@ impl<'a> Story<'a> {
         let speaks = match question.protocol {
             PacketProtocol::Tcp => Protocol::has_tcp,
             PacketProtocol::Udp => Protocol::has_udp,
-            PacketProtocol::Icmp => return None,
+            PacketProtocol::Icmp => {
+                if let Destination::LoadBalancers([lb, ..]) = destination {
+                    self.security_groups(lb, Opening::Icmp(8, 0));
+                }
+                return None;
+            }
         };
         let Destination::LoadBalancers(behind) = destination else { return None };
         let of = move |lb: &'a LoadBalancerId| state.listeners.values().filter(move |l| l.load_balancer == *lb);
@@ -169,7 +174,7 @@ impl<'a> Story<'a> {
             }
             return service.map_or(Destination::Nobodys, |service| Destination::LoadBalancers(&service.load_balancers));
         }
-        if let Some(lb) = state.load_balancers.values().find(|lb| lb.vpc == *vpc && lb.addresses.contains(&ip)) {
+        if let Some(lb) = state.load_balancers.values().find(|lb| lb.vpc == *vpc && lb.nodes().any(|node| node == ip)) {
             self.find(Object::Address, ip.to_string(), format!("node address of load balancer '{}'", lb.name));
             return Destination::LoadBalancers(std::slice::from_ref(&lb.id));
         }
@@ -196,7 +201,11 @@ impl<'a> Story<'a> {
             Some(_) | None => format!("'{}'", group.name),
         };
         let leads_to = listed(groups.iter().map(name).collect());
-        self.security_groups(listener);
+        let opening = match self.question.protocol {
+            PacketProtocol::Udp => Opening::Udp(listener.port),
+            PacketProtocol::Tcp | PacketProtocol::Icmp => Opening::Tcp(listener.port),
+        };
+        self.security_groups(&listener.load_balancer, opening);
         self.find(
             Object::Listener,
             view::listener_name(state, listener),
@@ -225,21 +234,20 @@ impl<'a> Story<'a> {
     }
 
     /// What each security group in the way says, and by which rule.
-    fn security_groups(&mut self, listener: &Listener) {
+    fn security_groups(&mut self, lb: &LoadBalancerId, opening: Opening) {
         let (state, question) = (self.facts.state, self.question);
-        let opening = match question.protocol {
-            PacketProtocol::Tcp => Opening::Tcp(listener.port),
-            PacketProtocol::Udp => Opening::Udp(listener.port),
-            PacketProtocol::Icmp => return,
+        let Some(lb) = state.load_balancers.get(lb) else { return };
+        let to = match opening {
+            Opening::Tcp(_) | Opening::Udp(_) => "to this port",
+            Opening::Icmp(..) | Opening::Icmpv6(..) => "with an echo request",
         };
-        let Some(lb) = state.load_balancers.get(&listener.load_balancer) else { return };
         let endpoint = state.endpoint_at(&question.vpc, *question.to.ip()).map(|(endpoint, _)| endpoint);
         let verdicts = security::verdicts(state, endpoint, lb, opening, *question.from.ip());
         for (group, rule) in verdicts {
             let text = match rule {
                 Some((id, rule)) => format!("lets {} in by rule {id}, {rule}", question.from.ip()),
                 None => format!(
-                    "none of its {} inbound rules lets {} in to this port",
+                    "none of its {} inbound rules lets {} in {to}",
                     group.rules(Direction::Ingress).count(),
                     question.from.ip()
                 ),
@@ -282,7 +290,7 @@ impl<'a> Story<'a> {
         }
         // A flow that shows its client takes no port of the pool.
         let used = used.filter(|_| !trace.counted(Counter::ClientIpPreserved));
-        let target = trace.has(Trace::TARGET).then(|| self.target(trace.target, used, groups)).flatten();
+        let target = trace.has(Trace::TARGET).then(|| self.target(trace, used, groups)).flatten();
         if trace.verdict == Trace::FORWARD {
             return self.forwarded(trace, target);
         }
@@ -342,8 +350,8 @@ impl<'a> Story<'a> {
     }
 
     /// What the target's index stands for.
-    fn target(&mut self, index: u32, used: Option<u32>, groups: &[&TargetGroup]) -> Option<TargetKey> {
-        let key = self.facts.plan.targets.iter().find(|(_, of)| **of == index).map(|(key, _)| *key)?;
+    fn target(&mut self, trace: &Trace, used: Option<u32>, groups: &[&TargetGroup]) -> Option<TargetKey> {
+        let key = self.facts.plan.targets.iter().find(|(_, of)| **of == trace.target).map(|(key, _)| *key)?;
         let name = format!("{}:{}", key.ip, key.port);
         if key.vpc == VpcIndex::HOST {
             self.find(Object::Target, name, "the agent's DNS server, on the host port".to_owned());
@@ -356,7 +364,12 @@ impl<'a> Story<'a> {
         let vpc = vpc.map_or_else(|| vpc_number(key.vpc), |vpc| view::vpc_name(self.facts.state, vpc));
         self.find(Object::Target, name.clone(), format!("in VPC '{vpc}', {health}"));
         if let Some(used) = used {
-            let text = format!("{used} of {} in use from {} to {name}", pool::CAPACITY, key.node);
+            let passed_over = if trace.counted(Counter::NextNodeUsed) {
+                "; all of another node address are in use"
+            } else {
+                ""
+            };
+            let text = format!("{used} of {} in use from {} to {name}{passed_over}", pool::CAPACITY, key.node);
             self.find(Object::Pool, None, text);
         }
         if let Some(report) = report {

@@ -66,6 +66,7 @@ fn state() -> State {
         name: "web".parse().expect("a name"),
         vpc: provider.id.clone(),
         addresses: vec![NODE],
+        secondary_addresses: Vec::new(),
         attributes: LoadBalancerAttributes::default(),
         security_groups: SecurityGroups::default(),
         enforce_on_private_link: true,

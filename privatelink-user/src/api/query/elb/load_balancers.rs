@@ -254,7 +254,7 @@ pub fn set_subnets(call: &Call<'_>) -> Result<Structure, Refusal> {
         if kept.is_empty() {
             return Err(in_own_words(ControlError::SubnetMissing));
         }
-        Ok((load_balancers::with_addresses(lb, kept)?, ()))
+        Ok((load_balancers::with_addresses(state, lb, kept)?, ()))
     })?;
     call.read(|state, _| {
         let lb = state.load_balancers.get(&arn).ok_or_else(not_found)?;
