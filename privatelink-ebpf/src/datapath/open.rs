@@ -3,6 +3,7 @@
 use super::{
     atomic::{add32, load32},
     flow_table::{self, NoRoom, SlotRef},
+    limit,
     parse::{Segment, unroutable},
     ports::Claim,
     refusal, security,
@@ -238,6 +239,12 @@ fn admit<'t, T: Tables<'t>>(t: T, segment: &Segment) -> Result<Admission, Counte
             give_back(t.vpc_half_open(vpc));
             return Err(counter);
         }
+        let refused = t.admit_flow(endpoint, segment.ip_len as u32);
+        if refused != 0 {
+            give_back(t.vpc_half_open(vpc));
+            give_back(t.endpoint_half_open(endpoint));
+            return Err(Counter::from_bits(refused as u8));
+        }
     }
     Ok(Admission { target: index, listener: frontend.listener, endpoint: frontend.endpoint, proxy })
 }
@@ -254,11 +261,12 @@ pub fn insert_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, admission: i64, i
         target: index,
         idle_s,
         ifindex: ifindex_and_flag & 0xffff,
-        flags: match proxy {
-            true => Meta::PROXY,
-            false if ifindex_and_flag >> 31 != 0 => Meta::TC_ONLY,
-            false => 0,
-        },
+        flags: metered(t, endpoint)
+            | match proxy {
+                true => Meta::PROXY,
+                false if ifindex_and_flag >> 31 != 0 => Meta::TC_ONLY,
+                false => 0,
+            },
     };
     let outcome = insert(t, segment, target, &plan);
     if outcome == Ok(true) {
@@ -268,6 +276,7 @@ pub fn insert_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, admission: i64, i
     give_back(t.vpc_half_open(segment.key.vpc.0 as u32));
     if endpoint != 0 {
         give_back(t.endpoint_half_open(endpoint as u32));
+        limit::give_connection_back(t, endpoint);
     }
     match outcome {
         Ok(_) => 0,
@@ -275,16 +284,25 @@ pub fn insert_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, admission: i64, i
     }
 }
 
+/// The flag of a flow whose bits its endpoint limits.
+#[inline(always)]
+fn metered<'t, T: Tables<'t>>(t: T, endpoint: u16) -> u8 {
+    let limited = endpoint != 0 && t.endpoint_budget(endpoint as u32).is_some_and(|budget| budget.bits_per_second != 0);
+    limited as u8 * Meta::METERED
+}
+
 struct Plan {
     endpoint: u16,
     target: u32,
     idle_s: u16,
     ifindex: u32,
-    /// Of the forward entry's meta; [`Meta::PROXY`] of both.
+    /// Of the forward entry's meta; [`Plan::OF_BOTH`] of both.
     flags: u8,
 }
 
 impl Plan {
+    const OF_BOTH: u8 = Meta::PROXY | Meta::METERED;
+
     /// What an entry holds in the place of its differences, see [`Meta::PROXY`].
     #[inline(always)]
     fn differences(&self, segment: &Segment, [addresses, ports]: [u16; 2]) -> [u16; 2] {
@@ -354,7 +372,7 @@ fn insert_pair<'t, T: Tables<'t>>(
         (&raw mut (*entry).d_port).write(d_port);
         (&raw mut (*entry).ack).write(segment.seq.wrapping_add(1));
     }
-    if !reserved.publish(t, &reverse_key, first_state(proto), plan.flags & Meta::PROXY, plan.idle_s) {
+    if !reserved.publish(t, &reverse_key, first_state(proto), plan.flags & Plan::OF_BOTH, plan.idle_s) {
         return Err(Counter::FlowTableFull);
     }
     let forward = insert_forward(t, segment, target, plan, node_port, checksum::fold(d_addr), checksum::fold(d_port));
@@ -421,9 +439,9 @@ const fn no_room(why: NoRoom) -> Counter {
     }
 }
 
-/// Takes one from a half-open budget.
+/// Takes one from a budget.
 #[inline(always)]
-fn take(count: Option<*mut u32>, limit: Option<u32>, refusal: Counter) -> Result<(), Counter> {
+pub(super) fn take(count: Option<*mut u32>, limit: Option<u32>, refusal: Counter) -> Result<(), Counter> {
     let (Some(count), Some(limit)) = (count, limit) else { return Err(refusal) };
     // SAFETY: the word is in a live map value.
     if unsafe { add32(count, 1) } >= limit && limit != 0 {
@@ -433,7 +451,7 @@ fn take(count: Option<*mut u32>, limit: Option<u32>, refusal: Counter) -> Result
     Ok(())
 }
 
-/// Returns one to a half-open budget.
+/// Returns one to a budget.
 #[inline(always)]
 pub fn give_back(count: Option<*mut u32>) {
     if let Some(count) = count {

@@ -2,7 +2,7 @@
 
 use super::{
     flow_table::{self, SlotRef},
-    icmp, lifecycle, open,
+    icmp, lifecycle, limit, open,
     parse::Segment,
     refusal, security,
 };
@@ -11,8 +11,9 @@ use crate::abi::{
     event::Event,
     flow::{Bucket, FlowKey, Slot},
     fragment::{FirstFragment, FragmentKey},
+    limit::{Budget, EndpointBudget, EndpointUse},
     security::{Bound, Policy},
-    service::{AddressKey, Budget, Frontend, FrontendKey, Listener, Parted, Port, Target},
+    service::{AddressKey, Frontend, FrontendKey, Listener, Parted, Port, Target},
     settings::{Clock, IcmpBudget, ResetBudget},
     stats::{EndpointStats, ListenerStats, TargetStats},
 };
@@ -66,9 +67,10 @@ pub trait Tables<'t>: Copy {
     fn lock(self, stripe: u32) -> Option<*mut u32>;
 
     fn vpc_budget(self, vpc: u32) -> Option<&'t Budget>;
-    fn endpoint_budget(self, endpoint: u32) -> Option<&'t Budget>;
+    fn endpoint_budget(self, endpoint: u32) -> Option<&'t EndpointBudget>;
     fn vpc_half_open(self, vpc: u32) -> Option<*mut u32>;
     fn endpoint_half_open(self, endpoint: u32) -> Option<*mut u32>;
+    fn endpoint_use(self, endpoint: u32) -> Option<*mut EndpointUse>;
     fn reset_budget(self, vpc: u32) -> Option<*mut ResetBudget>;
     /// What the first fragment of a packet said.
     fn fragment(self, key: &FragmentKey) -> Option<FirstFragment>;
@@ -78,6 +80,8 @@ pub trait Tables<'t>: Copy {
     fn clock(self) -> Clock;
     /// Now, in ticks.
     fn now(self) -> u32;
+    /// Now, in nanoseconds of the monotonic clock: for rates, which ticks are too coarse for.
+    fn nanoseconds(self) -> u64;
 
     fn count(self, counter: Counter);
     fn endpoint_stats(self, endpoint: u32) -> Option<*mut EndpointStats>;
@@ -111,6 +115,12 @@ pub trait Tables<'t>: Copy {
     }
     fn ended(self, forward: &FlowKey, target: u32) -> u32 {
         security::ended_bits(self, forward, target)
+    }
+    fn admit_flow(self, endpoint: u32, bytes: u32) -> u32 {
+        limit::admit_flow_bits(self, endpoint, bytes)
+    }
+    fn meter(self, endpoint: u32, bytes: u32) -> u32 {
+        limit::meter_bits(self, endpoint, bytes)
     }
     fn insert(self, segment: &Segment, admission: i64, ifindex_and_flag: u32) -> u32 {
         open::insert_bits(self, segment, admission, ifindex_and_flag)

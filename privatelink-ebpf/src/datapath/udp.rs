@@ -25,7 +25,7 @@ use super::{
 use crate::{
     abi::{
         Counter, Ip4, L4Port, MacBits, Proto, VpcIndex,
-        flow::{FlowKey, FlowState},
+        flow::{FlowKey, FlowState, Meta},
         service::Port,
     },
     wire::{ETHERTYPE_IPV4, Ipv4Hdr, L3, tcp::Flags, udp::UdpHeader},
@@ -55,6 +55,9 @@ pub fn fast<'t, F: Frame, T: Tables<'t>, R>(
     let datagram = plain(frame, port.vpc, T::HOOK == Hook::Xdp)?;
     let slot = flow_table::find_primary(t, datagram.key)?;
     let meta = slot.meta();
+    if meta.flags & Meta::METERED != 0 {
+        return None;
+    }
     let lifetime = match meta.state {
         FlowState::Established => meta.idle_s as u32,
         // A stream in one direction only.
@@ -115,6 +118,10 @@ fn consider<'t, F: Frame, T: Tables<'t>>(
     let Some(target) = t.target(index) else { return Err(refuse(t, Counter::FlowRaced)) };
     let way = Way::of(slot, meta, target);
     let out = passage(frame, t, &way, meta, segment)?;
+    // A new flow's first datagram has been counted with it.
+    if !fresh && meta.flags & Meta::METERED != 0 && t.meter(slot.endpoint() as u32, segment.ip_len as u32) == 0 {
+        return Err(Verdict::Drop(Counter::EndpointBitRateLimit));
+    }
     if !fresh && meta.state == FlowState::Unreplied && !meta.forward() && t.replied(segment) == 0 {
         return Err(refuse(t, Counter::NoFlow));
     }

@@ -11,9 +11,10 @@ use privatelink_ebpf::abi::{
     explain::Trace,
     flow::{Bucket, FlowKey, Slot},
     fragment::{FirstFragment, FragmentKey},
+    limit::{Budget, EndpointBudget, EndpointUse},
     pool::PortPool,
     security::{Bound, Policy},
-    service::{Address, AddressKey, Budget, EndpointIdText, Frontend, FrontendKey, Listener, Parted, Port, Target},
+    service::{Address, AddressKey, EndpointIdText, Frontend, FrontendKey, Listener, Parted, Port, Target},
     settings::{IcmpBudget, ResetBudget, Settings},
     stats::{EndpointStats, ListenerStats, TargetStats},
 };
@@ -39,9 +40,10 @@ maps! {
     TARGETS: Array<Target>, BPF_F_MMAPABLE;
     POOLS: Array<PortPool>, BPF_F_MMAPABLE;
     VPCS: Array<Budget>, BPF_F_MMAPABLE;
-    ENDPOINTS: Array<Budget>, BPF_F_MMAPABLE;
+    ENDPOINTS: Array<EndpointBudget>, BPF_F_MMAPABLE;
     VPC_HALF_OPEN: Array<u32>;
     ENDPOINT_HALF_OPEN: Array<u32>;
+    ENDPOINT_USE: Array<EndpointUse>;
     FLOWS: Array<Bucket>, BPF_F_MMAPABLE;
     STASH: HashMap<FlowKey, Slot>;
     LOCKS: Array<u32>;

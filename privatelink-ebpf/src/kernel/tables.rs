@@ -1,15 +1,20 @@
 //! `Tables` over BPF maps.
 
-use aya_ebpf::{helpers::generated::bpf_jiffies64, macros::map, maps::PerCpuArray};
+use aya_ebpf::{
+    helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns},
+    macros::map,
+    maps::PerCpuArray,
+};
 use privatelink_ebpf::{
     abi::{
         Counter,
         event::Event,
         flow::{Bucket, FlowKey, Slot},
         fragment::{FirstFragment, FragmentKey},
+        limit::{Budget, EndpointBudget, EndpointUse},
         pool::PortPool,
         security::{Bound, Policy},
-        service::{AddressKey, AddressKind, Budget, Frontend, FrontendKey, Listener, Parted, Port, Target},
+        service::{AddressKey, AddressKind, Frontend, FrontendKey, Listener, Parted, Port, Target},
         settings::{Clock, FLOW_EVENTS, IcmpBudget, ResetBudget},
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
@@ -17,7 +22,7 @@ use privatelink_ebpf::{
         Hook, Tables,
         atomic::add64,
         flow_table::{self, SlotRef},
-        icmp, lifecycle, open,
+        icmp, lifecycle, limit, open,
         parse::Segment,
         ports::{self, Claim},
         refusal, security,
@@ -111,6 +116,18 @@ extern "C" fn insert_flow(segment: *const Segment, admission: i64, ifindex_and_f
 #[inline(never)]
 extern "C" fn admits_source(policy: u32, hi: u64, lo: u64) -> u32 {
     security::admits_source_bits(Maps::<false>, policy, hi, lo)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn admit_flow(endpoint: u32, bytes: u32) -> u32 {
+    limit::admit_flow_bits(Maps::<false>, endpoint, bytes)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn meter_packet(endpoint: u32, bytes: u32) -> u32 {
+    limit::meter_bits(Maps::<false>, endpoint, bytes)
 }
 
 /// The cold paths that differ by hook.
@@ -308,7 +325,7 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     }
 
     #[inline(always)]
-    fn endpoint_budget(self, endpoint: u32) -> Option<&'static Budget> {
+    fn endpoint_budget(self, endpoint: u32) -> Option<&'static EndpointBudget> {
         ENDPOINTS.get(endpoint)
     }
 
@@ -320,6 +337,11 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn endpoint_half_open(self, endpoint: u32) -> Option<*mut u32> {
         ENDPOINT_HALF_OPEN.get_ptr_mut(endpoint)
+    }
+
+    #[inline(always)]
+    fn endpoint_use(self, endpoint: u32) -> Option<*mut EndpointUse> {
+        ENDPOINT_USE.get_ptr_mut(endpoint)
     }
 
     #[inline(always)]
@@ -353,6 +375,12 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     fn now(self) -> u32 {
         // SAFETY: a helper without arguments; the verifier inlines it as a load.
         (unsafe { bpf_jiffies64() } >> TICK_SHIFT.load()) as u32
+    }
+
+    #[inline(always)]
+    fn nanoseconds(self) -> u64 {
+        // SAFETY: a helper without arguments.
+        unsafe { bpf_ktime_get_ns() }
     }
 
     #[inline(always)]
@@ -456,6 +484,16 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn ended(self, forward: &FlowKey, target: u32) -> u32 {
         flow_ended(forward, target)
+    }
+
+    #[inline(always)]
+    fn admit_flow(self, endpoint: u32, bytes: u32) -> u32 {
+        admit_flow(endpoint, bytes)
+    }
+
+    #[inline(always)]
+    fn meter(self, endpoint: u32, bytes: u32) -> u32 {
+        meter_packet(endpoint, bytes)
     }
 
     #[inline(always)]

@@ -11,6 +11,7 @@ use crate::{
         Counter, Mac,
         event::Event,
         flow::Slot,
+        limit::EndpointUse,
         pool::PortPool,
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
@@ -173,6 +174,10 @@ impl Backend for Host {
 
     fn half_open_endpoint(&mut self, endpoint: u32) -> Outcome<u32> {
         Ok(self.tables.half_open_of_endpoint(endpoint))
+    }
+
+    fn endpoint_use(&mut self, endpoint: u32) -> Outcome<EndpointUse> {
+        Ok(self.tables.use_of_endpoint(endpoint))
     }
 
     fn endpoint_stats(&mut self, index: usize) -> Outcome<EndpointStats> {

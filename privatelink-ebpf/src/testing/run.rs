@@ -13,6 +13,7 @@ use crate::{
         Counter, Ip4, L4Port, VpcIndex,
         event::{Event, EventKind},
         flow::{FlowKey, Meta, Slot},
+        limit::EndpointUse,
         pool::PortPool,
         service::{RingEntry, Target},
         stats::{EndpointStats, ListenerStats, TargetStats},
@@ -78,6 +79,7 @@ pub trait Backend {
     fn pool(&mut self, index: usize) -> Outcome<PortPool>;
     fn half_open_vpc(&mut self, vpc: u16) -> Outcome<u32>;
     fn half_open_endpoint(&mut self, endpoint: u32) -> Outcome<u32>;
+    fn endpoint_use(&mut self, endpoint: u32) -> Outcome<EndpointUse>;
     fn endpoint_stats(&mut self, index: usize) -> Outcome<EndpointStats>;
     fn listener_stats(&mut self, index: usize) -> Outcome<ListenerStats>;
     fn target_stats(&mut self, index: usize) -> Outcome<TargetStats>;
@@ -487,6 +489,14 @@ impl Run<'_> {
             Check::EndpointBytes(index, bytes_in, bytes_out) => {
                 let stats = backend.endpoint_stats(index)?;
                 same("bytes", &(stats.bytes_in, stats.bytes_out), &(bytes_in, bytes_out))
+            }
+            Check::EndpointConnections(endpoint, count) => {
+                same("connections of the endpoint", &backend.endpoint_use(endpoint)?.connections, &count)
+            }
+            Check::EndpointLimited(index, counts) => {
+                let stats = backend.endpoint_stats(index)?;
+                let found = [stats.limited_connections, stats.limited_new_connections, stats.limited_packets];
+                same("limited", &found, &counts)
             }
             Check::EndpointRefused(index, refused) => {
                 same("refused", &backend.endpoint_stats(index)?.refused, &refused)

@@ -16,11 +16,10 @@ use crate::{
         event::Event,
         flow::{Bucket, FlowKey, Slot},
         fragment::{FirstFragment, FragmentKey},
+        limit::{Budget, EndpointBudget, EndpointUse},
         pool::PortPool,
         security::{Bound, Policy},
-        service::{
-            AddressKey, AddressKind, Budget, Frontend, FrontendKey, Listener, ListenerFlags, Parted, Port, Target,
-        },
+        service::{AddressKey, AddressKind, Frontend, FrontendKey, Listener, ListenerFlags, Parted, Port, Target},
         settings::{Clock, IcmpBudget, ResetBudget},
         stats::{Counts, EndpointStats, ListenerStats, TargetStats},
     },
@@ -107,12 +106,14 @@ pub struct MemTables {
     pools: Cells<PortPool>,
     vpc_half_open: Cells<u32>,
     endpoint_half_open: Cells<u32>,
+    endpoint_use: Cells<EndpointUse>,
     reset_budgets: Cells<ResetBudget>,
     icmp_budgets: Cells<IcmpBudget>,
     fragments: Mutex<HashMap<FragmentKey, FirstFragment>>,
     counters: Vec<AtomicU64>,
     events: Mutex<Vec<Event>>,
     now: AtomicU32,
+    nanoseconds: AtomicU64,
     cpus: Vec<Cpu>,
 }
 
@@ -133,6 +134,7 @@ impl MemTables {
             pools,
             vpc_half_open: Cells::new(0, VPCS as usize),
             endpoint_half_open: Cells::new(0, ENDPOINTS as usize),
+            endpoint_use: Cells::new(EndpointUse::default(), ENDPOINTS as usize),
             reset_budgets: Cells::new(ResetBudget::default(), VPCS as usize),
             icmp_budgets: Cells::new(IcmpBudget::default(), VPCS as usize),
             fragments: Mutex::default(),
@@ -140,6 +142,7 @@ impl MemTables {
             events: Mutex::new(Vec::new()),
             // Near the wrap, so that every case crosses it or shows that it does not matter.
             now: AtomicU32::new(u32::MAX - 50),
+            nanoseconds: AtomicU64::new(1 << 40),
             cpus: (0..options.cpus)
                 .map(|_| Cpu {
                     scratch: Cells::new(Slot::FREE, 1),
@@ -170,6 +173,8 @@ impl MemTables {
     /// Lets time pass.
     pub fn advance_ticks(&self, ticks: u32) {
         self.now.store(self.now.load(Relaxed).wrapping_add(ticks), Relaxed);
+        let nanoseconds = u64::from(ticks) * 256_000_000_000 / u64::from(CLOCK.ticks_per_256_s);
+        self.nanoseconds.store(self.nanoseconds.load(Relaxed).wrapping_add(nanoseconds), Relaxed);
     }
 
     pub fn counter(&self, counter: Counter) -> u64 {
@@ -195,6 +200,10 @@ impl MemTables {
 
     pub fn half_open_of_endpoint(&self, endpoint: u32) -> u32 {
         self.endpoint_half_open.copy(endpoint as usize)
+    }
+
+    pub fn use_of_endpoint(&self, endpoint: u32) -> EndpointUse {
+        self.endpoint_use.copy(endpoint as usize)
     }
 
     /// Sums over CPUs.
@@ -265,6 +274,7 @@ static NO_PORT: Port = Port {
 static NO_LISTENER: Listener = Listener { ring_base: 0, ring_len: 0, idle_s: 0, flags: ListenerFlags(0), _pad: [0; 4] };
 static NO_BOUND: Bound = Bound { hi: 0, lo: 0 };
 static NO_BUDGET: Budget = Budget { half_open: 0 };
+static NO_LIMITS: EndpointBudget = EndpointBudget::half_open(0);
 static NO_TARGET: Target = Target {
     ip: crate::abi::Ip4::UNSPECIFIED,
     node_ip: crate::abi::Ip4::UNSPECIFIED,
@@ -402,8 +412,8 @@ impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
         record(&self.tables.world.vpc_budgets, vpc, VPCS, &NO_BUDGET)
     }
 
-    fn endpoint_budget(self, endpoint: u32) -> Option<&'t Budget> {
-        record(&self.tables.world.endpoint_budgets, endpoint, ENDPOINTS, &NO_BUDGET)
+    fn endpoint_budget(self, endpoint: u32) -> Option<&'t EndpointBudget> {
+        record(&self.tables.world.endpoint_budgets, endpoint, ENDPOINTS, &NO_LIMITS)
     }
 
     fn vpc_half_open(self, vpc: u32) -> Option<*mut u32> {
@@ -412,6 +422,10 @@ impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
 
     fn endpoint_half_open(self, endpoint: u32) -> Option<*mut u32> {
         self.tables.endpoint_half_open.get(endpoint as usize)
+    }
+
+    fn endpoint_use(self, endpoint: u32) -> Option<*mut EndpointUse> {
+        self.tables.endpoint_use.get(endpoint as usize)
     }
 
     fn reset_budget(self, vpc: u32) -> Option<*mut ResetBudget> {
@@ -436,6 +450,10 @@ impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
 
     fn now(self) -> u32 {
         self.tables.now.load(Relaxed)
+    }
+
+    fn nanoseconds(self) -> u64 {
+        self.tables.nanoseconds.load(Relaxed)
     }
 
     fn count(self, counter: Counter) {

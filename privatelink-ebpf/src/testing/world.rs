@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::abi::{
     Ip4, L4Port, Mac, Proto, VpcIndex,
+    limit::{Budget, EndpointBudget},
     pool::PortPool,
     security::{Bound, Policy},
     service::{
-        Address, AddressKey, AddressKind, Budget, Frontend, FrontendKey, Listener, Parted, Port, PortFlags, Target,
-        TargetFlags,
+        Address, AddressKey, AddressKind, Frontend, FrontendKey, Listener, Parted, Port, PortFlags, Target, TargetFlags,
     },
     settings::Clock,
 };
@@ -40,7 +40,7 @@ pub struct World {
     pub rings: Vec<u32>,
     pub targets: BTreeMap<u32, Target>,
     pub vpc_budgets: BTreeMap<u32, Budget>,
-    pub endpoint_budgets: BTreeMap<u32, Budget>,
+    pub endpoint_budgets: BTreeMap<u32, EndpointBudget>,
     /// The pools' state when a case begins.
     pub pools: Vec<PortPool>,
     /// Flow events are wanted.

@@ -11,9 +11,10 @@ use std::{
 use privatelink_ebpf::abi::{
     Mac, Proto, VpcIndex,
     addr::L4Port,
+    limit::{Budget, EndpointBudget},
     service::{
-        Address, AddressKey, AddressKind, Budget, EndpointIdText, Frontend, FrontendKey, IDLE_NEVER, ListenerFlags,
-        Parted, Port, PortFlags, RingEntry, Target, TargetFlags,
+        Address, AddressKey, AddressKind, EndpointIdText, Frontend, FrontendKey, IDLE_NEVER, ListenerFlags, Parted,
+        Port, PortFlags, RingEntry, Target, TargetFlags,
     },
 };
 
@@ -28,8 +29,8 @@ use crate::{
     dataplane::{Capacity, Hook, Tables},
     health::state::Checked,
     model::{
-        EndpointId, EndpointState, Listener, LoadBalancer, LoadBalancerId, Opening, Protocol, State, TargetAddress,
-        TargetGroup, TargetGroupId, Vpc, VpcId,
+        BitRate, ConnectionRate, Connections, EndpointId, EndpointState, Limits, Listener, LoadBalancer,
+        LoadBalancerId, Opening, Protocol, State, TargetAddress, TargetGroup, TargetGroupId, Vpc, VpcId,
     },
     net::links::{Link, LinkKind, Links},
 };
@@ -75,7 +76,7 @@ pub struct Desired {
     pub targets: BTreeMap<u32, Target>,
     pub vpcs: BTreeMap<VpcIndex, Budget>,
     /// Those that are gone too.
-    pub endpoints: BTreeMap<u16, Budget>,
+    pub endpoints: BTreeMap<u16, EndpointBudget>,
     pub endpoint_ids: BTreeMap<u16, EndpointIdText>,
 }
 
@@ -168,7 +169,7 @@ pub fn desired(world: &World<'_>, rings: &mut RingCache) -> (Desired, Plan) {
     listeners(world, &chosen, &resolvers, rings, &mut desired, &mut plan);
     checks(world, &uses, &mut desired, &mut plan);
     for index in world.actual.endpoints.keys() {
-        desired.endpoints.entry(*index).or_insert(Budget::ENDED);
+        desired.endpoints.entry(*index).or_insert(EndpointBudget::ENDED);
     }
     rings.sweep();
     (desired, plan)
@@ -482,7 +483,7 @@ fn listeners(
         let first = AddressKey::new(vpc, endpoint.address.into());
         let Some(&number) = endpoints.get(&first) else { continue };
         plan.endpoints.insert(endpoint.id.clone(), number);
-        desired.endpoints.insert(number, Budget { half_open: ENDPOINT_HALF_OPEN });
+        desired.endpoints.insert(number, budget(endpoint.limits(service.limits)));
         desired.endpoint_ids.insert(number, id_text(&endpoint.id));
         for (listener, proto) in service.load_balancers.iter().filter_map(|lb| by_lb.get(lb)).flatten() {
             let Some(&index) = plan.listeners.get(&(listener.id.clone(), *proto)) else { continue };
@@ -500,6 +501,18 @@ fn listeners(
     }
     resolver::install(resolvers, &indexes, desired, plan);
     policies(world, guards, desired, plan);
+}
+
+/// An endpoint's limits as the kernel has them.
+fn budget(limits: Limits) -> EndpointBudget {
+    let Limits { connections, connections_per_second, bits_per_second } = limits;
+    EndpointBudget {
+        half_open: ENDPOINT_HALF_OPEN,
+        connections: connections.get().map_or(0, Connections::get),
+        connections_per_second: connections_per_second.get().map_or(0, ConnectionRate::get),
+        _pad: 0,
+        bits_per_second: bits_per_second.get().map_or(0, BitRate::get),
+    }
 }
 
 /// What a connection to a port is to a rule.

@@ -11,9 +11,10 @@ use jiff::Timestamp;
 use privatelink_ebpf::abi::{
     L4Port, Mac, Proto, VpcIndex,
     flow::{FlowState, Meta, Slot},
+    limit::{Budget, EndpointBudget},
     security::Policy,
     service::{
-        Address, AddressKey, Budget, Frontend, FrontendKey, Listener as ListenerRecord, ListenerFlags, Parted,
+        Address, AddressKey, Frontend, FrontendKey, Listener as ListenerRecord, ListenerFlags, Parted,
         Port as PortRecord, PortFlags, Target as TargetRecord, TargetFlags,
     },
 };
@@ -203,6 +204,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
             acceptance_required: false,
             principals: BTreeSet::new(),
             private_dns: None,
+            limits: Default::default(),
             created_at: now(),
         }));
         for endpoint in 0..shape.endpoints {
@@ -220,6 +222,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
                 state: EndpointState::Available,
                 security_groups: SecurityGroups::default(),
                 private_dns: None,
+                limits: Default::default(),
                 created_at: now(),
             }));
         }
@@ -288,7 +291,7 @@ fn garbage() -> impl Strategy<Value = Tables> {
         ),
         0..20,
     );
-    let budgets = prop::collection::btree_map(1u16..60, (1u32..9).prop_map(|half_open| Budget { half_open }), 0..6);
+    let budgets = prop::collection::btree_map(1u16..60, (1u32..9).prop_map(EndpointBudget::half_open), 0..6);
     (ports, prop::collection::btree_set(1u32..64, 0..4), addresses, frontends, listeners, targets, budgets).prop_map(
         |(ports, xdp_ports, addresses, frontends, listeners, targets, endpoints)| Tables {
             ports,

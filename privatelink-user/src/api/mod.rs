@@ -121,6 +121,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .query::<DescribePermissions>()
         .mutation::<AcceptConnections>()
         .mutation::<RejectConnections>()
+        .mutation::<LimitConnections>()
         .query::<DescribeConnections>()
         .mutation::<CreateEndpoint>()
         .mutation::<ModifyEndpoint>()

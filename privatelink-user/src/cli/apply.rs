@@ -55,6 +55,7 @@ const AFTER_HELP: &str = r#"The file, with every resource that there is (what is
   [[endpoint-service]]
   name = "shop"                     # optional: an alias
   load-balancer = "web"
+  limits = { connections = "none", connections-per-second = "none", bits-per-second = "none" }   # of each endpoint
 
   [[endpoint]]
   service-name = "shop"

@@ -18,7 +18,10 @@ use crate::{
         private_dns::{DomainVerification, Place, VerifyDomain},
         view::{EndpointServiceView, PermissionView},
     },
-    model::{Principal, PrivateDns, PrivateDnsName, ResourceName, VerificationState},
+    model::{
+        BitRate, ConnectionRate, Connections, Limit, LimitChange, Principal, PrivateDns, PrivateDnsName, ResourceName,
+        VerificationState,
+    },
 };
 
 #[derive(Debug, Subcommand)]
@@ -33,7 +36,7 @@ pub enum EndpointServiceCommand {
         #[arg(value_parser = value::reference)]
         endpoint_service: Reference,
     },
-    /// Change whether acceptance is required, and the load balancers.
+    /// Change whether acceptance is required, the load balancers, and what each endpoint may use.
     Modify(ModifyArgs),
     /// Who may make endpoints to a service, besides the account that it belongs to.
     #[command(subcommand)]
@@ -103,6 +106,17 @@ pub struct ModifyArgs {
     /// Have no private DNS name.
     #[arg(long, conflicts_with = "private_dns_name")]
     remove_private_dns_name: bool,
+    /// Open connections that each endpoint may have at once: a number, or none. Further ones are reset.
+    /// `privatelink connection limit` sets another limit for one endpoint.
+    #[arg(long, value_name = "N", value_parser = value::parse::<Limit<Connections>>)]
+    limit_connections: Option<Limit<Connections>>,
+    /// New connections a second through each endpoint: a number, or none. Further ones are dropped: the client tries again.
+    #[arg(long, value_name = "N", value_parser = value::parse::<Limit<ConnectionRate>>)]
+    limit_connections_per_second: Option<Limit<ConnectionRate>>,
+    /// Bits a second through each endpoint, both directions together: a number, which may end in k, M, G or T, or none.
+    /// Packets above are dropped.
+    #[arg(long, value_name = "BITS", value_parser = value::parse::<Limit<BitRate>>)]
+    limit_bits_per_second: Option<Limit<BitRate>>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -160,6 +174,9 @@ impl EndpointServiceCommand {
                     remove_load_balancer,
                     private_dns_name,
                     remove_private_dns_name,
+                    limit_connections,
+                    limit_connections_per_second,
+                    limit_bits_per_second,
                 } = args;
                 let request = ModifyEndpointService {
                     endpoint_service,
@@ -168,6 +185,11 @@ impl EndpointServiceCommand {
                     remove_load_balancers: remove_load_balancer,
                     private_dns_name,
                     remove_private_dns_name,
+                    limits: LimitChange {
+                        connections: limit_connections,
+                        connections_per_second: limit_connections_per_second,
+                        bits_per_second: limit_bits_per_second,
+                    },
                 };
                 let service = session.client.call(&request).await?;
                 session.output.show(&service, describe)
@@ -267,6 +289,7 @@ fn describe(service: &EndpointServiceView) -> String {
         acceptance_required,
         principals,
         private_dns,
+        limits,
         connections,
         created_at,
     } = service;
@@ -280,6 +303,7 @@ fn describe(service: &EndpointServiceView) -> String {
         ("Acceptance required", acceptance_required.to_string()),
         ("Allowed principals", list(principals)),
         ("Private DNS name", private_dns.as_ref().map_or_else(|| "-".to_owned(), private_dns_text)),
+        ("Limits of an endpoint", limits.to_string()),
         ("Endpoints", list(connected)),
         ("Created", created_at.to_string()),
     ])

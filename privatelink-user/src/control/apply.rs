@@ -28,7 +28,7 @@ use super::{
     vpcs::{CreateVpc, DeleteVpc, ModifyVpc},
 };
 use crate::model::{
-    AttributeMap, Change, Endpoint, EndpointId, EndpointService, ListenerAttributes, LoadBalancer,
+    AttributeMap, Change, Endpoint, EndpointId, EndpointService, Limits, ListenerAttributes, LoadBalancer,
     LoadBalancerAttributes, ResourceName, SecurityGroup, State, TargetAddress, TargetGroupAttributes,
 };
 
@@ -417,7 +417,8 @@ impl Planner<'_, '_> {
     }
 
     fn endpoint_service(&mut self, declared: &DeclaredEndpointService) -> Result<(), ControlError> {
-        let DeclaredEndpointService { name, load_balancer, acceptance_required, allowed_principals } = declared.clone();
+        let DeclaredEndpointService { name, load_balancer, acceptance_required, allowed_principals, limits } =
+            declared.clone();
         let load_balancers = load_balancer.all().to_vec();
         let listed = load_balancers.iter().map(Reference::as_str).collect::<Vec<_>>().join(", ");
         let shown = name.as_ref().map_or_else(|| listed.clone(), ToString::to_string);
@@ -442,6 +443,13 @@ impl Planner<'_, '_> {
             };
             self.step(&request, Action::Modify, "endpoint-service", &shown, consent)?;
         }
+        let limits = Limits::from(limits);
+        let request = ModifyEndpointService {
+            endpoint_service: reference.clone(),
+            limits: limits.into(),
+            ..ModifyEndpointService::default()
+        };
+        self.step(&request, Action::Modify, "endpoint-service", &shown, format!("limits of an endpoint: {limits}"))?;
         let declared: BTreeSet<_> = allowed_principals.into_iter().collect();
         if present.principals != declared {
             let request = ModifyPermissions {

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Context, ControlError, Mutation, Query, Reference, lookup, operation, sorted, view::ConnectionView};
 use crate::model::{
-    AccountId, Change, Endpoint, EndpointId, EndpointService, EndpointServiceId, Identity, Owner, ServiceName, State,
+    AccountId, Change, Endpoint, EndpointId, EndpointService, EndpointServiceId, EndpointState, Identity,
+    OwnLimitChange, Owner, ServiceName, State,
 };
 
 /// Whether `service` exists for `identity` of `owner`: it is the account's own, or one of its principals admits the
@@ -78,7 +79,9 @@ operation!(AcceptConnections -> Vec<ConnectionView>);
 impl Mutation for AcceptConnections {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, Vec<ConnectionView>), ControlError> {
         let Self { endpoint_service, endpoints } = self;
-        answered(state, context, endpoint_service, endpoints, |endpoint| Ok(endpoint.state.accepted()))
+        changed(state, context, endpoint_service, endpoints, |endpoint| {
+            Ok(Endpoint { state: endpoint.state.accepted(), ..endpoint.clone() })
+        })
     }
 }
 
@@ -94,22 +97,47 @@ operation!(RejectConnections -> Vec<ConnectionView>);
 impl Mutation for RejectConnections {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, Vec<ConnectionView>), ControlError> {
         let Self { endpoint_service, endpoints } = self;
-        answered(state, context, endpoint_service, endpoints, |endpoint| {
+        let rejected = |endpoint: &Endpoint| -> Result<EndpointState, ControlError> {
             endpoint.state.rejected().ok_or_else(|| ControlError::ConnectionState {
                 endpoint: endpoint.id.clone(),
                 state: endpoint.state,
                 verb: "rejected",
             })
+        };
+        changed(state, context, endpoint_service, endpoints, |endpoint| {
+            Ok(Endpoint { state: rejected(endpoint)?, ..endpoint.clone() })
         })
     }
 }
 
-fn answered(
+/// Limits what the consumers of endpoints that lead to a service of the caller may use of it, in place of the service's
+/// own limits. Open connections stay, those above a limit too; what they send is held to the rate within seconds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitConnections {
+    pub endpoint_service: Reference,
+    pub endpoints: Vec<Reference>,
+    #[serde(default)]
+    pub limits: OwnLimitChange,
+}
+operation!(LimitConnections -> Vec<ConnectionView>);
+
+impl Mutation for LimitConnections {
+    fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, Vec<ConnectionView>), ControlError> {
+        let Self { endpoint_service, endpoints, limits } = self;
+        changed(state, context, endpoint_service, endpoints, |endpoint| {
+            Ok(Endpoint { limits: endpoint.limits.with(*limits), ..endpoint.clone() })
+        })
+    }
+}
+
+/// Makes of each endpoint, one of those that lead to a service of the caller, what `edit` says.
+fn changed(
     state: &State,
     context: &Context<'_>,
     service: &Reference,
     endpoints: &[Reference],
-    answer: impl Fn(&Endpoint) -> Result<crate::model::EndpointState, ControlError>,
+    edit: impl Fn(&Endpoint) -> Result<Endpoint, ControlError>,
 ) -> Result<(Change, Vec<ConnectionView>), ControlError> {
     let service = lookup::endpoint_service(state, service)?;
     if endpoints.is_empty() {
@@ -119,10 +147,10 @@ fn answered(
     let mut views = Vec::new();
     for reference in endpoints {
         let endpoint = connection(state, context.world, service, reference)?;
-        let answered = Endpoint { state: answer(endpoint)?, ..endpoint.clone() };
-        views.push(ConnectionView::new(&answered));
-        if answered != *endpoint {
-            change = change.put(answered);
+        let edited = edit(endpoint)?;
+        views.push(ConnectionView::new(service, &edited));
+        if edited != *endpoint {
+            change = change.put(edited);
         }
     }
     Ok((change, views))
@@ -139,7 +167,8 @@ operation!(DescribeConnections -> Vec<ConnectionView>);
 impl Query for DescribeConnections {
     fn answer(&self, state: &State, world: &State) -> Result<Vec<ConnectionView>, ControlError> {
         let service = lookup::endpoint_service(state, &self.endpoint_service)?;
-        let views = endpoints_of(state, world, service).map(ConnectionView::new).collect();
+        let view = |endpoint: &Endpoint| ConnectionView::new(service, endpoint);
+        let views = endpoints_of(state, world, service).map(view).collect();
         Ok(sorted(views, |connection: &ConnectionView| (connection.created_at, connection.endpoint.clone())))
     }
 }

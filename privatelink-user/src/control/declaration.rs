@@ -1,6 +1,6 @@
 //! Resources as a file declares them.
 
-use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
+use std::{collections::BTreeMap, fmt, net::Ipv4Addr, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -9,8 +9,9 @@ use super::{
     targets::TargetSpec,
 };
 use crate::model::{
-    HealthCheckPort, HealthCheckProtocol, Hook, HttpPath, InterfaceName, InvalidValue, Matcher, Principal, Protocol,
-    ResourceName, SecurityGroupName, SecurityGroupText, VpcCidr,
+    BitRate, ConnectionRate, Connections, HealthCheckPort, HealthCheckProtocol, Hook, HttpPath, InterfaceName,
+    InvalidValue, Limit, Limits, Matcher, Principal, Protocol, ResourceName, SecurityGroupName, SecurityGroupText,
+    VpcCidr,
 };
 
 /// Resources as a file declares them. Resources refer to each other by name or id; the order does not matter.
@@ -134,6 +135,27 @@ pub struct DeclaredEndpointService {
     /// Who may make endpoints, besides the account that declares it.
     #[serde(default)]
     pub allowed_principals: Vec<Principal>,
+    #[serde(default)]
+    pub limits: DeclaredLimits,
+}
+
+/// `limits` of an endpoint service, for each of its endpoints: what is not declared is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct DeclaredLimits {
+    #[serde(deserialize_with = "limit")]
+    pub connections: Limit<Connections>,
+    #[serde(deserialize_with = "limit")]
+    pub connections_per_second: Limit<ConnectionRate>,
+    #[serde(deserialize_with = "limit")]
+    pub bits_per_second: Limit<BitRate>,
+}
+
+impl From<DeclaredLimits> for Limits {
+    fn from(declared: DeclaredLimits) -> Self {
+        let DeclaredLimits { connections, connections_per_second, bits_per_second } = declared;
+        Self { connections, connections_per_second, bits_per_second }
+    }
 }
 
 /// One reference, or a list of them.
@@ -235,6 +257,11 @@ fn parse_address<E: serde::de::Error>(text: &str) -> Result<Ipv4Addr, E> {
     text.parse().map_err(|_| {
         refuse(&InvalidValue::new("Address", text, "must be an IPv4 address", "use an address like 10.0.0.5"))
     })
+}
+
+/// A limit as text or as a bare number.
+fn limit<'de, T: FromStr<Err = InvalidValue>, D: Deserializer<'de>>(deserializer: D) -> Result<Limit<T>, D::Error> {
+    AttributeValue::deserialize(deserializer)?.to_string().parse().map_err(|error| refuse(&error))
 }
 
 /// serde's own refusal of an address names neither the value nor the way out.

@@ -9,8 +9,8 @@ use super::{
     sorted, view::EndpointServiceView,
 };
 use crate::model::{
-    Change, Endpoint, EndpointService, EndpointServiceId, EndpointState, LoadBalancerId, Principal, PrivateDnsName,
-    ResourceName, ServiceName, State,
+    Change, Endpoint, EndpointService, EndpointServiceId, EndpointState, LimitChange, Limits, LoadBalancerId,
+    Principal, PrivateDnsName, ResourceName, ServiceName, State,
 };
 
 /// Publishes load balancers. Idempotent for the same load balancers and name.
@@ -67,6 +67,7 @@ impl Mutation for CreateEndpointService {
             acceptance_required: *acceptance_required,
             principals: principals.iter().cloned().collect(),
             private_dns: None,
+            limits: Limits::default(),
             created_at: context.now,
         };
         service.private_dns = private_dns_name.as_ref().map(|name| private_dns::named(&service, name, context));
@@ -104,6 +105,9 @@ pub struct ModifyEndpointService {
     pub private_dns_name: Option<PrivateDnsName>,
     #[serde(default)]
     pub remove_private_dns_name: bool,
+    /// Of each endpoint that has none of its own.
+    #[serde(default)]
+    pub limits: LimitChange,
 }
 operation!(ModifyEndpointService -> EndpointServiceView);
 
@@ -116,10 +120,12 @@ impl Mutation for ModifyEndpointService {
             remove_load_balancers,
             private_dns_name,
             remove_private_dns_name,
+            limits,
         } = self;
         let service = lookup::endpoint_service(state, endpoint_service)?;
         let mut changed = service.clone();
         changed.acceptance_required = acceptance_required.unwrap_or(changed.acceptance_required);
+        changed.limits = changed.limits.with(*limits);
         if *remove_private_dns_name {
             changed.private_dns = None;
         }

@@ -9,7 +9,7 @@ use super::{
     Context, ControlError, Mutation, Query, Reference, address, connections::offered, lookup, operation, private_dns,
     security_groups, sorted, view::EndpointView,
 };
-use crate::model::{Change, Endpoint, EndpointId, EndpointState, SecurityGroups, State};
+use crate::model::{Change, Endpoint, EndpointId, EndpointState, OwnLimits, SecurityGroups, State};
 
 /// Makes an endpoint: an address in `vpc` that leads to a service of the caller or one that admits it. If the service
 /// requires acceptance, its traffic waits for that. With an address it is idempotent; without one each
@@ -77,6 +77,7 @@ impl Mutation for CreateEndpoint {
             vpc: vpc.id.clone(),
             address,
             further_addresses: further_addresses.clone(),
+            limits: OwnLimits::default(),
             state: endpoint_state,
             security_groups,
             private_dns: private_dns::answered(service, *private_dns),

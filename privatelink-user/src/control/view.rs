@@ -9,7 +9,7 @@ use super::{connections::endpoints_of, security_groups};
 use crate::{
     model::{
         AccountId, AttributeMap, Direction, Endpoint, EndpointId, EndpointService, EndpointServiceId, EndpointState,
-        Forward, HealthCheck, Hook, InterfaceName, Listener, ListenerAttributes, ListenerId, LoadBalancer,
+        Forward, HealthCheck, Hook, InterfaceName, Limits, Listener, ListenerAttributes, ListenerId, LoadBalancer,
         LoadBalancerId, Owner, Peer, Port, Principal, PrivateDns, Protocol, ResourceName, SecurityGroup,
         SecurityGroupId, SecurityGroupName, SecurityGroupRule, SecurityGroupRuleId, SecurityGroupText, ServiceName,
         State, Target, TargetAddress, TargetGroup, TargetGroupId, Traffic, Vpc, VpcCidr, VpcId, VpcIndex, Weight,
@@ -347,6 +347,9 @@ pub struct EndpointServiceView {
     pub principals: Vec<Principal>,
     /// The private DNS name and the TXT record that verifies it.
     pub private_dns: Option<PrivateDns>,
+    /// Of each endpoint that has none of its own.
+    #[serde(default)]
+    pub limits: Limits,
     pub connections: Vec<ConnectionView>,
     pub created_at: Timestamp,
 }
@@ -354,7 +357,8 @@ pub struct EndpointServiceView {
 impl EndpointServiceView {
     /// As `state`, its owner's part of `world`, has it.
     pub fn new(state: &State, world: &State, service: &EndpointService) -> Self {
-        let connections = endpoints_of(state, world, service).map(ConnectionView::new).collect();
+        let view = |endpoint: &Endpoint| ConnectionView::new(service, endpoint);
+        let connections = endpoints_of(state, world, service).map(view).collect();
         let EndpointService {
             id,
             owner,
@@ -364,6 +368,7 @@ impl EndpointServiceView {
             acceptance_required,
             principals,
             private_dns,
+            limits,
             created_at,
         } = service.clone();
         Self {
@@ -376,6 +381,7 @@ impl EndpointServiceView {
             acceptance_required,
             principals: principals.into_iter().collect(),
             private_dns,
+            limits,
             connections,
             created_at,
         }
@@ -415,18 +421,21 @@ pub struct ConnectionView {
     /// The consumer's account.
     pub account: AccountId,
     pub state: EndpointState,
+    /// Those that hold for it.
+    pub limits: Limits,
     pub created_at: Timestamp,
 }
 
 impl ConnectionView {
-    /// Of `endpoint`.
-    pub fn new(endpoint: &Endpoint) -> Self {
+    /// Of `endpoint`, which leads to `service`.
+    pub fn new(service: &EndpointService, endpoint: &Endpoint) -> Self {
         Self {
             id: derived::connection_id(&endpoint.service, &endpoint.id),
             service: endpoint.service.clone(),
             endpoint: endpoint.id.clone(),
             account: endpoint.owner.account.clone(),
             state: endpoint.state,
+            limits: endpoint.limits(service.limits),
             created_at: endpoint.created_at,
         }
     }
@@ -467,6 +476,7 @@ impl EndpointView {
             state: endpoint_state,
             security_groups,
             private_dns: _,
+            limits: _,
             created_at,
         } = endpoint.clone();
         let found = state.endpoint_services.get(&service);

@@ -16,9 +16,10 @@ use privatelink_ebpf::abi::{
     Counter, VpcIndex,
     explain::Trace,
     flow::{Bucket, FlowKey, FlowState, Meta, Slot, WAYS},
+    limit::{Budget, EndpointBudget},
     pool::{PortPool, SUMMARIES},
     security::{Bound, Policy},
-    service::{Address, AddressKey, Budget, EndpointIdText, Frontend, FrontendKey, Listener, Parted, Port, Target},
+    service::{Address, AddressKey, EndpointIdText, Frontend, FrontendKey, Listener, Parted, Port, Target},
     settings::{Clock, CollectRequest},
     stats::{self, EndpointStats, ListenerStats, TargetStats},
 };
@@ -59,7 +60,7 @@ struct Maps {
     listeners: Table<Listener>,
     targets: Table<Target>,
     vpcs: Table<Budget>,
-    endpoints: Table<Budget>,
+    endpoints: Table<EndpointBudget>,
     endpoint_ids: Array<MapData, EndpointIdText>,
     xdp_ports: DevMap<MapData>,
     /// For removal, which aya's device map lacks.
@@ -416,7 +417,7 @@ impl Dataplane for Kernel {
         self.each_flow(&mut |slot| {
             let gone = targets.get::<Target>(slot.target).is_none_or(|target| target.generation != slot.generation);
             let unwanted = slot.endpoint != 0
-                && endpoints.get::<Budget>(u32::from(slot.endpoint)).is_some_and(|budget| budget.ended());
+                && endpoints.get::<EndpointBudget>(u32::from(slot.endpoint)).is_some_and(|budget| budget.ended());
             if gone || unwanted {
                 any = true;
                 halves.add(slot);

@@ -174,6 +174,7 @@ mod tests {
             state: EndpointState::PendingAcceptance,
             security_groups: Default::default(),
             private_dns: None,
+            limits: Default::default(),
             further_addresses: Vec::new(),
             created_at: Timestamp::UNIX_EPOCH,
         }

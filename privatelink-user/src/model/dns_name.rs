@@ -187,6 +187,7 @@ mod tests {
             state: EndpointState::Available,
             security_groups: Default::default(),
             private_dns: None,
+            limits: Default::default(),
             created_at: Timestamp::UNIX_EPOCH,
         }
     }

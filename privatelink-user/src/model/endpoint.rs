@@ -5,7 +5,9 @@ use std::{fmt, net::Ipv4Addr};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointId, EndpointServiceId, Owner, PrivateDnsName, SecurityGroups, ServiceName, VpcId};
+use super::{
+    EndpointId, EndpointServiceId, Limits, OwnLimits, Owner, PrivateDnsName, SecurityGroups, ServiceName, VpcId,
+};
 
 /// An address in a consumer's VPC that leads to one endpoint service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +32,9 @@ pub struct Endpoint {
     /// changes or loses its verification.
     #[serde(default)]
     pub private_dns: Option<PrivateDnsName>,
+    /// What the service's owner has set for this endpoint in place of the service's limits. A new endpoint has none.
+    #[serde(default)]
+    pub limits: OwnLimits,
     pub created_at: Timestamp,
 }
 
@@ -42,6 +47,11 @@ impl Endpoint {
     /// The name of the service that it leads to.
     pub fn service_name(&self) -> ServiceName {
         ServiceName::new(&self.owner.region, &self.service)
+    }
+
+    /// The limits that hold for it if its service has `defaults`.
+    pub fn limits(&self, defaults: Limits) -> Limits {
+        self.limits.over(defaults)
     }
 
     /// When it expires unless it is accepted before; none if it does not wait.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    EndpointServiceId, InvalidValue, LoadBalancerId, Owner, Principal, PrivateDns, Region, ResourceName,
+    EndpointServiceId, InvalidValue, Limits, LoadBalancerId, Owner, Principal, PrivateDns, Region, ResourceName,
     invalid::serde_as_text,
 };
 
@@ -30,6 +30,9 @@ pub struct EndpointService {
     /// The name by which consumers may reach their endpoints, once it is verified.
     #[serde(default)]
     pub private_dns: Option<PrivateDns>,
+    /// Of each endpoint that has none of its own.
+    #[serde(default)]
+    pub limits: Limits,
     pub created_at: Timestamp,
 }
 

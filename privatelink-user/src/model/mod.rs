@@ -16,6 +16,7 @@ mod health_check;
 mod id;
 mod invalid;
 mod invariant;
+mod limit;
 mod listener;
 mod load_balancer;
 mod name;
@@ -46,6 +47,9 @@ pub use id::{
 pub use invalid::InvalidValue;
 pub(crate) use invalid::serde_as_text;
 pub use invariant::InvariantViolation;
+pub use limit::{
+    BitRate, ConnectionRate, Connections, Limit, LimitChange, Limits, Override, OwnLimitChange, OwnLimits,
+};
 pub use listener::{Listener, ListenerAttributes};
 pub use load_balancer::{LoadBalancer, LoadBalancerAttributes, Scheme};
 pub use name::{InterfaceName, ResourceName};

@@ -5,6 +5,7 @@
 mod arp;
 mod close;
 mod counts;
+mod endpoint_limits;
 mod fragment;
 mod frames;
 mod hostile;
@@ -25,7 +26,8 @@ use super::{
 };
 use crate::abi::{
     Mac, Proto,
-    service::{AddressKind, Budget, PortFlags, RingEntry, TargetFlags},
+    limit::EndpointBudget,
+    service::{AddressKind, PortFlags, RingEntry, TargetFlags},
 };
 
 /// All cases.
@@ -36,6 +38,7 @@ pub fn all() -> Vec<Case> {
         fragment::cases(),
         close::cases(),
         counts::cases(),
+        endpoint_limits::cases(),
         reset::cases(),
         proxy::cases(),
         arp::cases(),
@@ -200,7 +203,7 @@ pub fn world() -> World {
     world.frontend(2, ENDPOINT, PROXIED, 20, 2);
     world.address(1, LIMITED, AddressKind::Endpoint);
     world.frontend(1, LIMITED, HTTP, 1, 3);
-    world.endpoint_budgets.insert(3, Budget { half_open: 2 });
+    world.endpoint_budgets.insert(3, EndpointBudget::half_open(2));
     world.listener(9, 120, &[9]);
     world.listener(10, 120, &[10]);
     world.listener(11, 120, &[11]);

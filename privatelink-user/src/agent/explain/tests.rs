@@ -90,6 +90,7 @@ fn state() -> State {
         acceptance_required: false,
         principals: [].into(),
         private_dns: None,
+        limits: Default::default(),
         created_at: now(),
     }));
     state.put(Record::Endpoint(Endpoint {
@@ -102,6 +103,7 @@ fn state() -> State {
         security_groups: SecurityGroups::default(),
         further_addresses: Vec::new(),
         private_dns: None,
+        limits: Default::default(),
         created_at: now(),
     }));
     state.put(Record::Vpc(provider));

@@ -18,7 +18,7 @@ use crate::{
         endpoint_services::{CreateEndpointService, DeleteEndpointService, ModifyEndpointService},
         private_dns::VerifyDomain,
     },
-    model::{EndpointService, EndpointServiceId, Owner, State, Zone},
+    model::{EndpointService, EndpointServiceId, LimitChange, Owner, State, Zone},
 };
 
 /// The zones in which a service's load balancers have addresses. One whose addresses are in no subnet is reached in all.
@@ -40,6 +40,7 @@ fn view(state: &State, world: &State, service: &EndpointService) -> Structure {
         acceptance_required,
         principals: _,
         private_dns,
+        limits: _,
         created_at: _,
     } = service;
     let zones = zones(world, service);
@@ -152,6 +153,7 @@ pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
         remove_load_balancers: references(scope.list("RemoveNetworkLoadBalancerArn")),
         private_dns_name: scope.parsed("PrivateDnsName")?,
         remove_private_dns_name: scope.boolean("RemovePrivateDnsName")?.unwrap_or(false),
+        limits: LimitChange::default(),
     };
     call.mutate(&request)?;
     Ok(done())
