@@ -29,6 +29,15 @@ impl Profile {
 pub fn cargo(pins: &Pins, verb: &str, profile: Profile) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(&pins.root).args([verb, "--locked"]);
+    // What cargo told this program about itself. Build scripts of others (ring's) watch the same names, and would run
+    // again whenever cargo is started by xtask after it was started by hand.
+    for (name, _) in std::env::vars_os() {
+        let ours =
+            name.to_str().is_some_and(|name| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|own| name.starts_with(own)));
+        if ours {
+            command.env_remove(name);
+        }
+    }
     match profile {
         Profile::Dev => {}
         Profile::Release => {

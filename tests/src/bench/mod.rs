@@ -1,9 +1,11 @@
 //! Measuring the datapath beside its rivals: same topology, interleaved, medians.
 
 pub mod bed;
+pub mod features;
 pub mod figure;
 pub mod nftables;
 pub mod packets;
+pub mod process;
 pub mod product;
 pub mod sizes;
 pub mod streams;

@@ -5,30 +5,25 @@
 
 use std::{
     fs,
-    io::{self, Read as _, Write as _},
+    io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream},
-    process::{Command, Stdio},
+    process::Stdio,
     time::{Duration, Instant},
-};
-
-use anyhow::{Context as _, Result, ensure};
-use nix::{
-    sched::{CpuSet, sched_setaffinity},
-    unistd::Pid,
 };
 
 use super::{
     figure::{Figure, Goal, median},
     nftables,
+    process::{CLIENT_CPU, SERVER_CPU, find, pin, preferred, quiet, route, unpin},
 };
 use crate::{
     eventually::eventually,
     netns::Netns,
     programs::{Directory, Running},
-    require,
     scenario::{Check, Listener, Scenario, Service, program},
     topology::{Hook, HostPlan, Topology, VpcPlan},
 };
+use anyhow::{Context as _, Result, ensure};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 10);
 /// Addresses of the server, of which its web server's are targets each: it closes first, so that a source port towards one
@@ -43,8 +38,6 @@ const PORTS: [u16; 3] = [5201, 8080, 7000];
 const IPERF: u16 = PORTS[0];
 const HTTP: u16 = PORTS[1];
 const ECHO: u16 = PORTS[2];
-const SERVER_CPU: usize = 0;
-const CLIENT_CPU: usize = 1;
 /// How long one sample of a rate takes, in seconds.
 const SAMPLE: u64 = 2;
 
@@ -101,39 +94,6 @@ fn targets(port: u16) -> Vec<Ipv4Addr> {
     (0..count).map(|n| Ipv4Addr::new(a, b, c, d + n)).collect()
 }
 
-/// Pins this thread, and what it starts, to a CPU.
-fn pin(cpu: usize) -> Result<()> {
-    let mut set = CpuSet::new();
-    set.set(cpu)?;
-    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("pinning to CPU {cpu}"))
-}
-
-/// Gives this thread, and what it starts, nearly all of a CPU that others want too. The same for all contestants.
-fn preferred() -> io::Result<()> {
-    // SAFETY: no pointers; it concerns this thread only.
-    match unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// Lets this thread, and what it starts, run anywhere.
-fn unpin() -> Result<()> {
-    let mut set = CpuSet::new();
-    for cpu in 0..std::thread::available_parallelism().map_or(1, usize::from).max(CLIENT_CPU + 1) {
-        set.set(cpu)?;
-    }
-    sched_setaffinity(Pid::from_raw(0), &set).context("unpinning")
-}
-
-fn quiet(command: &mut Command) -> &mut Command {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null())
-}
-
-fn find(name: &str) -> Result<std::path::PathBuf> {
-    require::find(name).with_context(|| format!("{name} is not installed; `cargo xtask setup` does that"))
-}
-
 impl Contestant {
     fn start(carrier: Carrier) -> Result<Self> {
         let files = Directory::new("bench")?;
@@ -154,7 +114,7 @@ impl Contestant {
         let place = match carrier {
             Carrier::Tc | Carrier::Xdp => Place::Ours { scenario: Box::new(ours(topology)?) },
             Carrier::Routing | Carrier::Nftables | Carrier::Haproxy | Carrier::Nginx => {
-                route(&topology.lb)?;
+                route(&topology.lb, FRONT, NODE)?;
                 running.extend(rival(carrier, &topology.lb, &files)?);
                 Place::Plain { _topology: topology }
             }
@@ -254,18 +214,6 @@ fn echo(mut stream: TcpStream) {
     let _ = stream.set_nodelay(true);
     let mut bytes = [0; 64];
     while stream.read_exact(&mut bytes).is_ok() && stream.write_all(&bytes).is_ok() {}
-}
-
-/// Makes the load balancer's namespace a router between two networks of which each takes the other for its own link.
-fn route(lb: &Netns) -> Result<()> {
-    for (device, hosts, address) in [("consumer", "10.0.1.0/24", FRONT), ("provider", "10.0.2.0/24", NODE)] {
-        lb.ip(&["address", "add", &format!("{address}/32"), "dev", device])?;
-        lb.ip(&["route", "add", hosts, "dev", device, "src", &address.to_string()])?;
-    }
-    for (key, value) in [("ip_forward", "1"), ("conf.all.proxy_arp", "1"), ("conf.all.rp_filter", "0")] {
-        lb.sysctl(&format!("ipv4.{key}"), value)?;
-    }
-    Ok(())
 }
 
 /// Starts what carries the connections besides the kernel's routing.

@@ -7,6 +7,7 @@ use clap::Parser;
 use privatelink_tests::{
     bench::{
         bed::Bed,
+        features,
         figure::{Figure, Machine, Report, head},
         nftables, packets, sizes, streams,
     },
@@ -84,6 +85,7 @@ fn run(args: &Args) -> Result<()> {
         sizes::apply(rounds, &mut done)?;
     }
     streams::compare(rounds, |name| args.wants(name), &mut done)?;
+    features::compare(rounds, |name| args.wants(name), &mut done)?;
     eprintln!("{:.0} s", started.elapsed().as_secs_f32());
     if let Some(path) = &args.json {
         Report { machine: &machine, rounds, figures: &figures }.write(path)?;

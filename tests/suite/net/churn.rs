@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use privatelink_tests::{
+    require::Need,
     topology::Hook,
     traffic::{
         churn::{self, CloseFirst, Plan},
@@ -20,8 +21,8 @@ use crate::{
 /// Every test of this file.
 pub const TESTS: fn() -> Vec<Test> = || {
     vec![
-        Test { name: "churn_closed_by_the_client", needs: &[], run: Run::EachHook(closed_by_client) },
-        Test { name: "churn_closed_by_the_target", needs: &[], run: Run::EachHook(closed_by_target) },
+        Test { name: "churn_closed_by_the_client", needs: &[Need::WholeMachine], run: Run::EachHook(closed_by_client) },
+        Test { name: "churn_closed_by_the_target", needs: &[Need::WholeMachine], run: Run::EachHook(closed_by_target) },
     ]
 };
 

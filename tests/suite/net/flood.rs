@@ -8,6 +8,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use privatelink_tests::{
     link::End,
+    require::Need,
     topology::Hook,
     traffic::{
         churn::{self, CloseFirst, Plan},
@@ -24,8 +25,13 @@ use crate::{
 };
 
 /// Every test of this file.
-pub const TESTS: fn() -> Vec<Test> =
-    || vec![Test { name: "syn_flood_of_one_consumer_spares_the_other", needs: &[], run: Run::EachHook(flood) }];
+pub const TESTS: fn() -> Vec<Test> = || {
+    vec![Test {
+        name: "syn_flood_of_one_consumer_spares_the_other",
+        needs: &[Need::WholeMachine],
+        run: Run::EachHook(flood),
+    }]
+};
 
 /// Consumer a sends SYNs from random addresses as fast as one thread can. Meanwhile consumer b's transfer goes on, and
 /// all of its new connections succeed.

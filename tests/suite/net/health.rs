@@ -36,7 +36,7 @@ pub const TESTS: fn() -> Vec<Test> = || {
             needs: &[Need::Program("nft")],
             run: Run::EachHook(unanswered),
         },
-        Test { name: "thousands_of_checks_are_spread_evenly", needs: &[], run: Run::Once(thousands) },
+        Test { name: "thousands_of_checks_are_spread_evenly", needs: &[Need::WholeMachine], run: Run::Once(thousands) },
     ]
 };
 

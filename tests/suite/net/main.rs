@@ -1,9 +1,15 @@
 //! Real clients and servers in network namespaces, with the agent between them: `cargo xtask test net`.
 //!
-//! One test after the other: they compare rates and wait for deadlines. A test whose needs this machine does not meet
-//! is ignored with the reason; where `CI` is `true` that is a failure.
+//! Most tests wait more than they work, so a few run at a time; those that compare rates or take every core
+//! ([`Need::WholeMachine`]) follow one after the other. A test whose needs this machine does not meet is ignored with the
+//! reason; where `CI` is `true` that is a failure.
 
-use std::{io::Write as _, process::ExitCode, time::Instant};
+use std::{
+    cell::Cell,
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Trial};
@@ -97,35 +103,50 @@ fn tests() -> Vec<Test> {
 fn main() -> ExitCode {
     cleanup::on_signals();
     let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(1);
     if !arguments.list && nix::unistd::geteuid().is_root() {
         cleanup::sweep();
         if let Err(error) = traffic::raise_file_limit() {
             eprintln!("the limit of open files stays as it is: {error:#}");
         }
     }
-    let mut trials = Vec::new();
+    let (alone, beside): (Vec<_>, Vec<_>) =
+        tests().into_iter().partition(|test| test.needs.contains(&Need::WholeMachine));
     let mut skipped = Vec::new();
-    for Test { name, needs, run } in tests() {
+    arguments.test_threads = Some(threads());
+    let beside = libtest_mimic::run(&arguments, trials(beside, &mut skipped));
+    arguments.test_threads = Some(1);
+    let alone = libtest_mimic::run(&arguments, trials(alone, &mut skipped));
+    for reason in skipped {
+        eprintln!("skipped {reason}");
+    }
+    if beside.has_failed() || alone.has_failed() { ExitCode::from(101) } else { ExitCode::SUCCESS }
+}
+
+/// How many tests run at a time: one more than there are cores, since they mostly wait, and not so many that the waiting
+/// of one is the work of the others.
+fn threads() -> usize {
+    thread::available_parallelism().map_or(1, usize::from).min(5) + 1
+}
+
+/// What the harness runs for `tests`.
+fn trials(tests: Vec<Test>, skipped: &mut Vec<String>) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for Test { name, needs, run } in tests {
         let unmet = NEEDS.iter().chain(needs).find_map(|need| need.unmet());
         match run {
-            Run::Once(run) => trials.push(trial(name.to_owned(), unmet, &mut skipped, run)),
+            Run::Once(run) => trials.push(trial(name.to_owned(), unmet, skipped, run)),
             Run::EachHook(run) => {
                 for hook in Hook::FORCED {
                     let name = format!("{}::{name}", hook.name());
-                    trials.push(trial(name, unmet.clone(), &mut skipped, move || run(hook)));
+                    trials.push(trial(name, unmet.clone(), skipped, move || run(hook)));
                 }
             }
         }
     }
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    for reason in skipped {
-        eprintln!("skipped {reason}");
-    }
-    conclusion.exit_code()
+    trials
 }
 
-/// A test with the time it took, ignored if `unmet` says why.
+/// A test with the time it took if that was long, ignored if `unmet` says why.
 fn trial(
     name: String,
     unmet: Option<String>,
@@ -138,19 +159,29 @@ fn trial(
             skipped.push(format!("{name}: {reason}"));
             Trial::test(name, || Ok(())).with_ignored_flag(true)
         }
-        None => Trial::test(name, move || {
+        None => Trial::test(name.clone(), move || {
+            NAME.set(name.leak());
             let started = Instant::now();
             let result = run();
-            eprint!("({:.1} s) ", started.elapsed().as_secs_f32());
-            // The verdict follows on standard output.
-            let _ = std::io::stderr().flush();
+            let took = started.elapsed();
+            if took > LONG {
+                progress!("took {:.1} s", took.as_secs_f32());
+            }
             result.map_err(|error| format!("{error:#}").into())
         }),
     }
 }
 
-/// Says how far a long test is.
+/// The time of a test is worth a line if it is longer.
+const LONG: Duration = Duration::from_secs(5);
+
+thread_local! {
+    /// The test that this thread runs.
+    static NAME: Cell<&'static str> = const { Cell::new("") };
+}
+
+/// Says how far a long test is; on the test's own thread the line names it.
 #[macro_export]
 macro_rules! progress {
-    ($($text:tt)*) => { eprint!("\n    {} ... ", format_args!($($text)*)) };
+    ($($text:tt)*) => { eprintln!("    {}: {}", $crate::NAME.get(), format_args!($($text)*)) };
 }

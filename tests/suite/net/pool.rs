@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use privatelink_tests::{
     eventually::eventually,
+    require::Need,
     scenario::Scenario,
     topology::Hook,
     traffic::{
@@ -18,8 +19,9 @@ use crate::{
 };
 
 /// Every test of this file.
-pub const TESTS: fn() -> Vec<Test> =
-    || vec![Test { name: "all_64512_ports_of_one_target", needs: &[], run: Run::EachHook(all_ports) }];
+pub const TESTS: fn() -> Vec<Test> = || {
+    vec![Test { name: "all_64512_ports_of_one_target", needs: &[Need::WholeMachine], run: Run::EachHook(all_ports) }]
+};
 
 /// Ports from 1024 up.
 const PORTS: usize = 64_512;

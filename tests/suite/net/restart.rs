@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use privatelink_tests::{
+    require::Need,
     topology::Hook,
     traffic::{
         churn::{self, CloseFirst, Plan},
@@ -21,7 +22,11 @@ use crate::{
 /// Every test of this file.
 pub const TESTS: fn() -> Vec<Test> = || {
     vec![
-        Test { name: "agent_killed_and_restarted_under_load", needs: &[], run: Run::EachHook(killed) },
+        Test {
+            name: "agent_killed_and_restarted_under_load",
+            needs: &[Need::WholeMachine],
+            run: Run::EachHook(killed),
+        },
         Test { name: "agent_stops_cleanly_and_forwarding_goes_on", needs: &[], run: Run::EachHook(stopped) },
         Test { name: "agent_remove_takes_everything_out", needs: &[], run: Run::EachHook(removed) },
     ]

@@ -5,6 +5,7 @@ use std::{net::SocketAddrV4, time::Duration};
 use anyhow::{Result, ensure};
 use privatelink_tests::{
     link::End,
+    require::Need,
     topology::{Hook, HostPlan, Topology, VpcPlan},
     traffic::{
         churn::{self, CloseFirst},
@@ -18,8 +19,13 @@ use privatelink_tests::{
 use crate::{Run, Test};
 
 /// Every test of this file.
-pub const TESTS: fn() -> Vec<Test> =
-    || vec![Test { name: "plain_routing_carries_the_traffic", needs: &[], run: Run::EachHook(plain_routing) }];
+pub const TESTS: fn() -> Vec<Test> = || {
+    vec![Test {
+        name: "plain_routing_carries_the_traffic",
+        needs: &[Need::WholeMachine],
+        run: Run::EachHook(plain_routing),
+    }]
+};
 
 /// Connections at once: enough for several processes on each side.
 const HELD: usize = 16_000;

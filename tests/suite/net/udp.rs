@@ -32,7 +32,11 @@ pub const TESTS: fn() -> Vec<Test> = || {
             needs: &[Need::Program("dnsmasq"), Need::Program("dig")],
             run: Run::EachHook(dns),
         },
-        Test { name: "datagrams_in_quantity", needs: &[Need::Program("iperf3")], run: Run::EachHook(iperf) },
+        Test {
+            name: "datagrams_in_quantity",
+            needs: &[Need::WholeMachine, Need::Program("iperf3")],
+            run: Run::EachHook(iperf),
+        },
         Test { name: "quic_passes_through", needs: &[], run: Run::EachHook(quic_streams) },
     ]
 };
