@@ -326,8 +326,8 @@ impl Kernel {
     }
 
     fn sweep(&mut self) -> Result<()> {
-        let request =
-            CollectRequest { first_bucket: 0, buckets: self.flows.len(), flags: CollectRequest::STASH, port: 0 };
+        let flags = CollectRequest::STASH | CollectRequest::RULES;
+        let request = CollectRequest { first_bucket: 0, buckets: self.flows.len(), flags, port: 0 };
         let bytes: [u8; size_of::<CollectRequest>()] = [
             request.first_bucket.to_ne_bytes(),
             request.buckets.to_ne_bytes(),

@@ -65,8 +65,8 @@ fn judge<'t, T: Tables<'t>>(t: T, own: SlotRef, port: u32, flags: u32) {
     let (_, ifindex) = own.peer();
     let moved = port != 0 && ifindex as u32 == port;
     let ended = match pair {
-        Some(pair) => t.ended(&pair.forward.key(), own.target()),
-        None => 0,
+        Some(pair) if flags & CollectRequest::RULES != 0 => t.ended(&pair.forward.key(), own.target()),
+        Some(_) | None => 0,
     };
     if !gone && !unwanted && !moved && ended == 0 && silent <= t.clock().ticks(lifetime(meta.state, meta.idle_s)) {
         if let Some(pair) = pair {

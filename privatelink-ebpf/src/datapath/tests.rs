@@ -330,7 +330,7 @@ fn live(tables: &MemTables, cpu: usize, seed: u32) {
         if random >> 24 == 0x42 {
             for bucket in tables.buckets() {
                 // SAFETY: a live bucket of these tables.
-                unsafe { collect::bucket(t, bucket, 0, 0) };
+                unsafe { collect::bucket(t, bucket, 0, CollectRequest::RULES) };
             }
         }
     }

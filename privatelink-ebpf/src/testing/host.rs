@@ -13,6 +13,7 @@ use crate::{
         flow::Slot,
         limit::EndpointUse,
         pool::PortPool,
+        settings::CollectRequest,
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
     datapath::{Forward, Tables, Verdict, arp, collect, decide, parse, proxy, reset},
@@ -155,11 +156,11 @@ impl Backend for Host {
     fn collect(&mut self) -> Outcome<()> {
         for bucket in self.tables.buckets() {
             // SAFETY: a live bucket of these tables.
-            unsafe { collect::bucket(self.tables.tc(), bucket, 0, 0) };
+            unsafe { collect::bucket(self.tables.tc(), bucket, 0, CollectRequest::RULES) };
         }
         for slot in self.tables.stash_slots() {
             // SAFETY: a live slot of these tables.
-            unsafe { collect::slot(self.tables.tc(), slot, 0, 0) };
+            unsafe { collect::slot(self.tables.tc(), slot, 0, CollectRequest::RULES) };
         }
         Ok(())
     }

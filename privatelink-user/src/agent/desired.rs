@@ -171,6 +171,7 @@ pub fn desired(world: &World<'_>, rings: &mut RingCache) -> (Desired, Plan) {
     for index in world.actual.endpoints.keys() {
         desired.endpoints.entry(*index).or_insert(EndpointBudget::ENDED);
     }
+    plan.ends_by_rule = !desired.parted.is_empty() || desired.policies.values().any(|guard| guard.established);
     rings.sweep();
     (desired, plan)
 }
@@ -701,7 +702,8 @@ fn checks(world: &World<'_>, uses: &[Use<'_>], desired: &mut Desired, plan: &mut
             let hop = next_hop(used.vpc, target.address.ip).map(|ip| HopKey { vpc: used.vpc_index, ip });
             let proxy_protocol = used.group.attributes.proxy_protocol_v2;
             let listener_port = listener.port;
-            let found = Check { address, node, listener_port, next_hop: hop, proxy_protocol, settings };
+            let passive = !used.group.attributes.stickiness;
+            let found = Check { address, node, listener_port, next_hop: hop, proxy_protocol, passive, settings };
             plan.checks.insert(check, found);
         }
     }

@@ -427,14 +427,18 @@ impl Dataplane for Kernel {
             return Ok(());
         }
         let resets: Vec<_> = halves.resets(|ifindex| ports.get(ifindex), |index| targets.get(index)).collect();
-        match PacketSocket::open() {
+        let counted = match PacketSocket::open() {
             Ok(socket) => {
                 let sent = resets::send(&socket, resets.into_iter());
                 tracing::info!(sent, "flows ended: resets sent to both ends");
+                CollectRequest::RESET
             }
-            Err(error) => tracing::warn!(%error, "flows end without a reset until their next packet"),
-        }
-        self.sweep(CollectRequest::RESET, 0)
+            Err(error) => {
+                tracing::warn!(%error, "flows end without a reset");
+                0
+            }
+        };
+        self.sweep(counted, 0)
     }
 
     fn each_flow(&self, visit: &mut dyn FnMut(&Slot)) -> Result<(), DataplaneError> {

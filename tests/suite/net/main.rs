@@ -35,6 +35,7 @@ mod icmp;
 mod icmp_oracle;
 mod isolation;
 mod lifetime;
+mod limits;
 mod metrics;
 mod overlap;
 mod pool;
@@ -88,6 +89,7 @@ fn tests() -> Vec<Test> {
         security::TESTS,
         weights::TESTS,
         flood::TESTS,
+        limits::TESTS,
         fragments::TESTS,
         pool::TESTS,
         churn::TESTS,
