@@ -11,13 +11,14 @@ use privatelink_ebpf::{
         Counter,
         event::Event,
         explain::Trace,
-        flow::{Bucket, FlowKey, Slot},
+        flow::{Addresses6, Bucket, FlowKey, Slot},
         fragment::{FirstFragment, FragmentKey},
         limit::{Budget, EndpointBudget, EndpointUse},
         pool::PortPool,
         security::{Bound, Policy},
         service::{
-            Address, AddressKey, EndpointIdText, Frontend, FrontendKey, Listener, Parted, Port, PortFlags, Target,
+            Address, Address6Key, AddressKey, EndpointIdText, Frontend, Frontend6Key, FrontendKey, Listener, Parted,
+            Port, PortFlags, Target,
         },
         settings::{Clock, CollectRequest, FLOW_EVENTS, IcmpBudget, ResetBudget, Settings, globals},
         stats::{EndpointStats, ListenerStats, TargetStats},
@@ -101,6 +102,9 @@ pub struct Kernel {
     xdp_ports: DevMap<MapData>,
     addresses: HashMap<MapData, AddressKey, Address>,
     frontends: HashMap<MapData, FrontendKey, Frontend>,
+    addresses6: HashMap<MapData, Address6Key, Address>,
+    frontends6: HashMap<MapData, Frontend6Key, Frontend>,
+    clients6: HashMap<MapData, FlowKey, Addresses6>,
     listeners: Array<MapData, Listener>,
     parted: HashMap<MapData, Parted, u32>,
     policies: Array<MapData, Policy>,
@@ -157,6 +161,9 @@ impl Kernel {
             xdp_ports: take!("XDP_PORTS"),
             addresses: take!("ADDRESSES"),
             frontends: take!("FRONTENDS"),
+            addresses6: take!("ADDRESSES6"),
+            frontends6: take!("FRONTENDS6"),
+            clients6: take!("CLIENTS6"),
             listeners: take!("LISTENERS"),
             parted: take!("PARTED"),
             policies: take!("POLICIES"),
@@ -196,6 +203,9 @@ impl Kernel {
         for key in self.fragments.keys().collect::<Result<Vec<_>, _>>()? {
             self.fragments.remove(&key)?;
         }
+        for key in self.clients6.keys().collect::<Result<Vec<_>, _>>()? {
+            self.clients6.remove(&key)?;
+        }
         for vpc in vpcs() {
             self.vpc_half_open.set(vpc, 0, 0)?;
             self.reset_budgets.set(vpc, ResetBudget::default(), 0)?;
@@ -229,6 +239,8 @@ impl Kernel {
         self.endpoint_ids.set(1, EndpointIdText(*ENDPOINT_ID), 0)?;
         replace(&mut self.addresses, world.addresses.iter())?;
         replace(&mut self.frontends, world.frontends.iter())?;
+        replace(&mut self.addresses6, world.addresses6.iter())?;
+        replace(&mut self.frontends6, world.frontends6.iter())?;
         fill(&mut self.listeners, 0..LISTENERS, |index| world.listeners.get(&index).copied())?;
         replace(&mut self.parted, world.parted.iter().map(|key| (key, &1)))?;
         fill(&mut self.policies, 0..POLICIES, |index| world.policies.get(&index).copied())?;
@@ -464,6 +476,10 @@ impl Backend for Kernel {
             return Err("the reference mode uses the other table".into());
         }
         Ok(live.into_iter().map(|(_, slot)| slot).collect())
+    }
+
+    fn clients6(&mut self) -> Outcome<usize> {
+        Ok(self.clients6.keys().count())
     }
 
     fn advance(&mut self, seconds: u32) -> Outcome<()> {

@@ -83,6 +83,8 @@ counters! {
     PortReusedEarly = Activity "port_reused_early";
     /// ARP requests for owned addresses answered
     ArpAnswered = Activity "arp_answered";
+    /// IPv6 neighbour solicitations for owned addresses answered
+    NdpAnswered = Activity "ndp_answered";
     /// resets sent by the load balancer itself (AWS TCP_ELB_Reset_Count)
     ResetSent = Activity "reset_sent";
     /// PROXY protocol headers sent, those that were sent again included
@@ -106,7 +108,7 @@ counters! {
     Truncated = Drop "truncated";
     /// a header whose fields contradict each other (version, length, data offset)
     Malformed = Drop "malformed";
-    /// fragment of a packet that is neither TCP nor UDP, or of a flow with a PROXY protocol header
+    /// fragment of a packet that is neither TCP nor UDP, of a flow with a PROXY protocol header, or of an IPv6 packet
     Fragment = Drop "fragment";
     /// fragment that arrived before the first one of its packet, or long after it
     FragmentOrphan = Drop "fragment_orphan";
@@ -120,9 +122,9 @@ counters! {
     TtlExceeded = Drop "ttl_exceeded";
     /// larger than the MTU of the port that it would leave by (answered with ICMP fragmentation needed)
     MtuExceeded = Drop "mtu_exceeded";
-    /// neither IPv4 nor ARP, on an isolated port
+    /// neither IPv4, IPv6 nor ARP, on an isolated port
     OtherEtherType = Drop "other_ether_type";
-    /// IPv4 protocol that no listener can have, to an owned address
+    /// IP protocol that no listener can have, to an owned address
     OtherProtocol = Drop "other_protocol";
     /// not for an owned address, on an isolated port
     NotOurs = Drop "not_ours";
@@ -136,6 +138,14 @@ counters! {
     SpoofedSource = Drop "spoofed_source";
     /// ARP packet that claims an owned address
     ArpForged = Drop "arp_forged";
+    /// IPv6 neighbour discovery that claims an owned address
+    NdpForged = Drop "ndp_forged";
+    /// IPv6 neighbour or router discovery that needs no answer, on an isolated port
+    NdpIgnored = Drop "ndp_ignored";
+    /// IPv6 routing header, which would lead a packet past the rules (RFC 5095)
+    RoutingHeader = Drop "routing_header";
+    /// more or longer IPv6 extension headers than are looked behind
+    ExtensionHeaders = Drop "extension_headers";
     /// ARP packet that needs no answer, on an isolated port
     ArpIgnored = Drop "arp_ignored";
     /// TCP segment without SYN that belongs to no flow (answered with RST), or datagram of a target that belongs to none

@@ -19,7 +19,7 @@ pub mod settings;
 pub mod stage;
 pub mod stats;
 
-pub use addr::{Ip4, L4Port, Mac, MacBits, Proto, VpcIndex};
+pub use addr::{Ip4, Ip6, L4Port, Mac, MacBits, Proto, VpcIndex};
 pub use counters::Counter;
 pub use stage::{STAGES, Stage};
 
@@ -63,6 +63,10 @@ maps! {
     XDP_PORTS = 65_536, false;
     /// (VPC, address) → what it is (`service::Address`): answered by ARP, never passed on
     ADDRESSES = 65_536, false;
+    /// (VPC, IPv6 address) → what it is (`service::Address`): answered by neighbour advertisements
+    ADDRESSES6 = 65_536, false;
+    /// (VPC, IPv6 address, L4 port, protocol) → listener and endpoint (`service::Frontend`)
+    FRONTENDS6 = 131_072, false;
     /// (VPC, address, L4 port, protocol) → listener and endpoint (`service::Frontend`)
     FRONTENDS = 131_072, false;
     /// policy index → the sources that may connect (`security::Policy`); 0 is no policy
@@ -96,6 +100,10 @@ maps! {
     /// `flow::FlowKey` → `flow::Slot`: what found no room in its buckets (8 % of the entries where FLOWS holds 90 % of what
     /// it could), and everything in the reference mode
     STASH = 131_072, false;
+    /// reverse entry's key → the client's and the service's IPv6 addresses (`flow::Addresses6`)
+    CLIENTS6 = 1_048_576, false;
+    /// one record a CPU: the addresses of the IPv6 packet that a stage is at
+    PACKET6 = 1, false;
     /// insertion locks, one a stripe of primary buckets (u32)
     LOCKS = 4_096, false;
     /// counter id → count, per CPU (u64)

@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Ip4, L4Port, Mac, MacBits, Proto, VpcIndex, assert_size, aya_pod};
+use super::{Ip4, Ip6, L4Port, Mac, MacBits, Proto, VpcIndex, addr::IPV6, assert_size, aya_pod};
 
 /// A set of flags in 16 bits of a record.
 macro_rules! flags {
@@ -99,6 +99,41 @@ pub enum AddressKind {
 impl From<AddressKind> for Address {
     fn from(kind: AddressKind) -> Self {
         Self { kind: kind as u32 }
+    }
+}
+
+/// Key of map `ADDRESSES6`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Pod, Zeroable)]
+pub struct Address6Key {
+    pub ip: Ip6,
+    pub vpc: VpcIndex,
+    pub _pad: u16,
+}
+
+impl Address6Key {
+    #[inline(always)]
+    pub const fn new(vpc: VpcIndex, ip: Ip6) -> Self {
+        Self { ip, vpc, _pad: 0 }
+    }
+}
+
+/// Key of map `FRONTENDS6`: an IPv6 address and L4 port that lead to a listener.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Pod, Zeroable)]
+pub struct Frontend6Key {
+    pub ip: Ip6,
+    pub vpc: VpcIndex,
+    pub port: L4Port,
+    /// A [`Proto`]'s number.
+    pub proto: u8,
+    pub _pad: [u8; 3],
+}
+
+impl Frontend6Key {
+    #[inline(always)]
+    pub const fn new(vpc: VpcIndex, ip: Ip6, port: L4Port, proto: Proto) -> Self {
+        Self { ip, vpc, port, proto: proto.number(), _pad: [0; 3] }
     }
 }
 
@@ -229,17 +264,25 @@ pub struct Target {
     pub pool: u32,
     /// The next hop's Ethernet address; meaningful with [`TargetFlags::RESOLVED`].
     pub mac: Mac,
-    /// A [`Proto`].
+    /// A [`Proto`]; with [`IPV6`] the target is reached by `ip6` and `node_ip6`, and `ip` and `node_ip` are zero.
     pub proto: u8,
     pub _pad: u8,
+    pub ip6: Ip6,
+    pub node_ip6: Ip6,
 }
 
 impl Target {
+    /// The target is reached by IPv6.
+    #[inline(always)]
+    pub const fn ipv6(&self) -> bool {
+        self.proto & IPV6 != 0
+    }
+
     /// `mac`, read as the word that it and the padding behind it are.
     #[inline(always)]
     pub fn mac_bits(&self) -> MacBits {
         const _: () = assert!(core::mem::offset_of!(Target, mac) == 24);
-        // SAFETY: the record is aligned to 8 bytes and 32 bytes long; what follows the address is cut off.
+        // SAFETY: the record is aligned to 8 bytes and 64 bytes long; what follows the address is cut off.
         MacBits::from_word(unsafe { core::ptr::from_ref(self).cast::<u64>().add(3).read() })
     }
 }
@@ -262,7 +305,21 @@ assert_size!(
     Frontend = 12,
     Listener = 16,
     Parted = 8,
-    Target = 32,
+    Target = 64,
+    Address6Key = 20,
+    Frontend6Key = 24,
     EndpointIdText = 22
 );
-aya_pod!(Port, AddressKey, Address, FrontendKey, Frontend, Listener, Parted, Target, EndpointIdText);
+aya_pod!(
+    Address6Key,
+    Frontend6Key,
+    Port,
+    AddressKey,
+    Address,
+    FrontendKey,
+    Frontend,
+    Listener,
+    Parted,
+    Target,
+    EndpointIdText
+);

@@ -100,7 +100,7 @@ fn judge<'t, T: Tables<'t>>(t: T, own: SlotRef, port: u32, flags: u32) {
 #[inline(always)]
 fn meter(pair: Pair, metered: bool) {
     for slot in [pair.forward, pair.reverse] {
-        let Meta { version: _, state, flags, idle_s: _ } = slot.meta();
+        let Meta { version: _, state, translated: _, flags, idle_s: _ } = slot.meta();
         if (flags & Meta::METERED != 0) != metered {
             // Who loses the race to a packet is marked by the next sweep.
             let _ = slot.transition(state, flags ^ Meta::METERED);

@@ -26,28 +26,12 @@ pub const PER_TICK: u32 = 512;
 #[inline(always)]
 pub fn build(segment: &Segment) -> [u8; SEGMENT_LEN] {
     let key = &segment.key;
-    let (seq, ack, flags) = if segment.flags.has(Flags::ACK) {
-        (segment.ack, 0, Flags::RST)
-    } else {
-        (0, segment.seq.wrapping_add(segment.sequence_len()), Flags::RST.with(Flags::ACK))
-    };
-    let offset_and_flags = [(TcpHeader::LEN as u8 / 4) << 4, flags.0];
-    let [seq_bytes, ack_bytes] = [seq.to_be_bytes(), ack.to_be_bytes()];
-
     let addresses = checksum::words(key.src.word()) + checksum::words(key.dst.word());
     let pseudo = checksum::fold(
         addresses
             + u16::from_ne_bytes([0, Proto::Tcp.number()]) as u32
             + u16::from_ne_bytes((TcpHeader::LEN as u16).to_be_bytes()) as u32,
     );
-    let header = key.src_port.word() as u32
-        + key.dst_port.word() as u32
-        + checksum::words(u32::from_ne_bytes(seq_bytes))
-        + checksum::words(u32::from_ne_bytes(ack_bytes))
-        + u16::from_ne_bytes(offset_and_flags) as u32;
-    // window = -2P - header, in one's complement.
-    let window = !checksum::fold(pseudo as u32 + pseudo as u32 + header);
-
     let ip_words = u16::from_ne_bytes([0x45, 0]) as u32
         + u16::from_ne_bytes(IP_LEN.to_be_bytes()) as u32
         + u16::from_ne_bytes([0x40, 0]) as u32
@@ -73,6 +57,28 @@ pub fn build(segment: &Segment) -> [u8; SEGMENT_LEN] {
     put(&ip_check.to_ne_bytes());
     put(&key.dst.to_wire());
     put(&key.src.to_wire());
+    put_tcp_header(segment, pseudo, put);
+    frame
+}
+
+/// Puts the TCP header of a reset to the sender of `segment`; `pseudo` is the sum of the pseudo header.
+#[inline(always)]
+pub fn put_tcp_header(segment: &Segment, pseudo: u16, mut put: impl FnMut(&[u8])) {
+    let key = &segment.key;
+    let (seq, ack, flags) = if segment.flags.has(Flags::ACK) {
+        (segment.ack, 0, Flags::RST)
+    } else {
+        (0, segment.seq.wrapping_add(segment.sequence_len()), Flags::RST.with(Flags::ACK))
+    };
+    let offset_and_flags = [(TcpHeader::LEN as u8 / 4) << 4, flags.0];
+    let [seq_bytes, ack_bytes] = [seq.to_be_bytes(), ack.to_be_bytes()];
+    let header = key.src_port.word() as u32
+        + key.dst_port.word() as u32
+        + checksum::words(u32::from_ne_bytes(seq_bytes))
+        + checksum::words(u32::from_ne_bytes(ack_bytes))
+        + u16::from_ne_bytes(offset_and_flags) as u32;
+    // window = -2P - header, in one's complement.
+    let window = !checksum::fold(pseudo as u32 + pseudo as u32 + header);
     put(&key.dst_port.to_wire());
     put(&key.src_port.to_wire());
     put(&seq_bytes);
@@ -81,7 +87,6 @@ pub fn build(segment: &Segment) -> [u8; SEGMENT_LEN] {
     put(&window.to_ne_bytes());
     put(&pseudo.to_ne_bytes());
     put(&[0, 0]);
-    frame
 }
 
 #[cfg(test)]

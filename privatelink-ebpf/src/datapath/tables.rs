@@ -1,6 +1,7 @@
 //! What the datapath may ask of the world.
 
 use super::{
+    addresses,
     flow_table::{self, SlotRef},
     icmp, lifecycle, limit, open,
     parse::Segment,
@@ -9,11 +10,11 @@ use super::{
 use crate::abi::{
     Counter,
     event::Event,
-    flow::{Bucket, FlowKey, Slot},
+    flow::{Addresses6, Bucket, FlowKey, Slot},
     fragment::{FirstFragment, FragmentKey},
     limit::{Budget, EndpointBudget, EndpointUse},
     security::{Bound, Policy},
-    service::{AddressKey, Frontend, FrontendKey, Listener, Parted, Port, Target},
+    service::{Address, Address6Key, AddressKey, Frontend, Frontend6Key, FrontendKey, Listener, Parted, Port, Target},
     settings::{Clock, IcmpBudget, ResetBudget},
     stats::{EndpointStats, ListenerStats, TargetStats},
 };
@@ -40,6 +41,16 @@ pub trait Tables<'t>: Copy {
     fn frontend(self, key: &FrontendKey) -> Option<Frontend>;
     /// The listener's flows to the target end.
     fn parted(self, key: &Parted) -> bool;
+    /// What an IPv6 address is, if it is ours in this VPC.
+    fn address6(self, key: &Address6Key) -> Option<Address>;
+    fn frontend6(self, key: &Frontend6Key) -> Option<Frontend>;
+    /// This CPU's record of the addresses of the IPv6 packet that is judged.
+    fn packet6(self) -> Option<*mut Addresses6>;
+    /// The addresses that an IPv6 client's packets have, by the key of its flow's reverse entry.
+    fn client6(self, key: &FlowKey) -> Option<&'t Addresses6>;
+    /// Remembers [`Tables::packet6`] under the key. False: there is no room.
+    fn put_client6(self, key: &FlowKey) -> bool;
+    fn remove_client6(self, key: &FlowKey);
     fn policy(self, index: u32) -> Option<Policy>;
     fn source_bound(self, index: u32) -> Option<&'t Bound>;
     fn listener(self, index: u32) -> Option<&'t Listener>;
@@ -99,6 +110,8 @@ pub trait Tables<'t>: Copy {
     fn lend(self, segment: Segment) -> &'t Segment;
     /// The lent segment with another acknowledgement.
     fn lend_with_ack(self, segment: &'t Segment, ack: u32) -> &'t Segment;
+    /// The segment that was put aside last.
+    fn lent(self) -> &'t Segment;
 
     /// Finds an entry wherever it is.
     fn find(self, key: &FlowKey) -> Option<SlotRef> {
@@ -154,6 +167,15 @@ pub trait Tables<'t>: Copy {
     }
     fn supersede(self, segment: &Segment) -> u32 {
         lifecycle::supersede_bits(self, segment)
+    }
+    fn give_hold_back(self, segment: &Segment, port: u32) -> u32 {
+        open::give_hold_back_bits(self, segment, port)
+    }
+    fn target_pair(self, target: u32) -> u64 {
+        lifecycle::target_pair_bits(self, target)
+    }
+    fn difference(self, segment: &Segment, target: u32) -> u32 {
+        addresses::difference_bits(self, segment, target)
     }
     fn replied(self, segment: &Segment) -> u32 {
         lifecycle::replied_bits(self, segment)

@@ -15,11 +15,14 @@ use privatelink_ebpf::{
         Counter, Proto, Stage, entries,
         event::Event,
         explain::Trace,
-        flow::{Bucket, FlowKey, FlowState, Meta, Slot},
+        flow::{Addresses6, Bucket, FlowKey, FlowState, Meta, Slot},
         fragment::{FirstFragment, FragmentKey},
         limit::{Budget, EndpointBudget, EndpointUse},
         security::{Bound, Policy},
-        service::{AddressKey, Frontend, FrontendKey, Listener, Parted, Port, PortFlags, Target},
+        service::{
+            Address, Address6Key, AddressKey, Frontend, Frontend6Key, FrontendKey, Listener, Parted, Port, PortFlags,
+            Target,
+        },
         settings::{Clock, IcmpBudget, ResetBudget},
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
@@ -122,6 +125,8 @@ pub fn privatelink_explain(ctx: TcContext) -> i32 {
             FIRST_OF_UDP => judge_udp(packet, ifindex),
             verdict => verdict,
         },
+        // Nobody can ask about IPv6.
+        stage @ (Stage::V6 | Stage::V6Slow | Stage::Answer) => Verdict::GoOn(stage).to_bits(),
     };
     // SAFETY: a live map value.
     note(|trace| unsafe { (*trace).verdict = verdict });
@@ -209,7 +214,7 @@ extern "C" fn dry_find(key: *const FlowKey) -> u32 {
         }
     }
     let Some(real) = REAL.find(key) else { return 0 };
-    let Meta { version: _, state, flags, idle_s: _ } = real.meta();
+    let Meta { version: _, state, translated: _, flags, idle_s: _ } = real.meta();
     let entry = place(flags);
     // SAFETY: the copy is this run's alone.
     unsafe { real.copy_to(slot(run, entry)) };
@@ -305,6 +310,7 @@ cold! {
     dry_judge_stranger(Segment, port_flags) -> u32 = refusal::judge_stranger_bits, 0;
     dry_refuse_connection(Segment, reason) -> u32 = refusal::refuse_connection_bits, 0;
     dry_end_hold(Segment) -> u32 = open::end_hold_bits, 0;
+    dry_give_hold_back(Segment, port) -> u32 = open::give_hold_back_bits, 0;
     dry_end_flow(Segment, why) -> u32 = refusal::end_flow_bits, 0;
     dry_answer_with_error(Segment, cause) -> u32 = icmp::error::answer_bits, 0;
     dry_step(Segment) -> u32 = lifecycle::step_bits, 0;
@@ -338,6 +344,19 @@ extern "C" fn dry_open(segment: *const Segment, admission: i64, ifindex_and_flag
         Some(segment) => open::insert_bits(Dry, segment, admission, ifindex_and_flag),
         None => 0x100 | Counter::KernelRefused as u32,
     }
+}
+
+/// Notes the frontend that a packet is for.
+#[inline(always)]
+fn noted(frontend: &Frontend) {
+    note(|trace| {
+        // SAFETY: a live map value.
+        unsafe {
+            (*trace).found |= Trace::FRONTEND;
+            (*trace).listener = frontend.listener;
+            (*trace).endpoint = frontend.endpoint as u32;
+        }
+    });
 }
 
 /// The maps, read only; see the module.
@@ -397,14 +416,7 @@ impl Tables<'static> for Dry {
     #[inline(always)]
     fn frontend(self, key: &FrontendKey) -> Option<Frontend> {
         let frontend = REAL.frontend(key)?;
-        note(|trace| {
-            // SAFETY: a live map value.
-            unsafe {
-                (*trace).found |= Trace::FRONTEND;
-                (*trace).listener = frontend.listener;
-                (*trace).endpoint = frontend.endpoint as u32;
-            }
-        });
+        noted(&frontend);
         Some(frontend)
     }
 
@@ -412,6 +424,52 @@ impl Tables<'static> for Dry {
     fn parted(self, key: &Parted) -> bool {
         REAL.parted(key)
     }
+
+    #[inline(always)]
+    fn give_hold_back(self, segment: &Segment, port: u32) -> u32 {
+        dry_give_hold_back(segment, port)
+    }
+
+    #[inline(always)]
+    fn target_pair(self, target: u32) -> u64 {
+        REAL.target_pair(target)
+    }
+
+    #[inline(always)]
+    fn difference(self, segment: &Segment, target: u32) -> u32 {
+        REAL.difference(segment, target)
+    }
+
+    #[inline(always)]
+    fn address6(self, key: &Address6Key) -> Option<Address> {
+        REAL.address6(key)
+    }
+
+    #[inline(always)]
+    fn frontend6(self, key: &Frontend6Key) -> Option<Frontend> {
+        let frontend = REAL.frontend6(key)?;
+        noted(&frontend);
+        Some(frontend)
+    }
+
+    #[inline(always)]
+    fn packet6(self) -> Option<*mut Addresses6> {
+        REAL.packet6()
+    }
+
+    #[inline(always)]
+    fn client6(self, key: &FlowKey) -> Option<&'static Addresses6> {
+        REAL.client6(key)
+    }
+
+    /// The packet is forwarded from the client's side, where nobody asks for it.
+    #[inline(always)]
+    fn put_client6(self, _key: &FlowKey) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn remove_client6(self, _key: &FlowKey) {}
 
     #[inline(always)]
     fn policy(self, index: u32) -> Option<Policy> {
@@ -506,7 +564,7 @@ impl Tables<'static> for Dry {
         let Some(run) = run() else { return };
         for entry in [FORWARD, REVERSE] {
             if holds(run, entry, key) {
-                let free = Meta { version: 0, state: FlowState::Free, flags: 0, idle_s: 0 };
+                let free = Meta { version: 0, state: FlowState::Free, translated: false, flags: 0, idle_s: 0 };
                 // SAFETY: this run's alone. The key stays, so that the real entry is not found again.
                 unsafe { (&raw mut (*slot(run, entry)).meta).write_volatile(free.pack()) };
             }
@@ -666,6 +724,15 @@ impl Tables<'static> for Dry {
                 (&raw mut (*lent).ack).write_volatile(ack);
                 &*(opaque(lent as usize) as *const Segment)
             },
+            None => &Segment::NONE,
+        }
+    }
+
+    #[inline(always)]
+    fn lent(self) -> &'static Segment {
+        match run() {
+            // SAFETY: this run's own record.
+            Some(run) => unsafe { &*(opaque((&raw const (*run).segment) as usize) as *const Segment) },
             None => &Segment::NONE,
         }
     }

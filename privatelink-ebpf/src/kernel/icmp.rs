@@ -44,7 +44,14 @@ pub fn privatelink_tc_icmp(ctx: TcContext) -> i32 {
         }
         Err(Verdict::AnswerEcho) => finish(answer_echo(skb, ifindex)),
         // Other stages' verdicts.
-        Err(Verdict::AnswerArp | Verdict::AnswerReset | Verdict::AnswerError(_) | Verdict::Proxy) => finish(None),
+        Err(
+            Verdict::AnswerArp
+            | Verdict::AnswerReset
+            | Verdict::AnswerError(_)
+            | Verdict::Proxy
+            | Verdict::AnswerNeighbor
+            | Verdict::GoOn(_),
+        ) => finish(None),
     }
 }
 

@@ -2,19 +2,22 @@
 
 use aya_ebpf::{
     Global,
-    bindings::BPF_F_MMAPABLE,
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
     maps::{Array, DevMap, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use privatelink_ebpf::abi::{
     entries,
     explain::Trace,
-    flow::{Bucket, FlowKey, Slot},
+    flow::{Addresses6, Bucket, FlowKey, Slot},
     fragment::{FirstFragment, FragmentKey},
     limit::{Budget, EndpointBudget, EndpointUse},
     pool::PortPool,
     security::{Bound, Policy},
-    service::{Address, AddressKey, EndpointIdText, Frontend, FrontendKey, Listener, Parted, Port, Target},
+    service::{
+        Address, Address6Key, AddressKey, EndpointIdText, Frontend, Frontend6Key, FrontendKey, Listener, Parted, Port,
+        Target,
+    },
     settings::{IcmpBudget, ResetBudget, Settings},
     stats::{EndpointStats, ListenerStats, TargetStats},
 };
@@ -31,6 +34,10 @@ maps! {
     SETTINGS: Array<Settings>;
     PORTS: Array<Port>, BPF_F_MMAPABLE;
     ADDRESSES: HashMap<AddressKey, Address>;
+    ADDRESSES6: HashMap<Address6Key, Address>;
+    FRONTENDS6: HashMap<Frontend6Key, Frontend>;
+    CLIENTS6: HashMap<FlowKey, Addresses6>, BPF_F_NO_PREALLOC;
+    PACKET6: PerCpuArray<Addresses6>;
     FRONTENDS: HashMap<FrontendKey, Frontend>;
     POLICIES: Array<Policy>, BPF_F_MMAPABLE;
     SOURCE_BOUNDS: Array<Bound>, BPF_F_MMAPABLE;

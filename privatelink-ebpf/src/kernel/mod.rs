@@ -1,5 +1,6 @@
 //! The only code that touches aya-ebpf: maps, entry programs, applying a rewrite. No policy.
 
+mod answer;
 mod explain;
 mod fragment;
 mod icmp;
@@ -9,4 +10,5 @@ mod proxy;
 mod service;
 mod tables;
 mod tc;
+mod v6;
 mod xdp;

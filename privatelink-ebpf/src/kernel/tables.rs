@@ -9,17 +9,20 @@ use privatelink_ebpf::{
     abi::{
         Counter,
         event::Event,
-        flow::{Bucket, FlowKey, Slot},
+        flow::{Addresses6, Bucket, FlowKey, Slot},
         fragment::{FirstFragment, FragmentKey},
         limit::{Budget, EndpointBudget, EndpointUse},
         pool::PortPool,
         security::{Bound, Policy},
-        service::{AddressKey, AddressKind, Frontend, FrontendKey, Listener, Parted, Port, Target},
+        service::{
+            Address, Address6Key, AddressKey, AddressKind, Frontend, Frontend6Key, FrontendKey, Listener, Parted, Port,
+            Target,
+        },
         settings::{Clock, FLOW_EVENTS, IcmpBudget, ResetBudget},
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
     datapath::{
-        Hook, Tables,
+        Hook, Tables, addresses,
         atomic::add64,
         flow_table::{self, SlotRef},
         icmp, lifecycle, limit, open,
@@ -64,11 +67,17 @@ extern "C" fn release_port(pool: u32, port: u32) -> i32 {
 /// The segment that an entry program is at, for the cold path that it calls: beside the entry program's own 512 bytes of
 /// stack, which it shares with all that it calls.
 #[map]
-static SEGMENT: PerCpuArray<Segment> = PerCpuArray::with_max_entries(privatelink_ebpf::abi::entries::SEGMENT, 0);
+pub static SEGMENT: PerCpuArray<Segment> = PerCpuArray::with_max_entries(privatelink_ebpf::abi::entries::SEGMENT, 0);
 
 /// A slot's number in `FLOWS`, or one of two others.
 const NOT_FOUND: i64 = -1;
 const IN_STASH: i64 = -2;
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn target_pair(target: u32) -> u64 {
+    lifecycle::target_pair_bits(Maps::<false>, target)
+}
 
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -186,6 +195,8 @@ cold_shared! {
     supersede_flow = lifecycle::supersede_bits, Segment;
     flow_ended = security::ended_bits, FlowKey, target;
     flow_silent = lifecycle::silent_bits, Segment;
+    difference = addresses::difference_bits, Segment, target;
+    give_hold_back = open::give_hold_back_bits, Segment, port;
     replied_flow = lifecycle::replied_bits, Segment;
     retire_flow = lifecycle::retire_bits, Segment;
     move_client = lifecycle::move_client_bits, Segment, ifindex;
@@ -223,6 +234,43 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn parted(self, key: &Parted) -> bool {
         PARTED.get_ptr(key).is_some()
+    }
+
+    #[inline(always)]
+    fn address6(self, key: &Address6Key) -> Option<Address> {
+        // SAFETY: a live map value, written whole by the agent.
+        ADDRESSES6.get_ptr(key).map(|address| unsafe { *address })
+    }
+
+    #[inline(always)]
+    fn frontend6(self, key: &Frontend6Key) -> Option<Frontend> {
+        // SAFETY: a live map value, written whole by the agent.
+        FRONTENDS6.get_ptr(key).map(|frontend| unsafe { *frontend })
+    }
+
+    #[inline(always)]
+    fn packet6(self) -> Option<*mut Addresses6> {
+        PACKET6.get_ptr_mut(0)
+    }
+
+    #[inline(always)]
+    fn client6(self, key: &FlowKey) -> Option<&'static Addresses6> {
+        // SAFETY: a live map value, written once; what is removed stays readable until this program has ended.
+        CLIENTS6.get_ptr(key).map(|client| unsafe { &*client })
+    }
+
+    #[inline(always)]
+    fn put_client6(self, key: &FlowKey) -> bool {
+        match PACKET6.get_ptr(0) {
+            // SAFETY: this CPU's own record.
+            Some(packet) => CLIENTS6.insert(key, unsafe { &*packet }, 0).is_ok(),
+            None => false,
+        }
+    }
+
+    #[inline(always)]
+    fn remove_client6(self, key: &FlowKey) {
+        let _ = CLIENTS6.remove(key);
     }
 
     #[inline(always)]
@@ -458,6 +506,16 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     }
 
     #[inline(always)]
+    fn lent(self) -> &'static Segment {
+        match SEGMENT.get_ptr(0) {
+            // SAFETY: this CPU's own record; a frame's program is not interrupted by another frame's.
+            Some(lent) => unsafe { &*(opaque(lent as usize) as *const Segment) },
+            // A per-CPU array has its first element.
+            None => &Segment::NONE,
+        }
+    }
+
+    #[inline(always)]
     fn find(self, key: &FlowKey) -> Option<SlotRef> {
         match find_flow(key) {
             IN_STASH => flow_table::find_stashed(self, key),
@@ -549,6 +607,21 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn silent(self, segment: &Segment) -> u32 {
         flow_silent(segment)
+    }
+
+    #[inline(always)]
+    fn give_hold_back(self, segment: &Segment, port: u32) -> u32 {
+        give_hold_back(segment, port)
+    }
+
+    #[inline(always)]
+    fn target_pair(self, target: u32) -> u64 {
+        target_pair(target)
+    }
+
+    #[inline(always)]
+    fn difference(self, segment: &Segment, target: u32) -> u32 {
+        difference(segment, target)
     }
 
     #[inline(always)]

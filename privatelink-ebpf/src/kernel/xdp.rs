@@ -36,6 +36,9 @@ pub fn privatelink_xdp(ctx: XdpContext) -> u32 {
         Stage::Udp => go_on(&ctx, Stage::Udp),
         Stage::Fragment => go_on(&ctx, Stage::Fragment),
         Stage::Icmp => go_on(&ctx, Stage::Icmp),
+        Stage::V6 => go_on(&ctx, Stage::V6),
+        // Reached from that one, and TC's alone.
+        Stage::V6Slow | Stage::Answer => {}
     }
     // Reached only while the agent has not put the stage's program in its place: TC does everything.
     xdp_action::XDP_PASS
@@ -68,7 +71,9 @@ pub fn action(verdict: Verdict) -> u32 {
         | Verdict::AnswerReset
         | Verdict::AnswerEcho
         | Verdict::AnswerError(_)
-        | Verdict::Proxy => xdp_action::XDP_PASS,
+        | Verdict::Proxy
+        | Verdict::AnswerNeighbor
+        | Verdict::GoOn(_) => xdp_action::XDP_PASS,
         Verdict::Drop(_) => xdp_action::XDP_DROP,
     }
 }

@@ -1,14 +1,14 @@
 //! The case table without a kernel: `decide` over tables in memory.
 
 use super::{
-    frame::{SliceFrame, answer_echo, answer_error, apply, apply_proxied},
+    frame::{SliceFrame, answer_echo, answer_error, apply, apply_proxied, apply6},
     run::{Backend, Fate, Outcome, Path, Seen},
     tables::{MemTables, Options},
     world::{CLOCK, World},
 };
 use crate::{
     abi::{
-        Counter, Mac,
+        Counter, Mac, Stage,
         event::Event,
         flow::Slot,
         limit::EndpointUse,
@@ -16,7 +16,10 @@ use crate::{
         settings::CollectRequest,
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
-    datapath::{Forward, Tables, Verdict, arp, collect, decide, parse, proxy, reset},
+    datapath::{
+        Forward, Frame as _, Tables, Verdict, arp, collect, decide, parse, proxy, reset, stage,
+        v6::{self, Rewrite6},
+    },
     wire::{ArpHdr, L3},
 };
 
@@ -33,6 +36,13 @@ impl Host {
 
     fn xdp(&self, ifindex: u32, bytes: &[u8]) -> Option<Seen> {
         let seen = |fate, transmitted, bytes| Some(Seen { fate, by_xdp: true, transmitted, bytes });
+        if stage(SliceFrame::new(bytes)) == Stage::V6 {
+            return match v6::decide(SliceFrame::new(bytes), self.tables.xdp(), ifindex) {
+                Ok(rewrite) => seen(Fate::Sent, rewrite.ifindex == ifindex, rewritten6(bytes, &rewrite)),
+                Err(Verdict::Drop(_)) => seen(Fate::Dropped, false, Vec::new()),
+                Err(_) => None,
+            };
+        }
         match decide(SliceFrame::new(bytes), self.tables.xdp(), ifindex) {
             Ok(forward @ Forward::Packet(rewrite)) => {
                 seen(Fate::Sent, rewrite.ifindex == ifindex, changed(bytes, &forward))
@@ -49,18 +59,25 @@ impl Host {
                 | Verdict::AnswerReset
                 | Verdict::AnswerEcho
                 | Verdict::AnswerError(_)
-                | Verdict::Proxy,
+                | Verdict::Proxy
+                | Verdict::AnswerNeighbor
+                | Verdict::GoOn(_),
             ) => None,
         }
     }
 
     fn tc(&self, ifindex: u32, gso_size: u32, bytes: &[u8]) -> Outcome<Seen> {
         let frame = SliceFrame::segmented(bytes, gso_size);
+        if stage(frame) == Stage::V6 {
+            return self.tc6(frame, ifindex, bytes);
+        }
         let (fate, bytes) = match decide(frame, self.tables.tc(), ifindex) {
             Ok(forward) => (Fate::Sent, changed(bytes, &forward)),
             Err(Verdict::Proxy) => return self.proxied(frame, ifindex, bytes),
             Err(Verdict::Pass) => (Fate::Passed, bytes.to_vec()),
-            Err(Verdict::ToTc) => return Err("TC handed a frame to TC".into()),
+            Err(Verdict::ToTc | Verdict::AnswerNeighbor | Verdict::GoOn(_)) => {
+                return Err("TC handed a frame on".into());
+            }
             Err(Verdict::Drop(_)) => (Fate::Dropped, Vec::new()),
             Err(Verdict::AnswerArp) => (Fate::Sent, self.arp_reply(ifindex, bytes)?),
             Err(Verdict::AnswerReset) => {
@@ -87,10 +104,14 @@ impl Host {
             }
             Err(Verdict::AnswerError(cause)) => (Fate::Sent, answer_error(bytes, cause)),
             Err(
-                other @ (Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerEcho | Verdict::Proxy),
-            ) => {
-                return Err(format!("{other:?} for a segment of a flow with a PROXY header"));
-            }
+                other @ (Verdict::Pass
+                | Verdict::ToTc
+                | Verdict::AnswerArp
+                | Verdict::AnswerEcho
+                | Verdict::Proxy
+                | Verdict::AnswerNeighbor
+                | Verdict::GoOn(_)),
+            ) => return Err(format!("{other:?} for a segment of a flow with a PROXY header")),
         };
         Ok(Seen { fate, by_xdp: false, transmitted: false, bytes })
     }
@@ -103,11 +124,46 @@ impl Host {
         Ok(self.tables.tc().port(ifindex).ok_or("no port")?.mac)
     }
 
+    fn tc6(&self, frame: SliceFrame<'_>, ifindex: u32, bytes: &[u8]) -> Outcome<Seen> {
+        let (fate, bytes) = match v6::decide(frame, self.tables.tc(), ifindex) {
+            Ok(rewrite) => (Fate::Sent, rewritten6(bytes, &rewrite)),
+            Err(Verdict::Pass) => (Fate::Passed, bytes.to_vec()),
+            Err(Verdict::Drop(_)) => (Fate::Dropped, Vec::new()),
+            Err(Verdict::AnswerNeighbor) => {
+                let asked = v6::ndp::message(frame).ok_or("an answer to no question")?;
+                let port = self.tables.tc().port(ifindex).ok_or("no port")?;
+                (Fate::Sent, v6::ndp::reply(&asked, port.mac).to_vec())
+            }
+            Err(Verdict::AnswerReset) => {
+                let t = self.tables.tc();
+                let segment =
+                    v6::parse::segment(frame, t, crate::abi::VpcIndex::NONE).ok_or("a reset for no segment")?;
+                let head = frame.window::<{ v6::parse::HEAD }>(0).ok_or("no header")?;
+                (Fate::Sent, v6::reset::build(&segment, &v6::parse::addresses(head)).to_vec())
+            }
+            Err(
+                other @ (Verdict::ToTc
+                | Verdict::AnswerArp
+                | Verdict::AnswerEcho
+                | Verdict::AnswerError(_)
+                | Verdict::Proxy
+                | Verdict::GoOn(_)),
+            ) => return Err(format!("{other:?} for an IPv6 packet")),
+        };
+        Ok(Seen { fate, by_xdp: false, transmitted: false, bytes })
+    }
+
     fn arp_reply(&self, ifindex: u32, bytes: &[u8]) -> Outcome<Vec<u8>> {
         use crate::datapath::Frame as _;
         let request: ArpHdr = SliceFrame::new(bytes).read(L3).ok_or("the request is cut short")?;
         Ok(arp::reply(&request, self.port_mac(ifindex)?).to_vec())
     }
+}
+
+fn rewritten6(bytes: &[u8], rewrite: &Rewrite6<'_>) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    apply6(&mut bytes, rewrite);
+    bytes
 }
 
 fn changed(bytes: &[u8], forward: &Forward) -> Vec<u8> {
@@ -146,6 +202,10 @@ impl Backend for Host {
 
     fn slots(&mut self) -> Outcome<Vec<Slot>> {
         Ok(self.tables.slots())
+    }
+
+    fn clients6(&mut self) -> Outcome<usize> {
+        Ok(self.tables.clients6())
     }
 
     fn advance(&mut self, seconds: u32) -> Outcome<()> {

@@ -249,7 +249,9 @@ impl Frame {
     pub fn icmp(mut self, change: impl FnOnce(&mut Icmp)) -> Self {
         match &mut self.packet {
             Packet::Icmp(icmp, _) => change(icmp),
-            Packet::Tcp(_) | Packet::Udp(_) | Packet::Arp(_) | Packet::Raw(_) => panic!("no ICMP message"),
+            Packet::Tcp(_) | Packet::Udp(_) | Packet::Arp(_) | Packet::Ndp(_) | Packet::Raw(_) => {
+                panic!("no ICMP message")
+            }
         }
         self
     }
@@ -262,9 +264,12 @@ impl Frame {
     pub fn quoting(mut self, bytes: usize, more: &[u8]) -> Self {
         match &mut self.packet {
             Packet::Icmp(_, Some(about)) => (about.bytes, about.more) = (bytes, more.to_vec()),
-            Packet::Icmp(_, None) | Packet::Tcp(_) | Packet::Udp(_) | Packet::Arp(_) | Packet::Raw(_) => {
-                panic!("no ICMP error")
-            }
+            Packet::Icmp(_, None)
+            | Packet::Tcp(_)
+            | Packet::Udp(_)
+            | Packet::Arp(_)
+            | Packet::Ndp(_)
+            | Packet::Raw(_) => panic!("no ICMP error"),
         }
         self
     }

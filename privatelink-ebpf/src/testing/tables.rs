@@ -14,12 +14,15 @@ use crate::{
     abi::{
         Counter,
         event::Event,
-        flow::{Bucket, FlowKey, Slot},
+        flow::{Addresses6, Bucket, FlowKey, Slot},
         fragment::{FirstFragment, FragmentKey},
         limit::{Budget, EndpointBudget, EndpointUse},
         pool::PortPool,
         security::{Bound, Policy},
-        service::{AddressKey, AddressKind, Frontend, FrontendKey, Listener, ListenerFlags, Parted, Port, Target},
+        service::{
+            Address, Address6Key, AddressKey, AddressKind, Frontend, Frontend6Key, FrontendKey, Listener,
+            ListenerFlags, Parted, Port, Target,
+        },
         settings::{Clock, IcmpBudget, ResetBudget},
         stats::{Counts, EndpointStats, ListenerStats, TargetStats},
     },
@@ -84,6 +87,7 @@ impl<T: Copy> Cells<T> {
 struct Cpu {
     scratch: Cells<Slot>,
     segment: Cells<Segment>,
+    packet6: Cells<Addresses6>,
     endpoint_stats: Cells<EndpointStats>,
     listener_stats: Cells<ListenerStats>,
     target_stats: Cells<TargetStats>,
@@ -101,6 +105,7 @@ pub struct MemTables {
     pub world: World,
     flows: Cells<Bucket>,
     stash: Mutex<Stash>,
+    clients6: Mutex<HashMap<[u64; 2], Addresses6>>,
     stashed: Cells<Slot>,
     locks: Cells<u32>,
     pools: Cells<PortPool>,
@@ -129,6 +134,7 @@ impl MemTables {
             world,
             flows: Cells::new(bucket, options.buckets as usize),
             stash: Mutex::new(Stash { index: HashMap::new(), free: (0..options.stash).rev().collect() }),
+            clients6: Mutex::default(),
             stashed: Cells::new(Slot::FREE, options.stash),
             locks: Cells::new(0, 64),
             pools,
@@ -147,6 +153,7 @@ impl MemTables {
                 .map(|_| Cpu {
                     scratch: Cells::new(Slot::FREE, 1),
                     segment: Cells::new(Segment::NONE, 1),
+                    packet6: Cells::new(Addresses6::default(), 1),
                     endpoint_stats: Cells::new(EndpointStats::default(), ENDPOINTS as usize),
                     listener_stats: Cells::new(ListenerStats::default(), LISTENERS as usize),
                     target_stats: Cells::new(TargetStats::default(), TARGETS as usize),
@@ -239,6 +246,11 @@ impl MemTables {
         self.locked_stash().index.values().filter_map(|index| self.stashed.get(*index)).collect()
     }
 
+    /// Clients of IPv6 whose addresses are remembered.
+    pub fn clients6(&self) -> usize {
+        self.clients6.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     pub fn stash_len(&self) -> usize {
         self.locked_stash().index.len()
     }
@@ -287,6 +299,8 @@ static NO_TARGET: Target = Target {
     mac: crate::abi::Mac::ZERO,
     proto: 0,
     _pad: 0,
+    ip6: crate::abi::Ip6::UNSPECIFIED,
+    node_ip6: crate::abi::Ip6::UNSPECIFIED,
 };
 
 impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
@@ -310,6 +324,34 @@ impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
 
     fn parted(self, key: &Parted) -> bool {
         self.tables.world.parted.contains(key)
+    }
+
+    fn address6(self, key: &Address6Key) -> Option<Address> {
+        self.tables.world.addresses6.get(key).copied()
+    }
+
+    fn frontend6(self, key: &Frontend6Key) -> Option<Frontend> {
+        self.tables.world.frontends6.get(key).copied()
+    }
+
+    fn packet6(self) -> Option<*mut Addresses6> {
+        self.tables.cpu(self.cpu).packet6.get(0)
+    }
+
+    fn client6(self, key: &FlowKey) -> Option<&'t Addresses6> {
+        let clients = self.tables.clients6.lock().unwrap_or_else(PoisonError::into_inner);
+        // Leaked, as a value in the kernel's map outlives its removal for as long as somebody reads it.
+        clients.get(&key.words()).map(|addresses| &*Box::leak(Box::new(*addresses)))
+    }
+
+    fn put_client6(self, key: &FlowKey) -> bool {
+        let packet = self.tables.cpu(self.cpu).packet6.copy(0);
+        self.tables.clients6.lock().unwrap_or_else(PoisonError::into_inner).insert(key.words(), packet);
+        true
+    }
+
+    fn remove_client6(self, key: &FlowKey) {
+        self.tables.clients6.lock().unwrap_or_else(PoisonError::into_inner).remove(&key.words());
     }
 
     fn policy(self, index: u32) -> Option<Policy> {
@@ -484,6 +526,14 @@ impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
 
     fn lend_with_ack(self, segment: &'t Segment, ack: u32) -> &'t Segment {
         self.lend(Segment { ack, ..*segment })
+    }
+
+    fn lent(self) -> &'t Segment {
+        match self.tables.cpu(self.cpu).segment.get(0) {
+            // SAFETY: this thread's own record; its last borrower's frame is done.
+            Some(lent) => unsafe { &*lent },
+            None => &Segment::NONE,
+        }
     }
 
     fn lend(self, segment: Segment) -> &'t Segment {

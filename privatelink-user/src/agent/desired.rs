@@ -9,7 +9,7 @@ use std::{
 };
 
 use privatelink_ebpf::abi::{
-    Mac, Proto, VpcIndex,
+    Ip6, Mac, Proto, VpcIndex,
     addr::L4Port,
     limit::{Budget, EndpointBudget},
     service::{
@@ -363,6 +363,8 @@ fn record(world: &World<'_>, key: &TargetKey, index: u32, hop: Option<&Hop>, end
         mac,
         proto: proto.number(),
         _pad: 0,
+        ip6: Ip6::UNSPECIFIED,
+        node_ip6: Ip6::UNSPECIFIED,
     }
 }
 

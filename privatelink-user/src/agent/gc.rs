@@ -184,7 +184,7 @@ mod tests {
     };
 
     fn reverse_entry(target: u32, port: u16) -> Slot {
-        let meta = Meta { version: 1, state: FlowState::Established, flags: 0, idle_s: 350 };
+        let meta = Meta { version: 1, state: FlowState::Established, translated: false, flags: 0, idle_s: 350 };
         let key = FlowKey::tcp(
             VpcIndex(1),
             Ip4::from_wire([10, 0, 1, 10]),

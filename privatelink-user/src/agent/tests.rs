@@ -9,7 +9,7 @@ use std::{
 
 use jiff::Timestamp;
 use privatelink_ebpf::abi::{
-    L4Port, Mac, Proto, VpcIndex,
+    Ip6, L4Port, Mac, Proto, VpcIndex,
     flow::{FlowState, Meta, Slot},
     limit::{Budget, EndpointBudget},
     security::Policy,
@@ -287,6 +287,8 @@ fn garbage() -> impl Strategy<Value = Tables> {
                 mac: Mac([7; 6]),
                 proto: if udp { Proto::Udp } else { Proto::Tcp }.number(),
                 _pad: 0,
+                ip6: Ip6::UNSPECIFIED,
+                node_ip6: Ip6::UNSPECIFIED,
             },
         ),
         0..20,
@@ -632,7 +634,7 @@ fn a_pass_ends_the_flows_that_it_takes_the_target_from() {
     let (plan, _) = pass(&mut fake, &inputs(&[shape(Shape::Healthy)])).expect("room for all");
     let index = |octet| *plan.targets.iter().find(|(key, _)| key.ip.octets()[3] == octet).expect("a target").1;
     for octet in [1, 2] {
-        let meta = Meta { version: 1, state: FlowState::Established, flags: 0, idle_s: 350 };
+        let meta = Meta { version: 1, state: FlowState::Established, translated: false, flags: 0, idle_s: 350 };
         fake.flows.push(Slot { meta: meta.pack(), target: index(octet), ..Slot::FREE });
     }
     pass(&mut fake, &inputs(&[shape(Shape::Healthy)])).expect("room for all");

@@ -2,11 +2,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    datapath::{Verdict, decide},
+    abi::Stage,
+    datapath::{Verdict, decide, v6},
     testing::{
         cases::{A, A_PORT, INTERFACES, SHARED, world},
-        frame::{SliceFrame, answer_error, apply},
-        packet::{Tcp, internet_checksum},
+        frame::{SliceFrame, answer_error, apply, apply6},
+        packet::{Ndp, Tcp, internet_checksum, six},
         tables::{MemTables, Options},
         world::port_mac,
     },
@@ -45,6 +46,27 @@ fn frames() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![prop::collection::vec(any::<u8>(), 0..200), mutated]
 }
 
+/// The same over IPv6, with a solicitation among them.
+fn frames6() -> impl Strategy<Value = Vec<u8>> {
+    let segment = Tcp { ipv6: true, extensions: vec![(0, vec![1, 4, 0, 0, 0, 0])], ..syn() }.build();
+    let plain = Tcp { ipv6: true, ..syn() }.build();
+    let asked = Ndp::solicitation(A.mac, six(A.ip), six(A.service)).build();
+    let whole = prop_oneof![Just(segment), Just(plain), Just(asked)];
+    (whole, prop::collection::vec((0usize..100, any::<u8>()), 0..6), 0usize..=90, any::<bool>()).prop_map(
+        |(mut bytes, changes, len, whole)| {
+            for (at, byte) in changes {
+                if let Some(old) = bytes.get_mut(at) {
+                    *old = byte;
+                }
+            }
+            if !whole {
+                bytes.truncate(len);
+            }
+            bytes
+        },
+    )
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(5000))]
 
@@ -75,8 +97,35 @@ proptest! {
                     prop_assert_eq!(internet_checksum(&[&error[14..34]]), 0);
                     prop_assert_eq!(internet_checksum(&[&error[34..error.len() - 2]]), 0);
                 }
+                Err(Verdict::GoOn(stage)) => prop_assert_eq!(stage, Stage::V6),
+                Err(Verdict::AnswerNeighbor) => prop_assert!(false, "IPv4 has no advertisements"),
                 Err(Verdict::Pass | Verdict::ToTc | Verdict::Drop(_) | Verdict::Proxy) => {}
             }
+        }
+    }
+
+    /// The same for IPv6: nothing is read or written outside of the frame.
+    #[test]
+    fn hostile_ipv6_frames_are_judged(
+        bytes in frames6(), ifindex in *INTERFACES.start()..=*INTERFACES.end() + 50, reference: bool,
+    ) {
+        let tables = MemTables::new(world().over_ipv6(), Options { reference, ..Options::default() });
+        let frame = SliceFrame::new(&bytes);
+        if let Ok(rewrite) = v6::decide(frame, tables.xdp(), ifindex) {
+            apply6(&mut bytes.clone(), &rewrite);
+        }
+        match v6::decide(frame, tables.tc(), ifindex) {
+            Ok(rewrite) => apply6(&mut bytes.clone(), &rewrite),
+            Err(Verdict::AnswerReset) => prop_assert!(v6::parse::segment(frame, tables.tc(), VpcIndex(1)).is_some()),
+            Err(Verdict::AnswerNeighbor) => prop_assert!(v6::ndp::message(frame).is_some()),
+            Err(
+                Verdict::AnswerArp
+                | Verdict::GoOn(_)
+                | Verdict::AnswerEcho
+                | Verdict::AnswerError(_)
+                | Verdict::Proxy,
+            ) => prop_assert!(false, "that is IPv4's"),
+            Err(Verdict::Pass | Verdict::ToTc | Verdict::Drop(_)) => {}
         }
     }
 

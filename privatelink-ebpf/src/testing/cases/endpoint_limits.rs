@@ -40,7 +40,6 @@ pub fn cases() -> Vec<Case> {
     let limited = CLIENT_OF_LIMITED;
     let (second, third) = (limited.from_port(2), limited.from_port(3));
     let udp = limited.udp().to_port(DNS);
-    let proxied = A.to_port(PROXIED);
     let connections = case("an endpoint's open connections are limited").world(two_connections);
     let three = |case: Case| {
         case.world(two_connections).handshake(limited).handshake(second).check(Check::EndpointConnections(3, 2))
@@ -228,6 +227,14 @@ pub fn cases() -> Vec<Case> {
                     .fragment(2960, 48)
                     .fragment_refused(Counter::EndpointBitRateLimit),
             ),
+    ]
+    .into()
+}
+
+/// What IPv4 alone has.
+pub fn cases_of_ipv4() -> Vec<Case> {
+    let proxied = A.to_port(PROXIED);
+    vec![
         case("a flow with a PROXY protocol header is held to its bits")
             .world(|world| {
                 world
@@ -237,5 +244,4 @@ pub fn cases() -> Vec<Case> {
             .frame(syn(proxied).opens())
             .frame(syn_ack(proxied).by_tc().dropped(Counter::EndpointBitRateLimit)),
     ]
-    .into()
 }

@@ -19,6 +19,7 @@ mod reset;
 mod security;
 mod sticky;
 mod udp;
+mod v6;
 
 use super::{
     script::{Case, Client},
@@ -32,18 +33,14 @@ use crate::abi::{
 
 /// All cases.
 pub fn all() -> Vec<Case> {
-    [
+    let both: Vec<Case> = [
         open::cases(),
         frames::cases(),
-        fragment::cases(),
         close::cases(),
         counts::cases(),
         endpoint_limits::cases(),
         reset::cases(),
-        proxy::cases(),
-        arp::cases(),
         hostile::cases(),
-        icmp::cases(),
         isolation::cases(),
         limits::cases(),
         lifetime::cases(),
@@ -51,7 +48,11 @@ pub fn all() -> Vec<Case> {
         sticky::cases(),
         udp::cases(),
     ]
-    .concat()
+    .concat();
+    let ipv6: Vec<Case> = both.iter().filter_map(Case::over_ipv6).collect();
+    let ipv4 =
+        [fragment::cases(), proxy::cases(), endpoint_limits::cases_of_ipv4(), arp::cases(), icmp::cases()].concat();
+    [both, ipv6, ipv4, v6::cases()].concat()
 }
 
 // Ports, by interface index.

@@ -298,7 +298,13 @@ impl<'a> Story<'a> {
             ),
             Verdict::AnswerArp => (Object::Address, "it is answered by ARP", "nothing to do"),
             Verdict::AnswerEcho => (Object::Address, "it is answered by an echo reply", "nothing to do"),
-            Verdict::ToTc | Verdict::Drop(_) | Verdict::AnswerReset | Verdict::AnswerError(_) | Verdict::Proxy => {
+            Verdict::AnswerNeighbor => (Object::Address, "it is answered by neighbour discovery", "nothing to do"),
+            Verdict::ToTc
+            | Verdict::Drop(_)
+            | Verdict::AnswerReset
+            | Verdict::AnswerError(_)
+            | Verdict::Proxy
+            | Verdict::GoOn(_) => {
                 (Object::Kernel, "the kernel refused it without a reason", "`privatelink stats --drops` lists refusals")
             }
         };

@@ -45,6 +45,7 @@ pub const fn reason(counter: Counter) -> Option<Reason> {
         | Counter::PortReusedEarly
         | Counter::ProxyHeaderSent
         | Counter::ArpAnswered
+        | Counter::NdpAnswered
         | Counter::ResetSent
         | Counter::FragmentForwarded
         | Counter::IcmpErrorTranslated
@@ -89,7 +90,7 @@ pub const fn reason(counter: Counter) -> Option<Reason> {
             "let the sender's firewall accept ICMP, or give the interfaces of consumer and provider the same MTU",
         ),
         Counter::OtherEtherType => {
-            by(Packet, "it is neither IPv4 nor ARP, and the port is isolated", "use IPv4, or a shared port")
+            by(Packet, "it is neither IP nor ARP, and the port is isolated", "use IP, or a shared port")
         }
         Counter::OtherProtocol => {
             by(Listener, "no listener can have this IP protocol", "use a protocol that a listener can have")
@@ -122,6 +123,20 @@ pub const fn reason(counter: Counter) -> Option<Reason> {
         Counter::ArpForged => {
             by(Packet, "it claims an address that the datapath owns", "find the host that has the endpoint's address")
         }
+        Counter::NdpForged => {
+            by(Packet, "it claims an address that the datapath owns", "find the host that has the endpoint's address")
+        }
+        Counter::NdpIgnored => {
+            by(Packet, "the neighbour discovery asks for nothing that the datapath owns", "nothing to do")
+        }
+        Counter::RoutingHeader => {
+            by(Packet, "it has an IPv6 routing header, which would lead it past the rules", "send it without")
+        }
+        Counter::ExtensionHeaders => by(
+            Packet,
+            "it has more or longer IPv6 extension headers than are looked behind",
+            "send it with at most four, within 128 bytes of the frame",
+        ),
         Counter::ArpIgnored => by(Packet, "the ARP packet asks for nothing that the datapath owns", "nothing to do"),
         Counter::NoFlow => {
             by(Flow, "it belongs to no open connection, so it is answered with RST", "open a connection with a SYN")
@@ -251,7 +266,9 @@ pub fn decisive(trace: &Trace) -> Option<Counter> {
         | Verdict::AnswerReset
         | Verdict::AnswerEcho
         | Verdict::AnswerError(_)
-        | Verdict::Proxy => trace.counts().find(|counter| counter.kind() == CounterKind::Drop),
+        | Verdict::Proxy
+        | Verdict::AnswerNeighbor
+        | Verdict::GoOn(_) => trace.counts().find(|counter| counter.kind() == CounterKind::Drop),
     }
 }
 
