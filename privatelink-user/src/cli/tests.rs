@@ -86,6 +86,8 @@ fn every_documented_command_line_is_understood() {
         "endpoint-service connections shop",
         "connection accept shop vpce-0123456789abcdef0 vpce-0123456789abcdef1",
         "connection reject shop vpce-0123456789abcdef0 --account 123456789012",
+        "connection limit shop vpce-0123456789abcdef0 --connections 5 --connections-per-second none --bits-per-second default",
+        "endpoint-service modify shop --limit-connections 5 --limit-connections-per-second none --limit-bits-per-second 20M",
         "endpoint-service delete shop",
         "endpoint-service delete shop --force",
         "endpoint create --service-name shop --vpc b",
@@ -190,6 +192,16 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ("endpoint-service modify shop --acceptance-required maybe", "true, false"),
     ("connection accept shop", "<ENDPOINT>"),
     ("connection reject shop", "<ENDPOINT>"),
+    ("connection limit shop", "<ENDPOINT>"),
+    ("connection limit shop e --connections 0", "Connection limit '0' must be between '1-1000000000' inclusive, or 'none'"),
+    (
+        "connection limit shop e --connections-per-second x",
+        "Limit of new connections a second 'x' must be between '1-1000000' inclusive, or 'none'; use a number like 100",
+    ),
+    ("connection limit shop e --bits-per-second 1.5G", "Limit of bits a second '1.5G' must be between '1000-1000000000000'"),
+    ("endpoint-service modify s --limit-connections default", "Connection limit 'default' must be between"),
+    ("endpoint-service modify s --limit-connections-per-second 0", "Limit of new connections a second '0' must be"),
+    ("endpoint-service modify s --limit-bits-per-second 999", "use a number like 100M, which is 100,000,000"),
     ("endpoint create --vpc b", "--service-name <SERVICE>"),
     ("endpoint create --service-name shop", "--vpc <VPC>"),
     (
@@ -378,6 +390,7 @@ attributes = { "tcp.idle_timeout.seconds" = 350 }
 [[endpoint-service]]
 name = "shop"
 load-balancer = "lb"
+limits = { connections = 100, connections-per-second = "none", bits-per-second = "20M" }
 [[endpoint]]
 service-name = "shop"
 vpc = "a"
@@ -437,6 +450,8 @@ const BAD_FIELDS: &[(&str, &str, &str)] = &[
     ("seconds\" = 350", "seconds\" = {}", "did not match any variant"),
     ("name = \"shop\"", "name = \"shop-\"", "name 'shop-' cannot begin or end with a hyphen"),
     ("load-balancer = \"lb\"\n", "", "missing field `load-balancer`"),
+    ("connections = 100", "connections = 0", "Connection limit '0' must be between '1-1000000000' inclusive, or 'none'"),
+    ("per-second = \"20M\"", "per-second = \"fast\"", "Limit of bits a second 'fast' must be between"),
     ("service-name = \"shop\"\n", "", "missing field `service-name`"),
     ("address = \"10.0.0.50\"", "address = \"10.0.0.50/16\"", "Address '10.0.0.50/16' must be an IPv4 address; use"),
     ("address = \"10.0.0.50\"", "address = 10.0.0.50", "TOML parse error"),

@@ -75,7 +75,7 @@ fn an_endpoints_limits_reach_the_kernel_and_its_own_come_before_its_services() {
         pass(fake, inputs).expect("no failure was asked for");
         fake.read().expect("the fake reads").endpoints.into_values().collect()
     };
-    let free = EndpointBudget::half_open(ENDPOINT_HALF_OPEN);
+    let free = EndpointBudget::half_open(desired::ENDPOINT_HALF_OPEN);
     let before = kernels(&mut fake, &inputs);
     assert!(!before.is_empty() && before.iter().all(|budget| *budget == free), "{before:?}");
     let state = Arc::make_mut(&mut inputs.state);
