@@ -6,6 +6,7 @@
 use super::{
     flow_table::SlotRef,
     lifecycle::{Pair, forget_half, later},
+    limit,
     tables::Tables,
     tcp_state::lifetime,
 };
@@ -57,11 +58,7 @@ fn judge<'t, T: Tables<'t>>(t: T, own: SlotRef, port: u32, flags: u32) {
         None => own.last_seen(),
     };
     let silent = t.now().wrapping_sub(last);
-    let budget = match own.endpoint() {
-        0 => None,
-        endpoint => t.endpoint_budget(endpoint as u32),
-    };
-    let unwanted = budget.is_some_and(EndpointBudget::ended);
+    let unwanted = own.endpoint() != 0 && t.endpoint_budget(own.endpoint() as u32).is_some_and(EndpointBudget::ended);
     let (_, ifindex) = own.peer();
     let moved = port != 0 && ifindex as u32 == port;
     let ended = match pair {
@@ -69,8 +66,8 @@ fn judge<'t, T: Tables<'t>>(t: T, own: SlotRef, port: u32, flags: u32) {
         Some(_) | None => 0,
     };
     if !gone && !unwanted && !moved && ended == 0 && silent <= t.clock().ticks(lifetime(meta.state, meta.idle_s)) {
-        if let Some(pair) = pair {
-            meter(pair, budget.is_some_and(|budget| budget.bits_per_second != 0));
+        if limit::metered(t, own.endpoint()) != meta.flags & Meta::METERED && own.current() {
+            t.meter_anew(&own.key());
         }
         return;
     }
@@ -93,18 +90,6 @@ fn judge<'t, T: Tables<'t>>(t: T, own: SlotRef, port: u32, flags: u32) {
     let reset = flags & CollectRequest::RESET != 0 && key.proto == Proto::Tcp.number();
     if closed != 0 && (gone || unwanted) && reset && meta.state != FlowState::TimeWait {
         count_resets(t, index);
-    }
-}
-
-/// Marks both entries of a flow whose endpoint's bits are limited by now, or takes the mark away.
-#[inline(always)]
-fn meter(pair: Pair, metered: bool) {
-    for slot in [pair.forward, pair.reverse] {
-        let Meta { version: _, state, translated: _, flags, idle_s: _ } = slot.meta();
-        if (flags & Meta::METERED != 0) != metered {
-            // Who loses the race to a packet is marked by the next sweep.
-            let _ = slot.transition(state, flags ^ Meta::METERED);
-        }
     }
 }
 

@@ -6,11 +6,13 @@
 
 use super::{
     atomic::{add64, cas64, load64},
+    lifecycle::Pair,
     open::{give_back, take},
     tables::Tables,
 };
 use crate::abi::{
     Counter,
+    flow::{FlowKey, Meta},
     limit::{EndpointBudget, EndpointUse},
 };
 
@@ -163,6 +165,26 @@ pub fn meter_bits<'t, T: Tables<'t>>(t: T, endpoint: u32, bytes: u32) -> u32 {
         unsafe { (*stats).limited_packets += 1 };
     }
     0
+}
+
+/// The flag of a flow whose bits its endpoint limits.
+#[inline(always)]
+pub fn metered<'t, T: Tables<'t>>(t: T, endpoint: u16) -> u8 {
+    let limited = endpoint != 0 && t.endpoint_budget(endpoint as u32).is_some_and(|budget| budget.bits_per_second != 0);
+    limited as u8 * Meta::METERED
+}
+
+/// Marks both entries of a flow whose endpoint's bits are limited by now, or takes the mark away.
+#[inline(always)]
+pub fn meter_anew_bits<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> u32 {
+    let Some(pair) = t.find(key).and_then(|own| Pair::of(t, own)) else { return 0 };
+    let mark = metered(t, pair.forward.endpoint());
+    for slot in [pair.forward, pair.reverse] {
+        let Meta { version: _, state, translated: _, flags, idle_s: _ } = slot.meta();
+        // Who loses the race to a packet is marked by the next sweep.
+        let _ = slot.transition(state, flags & !Meta::METERED | mark);
+    }
+    1
 }
 
 /// The words of [`EndpointUse`] that are moments of the clock.

@@ -287,7 +287,7 @@ pub fn insert_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, admission: i64, i
         target: index,
         idle_s,
         ifindex: ifindex_and_flag & 0xffff,
-        flags: metered(t, endpoint)
+        flags: limit::metered(t, endpoint)
             | match proxy {
                 true => Meta::PROXY,
                 false if ifindex_and_flag >> 31 != 0 => Meta::TC_ONLY,
@@ -309,13 +309,6 @@ pub fn insert_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, admission: i64, i
         Ok(_) => 0,
         Err(reason) => REFUSED | reason as u32,
     }
-}
-
-/// The flag of a flow whose bits its endpoint limits.
-#[inline(always)]
-fn metered<'t, T: Tables<'t>>(t: T, endpoint: u16) -> u8 {
-    let limited = endpoint != 0 && t.endpoint_budget(endpoint as u32).is_some_and(|budget| budget.bits_per_second != 0);
-    limited as u8 * Meta::METERED
 }
 
 struct Plan {

@@ -135,6 +135,9 @@ pub trait Tables<'t>: Copy {
     fn meter(self, endpoint: u32, bytes: u32) -> u32 {
         limit::meter_bits(self, endpoint, bytes)
     }
+    fn meter_anew(self, key: &FlowKey) -> u32 {
+        limit::meter_anew_bits(self, key)
+    }
     fn insert(self, segment: &Segment, admission: i64, ifindex_and_flag: u32) -> u32 {
         open::insert_bits(self, segment, admission, ifindex_and_flag)
     }

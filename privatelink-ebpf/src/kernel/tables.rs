@@ -192,6 +192,7 @@ cold_shared! {
     step_flow = lifecycle::step_bits, Segment;
     close_flow = lifecycle::close_bits, FlowKey, why;
     acknowledge_header = lifecycle::acknowledge_header_bits, FlowKey;
+    meter_flow_anew = limit::meter_anew_bits, FlowKey;
     supersede_flow = lifecycle::supersede_bits, Segment;
     flow_ended = security::ended_bits, FlowKey, target;
     flow_silent = lifecycle::silent_bits, Segment;
@@ -552,6 +553,11 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn meter(self, endpoint: u32, bytes: u32) -> u32 {
         meter_packet(endpoint, bytes)
+    }
+
+    #[inline(always)]
+    fn meter_anew(self, key: &FlowKey) -> u32 {
+        meter_flow_anew(key)
     }
 
     #[inline(always)]

@@ -193,12 +193,18 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ("connection accept shop", "<ENDPOINT>"),
     ("connection reject shop", "<ENDPOINT>"),
     ("connection limit shop", "<ENDPOINT>"),
-    ("connection limit shop e --connections 0", "Connection limit '0' must be between '1-1000000000' inclusive, or 'none'"),
+    (
+        "connection limit shop e --connections 0",
+        "Connection limit '0' must be between '1-1000000000' inclusive, or 'none'",
+    ),
     (
         "connection limit shop e --connections-per-second x",
         "Limit of new connections a second 'x' must be between '1-1000000' inclusive, or 'none'; use a number like 100",
     ),
-    ("connection limit shop e --bits-per-second 1.5G", "Limit of bits a second '1.5G' must be between '1000-1000000000000'"),
+    (
+        "connection limit shop e --bits-per-second 1.5G",
+        "Limit of bits a second '1.5G' must be between '1000-1000000000000'",
+    ),
     ("endpoint-service modify s --limit-connections default", "Connection limit 'default' must be between"),
     ("endpoint-service modify s --limit-connections-per-second 0", "Limit of new connections a second '0' must be"),
     ("endpoint-service modify s --limit-bits-per-second 999", "use a number like 100M, which is 100,000,000"),
@@ -450,7 +456,11 @@ const BAD_FIELDS: &[(&str, &str, &str)] = &[
     ("seconds\" = 350", "seconds\" = {}", "did not match any variant"),
     ("name = \"shop\"", "name = \"shop-\"", "name 'shop-' cannot begin or end with a hyphen"),
     ("load-balancer = \"lb\"\n", "", "missing field `load-balancer`"),
-    ("connections = 100", "connections = 0", "Connection limit '0' must be between '1-1000000000' inclusive, or 'none'"),
+    (
+        "connections = 100",
+        "connections = 0",
+        "Connection limit '0' must be between '1-1000000000' inclusive, or 'none'",
+    ),
     ("per-second = \"20M\"", "per-second = \"fast\"", "Limit of bits a second 'fast' must be between"),
     ("service-name = \"shop\"\n", "", "missing field `service-name`"),
     ("address = \"10.0.0.50\"", "address = \"10.0.0.50/16\"", "Address '10.0.0.50/16' must be an IPv4 address; use"),
