@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     control::Limits,
     model::{
-        EndpointId, Hook, InterfaceName, InvalidValue, ListenerId, LoadBalancerId, State, TargetAddress, TargetGroupId,
-        VpcId,
+        EndpointId, Hook, InstanceId, InterfaceName, InvalidValue, ListenerId, LoadBalancerId, State, TargetAddress,
+        TargetGroupId, VpcId,
     },
 };
 
@@ -185,6 +185,8 @@ pub struct PortStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetHealthReport {
     pub address: TargetAddress,
+    /// The instance that it is, in a group of target type `instance`.
+    pub instance: Option<InstanceId>,
     /// The resolved number, also for `traffic-port`.
     pub health_check_port: u16,
     pub health: TargetHealth,
@@ -214,6 +216,8 @@ pub enum TargetHealth {
     UnhealthyDraining,
     /// No listener leads to its target group.
     NotInUse,
+    /// The instance is stopped.
+    InvalidState,
     /// A load balancer or an endpoint owns its address.
     IpUnusable,
     /// Deregistered; its flows go on until the delay has ended.
@@ -230,7 +234,7 @@ impl TargetHealth {
                 "unhealthy"
             }
             Self::UnhealthyDraining => "unhealthy.draining",
-            Self::NotInUse | Self::IpUnusable => "unused",
+            Self::NotInUse | Self::InvalidState | Self::IpUnusable => "unused",
             Self::DeregistrationInProgress => "draining",
         }
     }
@@ -246,6 +250,7 @@ impl TargetHealth {
             Self::ResponseCodeMismatch(_) => Some("Target.ResponseCodeMismatch"),
             Self::InternalError => Some("Elb.InternalError"),
             Self::NotInUse => Some("Target.NotInUse"),
+            Self::InvalidState => Some("Target.InvalidState"),
             Self::IpUnusable => Some("Target.IpUnusable"),
             Self::DeregistrationInProgress => Some("Target.DeregistrationInProgress"),
         }
@@ -264,6 +269,7 @@ impl TargetHealth {
             }
             Self::InternalError => "Health checks failed due to an internal error",
             Self::NotInUse => "Target group is not configured to receive traffic from the load balancer",
+            Self::InvalidState => "Target is in the stopped state",
             Self::IpUnusable => "The IP address cannot be used as a target, as it is in use by a load balancer",
             Self::DeregistrationInProgress => "Target deregistration is in progress",
         };
@@ -734,9 +740,11 @@ impl Runtime for NoRuntime {
                 .values()
                 .map(|target| TargetHealthReport {
                     address: target.address,
+                    instance: target.instance.clone(),
                     health_check_port: group.health_check.port.resolve(target.address.port),
                     health: match target.draining_since {
                         Some(_) => TargetHealth::DeregistrationInProgress,
+                        None if state.is_stopped(target) => TargetHealth::InvalidState,
                         None => TargetHealth::RegistrationInProgress,
                     },
                     next_hop: NextHop::NoPort,

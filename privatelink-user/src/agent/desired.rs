@@ -232,7 +232,7 @@ fn targets(world: &World<'_>, uses: &[Use<'_>], resolvers: &[Resolver], desired:
         let transports = used.transports();
         for target in used.group.targets.values() {
             let address = target.address;
-            if owned(world.state, &used.vpc.id, address.ip) {
+            if world.state.is_stopped(target) || owned(world.state, &used.vpc.id, address.ip) {
                 continue;
             }
             let hop = next_hop(used.vpc, address.ip);
@@ -297,8 +297,8 @@ fn registered(world: &World<'_>, used: &Use<'_>) -> Vec<(TargetAddress, bool)> {
         let key = CheckKey { group: used.group.id.clone(), target };
         world.health.get(&key).is_some_and(|checked| checked.takes_traffic())
     };
-    let targets = used.group.targets.values().filter(|target| target.draining_since.is_none());
-    targets.map(|target| (target.address, takes_traffic(target.address))).collect()
+    let serves = |target: &&crate::model::Target| target.draining_since.is_none() && !world.state.is_stopped(target);
+    used.group.targets.values().filter(serves).map(|target| (target.address, takes_traffic(target.address))).collect()
 }
 
 /// Whether too few of a group's targets are healthy, so that all are used. The agent is one zone: all targets count.

@@ -156,9 +156,10 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
             health.insert(CheckKey { group: group.clone(), target: address }, (*checked).into());
             let hop = Hop { ifindex: 1, mac: [2, 1, 0, 0, 0, *octet] };
             next_hops.insert(HopKey { vpc: VpcIndex(1), ip: address.ip }, hop);
-            (address, Target { address, registered_at: now(), draining_since: draining.then(now) })
+            (address, Target { address, instance: None, registered_at: now(), draining_since: draining.then(now) })
         });
         state.put(Record::TargetGroup(TargetGroup {
+            target_type: Default::default(),
             id: group.clone(),
             name: format!("group-{number}").parse().expect("a name"),
             vpc: vpc(1).id,
@@ -203,6 +204,8 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
             load_balancers: vec![lb],
             acceptance_required: false,
             principals: BTreeSet::new(),
+            consumers: Default::default(),
+            owned_load_balancer: None,
             private_dns: None,
             limits: Default::default(),
             created_at: now(),
@@ -223,6 +226,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
                 security_groups: SecurityGroups::default(),
                 private_dns: None,
                 limits: Default::default(),
+                private_dns_on_acceptance: false,
                 created_at: now(),
             }));
         }

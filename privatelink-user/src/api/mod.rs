@@ -27,7 +27,7 @@ pub use socket::{SocketError, SocketFile};
 
 use crate::{
     control::{
-        Mutation, Operation, Query, connections::*, endpoint_services::*, endpoints::*, listeners::*,
+        Mutation, Operation, Query, connections::*, endpoint_services::*, endpoints::*, instances::*, listeners::*,
         load_balancers::*, permissions::*, security_groups::*, target_groups::*, targets::*, vpcs::*,
     },
     dns::upstream::Upstreams,
@@ -87,7 +87,8 @@ impl Routes for Router<Arc<Api>> {
 
 /// Every operation.
 pub fn router(api: Arc<Api>) -> Router {
-    use crate::control::{apply::ApplyDeclaration, ports::*, private_dns::VerifyDomain};
+    use crate::control::links::*;
+    use crate::control::{apply::ApplyDeclaration, ports::*, private_dns::VerifyDomain, publish::PublishTargets};
     Router::new()
         .mutation::<CreateVpc>()
         .mutation::<ModifyVpc>()
@@ -113,6 +114,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .mutation::<DeleteListener>()
         .query::<DescribeListeners>()
         .mutation::<CreateEndpointService>()
+        .mutation::<PublishTargets>()
         .mutation::<ModifyEndpointService>()
         .mutation::<DeleteEndpointService>()
         .query::<DescribeEndpointServices>()
@@ -127,11 +129,20 @@ pub fn router(api: Arc<Api>) -> Router {
         .mutation::<ModifyEndpoint>()
         .mutation::<DeleteEndpoint>()
         .query::<DescribeEndpoints>()
+        .mutation::<CreateLink>()
+        .mutation::<DeleteLink>()
+        .query::<DescribeLinks>()
         .mutation::<CreateSecurityGroup>()
         .mutation::<AuthorizeSecurityGroup>()
         .mutation::<RevokeSecurityGroup>()
         .mutation::<DeleteSecurityGroup>()
         .query::<DescribeSecurityGroups>()
+        .mutation::<RegisterInstance>()
+        .mutation::<ModifyInstance>()
+        .mutation::<StartInstances>()
+        .mutation::<StopInstances>()
+        .mutation::<DeregisterInstances>()
+        .query::<DescribeInstances>()
         .route(&path::<DescribeFlows>(), post(handler::describe_flows))
         .route(&path::<DescribeStats>(), post(handler::describe_stats))
         .route(&path::<ExplainPacket>(), post(handler::explain_packet))

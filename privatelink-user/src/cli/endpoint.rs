@@ -55,6 +55,9 @@ pub struct CreateArgs {
     /// Let the endpoint answer for the service's private DNS name in the VPC; not before it is accepted.
     #[arg(long)]
     private_dns: bool,
+    /// Let it do so as soon as it is accepted and the name is verified.
+    #[arg(long)]
+    private_dns_on_acceptance: bool,
 }
 
 #[derive(Debug, Args)]
@@ -67,6 +70,9 @@ pub struct ModifyArgs {
     /// Whether the endpoint answers for the service's private DNS name in the VPC.
     #[arg(long, value_name = "BOOL")]
     private_dns: Option<bool>,
+    /// Whether it is to do so as soon as it is accepted and the name is verified.
+    #[arg(long, value_name = "BOOL")]
+    private_dns_on_acceptance: Option<bool>,
 }
 
 /// The security groups that something is to carry from now on.
@@ -93,7 +99,9 @@ impl GroupArgs {
 impl EndpointCommand {
     pub async fn run(self, session: &mut Session) -> Result<(), CliError> {
         match self {
-            Self::Create(CreateArgs { service_name, vpc, address, security_groups, private_dns }) => {
+            Self::Create(args) => {
+                let CreateArgs { service_name, vpc, address, security_groups, private_dns, private_dns_on_acceptance } =
+                    args;
                 let request = CreateEndpoint {
                     service_name,
                     vpc,
@@ -101,6 +109,7 @@ impl EndpointCommand {
                     further_addresses: Vec::new(),
                     security_groups,
                     private_dns,
+                    private_dns_on_acceptance,
                 };
                 let endpoint = session.client.call(&request).await?;
                 session.output.show(&endpoint, |endpoint| rows([endpoint]))
@@ -113,12 +122,13 @@ impl EndpointCommand {
                 let endpoints = session.client.call(&DescribeEndpoints { endpoints: Some(vec![endpoint]) }).await?;
                 endpoints.iter().try_for_each(|endpoint| session.output.show(endpoint, describe))
             }
-            Self::Modify(ModifyArgs { endpoint, groups, private_dns }) => {
+            Self::Modify(ModifyArgs { endpoint, groups, private_dns, private_dns_on_acceptance }) => {
                 let request = ModifyEndpoint {
                     endpoint,
                     security_groups: groups.wanted(),
                     apply_to_established: groups.apply_to_established,
                     private_dns,
+                    private_dns_on_acceptance,
                 };
                 let endpoint = session.client.call(&request).await?;
                 session.output.show(&endpoint, describe)
@@ -166,8 +176,15 @@ fn describe(endpoint: &EndpointView) -> String {
         state,
         security_groups: _,
         security_group_names,
+        private_dns,
+        private_dns_on_acceptance,
         created_at,
     } = endpoint;
+    let private_dns = match (private_dns, private_dns_on_acceptance) {
+        (Some(name), _) => name.to_string(),
+        (None, true) => "as soon as it is accepted and the name is verified".to_owned(),
+        (None, false) => "-".to_owned(),
+    };
     fields([
         ("ID", id.to_string()),
         ("VPC", vpc_name.clone()),
@@ -175,6 +192,7 @@ fn describe(endpoint: &EndpointView) -> String {
         ("DNS names", list(dns_names)),
         ("Service name", service_name.to_string()),
         ("Service alias", or_dash(service_alias.as_ref())),
+        ("Private DNS", private_dns),
         ("Security groups", list(security_group_names)),
         ("State", state.to_string()),
         ("Created", created_at.to_string()),

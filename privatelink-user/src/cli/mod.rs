@@ -9,6 +9,8 @@ mod endpoint_service;
 mod error;
 mod explain;
 mod flow;
+mod instance;
+mod link;
 mod listener;
 mod load_balancer;
 mod manual;
@@ -117,6 +119,9 @@ enum ClientCommand {
     /// Ports: the host's interfaces that lead to the VPCs.
     #[command(subcommand)]
     Port(port::PortCommand),
+    /// Instances: hosts, namespaces and containers by name.
+    #[command(subcommand)]
+    Instance(instance::InstanceCommand),
     /// Target groups: servers that offer the same thing, and how their health is checked.
     #[command(subcommand)]
     TargetGroup(target_group::TargetGroupCommand),
@@ -141,6 +146,9 @@ enum ClientCommand {
     /// Endpoints: addresses in a consumer's VPC that lead to an endpoint service.
     #[command(subcommand)]
     Endpoint(endpoint::EndpointCommand),
+    /// Two-way links: two VPCs that reach each other's targets, as one thing.
+    #[command(subcommand)]
+    Link(link::LinkCommand),
     /// Open flows.
     #[command(subcommand)]
     Flow(flow::FlowCommand),
@@ -204,6 +212,7 @@ fn run_client(command: ClientCommand, mut session: Session) -> Result<(), CliErr
         match command {
             ClientCommand::Vpc(command) => command.run(session).await,
             ClientCommand::Port(command) => command.run(session).await,
+            ClientCommand::Instance(command) => command.run(session).await,
             ClientCommand::TargetGroup(command) => command.run(session).await,
             ClientCommand::Target(command) => command.run(session).await,
             ClientCommand::LoadBalancer(command) => command.run(session).await,
@@ -212,6 +221,7 @@ fn run_client(command: ClientCommand, mut session: Session) -> Result<(), CliErr
             ClientCommand::EndpointService(command) => command.run(session).await,
             ClientCommand::Connection(command) => command.run(session).await,
             ClientCommand::Endpoint(command) => command.run(session).await,
+            ClientCommand::Link(command) => command.run(session).await,
             ClientCommand::Flow(command) => command.run(session).await,
             ClientCommand::Stats(args) => args.run(session).await,
             ClientCommand::Explain(args) => args.run(session).await,

@@ -1,10 +1,14 @@
 //! Consent: which services an account may lead endpoints to, and the service owner's yes or no to each endpoint.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Context, ControlError, Mutation, Query, Reference, lookup, operation, sorted, view::ConnectionView};
+use super::{
+    Context, ControlError, Mutation, Query, Reference, lookup, operation, private_dns, sorted, view::ConnectionView,
+};
 use crate::model::{
-    AccountId, Change, Endpoint, EndpointId, EndpointService, EndpointServiceId, EndpointState, Identity,
+    AccountId, Change, Consent, Endpoint, EndpointId, EndpointService, EndpointServiceId, EndpointState, Identity,
     OwnLimitChange, Owner, ServiceName, State,
 };
 
@@ -46,7 +50,7 @@ pub fn endpoints_of<'a>(
     world: &'a State,
     service: &'a EndpointService,
 ) -> impl Iterator<Item = &'a Endpoint> {
-    let own = state.endpoints.values();
+    let own = state.endpoints.values().filter(|endpoint| endpoint.owner == service.owner);
     let others = world.endpoints.values().filter(|endpoint| endpoint.owner != service.owner);
     own.chain(others).filter(|endpoint| endpoint.service == service.id)
 }
@@ -79,8 +83,8 @@ operation!(AcceptConnections -> Vec<ConnectionView>);
 impl Mutation for AcceptConnections {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, Vec<ConnectionView>), ControlError> {
         let Self { endpoint_service, endpoints } = self;
-        changed(state, context, endpoint_service, endpoints, |endpoint| {
-            Ok(Endpoint { state: endpoint.state.accepted(), ..endpoint.clone() })
+        changed(state, context, endpoint_service, endpoints, |next, service, endpoint| {
+            Ok(in_state(next, service, endpoint, endpoint.state.accepted()))
         })
     }
 }
@@ -104,8 +108,8 @@ impl Mutation for RejectConnections {
                 verb: "rejected",
             })
         };
-        changed(state, context, endpoint_service, endpoints, |endpoint| {
-            Ok(Endpoint { state: rejected(endpoint)?, ..endpoint.clone() })
+        changed(state, context, endpoint_service, endpoints, |next, service, endpoint| {
+            Ok(in_state(next, service, endpoint, rejected(endpoint)?))
         })
     }
 }
@@ -125,7 +129,7 @@ operation!(LimitConnections -> Vec<ConnectionView>);
 impl Mutation for LimitConnections {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, Vec<ConnectionView>), ControlError> {
         let Self { endpoint_service, endpoints, limits } = self;
-        changed(state, context, endpoint_service, endpoints, |endpoint| {
+        changed(state, context, endpoint_service, endpoints, |_, _, endpoint| {
             Ok(Endpoint { limits: endpoint.limits.with(*limits), ..endpoint.clone() })
         })
     }
@@ -137,7 +141,7 @@ fn changed(
     context: &Context<'_>,
     service: &Reference,
     endpoints: &[Reference],
-    edit: impl Fn(&Endpoint) -> Result<Endpoint, ControlError>,
+    edit: impl Fn(&mut Cow<'_, State>, &EndpointService, &Endpoint) -> Result<Endpoint, ControlError>,
 ) -> Result<(Change, Vec<ConnectionView>), ControlError> {
     let service = lookup::endpoint_service(state, service)?;
     if endpoints.is_empty() {
@@ -145,15 +149,51 @@ fn changed(
     }
     let mut change = Change::default();
     let mut views = Vec::new();
+    let mut next = Cow::Borrowed(context.world);
     for reference in endpoints {
         let endpoint = connection(state, context.world, service, reference)?;
-        let edited = edit(endpoint)?;
+        let edited = edit(&mut next, service, endpoint)?;
         views.push(ConnectionView::new(service, &edited));
         if edited != *endpoint {
             change = change.put(edited);
         }
     }
     Ok((change, views))
+}
+
+/// `endpoint` in `endpoint_state`; it answers for the private DNS name of `service` from now on if it has waited for that. `next`
+/// is the world after the answers so far: one endpoint of a VPC can have the name.
+fn in_state(
+    next: &mut Cow<'_, State>,
+    service: &EndpointService,
+    endpoint: &Endpoint,
+    endpoint_state: EndpointState,
+) -> Endpoint {
+    let before = Endpoint { state: endpoint_state, ..endpoint.clone() };
+    let answered = private_dns::when_possible(next, service, before);
+    if answered.private_dns != endpoint.private_dns {
+        next.to_mut().put(answered.clone().into());
+    }
+    answered
+}
+
+/// What the lists of `service` say about the endpoints that there are. Those that wait are answered; those that have an answer
+/// get another one only if they are to be `reconciled`.
+pub fn by_lists(state: &State, world: &State, service: &EndpointService, reconciled: bool) -> Change {
+    let mut next = Cow::Borrowed(world);
+    let mut change = Change::default();
+    for endpoint in endpoints_of(state, world, service) {
+        let open = reconciled || endpoint.state == EndpointState::PendingAcceptance;
+        let answer = match service.consumers.answer(&endpoint.owner.account, &endpoint.id) {
+            Consent::Accept if open => Some(endpoint.state.accepted()),
+            Consent::Reject if open => endpoint.state.rejected(),
+            Consent::Accept | Consent::Reject | Consent::Ask => None,
+        };
+        if let Some(answer) = answer.filter(|answer| *answer != endpoint.state) {
+            change = change.put(in_state(&mut next, service, endpoint, answer));
+        }
+    }
+    change
 }
 
 /// Lists the endpoints of all accounts that lead to a service of the caller.

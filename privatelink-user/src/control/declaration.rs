@@ -1,17 +1,22 @@
 //! Resources as a file declares them.
 
-use std::{collections::BTreeMap, fmt, net::Ipv4Addr, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::Ipv4Addr,
+    str::FromStr,
+};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
-    Reference, listeners::TargetGroupWeight, security_groups::RuleSpec, target_groups::HealthCheckSettings,
-    targets::TargetSpec,
+    Reference, links::LinkSideSpec, listeners::TargetGroupWeight, publish::AddressSpec, security_groups::RuleSpec,
+    target_groups::HealthCheckSettings, targets::TargetSpec,
 };
 use crate::model::{
-    BitRate, ConnectionRate, Connections, HealthCheckPort, HealthCheckProtocol, Hook, HttpPath, InterfaceName,
-    InvalidValue, Limit, Limits, Matcher, Principal, Protocol, ResourceName, SecurityGroupName, SecurityGroupText,
-    VpcCidr,
+    BitRate, ConnectionRate, Connections, ConsumerPattern, HealthCheckPort, HealthCheckProtocol, Hook, HttpPath,
+    InterfaceName, InvalidValue, Limit, Limits, Matcher, Principal, PrivateDnsName, Protocol, ResourceName,
+    SecurityGroupName, SecurityGroupText, TargetType, VpcCidr,
 };
 
 /// Resources as a file declares them. Resources refer to each other by name or id; the order does not matter.
@@ -21,10 +26,12 @@ pub struct Declaration {
     pub vpc: Vec<DeclaredVpc>,
     pub port: Vec<DeclaredPort>,
     pub security_group: Vec<DeclaredSecurityGroup>,
+    pub instance: Vec<DeclaredInstance>,
     pub target_group: Vec<DeclaredTargetGroup>,
     pub load_balancer: Vec<DeclaredLoadBalancer>,
     pub endpoint_service: Vec<DeclaredEndpointService>,
     pub endpoint: Vec<DeclaredEndpoint>,
+    pub link: Vec<DeclaredLink>,
 }
 
 /// `[[vpc]]`.
@@ -67,12 +74,27 @@ pub struct DeclaredSecurityGroup {
     pub apply_to_established: bool,
 }
 
+/// `[[instance]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DeclaredInstance {
+    pub name: ResourceName,
+    pub vpc: Reference,
+    /// The primary one first.
+    #[serde(deserialize_with = "addresses")]
+    pub addresses: Vec<Ipv4Addr>,
+    #[serde(default)]
+    pub security_groups: Vec<Reference>,
+}
+
 /// `[[target-group]]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredTargetGroup {
     pub name: ResourceName,
     pub vpc: Reference,
+    #[serde(default)]
+    pub target_type: TargetType,
     #[serde(default = "tcp")]
     pub protocol: Protocol,
     #[serde(deserialize_with = "port")]
@@ -128,13 +150,31 @@ pub struct DeclaredListener {
 pub struct DeclaredEndpointService {
     #[serde(default)]
     pub name: Option<ResourceName>,
-    /// One, or a list.
+    /// One, or a list; none if it has targets.
+    #[serde(default)]
     pub load_balancer: OneOrMore,
+    /// Addresses of `vpc` instead of a load balancer.
+    #[serde(default)]
+    pub targets: Vec<AddressSpec>,
+    #[serde(default)]
+    pub vpc: Reference,
+    #[serde(default = "tcp")]
+    pub protocol: Protocol,
+    #[serde(default, deserialize_with = "optional_port")]
+    pub port: Option<u16>,
     #[serde(default)]
     pub acceptance_required: bool,
     /// Who may make endpoints, besides the account that declares it.
     #[serde(default)]
     pub allowed_principals: Vec<Principal>,
+    /// Whose endpoints are accepted without asking.
+    #[serde(default)]
+    pub accept: BTreeSet<ConsumerPattern>,
+    /// Whose are rejected.
+    #[serde(default)]
+    pub reject: BTreeSet<ConsumerPattern>,
+    #[serde(default)]
+    pub private_dns_name: Option<PrivateDnsName>,
     #[serde(default)]
     pub limits: DeclaredLimits,
 }
@@ -166,6 +206,12 @@ pub enum OneOrMore {
     More(Vec<Reference>),
 }
 
+impl Default for OneOrMore {
+    fn default() -> Self {
+        Self::More(Vec::new())
+    }
+}
+
 impl OneOrMore {
     /// The references, in order.
     pub fn all(&self) -> &[Reference] {
@@ -186,6 +232,17 @@ pub struct DeclaredEndpoint {
     pub address: Option<Ipv4Addr>,
     #[serde(default)]
     pub security_groups: Vec<Reference>,
+    /// Answer for the service's private DNS name, as soon as it is accepted and the name is verified.
+    #[serde(default)]
+    pub private_dns: bool,
+}
+
+/// `[[link]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DeclaredLink {
+    pub name: ResourceName,
+    pub sides: [LinkSideSpec; 2],
 }
 
 /// `health-check` of a target group: what is not declared has its default.
@@ -274,7 +331,14 @@ fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Ipv4Addr>
 }
 
 fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
-    let number = i64::deserialize(deserializer)?;
+    checked_port(i64::deserialize(deserializer)?)
+}
+
+fn optional_port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+    Option::<i64>::deserialize(deserializer)?.map(checked_port).transpose()
+}
+
+fn checked_port<E: serde::de::Error>(number: i64) -> Result<u16, E> {
     u16::try_from(number).ok().filter(|port| *port != 0).ok_or_else(|| {
         refuse(&InvalidValue::new(
             "Port",

@@ -1,16 +1,18 @@
 //! Endpoint services.
 
-use std::collections::BTreeSet;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Context, ControlError, Mutation, Query, Reference, connections::endpoints_of, lookup, operation, private_dns,
-    sorted, view::EndpointServiceView,
+    Context, ControlError, Mutation, Query, Reference,
+    connections::{self, endpoints_of},
+    lookup, operation, private_dns, publish, sorted,
+    view::EndpointServiceView,
 };
 use crate::model::{
-    Change, Endpoint, EndpointService, EndpointServiceId, EndpointState, LimitChange, Limits, LoadBalancerId,
-    Principal, PrivateDnsName, ResourceName, ServiceName, State,
+    Change, ConsumerLists, ConsumerPattern, Endpoint, EndpointService, EndpointServiceId, EndpointState, LimitChange,
+    Limits, LoadBalancerId, Principal, PrivateDnsName, ResourceName, ServiceName, State,
 };
 
 /// Publishes load balancers. Idempotent for the same load balancers and name.
@@ -31,12 +33,15 @@ pub struct CreateEndpointService {
     /// By which consumers may reach their endpoints, once it is verified.
     #[serde(default)]
     pub private_dns_name: Option<PrivateDnsName>,
+    /// Whose endpoints are accepted or rejected without asking.
+    #[serde(default)]
+    pub consumers: ConsumerLists,
 }
 operation!(CreateEndpointService -> EndpointServiceView);
 
 impl Mutation for CreateEndpointService {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, EndpointServiceView), ControlError> {
-        let Self { load_balancers, name, acceptance_required, principals, private_dns_name } = self;
+        let Self { load_balancers, name, acceptance_required, principals, private_dns_name, consumers } = self;
         let ids = load_balancer_ids(state, load_balancers)?;
         if ids.is_empty() {
             return Err(ControlError::ServiceWithoutLoadBalancer);
@@ -66,6 +71,8 @@ impl Mutation for CreateEndpointService {
             load_balancers: ids,
             acceptance_required: *acceptance_required,
             principals: principals.iter().cloned().collect(),
+            consumers: consumers.clone(),
+            owned_load_balancer: None,
             private_dns: None,
             limits: Limits::default(),
             created_at: context.now,
@@ -108,6 +115,15 @@ pub struct ModifyEndpointService {
     /// Of each endpoint that has none of its own.
     #[serde(default)]
     pub limits: LimitChange,
+    /// Whose endpoints are accepted without asking, instead of the present list. Endpoints that wait are answered by the new lists.
+    #[serde(default)]
+    pub accept: Option<BTreeSet<ConsumerPattern>>,
+    /// Whose are rejected, instead of the present list.
+    #[serde(default)]
+    pub reject: Option<BTreeSet<ConsumerPattern>>,
+    /// Let the lists also change the answers that endpoints already have.
+    #[serde(default)]
+    pub reconcile_connections: bool,
 }
 operation!(ModifyEndpointService -> EndpointServiceView);
 
@@ -121,6 +137,9 @@ impl Mutation for ModifyEndpointService {
             private_dns_name,
             remove_private_dns_name,
             limits,
+            accept,
+            reject,
+            reconcile_connections,
         } = self;
         let service = lookup::endpoint_service(state, endpoint_service)?;
         let mut changed = service.clone();
@@ -152,13 +171,27 @@ impl Mutation for ModifyEndpointService {
                 return Err(ControlError::LoadBalancerConnected { load_balancer: id, service, endpoints });
             }
             changed.load_balancers.retain(|lb| *lb != id);
+            changed.owned_load_balancer = changed.owned_load_balancer.filter(|owned| *owned != id);
         }
         if changed.load_balancers.is_empty() {
             return Err(ControlError::LastLoadBalancer(service.id.clone()));
         }
-        let view = EndpointServiceView::new(state, context.world, &changed);
+        changed.consumers.accept = accept.clone().unwrap_or(changed.consumers.accept);
+        changed.consumers.reject = reject.clone().unwrap_or(changed.consumers.reject);
+        let answers = if *reconcile_connections || accept.is_some() || reject.is_some() {
+            connections::by_lists(state, context.world, &changed, *reconcile_connections)
+        } else {
+            Change::default()
+        };
+        let mut next = Cow::Borrowed(state);
+        let mut world = Cow::Borrowed(context.world);
+        if !answers.is_empty() {
+            next.to_mut().apply(&answers);
+            world.to_mut().apply(&answers);
+        }
+        let view = EndpointServiceView::new(&next, &world, &changed);
         let change = if changed == *service { Change::default() } else { Change::default().put(changed) };
-        Ok((change, view))
+        Ok((change.then(answers), view))
     }
 }
 
@@ -170,7 +203,7 @@ fn held_by(state: &State, world: &State, service: &EndpointService) -> Vec<Strin
         .collect()
 }
 
-/// Deletes an endpoint service to which no endpoint is connected.
+/// Deletes an endpoint service to which no endpoint is connected, with the load balancer that was made with it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteEndpointService {
@@ -184,6 +217,10 @@ operation!(DeleteEndpointService -> ());
 impl Mutation for DeleteEndpointService {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, ()), ControlError> {
         let service = lookup::endpoint_service(state, &self.endpoint_service)?;
+        if let Some(link) = state.links.values().find(|link| link.has_service(&service.id)) {
+            let what = format!("The endpoint service '{}'", service.id);
+            return Err(ControlError::PartOfLink { what, link: link.name.clone() });
+        }
         let endpoints = held_by(state, context.world, service);
         if !endpoints.is_empty() && !self.force {
             return Err(ControlError::ExistingVpcEndpointConnections { service: service.id.clone(), endpoints });
@@ -192,7 +229,7 @@ impl Mutation for DeleteEndpointService {
             .filter(|endpoint| endpoint.state.holds_service())
             .map(|endpoint| Endpoint { state: EndpointState::Rejected, ..endpoint.clone() })
             .fold(Change::default(), Change::put);
-        Ok((rejected.remove(service.id.clone()), ()))
+        Ok((rejected.remove(service.id.clone()).then(publish::unmade(state, service)), ()))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::model::{Change, Endpoint, EndpointId, EndpointState, OwnLimits, Secur
 /// Makes an endpoint: an address in `vpc` that leads to a service of the caller or one that admits it. If the service
 /// requires acceptance, its traffic waits for that. With an address it is idempotent; without one each
 /// call makes another endpoint.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateEndpoint {
     /// The service by its service name; its id, and the alias of one's own, are accepted as well.
@@ -32,12 +32,23 @@ pub struct CreateEndpoint {
     /// Let it answer for the service's private DNS name in the VPC.
     #[serde(default)]
     pub private_dns: bool,
+    /// Let it do so as soon as it is accepted and the name is verified.
+    #[serde(default)]
+    pub private_dns_on_acceptance: bool,
 }
 operation!(CreateEndpoint -> EndpointView);
 
 impl Mutation for CreateEndpoint {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, EndpointView), ControlError> {
-        let Self { service_name, vpc, address, further_addresses, security_groups, private_dns } = self;
+        let Self {
+            service_name,
+            vpc,
+            address,
+            further_addresses,
+            security_groups,
+            private_dns,
+            private_dns_on_acceptance,
+        } = self;
         let service = offered(state, context.world, (context.account, context.region, context.identity), service_name)?;
         let vpc = lookup::vpc(state, vpc)?;
         let groups = security_groups::resolve(state, &vpc.id, security_groups)?;
@@ -50,7 +61,8 @@ impl Mutation for CreateEndpoint {
                         && endpoint.address == address
                         && endpoint.service == service.id
                         && endpoint.security_groups.groups == security_groups.groups
-                        && endpoint.private_dns.is_some() == *private_dns
+                        && (*private_dns_on_acceptance || endpoint.private_dns.is_some() == *private_dns)
+                        && endpoint.private_dns_on_acceptance == *private_dns_on_acceptance
                 };
                 if let Some(endpoint) = state.endpoints.values().find(same) {
                     return Ok((Change::default(), EndpointView::new(state, endpoint)));
@@ -66,12 +78,13 @@ impl Mutation for CreateEndpoint {
             }
             address::check_free(state, vpc, *further)?;
         }
-        let endpoint_state = EndpointState::initial(service.acceptance_required);
+        let id = EndpointId::generate(context.ids);
+        let endpoint_state = service.first_state(context.account, &id);
         if *private_dns {
             private_dns::check(state, service, &vpc.id, None, endpoint_state)?;
         }
         let endpoint = Endpoint {
-            id: EndpointId::generate(context.ids),
+            id,
             owner: context.owner(),
             service: service.id.clone(),
             vpc: vpc.id.clone(),
@@ -81,8 +94,10 @@ impl Mutation for CreateEndpoint {
             state: endpoint_state,
             security_groups,
             private_dns: private_dns::answered(service, *private_dns),
+            private_dns_on_acceptance: *private_dns_on_acceptance,
             created_at: context.now,
         };
+        let endpoint = private_dns::when_possible(state, service, endpoint);
         let view = EndpointView::new(state, &endpoint);
         Ok((Change::default().put(endpoint), view))
     }
@@ -99,15 +114,18 @@ pub struct ModifyEndpoint {
     /// End open flows that the new groups do not allow; otherwise they count for new flows only.
     #[serde(default)]
     pub apply_to_established: bool,
-    /// None: as it is.
+    /// None: as it is. False takes back [`CreateEndpoint::private_dns_on_acceptance`] too.
     #[serde(default)]
     pub private_dns: Option<bool>,
+    /// From now on; none: as it is.
+    #[serde(default)]
+    pub private_dns_on_acceptance: Option<bool>,
 }
 operation!(ModifyEndpoint -> EndpointView);
 
 impl Mutation for ModifyEndpoint {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, EndpointView), ControlError> {
-        let Self { endpoint, security_groups, apply_to_established, private_dns } = self;
+        let Self { endpoint, security_groups, apply_to_established, private_dns, private_dns_on_acceptance } = self;
         let endpoint = lookup::endpoint(state, endpoint)?;
         let mut changed = endpoint.clone();
         if let Some(references) = security_groups {
@@ -123,8 +141,17 @@ impl Mutation for ModifyEndpoint {
                 private_dns::check(state, service, &endpoint.vpc, Some(&endpoint.id), endpoint.state)?;
                 changed.private_dns = private_dns::answered(service, true);
             }
-            Some(false) => changed.private_dns = None,
+            Some(false) => {
+                changed.private_dns = None;
+                changed.private_dns_on_acceptance = false;
+            }
             Some(true) | None => {}
+        }
+        if let Some(wanted) = private_dns_on_acceptance {
+            changed.private_dns_on_acceptance = *wanted;
+            if let Some(service) = context.world.endpoint_services.get(&endpoint.service) {
+                changed = private_dns::when_possible(state, service, changed);
+            }
         }
         let view = EndpointView::new(state, &changed);
         let change = if changed == *endpoint { Change::default() } else { Change::default().put(changed) };
@@ -166,6 +193,10 @@ operation!(DeleteEndpoint -> ());
 impl Mutation for DeleteEndpoint {
     fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, ()), ControlError> {
         let endpoint = lookup::endpoint(state, &self.endpoint)?;
+        if let Some(link) = state.links.values().find(|link| link.has_endpoint(&endpoint.id)) {
+            let what = format!("The VPC endpoint '{}'", endpoint.id);
+            return Err(ControlError::PartOfLink { what, link: link.name.clone() });
+        }
         Ok((Change::default().remove(endpoint.id.clone()), ()))
     }
 }

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use crate::model::{
-    AddressUse, EndpointId, EndpointServiceId, EndpointState, InterfaceName, InvalidValue, LoadBalancerId,
+    AddressUse, EndpointId, EndpointServiceId, EndpointState, InstanceId, InterfaceName, InvalidValue, LoadBalancerId,
     PrivateDnsName, Protocol, ResourceName, SecurityGroupId, SecurityGroupName, ServiceName, SubnetCidr, SubnetId,
     TargetGroupId, VpcId,
 };
@@ -93,6 +93,26 @@ pub enum ControlError {
     #[error("The IP address '{address}' is not a private address that a target can have")]
     TargetIpOutside { address: Ipv4Addr, cidr: Ipv4Net },
 
+    #[error("The IP address '{0}' is not a valid IPv4 address")]
+    TargetNotAddress(String),
+    #[error("Instance ID '{0}' is not valid")]
+    TargetNotInstance(String),
+    #[error("The following targets are not in a running state and cannot be registered: '{0}'")]
+    TargetNotRunning(InstanceId),
+    #[error("The following targets are not in the target group VPC '{vpc}': '{instance}'")]
+    TargetOfOtherVpc { instance: InstanceId, vpc: VpcId },
+
+    #[error("The instance ID '{0}' does not exist")]
+    InstanceNotFound(String),
+    #[error("An instance with the same name '{0}' exists, but with different settings")]
+    DuplicateInstance(ResourceName),
+    #[error("The instance '{instance}' is registered as a target and cannot be deregistered.")]
+    InstanceInUse { instance: InstanceId, target_groups: Vec<String> },
+    #[error("The instance '{instance}' is not in a state from which it can be {verb}.")]
+    InstanceWrongState { instance: InstanceId, verb: &'static str },
+    #[error("At least one instance must be specified")]
+    InstanceMissing,
+
     #[error("The VpcEndpointService Id '{0}' does not exist")]
     EndpointServiceNotFound(String),
     #[error("The Vpc Endpoint Service '{0}' does not exist")]
@@ -156,6 +176,13 @@ pub enum ControlError {
 
     #[error("The Vpc Endpoint Id '{0}' does not exist")]
     EndpointNotFound(String),
+
+    #[error("The link '{0}' does not exist")]
+    LinkNotFound(String),
+    #[error("A link with the same name '{0}' exists, but with different sides")]
+    DuplicateLink(ResourceName),
+    #[error("{what} is part of the link '{link}' and goes with it")]
+    PartOfLink { what: String, link: ResourceName },
 
     #[error("The subnet ID '{0}' does not exist")]
     SubnetNotFound(String),
@@ -236,6 +263,13 @@ impl ControlError {
             Self::TargetGroupsNotFound(_) | Self::TargetGroupNotFound(_) => "TargetGroupNotFound",
             Self::DuplicateTargetGroupName(_) => "DuplicateTargetGroupName",
             Self::TargetIpUnusable { .. } | Self::TargetIpOutside { .. } => "InvalidTarget",
+            Self::TargetNotAddress(_) | Self::TargetNotInstance(_) => "ValidationError",
+            Self::TargetNotRunning(_) | Self::TargetOfOtherVpc { .. } => "InvalidTarget",
+            Self::InstanceNotFound(_) => "InvalidInstanceID.NotFound",
+            Self::DuplicateInstance(_) => "InvalidInstance.Duplicate",
+            Self::InstanceInUse { .. } => "DependencyViolation",
+            Self::InstanceWrongState { .. } => "IncorrectInstanceState",
+            Self::InstanceMissing => "MissingParameter",
             Self::TooManyTargets { .. } => "TooManyTargets",
             Self::TooManyListeners { .. } => "TooManyListeners",
             Self::TooManyEndpoints { .. } => "VpcEndpointLimitExceeded",
@@ -268,6 +302,9 @@ impl ControlError {
             Self::AddressOutsideCidr { .. } | Self::AddressReserved { .. } | Self::AddressTwice(_) => {
                 "InvalidParameterValue"
             }
+            Self::LinkNotFound(_) => "InvalidLink.NotFound",
+            Self::DuplicateLink(_) => "InvalidLink.Duplicate",
+            Self::PartOfLink { .. } => "DependencyViolation",
             Self::SubnetNotFound(_) => "InvalidSubnetID.NotFound",
             Self::SubnetRange(_) => "InvalidSubnet.Range",
             Self::SubnetConflict { .. } => "InvalidSubnet.Conflict",
@@ -300,6 +337,10 @@ impl ControlError {
             | Self::DifferentVpc { .. }
             | Self::IncompatibleProtocols { .. }
             | Self::TargetIpOutside { .. }
+            | Self::TargetNotAddress(_)
+            | Self::TargetNotInstance(_)
+            | Self::TargetOfOtherVpc { .. }
+            | Self::InstanceMissing
             | Self::SecurityGroupNameReserved
             | Self::SecurityGroupOfOtherVpc { .. }
             | Self::RuleMissing
@@ -329,8 +370,12 @@ impl ControlError {
             | Self::SecurityGroupNotFound(_)
             | Self::InvalidSecurityGroup(_)
             | Self::RuleNotFound { .. }
+            | Self::LinkNotFound(_)
+            | Self::InstanceNotFound(_)
             | Self::EndpointNotFound(_) => RefusalKind::NotFound,
             Self::DuplicateVpc(_)
+            | Self::DuplicateLink(_)
+            | Self::PartOfLink { .. }
             | Self::VpcInUse { .. }
             | Self::VpcNumbersExhausted
             | Self::PortInUse { .. }
@@ -344,6 +389,10 @@ impl ControlError {
             | Self::TooManyForwarded { .. }
             | Self::StickinessRequired(_)
             | Self::TargetIpUnusable { .. }
+            | Self::TargetNotRunning(_)
+            | Self::DuplicateInstance(_)
+            | Self::InstanceInUse { .. }
+            | Self::InstanceWrongState { .. }
             | Self::TooManyTargets { .. }
             | Self::TooManyListeners { .. }
             | Self::TooManyEndpoints { .. }
@@ -451,12 +500,34 @@ impl ControlError {
             }
             Self::TooManyListeners { .. } => "delete listeners that are no longer used".to_owned(),
             Self::TooManyEndpoints { .. } => "delete endpoints that are no longer used".to_owned(),
-            Self::TargetMissing => "name targets as IP or IP:PORT, such as 10.0.1.10:8080".to_owned(),
+            Self::TargetMissing => "name targets as IP or IP:PORT, such as 10.0.1.10:8080, or as INSTANCE or INSTANCE:PORT".to_owned(),
             Self::TargetIpUnusable { by, .. } => format!("it is {by}; register the address of the server itself"),
             Self::TargetIpOutside { cidr, .. } => format!(
                 "use an address in the VPC's range {cidr}, or behind its gateway in 10.0.0.0/8, 172.16.0.0/12, \
                  192.168.0.0/16 or 100.64.0.0/10"
             ),
+            Self::TargetNotAddress(_) => {
+                "the target group's type is ip: name targets as IP or IP:PORT, such as 10.0.1.10:8080".to_owned()
+            }
+            Self::TargetNotInstance(_) => {
+                "the target group's type is instance: name a registered instance by id or name, or NAME:PORT; \
+                 `privatelink instance list` shows them"
+                    .to_owned()
+            }
+            Self::TargetNotRunning(instance) => format!("`privatelink instance start {instance}` first"),
+            Self::TargetOfOtherVpc { vpc, .. } => format!("register an instance of VPC '{vpc}'"),
+            Self::InstanceNotFound(_) => {
+                "`privatelink instance list` shows the instances; `privatelink instance register` makes one".to_owned()
+            }
+            Self::DuplicateInstance(name) => {
+                format!("choose another name, or look at it with `privatelink instance describe {name}`")
+            }
+            Self::InstanceInUse { instance, target_groups } => format!(
+                "`privatelink target deregister GROUP {instance}` first, or deregister with --force, which does: {}",
+                target_groups.join(", ")
+            ),
+            Self::InstanceWrongState { .. } => "`privatelink instance describe` shows its state".to_owned(),
+            Self::InstanceMissing => "name an instance by id or name".to_owned(),
             Self::EndpointServiceNotFound(_) | Self::InvalidServiceName(_) => {
                 "`privatelink endpoint-service list` shows the services; name one by its service name, its id or its \
                  alias"
@@ -528,6 +599,11 @@ impl ControlError {
             Self::EndpointNotFound(_) => {
                 "`privatelink endpoint list` shows the endpoints; name one by its id or as VPC/ADDRESS".to_owned()
             }
+            Self::LinkNotFound(_) => "`privatelink link list` shows the links; name one by its name or id".to_owned(),
+            Self::DuplicateLink(name) => {
+                format!("choose another name, or delete it first: `privatelink link delete {name}`")
+            }
+            Self::PartOfLink { link, .. } => format!("`privatelink link delete {link}` deletes both of its directions"),
             Self::AddressOutsideCidr { cidr, .. } => format!("use a free address in {cidr}"),
             Self::AddressReserved { cidr, .. } => {
                 format!("{} is the network itself and {} its broadcast address", cidr.network(), cidr.broadcast())

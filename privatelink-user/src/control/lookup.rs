@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::ControlError;
 use crate::model::{
-    Endpoint, EndpointId, EndpointService, EndpointServiceId, Listener, ListenerId, LoadBalancer, LoadBalancerId, Port,
-    SecurityGroup, SecurityGroupId, ServiceName, State, TargetGroup, TargetGroupId, Vpc, VpcId,
+    Endpoint, EndpointId, EndpointService, EndpointServiceId, Instance, InstanceId, Link, LinkId, Listener, ListenerId,
+    LoadBalancer, LoadBalancerId, Port, SecurityGroup, SecurityGroupId, ServiceName, State, TargetGroup, TargetGroupId,
+    Vpc, VpcId,
 };
 
 /// A resource as a person names it: by id, ARN or name. What it may be depends on where it stands.
@@ -69,6 +70,16 @@ pub fn listener<'a>(state: &'a State, reference: &Reference) -> Result<&'a Liste
         .ok_or_else(|| ControlError::ListenerNotFound(text.to_owned()))
 }
 
+/// An instance by id, or by the name of one that is not terminated.
+pub fn instance<'a>(state: &'a State, reference: &Reference) -> Result<&'a Instance, ControlError> {
+    let text = reference.as_str();
+    text.parse::<InstanceId>()
+        .ok()
+        .and_then(|id| state.instances.get(&id))
+        .or_else(|| state.instances.values().find(|instance| instance.is_alive() && instance.name.as_str() == text))
+        .ok_or_else(|| ControlError::InstanceNotFound(text.to_owned()))
+}
+
 /// A target group by ARN or name.
 pub fn target_group<'a>(state: &'a State, reference: &Reference) -> Result<&'a TargetGroup, ControlError> {
     let text = reference.as_str();
@@ -120,6 +131,16 @@ pub fn security_group<'a>(
         .or_else(|| named(text, vpc))
         .or_else(in_vpc)
         .ok_or_else(|| ControlError::SecurityGroupNotFound(text.to_owned()))
+}
+
+/// A two-way link by id or name.
+pub fn link<'a>(state: &'a State, reference: &Reference) -> Result<&'a Link, ControlError> {
+    let text = reference.as_str();
+    text.parse::<LinkId>()
+        .ok()
+        .and_then(|id| state.links.get(&id))
+        .or_else(|| state.links.values().find(|link| link.name.as_str() == text))
+        .ok_or_else(|| ControlError::LinkNotFound(text.to_owned()))
 }
 
 /// An endpoint by id, or as `VPC/ADDRESS`.

@@ -1,5 +1,7 @@
 //! Private DNS names: which a service has, whether it is verified, and which endpoints answer for it.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Context, ControlError, Reference, lookup, operation};
@@ -59,8 +61,8 @@ impl DomainVerification {
         Self { endpoint_service, name, state, record_value, places }
     }
 
-    /// Notes the outcome, unless the name has changed in the meantime.
-    pub fn noted(&self, state: &State) -> Change {
+    /// Notes the outcome, unless the name has changed in the meantime. Endpoints that have waited for the name answer for it.
+    pub fn noted(&self, state: &State, world: &State) -> Change {
         let service = state.endpoint_services.get(&self.endpoint_service);
         let Some((service, private)) = service.and_then(|service| Some((service, service.private_dns.as_ref()?)))
         else {
@@ -70,7 +72,8 @@ impl DomainVerification {
             return Change::default();
         }
         let private_dns = Some(PrivateDns { state: self.state, ..private.clone() });
-        Change::default().put(EndpointService { private_dns, ..service.clone() })
+        let service = EndpointService { private_dns, ..service.clone() };
+        Change::default().put(service.clone()).then(waiting(world, &service))
     }
 }
 
@@ -85,6 +88,28 @@ pub fn named(service: &EndpointService, name: &PrivateDnsName, context: &mut Con
 /// The name for which an endpoint of `service` answers from now on, if it does.
 pub fn answered(service: &EndpointService, enabled: bool) -> Option<PrivateDnsName> {
     service.private_dns.as_ref().filter(|_| enabled).map(|private| private.name.clone())
+}
+
+/// `endpoint`, which answers for the name of its `service` from now on if it is to do so as soon as it can, and it can.
+pub fn when_possible(state: &State, service: &EndpointService, endpoint: Endpoint) -> Endpoint {
+    let wanted = endpoint.private_dns_on_acceptance && endpoint.private_dns.is_none();
+    if wanted && check(state, service, &endpoint.vpc, Some(&endpoint.id), endpoint.state).is_ok() {
+        return Endpoint { private_dns: answered(service, true), ..endpoint };
+    }
+    endpoint
+}
+
+/// The endpoints of all accounts in `world` that lead to `service` and have waited for its name: one a VPC can answer for it.
+pub fn waiting(world: &State, service: &EndpointService) -> Change {
+    let mut vpcs = BTreeSet::new();
+    world
+        .endpoints
+        .values()
+        .filter(|endpoint| endpoint.service == service.id)
+        .map(|endpoint| (endpoint, when_possible(world, service, endpoint.clone())))
+        .filter(|(before, after)| *before != after && vpcs.insert(&before.vpc))
+        .map(|(_, after)| after)
+        .fold(Change::default(), Change::put)
 }
 
 /// Refuses private DNS for an endpoint in `vpc` that is in `endpoint_state`, unless the service provides a verified name, the

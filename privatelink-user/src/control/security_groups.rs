@@ -9,8 +9,8 @@ use super::{
     view::{self, SecurityGroupView},
 };
 use crate::model::{
-    Change, Direction, Peer, SecurityGroup, SecurityGroupId, SecurityGroupName, SecurityGroupRule, SecurityGroupRuleId,
-    SecurityGroupText, SecurityGroups, State, Traffic, VpcId,
+    Change, Direction, Instance, Peer, SecurityGroup, SecurityGroupId, SecurityGroupName, SecurityGroupRule,
+    SecurityGroupRuleId, SecurityGroupText, SecurityGroups, State, Traffic, VpcId,
 };
 
 /// Makes a security group. It lets nobody in, and out everywhere.
@@ -81,8 +81,11 @@ fn dependants(state: &State, id: &SecurityGroupId) -> Vec<String> {
 pub(super) fn carriers(state: &State, id: &SecurityGroupId) -> Vec<String> {
     let lbs = state.load_balancers.values().filter(|lb| lb.security_groups.groups.contains(id));
     let endpoints = state.endpoints.values().filter(|endpoint| endpoint.security_groups.groups.contains(id));
+    let carries = |instance: &&Instance| instance.is_alive() && instance.security_groups.contains(id);
+    let instances = state.instances.values().filter(carries);
     lbs.map(|lb| format!("load balancer {}", lb.name))
         .chain(endpoints.map(|endpoint| format!("endpoint {}", endpoint.id)))
+        .chain(instances.map(|instance| format!("instance {}", instance.name)))
         .collect()
 }
 

@@ -51,10 +51,10 @@ pub fn of_vpc<'a>(state: &'a State, vpc: &'a Vpc) -> impl Iterator<Item = &'a Su
     state.subnets.values().filter(|subnet| subnet.vpc == vpc.id)
 }
 
-/// What of a subnet is in use by load balancers and endpoints.
+/// What of a subnet is in use by load balancers, endpoints and instances.
 pub fn uses<'a>(state: &'a State, subnet: &'a Subnet) -> impl Iterator<Item = (Ipv4Addr, AddressUse)> + 'a {
     let owned = |by: &AddressUse| match by {
-        AddressUse::Node(_) | AddressUse::Endpoint(_) => true,
+        AddressUse::Node(_) | AddressUse::Endpoint(_) | AddressUse::Instance(_) => true,
         AddressUse::Gateway(_) | AddressUse::Target(_) => false,
     };
     state.address_uses(&subnet.vpc).filter(move |(address, by)| subnet.cidr.net().contains(address) && owned(by))
@@ -96,8 +96,6 @@ pub fn place<'a>(
         if !zones.insert(subnet.zone) {
             return Err(ControlError::SubnetsInOneZone(subnet.id.clone()));
         }
-        let used: BTreeSet<Ipv4Addr> = state.address_uses(&vpc.id).map(|(address, _)| address).collect();
-        let free = |address: &Ipv4Addr| !used.contains(address) && !taken.contains(address);
         addresses.push(match *address {
             Some(address) if !subnet.cidr.has_assignable(address) => {
                 return Err(ControlError::AddressOutsideSubnet { address, cidr: subnet.cidr });
@@ -106,17 +104,20 @@ pub fn place<'a>(
                 Some(by) => return Err(ControlError::AddressInUse { address, by }),
                 None => address,
             },
-            None => subnet
-                .cidr
-                .assignable()
-                .find(free)
-                .ok_or_else(|| ControlError::NoFreeAddressInSubnet(subnet.id.clone()))?,
+            None => first_free(state, subnet, taken)?,
         });
     }
     found.map(|vpc| (vpc, addresses)).ok_or(ControlError::SubnetMissing)
 }
 
-/// Deletes a subnet in which no load balancer and no endpoint has an address.
+/// The first address of `subnet` that nothing uses and that is not in `taken`.
+pub fn first_free(state: &State, subnet: &Subnet, taken: &BTreeSet<Ipv4Addr>) -> Result<Ipv4Addr, ControlError> {
+    let used: BTreeSet<Ipv4Addr> = state.address_uses(&subnet.vpc).map(|(address, _)| address).collect();
+    let free = |address: &Ipv4Addr| !used.contains(address) && !taken.contains(address);
+    subnet.cidr.assignable().find(free).ok_or_else(|| ControlError::NoFreeAddressInSubnet(subnet.id.clone()))
+}
+
+/// Deletes a subnet in which no load balancer, endpoint and instance has an address.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteSubnet {

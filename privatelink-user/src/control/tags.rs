@@ -78,7 +78,8 @@ fn tagged(key: &Key) -> Option<TaggedId> {
         Key::Endpoint(id) => id.as_str(),
         Key::Subnet(id) => id.as_str(),
         Key::SecurityGroup(id) => id.as_str(),
-        Key::Port(_) | Key::Tags(_) | Key::Account(_) | Key::ClientToken(_) => return None,
+        Key::Instance(id) => id.as_str(),
+        Key::Port(_) | Key::Link(_) | Key::Tags(_) | Key::Account(_) | Key::ClientToken(_) => return None,
     };
     text.parse().ok()
 }

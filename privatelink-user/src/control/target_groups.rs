@@ -12,7 +12,7 @@ use super::{
 };
 use crate::model::{
     Change, HealthCheck, HealthCheckPort, HealthCheckProtocol, HttpPath, InvalidValue, Listener, Matcher, Protocol,
-    ResourceName, State, TargetGroup, TargetGroupAttributes, TargetGroupId,
+    ResourceName, State, TargetGroup, TargetGroupAttributes, TargetGroupId, TargetType,
 };
 
 /// The health check settings that a request names; the others stay, or have their default.
@@ -108,6 +108,8 @@ fn group_attributes(
 pub struct CreateTargetGroup {
     pub name: ResourceName,
     pub vpc: Reference,
+    #[serde(default)]
+    pub target_type: TargetType,
     pub protocol: Protocol,
     pub port: u16,
     #[serde(default)]
@@ -120,13 +122,14 @@ operation!(CreateTargetGroup -> TargetGroupView);
 
 impl Mutation for CreateTargetGroup {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, TargetGroupView), ControlError> {
-        let Self { name, vpc, protocol, port, health_check, attributes } = self;
+        let Self { name, vpc, target_type, protocol, port, health_check, attributes } = self;
         let vpc = lookup::vpc(state, vpc).map_err(|_| ControlError::TargetGroupVpcNotFound(vpc.as_str().to_owned()))?;
         check_port("Target group port", *port)?;
         let health_check = health_check.complete()?;
         let attributes = group_attributes(TargetGroupAttributes::defaults(*protocol), *protocol, attributes)?;
         if let Some(group) = state.target_groups.values().find(|group| group.name == *name) {
             let same = group.vpc == vpc.id
+                && group.target_type == *target_type
                 && group.protocol == *protocol
                 && group.port == *port
                 && group.health_check == health_check
@@ -141,6 +144,7 @@ impl Mutation for CreateTargetGroup {
             id: TargetGroupId::generate(context.region, context.account, name, context.ids),
             name: name.clone(),
             vpc: vpc.id.clone(),
+            target_type: *target_type,
             protocol: *protocol,
             port: *port,
             health_check,

@@ -5,14 +5,20 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{connections::endpoints_of, security_groups};
+use super::{
+    connections::endpoints_of,
+    instances,
+    publish::{self, Published},
+    security_groups,
+};
 use crate::{
     model::{
-        AccountId, AttributeMap, Direction, Endpoint, EndpointId, EndpointService, EndpointServiceId, EndpointState,
-        Forward, HealthCheck, Hook, InterfaceName, Limits, Listener, ListenerAttributes, ListenerId, LoadBalancer,
-        LoadBalancerId, Owner, Peer, Port, Principal, PrivateDns, Protocol, ResourceName, SecurityGroup,
-        SecurityGroupId, SecurityGroupName, SecurityGroupRule, SecurityGroupRuleId, SecurityGroupText, ServiceName,
-        State, Target, TargetAddress, TargetGroup, TargetGroupId, Traffic, Vpc, VpcCidr, VpcId, VpcIndex, Weight,
+        AccountId, AttributeMap, ConsumerLists, Direction, Endpoint, EndpointId, EndpointService, EndpointServiceId,
+        EndpointState, Forward, HealthCheck, Hook, Instance, InstanceId, InstanceLabel, InstanceState, InterfaceName,
+        Limits, Link, LinkId, LinkSide, Listener, ListenerAttributes, ListenerId, LoadBalancer, LoadBalancerId, Owner,
+        Peer, Port, Principal, PrivateDns, PrivateDnsName, Protocol, ResourceName, SecurityGroup, SecurityGroupId,
+        SecurityGroupName, SecurityGroupRule, SecurityGroupRuleId, SecurityGroupText, ServiceName, State, SubnetId,
+        Target, TargetAddress, TargetGroup, TargetGroupId, TargetType, Traffic, Vpc, VpcCidr, VpcId, VpcIndex, Weight,
         derived,
     },
     runtime::{HookInUse, NextHop, PortStatus},
@@ -118,6 +124,61 @@ impl VpcView {
         let Vpc { id, owner, name, cidr, gateway, index, attributes: _, created_at } = vpc.clone();
         let ports = state.ports.values().filter(|port| port.vpc == id).map(|port| port.interface.clone()).collect();
         Self { id, owner, name, cidr, gateway, index, ports, created_at }
+    }
+}
+
+/// An instance, with the names of what it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceView {
+    pub id: InstanceId,
+    pub name: ResourceName,
+    pub vpc: VpcId,
+    pub vpc_name: String,
+    /// The subnet of the primary address.
+    pub subnet: Option<SubnetId>,
+    /// The primary one first.
+    pub addresses: Vec<Ipv4Addr>,
+    pub state: InstanceState,
+    pub security_groups: Vec<SecurityGroupId>,
+    /// The groups' names, sorted.
+    pub security_group_names: Vec<String>,
+    /// The names of the target groups that it is a target of.
+    pub target_groups: Vec<ResourceName>,
+    pub image_id: Option<InstanceLabel>,
+    pub instance_type: Option<InstanceLabel>,
+    pub created_at: Timestamp,
+}
+
+impl InstanceView {
+    /// As `state` has it.
+    pub fn new(state: &State, instance: &Instance) -> Self {
+        let Instance {
+            id,
+            name,
+            vpc,
+            address: _,
+            further_addresses: _,
+            state: instance_state,
+            security_groups,
+            image_id,
+            instance_type,
+            created_at,
+        } = instance.clone();
+        Self {
+            vpc_name: vpc_name(state, &vpc),
+            subnet: state.subnet_of_instance(instance).cloned(),
+            addresses: instance.addresses().collect(),
+            state: instance_state,
+            security_group_names: instances::group_names(state, instance),
+            security_groups: security_groups.into_iter().collect(),
+            target_groups: instances::registered_in(state, &id).map(|group| group.name.clone()).collect(),
+            id,
+            name,
+            vpc,
+            image_id,
+            instance_type,
+            created_at,
+        }
     }
 }
 
@@ -284,6 +345,8 @@ pub struct TargetGroupView {
     pub name: ResourceName,
     pub vpc: VpcId,
     pub vpc_name: String,
+    #[serde(default)]
+    pub target_type: TargetType,
     pub protocol: Protocol,
     pub port: u16,
     pub health_check: HealthCheck,
@@ -297,7 +360,7 @@ pub struct TargetGroupView {
 impl TargetGroupView {
     /// As `state` has it.
     pub fn new(state: &State, group: &TargetGroup) -> Self {
-        let TargetGroup { id, name, vpc, protocol, port, health_check, attributes, targets, created_at } =
+        let TargetGroup { id, name, vpc, target_type, protocol, port, health_check, attributes, targets, created_at } =
             group.clone();
         let listeners = state
             .listeners
@@ -310,6 +373,7 @@ impl TargetGroupView {
             id,
             name,
             vpc,
+            target_type,
             protocol,
             port,
             health_check,
@@ -325,6 +389,8 @@ impl TargetGroupView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetHealthView {
     pub address: TargetAddress,
+    /// The instance that it is, in a group of target type `instance`.
+    pub instance: Option<InstanceId>,
     pub health_check_port: u16,
     /// `initial`, `healthy`, `unhealthy`, `unhealthy.draining`, `unused` or `draining`.
     pub state: String,
@@ -345,6 +411,10 @@ pub struct EndpointServiceView {
     pub load_balancer_names: Vec<String>,
     pub acceptance_required: bool,
     pub principals: Vec<Principal>,
+    /// Whose endpoints are accepted or rejected without asking.
+    pub consumers: ConsumerLists,
+    /// What it publishes without a load balancer of somebody's own.
+    pub published: Option<PublishedView>,
     /// The private DNS name and the TXT record that verifies it.
     pub private_dns: Option<PrivateDns>,
     /// Of each endpoint that has none of its own.
@@ -367,11 +437,15 @@ impl EndpointServiceView {
             load_balancers,
             acceptance_required,
             principals,
+            consumers,
+            owned_load_balancer: _,
             private_dns,
             limits,
             created_at,
         } = service.clone();
         Self {
+            published: publish::published(state, service).map(|published| PublishedView::new(state, &published)),
+            consumers,
             load_balancer_names: load_balancers.iter().map(|lb| load_balancer_name(state, lb)).collect(),
             id,
             owner,
@@ -385,6 +459,86 @@ impl EndpointServiceView {
             connections,
             created_at,
         }
+    }
+}
+
+/// Addresses that a service publishes without a load balancer of somebody's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishedView {
+    pub vpc_name: String,
+    /// Where endpoints listen.
+    pub protocol: Protocol,
+    pub port: u16,
+    /// Those that drain are left out.
+    pub targets: Vec<TargetAddress>,
+    /// The only sources that the targets see.
+    pub node_addresses: Vec<Ipv4Addr>,
+}
+
+impl PublishedView {
+    /// As `state` has it.
+    pub fn new(state: &State, published: &Published<'_>) -> Self {
+        let Published { vpc, node_addresses, listener, group: _ } = published;
+        Self {
+            vpc_name: vpc_name(state, vpc),
+            protocol: listener.protocol,
+            port: listener.port,
+            targets: published.targets().into_iter().collect(),
+            node_addresses: node_addresses.to_vec(),
+        }
+    }
+}
+
+/// A two-way link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkView {
+    pub id: LinkId,
+    pub owner: Owner,
+    pub name: ResourceName,
+    pub sides: [LinkSideView; 2],
+    pub created_at: Timestamp,
+}
+
+/// One VPC of a link, and how the other side is reached in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkSideView {
+    pub vpc_name: String,
+    /// By which the other side's targets are reached.
+    pub address: Ipv4Addr,
+    pub protocol: Protocol,
+    pub port: u16,
+    /// The other side's targets.
+    pub reaches: Vec<TargetAddress>,
+    /// Publishes this side's targets.
+    pub service: EndpointServiceId,
+    pub endpoint: EndpointId,
+    pub state: EndpointState,
+    /// The names that lead to the address.
+    pub dns_names: Vec<String>,
+}
+
+impl LinkView {
+    /// As `state` has it.
+    pub fn new(state: &State, link: &Link) -> Self {
+        let Link { id, owner, name, sides: [first, second], created_at } = link.clone();
+        let side = |side: &LinkSide, other: &LinkSide| {
+            let LinkSide { service, endpoint } = side.clone();
+            let found = state.endpoints.get(&endpoint);
+            let published = state.endpoint_services.get(&other.service).and_then(|at| publish::published(state, at));
+            LinkSideView {
+                vpc_name: found.map(|at| vpc_name(state, &at.vpc)).unwrap_or_default(),
+                address: found.map_or(Ipv4Addr::UNSPECIFIED, |at| at.address),
+                protocol: published.as_ref().map_or(Protocol::Tcp, |at| at.listener.protocol),
+                port: published.as_ref().map_or(0, |at| at.listener.port),
+                reaches: published.map(|at| at.targets().into_iter().collect()).unwrap_or_default(),
+                service,
+                endpoint,
+                state: found.map_or(EndpointState::Rejected, |at| at.state),
+                dns_names: found.map(|at| state.endpoint_names(at)).unwrap_or_default(),
+            }
+        };
+        let sides = [side(&first, &second), side(&second, &first)];
+        Self { id, owner, name, sides, created_at }
     }
 }
 
@@ -460,6 +614,10 @@ pub struct EndpointView {
     pub security_groups: Vec<SecurityGroupId>,
     /// The groups' names, sorted.
     pub security_group_names: Vec<String>,
+    /// The name of the service's for which it answers in its VPC.
+    pub private_dns: Option<PrivateDnsName>,
+    /// Whether it is to answer for that name as soon as its acceptance and the name's verification allow it.
+    pub private_dns_on_acceptance: bool,
     pub created_at: Timestamp,
 }
 
@@ -475,7 +633,8 @@ impl EndpointView {
             further_addresses: _,
             state: endpoint_state,
             security_groups,
-            private_dns: _,
+            private_dns,
+            private_dns_on_acceptance,
             limits: _,
             created_at,
         } = endpoint.clone();
@@ -492,6 +651,8 @@ impl EndpointView {
             address,
             addresses: endpoint.addresses().collect(),
             state: endpoint_state,
+            private_dns,
+            private_dns_on_acceptance,
             security_group_names: security_groups::names(state, &security_groups),
             security_groups: security_groups.groups.into_iter().collect(),
             created_at,

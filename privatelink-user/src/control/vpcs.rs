@@ -90,10 +90,12 @@ impl Mutation for ModifyVpc {
         let changed = Vpc { gateway: *gateway, ..vpc.clone() };
         if let Some(gateway) = *gateway {
             address::check_inside(vpc, gateway)?;
-            // A router may be a target as well; it cannot be an address that the datapath answers for.
-            if let Some((_, by)) =
-                state.address_uses(&vpc.id).find(|(used, by)| *used == gateway && !matches!(by, AddressUse::Target(_)))
-            {
+            // A router may be a target and an instance as well; it cannot be an address that the datapath answers for.
+            let owned = |by: &AddressUse| match by {
+                AddressUse::Node(_) | AddressUse::Endpoint(_) => true,
+                AddressUse::Gateway(_) | AddressUse::Instance(_) | AddressUse::Target(_) => false,
+            };
+            if let Some((_, by)) = state.address_uses(&vpc.id).find(|(used, by)| *used == gateway && owned(by)) {
                 return Err(ControlError::AddressInUse { address: gateway, by });
             }
         }
@@ -117,7 +119,9 @@ impl Mutation for DeleteVpc {
         if !dependants.is_empty() {
             return Err(ControlError::VpcInUse { vpc: vpc.id.clone(), dependants });
         }
-        Ok((Change::default().remove(vpc.id.clone()), ()))
+        let terminated = state.instances.values().filter(|instance| instance.vpc == vpc.id);
+        let change = terminated.fold(Change::default(), |change, instance| change.remove(instance.id.clone()));
+        Ok((change.remove(vpc.id.clone()), ()))
     }
 }
 
@@ -143,7 +147,15 @@ fn dependants(state: &State, vpc: &VpcId) -> Vec<String> {
     let ports = state.ports.values().filter(|port| port.vpc == *vpc).map(|port| format!("port {}", port.interface));
     let subnets =
         state.subnets.values().filter(|subnet| subnet.vpc == *vpc).map(|subnet| format!("subnet {}", subnet.id));
-    endpoints.chain(load_balancers).chain(groups).chain(security_groups).chain(ports).chain(subnets).collect()
+    let instances = state.instances_of(vpc).map(|instance| format!("instance {}", instance.name));
+    endpoints
+        .chain(load_balancers)
+        .chain(groups)
+        .chain(security_groups)
+        .chain(ports)
+        .chain(subnets)
+        .chain(instances)
+        .collect()
 }
 
 /// Lists the VPCs, or some of them.

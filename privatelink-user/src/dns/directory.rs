@@ -175,6 +175,7 @@ mod tests {
             security_groups: Default::default(),
             private_dns: None,
             limits: Default::default(),
+            private_dns_on_acceptance: false,
             further_addresses: Vec::new(),
             created_at: Timestamp::UNIX_EPOCH,
         }

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Account, ClientToken, Endpoint, EndpointId, EndpointService, EndpointServiceId, InterfaceName, Listener,
-    ListenerId, LoadBalancer, LoadBalancerId, Port, RecordId, SecurityGroup, SecurityGroupId, Subnet, SubnetId,
-    TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
+    Account, ClientToken, Endpoint, EndpointId, EndpointService, EndpointServiceId, Instance, InstanceId,
+    InterfaceName, Link, LinkId, Listener, ListenerId, LoadBalancer, LoadBalancerId, Port, RecordId, SecurityGroup,
+    SecurityGroupId, Subnet, SubnetId, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
 };
 
 /// What an accepted operation does to the state; applied and committed whole.
@@ -111,7 +111,9 @@ records! {
     TargetGroup(TargetGroup, TargetGroupId, id),
     EndpointService(EndpointService, EndpointServiceId, id),
     Endpoint(Endpoint, EndpointId, id),
+    Link(Link, LinkId, id),
     Subnet(Subnet, SubnetId, id),
+    Instance(Instance, InstanceId, id),
     Tags(Tags, TaggedId, resource),
     Account(Account, RecordId, id),
     ClientToken(ClientToken, RecordId, id),
@@ -125,7 +127,9 @@ keys! {
     TargetGroup(TargetGroupId),
     EndpointService(EndpointServiceId),
     Endpoint(EndpointId),
+    Link(LinkId),
     Subnet(SubnetId),
+    Instance(InstanceId),
     Tags(TaggedId),
     SecurityGroup(SecurityGroupId),
 }

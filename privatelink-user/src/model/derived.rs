@@ -38,8 +38,8 @@ pub fn connection_id(service: &EndpointServiceId, endpoint: &EndpointId) -> Stri
     format!("vpce-con-{}", hex(17, &["connection", service.as_str(), endpoint.as_str()]))
 }
 
-/// The id of the network interface that has `address` in `vpc`, `eni-` + 17 hex digits; `by` is the load balancer or
-/// endpoint that owns it.
+/// The id of the network interface that has `address` in `vpc`, `eni-` + 17 hex digits; `by` is the load balancer,
+/// endpoint or instance that owns it.
 pub fn interface_id(vpc: &VpcId, address: Ipv4Addr, by: &str) -> String {
     format!("eni-{}", hex(17, &["interface", vpc.as_str(), &address.to_string(), by]))
 }

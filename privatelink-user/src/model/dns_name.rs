@@ -188,6 +188,7 @@ mod tests {
             security_groups: Default::default(),
             private_dns: None,
             limits: Default::default(),
+            private_dns_on_acceptance: false,
             created_at: Timestamp::UNIX_EPOCH,
         }
     }

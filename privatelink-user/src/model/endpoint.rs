@@ -35,6 +35,9 @@ pub struct Endpoint {
     /// What the service's owner has set for this endpoint in place of the service's limits. A new endpoint has none.
     #[serde(default)]
     pub limits: OwnLimits,
+    /// Whether it is to answer for that name as soon as its acceptance and the name's verification allow it.
+    #[serde(default)]
+    pub private_dns_on_acceptance: bool,
     pub created_at: Timestamp,
 }
 

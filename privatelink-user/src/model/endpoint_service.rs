@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    EndpointServiceId, InvalidValue, Limits, LoadBalancerId, Owner, Principal, PrivateDns, Region, ResourceName,
-    invalid::serde_as_text,
+    AccountId, Consent, ConsumerLists, EndpointId, EndpointServiceId, EndpointState, InvalidValue, Limits,
+    LoadBalancerId, Owner, Principal, PrivateDns, Region, ResourceName, invalid::serde_as_text,
 };
 
 /// Load balancers that endpoints of other VPCs may lead to.
@@ -27,6 +27,13 @@ pub struct EndpointService {
     pub acceptance_required: bool,
     /// Who may make endpoints, besides the service's own account.
     pub principals: BTreeSet<Principal>,
+    /// Whose endpoints are accepted or rejected without asking.
+    #[serde(default)]
+    pub consumers: ConsumerLists,
+    /// The load balancer that was made with the service, which publishes addresses: it goes with the service, and so do its
+    /// listeners and target groups. One of the service's load balancers.
+    #[serde(default)]
+    pub owned_load_balancer: Option<LoadBalancerId>,
     /// The name by which consumers may reach their endpoints, once it is verified.
     #[serde(default)]
     pub private_dns: Option<PrivateDns>,
@@ -34,6 +41,17 @@ pub struct EndpointService {
     #[serde(default)]
     pub limits: Limits,
     pub created_at: Timestamp,
+}
+
+impl EndpointService {
+    /// The state of a new endpoint, `endpoint` of `account`.
+    pub fn first_state(&self, account: &AccountId, endpoint: &EndpointId) -> EndpointState {
+        match self.consumers.answer(account, endpoint) {
+            Consent::Accept => EndpointState::Available,
+            Consent::Reject => EndpointState::Rejected,
+            Consent::Ask => EndpointState::initial(self.acceptance_required),
+        }
+    }
 }
 
 /// The name of an endpoint service, `com.amazonaws.vpce.<region>.<service id>`.

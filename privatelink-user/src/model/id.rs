@@ -70,12 +70,20 @@ ec2_id!(
     SubnetId, "subnet id", "subnet-"
 );
 ec2_id!(
+    /// An instance's id, `i-` + 17 hex digits.
+    InstanceId, "instance id", "i-"
+);
+ec2_id!(
     /// An endpoint service's id, `vpce-svc-` + 17 hex digits.
     EndpointServiceId, "endpoint service id", "vpce-svc-"
 );
 ec2_id!(
     /// An endpoint's id, `vpce-` + 17 hex digits.
     EndpointId, "endpoint id", "vpce-"
+);
+ec2_id!(
+    /// A two-way link's id, `link-` + 17 hex digits.
+    LinkId, "link id", "link-"
 );
 ec2_id!(
     /// A security group's id, `sg-` + 17 hex digits.

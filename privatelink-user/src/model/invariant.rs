@@ -6,9 +6,9 @@ use std::{
 };
 
 use super::{
-    AddressUse, Direction, EndpointId, EndpointService, EndpointServiceId, Forward, InterfaceName, ListenerId,
-    LoadBalancerId, Peer, ResourceName, SecurityGroup, SecurityGroupId, SecurityGroupName, State, Subnet, SubnetId,
-    TaggedId, TargetGroupId, Vpc, VpcId, VpcIndex,
+    AddressUse, Direction, EndpointId, EndpointService, EndpointServiceId, Forward, Instance, InstanceId,
+    InterfaceName, LinkId, ListenerId, LoadBalancerId, Peer, ResourceName, SecurityGroup, SecurityGroupId,
+    SecurityGroupName, State, Subnet, SubnetId, TaggedId, TargetGroup, TargetGroupId, TargetType, Vpc, VpcId, VpcIndex,
 };
 
 /// A rule between resources that does not hold.
@@ -46,6 +46,10 @@ pub enum InvariantViolation {
     LoadBalancerWithoutAddress(LoadBalancerId),
     #[error("target group '{0}' is in a VPC that does not exist")]
     TargetGroupVpcMissing(TargetGroupId),
+    #[error("target group '{0}' has a target that does not fit its target type")]
+    TargetGroupTargets(TargetGroupId),
+    #[error("instance '{0}' is in a VPC that does not exist")]
+    InstanceVpcMissing(InstanceId),
     #[error("target group '{0}' has settings outside their range")]
     TargetGroupSettings(TargetGroupId),
     #[error("listener '{0}' belongs to a load balancer that does not exist")]
@@ -68,6 +72,12 @@ pub enum InvariantViolation {
     EndpointRegion(EndpointId),
     #[error("endpoint '{0}' leads to an endpoint service that does not exist")]
     EndpointServiceMissing(EndpointId),
+    #[error("endpoint service '{0}' says that it owns a load balancer that it does not have")]
+    OwnedLoadBalancer(EndpointServiceId),
+    #[error(
+        "link '{0}' has services or endpoints that do not exist, are another owner's, or do not lead to each other"
+    )]
+    LinkParts(LinkId),
     #[error("{address} is {by}, but VPC '{vpc}' has no such host address")]
     AddressOutsideVpc { vpc: VpcId, address: Ipv4Addr, by: AddressUse },
     #[error("{address} of VPC '{vpc}' is both {first} and {second}")]
@@ -143,7 +153,15 @@ impl State {
                 let names = self.target_groups.values().map(|group| (group.id.scope(), &group.name));
                 duplicate(names).map(|(_, name)| name.clone())
             })
-            .or_else(|| duplicate(self.endpoint_services.values().filter_map(named)).map(|(_, alias)| alias));
+            .or_else(|| {
+                let alive = self.instances.values().filter(|instance| instance.is_alive());
+                let names = alive.map(|instance| (self.vpcs.get(&instance.vpc).map(|vpc| &vpc.owner), &instance.name));
+                duplicate(names).map(|(_, name)| name.clone())
+            })
+            .or_else(|| duplicate(self.endpoint_services.values().filter_map(named)).map(|(_, alias)| alias))
+            .or_else(|| {
+                duplicate(self.links.values().map(|link| (&link.owner, &link.name))).map(|(_, name)| name.clone())
+            });
         name.map_or(Ok(()), |name| Err(InvariantViolation::DuplicateName(name)))
     }
 
@@ -174,8 +192,16 @@ impl State {
             if group.port == 0 || group.targets.keys().any(|target| target.port == 0) {
                 return Err(InvariantViolation::PortZero(group.id.to_string()));
             }
+            if !self.fits_target_type(group) {
+                return Err(InvariantViolation::TargetGroupTargets(group.id.clone()));
+            }
             if group.health_check.clone().validate().is_err() {
                 return Err(InvariantViolation::TargetGroupSettings(group.id.clone()));
+            }
+        }
+        for instance in self.instances.values() {
+            if !self.vpcs.contains_key(&instance.vpc) {
+                return Err(InvariantViolation::InstanceVpcMissing(instance.id.clone()));
             }
         }
         for service in self.endpoint_services.values() {
@@ -185,6 +211,9 @@ impl State {
             }
             if !service.load_balancers.iter().all(|lb| lb.belongs_to(&service.owner)) {
                 return Err(InvariantViolation::ServiceOwner(service.id.clone()));
+            }
+            if service.owned_load_balancer.as_ref().is_some_and(|owned| !service.load_balancers.contains(owned)) {
+                return Err(InvariantViolation::OwnedLoadBalancer(service.id.clone()));
             }
         }
         if let Some(lb) = duplicate(self.endpoint_services.values().flat_map(|service| &service.load_balancers)) {
@@ -207,7 +236,30 @@ impl State {
                 Some(_) | None => {}
             }
         }
+        for link in self.links.values() {
+            let [first, second] = &link.sides;
+            let leads = |endpoint: &EndpointId, service: &EndpointServiceId| {
+                self.endpoints.get(endpoint).is_some_and(|at| at.owner == link.owner && at.service == *service)
+                    && self.endpoint_services.get(service).is_some_and(|service| service.owner == link.owner)
+            };
+            if !leads(&first.endpoint, &second.service) || !leads(&second.endpoint, &first.service) {
+                return Err(InvariantViolation::LinkParts(link.id.clone()));
+            }
+        }
         Ok(())
+    }
+
+    /// Whether a group of type `ip` has addresses only, and one of type `instance` instances of its VPC that are there, each
+    /// at its primary address; one that drains may be gone.
+    fn fits_target_type(&self, group: &TargetGroup) -> bool {
+        group.targets.values().all(|target| match (group.target_type, &target.instance) {
+            (TargetType::Ip, instance) => instance.is_none(),
+            (TargetType::Instance, None) => false,
+            (TargetType::Instance, Some(_)) if target.draining_since.is_some() => true,
+            (TargetType::Instance, Some(id)) => self.instances.get(id).is_some_and(|instance| {
+                instance.is_alive() && instance.vpc == group.vpc && instance.address == target.address.ip
+            }),
+        })
     }
 
     fn check_security_groups(&self) -> Result<(), InvariantViolation> {
@@ -237,7 +289,12 @@ impl State {
             .endpoints
             .values()
             .map(|endpoint| (endpoint.id.to_string(), &endpoint.vpc, &endpoint.security_groups.groups));
-        for (carrier, vpc, groups) in by_load_balancers.chain(by_endpoints) {
+        let by_instances = self
+            .instances
+            .values()
+            .filter(|instance| instance.is_alive())
+            .map(|instance: &Instance| (instance.id.to_string(), &instance.vpc, &instance.security_groups));
+        for (carrier, vpc, groups) in by_load_balancers.chain(by_endpoints).chain(by_instances) {
             if groups.len() > SecurityGroup::MAX_PER_RESOURCE {
                 return Err(InvariantViolation::SecurityGroupsTooMany(carrier));
             }
@@ -282,10 +339,14 @@ impl State {
         for (id, vpc) in &self.vpcs {
             let mut owned: BTreeMap<Ipv4Addr, AddressUse> = BTreeMap::new();
             for (address, by) in self.address_uses(id) {
-                // A target may lie behind the VPC's gateway, and several groups may share a target.
+                // A target may lie behind the VPC's gateway, several groups may share a target, and a host may be all three.
                 let (inside, shareable) = match by {
                     AddressUse::Gateway(_) | AddressUse::Node(_) | AddressUse::Endpoint(_) => {
                         (vpc.cidr.has_host(address), false)
+                    }
+                    AddressUse::Instance(_) => {
+                        let gateway = matches!(owned.get(&address), Some(AddressUse::Gateway(_)));
+                        (vpc.cidr.has_host(address), gateway)
                     }
                     AddressUse::Target(_) => (true, true),
                 };
@@ -293,7 +354,8 @@ impl State {
                     return Err(InvariantViolation::AddressOutsideVpc { vpc: id.clone(), address, by });
                 }
                 match owned.get(&address) {
-                    Some(AddressUse::Target(_) | AddressUse::Gateway(_)) if shareable => {}
+                    Some(AddressUse::Gateway(_)) if shareable => drop(owned.insert(address, by)),
+                    Some(AddressUse::Target(_) | AddressUse::Instance(_)) if shareable => {}
                     Some(first) => {
                         return Err(InvariantViolation::AddressConflict {
                             vpc: id.clone(),

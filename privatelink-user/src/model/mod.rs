@@ -7,6 +7,7 @@
 mod account;
 mod attribute;
 mod change;
+mod consumers;
 pub mod derived;
 pub mod dns_name;
 mod endpoint;
@@ -14,13 +15,16 @@ mod endpoint_service;
 mod forward;
 mod health_check;
 mod id;
+mod instance;
 mod invalid;
 mod invariant;
 mod limit;
+mod link;
 mod listener;
 mod load_balancer;
 mod name;
 mod owner;
+pub mod pattern;
 mod port;
 mod principal;
 pub mod private_dns;
@@ -35,21 +39,24 @@ mod vpc;
 pub use account::{Account, ClientToken, RecordId};
 pub use attribute::{Attribute, AttributeMap};
 pub use change::{Change, Edit, Key, Record};
+pub use consumers::{Consent, ConsumerLists, ConsumerPattern};
 pub use dns_name::{ServiceDomain, ZonedAddress};
 pub use endpoint::{Endpoint, EndpointState};
 pub use endpoint_service::{EndpointService, ServiceName};
 pub use forward::{Forward, Weight};
 pub use health_check::{HealthCheck, HealthCheckPort, HealthCheckProtocol, HttpPath, Matcher};
 pub use id::{
-    AccountId, EndpointId, EndpointServiceId, IdSource, ListenerId, LoadBalancerId, Region, SecurityGroupId,
-    SecurityGroupRuleId, SubnetId, TargetGroupId, VpcId,
+    AccountId, EndpointId, EndpointServiceId, IdSource, InstanceId, LinkId, ListenerId, LoadBalancerId, Region,
+    SecurityGroupId, SecurityGroupRuleId, SubnetId, TargetGroupId, VpcId,
 };
+pub use instance::{Instance, InstanceLabel, InstanceState};
 pub use invalid::InvalidValue;
 pub(crate) use invalid::serde_as_text;
 pub use invariant::InvariantViolation;
 pub use limit::{
     BitRate, ConnectionRate, Connections, Limit, LimitChange, Limits, Override, OwnLimitChange, OwnLimits,
 };
+pub use link::{Link, LinkSide};
 pub use listener::{Listener, ListenerAttributes};
 pub use load_balancer::{LoadBalancer, LoadBalancerAttributes, Scheme};
 pub use name::{InterfaceName, ResourceName};
@@ -65,7 +72,7 @@ pub use state::{AddressUse, State};
 pub use subnet::{Subnet, SubnetCidr, Zone};
 pub use tag::{TagKey, TagValue, TaggedId, Tags};
 pub use target::{Target, TargetAddress};
-pub use target_group::{CrossZone, HealthThreshold, Protocol, TargetGroup, TargetGroupAttributes};
+pub use target_group::{CrossZone, HealthThreshold, Protocol, TargetGroup, TargetGroupAttributes, TargetType};
 pub use vpc::{Vpc, VpcAttributes, VpcCidr, VpcIndex};
 
 #[cfg(test)]

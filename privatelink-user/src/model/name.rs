@@ -2,11 +2,11 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{InvalidValue, invalid::serde_as_text};
+use super::{InstanceId, InvalidValue, invalid::serde_as_text};
 
-/// The name of a VPC, load balancer or target group, or the alias of an endpoint service: 1 to 32 letters, digits and
-/// hyphens, not starting or ending with a hyphen, without two hyphens in a row, not starting with `internal-` or with
-/// the prefix of an id (`vpc-`, `vpce-`), so that a name is never mistaken for an id.
+/// The name of a VPC, load balancer, target group or instance, or the alias of an endpoint service: 1 to 32 letters, digits
+/// and hyphens, not starting or ending with a hyphen, without two hyphens in a row, not starting with `internal-` or with
+/// the prefix of an id (`vpc-`, `vpce-`), and no instance's id, so that a name is never mistaken for an id.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ResourceName(String);
 
@@ -43,6 +43,8 @@ impl FromStr for ResourceName {
             "cannot contain two hyphens in a row".to_owned()
         } else if let Some(prefix) = ["internal-", "vpc-", "vpce-"].iter().find(|prefix| text.starts_with(**prefix)) {
             format!("cannot begin with '{prefix}', which is reserved")
+        } else if text.parse::<InstanceId>().is_ok() {
+            "cannot have the form of an instance's id".to_owned()
         } else {
             return Ok(Self(text.to_owned()));
         };

@@ -7,9 +7,10 @@ use std::{
 };
 
 use super::{
-    Account, Change, ClientToken, Edit, Endpoint, EndpointId, EndpointService, EndpointServiceId, InterfaceName, Key,
-    Listener, ListenerId, LoadBalancer, LoadBalancerId, Port, Record, RecordId, SecurityGroup, SecurityGroupId,
-    ServiceDomain, Subnet, SubnetId, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
+    Account, Change, ClientToken, Edit, Endpoint, EndpointId, EndpointService, EndpointServiceId, Instance, InstanceId,
+    InterfaceName, Key, Link, LinkId, Listener, ListenerId, LoadBalancer, LoadBalancerId, Port, Record, RecordId,
+    SecurityGroup, SecurityGroupId, ServiceDomain, Subnet, SubnetId, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc,
+    VpcId, VpcIndex,
 };
 
 /// Every resource, by identity.
@@ -23,7 +24,9 @@ pub struct State {
     pub target_groups: BTreeMap<TargetGroupId, TargetGroup>,
     pub endpoint_services: BTreeMap<EndpointServiceId, EndpointService>,
     pub endpoints: BTreeMap<EndpointId, Endpoint>,
+    pub links: BTreeMap<LinkId, Link>,
     pub subnets: BTreeMap<SubnetId, Subnet>,
+    pub instances: BTreeMap<InstanceId, Instance>,
     pub tags: BTreeMap<TaggedId, Tags>,
     pub accounts: BTreeMap<RecordId, Account>,
     pub client_tokens: BTreeMap<RecordId, ClientToken>,
@@ -40,6 +43,7 @@ pub enum AddressUse {
     Gateway(VpcId),
     Node(LoadBalancerId),
     Endpoint(EndpointId),
+    Instance(InstanceId),
     Target(TargetGroupId),
 }
 
@@ -51,6 +55,7 @@ impl fmt::Display for AddressUse {
                 write!(f, "a node address of load balancer '{load_balancer}'")
             }
             Self::Endpoint(endpoint) => write!(f, "the address of endpoint '{endpoint}'"),
+            Self::Instance(instance) => write!(f, "an address of instance '{instance}'"),
             Self::Target(target_group) => write!(f, "a target of target group '{target_group}'"),
         }
     }
@@ -79,7 +84,9 @@ impl State {
             Record::TargetGroup(group) => drop(self.target_groups.insert(group.id.clone(), group)),
             Record::EndpointService(service) => drop(self.endpoint_services.insert(service.id.clone(), service)),
             Record::Endpoint(endpoint) => drop(self.endpoints.insert(endpoint.id.clone(), endpoint)),
+            Record::Link(link) => drop(self.links.insert(link.id.clone(), link)),
             Record::Subnet(subnet) => drop(self.subnets.insert(subnet.id.clone(), subnet)),
+            Record::Instance(instance) => drop(self.instances.insert(instance.id.clone(), instance)),
             Record::Tags(tags) => drop(self.tags.insert(tags.resource.clone(), tags)),
             Record::Account(account) => drop(self.accounts.insert(account.id.clone(), account)),
             Record::ClientToken(token) => drop(self.client_tokens.insert(token.id.clone(), token)),
@@ -97,7 +104,9 @@ impl State {
             Key::TargetGroup(id) => drop(self.target_groups.remove(id)),
             Key::EndpointService(id) => drop(self.endpoint_services.remove(id)),
             Key::Endpoint(id) => drop(self.endpoints.remove(id)),
+            Key::Link(id) => drop(self.links.remove(id)),
             Key::Subnet(id) => drop(self.subnets.remove(id)),
+            Key::Instance(id) => drop(self.instances.remove(id)),
             Key::Tags(id) => drop(self.tags.remove(id)),
             Key::Account(id) => drop(self.accounts.remove(id)),
             Key::ClientToken(id) => drop(self.client_tokens.remove(id)),
@@ -114,17 +123,21 @@ impl State {
         let listeners = self.listeners.values().cloned().map(Record::Listener);
         let services = self.endpoint_services.values().cloned().map(Record::EndpointService);
         let endpoints = self.endpoints.values().cloned().map(Record::Endpoint);
+        let links = self.links.values().cloned().map(Record::Link);
         let subnets = self.subnets.values().cloned().map(Record::Subnet);
+        let instances = self.instances.values().cloned().map(Record::Instance);
         let tags = self.tags.values().cloned().map(Record::Tags);
         let accounts = self.accounts.values().cloned().map(Record::Account);
         let tokens = self.client_tokens.values().cloned().map(Record::ClientToken);
         vpcs.chain(ports)
             .chain(security_groups)
             .chain(load_balancers)
+            .chain(instances)
             .chain(target_groups)
             .chain(listeners)
             .chain(services)
             .chain(endpoints)
+            .chain(links)
             .chain(subnets)
             .chain(tags)
             .chain(accounts)
@@ -151,10 +164,13 @@ impl State {
             .values()
             .filter(move |group| group.vpc == *vpc)
             .flat_map(|group| group.targets.keys().map(|target| (target.ip, AddressUse::Target(group.id.clone()))));
-        gateway.into_iter().chain(nodes).chain(endpoints).chain(targets)
+        let instances = self.instances_of(vpc).flat_map(|instance| {
+            instance.addresses().map(|address| (address, AddressUse::Instance(instance.id.clone())))
+        });
+        gateway.into_iter().chain(nodes).chain(endpoints).chain(instances).chain(targets)
     }
 
-    /// The addresses of what carries a security group: nodes of load balancers, and endpoints.
+    /// The addresses of what carries a security group: nodes of load balancers, endpoints, and instances.
     pub fn members(&self, group: &SecurityGroupId) -> BTreeSet<Ipv4Addr> {
         let nodes = self
             .load_balancers
@@ -166,7 +182,12 @@ impl State {
             .values()
             .filter(|endpoint| endpoint.security_groups.groups.contains(group))
             .map(|endpoint| endpoint.address);
-        nodes.chain(endpoints).collect()
+        let instances = self
+            .instances
+            .values()
+            .filter(|instance| instance.is_alive() && instance.security_groups.contains(group))
+            .flat_map(Instance::addresses);
+        nodes.chain(endpoints).chain(instances).collect()
     }
 
     /// The first use of `address` in `vpc`.

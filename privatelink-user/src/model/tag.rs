@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    EndpointId, EndpointServiceId, InvalidValue, ListenerId, LoadBalancerId, SecurityGroupId, State, SubnetId,
-    TargetGroupId, VpcId, invalid::serde_as_text,
+    EndpointId, EndpointServiceId, InstanceId, InvalidValue, ListenerId, LoadBalancerId, SecurityGroupId, State,
+    SubnetId, TargetGroupId, VpcId, invalid::serde_as_text,
 };
 
 /// The tags of one resource; none are kept for a resource without tags.
@@ -45,6 +45,8 @@ impl TaggedId {
             "security-group"
         } else if text.starts_with("subnet-") {
             "subnet"
+        } else if text.starts_with("i-") {
+            "instance"
         } else {
             "elastic-load-balancing"
         }
@@ -64,6 +66,7 @@ impl FromStr for TaggedId {
         let known = text.parse::<VpcId>().is_ok()
             || text.parse::<SubnetId>().is_ok()
             || text.parse::<SecurityGroupId>().is_ok()
+            || text.parse::<InstanceId>().is_ok()
             || text.parse::<EndpointServiceId>().is_ok()
             || text.parse::<EndpointId>().is_ok()
             || text.parse::<LoadBalancerId>().is_ok()
@@ -76,7 +79,7 @@ impl FromStr for TaggedId {
                 "resource",
                 text,
                 "is not the id or ARN of a resource that can have tags",
-                "use the id of a VPC, subnet, security group, endpoint service or endpoint, or a load balancing ARN",
+                "use the id of a VPC, subnet, security group, instance, endpoint service or endpoint, or a load balancing ARN",
             ))
         }
     }
@@ -141,6 +144,7 @@ impl State {
         text.parse().is_ok_and(|id: VpcId| self.vpcs.contains_key(&id))
             || text.parse().is_ok_and(|id: SubnetId| self.subnets.contains_key(&id))
             || text.parse().is_ok_and(|id: SecurityGroupId| self.security_groups.contains_key(&id))
+            || text.parse().is_ok_and(|id: InstanceId| self.instances.contains_key(&id))
             || text.parse().is_ok_and(|id: EndpointServiceId| self.endpoint_services.contains_key(&id))
             || text.parse().is_ok_and(|id: EndpointId| self.endpoints.contains_key(&id))
             || text.parse().is_ok_and(|id: LoadBalancerId| self.load_balancers.contains_key(&id))

@@ -5,6 +5,8 @@ use std::{fmt, net::Ipv4Addr};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::InstanceId;
+
 /// Where a target listens. The same address may be registered with several ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,6 +27,9 @@ impl fmt::Display for TargetAddress {
 #[serde(deny_unknown_fields)]
 pub struct Target {
     pub address: TargetAddress,
+    /// The instance that it is, in a group of target type `instance`; the address is then its primary one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<InstanceId>,
     pub registered_at: Timestamp,
     /// When it was deregistered; it takes no new flows since, and goes when the group's deregistration delay has ended.
     pub draining_since: Option<Timestamp>,

@@ -233,7 +233,7 @@ fn responses() -> Result<()> {
             provider.command("python3")?.args(["-c", SCRIPT]).output().context("starting python3")?;
         ensure!(status.success(), "{}", String::from_utf8_lossy(&stderr).trim());
         let asked: usize = String::from_utf8_lossy(&stdout).trim().parse().context("how many actions were asked")?;
-        ensure!(asked == 67, "{asked} actions were asked");
+        ensure!(asked == 72, "{asked} actions were asked");
         Ok(())
     })
 }

@@ -186,6 +186,30 @@ call(elb, "modify_target_group_attributes", ["Attributes.0.Key"], TargetGroupArn
      Attributes=[{"Key": "deregistration_delay.timeout_seconds", "Value": "0"}])
 call(elb, "describe_target_group_attributes", ["Attributes.0.Value"], TargetGroupArn=target_group)
 call(elb, "register_targets", TargetGroupArn=target_group, Targets=[{"Id": "10.9.0.99"}, {"Id": "10.9.0.98", "Port": 81}])
+instance = call(ec2, "run_instances",
+                ["ReservationId", "Instances.0.Placement.AvailabilityZone", "Instances.0.LaunchTime", "Instances.0.SecurityGroups.0",
+                 "Instances.0.NetworkInterfaces.0.Attachment.AttachmentId", "Instances.0.ImageId", "Instances.0.State.Code"],
+                MinCount=1, MaxCount=1, ImageId="ami-1", InstanceType="t3.micro", ClientToken="tour",
+                TagSpecifications=tagged("instance"),
+                NetworkInterfaces=[{"DeviceIndex": 0, "SubnetId": subnets[0], "PrivateIpAddress": "10.9.0.77", "Groups": [group]}],
+                )["Instances"][0]["InstanceId"]
+instances = {"InstanceIds": [instance]}
+call(ec2, "describe_instances", ["Reservations.0.Instances.0.Tags.0.Key", "Reservations.0.Instances.0.PrivateIpAddress"],
+     Filters=[{"Name": "instance-id", "Values": [instance]}])
+call(ec2, "describe_network_interfaces", ["NetworkInterfaces.0.Attachment.InstanceId", "NetworkInterfaces.0.Attachment.AttachTime"],
+     Filters=[{"Name": "attachment.instance-id", "Values": [instance]}])
+hosts = call(elb, "create_target_group", ["TargetGroups.0.TargetType"], Name="hosts", Protocol="TCP", Port=80,
+             VpcId=vpc)["TargetGroups"][0]["TargetGroupArn"]
+call(elb, "register_targets", TargetGroupArn=hosts, Targets=[{"Id": instance}])
+call(ec2, "stop_instances", ["StoppingInstances.0.PreviousState.Name"], **instances)
+ec2.get_waiter("instance_stopped").wait(WaiterConfig={"Delay": 1, "MaxAttempts": 1}, **instances)
+call(elb, "describe_target_health", ["TargetHealthDescriptions.0.TargetHealth.Reason"], TargetGroupArn=hosts)
+refused(elb, "register_targets", "InvalidTarget", TargetGroupArn=hosts, Targets=[{"Id": instance, "Port": 81}])
+call(ec2, "start_instances", ["StartingInstances.0.CurrentState.Code"], **instances)
+ec2.get_waiter("instance_running").wait(WaiterConfig={"Delay": 1, "MaxAttempts": 1}, **instances)
+call(ec2, "terminate_instances", ["TerminatingInstances.0.CurrentState.Name"], **instances)
+ec2.get_waiter("instance_terminated").wait(WaiterConfig={"Delay": 1, "MaxAttempts": 1}, **instances)
+call(elb, "delete_target_group", TargetGroupArn=hosts)
 load_balancer = call(elb, "create_load_balancer",
                      ["LoadBalancers.0.AvailabilityZones.1.LoadBalancerAddresses.0.PrivateIPv4Address",
                       "LoadBalancers.0.DNSName", "LoadBalancers.0.State.Code", "LoadBalancers.0.SecurityGroups.0",

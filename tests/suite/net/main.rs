@@ -36,6 +36,7 @@ mod icmp_oracle;
 mod isolation;
 mod lifetime;
 mod limits;
+mod link;
 mod metrics;
 mod overlap;
 mod pool;
@@ -79,6 +80,7 @@ fn tests() -> Vec<Test> {
         ending::TESTS,
         isolation::TESTS,
         consent::TESTS,
+        link::TESTS,
         aws::TESTS,
         dns::TESTS,
         refusals::TESTS,

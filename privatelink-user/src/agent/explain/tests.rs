@@ -50,6 +50,7 @@ fn state() -> State {
         created_at: now(),
     }));
     state.put(Record::TargetGroup(TargetGroup {
+        target_type: Default::default(),
         id: group.clone(),
         name: "web".parse().expect("a name"),
         vpc: provider.id.clone(),
@@ -89,6 +90,8 @@ fn state() -> State {
         load_balancers: vec![lb],
         acceptance_required: false,
         principals: [].into(),
+        consumers: Default::default(),
+        owned_load_balancer: None,
         private_dns: None,
         limits: Default::default(),
         created_at: now(),
@@ -104,6 +107,7 @@ fn state() -> State {
         further_addresses: Vec::new(),
         private_dns: None,
         limits: Default::default(),
+        private_dns_on_acceptance: false,
         created_at: now(),
     }));
     state.put(Record::Vpc(provider));
@@ -132,6 +136,7 @@ fn ask(state: &State, question: &Question, port: Option<&Entry>, trace: Option<T
     let health = |_: &TargetGroup| {
         vec![TargetHealthReport {
             address: TARGET,
+            instance: None,
             health_check_port: TARGET.port,
             health: TargetHealth::Timeout,
             next_hop: NextHop::Unresolvable { asked: TARGET.ip },

@@ -3,8 +3,8 @@
 use super::{
     call::Call,
     ec2::{
-        connections, endpoints, interfaces, permissions, route_tables, security_groups, services, subnets, tags, vpcs,
-        zones,
+        connections, endpoints, instances, interfaces, permissions, route_tables, security_groups, services, subnets,
+        tags, vpcs, zones,
     },
     elb::{self, listeners, load_balancers, target_groups, targets},
     refusal::Refusal,
@@ -100,8 +100,6 @@ const PAYER: &str = "nobody pays";
 const ROUTES: &str = "a VPC has its local route only";
 const CERTIFICATES: &str = "there are no TLS listeners";
 const RULES: &str = "a listener has its default action only";
-const INSTANCES: &str =
-    "an instance is a host, namespace or container; attach its interface with `privatelink port attach`";
 
 /// Every action.
 pub const ACTIONS: &[Action] = &[
@@ -159,9 +157,11 @@ pub const ACTIONS: &[Action] = &[
     ec2("CreateTags", tags::create),
     ec2("DeleteTags", tags::delete),
     ec2("DescribeTags", tags::describe),
-    not_ec2("DescribeInstances", INSTANCES),
-    not_ec2("RunInstances", INSTANCES),
-    not_ec2("TerminateInstances", INSTANCES),
+    ec2("RunInstances", instances::run),
+    ec2("DescribeInstances", instances::describe),
+    ec2("StartInstances", instances::start),
+    ec2("StopInstances", instances::stop),
+    ec2("TerminateInstances", instances::terminate),
     elb("CreateLoadBalancer", load_balancers::create),
     elb("DescribeLoadBalancers", load_balancers::describe),
     elb("DeleteLoadBalancer", load_balancers::delete),

@@ -169,7 +169,8 @@ fn every_action_has_one_row_and_answers_in_its_dialect() {
             }
         }
     }
-    assert_eq!(actions::ACTIONS.len(), 95, "the actions above and GetCallerIdentity");
+    let more = ["StartInstances", "StopInstances", "GetCallerIdentity"];
+    assert_eq!(actions::ACTIONS.len(), 94 + more.len(), "the actions above and {more:?}");
     let (status, code, message) = rig.refused(A, Service::Ec2, "Action=Nonsense");
     assert_eq!((status, code.as_str()), (400, "InvalidAction"));
     assert_eq!(message, "The action Nonsense is not valid for this web service.");
@@ -485,4 +486,56 @@ proptest! {
         let (status, body) = rig.ask(A, service, &format!("Action={name}&{form}"));
         prop_assert!(status < 500, "{name} {form}: {body}");
     }
+}
+
+#[test]
+fn an_instance_is_adopted_and_serves_as_a_target_until_it_is_terminated() {
+    let rig = Rig::new();
+    let vpc = text(&rig.ec2(A, "Action=DescribeSubnets"), "vpcId");
+    let run = "Action=RunInstances&MinCount=1&MaxCount=1&ImageId=ami-1&InstanceType=t3.micro&ClientToken=once&\
+               PrivateIpAddress=172.31.0.20&TagSpecification.1.ResourceType=instance&TagSpecification.1.Tag.1.Key=Name&\
+               TagSpecification.1.Tag.1.Value=web-1";
+    let ran = rig.ec2(A, run);
+    let id = text(&ran, "instanceId");
+    assert_eq!(text(&rig.ec2(A, run), "instanceId"), id, "the same token makes nothing new");
+    assert_eq!((text(&ran, "privateIpAddress"), text(&ran, "vpcId")), ("172.31.0.20".to_owned(), vpc.clone()));
+    let two = "Action=RunInstances&MinCount=1&MaxCount=2";
+    assert_eq!(rig.refused(A, Service::Ec2, two).1, "InvalidParameterValue");
+    let script = "Action=RunInstances&MinCount=1&MaxCount=1&UserData=x";
+    assert_eq!(rig.refused(A, Service::Ec2, script).1, "UnknownParameter", "nothing runs here");
+    let tagged = "Action=DescribeInstances&Filter.1.Name=tag:Name&Filter.1.Value.1=web-*&\
+                  Filter.2.Name=instance-state-name&Filter.2.Value.1=running";
+    assert_eq!(texts(&rig.ec2(A, tagged), "instanceId"), [id.clone()]);
+    assert!(texts(&rig.ec2(B, tagged), "instanceId").is_empty());
+    let interface =
+        format!("Action=DescribeNetworkInterfaces&Filter.1.Name=attachment.instance-id&Filter.1.Value.1={id}");
+    assert_eq!(text(&rig.ec2(A, &interface), "requesterManaged"), "false");
+
+    // The target type is instance unless it is said.
+    let group = rig.elb(A, &format!("Action=CreateTargetGroup&Name=hosts&Protocol=TCP&Port=80&VpcId={vpc}"));
+    assert_eq!(text(&group, "TargetType"), "instance");
+    let group = text(&group, "TargetGroupArn");
+    let targets = |action: &str, id: &str| format!("Action={action}&TargetGroupArn={group}&Targets.member.1.Id={id}");
+    rig.elb(A, &targets("RegisterTargets", &id));
+    let (_, code, message) = rig.refused(A, Service::LoadBalancing, &targets("RegisterTargets", "172.31.0.20"));
+    assert_eq!((code.as_str(), message.as_str()), ("ValidationError", "Instance ID '172.31.0.20' is not valid"));
+    let health = |form: &str| {
+        let body = rig.elb(A, form);
+        (text(&body, "Id"), text(&body, "State"), texts(&body, "Reason"))
+    };
+    let all = format!("Action=DescribeTargetHealth&TargetGroupArn={group}");
+    assert_eq!(health(&all).0, id);
+    let stopped = rig.ec2(A, &format!("Action=StopInstances&InstanceId.1={id}"));
+    assert_eq!(texts(&stopped, "name"), ["stopped", "running"]);
+    assert_eq!(health(&all), (id.clone(), "unused".to_owned(), vec!["Target.InvalidState".to_owned()]));
+    rig.ec2(A, &format!("Action=StartInstances&InstanceId.1={id}"));
+    let terminated = rig.ec2(A, &format!("Action=TerminateInstances&InstanceId.1={id}"));
+    assert_eq!(texts(&terminated, "code"), ["48", "16"]);
+    assert_eq!(health(&targets("DescribeTargetHealth", &id)).1, "draining");
+    let gone = rig.ec2(A, &format!("Action=DescribeInstances&InstanceId.1={id}"));
+    assert_eq!((text(&gone, "name"), texts(&gone, "vpcId")), ("terminated".to_owned(), vec![]));
+    let unknown = health(&targets("DescribeTargetHealth", "i-0123456789abcdef0"));
+    assert_eq!(unknown.2, ["Target.NotRegistered"]);
+    let missing = "Action=TerminateInstances&InstanceId.1=i-0123456789abcdef0";
+    assert_eq!(rig.refused(A, Service::Ec2, missing).1, "InvalidInstanceID.NotFound");
 }

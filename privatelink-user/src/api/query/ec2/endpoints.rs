@@ -155,6 +155,7 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
             further_addresses,
             security_groups: groups,
             private_dns,
+            private_dns_on_acceptance: false,
         };
         let (change, made) = request.decide(state, context)?;
         Ok((with_tags(state, change, made.id.as_str(), &tags)?, made.id.to_string()))
@@ -239,6 +240,7 @@ pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
             endpoint: (&endpoint.id).into(),
             security_groups: regroup.then_some(groups),
             private_dns,
+            private_dns_on_acceptance: None,
             apply_to_established: endpoint.security_groups.applies_to_established,
         };
         let (regrouped, _) = request.decide(&state, context)?;

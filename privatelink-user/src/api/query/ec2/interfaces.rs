@@ -1,4 +1,4 @@
-//! Network interfaces: each address of a load balancer or an endpoint is one.
+//! Network interfaces: each address of a load balancer, an endpoint or an instance is one.
 
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
@@ -10,22 +10,24 @@ use crate::{
         refusal::Refusal,
         xml::Structure,
     },
-    model::{LoadBalancer, Owner, SecurityGroupId, State, Subnet, VpcId, derived},
+    model::{Instance, LoadBalancer, Owner, SecurityGroupId, State, Subnet, VpcId, derived},
 };
 
 /// A network interface.
 pub struct Interface<'a> {
     pub id: String,
-    /// The id of the load balancer or endpoint that owns it.
+    /// The id of the load balancer, endpoint or instance that owns it.
     pub by: &'a str,
     pub description: String,
-    /// `network_load_balancer` or `vpc_endpoint`.
+    /// `network_load_balancer`, `vpc_endpoint` or `interface`.
     pub kind: &'static str,
     pub vpc: &'a VpcId,
     /// None for an address that was chosen outside every subnet.
     pub subnet: Option<&'a Subnet>,
     pub address: Ipv4Addr,
     pub groups: &'a BTreeSet<SecurityGroupId>,
+    /// The instance that it belongs to, and its number there.
+    pub attachment: Option<(&'a Instance, usize)>,
 }
 
 /// `ELB net/<name>/<id>`, as the interface of a load balancer is described.
@@ -45,6 +47,7 @@ pub fn all(state: &State) -> Vec<Interface<'_>> {
         subnet: state.subnet_of(vpc, address),
         address,
         groups,
+        attachment: None,
     };
     let nodes = state.load_balancers.values().flat_map(|lb| lb.addresses.iter().map(move |address| (lb, *address)));
     let nodes = nodes.map(|(lb, address)| {
@@ -64,14 +67,67 @@ pub fn all(state: &State) -> Vec<Interface<'_>> {
                 )
             },
         );
-    nodes.chain(endpoints).collect()
+    let instances = state.instances.values().filter(|instance| instance.is_alive());
+    let instances = instances.flat_map(|instance| {
+        instance.addresses().enumerate().map(move |(number, address)| {
+            let of = (instance.id.as_str(), String::new(), "interface", &instance.vpc);
+            let made = make(of.0, of.1, of.2, of.3, address, &instance.security_groups);
+            Interface { attachment: Some((instance, number)), ..made }
+        })
+    });
+    nodes.chain(endpoints).chain(instances).collect()
+}
+
+/// The attachment of the interface `id`, number `number` of its instance.
+fn attachment(id: &str, instance: &Instance, number: usize) -> Structure {
+    Structure::new()
+        .time("attachTime", instance.created_at)
+        .text("attachmentId", format!("eni-attach-{}", derived::hex(17, &["attachment", id])))
+        .text("deleteOnTermination", true)
+        .text("deviceIndex", number)
+        .text("status", "attached")
+}
+
+fn private_addresses(address: Ipv4Addr) -> [Structure; 1] {
+    [Structure::new().text("primary", true).text("privateIpAddress", address)]
+}
+
+/// The interface as its instance shows it.
+pub fn of_instance(state: &State, owner: &Owner, interface: &Interface<'_>) -> Structure {
+    let Interface { id, by: _, description, kind, vpc, subnet, address, groups, attachment: attached } = interface;
+    let structure = Structure::new();
+    let structure = match attached {
+        Some((instance, number)) => structure.value("attachment", attachment(id, instance, *number)),
+        None => structure,
+    };
+    structure
+        .text("description", description)
+        .list("groupSet", group_set(state, groups))
+        .text("interfaceType", kind)
+        .list("ipv6AddressesSet", [] as [Structure; 0])
+        .text("networkInterfaceId", id)
+        .text("ownerId", &owner.account)
+        .text("privateIpAddress", address)
+        .list("privateIpAddressesSet", private_addresses(*address))
+        .text("sourceDestCheck", true)
+        .text("status", "in-use")
+        .maybe("subnetId", subnet.map(|subnet| &subnet.id))
+        .text("vpcId", vpc)
 }
 
 fn view(state: &State, owner: &Owner, interface: &Interface<'_>) -> Structure {
     let Owner { account, region } = owner;
-    let Interface { id, by: _, description, kind, vpc, subnet, address, groups } = interface;
-    let private = Structure::new().text("primary", true).text("privateIpAddress", address);
-    Structure::new()
+    let Interface { id, by: _, description, kind, vpc, subnet, address, groups, attachment: attached } = interface;
+    let structure = Structure::new();
+    let structure = match attached {
+        Some((instance, number)) => {
+            let attachment = attachment(id, instance, *number);
+            let attachment = attachment.text("instanceId", &instance.id).text("instanceOwnerId", account);
+            structure.value("attachment", attachment)
+        }
+        None => structure.text("requesterId", account),
+    };
+    structure
         .maybe("availabilityZone", subnet.map(|subnet| subnet.zone.name(region)))
         .text("description", description)
         .list("groupSet", group_set(state, groups))
@@ -80,9 +136,8 @@ fn view(state: &State, owner: &Owner, interface: &Interface<'_>) -> Structure {
         .text("networkInterfaceId", id)
         .text("ownerId", account)
         .text("privateIpAddress", address)
-        .list("privateIpAddressesSet", [private])
-        .text("requesterId", account)
-        .text("requesterManaged", true)
+        .list("privateIpAddressesSet", private_addresses(*address))
+        .text("requesterManaged", attached.is_none())
         .text("sourceDestCheck", true)
         .text("status", "in-use")
         .maybe("subnetId", subnet.map(|subnet| &subnet.id))
@@ -113,7 +168,10 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
                 "interface-type" => one(interface.kind),
                 "description" => one(&interface.description),
                 "owner-id" => one(account),
-                "requester-managed" => one(true),
+                "requester-managed" => one(interface.attachment.is_none()),
+                "attachment.instance-id" => {
+                    Some(interface.attachment.map(|(instance, _)| instance.id.to_string()).into_iter().collect())
+                }
                 "status" => one("in-use"),
                 _ => None,
             };

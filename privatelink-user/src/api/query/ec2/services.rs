@@ -18,7 +18,7 @@ use crate::{
         endpoint_services::{CreateEndpointService, DeleteEndpointService, ModifyEndpointService},
         private_dns::VerifyDomain,
     },
-    model::{EndpointService, EndpointServiceId, LimitChange, Owner, State, Zone},
+    model::{EndpointService, EndpointServiceId, Owner, State, Zone},
 };
 
 /// The zones in which a service's load balancers have addresses. One whose addresses are in no subnet is reached in all.
@@ -39,6 +39,8 @@ fn view(state: &State, world: &State, service: &EndpointService) -> Structure {
         load_balancers,
         acceptance_required,
         principals: _,
+        consumers: _,
+        owned_load_balancer: _,
         private_dns,
         limits: _,
         created_at: _,
@@ -97,6 +99,7 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
         acceptance_required: scope.boolean("AcceptanceRequired")?.unwrap_or(true),
         principals: Vec::new(),
         private_dns_name: scope.parsed("PrivateDnsName")?,
+        consumers: Default::default(),
     };
     let tags = tag_specification(&scope, "vpc-endpoint-service")?;
     let token = scope.text("ClientToken");
@@ -153,7 +156,7 @@ pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
         remove_load_balancers: references(scope.list("RemoveNetworkLoadBalancerArn")),
         private_dns_name: scope.parsed("PrivateDnsName")?,
         remove_private_dns_name: scope.boolean("RemovePrivateDnsName")?.unwrap_or(false),
-        limits: LimitChange::default(),
+        ..ModifyEndpointService::default()
     };
     call.mutate(&request)?;
     Ok(done())
