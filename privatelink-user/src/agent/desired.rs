@@ -438,7 +438,8 @@ fn listeners(
     let mut compiler = Compiler::new(state);
     let mut guards: BTreeMap<FrontendKey, Guard> = BTreeMap::new();
     for lb in state.load_balancers.values() {
-        let Some(vpc) = state.vpcs.get(&lb.vpc).and_then(vpc_index) else { continue };
+        let served = lb.id.kind().unserved().is_none();
+        let Some(vpc) = state.vpcs.get(&lb.vpc).filter(|_| served).and_then(vpc_index) else { continue };
         for node in &lb.addresses {
             desired.addresses.insert(AddressKey::new(vpc, (*node).into()), AddressKind::Node.into());
         }

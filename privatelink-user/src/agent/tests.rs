@@ -38,6 +38,7 @@ use crate::{
     net::links::{Link, LinkKind, Links},
 };
 
+mod consent;
 mod forward;
 mod resolver;
 mod security;

@@ -6,6 +6,7 @@
 mod caller;
 mod error;
 mod handler;
+mod openapi;
 mod operation;
 pub mod query;
 mod socket;
@@ -22,13 +23,15 @@ use tokio_util::sync::CancellationToken;
 
 pub use caller::{ACCOUNT_HEADER, Caller, REGION_HEADER};
 pub use error::{ApiError, ErrorBody};
+pub use openapi::PATH as OPENAPI_PATH;
 pub use operation::{DescribeFlows, DescribeStats, ExplainPacket, FlowView};
 pub use socket::{SocketError, SocketFile};
 
+use self::openapi::Surface;
 use crate::{
     control::{
-        Mutation, Operation, Query, connections::*, endpoint_services::*, endpoints::*, instances::*, listeners::*,
-        load_balancers::*, permissions::*, security_groups::*, target_groups::*, targets::*, vpcs::*,
+        connections::*, endpoint_services::*, endpoints::*, instances::*, listeners::*, load_balancers::*,
+        permissions::*, security_groups::*, target_groups::*, targets::*, vpcs::*,
     },
     dns::upstream::Upstreams,
     model::{IdSource, Owner},
@@ -65,45 +68,25 @@ impl IdSource for RandomIds {
     }
 }
 
-/// Adds the routes of operations that are decided on the state alone.
-trait Routes: Sized {
-    fn mutation<M: Mutation + Sync>(self) -> Self;
-    fn query<Q: Query + Sync>(self) -> Self;
-}
-
-fn path<O: Operation>() -> String {
-    format!("{PREFIX}{}", O::NAME)
-}
-
-impl Routes for Router<Arc<Api>> {
-    fn mutation<M: Mutation + Sync>(self) -> Self {
-        self.route(&path::<M>(), post(handler::mutation::<M>))
-    }
-
-    fn query<Q: Query + Sync>(self) -> Self {
-        self.route(&path::<Q>(), post(handler::query::<Q>))
-    }
-}
-
 /// Every operation.
-pub fn router(api: Arc<Api>) -> Router {
+fn surface() -> Surface {
     use crate::control::links::*;
     use crate::control::{apply::ApplyDeclaration, ports::*, private_dns::VerifyDomain, publish::PublishTargets};
-    Router::new()
+    Surface::default()
         .mutation::<CreateVpc>()
         .mutation::<ModifyVpc>()
         .mutation::<DeleteVpc>()
         .query::<DescribeVpcs>()
-        .route(&path::<AttachPort>(), post(handler::attach_port))
+        .handled::<AttachPort>(post(handler::attach_port))
         .mutation::<DetachPort>()
-        .route(&path::<DescribePorts>(), post(handler::describe_ports))
+        .handled::<DescribePorts>(post(handler::describe_ports))
         .mutation::<CreateTargetGroup>()
         .mutation::<ModifyTargetGroup>()
         .mutation::<DeleteTargetGroup>()
         .query::<DescribeTargetGroups>()
         .mutation::<RegisterTargets>()
         .mutation::<DeregisterTargets>()
-        .route(&path::<DescribeTargetHealth>(), post(handler::describe_target_health))
+        .handled::<DescribeTargetHealth>(post(handler::describe_target_health))
         .mutation::<CreateLoadBalancer>()
         .mutation::<ModifyLoadBalancer>()
         .mutation::<SetSecurityGroups>()
@@ -118,7 +101,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .mutation::<ModifyEndpointService>()
         .mutation::<DeleteEndpointService>()
         .query::<DescribeEndpointServices>()
-        .route(&path::<VerifyDomain>(), post(handler::verify_domain))
+        .handled::<VerifyDomain>(post(handler::verify_domain))
         .mutation::<ModifyPermissions>()
         .query::<DescribePermissions>()
         .mutation::<AcceptConnections>()
@@ -143,10 +126,21 @@ pub fn router(api: Arc<Api>) -> Router {
         .mutation::<StopInstances>()
         .mutation::<DeregisterInstances>()
         .query::<DescribeInstances>()
-        .route(&path::<DescribeFlows>(), post(handler::describe_flows))
-        .route(&path::<DescribeStats>(), post(handler::describe_stats))
-        .route(&path::<ExplainPacket>(), post(handler::explain_packet))
-        .route(&path::<ApplyDeclaration>(), post(handler::apply))
+        .handled::<DescribeFlows>(post(handler::describe_flows))
+        .handled::<DescribeStats>(post(handler::describe_stats))
+        .handled::<ExplainPacket>(post(handler::explain_packet))
+        .handled::<ApplyDeclaration>(post(handler::apply))
+}
+
+/// What the native API offers.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    surface().document()
+}
+
+/// The API as it is served.
+pub fn router(api: Arc<Api>) -> Router {
+    surface()
+        .router()
         .route(
             &format!("{PREFIX}{{operation}}"),
             post(async |Path(name): Path<String>| ApiError::unknown_operation(&name)),

@@ -1,4 +1,4 @@
-//! The command line. Everything but `agent`, `completions` and `man` is a client of the API and has no other door.
+//! The command line. Everything but `agent`, `completions`, `man` and `openapi` is a client of the API and has no other door.
 
 mod agent;
 mod apply;
@@ -108,6 +108,9 @@ enum Command {
     Completions(manual::CompletionsArgs),
     /// Write the man pages into a directory.
     Man(manual::ManArgs),
+    /// Print the agent's native API as an OpenAPI document. The agent serves the same at /openapi.json on its socket:
+    /// curl --unix-socket /run/privatelink.sock http://localhost/openapi.json
+    Openapi,
 }
 
 /// What asks the agent.
@@ -181,6 +184,7 @@ pub fn main() -> ExitCode {
         Command::Agent(args) => args.run(socket, account, region),
         Command::Completions(args) => args.run(),
         Command::Man(args) => args.run(),
+        Command::Openapi => manual::openapi(),
         Command::Client(command) => {
             let client = Client::new(socket).on_behalf_of(account, region);
             run_client(command, Session { client, output: Output::stdout(format) })

@@ -28,6 +28,7 @@ pub fn ensure(state: &State, context: &mut Context<'_>) -> Result<(Change, ()), 
             cidr: cidr.parse::<SubnetCidr>()?,
             zone,
             is_default: true,
+            public_ip_on_launch: false,
             created_at: context.now,
         });
     }

@@ -37,7 +37,7 @@ use crate::model::{
 };
 
 /// Makes the state hold what is declared.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApplyDeclaration {
     pub declaration: Declaration,
@@ -51,13 +51,13 @@ pub struct ApplyDeclaration {
 operation!(ApplyDeclaration -> Plan);
 
 /// What a declaration changes, in order. Empty if the state holds it already.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Plan {
     pub steps: Vec<Step>,
 }
 
 /// One change of a plan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Step {
     pub action: Action,
     /// What kind of resource: "vpc", "target".
@@ -69,7 +69,7 @@ pub struct Step {
 }
 
 /// What happens to a resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
     Create,
@@ -404,6 +404,7 @@ impl Planner<'_, '_> {
             self.step(&request, Action::Modify, "load-balancer", name, "attributes")?;
         } else {
             let request = CreateLoadBalancer {
+                kind: Default::default(),
                 name: name.clone(),
                 vpc: vpc.clone(),
                 addresses: addresses.clone(),

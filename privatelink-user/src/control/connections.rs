@@ -72,7 +72,7 @@ fn connection<'a>(
 
 /// Accepts endpoints that lead to a service of the caller: their traffic flows from now on. One that was rejected or has
 /// expired may be accepted too; one that is accepted stays so.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AcceptConnections {
     pub endpoint_service: Reference,
@@ -90,7 +90,7 @@ impl Mutation for AcceptConnections {
 }
 
 /// Rejects endpoints that lead to a service of the caller: their traffic ends at once, that of open flows too.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RejectConnections {
     pub endpoint_service: Reference,
@@ -116,7 +116,7 @@ impl Mutation for RejectConnections {
 
 /// Limits what the consumers of endpoints that lead to a service of the caller may use of it, in place of the service's
 /// own limits. Open connections stay, those above a limit too; what they send is held to the rate within seconds.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LimitConnections {
     pub endpoint_service: Reference,
@@ -197,7 +197,7 @@ pub fn by_lists(state: &State, world: &State, service: &EndpointService, reconci
 }
 
 /// Lists the endpoints of all accounts that lead to a service of the caller.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribeConnections {
     pub endpoint_service: Reference,

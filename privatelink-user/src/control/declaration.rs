@@ -20,7 +20,7 @@ use crate::model::{
 };
 
 /// Resources as a file declares them. Resources refer to each other by name or id; the order does not matter.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Declaration {
     pub vpc: Vec<DeclaredVpc>,
@@ -35,17 +35,18 @@ pub struct Declaration {
 }
 
 /// `[[vpc]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredVpc {
     pub name: ResourceName,
     pub cidr: VpcCidr,
     #[serde(default, deserialize_with = "optional_address")]
+    #[schema(value_type = Option<String>)]
     pub gateway: Option<Ipv4Addr>,
 }
 
 /// `[[port]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredPort {
     pub interface: InterfaceName,
@@ -57,7 +58,7 @@ pub struct DeclaredPort {
 }
 
 /// `[[security-group]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredSecurityGroup {
     pub name: SecurityGroupName,
@@ -75,20 +76,21 @@ pub struct DeclaredSecurityGroup {
 }
 
 /// `[[instance]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredInstance {
     pub name: ResourceName,
     pub vpc: Reference,
     /// The primary one first.
     #[serde(deserialize_with = "addresses")]
+    #[schema(value_type = Vec<String>)]
     pub addresses: Vec<Ipv4Addr>,
     #[serde(default)]
     pub security_groups: Vec<Reference>,
 }
 
 /// `[[target-group]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredTargetGroup {
     pub name: ResourceName,
@@ -108,12 +110,13 @@ pub struct DeclaredTargetGroup {
 }
 
 /// `[[load-balancer]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredLoadBalancer {
     pub name: ResourceName,
     pub vpc: Reference,
     #[serde(deserialize_with = "addresses")]
+    #[schema(value_type = Vec<String>)]
     pub addresses: Vec<Ipv4Addr>,
     #[serde(default)]
     pub attributes: BTreeMap<String, AttributeValue>,
@@ -126,7 +129,7 @@ pub struct DeclaredLoadBalancer {
 }
 
 /// `[[load-balancer.listener]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredListener {
     #[serde(default = "tcp")]
@@ -145,7 +148,7 @@ pub struct DeclaredListener {
 }
 
 /// `[[endpoint-service]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredEndpointService {
     #[serde(default)]
@@ -180,14 +183,17 @@ pub struct DeclaredEndpointService {
 }
 
 /// `limits` of an endpoint service, for each of its endpoints: what is not declared is none.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct DeclaredLimits {
     #[serde(deserialize_with = "limit")]
+    #[schema(value_type = String)]
     pub connections: Limit<Connections>,
     #[serde(deserialize_with = "limit")]
+    #[schema(value_type = String)]
     pub connections_per_second: Limit<ConnectionRate>,
     #[serde(deserialize_with = "limit")]
+    #[schema(value_type = String)]
     pub bits_per_second: Limit<BitRate>,
 }
 
@@ -199,7 +205,7 @@ impl From<DeclaredLimits> for Limits {
 }
 
 /// One reference, or a list of them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(untagged)]
 pub enum OneOrMore {
     One(Reference),
@@ -223,12 +229,13 @@ impl OneOrMore {
 }
 
 /// `[[endpoint]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredEndpoint {
     pub service_name: Reference,
     pub vpc: Reference,
     #[serde(default, deserialize_with = "optional_address")]
+    #[schema(value_type = Option<String>)]
     pub address: Option<Ipv4Addr>,
     #[serde(default)]
     pub security_groups: Vec<Reference>,
@@ -238,7 +245,7 @@ pub struct DeclaredEndpoint {
 }
 
 /// `[[link]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredLink {
     pub name: ResourceName,
@@ -246,7 +253,7 @@ pub struct DeclaredLink {
 }
 
 /// `health-check` of a target group: what is not declared has its default.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct DeclaredHealthCheck {
     pub protocol: Option<HealthCheckProtocol>,
@@ -278,7 +285,7 @@ impl From<DeclaredHealthCheck> for HealthCheckSettings {
 }
 
 /// An attribute's value in a file: text, or a bare number or boolean.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(untagged)]
 pub enum AttributeValue {
     Text(String),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Context, ControlError, Mutation, Query, Reference,
     connections::{self, endpoints_of},
-    lookup, operation, private_dns, publish, sorted,
+    load_balancers, lookup, operation, private_dns, publish, sorted,
     view::EndpointServiceView,
 };
 use crate::model::{
@@ -16,7 +16,7 @@ use crate::model::{
 };
 
 /// Publishes load balancers. Idempotent for the same load balancers and name.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateEndpointService {
     /// At least one; where two have a listener on the same port, the first one's is used.
@@ -86,8 +86,11 @@ impl Mutation for CreateEndpointService {
 /// The load balancers, each once, in order.
 fn load_balancer_ids(state: &State, references: &[Reference]) -> Result<Vec<LoadBalancerId>, ControlError> {
     let mut seen = BTreeSet::new();
-    let ids: Result<Vec<LoadBalancerId>, ControlError> =
-        references.iter().map(|reference| lookup::load_balancer(state, reference).map(|lb| lb.id.clone())).collect();
+    let served = |reference: &Reference| {
+        let id = lookup::load_balancer(state, reference)?.id.clone();
+        load_balancers::check_served(&id).map(|()| id)
+    };
+    let ids: Result<Vec<LoadBalancerId>, ControlError> = references.iter().map(served).collect();
     ids.map(|ids| ids.into_iter().filter(|id| seen.insert(id.clone())).collect())
 }
 
@@ -96,7 +99,7 @@ fn service_of<'a>(state: &'a State, lb: &LoadBalancerId) -> Option<&'a EndpointS
 }
 
 /// Changes a service. Endpoints that there are keep their state.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModifyEndpointService {
     pub endpoint_service: Reference,
@@ -204,7 +207,7 @@ fn held_by(state: &State, world: &State, service: &EndpointService) -> Vec<Strin
 }
 
 /// Deletes an endpoint service to which no endpoint is connected, with the load balancer that was made with it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteEndpointService {
     pub endpoint_service: Reference,
@@ -234,7 +237,7 @@ impl Mutation for DeleteEndpointService {
 }
 
 /// Lists the endpoint services, or some of them.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribeEndpointServices {
     /// None: all.

@@ -14,7 +14,7 @@ use crate::model::{Change, Endpoint, EndpointId, EndpointState, OwnLimits, Secur
 /// Makes an endpoint: an address in `vpc` that leads to a service of the caller or one that admits it. If the service
 /// requires acceptance, its traffic waits for that. With an address it is idempotent; without one each
 /// call makes another endpoint.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateEndpoint {
     /// The service by its service name; its id, and the alias of one's own, are accepted as well.
@@ -22,9 +22,11 @@ pub struct CreateEndpoint {
     pub vpc: Reference,
     /// None: the first free address of the VPC.
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     pub address: Option<Ipv4Addr>,
     /// Addresses in further subnets, as good as the first.
     #[serde(default)]
+    #[schema(value_type = Vec<String>)]
     pub further_addresses: Vec<Ipv4Addr>,
     /// Groups of the VPC that say who may connect. None: everybody in the VPC.
     #[serde(default)]
@@ -104,7 +106,7 @@ impl Mutation for CreateEndpoint {
 }
 
 /// Changes an endpoint's security groups, or whether it answers for the service's private DNS name.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModifyEndpoint {
     pub endpoint: Reference,
@@ -183,7 +185,7 @@ pub fn with_addresses(endpoint: &Endpoint, addresses: Vec<Ipv4Addr>) -> Result<C
 }
 
 /// Deletes an endpoint.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteEndpoint {
     pub endpoint: Reference,
@@ -202,7 +204,7 @@ impl Mutation for DeleteEndpoint {
 }
 
 /// Lists the endpoints, or some of them.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribeEndpoints {
     /// None: all.

@@ -48,6 +48,8 @@ pub enum ControlError {
     DeletionProtected(LoadBalancerId),
     #[error("A node address must be specified")]
     NodeAddressMissing,
+    #[error("The load balancer '{load_balancer}' cannot be used here: {why}")]
+    LoadBalancerNotServed { load_balancer: LoadBalancerId, why: &'static str },
 
     #[error("Listener '{0}' not found")]
     ListenerNotFound(String),
@@ -258,7 +260,7 @@ impl ControlError {
             Self::DeletionProtected(_) => "OperationNotPermitted",
             Self::ListenerNotFound(_) => "ListenerNotFound",
             Self::DuplicateListener { .. } => "DuplicateListener",
-            Self::DifferentVpc { .. } => "InvalidConfigurationRequest",
+            Self::DifferentVpc { .. } | Self::LoadBalancerNotServed { .. } => "InvalidConfigurationRequest",
             Self::IncompatibleProtocols { .. } => "IncompatibleProtocols",
             Self::TargetGroupsNotFound(_) | Self::TargetGroupNotFound(_) => "TargetGroupNotFound",
             Self::DuplicateTargetGroupName(_) => "DuplicateTargetGroupName",
@@ -327,6 +329,7 @@ impl ControlError {
         match self {
             Self::Invalid(_)
             | Self::NodeAddressMissing
+            | Self::LoadBalancerNotServed { .. }
             | Self::TargetMissing
             | Self::ServiceWithoutLoadBalancer
             | Self::PrincipalMissing
@@ -454,6 +457,7 @@ impl ControlError {
             Self::NodeAddressMissing => {
                 "give the load balancer at least one address of its VPC, such as --address 10.0.0.5".to_owned()
             }
+            Self::LoadBalancerNotServed { .. } => "make one of type network".to_owned(),
             Self::ListenerNotFound(_) => {
                 "`privatelink listener list` shows the listeners; name one by its ARN or as LOAD-BALANCER:PORT"
                     .to_owned()

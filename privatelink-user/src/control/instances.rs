@@ -15,7 +15,7 @@ use crate::model::{
 };
 
 /// Registers a host as an instance. Idempotent by name: what is given must be what the instance of that name has.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RegisterInstance {
     /// None: the digits of its id.
@@ -29,6 +29,7 @@ pub struct RegisterInstance {
     pub subnet: Option<Reference>,
     /// The primary one first. None: the first free one; the host has to be given it.
     #[serde(default)]
+    #[schema(value_type = Vec<String>)]
     pub addresses: Vec<Ipv4Addr>,
     #[serde(default)]
     pub security_groups: Vec<Reference>,
@@ -120,7 +121,7 @@ fn check_host(state: &State, vpc: &Vpc, address: Ipv4Addr) -> Result<(), Control
 }
 
 /// Changes the security groups that an instance carries.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModifyInstance {
     pub instance: Reference,
@@ -141,7 +142,7 @@ impl Mutation for ModifyInstance {
 }
 
 /// An instance before and after an operation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct InstanceTransition {
     pub id: InstanceId,
     pub name: ResourceName,
@@ -150,7 +151,7 @@ pub struct InstanceTransition {
 }
 
 /// Lets stopped instances take traffic again.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StartInstances {
     pub instances: Vec<Reference>,
@@ -167,7 +168,7 @@ impl Mutation for StartInstances {
 }
 
 /// Takes instances out of service: they stay registered, take no traffic, and their flows end.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StopInstances {
     pub instances: Vec<Reference>,
@@ -185,7 +186,7 @@ impl Mutation for StopInstances {
 
 /// Takes instances out of the records: their names and addresses are free. One that is a registered target stays, unless
 /// `force` deregisters it; it drains then. One that is gone already stays gone.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeregisterInstances {
     pub instances: Vec<Reference>,
@@ -278,7 +279,7 @@ fn transition(
 }
 
 /// Lists the instances, or some of them.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribeInstances {
     /// None: all that are not terminated.

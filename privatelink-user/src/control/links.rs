@@ -93,7 +93,7 @@ impl FromStr for LinkSideSpec {
 serde_as_text!(LinkSideSpec);
 
 /// Links two VPCs of the caller: each one's targets get an address in the other. Idempotent for the same name, VPCs and targets.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateLink {
     /// The link's; its services are named after it: `NAME-1`, `NAME-2`.
@@ -184,7 +184,7 @@ fn is_as(state: &State, side: &LinkSide, spec: &LinkSideSpec) -> Result<bool, Co
 }
 
 /// Deletes a link, both of its services and both of its endpoints; their flows end.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteLink {
     pub link: Reference,
@@ -204,7 +204,7 @@ impl Mutation for DeleteLink {
 }
 
 /// Lists the links, or some of them.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribeLinks {
     /// None: all.

@@ -10,7 +10,7 @@ use crate::model::{
 };
 
 /// A resource as a person names it: by id, ARN or name. What it may be depends on where it stands.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(transparent)]
 pub struct Reference(String);
 

@@ -32,6 +32,7 @@ pub mod vpcs;
 
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
+use utoipa::ToSchema;
 
 pub use error::{ControlError, RefusalKind};
 pub use limits::Limits;
@@ -62,11 +63,11 @@ impl Context<'_> {
 }
 
 /// An operation of the API; the type is its request.
-pub trait Operation: Serialize + DeserializeOwned + Send + 'static {
+pub trait Operation: Serialize + DeserializeOwned + ToSchema + Send + 'static {
     /// The operation's name, as in the AWS API where that has it.
     const NAME: &'static str;
     /// What it answers.
-    type Response: Serialize + DeserializeOwned + Send + 'static;
+    type Response: Serialize + DeserializeOwned + ToSchema + Send + 'static;
 }
 
 /// An operation that changes the state.

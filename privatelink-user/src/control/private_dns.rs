@@ -12,7 +12,7 @@ use crate::model::{
 
 /// Asks DNS for the TXT record that shows that a service's private DNS name is its owner's, and notes what came of it. A name
 /// that was verified and is not any more keeps the endpoints that answer for it; no others may.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VerifyDomain {
     pub endpoint_service: Reference,
@@ -20,7 +20,7 @@ pub struct VerifyDomain {
 operation!(VerifyDomain -> DomainVerification);
 
 /// What was asked, and what came back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DomainVerification {
     pub endpoint_service: EndpointServiceId,
     pub name: PrivateDnsName,
@@ -32,7 +32,7 @@ pub struct DomainVerification {
 }
 
 /// One name that was asked for TXT records.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Place {
     pub name: String,
     /// The values of its TXT records.

@@ -72,7 +72,7 @@ impl FromStr for AddressSpec {
 serde_as_text!(AddressSpec);
 
 /// Publishes addresses of a VPC. Idempotent for the same name, addresses and port.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PublishTargets {
     /// A short name for the service, which its parts have too. None: they are named by digits, and each call makes another.
@@ -89,6 +89,7 @@ pub struct PublishTargets {
     pub port: Option<u16>,
     /// The only source that the targets see; an address of the VPC. None: the first free one.
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     pub node_address: Option<Ipv4Addr>,
     /// Whether an endpoint waits for its acceptance.
     #[serde(default)]
@@ -180,6 +181,7 @@ impl Mutation for PublishTargets {
         let specs = targets.iter().map(|target| TargetSpec::from(*target)).collect();
         parts.make(&RegisterTargets { target_group: reference.clone(), targets: specs }, context)?;
         let lb = CreateLoadBalancer {
+            kind: Default::default(),
             name: part,
             vpc,
             addresses: vec![node],

@@ -14,7 +14,7 @@ use crate::model::{
 };
 
 /// Makes a security group. It lets nobody in, and out everywhere.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateSecurityGroup {
     pub name: SecurityGroupName,
@@ -51,7 +51,7 @@ impl Mutation for CreateSecurityGroup {
 }
 
 /// Deletes a security group that nothing carries and no other group's rule names.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteSecurityGroup {
     pub security_group: Reference,
@@ -90,7 +90,7 @@ pub(super) fn carriers(state: &State, id: &SecurityGroupId) -> Vec<String> {
 }
 
 /// A rule as a request names it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RuleSpec {
     pub traffic: Traffic,
@@ -122,7 +122,7 @@ impl RuleSpec {
 }
 
 /// Adds rules to a security group.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AuthorizeSecurityGroup {
     pub security_group: Reference,
@@ -158,7 +158,7 @@ impl Mutation for AuthorizeSecurityGroup {
 }
 
 /// Takes rules away from a security group: by id, or as they were authorized.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RevokeSecurityGroup {
     pub security_group: Reference,
@@ -234,7 +234,7 @@ pub(super) fn with_rules(
 }
 
 /// Lists the security groups, or some of them.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribeSecurityGroups {
     /// None: all.

@@ -8,7 +8,7 @@ use super::{Context, ControlError, Mutation, Query, Reference, lookup, operation
 use crate::model::{AddressUse, Change, State, Subnet, SubnetCidr, SubnetId, Vpc, Zone};
 
 /// Makes a subnet in a VPC.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateSubnet {
     pub vpc: Reference,
@@ -40,6 +40,7 @@ impl Mutation for CreateSubnet {
             cidr: *cidr,
             zone: zone.or_else(|| Zone::ALL.into_iter().min_by_key(crowd)).unwrap_or(Zone::A),
             is_default: false,
+            public_ip_on_launch: false,
             created_at: context.now,
         };
         Ok((Change::default().put(subnet.clone()), subnet))
@@ -117,8 +118,30 @@ pub fn first_free(state: &State, subnet: &Subnet, taken: &BTreeSet<Ipv4Addr>) ->
     subnet.cidr.assignable().find(free).ok_or_else(|| ControlError::NoFreeAddressInSubnet(subnet.id.clone()))
 }
 
+/// Changes a subnet's attributes.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModifySubnet {
+    pub subnet: Reference,
+    /// None: as it is.
+    #[serde(default)]
+    pub public_ip_on_launch: Option<bool>,
+}
+operation!(ModifySubnet -> Subnet);
+
+impl Mutation for ModifySubnet {
+    fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, Subnet), ControlError> {
+        let Self { subnet, public_ip_on_launch } = self;
+        let subnet = find(state, subnet)?;
+        let public_ip_on_launch = public_ip_on_launch.unwrap_or(subnet.public_ip_on_launch);
+        let changed = Subnet { public_ip_on_launch, ..subnet.clone() };
+        let change = if changed == *subnet { Change::default() } else { Change::default().put(changed.clone()) };
+        Ok((change, changed))
+    }
+}
+
 /// Deletes a subnet in which no load balancer, endpoint and instance has an address.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteSubnet {
     pub subnet: Reference,
@@ -137,7 +160,7 @@ impl Mutation for DeleteSubnet {
 }
 
 /// Lists the subnets, of all VPCs or of one.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribeSubnets {
     #[serde(default)]

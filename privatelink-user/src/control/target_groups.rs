@@ -16,7 +16,7 @@ use crate::model::{
 };
 
 /// The health check settings that a request names; the others stay, or have their default.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HealthCheckSettings {
     pub protocol: Option<HealthCheckProtocol>,
@@ -103,7 +103,7 @@ fn group_attributes(
 }
 
 /// Makes a target group. Idempotent.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateTargetGroup {
     pub name: ResourceName,
@@ -158,7 +158,7 @@ impl Mutation for CreateTargetGroup {
 }
 
 /// Changes a target group's health check or attributes.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModifyTargetGroup {
     pub target_group: Reference,
@@ -193,7 +193,7 @@ impl Mutation for ModifyTargetGroup {
 }
 
 /// Deletes a target group that no listener uses, with its targets.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteTargetGroup {
     pub target_group: Reference,
@@ -217,7 +217,7 @@ impl Mutation for DeleteTargetGroup {
 }
 
 /// Lists the target groups, or some of them.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribeTargetGroups {
     /// None: all.

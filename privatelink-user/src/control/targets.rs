@@ -143,7 +143,7 @@ impl FromStr for TargetSpec {
 serde_as_text!(TargetSpec);
 
 /// Registers targets. One that is registered stays as it is; one that drains is revived.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RegisterTargets {
     pub target_group: Reference,
@@ -208,7 +208,7 @@ fn check_target(vpc: &Vpc, owned: &BTreeMap<Ipv4Addr, AddressUse>, address: Ipv4
 }
 
 /// Deregisters targets: they take no new flows and go when the group's delay has ended. Unknown ones are no error.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeregisterTargets {
     pub target_group: Reference,
@@ -275,7 +275,7 @@ pub fn next_expiry(state: &State) -> Option<Timestamp> {
 }
 
 /// The health of a target group's targets, or of some of them.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribeTargetHealth {
     pub target_group: Reference,

@@ -39,7 +39,7 @@ pub fn security_group_name(state: &State, id: &SecurityGroupId) -> String {
 }
 
 /// A security group, with what carries it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SecurityGroupView {
     pub id: SecurityGroupId,
     pub name: SecurityGroupName,
@@ -52,11 +52,12 @@ pub struct SecurityGroupView {
     pub carried_by: Vec<String>,
     /// Whether open flows that the rules do not allow end.
     pub applies_to_established: bool,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
 /// A rule of a security group.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SecurityGroupRuleView {
     pub id: SecurityGroupRuleId,
     pub traffic: Traffic,
@@ -106,15 +107,17 @@ pub fn listener_name(state: &State, listener: &Listener) -> String {
 }
 
 /// A VPC, with the ports that lead to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct VpcView {
     pub id: VpcId,
     pub owner: Owner,
     pub name: ResourceName,
     pub cidr: VpcCidr,
+    #[schema(value_type = Option<String>)]
     pub gateway: Option<Ipv4Addr>,
     pub index: VpcIndex,
     pub ports: Vec<InterfaceName>,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
@@ -128,7 +131,7 @@ impl VpcView {
 }
 
 /// An instance, with the names of what it belongs to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct InstanceView {
     pub id: InstanceId,
     pub name: ResourceName,
@@ -137,6 +140,7 @@ pub struct InstanceView {
     /// The subnet of the primary address.
     pub subnet: Option<SubnetId>,
     /// The primary one first.
+    #[schema(value_type = Vec<String>)]
     pub addresses: Vec<Ipv4Addr>,
     pub state: InstanceState,
     pub security_groups: Vec<SecurityGroupId>,
@@ -146,6 +150,7 @@ pub struct InstanceView {
     pub target_groups: Vec<ResourceName>,
     pub image_id: Option<InstanceLabel>,
     pub instance_type: Option<InstanceLabel>,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
@@ -183,7 +188,7 @@ impl InstanceView {
 }
 
 /// A port as it is wanted and as it is attached.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PortView {
     pub interface: InterfaceName,
     pub vpc: VpcId,
@@ -199,6 +204,7 @@ pub struct PortView {
     pub reason: String,
     /// What is wrong.
     pub error: Option<String>,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
@@ -216,12 +222,13 @@ impl PortView {
 }
 
 /// A load balancer, with its listeners and the service that it publishes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LoadBalancerView {
     pub id: LoadBalancerId,
     pub name: ResourceName,
     pub vpc: VpcId,
     pub vpc_name: String,
+    #[schema(value_type = Vec<String>)]
     pub addresses: Vec<Ipv4Addr>,
     pub attributes: BTreeMap<String, String>,
     /// The name that leads to it.
@@ -234,6 +241,7 @@ pub struct LoadBalancerView {
     pub listeners: Vec<ListenerView>,
     /// The endpoint service that it serves.
     pub endpoint_service: Option<EndpointServiceId>,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
@@ -282,7 +290,7 @@ impl LoadBalancerView {
 }
 
 /// A listener, with the names of what it joins.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ListenerView {
     pub id: ListenerId,
     /// `LOAD-BALANCER:PORT`.
@@ -299,6 +307,7 @@ pub struct ListenerView {
     /// Whether later connections of a client stay in the target group of its earlier ones.
     pub stickiness: bool,
     pub attributes: BTreeMap<String, String>,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
@@ -339,7 +348,7 @@ fn attribute_map<T: AttributeMap>(attributes: &T) -> BTreeMap<String, String> {
 }
 
 /// A target group, with its targets and the listeners that lead to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TargetGroupView {
     pub id: TargetGroupId,
     pub name: ResourceName,
@@ -354,6 +363,7 @@ pub struct TargetGroupView {
     pub targets: Vec<Target>,
     /// The listeners that lead to it, each as `LOAD-BALANCER:PORT`.
     pub listeners: Vec<String>,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
@@ -386,7 +396,7 @@ impl TargetGroupView {
 }
 
 /// A target's health, with the texts of the Network Load Balancer's API.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TargetHealthView {
     pub address: TargetAddress,
     /// The instance that it is, in a group of target type `instance`.
@@ -401,7 +411,7 @@ pub struct TargetHealthView {
 }
 
 /// An endpoint service, with the endpoints of all accounts that lead to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EndpointServiceView {
     pub id: EndpointServiceId,
     pub owner: Owner,
@@ -421,6 +431,7 @@ pub struct EndpointServiceView {
     #[serde(default)]
     pub limits: Limits,
     pub connections: Vec<ConnectionView>,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
@@ -463,7 +474,7 @@ impl EndpointServiceView {
 }
 
 /// Addresses that a service publishes without a load balancer of somebody's own.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PublishedView {
     pub vpc_name: String,
     /// Where endpoints listen.
@@ -472,6 +483,7 @@ pub struct PublishedView {
     /// Those that drain are left out.
     pub targets: Vec<TargetAddress>,
     /// The only sources that the targets see.
+    #[schema(value_type = Vec<String>)]
     pub node_addresses: Vec<Ipv4Addr>,
 }
 
@@ -490,20 +502,22 @@ impl PublishedView {
 }
 
 /// A two-way link.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LinkView {
     pub id: LinkId,
     pub owner: Owner,
     pub name: ResourceName,
     pub sides: [LinkSideView; 2],
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
 /// One VPC of a link, and how the other side is reached in it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LinkSideView {
     pub vpc_name: String,
     /// By which the other side's targets are reached.
+    #[schema(value_type = String)]
     pub address: Ipv4Addr,
     pub protocol: Protocol,
     pub port: u16,
@@ -543,7 +557,7 @@ impl LinkView {
 }
 
 /// A principal that may make endpoints to a service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PermissionView {
     /// `vpce-svc-perm-…`.
     pub id: String,
@@ -566,7 +580,7 @@ impl PermissionView {
 }
 
 /// An endpoint as the owner of its service sees it: whose it is and where it stands, and nothing of its network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ConnectionView {
     /// `vpce-con-…`.
     pub id: String,
@@ -577,6 +591,7 @@ pub struct ConnectionView {
     pub state: EndpointState,
     /// Those that hold for it.
     pub limits: Limits,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
@@ -596,7 +611,7 @@ impl ConnectionView {
 }
 
 /// An endpoint, with the names of its VPC and service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EndpointView {
     pub id: EndpointId,
     pub owner: Owner,
@@ -606,7 +621,9 @@ pub struct EndpointView {
     pub vpc: VpcId,
     pub vpc_name: String,
     /// The first of its addresses.
+    #[schema(value_type = String)]
     pub address: Ipv4Addr,
+    #[schema(value_type = Vec<String>)]
     pub addresses: Vec<Ipv4Addr>,
     /// The names that lead to it: regional, then one a zone.
     pub dns_names: Vec<String>,
@@ -618,6 +635,7 @@ pub struct EndpointView {
     pub private_dns: Option<PrivateDnsName>,
     /// Whether it is to answer for that name as soon as its acceptance and the name's verification allow it.
     pub private_dns_on_acceptance: bool,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 

@@ -8,12 +8,13 @@ use super::{Context, ControlError, Mutation, Query, Reference, address, lookup, 
 use crate::model::{AddressUse, Change, ResourceName, State, Vpc, VpcAttributes, VpcCidr, VpcId, VpcIndex};
 
 /// Makes a VPC. Idempotent: the same name with the same settings answers the VPC that there is.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateVpc {
     pub name: ResourceName,
     pub cidr: VpcCidr,
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     pub gateway: Option<Ipv4Addr>,
 }
 operation!(CreateVpc -> VpcView);
@@ -71,11 +72,12 @@ fn next_index(state: &State, world: &State) -> Result<VpcIndex, ControlError> {
 }
 
 /// Changes a VPC's gateway.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModifyVpc {
     pub vpc: Reference,
     /// None: the VPC has no gateway any more.
+    #[schema(value_type = Option<String>)]
     pub gateway: Option<Ipv4Addr>,
 }
 operation!(ModifyVpc -> VpcView);
@@ -105,7 +107,7 @@ impl Mutation for ModifyVpc {
 }
 
 /// Deletes a VPC that nothing refers to.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteVpc {
     pub vpc: Reference,
@@ -159,7 +161,7 @@ fn dependants(state: &State, vpc: &VpcId) -> Vec<String> {
 }
 
 /// Lists the VPCs, or some of them.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribeVpcs {
     /// None: all.

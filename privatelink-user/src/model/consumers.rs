@@ -64,7 +64,7 @@ pub enum Consent {
 }
 
 /// A service's lists. They answer new endpoints; the one who rejects wins.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConsumerLists {
     /// Accepted although the service requires acceptance.

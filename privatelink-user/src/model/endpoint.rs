@@ -74,7 +74,7 @@ impl Endpoint {
 ///                                      ▲  accept / reject                │
 ///                                      └──────────── accept ─────────────┘
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum EndpointState {
     /// The service's owner has not answered yet.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{InvalidValue, invalid::serde_as_text};
 
 /// A target group's health check settings. Built and changed through [`HealthCheck::validate`] only; times in seconds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HealthCheck {
     pub protocol: HealthCheckProtocol,

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{InvalidValue, Owner, ResourceName, invalid::serde_as_text};
+use super::{InvalidValue, LoadBalancerKind, Owner, ResourceName, invalid::serde_as_text};
 
 /// Where new identifiers come from. Random in the agent, a counter in tests.
 pub trait IdSource {
@@ -101,7 +101,7 @@ fn arn_parts(text: &str) -> Option<(&str, &str, &str)> {
 }
 
 macro_rules! elb_arn {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $kind:literal, $segments:literal) => {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $kind:literal $(or $other:literal)?, $segments:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(String);
@@ -144,7 +144,8 @@ macro_rules! elb_arn {
                 };
                 let (region, account, resource) = arn_parts(text).ok_or_else(invalid)?;
                 let owned = region.parse::<Region>().is_ok() && account.parse::<AccountId>().is_ok();
-                let resource = resource.strip_prefix($kind).filter(|_| owned).ok_or_else(invalid)?;
+                let suffix = resource.strip_prefix($kind)$(.or_else(|| resource.strip_prefix($other)))?;
+                let resource = suffix.filter(|_| owned).ok_or_else(invalid)?;
                 let mut segments = resource.split('/');
                 let named = segments.next().is_some_and(|name| name.parse::<ResourceName>().is_ok());
                 let hex = segments.clone().count() == $segments && segments.all(|segment| is_hex(segment, 16));
@@ -157,8 +158,8 @@ macro_rules! elb_arn {
 }
 
 elb_arn!(
-    /// A load balancer's ARN, `…:loadbalancer/net/<name>/<16 hex>`.
-    LoadBalancerId, "load balancer ARN", "loadbalancer/net/", 1
+    /// A load balancer's ARN, `…:loadbalancer/net/<name>/<16 hex>`; `app` instead of `net` for one of type application.
+    LoadBalancerId, "load balancer ARN", "loadbalancer/net/" or "loadbalancer/app/", 1
 );
 elb_arn!(
     /// A listener's ARN, `…:listener/net/<load balancer>/<16 hex>/<16 hex>`.
@@ -170,19 +171,35 @@ elb_arn!(
 );
 
 impl LoadBalancerId {
-    /// What follows `loadbalancer/net/` in the ARN: `<name>/<16 hex>`.
+    /// What follows the type in the ARN: `<name>/<16 hex>`.
     pub(super) fn suffix(&self) -> &str {
-        self.0.split_once("loadbalancer/net/").map_or("", |(_, suffix)| suffix)
+        self.dimension().split_once('/').map_or("", |(_, suffix)| suffix)
     }
 
     /// How CloudWatch names it: `net/<name>/<16 hex>`.
-    pub fn dimension(&self) -> String {
-        format!("net/{}", self.suffix())
+    pub fn dimension(&self) -> &str {
+        self.0.split_once("loadbalancer/").map_or("", |(_, resource)| resource)
+    }
+
+    /// Its type.
+    pub fn kind(&self) -> LoadBalancerKind {
+        let application = self.dimension().starts_with("app/");
+        if application { LoadBalancerKind::Application } else { LoadBalancerKind::Network }
     }
 
     /// A new ARN for the load balancer `name`.
-    pub fn generate(region: &Region, account: &AccountId, name: &ResourceName, ids: &mut dyn IdSource) -> Self {
-        Self(format!("arn:aws:elasticloadbalancing:{region}:{account}:loadbalancer/net/{name}/{}", ids.hex(16)))
+    pub fn generate(
+        kind: LoadBalancerKind,
+        region: &Region,
+        account: &AccountId,
+        name: &ResourceName,
+        ids: &mut dyn IdSource,
+    ) -> Self {
+        let kind = match kind {
+            LoadBalancerKind::Network => "net",
+            LoadBalancerKind::Application => "app",
+        };
+        Self(format!("arn:aws:elasticloadbalancing:{region}:{account}:loadbalancer/{kind}/{name}/{}", ids.hex(16)))
     }
 }
 

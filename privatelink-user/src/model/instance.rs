@@ -10,7 +10,7 @@ use super::{
 };
 
 /// A named host. That it exists and has its addresses is whoever registers it to see to; a record is not a machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Instance {
     pub id: InstanceId,
@@ -18,8 +18,10 @@ pub struct Instance {
     pub name: ResourceName,
     pub vpc: VpcId,
     /// The primary address: where it is a target.
+    #[schema(value_type = String)]
     pub address: Ipv4Addr,
     #[serde(default)]
+    #[schema(value_type = Vec<String>)]
     pub further_addresses: Vec<Ipv4Addr>,
     pub state: InstanceState,
     /// Groups whose rules mean its addresses when they name a group as peer. What it lets in itself is its own firewall's.
@@ -29,11 +31,12 @@ pub struct Instance {
     pub image_id: Option<InstanceLabel>,
     #[serde(default)]
     pub instance_type: Option<InstanceLabel>,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
 /// Whether an instance can serve.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum InstanceState {
     Running,
@@ -41,6 +44,7 @@ pub enum InstanceState {
     Stopped,
     /// It is gone; the record is shown for a while.
     Terminated {
+        #[schema(value_type = String)]
         at: Timestamp,
     },
 }

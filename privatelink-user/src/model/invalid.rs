@@ -34,7 +34,7 @@ impl InvalidValue {
     }
 }
 
-/// Implements serde for a type through its `Display` and `FromStr`.
+/// Implements serde for a type through its `Display` and `FromStr`, and describes it as a text.
 macro_rules! serde_as_text {
     ($type:ty) => {
         impl serde::Serialize for $type {
@@ -51,6 +51,14 @@ macro_rules! serde_as_text {
                 })
             }
         }
+
+        impl utoipa::PartialSchema for $type {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                <String as utoipa::PartialSchema>::schema()
+            }
+        }
+
+        impl utoipa::ToSchema for $type {}
     };
 }
 pub(crate) use serde_as_text;

@@ -155,11 +155,14 @@ macro_rules! generic_serde_as_text {
 generic_serde_as_text!(Limit, Override);
 
 /// The limits of an endpoint, as they hold; of a service those of its endpoints that have none of their own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
+    #[schema(value_type = String)]
     pub connections: Limit<Connections>,
+    #[schema(value_type = String)]
     pub connections_per_second: Limit<ConnectionRate>,
+    #[schema(value_type = String)]
     pub bits_per_second: Limit<BitRate>,
 }
 
@@ -192,11 +195,14 @@ impl fmt::Display for Limits {
 }
 
 /// A change of a service's limits; what is none stays.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitChange {
+    #[schema(value_type = Option<String>)]
     pub connections: Option<Limit<Connections>>,
+    #[schema(value_type = Option<String>)]
     pub connections_per_second: Option<Limit<ConnectionRate>>,
+    #[schema(value_type = Option<String>)]
     pub bits_per_second: Option<Limit<BitRate>>,
 }
 
@@ -244,11 +250,14 @@ impl OwnLimits {
 }
 
 /// A change of what one endpoint has in place of its service's limits; what is none stays.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OwnLimitChange {
+    #[schema(value_type = Option<String>)]
     pub connections: Option<Override<Connections>>,
+    #[schema(value_type = Option<String>)]
     pub connections_per_second: Option<Override<ConnectionRate>>,
+    #[schema(value_type = Option<String>)]
     pub bits_per_second: Option<Override<BitRate>>,
 }
 

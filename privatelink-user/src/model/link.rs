@@ -7,7 +7,7 @@ use super::{EndpointId, EndpointServiceId, LinkId, Owner, ResourceName};
 
 /// Two VPCs of one owner, each of which reaches the other's targets by an address of its own. Its services and endpoints are
 /// made and deleted with it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Link {
     pub id: LinkId,
@@ -15,11 +15,12 @@ pub struct Link {
     /// Unique among its owner's links.
     pub name: ResourceName,
     pub sides: [LinkSide; 2],
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
 /// One VPC's part of a link.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LinkSide {
     /// Publishes the targets of this side's VPC.

@@ -58,7 +58,7 @@ pub use limit::{
 };
 pub use link::{Link, LinkSide};
 pub use listener::{Listener, ListenerAttributes};
-pub use load_balancer::{LoadBalancer, LoadBalancerAttributes, Scheme};
+pub use load_balancer::{LoadBalancer, LoadBalancerAttributes, LoadBalancerKind, Scheme};
 pub use name::{InterfaceName, ResourceName};
 pub use owner::Owner;
 pub use port::{Hook, Port};

@@ -8,7 +8,7 @@ use super::{AccountId, Region, State};
 
 /// Whose a resource is: an account's, in one region. Two owners never see each other's resources, except what consent
 /// makes visible.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Owner {
     pub account: AccountId,

@@ -58,7 +58,7 @@ impl FromStr for PrivateDnsName {
 serde_as_text!(PrivateDnsName);
 
 /// A service's private DNS name, and where its verification stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PrivateDns {
     pub name: PrivateDnsName,
@@ -91,7 +91,7 @@ impl PrivateDns {
 }
 
 /// Where the verification of a private DNS name stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum VerificationState {
     /// Nobody has asked for the record yet.

@@ -43,7 +43,7 @@ impl SecurityGroup {
 }
 
 /// The security groups that a load balancer or an endpoint carries. None: everything may pass.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecurityGroups {
     pub groups: BTreeSet<SecurityGroupId>,
@@ -52,7 +52,7 @@ pub struct SecurityGroups {
 }
 
 /// One permission.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecurityGroupRule {
     pub direction: Direction,

@@ -95,7 +95,7 @@ pub struct TargetGroupAttributes {
 }
 
 /// Healthy targets that a group must have: too few by either measure are too few.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HealthThreshold {
     /// At least 1; none: off.
@@ -118,7 +118,7 @@ impl HealthThreshold {
 }
 
 /// `load_balancing.cross_zone.enabled` of a target group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CrossZone {
     #[default]

@@ -6,11 +6,12 @@ call must be there.
 """
 
 import datetime
+import json
 import sys
 import xml.etree.ElementTree as xml
 
 import botocore.session
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, WaiterError
 
 problems = []
 seen = {}
@@ -134,6 +135,14 @@ def refused(client, action, code, **parameters):
         problems.append(f"{action}: not refused")
 
 
+def at_once(client, waiter, **parameters):
+    """What a waiter waits for is there at its first poll."""
+    try:
+        client.get_waiter(waiter).wait(WaiterConfig={"Delay": 1, "MaxAttempts": 1}, **parameters)
+    except WaiterError as error:
+        problems.append(f"the waiter {waiter} is not satisfied at once: {error}")
+
+
 tags = [{"Key": "Name", "Value": "<a & b>"}]
 
 
@@ -155,11 +164,19 @@ subnets = [call(ec2, "create_subnet", ["Subnet.AvailabilityZoneId", "Subnet.Avai
                 VpcId=vpc, CidrBlock=f"10.9.{number}.0/24", AvailabilityZone=f"us-east-1{zone}",
                 TagSpecifications=tagged("subnet"))["Subnet"]["SubnetId"]
            for number, zone in enumerate("ab")]
+call(ec2, "modify_subnet_attribute", SubnetId=subnets[0], MapPublicIpOnLaunch={"Value": True})
+shown = call(ec2, "describe_subnets", SubnetIds=[subnets[0]])["Subnets"][0]
+if shown["MapPublicIpOnLaunch"] is not True:
+    problems.append("modify_subnet_attribute: MapPublicIpOnLaunch was not set")
+at_once(ec2, "vpc_exists", VpcIds=[vpc])
+at_once(ec2, "vpc_available", VpcIds=[vpc])
+at_once(ec2, "subnet_available", SubnetIds=subnets)
 call(ec2, "describe_vpcs", ["Vpcs.0.DhcpOptionsId"], VpcIds=[vpc])
 call(ec2, "describe_subnets", ["Subnets.0.VpcId"], Filters=[{"Name": "vpc-id", "Values": [vpc]}])
 call(ec2, "describe_route_tables", ["RouteTables.0.Routes.0.GatewayId", "RouteTables.0.Associations.0.Main"])
 group = call(ec2, "create_security_group", ["SecurityGroupArn", "Tags.0.Value"], GroupName="web", Description="Web",
              VpcId=vpc, TagSpecifications=tagged("security-group"))["GroupId"]
+at_once(ec2, "security_group_exists", GroupIds=[group])
 permissions = [{"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "10.9.0.0/16", "Description": "in"}]},
                {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group}]},
                {"IpProtocol": "icmp", "FromPort": 8, "ToPort": -1, "Ipv6Ranges": [{"CidrIpv6": "2001:db8::/32"}]}]
@@ -216,6 +233,14 @@ load_balancer = call(elb, "create_load_balancer",
                       "LoadBalancers.0.CreatedTime"],
                      Name="tour", Type="network", Scheme="internal", Subnets=subnets, SecurityGroups=[group],
                      Tags=tags)["LoadBalancers"][0]["LoadBalancerArn"]
+at_once(elb, "load_balancer_exists", LoadBalancerArns=[load_balancer])
+at_once(elb, "load_balancer_available", LoadBalancerArns=[load_balancer])
+call(elb, "set_subnets", ["AvailabilityZones.0.LoadBalancerAddresses.0.PrivateIPv4Address", "IpAddressType"],
+     LoadBalancerArn=load_balancer, Subnets=subnets)
+call(elb, "describe_capacity_reservation", ["DecreaseRequestsRemaining"], LoadBalancerArn=load_balancer)
+application = call(elb, "create_load_balancer", ["LoadBalancers.0.State.Reason"], Name="application", Type="application",
+                   Scheme="internal", Subnets=subnets)["LoadBalancers"][0]["LoadBalancerArn"]
+call(elb, "delete_load_balancer", LoadBalancerArn=application)
 call(elb, "set_security_groups", ["SecurityGroupIds.0"], LoadBalancerArn=load_balancer, SecurityGroups=[group],
      EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic="off")
 call(elb, "modify_load_balancer_attributes", ["Attributes.0.Key"], LoadBalancerArn=load_balancer,
@@ -235,6 +260,9 @@ call(elb, "modify_listener_attributes", ["Attributes.0.Value"], ListenerArn=list
      Attributes=[{"Key": "tcp.idle_timeout.seconds", "Value": "60"}])
 call(elb, "describe_listener_attributes", ["Attributes.0.Key"], ListenerArn=listener)
 call(elb, "describe_listeners", ["Listeners.0.Protocol"], LoadBalancerArn=load_balancer)
+call(elb, "describe_listener_certificates", ListenerArn=listener)
+call(elb, "describe_ssl_policies")
+refused(elb, "describe_ssl_policies", "SSLPolicyNotFound", Names=["ELBSecurityPolicy-2016-08"])
 call(elb, "describe_rules", ["Rules.0.IsDefault"], ListenerArn=listener)
 call(elb, "describe_target_groups", ["TargetGroups.0.LoadBalancerArns.0"], LoadBalancerArn=load_balancer)
 call(elb, "describe_target_health", ["TargetHealthDescriptions.1.TargetHealth.State"], TargetGroupArn=target_group)
@@ -283,7 +311,9 @@ call(ec2, "delete_vpc_endpoints", VpcEndpointIds=[endpoint])
 call(ec2, "delete_vpc_endpoint_service_configurations", ServiceIds=[service["ServiceId"]])
 call(elb, "delete_listener", ListenerArn=listener)
 call(elb, "delete_load_balancer", LoadBalancerArn=load_balancer)
+at_once(elb, "load_balancers_deleted", LoadBalancerArns=[load_balancer])
 call(elb, "deregister_targets", TargetGroupArn=target_group, Targets=[{"Id": "10.9.0.99"}])
+at_once(elb, "target_deregistered", TargetGroupArn=target_group, Targets=[{"Id": "10.9.0.99"}])
 call(elb, "delete_target_group", TargetGroupArn=target_group)
 call(ec2, "delete_security_group", GroupId=group)
 for subnet in subnets:
@@ -292,5 +322,5 @@ call(ec2, "delete_vpc", VpcId=vpc)
 
 for line in problems:
     print(line, file=sys.stderr)
-print(len(seen))
+print(json.dumps(sorted(seen)))
 sys.exit(1 if problems else 0)

@@ -49,6 +49,7 @@ mod targets;
 mod transfer;
 mod udp;
 mod weights;
+mod workflows;
 
 /// A test and what it needs.
 struct Test {
@@ -82,6 +83,7 @@ fn tests() -> Vec<Test> {
         consent::TESTS,
         link::TESTS,
         aws::TESTS,
+        workflows::TESTS,
         dns::TESTS,
         refusals::TESTS,
         hooks::TESTS,

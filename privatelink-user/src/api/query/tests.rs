@@ -1,3 +1,5 @@
+mod security;
+
 use std::net::Ipv4Addr;
 
 use proptest::prelude::*;
@@ -27,7 +29,13 @@ impl Rig {
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let credentials = Credentials::default();
-        let query = QueryApi { api: Arc::new(api), credentials, trust_loopback: true, allow_reset: true };
+        let query = QueryApi {
+            api: Arc::new(api),
+            credentials,
+            trust_loopback: true,
+            allow_reset: true,
+            replays: Default::default(),
+        };
         Self { query, runtime, _dir: dir }
     }
 
@@ -71,23 +79,30 @@ impl Rig {
 
     /// A published load balancer of account A; the service's id and name.
     fn published(&self) -> (String, String) {
-        let subnets = self.ec2(A, "Action=DescribeSubnets");
+        self.published_by(A)
+    }
+
+    /// The same of another account.
+    fn published_by(&self, account: &str) -> (String, String) {
+        let subnets = self.ec2(account, "Action=DescribeSubnets");
         let (subnet, vpc) = (text(&subnets, "subnetId"), text(&subnets, "vpcId"));
-        let group =
-            self.elb(A, &format!("Action=CreateTargetGroup&Name=web&Protocol=TCP&Port=8080&TargetType=ip&VpcId={vpc}"));
+        let group = self.elb(
+            account,
+            &format!("Action=CreateTargetGroup&Name=web&Protocol=TCP&Port=8080&TargetType=ip&VpcId={vpc}"),
+        );
         let group = text(&group, "TargetGroupArn");
-        self.elb(A, &format!("Action=RegisterTargets&TargetGroupArn={group}&Targets.member.1.Id=172.31.9.9"));
+        self.elb(account, &format!("Action=RegisterTargets&TargetGroupArn={group}&Targets.member.1.Id=172.31.9.9"));
         let lb = format!("Action=CreateLoadBalancer&Name=web&Type=network&Scheme=internal&Subnets.member.1={subnet}");
-        let lb = text(&self.elb(A, &lb), "LoadBalancerArn");
+        let lb = text(&self.elb(account, &lb), "LoadBalancerArn");
         self.elb(
-            A,
+            account,
             &format!(
                 "Action=CreateListener&LoadBalancerArn={lb}&Protocol=TCP&Port=80&\
                  DefaultActions.member.1.Type=forward&DefaultActions.member.1.TargetGroupArn={group}"
             ),
         );
         let service = format!("Action=CreateVpcEndpointServiceConfiguration&NetworkLoadBalancerArn.1={lb}");
-        let service = self.ec2(A, &service);
+        let service = self.ec2(account, &service);
         (text(&service, "serviceId"), text(&service, "serviceName"))
     }
 }
@@ -275,6 +290,67 @@ fn the_workflow_of_publishing_and_connecting_across_accounts() {
     assert!(texts(&rig.ec2(A, &delete), "code").len() == 1, "only the unknown one is left");
     rig.elb(A, &format!("Action=DeleteLoadBalancer&LoadBalancerArn={lb}"));
     rig.ec2(B, &format!("Action=DeleteVpcEndpoints&VpcEndpointId.1={endpoint}"));
+}
+
+#[test]
+fn a_load_balancer_of_type_application_is_a_record_that_says_so() {
+    let rig = Rig::new();
+    let subnets = texts(&rig.ec2(A, "Action=DescribeSubnets"), "subnetId");
+    let create = |count: usize| {
+        let list = subnets.iter().take(count).enumerate();
+        let list: Vec<String> = list.map(|(n, id)| format!("Subnets.member.{}={id}", n + 1)).collect();
+        format!("Action=CreateLoadBalancer&Name=web&{}", list.join("&"))
+    };
+    assert_eq!(rig.refused(A, Service::LoadBalancing, &create(1)).1, "ValidationError");
+    let made = rig.elb(A, &create(2));
+    let lb = text(&made, "LoadBalancerArn");
+    assert!(lb.contains(":loadbalancer/app/web/"), "{lb}");
+    assert_eq!((text(&made, "Type"), text(&made, "Code")), ("application".to_owned(), "failed".to_owned()));
+    assert!(text(&made, "Reason").contains("nothing serves them"), "{made}");
+    assert_eq!(text(&rig.elb(A, &create(2)), "LoadBalancerArn"), lb, "the same again is the same");
+    let other = format!("{}&Type=network", create(2));
+    assert_eq!(rig.refused(A, Service::LoadBalancing, &other).1, "DuplicateLoadBalancerName");
+    let vpc = text(&made, "VpcId");
+    let group = format!("Action=CreateTargetGroup&Name=g&Protocol=TCP&Port=80&TargetType=ip&VpcId={vpc}");
+    let group = text(&rig.elb(A, &group), "TargetGroupArn");
+    let listener = format!(
+        "Action=CreateListener&LoadBalancerArn={lb}&Protocol=TCP&Port=80&DefaultActions.member.1.Type=forward&\
+         DefaultActions.member.1.TargetGroupArn={group}"
+    );
+    assert_eq!(rig.refused(A, Service::LoadBalancing, &listener).1, "InvalidConfigurationRequest");
+    let service = format!("Action=CreateVpcEndpointServiceConfiguration&NetworkLoadBalancerArn.1={lb}");
+    assert_eq!(rig.refused(A, Service::Ec2, &service).1, "InvalidParameter");
+    rig.elb(A, &format!("Action=DeleteLoadBalancer&LoadBalancerArn={lb}"));
+    assert!(rig.query.api.store.state().load_balancers.is_empty());
+}
+
+/// README says of every action what it does, and of those that are refused that they are.
+#[test]
+fn the_readme_names_every_action_in_one_row() {
+    let readme = include_str!("../../../../README.md");
+    let rows: Vec<&str> = readme
+        .lines()
+        .skip_while(|line| !line.starts_with("| Actions | What they do |"))
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .collect();
+    let named = |row: &&str, name: &str| row.contains(&format!("`{name}`"));
+    for action in actions::ACTIONS {
+        let service = match action.service {
+            Service::Ec2 | Service::Sts => 0,
+            Service::LoadBalancing => 1,
+        };
+        let found: Vec<&&str> = rows.iter().filter(|row| named(row, action.name)).collect();
+        let both = actions::ACTIONS.iter().filter(|other| other.name == action.name).count();
+        assert_eq!(found.len(), both, "{} of service {service}", action.name);
+        let refused = matches!(action.answer, Answer::Refuses(_));
+        let said = found.iter().filter(|row| row.contains("refused:")).count();
+        assert_eq!(said == both, refused, "README has {} among the wrong ones", action.name);
+    }
+    let words = rows.iter().flat_map(|row| row.split('|').nth(1).unwrap_or_default().split('`').skip(1).step_by(2));
+    for word in words {
+        assert!(actions::ACTIONS.iter().any(|action| action.name == word), "README has '{word}', which is no action");
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod consent;
 mod declarations;
 mod forward;
 mod instances;
+mod notes;
 mod private_dns;
 mod protocols;
 mod publish;

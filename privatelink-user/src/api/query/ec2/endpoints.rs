@@ -38,7 +38,7 @@ pub fn dns_entries(world: &State, endpoint: &Endpoint) -> Vec<Structure> {
 }
 
 fn view(state: &State, endpoint: &Endpoint) -> Structure {
-    let interfaces = interfaces::all(state).into_iter().filter(|interface| interface.by == endpoint.id.as_str());
+    let interfaces = interfaces::of_endpoint(endpoint);
     Structure::new()
         .text("vpcEndpointId", &endpoint.id)
         .text("vpcEndpointType", "Interface")
@@ -53,7 +53,7 @@ fn view(state: &State, endpoint: &Endpoint) -> Structure {
         .value("dnsOptions", Structure::new().text("dnsRecordIpType", "ipv4"))
         .text("privateDnsEnabled", endpoint.private_dns.is_some())
         .text("requesterManaged", false)
-        .texts("networkInterfaceIdSet", interfaces.map(|interface| interface.id))
+        .texts("networkInterfaceIdSet", interfaces)
         .list("dnsEntrySet", dns_entries(state, endpoint))
         .time("creationTimestamp", endpoint.created_at)
         .list("tagSet", tag_set(state, endpoint.id.as_str()))
@@ -186,10 +186,11 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
                 _ => None,
             };
             if filters.admit(state, endpoint.id.as_str(), values)? {
-                found.push((endpoint.id.to_string(), view(state, endpoint)));
+                found.push((endpoint.id.to_string(), endpoint));
             }
         }
         let (items, token) = page.cut(found);
+        let items = items.into_iter().map(|endpoint| view(state, endpoint));
         Ok(Structure::new().list("vpcEndpointSet", items).maybe("nextToken", token))
     })
 }

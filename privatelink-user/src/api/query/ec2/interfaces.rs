@@ -10,7 +10,7 @@ use crate::{
         refusal::Refusal,
         xml::Structure,
     },
-    model::{Instance, LoadBalancer, Owner, SecurityGroupId, State, Subnet, VpcId, derived},
+    model::{Endpoint, Instance, LoadBalancer, Owner, SecurityGroupId, State, Subnet, VpcId, derived},
 };
 
 /// A network interface.
@@ -34,6 +34,11 @@ pub struct Interface<'a> {
 fn described(lb: &LoadBalancer) -> String {
     let resource = lb.id.as_str().rsplit_once("loadbalancer/").map_or("", |(_, resource)| resource);
     format!("ELB {resource}")
+}
+
+/// The ids of an endpoint's interfaces.
+pub fn of_endpoint(endpoint: &Endpoint) -> impl Iterator<Item = String> {
+    endpoint.addresses().map(|address| derived::interface_id(&endpoint.vpc, address, endpoint.id.as_str()))
 }
 
 /// Every network interface of an owner.
@@ -177,10 +182,11 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
             };
             let asked = ids.is_empty() || ids.contains(&interface.id.as_str());
             if filters.admit(state, &interface.id, values)? && asked {
-                found.push((interface.id.clone(), view(state, call.owner(), interface)));
+                found.push((interface.id.clone(), interface));
             }
         }
         let (items, token) = page.cut(found);
+        let items = items.into_iter().map(|interface| view(state, call.owner(), interface));
         Ok(Structure::new().list("networkInterfaceSet", items).maybe("nextToken", token))
     })
 }

@@ -137,10 +137,11 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
                 _ => None,
             };
             if filters.admit(state, service.id.as_str(), values)? {
-                found.push((service.id.to_string(), view(state, world, service)));
+                found.push((service.id.to_string(), service));
             }
         }
         let (items, token) = page.cut(found);
+        let items = items.into_iter().map(|service| view(state, world, service));
         Ok(Structure::new().list("serviceConfigurationSet", items).maybe("nextToken", token))
     })
 }

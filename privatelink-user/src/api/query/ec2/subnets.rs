@@ -10,13 +10,13 @@ use crate::{
     },
     control::{
         ControlError, Mutation as _,
-        subnets::{self, CreateSubnet, DeleteSubnet},
+        subnets::{self, CreateSubnet, DeleteSubnet, ModifySubnet},
     },
     model::{Owner, State, Subnet, SubnetCidr, Zone},
 };
 
 fn view(state: &State, owner: &Owner, subnet: &Subnet) -> Structure {
-    let Subnet { id, vpc, cidr, zone, is_default, created_at: _ } = subnet;
+    let Subnet { id, vpc, cidr, zone, is_default, public_ip_on_launch, created_at: _ } = subnet;
     let Owner { account, region } = owner;
     let names = Structure::new()
         .text("hostnameType", "ip-name")
@@ -40,7 +40,7 @@ fn view(state: &State, owner: &Owner, subnet: &Subnet) -> Structure {
         .text("availableIpAddressCount", free(state, subnet))
         .text("availabilityZone", zone.name(region))
         .text("defaultForAz", is_default)
-        .text("mapPublicIpOnLaunch", false)
+        .text("mapPublicIpOnLaunch", public_ip_on_launch)
 }
 
 fn free(state: &State, subnet: &Subnet) -> usize {
@@ -92,16 +92,43 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
                 "default-for-az" | "defaultForAz" => one(subnet.is_default),
                 "available-ip-address-count" => one(free(state, subnet)),
                 "owner-id" => one(account),
+                "map-public-ip-on-launch" | "mapPublicIpOnLaunch" => one(subnet.public_ip_on_launch),
                 "state" => one("available"),
                 _ => None,
             };
             if filters.admit(state, subnet.id.as_str(), values)? {
-                found.push((subnet.id.to_string(), view(state, call.owner(), subnet)));
+                found.push((subnet.id.to_string(), subnet));
             }
         }
         let (items, token) = page.cut(found);
+        let items = items.into_iter().map(|subnet| view(state, call.owner(), subnet));
         Ok(Structure::new().list("subnetSet", items).maybe("nextToken", token))
     })
+}
+
+/// Whether instances get public addresses is kept and shown; what else can be changed keeps the only value that it has here.
+pub fn modify_attribute(call: &Call<'_>) -> Result<Structure, Refusal> {
+    const OFF: [&str; 6] = [
+        "AssignIpv6AddressOnCreation",
+        "MapCustomerOwnedIpOnLaunch",
+        "EnableDns64",
+        "EnableResourceNameDnsARecordOnLaunch",
+        "EnableResourceNameDnsAAAARecordOnLaunch",
+        "DisableLniAtDeviceIndex",
+    ];
+    let scope = call.scope();
+    let unsupported = |name: &str| Refusal::coded("UnsupportedOperation", format!("{name} cannot be changed here"));
+    for name in OFF {
+        if scope.structure(name).boolean("Value")? == Some(true) {
+            return Err(unsupported(name));
+        }
+    }
+    if scope.text("PrivateDnsHostnameTypeOnLaunch").is_some_and(|kind| kind != "ip-name") {
+        return Err(unsupported("PrivateDnsHostnameTypeOnLaunch"));
+    }
+    let public_ip_on_launch = scope.structure("MapPublicIpOnLaunch").boolean("Value")?;
+    call.mutate(&ModifySubnet { subnet: scope.required("SubnetId")?.into(), public_ip_on_launch })?;
+    Ok(done())
 }
 
 pub fn delete(call: &Call<'_>) -> Result<Structure, Refusal> {
