@@ -601,6 +601,8 @@ impl EndpointUsage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
     pub vpc: VpcId,
+    /// The port of the VPC that it comes in on; none: the first one.
+    pub port: Option<InterfaceName>,
     pub from: SocketAddrV4,
     pub to: SocketAddrV4,
     pub protocol: PacketProtocol,
@@ -658,6 +660,8 @@ pub enum Object {
     Listener,
     TargetGroup,
     Target,
+    /// What the target sees as the source.
+    Source,
     /// The source ports towards a target.
     Pool,
     NextHop,
@@ -680,6 +684,7 @@ impl fmt::Display for Object {
             Self::Listener => "listener",
             Self::TargetGroup => "target group",
             Self::Target => "target",
+            Self::Source => "source",
             Self::Pool => "source ports",
             Self::NextHop => "next hop",
             Self::Flow => "flow",

@@ -18,7 +18,7 @@ use privatelink_ebpf::{
         security::{Bound, Policy},
         service::{
             Address, Address6Key, AddressKey, EndpointIdText, Frontend, Frontend6Key, FrontendKey, Listener, Parted,
-            Port, PortFlags, Target,
+            Port, PortFlags, StandIn, Target,
         },
         settings::{Clock, CollectRequest, FLOW_EVENTS, IcmpBudget, ResetBudget, Settings, globals},
         stats::{EndpointStats, ListenerStats, TargetStats},
@@ -120,6 +120,7 @@ pub struct Kernel {
     reset_budgets: Array<MapData, ResetBudget>,
     icmp_budgets: Array<MapData, IcmpBudget>,
     fragments: HashMap<MapData, FragmentKey, FirstFragment>,
+    stand_ins: HashMap<MapData, StandIn, u32>,
     flows: Array<MapData, Bucket>,
     stash: HashMap<MapData, FlowKey, Slot>,
     counters: PerCpuArray<MapData, u64>,
@@ -179,6 +180,7 @@ impl Kernel {
             reset_budgets: take!("RESET_BUDGETS"),
             icmp_budgets: take!("ICMP_BUDGETS"),
             fragments: take!("FRAGMENTS"),
+            stand_ins: take!("STAND_INS"),
             flows: take!("FLOWS"),
             stash: take!("STASH"),
             counters: take!("COUNTERS"),
@@ -202,6 +204,9 @@ impl Kernel {
         }
         for key in self.fragments.keys().collect::<Result<Vec<_>, _>>()? {
             self.fragments.remove(&key)?;
+        }
+        for key in self.stand_ins.keys().collect::<Result<Vec<_>, _>>()? {
+            self.stand_ins.remove(&key)?;
         }
         for key in self.clients6.keys().collect::<Result<Vec<_>, _>>()? {
             self.clients6.remove(&key)?;

@@ -51,6 +51,14 @@ macro_rules! counters {
 counters! {
     /// flows opened: a target chosen, a source port claimed
     FlowOpened = Activity "flow_opened";
+    /// flows opened whose target sees the client's own address and port (AWS preserve_client_ip)
+    ClientIpPreserved = Activity "client_ip_preserved";
+    /// flows whose target sees the node address instead of the client's, because both are one host or behind one port, so that
+    /// replies would not come back through us
+    ClientIpSamePort = Activity "client_ip_same_port";
+    /// flows whose target sees the node address instead of the client's, because another flow to it shows the same address and
+    /// port
+    ClientIpCollision = Activity "client_ip_collision";
     /// flows that became established
     FlowEstablished = Activity "flow_established";
     /// flows ended by both sides' FIN

@@ -24,7 +24,7 @@ pub use counters::Counter;
 pub use stage::{STAGES, Stage};
 
 /// The layout of everything in this module.
-pub const ABI_VERSION: u32 = 7;
+pub const ABI_VERSION: u32 = 8;
 
 /// One row a map: the name in the object and on bpffs, what it holds, who owns what is in it, and how many entries it has
 /// unless the loader asks for more.
@@ -79,6 +79,8 @@ maps! {
     RINGS = 4_194_304, true;
     /// flows of a listener to a target that end at the next sweep (`service::Parted` → 1)
     PARTED = 65_536, false;
+    /// clients whose own addresses targets see (`service::StandIn` → 1): answered by ARP on the targets' port; LRU
+    STAND_INS = 65_536, false;
     /// target index, one a protocol → address, next hop, pool, generation (`service::Target`)
     TARGETS = 4_096, true;
     /// target index → `pool::PortPool`: the source ports towards that target

@@ -228,15 +228,42 @@ impl RingEntry {
     /// The target's group wants the PROXY protocol.
     pub const PROXY: u32 = 1 << 31;
 
+    /// The target's group wants to see clients' own addresses.
+    pub const PRESERVE: u32 = 1 << 30;
+
     /// Index into `TARGETS`.
     #[inline(always)]
     pub const fn target(self) -> u32 {
-        self.0 & !Self::PROXY
+        self.0 & !(Self::PROXY | Self::PRESERVE)
+    }
+
+    #[inline(always)]
+    pub const fn preserve(self) -> bool {
+        self.0 & Self::PRESERVE != 0
     }
 
     #[inline(always)]
     pub const fn proxy(self) -> bool {
         self.0 & Self::PROXY != 0
+    }
+}
+
+/// Key of map `STAND_INS`: a client whose own address targets behind a port see.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Pod, Zeroable)]
+pub struct StandIn {
+    /// The client's address.
+    pub ip: Ip4,
+    /// The interface behind which such a target is.
+    pub ifindex: u32,
+    pub vpc: VpcIndex,
+    pub _pad: u16,
+}
+
+impl StandIn {
+    #[inline(always)]
+    pub const fn new(vpc: VpcIndex, ip: Ip4, ifindex: u32) -> Self {
+        Self { ip, ifindex, vpc, _pad: 0 }
     }
 }
 
@@ -305,6 +332,7 @@ assert_size!(
     Frontend = 12,
     Listener = 16,
     Parted = 8,
+    StandIn = 12,
     Target = 64,
     Address6Key = 20,
     Frontend6Key = 24,
@@ -320,6 +348,7 @@ aya_pod!(
     Frontend,
     Listener,
     Parted,
+    StandIn,
     Target,
     EndpointIdText
 );

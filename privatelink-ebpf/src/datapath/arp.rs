@@ -1,10 +1,11 @@
-//! ARP (RFC 826): answers for the addresses that the datapath owns, and for nothing else.
+//! ARP (RFC 826): answers for the addresses that the datapath owns, for clients whose own addresses the targets behind a port
+//! see, towards those, and for nothing else.
 
 use super::{frame::Frame, open::emit_neighbor, tables::Tables, verdict::Verdict};
 use crate::{
     abi::{
         Counter, Ip4, Mac,
-        service::{AddressKey, Port, PortFlags},
+        service::{AddressKey, Port, PortFlags, StandIn},
     },
     wire::{ArpHdr, ETHERTYPE_ARP, L3},
 };
@@ -40,7 +41,13 @@ fn judge<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, port: &Port, ifindex: u32)
     if sender != Ip4::UNSPECIFIED && (ours || sender == wanted) && arp.sha[0] & 1 == 0 {
         emit_neighbor(t, port.vpc, ifindex, sender, Mac(arp.sha));
     }
-    if ours && arp.oper == REQUEST {
+    // A target asks for a client whose own address it sees, and who is behind another port. Who has no address yet asks
+    // whether somebody has it: the client itself, when it comes to this port.
+    let stands_in = !ours
+        && sender != Ip4::UNSPECIFIED
+        && sender != wanted
+        && t.stands_in(&StandIn::new(port.vpc, wanted, ifindex));
+    if (ours || stands_in) && arp.oper == REQUEST {
         t.count(Counter::ArpAnswered);
         return Verdict::AnswerArp;
     }

@@ -6,7 +6,6 @@
 use super::{
     flow_table::SlotRef,
     lifecycle::{Pair, forget_half, later},
-    limit,
     tables::Tables,
     tcp_state::lifetime,
 };
@@ -66,7 +65,7 @@ fn judge<'t, T: Tables<'t>>(t: T, own: SlotRef, port: u32, flags: u32) {
         Some(_) | None => 0,
     };
     if !gone && !unwanted && !moved && ended == 0 && silent <= t.clock().ticks(lifetime(meta.state, meta.idle_s)) {
-        if limit::metered(t, own.endpoint()) != meta.flags & Meta::METERED && own.current() {
+        if t.metered_wrongly(own.endpoint() as u32, meta.flags as u32) != 0 {
             t.meter_anew(&own.key());
         }
         return;

@@ -467,6 +467,35 @@ impl Lock {
     }
 }
 
+/// The stripes of two keys, if they have one each.
+#[inline(always)]
+fn stripes<'t, T: Tables<'t>>(t: T, key: &FlowKey, held: &FlowKey) -> Option<(*mut u32, *mut u32)> {
+    let stripe = |key: &FlowKey| t.lock(hash(key.words(), t.hash_seed()) as u32);
+    Some((stripe(key)?, stripe(held)?))
+}
+
+/// Locks the stripe of `key` as well, by one who holds that of `held`: in one attempt, as two may want each other's. False:
+/// somebody else has it.
+#[inline(always)]
+pub fn lock_beside<'t, T: Tables<'t>>(t: T, key: &FlowKey, held: &FlowKey) -> bool {
+    match stripes(t, key, held) {
+        // SAFETY: the word is in a live map value.
+        Some((word, own)) => word == own || unsafe { cas32(word, 0, 1) } == 0,
+        None => false,
+    }
+}
+
+/// Undoes [`lock_beside`].
+#[inline(always)]
+pub fn unlock_beside<'t, T: Tables<'t>>(t: T, key: &FlowKey, held: &FlowKey) {
+    if let Some((word, own)) = stripes(t, key, held)
+        && word != own
+    {
+        // SAFETY: the word is in a live map value and this CPU holds it.
+        unsafe { store32(word, 0) };
+    }
+}
+
 #[inline(always)]
 fn slot_at(bucket: *mut Bucket, way: usize) -> *mut Slot {
     // SAFETY: `way` is below WAYS; only the address is formed.

@@ -174,6 +174,12 @@ pub fn metered<'t, T: Tables<'t>>(t: T, endpoint: u16) -> u8 {
     limited as u8 * Meta::METERED
 }
 
+/// 1: flags that say of a flow of this endpoint whether its bits are limited say it wrongly.
+#[inline(always)]
+pub fn metered_wrongly_bits<'t, T: Tables<'t>>(t: T, endpoint: u32, flags: u32) -> u32 {
+    (metered(t, endpoint as u16) != flags as u8 & Meta::METERED) as u32
+}
+
 /// Marks both entries of a flow whose endpoint's bits are limited by now, or takes the mark away.
 #[inline(always)]
 pub fn meter_anew_bits<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> u32 {

@@ -21,7 +21,7 @@ use crate::{
         event::EventKind,
         flow::{FlowKey, FlowState, Meta, Slot},
         pool::{CAPACITY, FIRST_PORT},
-        service::{Listener, ListenerFlags, Port, RingEntry, Target, TargetFlags},
+        service::{Listener, ListenerFlags, Port, RingEntry, StandIn, Target, TargetFlags},
     },
     wire::checksum,
 };
@@ -189,6 +189,8 @@ struct Admission {
     endpoint: u16,
     /// The flow gets a PROXY protocol header.
     proxy: bool,
+    /// The target is to see the client's own address.
+    preserve: bool,
 }
 
 impl Admission {
@@ -198,6 +200,7 @@ impl Admission {
             | (self.listener as i64 & 0xff_ffff) << 20
             | (self.endpoint as i64) << 44
             | (self.proxy as i64) << 60
+            | (self.preserve as i64) << 61
     }
 
     #[inline(always)]
@@ -207,6 +210,7 @@ impl Admission {
             listener: (bits >> 20) as u32 & 0xff_ffff,
             endpoint: (bits >> 44) as u16,
             proxy: bits >> 60 & 1 != 0,
+            preserve: bits >> 61 & 1 != 0,
         }
     }
 }
@@ -272,13 +276,15 @@ fn admit<'t, T: Tables<'t>>(t: T, segment: &Segment) -> Result<Admission, Counte
             return Err(Counter::from_bits(refused as u8));
         }
     }
-    Ok(Admission { target: index, listener: frontend.listener, endpoint: frontend.endpoint, proxy })
+    // Other VPCs' addresses mean nothing to the target, and another family's it cannot see.
+    let preserve = entry.preserve() && endpoint == 0 && target.vpc == key.vpc && !key.ipv6() && !target.ipv6();
+    Ok(Admission { target: index, listener: frontend.listener, endpoint: frontend.endpoint, proxy, preserve })
 }
 
 /// Makes the entries of an admitted connection: 0, or [`REFUSED`] and the counter that names the refusal.
 #[inline(always)]
 pub fn insert_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, admission: i64, ifindex_and_flag: u32) -> u32 {
-    let Admission { target: index, listener, endpoint, proxy } = Admission::from_bits(admission);
+    let Admission { target: index, listener, endpoint, proxy, preserve } = Admission::from_bits(admission);
     let (Some(target), Some(idle_s)) = (t.target(index), t.listener(listener).map(|l| l.idle_s)) else {
         return REFUSED | Counter::NoTarget as u32;
     };
@@ -294,6 +300,7 @@ pub fn insert_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, admission: i64, i
                 false => 0,
             },
         differences: Differences(0),
+        preserve,
     };
     let outcome = insert(t, segment, target, &plan);
     if outcome == Ok(true) {
@@ -319,6 +326,8 @@ struct Plan {
     /// Of the forward entry's meta; [`Plan::OF_BOTH`] of both.
     flags: u8,
     differences: Differences,
+    /// The target is to see the client's own address.
+    preserve: bool,
 }
 
 impl Plan {
@@ -346,18 +355,53 @@ fn insert<'t, T: Tables<'t>>(t: T, segment: &Segment, target: &Target, plan: &Pl
 
 #[inline(always)]
 fn insert_locked<'t, T: Tables<'t>>(t: T, segment: &Segment, target: &Target, plan: &Plan) -> Result<(), Counter> {
-    let [lo, hi] = segment.key.words();
-    let hint = flow_table::hash([hi, lo], t.hash_seed()) as u32;
-    let port = match t.claim_port(target.pool, hint) {
-        Claim::Port(port) => port,
-        Claim::Exhausted => return Err(Counter::PortsExhausted),
-        Claim::Contended => return Err(Counter::PortsContended),
-    };
-    let outcome = insert_pair(t, segment, target, plan, L4Port::new(port));
-    if outcome.is_err() {
-        t.release_port(target.pool, port);
+    let (ip, node_ip) = target_pair(t, plan.target);
+    let key = &segment.key;
+    let mut seen = FlowKey::tcp(target.vpc, ip, target.port, key.src, key.src_port).with_proto(target.proto);
+    let preserved = plan.preserve && preserves(t, segment, target, plan, &seen);
+    let mut d_addr = checksum::difference32(key.dst.word(), ip.word());
+    if !preserved {
+        let [lo, hi] = key.words();
+        let hint = flow_table::hash([hi, lo], t.hash_seed()) as u32;
+        let port = match t.claim_port(target.pool, hint) {
+            Claim::Port(port) => port,
+            Claim::Exhausted => return Err(Counter::PortsExhausted),
+            Claim::Contended => return Err(Counter::PortsContended),
+        };
+        (seen.dst, seen.dst_port) = (node_ip, L4Port::new(port));
+        d_addr = t.difference(segment, plan.target);
+    }
+    let outcome = insert_pair(t, segment, target, plan, &seen, checksum::fold(d_addr));
+    if preserved {
+        flow_table::unlock_beside(t, &seen, &segment.key);
+        if outcome.is_ok() {
+            t.stand_in(&StandIn::new(target.vpc, seen.dst, target.ifindex));
+            t.count(Counter::ClientIpPreserved);
+        }
+    } else if outcome.is_err() {
+        t.release_port(target.pool, seen.dst_port.get());
     }
     outcome
+}
+
+/// Whether the target is to see the client's own address and port, as in `seen`, the key of its replies; then the key's
+/// stripe is locked too. Not if client and target are one host or behind one port: replies would take the direct way, and
+/// reach the client from an address that it has not asked. Nor if another flow shows the same address and port to the target:
+/// replies would be that one's. With a stack of its own.
+#[inline(never)]
+fn preserves<'t, T: Tables<'t>>(t: T, segment: &Segment, target: &Target, plan: &Plan, seen: &FlowKey) -> bool {
+    if target.ifindex == plan.ifindex || target.ip == segment.key.src {
+        t.count(Counter::ClientIpSamePort);
+        return false;
+    }
+    if flow_table::lock_beside(t, seen, &segment.key) {
+        if t.find(seen).is_none() {
+            return true;
+        }
+        flow_table::unlock_beside(t, seen, &segment.key);
+    }
+    t.count(Counter::ClientIpCollision);
+    false
 }
 
 #[inline(always)]
@@ -366,27 +410,25 @@ fn insert_pair<'t, T: Tables<'t>>(
     segment: &Segment,
     target: &Target,
     plan: &Plan,
-    node_port: L4Port,
+    reverse_key: &FlowKey,
+    d_addr: u16,
 ) -> Result<(), Counter> {
     let key = &segment.key;
-    let (ip, node_ip) = target_pair(t, plan.target);
-    let reverse_key = FlowKey::tcp(target.vpc, ip, target.port, node_ip, node_port).with_proto(target.proto);
-    let d_addr = checksum::fold(t.difference(segment, plan.target));
     let d_port = checksum::fold(
-        checksum::difference16(key.src_port.word(), node_port.word())
+        checksum::difference16(key.src_port.word(), reverse_key.dst_port.word())
             + checksum::difference16(key.dst_port.word(), target.port.word()),
     );
     let plan = &Plan { differences: Differences::of(d_addr, d_port), ..*plan };
-    if key.ipv6() && !t.put_client6(&reverse_key) {
+    if key.ipv6() && !t.put_client6(reverse_key) {
         return Err(Counter::FlowTableFull);
     }
     // Each entry is reserved here and filled by a function of its own: the calls share one stack.
-    let mut made = insert_reverse(t, segment, target, plan, &reverse_key, t.reserve(&reverse_key));
+    let mut made = insert_reverse(t, segment, target, plan, reverse_key, t.reserve(reverse_key));
     if made.is_ok() {
-        made = insert_forward(t, segment, target, plan, node_port, t.reserve(&segment.key));
+        made = insert_forward(t, segment, target, plan, reverse_key, t.reserve(&segment.key));
     }
     if made.is_err() {
-        undo_reverse(t, &reverse_key, key.ipv6());
+        undo_reverse(t, reverse_key, key.ipv6());
     }
     made
 }
@@ -472,19 +514,18 @@ fn insert_forward<'t, T: Tables<'t>>(
     segment: &Segment,
     target: &Target,
     plan: &Plan,
-    node_port: L4Port,
+    reverse_key: &FlowKey,
     index: i64,
 ) -> Result<(), Counter> {
     let reserved = flow_table::reserved(t, &segment.key, index).map_err(no_room)?;
-    let (ip, node_ip) = target_pair(t, plan.target);
     let entry = reserved.entry();
     fill(entry, &segment.key, t.now(), segment, target, plan);
     // SAFETY: as `fill`.
     unsafe {
-        (&raw mut (*entry).new_src).write(node_ip);
-        (&raw mut (*entry).new_dst).write(ip);
-        (&raw mut (*entry).new_src_port).write(node_port);
-        (&raw mut (*entry).new_dst_port).write(target.port);
+        (&raw mut (*entry).new_src).write(reverse_key.dst);
+        (&raw mut (*entry).new_dst).write(reverse_key.src);
+        (&raw mut (*entry).new_src_port).write(reverse_key.dst_port);
+        (&raw mut (*entry).new_dst_port).write(reverse_key.src_port);
         let held = plan.held(segment, plan.differences);
         (&raw mut (*entry).d_addr).write(held.addresses());
         (&raw mut (*entry).d_port).write(held.ports());

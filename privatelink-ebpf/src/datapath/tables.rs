@@ -14,7 +14,9 @@ use crate::abi::{
     fragment::{FirstFragment, FragmentKey},
     limit::{Budget, EndpointBudget, EndpointUse},
     security::{Bound, Policy},
-    service::{Address, Address6Key, AddressKey, Frontend, Frontend6Key, FrontendKey, Listener, Parted, Port, Target},
+    service::{
+        Address, Address6Key, AddressKey, Frontend, Frontend6Key, FrontendKey, Listener, Parted, Port, StandIn, Target,
+    },
     settings::{Clock, IcmpBudget, ResetBudget},
     stats::{EndpointStats, ListenerStats, TargetStats},
 };
@@ -39,6 +41,10 @@ pub trait Tables<'t>: Copy {
     /// The address is a load balancer's node address.
     fn is_node(self, key: &AddressKey) -> bool;
     fn frontend(self, key: &FrontendKey) -> Option<Frontend>;
+    /// ARP for the client's address is answered on that interface.
+    fn stands_in(self, key: &StandIn) -> bool;
+    /// A flow shows the client's address to a target there.
+    fn stand_in(self, key: &StandIn);
     /// The listener's flows to the target end.
     fn parted(self, key: &Parted) -> bool;
     /// What an IPv6 address is, if it is ours in this VPC.
@@ -134,6 +140,9 @@ pub trait Tables<'t>: Copy {
     }
     fn meter(self, endpoint: u32, bytes: u32) -> u32 {
         limit::meter_bits(self, endpoint, bytes)
+    }
+    fn metered_wrongly(self, endpoint: u32, flags: u32) -> u32 {
+        limit::metered_wrongly_bits(self, endpoint, flags)
     }
     fn meter_anew(self, key: &FlowKey) -> u32 {
         limit::meter_anew_bits(self, key)

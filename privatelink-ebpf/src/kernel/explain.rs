@@ -21,7 +21,7 @@ use privatelink_ebpf::{
         security::{Bound, Policy},
         service::{
             Address, Address6Key, AddressKey, Frontend, Frontend6Key, FrontendKey, Listener, Parted, Port, PortFlags,
-            Target,
+            StandIn, Target,
         },
         settings::{Clock, IcmpBudget, ResetBudget},
         stats::{EndpointStats, ListenerStats, TargetStats},
@@ -633,6 +633,14 @@ impl Tables<'static> for Dry {
     fn fragment(self, key: &FragmentKey) -> Option<FirstFragment> {
         REAL.fragment(key)
     }
+
+    #[inline(always)]
+    fn stands_in(self, key: &StandIn) -> bool {
+        REAL.stands_in(key)
+    }
+
+    #[inline(always)]
+    fn stand_in(self, _: &StandIn) {}
 
     #[inline(always)]
     fn note_fragment(self, _: &FragmentKey, _: &FirstFragment) {}

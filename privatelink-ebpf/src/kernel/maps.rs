@@ -16,7 +16,7 @@ use privatelink_ebpf::abi::{
     security::{Bound, Policy},
     service::{
         Address, Address6Key, AddressKey, EndpointIdText, Frontend, Frontend6Key, FrontendKey, Listener, Parted, Port,
-        Target,
+        StandIn, Target,
     },
     settings::{IcmpBudget, ResetBudget, Settings},
     stats::{EndpointStats, ListenerStats, TargetStats},
@@ -42,6 +42,7 @@ maps! {
     POLICIES: Array<Policy>, BPF_F_MMAPABLE;
     SOURCE_BOUNDS: Array<Bound>, BPF_F_MMAPABLE;
     PARTED: HashMap<Parted, u32>;
+    STAND_INS: LruHashMap<StandIn, u32>;
     LISTENERS: Array<Listener>, BPF_F_MMAPABLE;
     RINGS: Array<u32>, BPF_F_MMAPABLE;
     TARGETS: Array<Target>, BPF_F_MMAPABLE;

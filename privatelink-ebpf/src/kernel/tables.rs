@@ -16,7 +16,7 @@ use privatelink_ebpf::{
         security::{Bound, Policy},
         service::{
             Address, Address6Key, AddressKey, AddressKind, Frontend, Frontend6Key, FrontendKey, Listener, Parted, Port,
-            Target,
+            StandIn, Target,
         },
         settings::{Clock, FLOW_EVENTS, IcmpBudget, ResetBudget},
         stats::{EndpointStats, ListenerStats, TargetStats},
@@ -131,6 +131,12 @@ extern "C" fn admits_source(policy: u32, hi: u64, lo: u64) -> u32 {
 #[inline(never)]
 extern "C" fn admit_flow(endpoint: u32, bytes: u32) -> u32 {
     limit::admit_flow_bits(Maps::<false>, endpoint, bytes)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn metered_wrongly(endpoint: u32, flags: u32) -> u32 {
+    limit::metered_wrongly_bits(Maps::<false>, endpoint, flags)
 }
 
 #[unsafe(no_mangle)]
@@ -406,6 +412,16 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     }
 
     #[inline(always)]
+    fn stands_in(self, key: &StandIn) -> bool {
+        STAND_INS.get_ptr(key).is_some()
+    }
+
+    #[inline(always)]
+    fn stand_in(self, key: &StandIn) {
+        let _ = STAND_INS.insert(key, &1, 0);
+    }
+
+    #[inline(always)]
     fn note_fragment(self, key: &FragmentKey, first: &FirstFragment) {
         let _ = FRAGMENTS.insert(key, first, 0);
     }
@@ -553,6 +569,11 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn meter(self, endpoint: u32, bytes: u32) -> u32 {
         meter_packet(endpoint, bytes)
+    }
+
+    #[inline(always)]
+    fn metered_wrongly(self, endpoint: u32, flags: u32) -> u32 {
+        metered_wrongly(endpoint, flags)
     }
 
     #[inline(always)]

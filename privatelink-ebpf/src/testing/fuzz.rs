@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use super::{
     cases::{
-        self, A, B, DNS, EMPTY, HTTP, HTTPS, INTERFACES, LIMITED, ON_BOTH, ON_HOST, ON_JUMBO, ON_NO_XDP, ON_SHARED,
-        ON_SMALL, ONE_PORT, SHORT, TC_TARGET, UNRESOLVED,
+        self, A, B, DIRECT, DIRECT_TOO, DNS, EMPTY, HTTP, HTTPS, INTERFACES, LIMITED, NODE, ON_BOTH, ON_HOST, ON_JUMBO,
+        ON_NO_XDP, ON_SHARED, ON_SMALL, ONE_PORT, PROVIDER, PROVIDER_OTHER, SHORT, TC_TARGET, UNRESOLVED,
     },
     icmp::{About, Icmp},
     packet::{Arp, Headers, Tcp, Udp, UdpCheck},
@@ -144,7 +144,21 @@ struct Sequence {
     world: World,
 }
 
-const CLIENTS: [Client; 9] = [A, B, ON_SHARED, ON_NO_XDP, ON_SMALL, ON_JUMBO, ON_BOTH, ON_HOST, A.to(LIMITED)];
+/// Clients of the load balancer itself, one behind the targets' port.
+const DIRECTLY: Client = Client { vpc: 3, ifindex: PROVIDER_OTHER, ip: [10, 0, 4, 4], ..A.to(NODE).to_port(DIRECT) };
+const CLIENTS: [Client; 11] = [
+    A,
+    B,
+    ON_SHARED,
+    ON_NO_XDP,
+    ON_SMALL,
+    ON_JUMBO,
+    ON_BOTH,
+    ON_HOST,
+    A.to(LIMITED),
+    DIRECTLY,
+    DIRECTLY.behind(PROVIDER),
+];
 const SERVICE_PORTS: [u16; 10] = [HTTP, HTTP, HTTPS, EMPTY, UNRESOLVED, ONE_PORT, TC_TARGET, SHORT, DNS, 9999];
 const FLAGS: [u8; 14] = [0x10, 0x10, 0x18, 0x18, 0x11, 0x11, 0x04, 0x14, 0x02, 0x12, 0x00, 0x03, 0x29, 0xff];
 /// Seconds; not those of a lifetime, so that the fraction of a second that a run takes decides nothing.
@@ -253,7 +267,11 @@ impl Sequence {
             src: client.ip,
             src_port: 40_000 + self.random.below(4) as u16,
             dst: if self.random.one_in(20) { [10, 0, 0, self.random.next() as u8] } else { client.service },
-            dst_port: if client.vpc == u16::MAX { 8080 } else { self.random.of(&SERVICE_PORTS) },
+            dst_port: match client.vpc {
+                u16::MAX => 8080,
+                3 => self.random.of(&[DIRECT, DIRECT, DIRECT_TOO, HTTP]),
+                _ => self.random.of(&SERVICE_PORTS),
+            },
             ttl: self.ttl(),
         };
         let packet = match self.random.below(12) {

@@ -94,6 +94,8 @@ pub trait Backend {
 #[derive(Clone, Copy, Debug)]
 struct Learned {
     target: u32,
+    /// The source that the target sees.
+    source: [u8; 4],
     node_port: u16,
 }
 
@@ -340,13 +342,13 @@ impl Run<'_> {
                 ttl,
             }),
             Sender::Target(client) => {
-                let (Learned { node_port, .. }, target) = self.target(&client)?;
+                let (Learned { source, node_port, .. }, target) = self.target(&client)?;
                 Some(Headers {
                     src_mac: target.mac,
                     dst_mac: super::world::port_mac(target.ifindex),
                     src: target.ip.to_wire(),
                     src_port: target.port.get(),
-                    dst: target.node_ip.to_wire(),
+                    dst: source,
                     dst_port: node_port,
                     ttl,
                 })
@@ -412,29 +414,36 @@ impl Run<'_> {
                     packet.parse_like(bytes).and_then(|out| out.headers()).ok_or("what was sent is something else")?;
                 let known = self.learned.get(&self.key(&client)).copied();
                 let ring = self.ring_of(&client);
+                let opened = frame.counts.contains(&(Counter::FlowOpened, 1));
+                let preserved = match known.filter(|_| !opened) {
+                    Some(known) => known.source == client.ip && known.node_port == client.port,
+                    None => frame.counts.contains(&(Counter::ClientIpPreserved, 1)),
+                };
+                let source = |target: &Target| if preserved { client.ip } else { target.node_ip.to_wire() };
                 let chosen = self.world.targets.iter().find(|(index, target)| {
                     target.ip.to_wire() == out.dst
                         && target.port.get() == out.dst_port
                         && target.proto == client.proto.number()
-                        && target.node_ip.to_wire() == out.src
+                        && source(target) == out.src
                         && (ring.contains(index) || known.is_some_and(|known| known.target == **index))
                 });
                 let (index, target) = chosen.ok_or_else(|| format!("sent to no target of the listener: {out:?}"))?;
-                let opened = frame.counts.contains(&(Counter::FlowOpened, 1));
                 if let Some(known) = known.filter(|_| !opened) {
                     same("target", index, &known.target)?;
                     same("source port", &out.src_port, &known.node_port)?;
                 } else {
                     same("opened", &opened, &true)?;
                 }
-                if out.src_port < 1024 {
+                if preserved {
+                    same("source port", &out.src_port, &client.port)?;
+                } else if out.src_port < 1024 {
                     return Err(format!("source port {} is not in the pool", out.src_port));
                 }
                 expected.src_mac = self.world.ports[&target.ifindex].mac;
                 expected.dst_mac = target.mac;
-                (expected.src, expected.src_port) = (target.node_ip.to_wire(), out.src_port);
+                (expected.src, expected.src_port) = (source(target), out.src_port);
                 (expected.dst, expected.dst_port) = (target.ip.to_wire(), target.port.get());
-                let learned = Learned { target: *index, node_port: out.src_port };
+                let learned = Learned { target: *index, source: source(target), node_port: out.src_port };
                 self.learned.insert(self.key(&client), learned);
             }
             Sender::Target(client) => {
@@ -594,14 +603,14 @@ impl Run<'_> {
     }
 
     fn flow_event(&self, client: &Client, kind: EventKind, why: Counter) -> Outcome<()> {
-        let (Learned { target: index, node_port }, target) = self.target(client)?;
+        let (Learned { target: index, source, node_port }, target) = self.target(client)?;
         let [event] = &self.last_events[..] else { return Err(format!("events: {:?}", self.last_events)) };
         let expected = Event {
             kind: kind as u32,
             ifindex: client.ifindex,
             client: Ip4::from_wire(client.ip),
             service: Ip4::from_wire(client.service),
-            node: target.node_ip,
+            node: Ip4::from_wire(source),
             target: target.ip,
             client_port: L4Port::new(client.port),
             service_port: L4Port::new(client.service_port),

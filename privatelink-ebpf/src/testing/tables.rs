@@ -2,7 +2,7 @@
 
 use std::{
     cell::UnsafeCell,
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -21,7 +21,7 @@ use crate::{
         security::{Bound, Policy},
         service::{
             Address, Address6Key, AddressKey, AddressKind, Frontend, Frontend6Key, FrontendKey, Listener,
-            ListenerFlags, Parted, Port, Target,
+            ListenerFlags, Parted, Port, StandIn, Target,
         },
         settings::{Clock, IcmpBudget, ResetBudget},
         stats::{Counts, EndpointStats, ListenerStats, TargetStats},
@@ -115,6 +115,7 @@ pub struct MemTables {
     reset_budgets: Cells<ResetBudget>,
     icmp_budgets: Cells<IcmpBudget>,
     fragments: Mutex<HashMap<FragmentKey, FirstFragment>>,
+    stand_ins: Mutex<HashSet<StandIn>>,
     counters: Vec<AtomicU64>,
     events: Mutex<Vec<Event>>,
     now: AtomicU32,
@@ -144,6 +145,7 @@ impl MemTables {
             reset_budgets: Cells::new(ResetBudget::default(), VPCS as usize),
             icmp_budgets: Cells::new(IcmpBudget::default(), VPCS as usize),
             fragments: Mutex::default(),
+            stand_ins: Mutex::default(),
             counters: Counter::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
             events: Mutex::new(Vec::new()),
             // Near the wrap, so that every case crosses it or shows that it does not matter.
@@ -476,6 +478,14 @@ impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
 
     fn fragment(self, key: &FragmentKey) -> Option<FirstFragment> {
         self.tables.fragments.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied()
+    }
+
+    fn stands_in(self, key: &StandIn) -> bool {
+        self.tables.stand_ins.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+    }
+
+    fn stand_in(self, key: &StandIn) {
+        self.tables.stand_ins.lock().unwrap_or_else(PoisonError::into_inner).insert(*key);
     }
 
     fn note_fragment(self, key: &FragmentKey, first: &FirstFragment) {

@@ -305,7 +305,7 @@ impl Answers {
         let plan = self.plan();
         let links = self.shared.links();
         let statuses = self.shared.ports().clone();
-        let port = explain::entry(state, &question.vpc, &statuses, &links);
+        let port = explain::entry(state, question, &statuses, &links);
         let mut dataplane = self.shared.dataplane();
         let seen = match &port {
             Some(port) => {

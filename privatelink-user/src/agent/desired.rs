@@ -612,7 +612,8 @@ fn members(
     for (id, weight) in listener.forward.live() {
         let group = state.target_groups.get(id);
         let proxied = proto == Proto::Tcp && group.is_some_and(|group| group.attributes.proxy_protocol_v2);
-        let entry_flags = if proxied { RingEntry::PROXY } else { 0 };
+        let preserved = group.is_some_and(|group| group.attributes.preserve_client_ip);
+        let entry_flags = if proxied { RingEntry::PROXY } else { 0 } | if preserved { RingEntry::PRESERVE } else { 0 };
         let mut members = Vec::new();
         for target in chosen.get(id).into_iter().flatten() {
             if !security::outbound(state, lb, opening(proto, target.port), target.ip) {

@@ -144,7 +144,7 @@ fn listeners(ops: &mut Vec<Op>, desired: &Desired, actual: &Tables, capacity: Ca
                 let known = written.get(ring).copied();
                 let base = known.or_else(|| match &**ring {
                     [] => Some(0),
-                    [target] if !RingEntry(*target).proxy() => Some(*target),
+                    [target] if RingEntry(*target).target() == *target => Some(*target),
                     slots => slices.allocate(slots.len() as u32),
                 });
                 let Some(base) = base else {

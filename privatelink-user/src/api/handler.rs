@@ -242,10 +242,17 @@ pub async fn explain_packet(
 ) -> Answer<Explanation> {
     /// The ports that a client's system chooses from (RFC 6335 section 6).
     const EPHEMERAL: std::ops::RangeInclusive<u16> = 49_152..=65_535;
-    let Json(ExplainPacket { vpc, from, from_port, to, protocol }) = request?;
+    let Json(ExplainPacket { vpc, port, from, from_port, to, protocol }) = request?;
     let state = api.store.state();
+    let seen = state.seen_by(&owner);
+    let vpc = lookup::vpc(&seen, &vpc)?.id.clone();
+    let port = port.map(|port| match lookup::port(&seen, &port)? {
+        found if found.vpc == vpc => Ok(found.interface.clone()),
+        _ => Err(ControlError::PortNotFound(port.as_str().to_owned())),
+    });
     let question = Question {
-        vpc: lookup::vpc(&state.seen_by(&owner), &vpc)?.id.clone(),
+        vpc,
+        port: port.transpose()?,
         from: SocketAddrV4::new(from, from_port.unwrap_or_else(|| rand::random_range(EPHEMERAL))),
         to,
         protocol,

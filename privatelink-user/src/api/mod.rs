@@ -30,8 +30,21 @@ pub use socket::{SocketError, SocketFile};
 use self::openapi::Surface;
 use crate::{
     control::{
-        connections::*, endpoint_services::*, endpoints::*, instances::*, listeners::*, load_balancers::*,
-        permissions::*, security_groups::*, target_groups::*, targets::*, vpcs::*,
+        connections::*,
+        endpoint_services::*,
+        endpoints::*,
+        instances::*,
+        listeners::*,
+        load_balancers::*,
+        network_interfaces::*,
+        permissions::*,
+        route_tables::*,
+        security_groups::*,
+        subnets::*,
+        tags::{CreateTags, DeleteTags, DescribeTags},
+        target_groups::*,
+        targets::*,
+        vpcs::*,
     },
     dns::upstream::Upstreams,
     model::{IdSource, Owner},
@@ -77,6 +90,21 @@ fn surface() -> Surface {
         .mutation::<ModifyVpc>()
         .mutation::<DeleteVpc>()
         .query::<DescribeVpcs>()
+        .mutation::<CreateSubnet>()
+        .mutation::<DeleteSubnet>()
+        .query::<DescribeSubnets>()
+        .mutation::<CreateRouteTable>()
+        .mutation::<DeleteRouteTable>()
+        .mutation::<AssociateRouteTable>()
+        .mutation::<DisassociateRouteTable>()
+        .mutation::<CreateRoute>()
+        .mutation::<ReplaceRoute>()
+        .mutation::<DeleteRoute>()
+        .query::<DescribeRouteTables>()
+        .query::<DescribeNetworkInterfaces>()
+        .mutation::<CreateTags>()
+        .mutation::<DeleteTags>()
+        .query::<DescribeTags>()
         .handled::<AttachPort>(post(handler::attach_port))
         .mutation::<DetachPort>()
         .handled::<DescribePorts>(post(handler::describe_ports))

@@ -42,6 +42,9 @@ operation!(DescribeStats -> Stats);
 pub struct ExplainPacket {
     /// The VPC that the packet is sent in.
     pub vpc: Reference,
+    /// The port of the VPC that it comes in on. None: the first one.
+    #[serde(default)]
+    pub port: Option<Reference>,
     #[schema(value_type = String)]
     pub from: Ipv4Addr,
     /// None: any port that a client would use.

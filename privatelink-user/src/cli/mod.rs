@@ -10,14 +10,18 @@ mod error;
 mod explain;
 mod flow;
 mod instance;
+mod interface;
 mod link;
 mod listener;
 mod load_balancer;
 mod manual;
 mod output;
 mod port;
+mod route;
 mod security_group;
 mod stats;
+mod subnet;
+mod tag;
 mod target;
 mod target_group;
 mod value;
@@ -119,6 +123,21 @@ enum ClientCommand {
     /// VPCs: address spaces, which may overlap.
     #[command(subcommand)]
     Vpc(vpc::VpcCommand),
+    /// Subnets: parts of a VPC's range, each in one availability zone.
+    #[command(subcommand)]
+    Subnet(subnet::SubnetCommand),
+    /// Routes: where a VPC sends what is not its own.
+    #[command(subcommand)]
+    Route(route::RouteCommand),
+    /// Route tables: the routes of some subnets, or of all others.
+    #[command(subcommand)]
+    RouteTable(route::RouteTableCommand),
+    /// Network interfaces: the addresses of load balancers and endpoints.
+    #[command(subcommand)]
+    Interface(interface::InterfaceCommand),
+    /// Tags on resources.
+    #[command(subcommand)]
+    Tag(tag::TagCommand),
     /// Ports: the host's interfaces that lead to the VPCs.
     #[command(subcommand)]
     Port(port::PortCommand),
@@ -215,6 +234,11 @@ fn run_client(command: ClientCommand, mut session: Session) -> Result<(), CliErr
         let session = &mut session;
         match command {
             ClientCommand::Vpc(command) => command.run(session).await,
+            ClientCommand::Subnet(command) => command.run(session).await,
+            ClientCommand::Route(command) => command.run(session).await,
+            ClientCommand::RouteTable(command) => command.run(session).await,
+            ClientCommand::Interface(command) => command.run(session).await,
+            ClientCommand::Tag(command) => command.run(session).await,
             ClientCommand::Port(command) => command.run(session).await,
             ClientCommand::Instance(command) => command.run(session).await,
             ClientCommand::TargetGroup(command) => command.run(session).await,

@@ -238,7 +238,7 @@ impl Planner<'_, '_> {
         let router = gateway.map_or_else(|| "no gateway".to_owned(), |gateway| format!("gateway {gateway}"));
         if let Some(present) = self.state.vpcs.values().find(|vpc| vpc.name == *name) {
             unchanged(format!("VPC '{name}'"), "CIDR", &present.cidr, cidr)?;
-            let request = ModifyVpc { vpc: name.into(), gateway: *gateway };
+            let request = ModifyVpc { vpc: name.into(), gateway: Some(*gateway), ..ModifyVpc::default() };
             return self.step(&request, Action::Modify, "vpc", name, router);
         }
         let request = CreateVpc { name: name.clone(), cidr: *cidr, gateway: *gateway };
@@ -304,7 +304,7 @@ impl Planner<'_, '_> {
         let DeclaredTargetGroup { name, vpc, target_type, protocol, port, health_check, attributes, targets } =
             declared;
         let health_check = HealthCheckSettings::from(health_check.clone());
-        let attributes = over(&TargetGroupAttributes::defaults(*protocol), attributes);
+        let attributes = over(&TargetGroupAttributes::defaults(*target_type, *protocol), attributes);
         if let Some(present) = self.state.target_groups.values().find(|group| group.name == *name) {
             let what = || format!("target group '{name}'");
             let vpc = lookup::vpc(&self.state, vpc)?;
@@ -686,7 +686,8 @@ impl Planner<'_, '_> {
                 declared.name == group.name && lookup::vpc(&before, &declared.vpc).is_ok_and(|vpc| vpc.id == group.vpc)
             })
         };
-        let surplus: Vec<&SecurityGroup> = before.security_groups.values().filter(|group| !declared(group)).collect();
+        let surplus: Vec<&SecurityGroup> =
+            before.security_groups.values().filter(|group| !group.is_default() && !declared(group)).collect();
         for group in &surplus {
             let bare = SecurityGroup { rules: BTreeMap::new(), ..(*group).clone() };
             self.state.put(bare.into());

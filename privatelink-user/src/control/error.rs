@@ -7,9 +7,13 @@ use ipnet::Ipv4Net;
 
 use crate::model::{
     AddressUse, EndpointId, EndpointServiceId, EndpointState, InstanceId, InterfaceName, InvalidValue, LoadBalancerId,
-    PrivateDnsName, Protocol, ResourceName, SecurityGroupId, SecurityGroupName, ServiceName, SubnetCidr, SubnetId,
-    TargetGroupId, VpcId,
+    PrivateDnsName, Protocol, Region, ResourceName, RouteTableId, SecurityGroupId, SecurityGroupName, ServiceName,
+    SubnetCidr, SubnetId, TargetGroupId, VpcId, Zone,
 };
+
+fn zone_names(region: &Region) -> String {
+    Zone::ALL.map(|zone| zone.name(region)).join(", ")
+}
 
 /// Why an operation is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -150,6 +154,8 @@ pub enum ControlError {
     DuplicateSecurityGroup { name: SecurityGroupName, vpc: VpcId },
     #[error("Cannot use reserved security group name: default")]
     SecurityGroupNameReserved,
+    #[error("the specified group: \"{0}\" name: \"default\" cannot be deleted by a user")]
+    DefaultSecurityGroup(SecurityGroupId),
     #[error("Security group {group} does not belong to VPC {vpc}")]
     SecurityGroupOfOtherVpc { group: SecurityGroupId, vpc: VpcId },
     #[error("resource {security_group} has a dependent object")]
@@ -188,12 +194,42 @@ pub enum ControlError {
 
     #[error("The subnet ID '{0}' does not exist")]
     SubnetNotFound(String),
+    #[error(
+        "Value ({zone}) for parameter availabilityZone is invalid. Subnets can currently only be created in the following \
+         availability zones: {}.",
+        zone_names(region)
+    )]
+    ZoneNotFound { zone: String, region: Region },
     #[error("The CIDR '{0}' is invalid.")]
     SubnetRange(SubnetCidr),
     #[error("The CIDR '{cidr}' conflicts with another subnet")]
     SubnetConflict { cidr: SubnetCidr, subnet: SubnetId },
     #[error("The subnet '{subnet}' has dependencies and cannot be deleted.")]
     SubnetInUse { subnet: SubnetId, dependants: Vec<String> },
+    #[error("The routeTable ID '{0}' does not exist")]
+    RouteTableNotFound(String),
+    #[error("The routeTable '{0}' has dependencies and cannot be deleted.")]
+    MainRouteTable(RouteTableId),
+    #[error("The routeTable '{route_table}' has dependencies and cannot be deleted.")]
+    RouteTableInUse { route_table: RouteTableId, dependants: Vec<String> },
+    #[error("Route table {route_table} and {other} belong to different networks")]
+    RouteTableOfOtherVpc { route_table: RouteTableId, other: String },
+    #[error("the specified association for route table {route_table} conflicts with an existing association")]
+    SubnetAssociated { route_table: RouteTableId, present: RouteTableId },
+    #[error("cannot disassociate the main route table association {0}")]
+    MainAssociation(String),
+    #[error("The association ID '{0}' does not exist")]
+    AssociationNotFound(String),
+    #[error("The route identified by {0} already exists.")]
+    RouteExists(Ipv4Net),
+    #[error("There is no route defined for '{0}' in the route table. Use CreateRoute instead.")]
+    NoRouteToReplace(Ipv4Net),
+    #[error("cannot remove local route {destination} in route table {route_table}")]
+    LocalRoute { destination: Ipv4Net, route_table: RouteTableId },
+    #[error("no route with destination-cidr-block {destination} in route table {route_table}")]
+    RouteNotFound { destination: Ipv4Net, route_table: RouteTableId },
+    #[error("The networkInterface ID '{0}' does not exist")]
+    NetworkInterfaceNotFound(String),
     #[error("The last subnet of the VPC endpoint '{0}' cannot be removed")]
     LastSubnet(EndpointId),
     #[error("At least one subnet must be specified")]
@@ -293,6 +329,7 @@ impl ControlError {
             Self::InvalidSecurityGroup(_) => "InvalidSecurityGroup",
             Self::DuplicateSecurityGroup { .. } => "InvalidGroup.Duplicate",
             Self::SecurityGroupNameReserved => "InvalidParameterValue",
+            Self::DefaultSecurityGroup(_) => "CannotDelete",
             Self::SecurityGroupOfOtherVpc { .. } => "InvalidParameter",
             Self::SecurityGroupInUse { .. } => "DependencyViolation",
             Self::TooManySecurityGroups { .. } => "SecurityGroupsPerInterfaceLimitExceeded",
@@ -308,9 +345,19 @@ impl ControlError {
             Self::DuplicateLink(_) => "InvalidLink.Duplicate",
             Self::PartOfLink { .. } => "DependencyViolation",
             Self::SubnetNotFound(_) => "InvalidSubnetID.NotFound",
+            Self::ZoneNotFound { .. } => "InvalidParameterValue",
             Self::SubnetRange(_) => "InvalidSubnet.Range",
             Self::SubnetConflict { .. } => "InvalidSubnet.Conflict",
             Self::SubnetInUse { .. } => "DependencyViolation",
+            Self::RouteTableNotFound(_) => "InvalidRouteTableID.NotFound",
+            Self::MainRouteTable(_) | Self::RouteTableInUse { .. } => "DependencyViolation",
+            Self::RouteTableOfOtherVpc { .. } | Self::MainAssociation(_) => "InvalidParameterValue",
+            Self::SubnetAssociated { .. } => "Resource.AlreadyAssociated",
+            Self::AssociationNotFound(_) => "InvalidAssociationID.NotFound",
+            Self::RouteExists(_) => "RouteAlreadyExists",
+            Self::NoRouteToReplace(_) | Self::LocalRoute { .. } => "InvalidParameterValue",
+            Self::RouteNotFound { .. } => "InvalidRoute.NotFound",
+            Self::NetworkInterfaceNotFound(_) => "InvalidNetworkInterfaceID.NotFound",
             Self::SubnetMissing => "MissingParameter",
             Self::SubnetsOfSeveralVpcs | Self::LastSubnet(_) => "InvalidParameter",
             Self::SubnetsInOneZone(_) => "DuplicateSubnetsInSameZone",
@@ -350,7 +397,11 @@ impl ControlError {
             | Self::AddressOutsideCidr { .. }
             | Self::AddressReserved { .. }
             | Self::AddressTwice(_)
+            | Self::ZoneNotFound { .. }
             | Self::SubnetRange(_)
+            | Self::RouteTableOfOtherVpc { .. }
+            | Self::MainAssociation(_)
+            | Self::LocalRoute { .. }
             | Self::SubnetMissing
             | Self::SubnetsOfSeveralVpcs
             | Self::LastSubnet(_)
@@ -373,6 +424,11 @@ impl ControlError {
             | Self::SecurityGroupNotFound(_)
             | Self::InvalidSecurityGroup(_)
             | Self::RuleNotFound { .. }
+            | Self::RouteTableNotFound(_)
+            | Self::AssociationNotFound(_)
+            | Self::NoRouteToReplace(_)
+            | Self::RouteNotFound { .. }
+            | Self::NetworkInterfaceNotFound(_)
             | Self::LinkNotFound(_)
             | Self::InstanceNotFound(_)
             | Self::EndpointNotFound(_) => RefusalKind::NotFound,
@@ -411,11 +467,16 @@ impl ControlError {
             | Self::DuplicateServiceAlias { .. }
             | Self::DuplicateSecurityGroup { .. }
             | Self::SecurityGroupInUse { .. }
+            | Self::DefaultSecurityGroup(_)
             | Self::TooManySecurityGroups { .. }
             | Self::TooManyRules { .. }
             | Self::DuplicateRule { .. }
             | Self::ExistingVpcEndpointConnections { .. }
             | Self::AddressInUse { .. }
+            | Self::MainRouteTable(_)
+            | Self::RouteTableInUse { .. }
+            | Self::SubnetAssociated { .. }
+            | Self::RouteExists(_)
             | Self::SubnetConflict { .. }
             | Self::SubnetInUse { .. }
             | Self::NoFreeAddressInSubnet(_)
@@ -573,6 +634,9 @@ impl ControlError {
                 format!("choose another name, or look at it with `privatelink security-group describe '{name}'`")
             }
             Self::SecurityGroupNameReserved => "choose another name".to_owned(),
+            Self::DefaultSecurityGroup(_) => {
+                "it goes with its VPC; take its rules away with `privatelink security-group revoke` to let nobody in".to_owned()
+            }
             Self::SecurityGroupOfOtherVpc { vpc, .. } => format!("use a security group of VPC '{vpc}'"),
             Self::SecurityGroupInUse { dependants, .. } => format!("it is used by: {}", dependants.join(", ")),
             Self::TooManySecurityGroups { limit } => {
@@ -613,10 +677,34 @@ impl ControlError {
                 format!("{} is the network itself and {} its broadcast address", cidr.network(), cidr.broadcast())
             }
             Self::AddressInUse { by, .. } => format!("it is {by}; choose another address"),
-            Self::SubnetNotFound(_) => "describe the subnets to see which there are".to_owned(),
+            Self::SubnetNotFound(_) => "`privatelink subnet list` shows the subnets".to_owned(),
+            Self::ZoneNotFound { region, .. } => format!("the zones are {}", zone_names(region)),
             Self::SubnetRange(_) => "use a range inside the VPC's".to_owned(),
             Self::SubnetConflict { subnet, .. } => format!("it overlaps '{subnet}'; use a range beside it"),
             Self::SubnetInUse { dependants, .. } => format!("delete first: {}", dependants.join("; ")),
+            Self::RouteTableNotFound(_) => {
+                "`privatelink route-table list` shows the route tables; name one by its id, or a VPC for its main one".to_owned()
+            }
+            Self::MainRouteTable(_) => "it is the main one, and goes with its VPC".to_owned(),
+            Self::RouteTableInUse { dependants, .. } => format!(
+                "`privatelink route-table disassociate` first, or delete with --force, which does: {}",
+                dependants.join(", ")
+            ),
+            Self::RouteTableOfOtherVpc { .. } => "name what is in the route table's VPC".to_owned(),
+            Self::SubnetAssociated { present, .. } => {
+                format!("the subnet has '{present}'; `privatelink route-table disassociate SUBNET` first")
+            }
+            Self::MainAssociation(_) => "the main table is for every subnet that has none of its own".to_owned(),
+            Self::AssociationNotFound(_) => {
+                "`privatelink route-table describe` shows the associations; name one by its id or by its subnet".to_owned()
+            }
+            Self::RouteExists(_) => "`privatelink route replace` lets it lead elsewhere".to_owned(),
+            Self::NoRouteToReplace(_) => "`privatelink route create` makes it".to_owned(),
+            Self::LocalRoute { .. } => "every table has it, for the VPC's own range".to_owned(),
+            Self::RouteNotFound { .. } => "`privatelink route-table describe` shows the routes".to_owned(),
+            Self::NetworkInterfaceNotFound(_) => {
+                "`privatelink interface list` shows the network interfaces; name one by its id or as VPC/ADDRESS".to_owned()
+            }
             Self::SubnetMissing => "name a subnet".to_owned(),
             Self::LastSubnet(_) => "add another one in the same request, or delete the endpoint".to_owned(),
             Self::SubnetsOfSeveralVpcs => "name subnets of one VPC".to_owned(),

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::ControlError;
 use crate::model::{
     Endpoint, EndpointId, EndpointService, EndpointServiceId, Instance, InstanceId, Link, LinkId, Listener, ListenerId,
-    LoadBalancer, LoadBalancerId, Port, SecurityGroup, SecurityGroupId, ServiceName, State, TargetGroup, TargetGroupId,
-    Vpc, VpcId,
+    LoadBalancer, LoadBalancerId, NetworkInterface, Port, RouteTable, RouteTableId, SecurityGroup, SecurityGroupId,
+    ServiceName, State, TargetGroup, TargetGroupId, Vpc, VpcId,
 };
 
 /// A resource as a person names it: by id, ARN or name. What it may be depends on where it stands.
@@ -157,4 +157,27 @@ pub fn endpoint<'a>(state: &'a State, reference: &Reference) -> Result<&'a Endpo
         .and_then(|id| state.endpoints.get(&id))
         .or_else(by_address)
         .ok_or_else(|| ControlError::EndpointNotFound(text.to_owned()))
+}
+
+/// A route table by id, or a VPC's main one by the VPC's name or id.
+pub fn route_table<'a>(state: &'a State, reference: &Reference) -> Result<&'a RouteTable, ControlError> {
+    let text = reference.as_str();
+    text.parse::<RouteTableId>()
+        .ok()
+        .and_then(|id| state.route_tables.get(&id))
+        .or_else(|| vpc(state, reference).ok().and_then(|vpc| state.main_route_table(&vpc.id)))
+        .ok_or_else(|| ControlError::RouteTableNotFound(text.to_owned()))
+}
+
+/// A network interface by id, or as `VPC/ADDRESS`.
+pub fn network_interface<'a>(state: &'a State, reference: &Reference) -> Result<NetworkInterface<'a>, ControlError> {
+    let text = reference.as_str();
+    let place = text.rsplit_once('/').and_then(|(of, address)| {
+        let address: std::net::Ipv4Addr = address.parse().ok()?;
+        vpc(state, &of.into()).ok().map(|vpc| (&vpc.id, address))
+    });
+    state
+        .network_interfaces()
+        .find(|found| found.id.as_str() == text || place == Some((found.vpc, found.address)))
+        .ok_or_else(|| ControlError::NetworkInterfaceNotFound(text.to_owned()))
 }

@@ -29,7 +29,7 @@ impl Mutation for CreateSecurityGroup {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, SecurityGroupView), ControlError> {
         let Self { name, vpc, description } = self;
         let vpc = lookup::vpc(state, vpc)?;
-        if name.as_str() == "default" {
+        if name.is_default() {
             return Err(ControlError::SecurityGroupNameReserved);
         }
         if state.security_groups.values().any(|group| group.vpc == vpc.id && group.name == *name) {
@@ -50,7 +50,7 @@ impl Mutation for CreateSecurityGroup {
     }
 }
 
-/// Deletes a security group that nothing carries and no other group's rule names.
+/// Deletes a security group that nothing carries and no other group's rule names. A VPC's default group goes with the VPC.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteSecurityGroup {
@@ -61,6 +61,9 @@ operation!(DeleteSecurityGroup -> ());
 impl Mutation for DeleteSecurityGroup {
     fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, ()), ControlError> {
         let group = lookup::security_group(state, &self.security_group, None)?;
+        if group.is_default() {
+            return Err(ControlError::DefaultSecurityGroup(group.id.clone()));
+        }
         let dependants = dependants(state, &group.id);
         if !dependants.is_empty() {
             return Err(ControlError::SecurityGroupInUse { security_group: group.id.clone(), dependants });

@@ -4,7 +4,9 @@ use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, ControlError, Mutation, Query, Reference, lookup, operation, sorted};
+use super::{
+    Context, ControlError, Mutation, Query, Reference, lookup, operation, route_tables, sorted, view::SubnetView,
+};
 use crate::model::{AddressUse, Change, State, Subnet, SubnetCidr, SubnetId, Vpc, Zone};
 
 /// Makes a subnet in a VPC.
@@ -13,16 +15,22 @@ use crate::model::{AddressUse, Change, State, Subnet, SubnetCidr, SubnetId, Vpc,
 pub struct CreateSubnet {
     pub vpc: Reference,
     pub cidr: SubnetCidr,
-    /// None: the zone with the fewest subnets of the VPC.
+    /// Its name or id. None: the zone with the fewest subnets of the VPC.
     #[serde(default)]
-    pub zone: Option<Zone>,
+    pub zone: Option<String>,
 }
-operation!(CreateSubnet -> Subnet);
+operation!(CreateSubnet -> SubnetView);
 
 impl Mutation for CreateSubnet {
-    fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, Subnet), ControlError> {
+    fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, SubnetView), ControlError> {
         let Self { vpc, cidr, zone } = self;
         let vpc = lookup::vpc(state, vpc)?;
+        let region = context.region;
+        let known = |text: &String| {
+            Zone::find(region, text)
+                .ok_or_else(|| ControlError::ZoneNotFound { zone: text.clone(), region: region.clone() })
+        };
+        let zone = zone.as_ref().map(known).transpose()?;
         if !vpc.cidr.net().contains(&cidr.net()) {
             return Err(ControlError::SubnetRange(*cidr));
         }
@@ -43,7 +51,8 @@ impl Mutation for CreateSubnet {
             public_ip_on_launch: false,
             created_at: context.now,
         };
-        Ok((Change::default().put(subnet.clone()), subnet))
+        let view = SubnetView::new(state, &subnet);
+        Ok((Change::default().put(subnet), view))
     }
 }
 
@@ -61,12 +70,23 @@ pub fn uses<'a>(state: &'a State, subnet: &'a Subnet) -> impl Iterator<Item = (I
     state.address_uses(&subnet.vpc).filter(move |(address, by)| subnet.cidr.net().contains(address) && owned(by))
 }
 
-/// A subnet by id.
+/// How many addresses of a subnet load balancers and endpoints can still have.
+pub fn free(state: &State, subnet: &Subnet) -> usize {
+    usize::try_from(subnet.cidr.size()).unwrap_or(usize::MAX).saturating_sub(uses(state, subnet).count())
+}
+
+/// A subnet by id, or as `VPC/CIDR`.
 pub fn find<'a>(state: &'a State, reference: &Reference) -> Result<&'a Subnet, ControlError> {
     let text = reference.as_str();
+    let by_range = || {
+        let (vpc, cidr) = text.split_once('/')?;
+        let (vpc, cidr) = (lookup::vpc(state, &vpc.into()).ok()?, cidr.parse::<SubnetCidr>().ok()?);
+        of_vpc(state, vpc).find(|subnet| subnet.cidr == cidr)
+    };
     text.parse()
         .ok()
         .and_then(|id: SubnetId| state.subnets.get(&id))
+        .or_else(by_range)
         .ok_or_else(|| ControlError::SubnetNotFound(text.to_owned()))
 }
 
@@ -155,24 +175,35 @@ impl Mutation for DeleteSubnet {
         if !dependants.is_empty() {
             return Err(ControlError::SubnetInUse { subnet: subnet.id.clone(), dependants });
         }
-        Ok((Change::default().remove(subnet.id.clone()), ()))
+        Ok((route_tables::without_subnet(state, &subnet.id).remove(subnet.id.clone()), ()))
     }
 }
 
-/// Lists the subnets, of all VPCs or of one.
+/// Lists the subnets, or some of them.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribeSubnets {
+    /// None: all.
+    #[serde(default)]
+    pub subnets: Option<Vec<Reference>>,
+    /// Only those of this VPC.
     #[serde(default)]
     pub vpc: Option<Reference>,
 }
-operation!(DescribeSubnets -> Vec<Subnet>);
+operation!(DescribeSubnets -> Vec<SubnetView>);
 
 impl Query for DescribeSubnets {
-    fn answer(&self, state: &State, _: &State) -> Result<Vec<Subnet>, ControlError> {
-        let vpc = self.vpc.as_ref().map(|reference| lookup::vpc(state, reference)).transpose()?;
-        let wanted = |subnet: &&Subnet| vpc.is_none_or(|vpc| subnet.vpc == vpc.id);
-        let subnets = state.subnets.values().filter(wanted).cloned().collect();
-        Ok(sorted(subnets, |subnet: &Subnet| (subnet.vpc.clone(), u32::from(subnet.cidr.net().network()))))
+    fn answer(&self, state: &State, _: &State) -> Result<Vec<SubnetView>, ControlError> {
+        let Self { subnets, vpc } = self;
+        let vpc = vpc.as_ref().map(|reference| lookup::vpc(state, reference)).transpose()?;
+        let chosen = match subnets {
+            None => state.subnets.values().collect(),
+            Some(references) => {
+                references.iter().map(|reference| find(state, reference)).collect::<Result<Vec<_>, ControlError>>()?
+            }
+        };
+        let of_vpc = chosen.into_iter().filter(|subnet| vpc.is_none_or(|vpc| subnet.vpc == vpc.id));
+        let views = of_vpc.map(|subnet| SubnetView::new(state, subnet)).collect();
+        Ok(sorted(views, |subnet: &SubnetView| (subnet.vpc_name.clone(), u32::from(subnet.cidr.net().network()))))
     }
 }

@@ -99,6 +99,14 @@ fn group_attributes(
             "use a TCP target group, or leave it out",
         ));
     }
+    if protocol.has_udp() && given.contains_key("preserve_client_ip.enabled") && !attributes.preserve_client_ip {
+        return Err(InvalidValue::new(
+            "'preserve_client_ip.enabled' value",
+            "false",
+            format!("is not supported for target groups with the {protocol} protocol"),
+            "leave it out",
+        ));
+    }
     attributes.validate()
 }
 
@@ -126,7 +134,8 @@ impl Mutation for CreateTargetGroup {
         let vpc = lookup::vpc(state, vpc).map_err(|_| ControlError::TargetGroupVpcNotFound(vpc.as_str().to_owned()))?;
         check_port("Target group port", *port)?;
         let health_check = health_check.complete()?;
-        let attributes = group_attributes(TargetGroupAttributes::defaults(*protocol), *protocol, attributes)?;
+        let attributes =
+            group_attributes(TargetGroupAttributes::defaults(*target_type, *protocol), *protocol, attributes)?;
         if let Some(group) = state.target_groups.values().find(|group| group.name == *name) {
             let same = group.vpc == vpc.id
                 && group.target_type == *target_type

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
+use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -9,17 +10,18 @@ use super::{
     connections::endpoints_of,
     instances,
     publish::{self, Published},
-    security_groups,
+    security_groups, subnets,
 };
 use crate::{
     model::{
         AccountId, AttributeMap, ConsumerLists, Direction, Endpoint, EndpointId, EndpointService, EndpointServiceId,
         EndpointState, Forward, HealthCheck, Hook, Instance, InstanceId, InstanceLabel, InstanceState, InterfaceName,
-        Limits, Link, LinkId, LinkSide, Listener, ListenerAttributes, ListenerId, LoadBalancer, LoadBalancerId, Owner,
-        Peer, Port, Principal, PrivateDns, PrivateDnsName, Protocol, ResourceName, SecurityGroup, SecurityGroupId,
-        SecurityGroupName, SecurityGroupRule, SecurityGroupRuleId, SecurityGroupText, ServiceName, State, SubnetId,
-        Target, TargetAddress, TargetGroup, TargetGroupId, TargetType, Traffic, Vpc, VpcCidr, VpcId, VpcIndex, Weight,
-        derived,
+        Limits, Link, LinkId, LinkSide, Listener, ListenerAttributes, ListenerId, LoadBalancer, LoadBalancerId,
+        NetworkInterface, NetworkInterfaceId, Owner, Peer, Port, Principal, PrivateDns, PrivateDnsName, Protocol,
+        ResourceName, RouteState, RouteTable, RouteTableId, RouteTarget, SecurityGroup, SecurityGroupId,
+        SecurityGroupName, SecurityGroupRule, SecurityGroupRuleId, SecurityGroupText, ServiceName, State, Subnet,
+        SubnetCidr, SubnetId, Target, TargetAddress, TargetGroup, TargetGroupId, TargetType, Traffic, Vpc,
+        VpcAttributes, VpcCidr, VpcId, VpcIndex, Weight, derived,
     },
     runtime::{HookInUse, NextHop, PortStatus},
 };
@@ -116,7 +118,16 @@ pub struct VpcView {
     #[schema(value_type = Option<String>)]
     pub gateway: Option<Ipv4Addr>,
     pub index: VpcIndex,
+    /// None: it carries no packets yet.
     pub ports: Vec<InterfaceName>,
+    pub dns_support: bool,
+    pub dns_hostnames: bool,
+    /// The one that a fresh account has.
+    pub is_default: bool,
+    pub default_security_group: SecurityGroupId,
+    pub main_route_table: RouteTableId,
+    /// It lets everything pass.
+    pub default_network_acl: String,
     #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
@@ -124,9 +135,28 @@ pub struct VpcView {
 impl VpcView {
     /// As `state` has it.
     pub fn new(state: &State, vpc: &Vpc) -> Self {
-        let Vpc { id, owner, name, cidr, gateway, index, attributes: _, created_at } = vpc.clone();
+        let Vpc { id, owner, name, cidr, gateway, index, attributes, created_at } = vpc.clone();
+        let VpcAttributes { dns_support, dns_hostnames, is_default } = attributes;
         let ports = state.ports.values().filter(|port| port.vpc == id).map(|port| port.interface.clone()).collect();
-        Self { id, owner, name, cidr, gateway, index, ports, created_at }
+        // Of a VPC that is being made, the state does not have them yet.
+        let group =
+            state.default_group(&id).map_or_else(|| SecurityGroup::default_of(vpc).id, |group| group.id.clone());
+        Self {
+            default_security_group: group,
+            main_route_table: RouteTable::main_of(vpc).id,
+            default_network_acl: derived::default_network_acl(&id),
+            dns_support,
+            dns_hostnames,
+            is_default,
+            id,
+            owner,
+            name,
+            cidr,
+            gateway,
+            index,
+            ports,
+            created_at,
+        }
     }
 }
 
@@ -674,6 +704,135 @@ impl EndpointView {
             security_group_names: security_groups::names(state, &security_groups),
             security_groups: security_groups.groups.into_iter().collect(),
             created_at,
+        }
+    }
+}
+
+/// A route table, with its local route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RouteTableView {
+    pub id: RouteTableId,
+    pub vpc: VpcId,
+    pub vpc_name: String,
+    /// Whether it is for the subnets that have none of their own.
+    pub main: bool,
+    /// The VPC's own range, which every table leaves local.
+    #[schema(value_type = Option<String>)]
+    pub local: Option<Ipv4Net>,
+    pub routes: Vec<RouteView>,
+    pub associations: Vec<AssociationView>,
+    #[schema(value_type = String)]
+    pub created_at: Timestamp,
+}
+
+/// A route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RouteView {
+    #[schema(value_type = String)]
+    pub destination: Ipv4Net,
+    pub target: RouteTarget,
+    pub state: RouteState,
+}
+
+/// For whom a route table is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AssociationView {
+    /// `rtbassoc-…`.
+    pub id: String,
+    /// None: for the subnets that have none of their own.
+    pub subnet: Option<SubnetId>,
+}
+
+impl RouteTableView {
+    /// As `state` has it.
+    pub fn new(state: &State, table: &RouteTable) -> Self {
+        let RouteTable { id, vpc, routes, subnets, created_at } = table.clone();
+        let route = |(destination, target)| {
+            let state = state.route_state(&vpc, &target);
+            RouteView { destination, target, state }
+        };
+        let main = table.is_main().then(|| AssociationView { id: table.main_association(), subnet: None });
+        let associated = |subnet: SubnetId| AssociationView { id: table.association(&subnet), subnet: Some(subnet) };
+        Self {
+            vpc_name: vpc_name(state, &vpc),
+            main: table.is_main(),
+            local: state.vpcs.get(&vpc).map(|vpc| vpc.cidr.net()),
+            routes: routes.into_iter().map(route).collect(),
+            associations: main.into_iter().chain(subnets.into_iter().map(associated)).collect(),
+            id,
+            vpc,
+            created_at,
+        }
+    }
+}
+
+/// A subnet, with how full it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct SubnetView {
+    pub id: SubnetId,
+    pub vpc: VpcId,
+    pub vpc_name: String,
+    pub cidr: SubnetCidr,
+    /// Such as `us-east-1a`.
+    pub zone: String,
+    /// One of those that a fresh account has.
+    pub is_default: bool,
+    /// Addresses that load balancers and endpoints can still have.
+    pub free_addresses: usize,
+    #[schema(value_type = String)]
+    pub created_at: Timestamp,
+}
+
+impl SubnetView {
+    /// As `state` has it.
+    pub fn new(state: &State, subnet: &Subnet) -> Self {
+        let Subnet { id, vpc, cidr, zone, is_default, public_ip_on_launch: _, created_at } = subnet.clone();
+        let region = state.vpcs.get(&vpc).map(|vpc| &vpc.owner.region);
+        Self {
+            vpc_name: vpc_name(state, &vpc),
+            zone: region.map_or_else(String::new, |region| zone.name(region)),
+            free_addresses: subnets::free(state, subnet),
+            id,
+            vpc,
+            cidr,
+            is_default,
+            created_at,
+        }
+    }
+}
+
+/// A network interface: an address of a load balancer or an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct NetworkInterfaceView {
+    pub id: NetworkInterfaceId,
+    pub vpc: VpcId,
+    pub vpc_name: String,
+    /// None for an address that was chosen outside every subnet.
+    pub subnet: Option<SubnetId>,
+    #[schema(value_type = String)]
+    pub address: Ipv4Addr,
+    /// `network_load_balancer` or `vpc_endpoint`.
+    pub interface_type: String,
+    /// The id or ARN of what has it.
+    pub owned_by: String,
+    pub description: String,
+    pub security_groups: Vec<SecurityGroupId>,
+}
+
+impl NetworkInterfaceView {
+    /// As `state` has it.
+    pub fn new(state: &State, interface: &NetworkInterface<'_>) -> Self {
+        let NetworkInterface { id, vpc, address, by, groups } = interface.clone();
+        Self {
+            vpc_name: vpc_name(state, vpc),
+            subnet: state.subnet_of(vpc, address).map(|subnet| subnet.id.clone()),
+            id,
+            vpc: vpc.clone(),
+            address,
+            interface_type: by.interface_type().to_owned(),
+            owned_by: by.as_str().to_owned(),
+            description: by.description(),
+            security_groups: groups.iter().cloned().collect(),
         }
     }
 }

@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Account, ClientToken, Endpoint, EndpointId, EndpointService, EndpointServiceId, Instance, InstanceId,
-    InterfaceName, Link, LinkId, Listener, ListenerId, LoadBalancer, LoadBalancerId, Port, RecordId, SecurityGroup,
-    SecurityGroupId, Subnet, SubnetId, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
+    InterfaceName, Link, LinkId, Listener, ListenerId, LoadBalancer, LoadBalancerId, Port, RecordId, RouteTable,
+    RouteTableId, SecurityGroup, SecurityGroupId, Subnet, SubnetId, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc,
+    VpcId, VpcIndex,
 };
 
 /// What an accepted operation does to the state; applied and committed whole.
@@ -113,6 +114,7 @@ records! {
     Endpoint(Endpoint, EndpointId, id),
     Link(Link, LinkId, id),
     Subnet(Subnet, SubnetId, id),
+    RouteTable(RouteTable, RouteTableId, id),
     Instance(Instance, InstanceId, id),
     Tags(Tags, TaggedId, resource),
     Account(Account, RecordId, id),
@@ -129,6 +131,7 @@ keys! {
     Endpoint(EndpointId),
     Link(LinkId),
     Subnet(SubnetId),
+    RouteTable(RouteTableId),
     Instance(InstanceId),
     Tags(TaggedId),
     SecurityGroup(SecurityGroupId),

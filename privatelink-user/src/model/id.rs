@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{InvalidValue, LoadBalancerKind, Owner, ResourceName, invalid::serde_as_text};
+use super::{InvalidValue, LoadBalancerKind, Owner, ResourceName, derived, invalid::serde_as_text};
 
 /// Where new identifiers come from. Random in the agent, a counter in tests.
 pub trait IdSource {
@@ -27,6 +27,11 @@ macro_rules! ec2_id {
             /// A new identifier.
             pub fn generate(ids: &mut dyn IdSource) -> Self {
                 Self(format!(concat!($prefix, "{}"), ids.hex(17)))
+            }
+
+            /// The identifier that follows from `parts`, always the same.
+            pub fn derived(parts: &[&str]) -> Self {
+                Self(format!(concat!($prefix, "{}"), derived::hex(17, parts)))
             }
 
             /// The identifier's text.
@@ -68,6 +73,14 @@ ec2_id!(
 ec2_id!(
     /// A subnet's id, `subnet-` + 17 hex digits.
     SubnetId, "subnet id", "subnet-"
+);
+ec2_id!(
+    /// A route table's id, `rtb-` + 17 hex digits.
+    RouteTableId, "route table id", "rtb-"
+);
+ec2_id!(
+    /// A network interface's id, `eni-` + 17 hex digits.
+    NetworkInterfaceId, "network interface id", "eni-"
 );
 ec2_id!(
     /// An instance's id, `i-` + 17 hex digits.

@@ -7,8 +7,9 @@ use std::{
 
 use super::{
     AddressUse, Direction, EndpointId, EndpointService, EndpointServiceId, Forward, Instance, InstanceId,
-    InterfaceName, LinkId, ListenerId, LoadBalancerId, Peer, ResourceName, SecurityGroup, SecurityGroupId,
-    SecurityGroupName, State, Subnet, SubnetId, TaggedId, TargetGroup, TargetGroupId, TargetType, Vpc, VpcId, VpcIndex,
+    InterfaceName, LinkId, ListenerId, LoadBalancerId, Peer, ResourceName, RouteTableId, SecurityGroup,
+    SecurityGroupId, SecurityGroupName, State, Subnet, SubnetId, TaggedId, TargetGroup, TargetGroupId, TargetType, Vpc,
+    VpcId, VpcIndex,
 };
 
 /// A rule between resources that does not hold.
@@ -86,6 +87,12 @@ pub enum InvariantViolation {
     SubnetOutsideVpc(SubnetId),
     #[error("subnets '{0}' and '{1}' overlap")]
     SubnetsOverlap(SubnetId, SubnetId),
+    #[error(
+        "route table '{0}' is in a VPC that does not exist, has its range as a destination, or another VPC's subnet"
+    )]
+    RouteTable(RouteTableId),
+    #[error("subnet '{0}' has two route tables")]
+    SubnetRouteTables(SubnetId),
     #[error("'{0}' has tags and does not exist")]
     TagsWithoutResource(TaggedId),
     #[error("port 0 in '{0}'")]
@@ -131,6 +138,16 @@ impl State {
             if first.vpc == second.vpc && first.cidr.net().contains(&second.cidr.net().network()) {
                 return Err(InvariantViolation::SubnetsOverlap(first.id.clone(), second.id.clone()));
             }
+        }
+        for table in self.route_tables.values() {
+            let foreign = |id: &SubnetId| self.subnets.get(id).is_none_or(|subnet| subnet.vpc != table.vpc);
+            let local = |vpc: &Vpc| table.routes.contains_key(&vpc.cidr.net());
+            if self.vpcs.get(&table.vpc).is_none_or(local) || table.subnets.iter().any(foreign) {
+                return Err(InvariantViolation::RouteTable(table.id.clone()));
+            }
+        }
+        if let Some(subnet) = duplicate(self.route_tables.values().flat_map(|table| &table.subnets)) {
+            return Err(InvariantViolation::SubnetRouteTables(subnet.clone()));
         }
         match self.tags.keys().find(|id| !self.has_tagged(id)) {
             Some(id) => Err(InvariantViolation::TagsWithoutResource(id.clone())),

@@ -23,11 +23,13 @@ mod link;
 mod listener;
 mod load_balancer;
 mod name;
+mod network_interface;
 mod owner;
 pub mod pattern;
 mod port;
 mod principal;
 pub mod private_dns;
+mod route_table;
 mod security_group;
 mod state;
 mod subnet;
@@ -46,8 +48,8 @@ pub use endpoint_service::{EndpointService, ServiceName};
 pub use forward::{Forward, Weight};
 pub use health_check::{HealthCheck, HealthCheckPort, HealthCheckProtocol, HttpPath, Matcher};
 pub use id::{
-    AccountId, EndpointId, EndpointServiceId, IdSource, InstanceId, LinkId, ListenerId, LoadBalancerId, Region,
-    SecurityGroupId, SecurityGroupRuleId, SubnetId, TargetGroupId, VpcId,
+    AccountId, EndpointId, EndpointServiceId, IdSource, InstanceId, LinkId, ListenerId, LoadBalancerId,
+    NetworkInterfaceId, Region, RouteTableId, SecurityGroupId, SecurityGroupRuleId, SubnetId, TargetGroupId, VpcId,
 };
 pub use instance::{Instance, InstanceLabel, InstanceState};
 pub use invalid::InvalidValue;
@@ -60,12 +62,14 @@ pub use link::{Link, LinkSide};
 pub use listener::{Listener, ListenerAttributes};
 pub use load_balancer::{LoadBalancer, LoadBalancerAttributes, LoadBalancerKind, Scheme};
 pub use name::{InterfaceName, ResourceName};
+pub use network_interface::{InterfaceOwner, NetworkInterface};
 pub use owner::Owner;
 pub use port::{Hook, Port};
 pub use principal::{Identity, Principal};
 pub use private_dns::{PrivateDns, PrivateDnsName, VerificationState};
+pub use route_table::{RouteState, RouteTable, RouteTarget};
 pub use security_group::{
-    Direction, IcmpKind, Opening, Peer, PortRange, SecurityGroup, SecurityGroupName, SecurityGroupRule,
+    Direction, Hosts, IcmpKind, Members, Opening, Peer, PortRange, SecurityGroup, SecurityGroupName, SecurityGroupRule,
     SecurityGroupText, SecurityGroups, Traffic,
 };
 pub use state::{AddressUse, State};

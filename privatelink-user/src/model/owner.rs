@@ -37,8 +37,8 @@ fn own<K: Ord + Clone, V: Clone>(all: &BTreeMap<K, V>, mine: impl Fn(&V) -> bool
 impl State {
     /// What `owner` works with: its own resources and nothing else. Names, addresses and references are decided on this,
     /// so that an operation cannot touch what its caller does not own. VPCs, endpoint services and endpoints say whose
-    /// they are; load balancers, target groups and listeners carry it in their ARN; ports, instances and
-    /// security groups are their VPC's.
+    /// they are; load balancers, target groups and listeners carry it in their ARN; ports, subnets, route tables, instances
+    /// and security groups are their VPC's.
     pub fn seen_by(&self, owner: &Owner) -> Cow<'_, Self> {
         let Self {
             vpcs,
@@ -51,6 +51,7 @@ impl State {
             endpoints,
             links,
             subnets,
+            route_tables,
             instances,
             tags,
             accounts,
@@ -75,6 +76,7 @@ impl State {
             ports: own(ports, |port| vpcs.contains_key(&port.vpc)),
             links: own(links, |link| link.owner == *owner),
             subnets: own(subnets, |subnet| vpcs.contains_key(&subnet.vpc)),
+            route_tables: own(route_tables, |table| vpcs.contains_key(&table.vpc)),
             instances: own(instances, |instance| vpcs.contains_key(&instance.vpc)),
             security_groups: own(security_groups, |group| vpcs.contains_key(&group.vpc)),
             vpcs,

@@ -1,16 +1,12 @@
 //! The whole desired world.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    net::Ipv4Addr,
-};
+use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
 
 use super::{
-    Account, Change, ClientToken, Edit, Endpoint, EndpointId, EndpointService, EndpointServiceId, Instance, InstanceId,
-    InterfaceName, Key, Link, LinkId, Listener, ListenerId, LoadBalancer, LoadBalancerId, Port, Record, RecordId,
-    SecurityGroup, SecurityGroupId, ServiceDomain, Subnet, SubnetId, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc,
-    VpcId, VpcIndex,
+    Account, Change, ClientToken, Edit, Endpoint, EndpointId, EndpointService, EndpointServiceId, Hosts, Instance,
+    InstanceId, InterfaceName, Key, Link, LinkId, Listener, ListenerId, LoadBalancer, LoadBalancerId, Members, Port,
+    Record, RecordId, RouteTable, RouteTableId, SecurityGroup, SecurityGroupId, ServiceDomain, Subnet, SubnetId,
+    TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
 };
 
 /// Every resource, by identity.
@@ -26,6 +22,7 @@ pub struct State {
     pub endpoints: BTreeMap<EndpointId, Endpoint>,
     pub links: BTreeMap<LinkId, Link>,
     pub subnets: BTreeMap<SubnetId, Subnet>,
+    pub route_tables: BTreeMap<RouteTableId, RouteTable>,
     pub instances: BTreeMap<InstanceId, Instance>,
     pub tags: BTreeMap<TaggedId, Tags>,
     pub accounts: BTreeMap<RecordId, Account>,
@@ -86,6 +83,7 @@ impl State {
             Record::Endpoint(endpoint) => drop(self.endpoints.insert(endpoint.id.clone(), endpoint)),
             Record::Link(link) => drop(self.links.insert(link.id.clone(), link)),
             Record::Subnet(subnet) => drop(self.subnets.insert(subnet.id.clone(), subnet)),
+            Record::RouteTable(table) => drop(self.route_tables.insert(table.id.clone(), table)),
             Record::Instance(instance) => drop(self.instances.insert(instance.id.clone(), instance)),
             Record::Tags(tags) => drop(self.tags.insert(tags.resource.clone(), tags)),
             Record::Account(account) => drop(self.accounts.insert(account.id.clone(), account)),
@@ -106,6 +104,7 @@ impl State {
             Key::Endpoint(id) => drop(self.endpoints.remove(id)),
             Key::Link(id) => drop(self.links.remove(id)),
             Key::Subnet(id) => drop(self.subnets.remove(id)),
+            Key::RouteTable(id) => drop(self.route_tables.remove(id)),
             Key::Instance(id) => drop(self.instances.remove(id)),
             Key::Tags(id) => drop(self.tags.remove(id)),
             Key::Account(id) => drop(self.accounts.remove(id)),
@@ -125,6 +124,7 @@ impl State {
         let endpoints = self.endpoints.values().cloned().map(Record::Endpoint);
         let links = self.links.values().cloned().map(Record::Link);
         let subnets = self.subnets.values().cloned().map(Record::Subnet);
+        let route_tables = self.route_tables.values().cloned().map(Record::RouteTable);
         let instances = self.instances.values().cloned().map(Record::Instance);
         let tags = self.tags.values().cloned().map(Record::Tags);
         let accounts = self.accounts.values().cloned().map(Record::Account);
@@ -139,9 +139,15 @@ impl State {
             .chain(endpoints)
             .chain(links)
             .chain(subnets)
+            .chain(route_tables)
             .chain(tags)
             .chain(accounts)
             .chain(tokens)
+    }
+
+    /// The default security group of a VPC.
+    pub fn default_group(&self, vpc: &VpcId) -> Option<&SecurityGroup> {
+        self.security_groups.values().find(|group| group.vpc == *vpc && group.is_default())
     }
 
     /// Every use of an address of `vpc`.
@@ -170,8 +176,9 @@ impl State {
         gateway.into_iter().chain(nodes).chain(endpoints).chain(instances).chain(targets)
     }
 
-    /// The addresses of what carries a security group: nodes of load balancers, endpoints, and instances.
-    pub fn members(&self, group: &SecurityGroupId) -> BTreeSet<Ipv4Addr> {
+    /// What a security group stands for as a peer: the nodes of load balancers, the endpoints and the instances that carry
+    /// it. A host of a VPC carries the VPC's default group, as an interface does in AWS for which nobody has named another.
+    pub fn members(&self, group: &SecurityGroupId) -> Members {
         let nodes = self
             .load_balancers
             .values()
@@ -181,13 +188,22 @@ impl State {
             .endpoints
             .values()
             .filter(|endpoint| endpoint.security_groups.groups.contains(group))
-            .map(|endpoint| endpoint.address);
+            .flat_map(Endpoint::addresses);
         let instances = self
             .instances
             .values()
             .filter(|instance| instance.is_alive() && instance.security_groups.contains(group))
             .flat_map(Instance::addresses);
-        nodes.chain(endpoints).chain(instances).collect()
+        let default = self.security_groups.get(group).filter(|group| group.is_default());
+        let hosts = default.and_then(|group| self.vpcs.get(&group.vpc)).map(|vpc| Hosts {
+            range: vpc.cidr.net(),
+            others: self
+                .instances_of(&vpc.id)
+                .filter(|instance| !instance.security_groups.is_empty() && !instance.security_groups.contains(group))
+                .flat_map(Instance::addresses)
+                .collect(),
+        });
+        Members { carriers: nodes.chain(endpoints).chain(instances).collect(), hosts }
     }
 
     /// The first use of `address` in `vpc`.

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    EndpointId, EndpointServiceId, InstanceId, InvalidValue, ListenerId, LoadBalancerId, SecurityGroupId, State,
-    SubnetId, TargetGroupId, VpcId, invalid::serde_as_text,
+    EndpointId, EndpointServiceId, InstanceId, InvalidValue, ListenerId, LoadBalancerId, RouteTableId, SecurityGroupId,
+    State, SubnetId, TargetGroupId, VpcId, invalid::serde_as_text,
 };
 
 /// The tags of one resource; none are kept for a resource without tags.
@@ -45,6 +45,8 @@ impl TaggedId {
             "security-group"
         } else if text.starts_with("subnet-") {
             "subnet"
+        } else if text.starts_with("rtb-") {
+            "route-table"
         } else if text.starts_with("i-") {
             "instance"
         } else {
@@ -65,6 +67,7 @@ impl FromStr for TaggedId {
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         let known = text.parse::<VpcId>().is_ok()
             || text.parse::<SubnetId>().is_ok()
+            || text.parse::<RouteTableId>().is_ok()
             || text.parse::<SecurityGroupId>().is_ok()
             || text.parse::<InstanceId>().is_ok()
             || text.parse::<EndpointServiceId>().is_ok()
@@ -79,7 +82,7 @@ impl FromStr for TaggedId {
                 "resource",
                 text,
                 "is not the id or ARN of a resource that can have tags",
-                "use the id of a VPC, subnet, security group, instance, endpoint service or endpoint, or a load balancing ARN",
+                "use the id of a VPC, subnet, route table, security group, instance, endpoint service or endpoint, or a load balancing ARN",
             ))
         }
     }
@@ -143,6 +146,7 @@ impl State {
         let text = id.as_str();
         text.parse().is_ok_and(|id: VpcId| self.vpcs.contains_key(&id))
             || text.parse().is_ok_and(|id: SubnetId| self.subnets.contains_key(&id))
+            || text.parse().is_ok_and(|id: RouteTableId| self.route_tables.contains_key(&id))
             || text.parse().is_ok_and(|id: SecurityGroupId| self.security_groups.contains_key(&id))
             || text.parse().is_ok_and(|id: InstanceId| self.instances.contains_key(&id))
             || text.parse().is_ok_and(|id: EndpointServiceId| self.endpoint_services.contains_key(&id))

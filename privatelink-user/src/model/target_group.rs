@@ -84,6 +84,8 @@ pub struct TargetGroupAttributes {
     pub unhealthy_connection_termination: bool,
     /// Whether a target is told each connection's client by a PROXY protocol header.
     pub proxy_protocol_v2: bool,
+    /// Whether targets see the client's own address of a connection that reaches the load balancer directly.
+    pub preserve_client_ip: bool,
     /// Seconds for which an unhealthy target whose flows are not ended is `unhealthy.draining`.
     pub unhealthy_draining_interval: u32,
     /// Below it the zone leaves DNS. Kept for who answers names; nothing in the datapath depends on it.

@@ -104,6 +104,7 @@ fn attributes_have_their_documented_defaults_and_ranges() {
             ("stickiness.type", "source_ip".to_owned()),
             ("target_health_state.unhealthy.connection_termination.enabled", "true".to_owned()),
             ("proxy_protocol_v2.enabled", "false".to_owned()),
+            ("preserve_client_ip.enabled", "false".to_owned()),
             ("target_health_state.unhealthy.draining_interval_seconds", "0".to_owned()),
             ("target_group_health.dns_failover.minimum_healthy_targets.count", "1".to_owned()),
             ("target_group_health.dns_failover.minimum_healthy_targets.percentage", "off".to_owned()),

@@ -293,11 +293,28 @@ endpoint = call(ec2, "create_vpc_endpoint",
                  "VpcEndpoint.CreationTimestamp", "VpcEndpoint.OwnerId", "VpcEndpoint.Tags.0"],
                 VpcEndpointType="Interface", VpcId=vpc, ServiceName=service["ServiceName"], SubnetIds=subnets,
                 SecurityGroupIds=[group], TagSpecifications=tagged("vpc-endpoint"))["VpcEndpoint"]["VpcEndpointId"]
-call(ec2, "modify_vpc_endpoint", ["Return"], VpcEndpointId=endpoint, RemoveSubnetIds=[subnets[1]], RemoveSecurityGroupIds=[group])
+default = call(ec2, "describe_security_groups", ["SecurityGroups.0.IpPermissions.0.UserIdGroupPairs.0.GroupId"],
+               Filters=[{"Name": "vpc-id", "Values": [vpc]}, {"Name": "group-name", "Values": ["default"]}])["SecurityGroups"][0]["GroupId"]
+refused(ec2, "delete_security_group", "CannotDelete", GroupId=default)
+call(ec2, "modify_vpc_endpoint", ["Return"], VpcEndpointId=endpoint, RemoveSubnetIds=[subnets[1]], AddSecurityGroupIds=[default],
+     RemoveSecurityGroupIds=[group])
 call(ec2, "describe_vpc_endpoints", ["VpcEndpoints.0.State"], VpcEndpointIds=[endpoint])
 call(ec2, "describe_vpc_endpoint_associations", VpcEndpointIds=[endpoint])
 call(ec2, "describe_network_interfaces", ["NetworkInterfaces.0.PrivateIpAddresses.0.Primary", "NetworkInterfaces.0.InterfaceType"],
      Filters=[{"Name": "vpc-id", "Values": [vpc]}])
+interface = call(ec2, "describe_vpc_endpoints", VpcEndpointIds=[endpoint])["VpcEndpoints"][0]["NetworkInterfaceIds"][0]
+table = call(ec2, "create_route_table", ["RouteTable.Routes.0.GatewayId", "RouteTable.OwnerId", "RouteTable.Tags.0.Key", "ClientToken"],
+             VpcId=vpc, ClientToken="table", TagSpecifications=tagged("route-table"))["RouteTable"]["RouteTableId"]
+call(ec2, "create_route", ["Return"], RouteTableId=table, DestinationCidrBlock="10.200.0.10/32", NetworkInterfaceId=interface)
+refused(ec2, "create_route", "RouteAlreadyExists", RouteTableId=table, DestinationCidrBlock="10.200.0.10/32", VpcEndpointId=endpoint)
+call(ec2, "replace_route", RouteTableId=table, DestinationCidrBlock="10.200.0.10/32", VpcEndpointId=endpoint)
+association = call(ec2, "associate_route_table", ["AssociationId", "AssociationState.State"], RouteTableId=table,
+                   SubnetId=subnets[0])["AssociationId"]
+call(ec2, "describe_route_tables", ["RouteTables.0.Routes.1.State", "RouteTables.0.Associations.0.SubnetId"], RouteTableIds=[table])
+refused(ec2, "delete_route_table", "DependencyViolation", RouteTableId=table)
+call(ec2, "disassociate_route_table", AssociationId=association)
+call(ec2, "delete_route", RouteTableId=table, DestinationCidrBlock="10.200.0.10/32")
+call(ec2, "delete_route_table", RouteTableId=table)
 call(ec2, "describe_vpc_endpoint_connections", ["VpcEndpointConnections.0.VpcEndpointConnectionId"])
 both = {"ServiceId": service["ServiceId"], "VpcEndpointIds": [endpoint]}
 call(ec2, "accept_vpc_endpoint_connections", **both)

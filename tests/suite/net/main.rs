@@ -24,6 +24,7 @@ mod aws;
 mod churn;
 mod common;
 mod consent;
+mod direct;
 mod dns;
 mod ending;
 mod explain;
@@ -81,6 +82,7 @@ fn tests() -> Vec<Test> {
         ending::TESTS,
         isolation::TESTS,
         consent::TESTS,
+        direct::TESTS,
         link::TESTS,
         aws::TESTS,
         workflows::TESTS,

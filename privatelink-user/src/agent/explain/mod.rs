@@ -8,7 +8,7 @@ mod tests;
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use privatelink_ebpf::{
-    abi::{VpcIndex, explain::Trace, flow::FlowState, pool, service::PortFlags},
+    abi::{Counter, VpcIndex, explain::Trace, flow::FlowState, pool, service::PortFlags},
     datapath::Verdict,
 };
 
@@ -17,7 +17,7 @@ use super::{index::TargetKey, plan::Plan, security};
 use crate::{
     control::view,
     model::{
-        Direction, EndpointState, InterfaceName, Listener, LoadBalancerId, Opening, Protocol, State, TargetGroup, VpcId,
+        Direction, EndpointState, InterfaceName, Listener, LoadBalancerId, Opening, Port, Protocol, State, TargetGroup,
     },
     net::{links::Links, neighbor::MacAddress},
     runtime::{
@@ -55,14 +55,17 @@ pub struct Facts<'a> {
     pub interface: &'a dyn Fn(u32) -> Option<String>,
 }
 
-/// The first attached port of a VPC, in the order of the interfaces' names.
+/// The attached port of the question's VPC that it names, or else the first one in the order of the interfaces' names.
 pub fn entry(
     state: &State,
-    vpc: &VpcId,
+    question: &Question,
     statuses: &BTreeMap<InterfaceName, PortStatus>,
     links: &Links,
 ) -> Option<Entry> {
-    state.ports.values().filter(|port| port.vpc == *vpc).find_map(|port| {
+    let meant = |port: &&Port| {
+        port.vpc == question.vpc && question.port.as_ref().is_none_or(|interface| port.interface == *interface)
+    };
+    state.ports.values().filter(meant).find_map(|port| {
         let hook = statuses.get(&port.interface)?.hook?;
         let link = links.values().find(|link| link.name == port.interface.as_str())?;
         Some(Entry { ifindex: link.ifindex, mac: link.mac?, interface: port.interface.clone(), hook })
@@ -270,7 +273,9 @@ impl<'a> Story<'a> {
             let text = format!("the client's port {} has one already, {state}", self.question.from.port());
             self.find(Object::Flow, None, text);
         }
-        let target = trace.has(Trace::TARGET).then(|| self.target(trace.target, *used, groups)).flatten();
+        // A flow that shows its client takes no port of the pool.
+        let used = used.filter(|_| !trace.counted(Counter::ClientIpPreserved));
+        let target = trace.has(Trace::TARGET).then(|| self.target(trace.target, used, groups)).flatten();
         if trace.verdict == Trace::FORWARD {
             return self.forwarded(trace, target);
         }
@@ -353,6 +358,26 @@ impl<'a> Story<'a> {
         Some(key)
     }
 
+    /// The source that the target sees, and why if that is not a matter of course.
+    fn source(&mut self, trace: &Trace, node: Ipv4Addr) -> String {
+        let (own, node) = (format!("{}, the client itself", self.question.from.ip()), node.to_string());
+        let direct =
+            "the target group has preserve_client_ip.enabled, and the client comes to the load balancer itself";
+        let (source, text) = if trace.counted(Counter::ClientIpPreserved) {
+            (own, format!("{direct}: the target sees {}", self.question.from))
+        } else if trace.counted(Counter::ClientIpSamePort) {
+            let why = "client and target are behind one port, so replies would not come back through the load balancer";
+            (node, format!("{direct}; but {why}: the target sees the node address"))
+        } else if trace.counted(Counter::ClientIpCollision) {
+            let why = "another flow to the target shows the client's address and port";
+            (node, format!("{direct}; but {why}: the target sees the node address"))
+        } else {
+            return node;
+        };
+        self.find(Object::Source, None, text);
+        source
+    }
+
     fn forwarded(mut self, trace: &Trace, target: Option<TargetKey>) -> Explanation {
         let out = (self.facts.interface)(trace.out_ifindex).unwrap_or_else(|| trace.out_ifindex.to_string());
         if let Some(entry) = self.facts.port {
@@ -369,7 +394,8 @@ impl<'a> Story<'a> {
         }
         let verdict = match target {
             Some(TargetKey { vpc: _, node, ip, port, proto: _ }) => {
-                format!("it goes to {ip}:{port}, which sees {node} as its source, through {out}")
+                let source = self.source(trace, node);
+                format!("it goes to {ip}:{port}, which sees {source} as its source, through {out}")
             }
             None => format!("it is forwarded through {out}"),
         };

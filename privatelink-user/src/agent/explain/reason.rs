@@ -28,6 +28,9 @@ pub const fn reason(counter: Counter) -> Option<Reason> {
     const REPORT: &str = "this is a defect of the datapath if it lasts; `privatelink stats` shows whether it does";
     match counter {
         Counter::FlowOpened
+        | Counter::ClientIpPreserved
+        | Counter::ClientIpSamePort
+        | Counter::ClientIpCollision
         | Counter::FlowEstablished
         | Counter::FlowClosed
         | Counter::FlowResetByClient

@@ -118,6 +118,7 @@ fn state() -> State {
 fn question(to: SocketAddrV4) -> Question {
     Question {
         vpc: vpc(2, "consumer").id,
+        port: None,
         from: SocketAddrV4::new(Ipv4Addr::new(10, 0, 1, 10), 50_000),
         to,
         protocol: PacketProtocol::Tcp,
@@ -247,5 +248,29 @@ fn an_endpoint_that_waits_or_was_rejected_decides() {
         let explanation = ask(&state, &question(SocketAddrV4::new(ENDPOINT, 80)), Some(&entered()), Some(trace));
         assert_eq!(explanation.decided_by, Object::Endpoint);
         assert!(explanation.verdict.contains(&waits.to_string()), "{}", explanation.verdict);
+    }
+}
+
+#[test]
+fn the_source_that_the_target_sees_is_named_with_its_reason() {
+    for (counter, sees, why) in [
+        (Counter::ClientIpPreserved, "10.0.1.10, the client itself", "the target sees 10.0.1.10:50000"),
+        (Counter::ClientIpSamePort, "10.0.0.5", "client and target are behind one port"),
+        (Counter::ClientIpCollision, "10.0.0.5", "another flow to the target shows the client's address and port"),
+    ] {
+        let mut trace = Trace {
+            verdict: Trace::FORWARD,
+            found: Trace::FRONTEND | Trace::TARGET,
+            target: 3,
+            out_ifindex: 7,
+            ..Trace::question(false)
+        };
+        trace.counters[counter as usize / 64] |= 1 << (counter as u32 % 64);
+        let explanation = ask(&state(), &question(SocketAddrV4::new(ENDPOINT, 80)), Some(&entered()), Some(trace));
+        let verdict = format!("it goes to 10.0.1.10:8080, which sees {sees} as its source, through eth7");
+        assert_eq!(explanation.verdict, verdict);
+        assert!(found(&explanation, Object::Source).text.contains(why), "{explanation:?}");
+        let pool = explanation.findings.iter().any(|finding| finding.object == Object::Pool);
+        assert_eq!(pool, counter != Counter::ClientIpPreserved, "a client's own port is none of the pool's");
     }
 }

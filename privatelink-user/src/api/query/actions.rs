@@ -97,7 +97,6 @@ const fn not_elb(name: &'static str, why: &'static str) -> Action {
 
 const NOTIFICATIONS: &str = "connections are listed, nobody is notified";
 const PAYER: &str = "nobody pays";
-const ROUTES: &str = "a VPC has its local route only";
 const CERTIFICATES: &str = "there are no TLS listeners";
 const RULES: &str = "a listener has its default action only";
 
@@ -135,13 +134,13 @@ pub const ACTIONS: &[Action] = &[
     ec2("DeleteSubnet", subnets::delete),
     ec2("ModifySubnetAttribute", subnets::modify_attribute),
     ec2("DescribeRouteTables", route_tables::describe),
-    not_ec2("CreateRouteTable", ROUTES),
-    not_ec2("AssociateRouteTable", ROUTES),
-    not_ec2("DisassociateRouteTable", ROUTES),
-    not_ec2("DeleteRouteTable", ROUTES),
-    not_ec2("CreateRoute", ROUTES),
-    not_ec2("ReplaceRoute", ROUTES),
-    not_ec2("DeleteRoute", ROUTES),
+    ec2("CreateRouteTable", route_tables::create),
+    ec2("AssociateRouteTable", route_tables::associate),
+    ec2("DisassociateRouteTable", route_tables::disassociate),
+    ec2("DeleteRouteTable", route_tables::delete),
+    ec2("CreateRoute", route_tables::create_route),
+    ec2("ReplaceRoute", route_tables::replace_route),
+    ec2("DeleteRoute", route_tables::delete_route),
     ec2("CreateSecurityGroup", security_groups::create),
     ec2("DescribeSecurityGroups", security_groups::describe),
     ec2("DescribeSecurityGroupRules", security_groups::describe_rules),

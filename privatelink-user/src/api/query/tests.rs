@@ -293,6 +293,59 @@ fn the_workflow_of_publishing_and_connecting_across_accounts() {
 }
 
 #[test]
+fn an_endpoint_carries_the_default_group_unless_others_are_named() {
+    let rig = Rig::new();
+    let (_, name) = rig.published();
+    let vpc = text(&rig.ec2(A, "Action=DescribeVpcs"), "vpcId");
+    let default = format!(
+        "Action=DescribeSecurityGroups&Filter.1.Name=vpc-id&Filter.1.Value.1={vpc}&Filter.2.Name=group-name&\
+         Filter.2.Value.1=default"
+    );
+    let default = rig.ec2(A, &default);
+    assert_eq!(text(&default, "groupDescription"), "default VPC security group");
+    let default = text(&default, "groupId");
+    let made = format!("Action=CreateVpcEndpoint&VpcEndpointType=Interface&ServiceName={name}&VpcId={vpc}");
+    let made = rig.ec2(A, &made);
+    assert_eq!((text(&made, "groupId"), text(&made, "groupName").as_str()), (default.clone(), "default"));
+    let delete = format!("Action=DeleteSecurityGroup&GroupId={default}");
+    let message = format!("the specified group: \"{default}\" name: \"default\" cannot be deleted by a user");
+    let (_, code, found) = rig.refused(A, Service::Ec2, &delete);
+    assert_eq!((code.as_str(), found.replace("&quot;", "\"")), ("CannotDelete", message));
+    let last = format!(
+        "Action=ModifyVpcEndpoint&VpcEndpointId={}&RemoveSecurityGroupId.1={default}",
+        text(&made, "vpcEndpointId")
+    );
+    assert_eq!(rig.refused(A, Service::Ec2, &last).1, "InvalidParameterValue", "without a group it would be open");
+    let by_name = "Action=AuthorizeSecurityGroupIngress&GroupName=default&IpProtocol=tcp&FromPort=80&ToPort=80&\
+                   CidrIp=10.0.0.0/8";
+    assert_eq!(text(&rig.ec2(A, by_name), "groupId"), default);
+}
+
+#[test]
+fn a_route_to_an_endpoint_s_interface_is_made_and_shown() {
+    let rig = Rig::new();
+    let (_, name) = rig.published();
+    let vpc = text(&rig.ec2(A, "Action=DescribeVpcs"), "vpcId");
+    let made = format!("Action=CreateVpcEndpoint&VpcEndpointType=Interface&ServiceName={name}&VpcId={vpc}");
+    let interface = text(&text(&rig.ec2(A, &made), "networkInterfaceIdSet"), "item");
+    let table = text(&rig.ec2(A, &format!("Action=CreateRouteTable&VpcId={vpc}")), "routeTableId");
+    let route = format!("RouteTableId={table}&DestinationCidrBlock=10.200.0.10/32");
+    rig.ec2(A, &format!("Action=CreateRoute&{route}&NetworkInterfaceId={interface}"));
+    let shown = rig.ec2(A, &format!("Action=DescribeRouteTables&RouteTableId.1={table}"));
+    assert_eq!(text(&shown, "networkInterfaceId"), interface);
+    assert_eq!(texts(&shown, "destinationCidrBlock"), ["172.31.0.0/16", "10.200.0.10/32"]);
+    let gateway = format!("Action=CreateRoute&RouteTableId={table}&DestinationCidrBlock=0.0.0.0/0&GatewayId=igw-1");
+    let (_, code, message) = rig.refused(A, Service::Ec2, &gateway);
+    assert_eq!(
+        (code.as_str(), message.as_str()),
+        ("InvalidGatewayID.NotFound", "The gateway ID 'igw-1' does not exist")
+    );
+    assert_eq!(rig.refused(B, Service::Ec2, &format!("Action=DeleteRoute&{route}")).1, "InvalidRouteTableID.NotFound");
+    rig.ec2(A, &format!("Action=DeleteRoute&{route}"));
+    rig.ec2(A, &format!("Action=DeleteRouteTable&RouteTableId={table}"));
+}
+
+#[test]
 fn a_load_balancer_of_type_application_is_a_record_that_says_so() {
     let rig = Rig::new();
     let subnets = texts(&rig.ec2(A, "Action=DescribeSubnets"), "subnetId");

@@ -164,7 +164,7 @@ fn instances_carry_groups_that_rules_name_as_peers() {
     let create = json!({"name": "servers", "vpc": "provider"});
     let servers = world.json::<CreateSecurityGroup>(create).unwrap().id;
     world.json::<ModifyInstance>(json!({"instance": "web-1", "security_groups": ["servers"]})).unwrap();
-    let members = |world: &World, id: &SecurityGroupId| world.state.members(id).len();
+    let members = |world: &World, id: &SecurityGroupId| world.state.members(id).carriers.len();
     assert_eq!(members(&world, &servers), 2, "both addresses");
     let delete = json!({"security_group": "servers"});
     let refused = refusal(world.json::<DeleteSecurityGroup>(delete.clone()));

@@ -10,6 +10,7 @@ mod private_dns;
 mod protocols;
 mod publish;
 mod refusals;
+mod routes;
 mod rules;
 mod security_groups;
 mod walk;

@@ -146,6 +146,9 @@ proptest! {
             }
             consent(&before, &world.state, caller)?;
             prop_assert_eq!(others(&world.state, &bystander), others(&before, &bystander), "{} touched {}", caller, other);
+            let has_defaults =
+                |vpc| world.state.default_group(vpc).is_some() && world.state.main_route_table(vpc).is_some();
+            prop_assert!(world.state.vpcs.keys().all(has_defaults));
             world.now += SignedDuration::from_secs(60);
             let change = expire(&world.state, world.now).then(crate::control::instances::expire(&world.state, world.now));
             world.state.apply(&change);

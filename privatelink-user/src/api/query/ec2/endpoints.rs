@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{chosen, done, interfaces, one, security_groups, services, tag_set, unsuccessful};
+use super::{chosen, done, one, security_groups, services, tag_set, unsuccessful};
 use crate::{
     api::query::{
         call::{Call, tag_specification, with_tags},
@@ -38,7 +38,8 @@ pub fn dns_entries(world: &State, endpoint: &Endpoint) -> Vec<Structure> {
 }
 
 fn view(state: &State, endpoint: &Endpoint) -> Structure {
-    let interfaces = interfaces::of_endpoint(endpoint);
+    let interfaces =
+        endpoint.addresses().map(|address| derived::interface_id(&endpoint.vpc, address, endpoint.id.as_str()));
     Structure::new()
         .text("vpcEndpointId", &endpoint.id)
         .text("vpcEndpointType", "Interface")
@@ -148,12 +149,15 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
             let first = addresses.remove(0);
             (Some(first), addresses)
         };
+        // Nobody has named a group: the VPC's default one, as with AWS.
+        let default = || state.default_group(&found.id).map(|group| Reference::from(&group.id));
+        let security_groups = if groups.is_empty() { default().into_iter().collect() } else { groups };
         let request = CreateEndpoint {
             service_name: name.into(),
             vpc: vpc.into(),
             address,
             further_addresses,
-            security_groups: groups,
+            security_groups,
             private_dns,
             private_dns_on_acceptance: false,
         };
@@ -237,6 +241,10 @@ pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
         let present = endpoint.security_groups.groups.iter().map(|id| id.to_string());
         let kept = present.filter(|id| !remove_groups.contains(&id.as_str()));
         let groups: Vec<Reference> = kept.chain(add_groups.iter().map(|id| (*id).to_owned())).map(Into::into).collect();
+        if regroup && groups.is_empty() {
+            let message = "You must specify at least one security group";
+            return Err(Refusal::coded("InvalidParameterValue", message));
+        }
         let request = ModifyEndpoint {
             endpoint: (&endpoint.id).into(),
             security_groups: regroup.then_some(groups),

@@ -45,7 +45,7 @@ fn view(state: &State, owner: &Owner, instance: &Instance) -> Structure {
     } = instance;
     let alive = instance.is_alive();
     let subnet = state.subnet_of(vpc, *address).filter(|_| alive);
-    let attached = interfaces::all(state).into_iter().filter(|interface| interface.by == id.as_str());
+    let attached = state.network_interfaces().filter(|interface| interface.by.as_str() == id.as_str());
     let placement = Structure::new()
         .maybe("availabilityZone", subnet.map(|subnet| subnet.zone.name(&owner.region)))
         .text("groupName", "")
