@@ -60,11 +60,12 @@ fn number(stats: &Value, name: &str) -> Result<u64> {
 fn connections(hook: Hook) -> Result<()> {
     const MOST: usize = 5;
     with_web(1, hook, |scenario| {
-        let _server = Server::start(&server(scenario, 1).netns, target(scenario, 1), Behaviour::Echo)?;
-        scenario.wait_healthy("web")?;
         let (a, b) = (endpoint(scenario, "consumer-a")?, endpoint(scenario, "consumer-b")?);
         scenario.cli.run(&format!("endpoint-service modify web --limit-connections {MOST}"))?;
         scenario.cli.run(&format!("connection limit web {b} --connections none"))?;
+        // The pass that lets traffic to a healthy target brings the limits too.
+        let _server = Server::start(&server(scenario, 1).netns, target(scenario, 1), Behaviour::Echo)?;
+        scenario.wait_healthy("web")?;
         let listed = scenario.cli.run("endpoint-service connections web")?;
         let limit = |id: &str| {
             let row = rows(&listed)?.iter().find(|row| row["endpoint"] == id).context("no such connection")?;
@@ -127,10 +128,10 @@ fn new_connections(hook: Hook) -> Result<()> {
     const SECONDS: u64 = 4;
     with_web(1, hook, |scenario| {
         let web = server(scenario, 1);
-        let _nginx = Nginx::start(&web.netns, Directory::new("nginx")?, target(scenario, 1), "index\n")?;
-        scenario.wait_healthy("web")?;
         let a = endpoint(scenario, "consumer-a")?;
         scenario.cli.run(&format!("connection limit web {a} --connections-per-second {RATE}"))?;
+        let _nginx = Nginx::start(&web.netns, Directory::new("nginx")?, target(scenario, 1), "index\n")?;
+        scenario.wait_healthy("web")?;
         let started = Instant::now();
         let limited = requests(scenario, "client-a", SECONDS)?;
         let took = started.elapsed().as_secs() + 1;
@@ -170,12 +171,12 @@ fn bits(hook: Hook) -> Result<()> {
     const SECONDS: u64 = 5;
     with_web(1, hook, |scenario| {
         let web = server(scenario, 1);
+        let a = endpoint(scenario, "consumer-a")?;
+        scenario.cli.run(&format!("connection limit web {a} --bits-per-second 20M"))?;
         let mut iperf = web.netns.command(find("iperf3").context("iperf3")?);
         iperf.args(["-s", "-p", &TARGET_PORT.to_string()]).stdin(Stdio::null()).stdout(Stdio::null());
         let _iperf = Running::start(iperf.stderr(Stdio::null()))?;
         scenario.wait_healthy("web")?;
-        let a = endpoint(scenario, "consumer-a")?;
-        scenario.cli.run(&format!("connection limit web {a} --bits-per-second 20M"))?;
         // iperf3 serves one client at a time, and a health check is one for a moment.
         let measure = |client: &str, reverse: bool| {
             eventually("iperf3 runs", Duration::from_secs(60), || stream_rate(scenario, client, reverse, SECONDS))
