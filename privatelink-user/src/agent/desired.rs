@@ -104,6 +104,13 @@ pub fn owned(state: &State, vpc: &VpcId, ip: Ipv4Addr) -> bool {
         || state.endpoints.values().any(|endpoint| endpoint.vpc == *vpc && endpoint.addresses().any(|own| own == ip))
 }
 
+/// Every address that [`owned`] finds.
+fn owned_addresses(state: &State) -> BTreeSet<(&VpcId, Ipv4Addr)> {
+    let nodes = state.load_balancers.values().flat_map(|lb| lb.addresses.iter().map(move |ip| (&lb.vpc, *ip)));
+    let endpoints = state.endpoints.values();
+    nodes.chain(endpoints.flat_map(|endpoint| endpoint.addresses().map(move |ip| (&endpoint.vpc, ip)))).collect()
+}
+
 /// A target group with the listeners that lead to it.
 struct Use<'a> {
     group: &'a TargetGroup,
@@ -227,12 +234,13 @@ fn transmits(link: &Link) -> bool {
 fn targets(world: &World<'_>, uses: &[Use<'_>], resolvers: &[Resolver], desired: &mut Desired, plan: &mut Plan) {
     // A key may come from several registrations; its record does not depend on which.
     let mut hops: BTreeMap<TargetKey, Option<Ipv4Addr>> = BTreeMap::new();
+    let owned = owned_addresses(world.state);
     for used in uses {
         let nodes = used.nodes();
         let transports = used.transports();
         for target in used.group.targets.values() {
             let address = target.address;
-            if world.state.is_stopped(target) || owned(world.state, &used.vpc.id, address.ip) {
+            if world.state.is_stopped(target) || owned.contains(&(&used.vpc.id, address.ip)) {
                 continue;
             }
             let hop = next_hop(used.vpc, address.ip);

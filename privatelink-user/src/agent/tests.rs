@@ -209,6 +209,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
             owned_load_balancer: None,
             private_dns: None,
             limits: Default::default(),
+            payer: Default::default(),
             created_at: now(),
         }));
         for endpoint in 0..shape.endpoints {
@@ -224,9 +225,11 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
                     .into_iter()
                     .collect(),
                 state: EndpointState::Available,
+                policy: None,
                 security_groups: SecurityGroups::default(),
                 private_dns: None,
                 limits: Default::default(),
+                payer: Default::default(),
                 private_dns_on_acceptance: false,
                 created_at: now(),
             }));

@@ -128,6 +128,8 @@ fn surface() -> Surface {
         .mutation::<PublishTargets>()
         .mutation::<ModifyEndpointService>()
         .mutation::<DeleteEndpointService>()
+        .mutation::<ModifyServicePayer>()
+        .mutation::<ModifyEndpointPayer>()
         .query::<DescribeEndpointServices>()
         .handled::<VerifyDomain>(post(handler::verify_domain))
         .mutation::<ModifyPermissions>()

@@ -9,10 +9,14 @@ use super::{
     output::{fields, list, or_dash, table},
     value,
 };
-use crate::control::{
-    Reference,
-    endpoints::{CreateEndpoint, DeleteEndpoint, DescribeEndpoints, ModifyEndpoint},
-    view::EndpointView,
+use crate::{
+    control::{
+        Reference,
+        endpoints::{CreateEndpoint, DeleteEndpoint, DescribeEndpoints, ModifyEndpoint},
+        subnets::Placement,
+        view::EndpointView,
+    },
+    model::PolicyDocument,
 };
 
 #[derive(Debug, Subcommand)]
@@ -27,7 +31,7 @@ pub enum EndpointCommand {
         #[arg(value_parser = value::reference)]
         endpoint: Reference,
     },
-    /// Change who may connect, or whether it answers for the private DNS name.
+    /// Change who may connect, its subnets, its policy, or whether it answers for the private DNS name.
     Modify(ModifyArgs),
     /// Delete an endpoint; its flows end.
     Delete {
@@ -48,6 +52,9 @@ pub struct CreateArgs {
     /// A free address of the VPC. Without it the first free one is taken, after the first four.
     #[arg(long, value_name = "IP", value_parser = value::address)]
     address: Option<Ipv4Addr>,
+    /// A subnet in which it has an address, free or this one: id, or VPC/CIDR. May be repeated, one a zone.
+    #[arg(long = "subnet", value_name = "SUBNET[=IP]", value_parser = placement, conflicts_with = "address")]
+    subnets: Vec<Placement>,
     /// A security group of the VPC that says who may connect; name or id. May be repeated, up to five. Without it,
     /// everybody in the VPC may.
     #[arg(long = "security-group", value_name = "GROUP", value_parser = value::reference)]
@@ -58,6 +65,19 @@ pub struct CreateArgs {
     /// Let it do so as soon as it is accepted and the name is verified.
     #[arg(long)]
     private_dns_on_acceptance: bool,
+    /// A policy, as JSON. It is kept and shown.
+    #[arg(long, value_name = "JSON", value_parser = value::parse::<PolicyDocument>)]
+    policy: Option<PolicyDocument>,
+}
+
+/// `SUBNET` or `SUBNET=IP`.
+fn placement(argument: &str) -> Result<Placement, String> {
+    match argument.split_once('=') {
+        Some((subnet, address)) => {
+            Ok(Placement { subnet: value::reference(subnet)?, address: Some(value::address(address)?) })
+        }
+        None => Ok(Placement { subnet: value::reference(argument)?, address: None }),
+    }
 }
 
 #[derive(Debug, Args)]
@@ -73,6 +93,18 @@ pub struct ModifyArgs {
     /// Whether it is to do so as soon as it is accepted and the name is verified.
     #[arg(long, value_name = "BOOL")]
     private_dns_on_acceptance: Option<bool>,
+    /// A subnet in which it gets an address, free or this one. May be repeated, one a zone.
+    #[arg(long = "add-subnet", value_name = "SUBNET[=IP]", value_parser = placement)]
+    add_subnets: Vec<Placement>,
+    /// A subnet in which it loses its address; the flows there end. May be repeated.
+    #[arg(long = "remove-subnet", value_name = "SUBNET", value_parser = value::reference)]
+    remove_subnets: Vec<Reference>,
+    /// Another policy, as JSON.
+    #[arg(long, value_name = "JSON", value_parser = value::parse::<PolicyDocument>)]
+    policy: Option<PolicyDocument>,
+    /// The default policy again.
+    #[arg(long, conflicts_with = "policy")]
+    reset_policy: bool,
 }
 
 /// The security groups that something is to carry from now on.
@@ -100,16 +132,25 @@ impl EndpointCommand {
     pub async fn run(self, session: &mut Session) -> Result<(), CliError> {
         match self {
             Self::Create(args) => {
-                let CreateArgs { service_name, vpc, address, security_groups, private_dns, private_dns_on_acceptance } =
-                    args;
+                let CreateArgs {
+                    service_name,
+                    vpc,
+                    address,
+                    subnets,
+                    security_groups,
+                    private_dns,
+                    private_dns_on_acceptance,
+                    policy,
+                } = args;
                 let request = CreateEndpoint {
                     service_name,
                     vpc,
                     address,
-                    further_addresses: Vec::new(),
+                    subnets,
                     security_groups,
                     private_dns,
                     private_dns_on_acceptance,
+                    policy,
                 };
                 let endpoint = session.client.call(&request).await?;
                 session.output.show(&endpoint, |endpoint| rows([endpoint]))
@@ -122,13 +163,26 @@ impl EndpointCommand {
                 let endpoints = session.client.call(&DescribeEndpoints { endpoints: Some(vec![endpoint]) }).await?;
                 endpoints.iter().try_for_each(|endpoint| session.output.show(endpoint, describe))
             }
-            Self::Modify(ModifyArgs { endpoint, groups, private_dns, private_dns_on_acceptance }) => {
+            Self::Modify(ModifyArgs {
+                endpoint,
+                groups,
+                private_dns,
+                private_dns_on_acceptance,
+                add_subnets,
+                remove_subnets,
+                policy,
+                reset_policy,
+            }) => {
                 let request = ModifyEndpoint {
                     endpoint,
                     security_groups: groups.wanted(),
                     apply_to_established: groups.apply_to_established,
                     private_dns,
                     private_dns_on_acceptance,
+                    add_subnets,
+                    remove_subnets,
+                    policy,
+                    reset_policy,
                 };
                 let endpoint = session.client.call(&request).await?;
                 session.output.show(&endpoint, describe)
@@ -178,6 +232,8 @@ fn describe(endpoint: &EndpointView) -> String {
         security_group_names,
         private_dns,
         private_dns_on_acceptance,
+        policy,
+        payer,
         created_at,
     } = endpoint;
     let private_dns = match (private_dns, private_dns_on_acceptance) {
@@ -194,6 +250,8 @@ fn describe(endpoint: &EndpointView) -> String {
         ("Service alias", or_dash(service_alias.as_ref())),
         ("Private DNS", private_dns),
         ("Security groups", list(security_group_names)),
+        ("Policy", policy.to_string()),
+        ("Paid by", payer.to_string()),
         ("State", state.to_string()),
         ("Created", created_at.to_string()),
     ])

@@ -385,6 +385,7 @@ fn describe(service: &EndpointServiceView) -> String {
         published: own,
         private_dns,
         limits,
+        payer,
         connections,
         created_at,
     } = service;
@@ -398,6 +399,7 @@ fn describe(service: &EndpointServiceView) -> String {
     let connected = connections.iter().map(|connection| format!("{} ({})", connection.endpoint, connection.state));
     fields([
         ("Service name", service_name.to_string()),
+        ("New endpoints paid by", payer.to_string()),
         ("ID", id.to_string()),
         ("Account", owner.account.to_string()),
         ("Alias", or_dash(alias.as_ref())),

@@ -297,6 +297,10 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ("agent --metrics 127.0.0.1", "Address '127.0.0.1' must be an IP address, a colon and a port between '1-65535'"),
     ("endpoint-service modify shop --private-dns-name a_b", "private DNS name 'a_b' must be labels of 1 to 63"),
     ("endpoint modify e --private-dns maybe", "true, false"),
+    ("endpoint create --service-name s --vpc b --subnet s=x", "Address 'x' must be an IPv4 address"),
+    ("endpoint create --service-name s --vpc b --policy {", "Policy document '{' must be valid JSON"),
+    ("endpoint modify e --add-subnet s=x", "Address 'x' must be an IPv4 address"),
+    ("endpoint modify e --policy {}", "Policy document '{}' must have a Statement"),
     ("agent --dns-verification-resolver x", "DNS server 'x' must be an address"),
     ("agent --dns localhost", "DNS server 'localhost' must be an address, or an address and a port; use an address"),
     ("agent --dns-upstream 192.0.2.1:0", "DNS server '192.0.2.1:0' must be an address"),
@@ -392,6 +396,7 @@ fn every_argument_with_a_rule_is_in_the_table() {
             "route_table",
             "interface",
             "association",
+            "remove_subnets",
             "instance",
         ])
         .collect();

@@ -577,6 +577,7 @@ impl Planner<'_, '_> {
                 apply_to_established: present.security_groups.applies_to_established,
                 private_dns: (!private_dns).then_some(false),
                 private_dns_on_acceptance: Some(private_dns),
+                ..ModifyEndpoint::default()
             };
             return self.step(&request, Action::Modify, "endpoint", name, "security groups, private DNS");
         }
@@ -585,10 +586,9 @@ impl Planner<'_, '_> {
             service_name,
             vpc,
             address,
-            further_addresses: Vec::new(),
             security_groups,
-            private_dns: false,
             private_dns_on_acceptance: private_dns,
+            ..CreateEndpoint::default()
         };
         let (change, made) = request.decide(&self.state, self.context)?;
         let name = format!("{vpc_text}/{}", made.address);

@@ -56,7 +56,7 @@ pub fn endpoints_of<'a>(
 }
 
 /// One of the endpoints that lead to `service`.
-fn connection<'a>(
+pub(super) fn connection<'a>(
     state: &'a State,
     world: &'a State,
     service: &'a EndpointService,

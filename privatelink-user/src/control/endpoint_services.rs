@@ -12,7 +12,7 @@ use super::{
 };
 use crate::model::{
     Change, ConsumerLists, ConsumerPattern, Endpoint, EndpointService, EndpointServiceId, EndpointState, LimitChange,
-    Limits, LoadBalancerId, Principal, PrivateDnsName, ResourceName, ServiceName, State,
+    Limits, LoadBalancerId, PayerResponsibility, Principal, PrivateDnsName, ResourceName, ServiceName, State, Zone,
 };
 
 /// Publishes load balancers. Idempotent for the same load balancers and name.
@@ -75,6 +75,7 @@ impl Mutation for CreateEndpointService {
             owned_load_balancer: None,
             private_dns: None,
             limits: Limits::default(),
+            payer: PayerResponsibility::default(),
             created_at: context.now,
         };
         service.private_dns = private_dns_name.as_ref().map(|name| private_dns::named(&service, name, context));
@@ -233,6 +234,42 @@ impl Mutation for DeleteEndpointService {
             .map(|endpoint| Endpoint { state: EndpointState::Rejected, ..endpoint.clone() })
             .fold(Change::default(), Change::put);
         Ok((rejected.remove(service.id.clone()).then(publish::unmade(state, service)), ()))
+    }
+}
+
+/// The zones in which a service's load balancers have addresses. One whose addresses are in no subnet is reached in all.
+pub fn zones(world: &State, service: &EndpointService) -> Vec<Zone> {
+    let lbs = service.load_balancers.iter().filter_map(|id| world.load_balancers.get(id));
+    let subnets = lbs.flat_map(|lb| lb.addresses.iter().map(|address| world.subnet_of(&lb.vpc, *address)));
+    let found: Vec<Option<Zone>> = subnets.map(|subnet| subnet.map(|subnet| subnet.zone)).collect();
+    let all = found.contains(&None);
+    Zone::ALL.into_iter().filter(|zone| all || found.contains(&Some(*zone))).collect()
+}
+
+/// Lets the service's owner pay for new endpoints, for good.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModifyServicePayer {
+    pub endpoint_service: Reference,
+    pub payer: PayerResponsibility,
+}
+operation!(ModifyServicePayer -> EndpointServiceView);
+
+impl Mutation for ModifyServicePayer {
+    fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, EndpointServiceView), ControlError> {
+        let Self { endpoint_service, payer } = self;
+        let service = lookup::endpoint_service(state, endpoint_service)?;
+        let changed = match (service.payer, *payer) {
+            (PayerResponsibility::ServiceOwner, PayerResponsibility::EndpointOwner) => {
+                return Err(ControlError::PayerStays(service.id.clone()));
+            }
+            (PayerResponsibility::EndpointOwner | PayerResponsibility::ServiceOwner, payer) => {
+                EndpointService { payer, ..service.clone() }
+            }
+        };
+        let view = EndpointServiceView::new(state, context.world, &changed);
+        let change = if changed == *service { Change::default() } else { Change::default().put(changed) };
+        Ok((change, view))
     }
 }
 

@@ -6,10 +6,16 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Context, ControlError, Mutation, Query, Reference, address, connections::offered, lookup, operation, private_dns,
-    security_groups, sorted, view::EndpointView,
+    Context, ControlError, Mutation, Query, Reference, address,
+    connections::{self, offered},
+    endpoint_services, lookup, operation, private_dns, security_groups, sorted,
+    subnets::{self, Placement},
+    view::EndpointView,
 };
-use crate::model::{Change, Endpoint, EndpointId, EndpointState, OwnLimits, SecurityGroups, State};
+use crate::model::{
+    Change, Endpoint, EndpointId, EndpointService, EndpointState, OwnLimits, PayerResponsibility, PolicyDocument,
+    SecurityGroups, State, Vpc,
+};
 
 /// Makes an endpoint: an address in `vpc` that leads to a service of the caller or one that admits it. If the service
 /// requires acceptance, its traffic waits for that. With an address it is idempotent; without one each
@@ -20,14 +26,13 @@ pub struct CreateEndpoint {
     /// The service by its service name; its id, and the alias of one's own, are accepted as well.
     pub service_name: Reference,
     pub vpc: Reference,
-    /// None: the first free address of the VPC.
+    /// Without subnets; none: the first free address of the VPC.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub address: Option<Ipv4Addr>,
-    /// Addresses in further subnets, as good as the first.
+    /// One a zone, in which it has an address each.
     #[serde(default)]
-    #[schema(value_type = Vec<String>)]
-    pub further_addresses: Vec<Ipv4Addr>,
+    pub subnets: Vec<Placement>,
     /// Groups of the VPC that say who may connect. None: everybody in the VPC.
     #[serde(default)]
     pub security_groups: Vec<Reference>,
@@ -37,6 +42,9 @@ pub struct CreateEndpoint {
     /// Let it do so as soon as it is accepted and the name is verified.
     #[serde(default)]
     pub private_dns_on_acceptance: bool,
+    /// None: everything is allowed.
+    #[serde(default)]
+    pub policy: Option<PolicyDocument>,
 }
 operation!(CreateEndpoint -> EndpointView);
 
@@ -46,18 +54,24 @@ impl Mutation for CreateEndpoint {
             service_name,
             vpc,
             address,
-            further_addresses,
+            subnets,
             security_groups,
             private_dns,
             private_dns_on_acceptance,
+            policy,
         } = self;
         let service = offered(state, context.world, (context.account, context.region, context.identity), service_name)?;
         let vpc = lookup::vpc(state, vpc)?;
         let groups = security_groups::resolve(state, &vpc.id, security_groups)?;
         let security_groups = SecurityGroups { groups, applies_to_established: false };
-        let address = match *address {
-            None => address::first_free(state, vpc)?,
-            Some(address) => {
+        let (address, further_addresses) = match (*address, subnets.is_empty()) {
+            (Some(_), false) => return Err(ControlError::AddressAndSubnets),
+            (None, false) => {
+                let mut addresses = placed(state, context.world, service, vpc, subnets)?.into_iter();
+                (addresses.next().ok_or(ControlError::SubnetMissing)?, addresses.collect())
+            }
+            (None, true) => (address::first_free(state, vpc)?, Vec::new()),
+            (Some(address), true) => {
                 let same = |endpoint: &&Endpoint| {
                     endpoint.vpc == vpc.id
                         && endpoint.address == address
@@ -65,21 +79,15 @@ impl Mutation for CreateEndpoint {
                         && endpoint.security_groups.groups == security_groups.groups
                         && (*private_dns_on_acceptance || endpoint.private_dns.is_some() == *private_dns)
                         && endpoint.private_dns_on_acceptance == *private_dns_on_acceptance
+                        && endpoint.policy == *policy
                 };
                 if let Some(endpoint) = state.endpoints.values().find(same) {
                     return Ok((Change::default(), EndpointView::new(state, endpoint)));
                 }
                 address::check_free(state, vpc, address)?;
-                address
+                (address, Vec::new())
             }
         };
-        let mut seen = BTreeSet::from([address]);
-        for further in further_addresses {
-            if !seen.insert(*further) {
-                return Err(ControlError::AddressTwice(*further));
-            }
-            address::check_free(state, vpc, *further)?;
-        }
         let id = EndpointId::generate(context.ids);
         let endpoint_state = service.first_state(context.account, &id);
         if *private_dns {
@@ -91,12 +99,14 @@ impl Mutation for CreateEndpoint {
             service: service.id.clone(),
             vpc: vpc.id.clone(),
             address,
-            further_addresses: further_addresses.clone(),
+            further_addresses,
             limits: OwnLimits::default(),
             state: endpoint_state,
             security_groups,
             private_dns: private_dns::answered(service, *private_dns),
             private_dns_on_acceptance: *private_dns_on_acceptance,
+            policy: policy.clone(),
+            payer: service.payer,
             created_at: context.now,
         };
         let endpoint = private_dns::when_possible(state, service, endpoint);
@@ -105,8 +115,30 @@ impl Mutation for CreateEndpoint {
     }
 }
 
-/// Changes an endpoint's security groups, or whether it answers for the service's private DNS name.
-#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+/// Addresses in the subnets of `placements`, all of `vpc` and of zones that the service has.
+fn placed(
+    state: &State,
+    world: &State,
+    service: &EndpointService,
+    vpc: &Vpc,
+    placements: &[Placement],
+) -> Result<Vec<Ipv4Addr>, ControlError> {
+    let zones = endpoint_services::zones(world, service);
+    for Placement { subnet, address: _ } in placements {
+        let subnet = subnets::find(state, subnet)?;
+        if subnet.vpc != vpc.id {
+            return Err(ControlError::SubnetOfOtherVpc { subnet: subnet.id.clone(), vpc: vpc.id.clone() });
+        }
+        if !zones.contains(&subnet.zone) {
+            let (service, subnet) = (service.service_name.clone(), subnet.id.clone());
+            return Err(ControlError::ZoneNotOffered { service, subnet });
+        }
+    }
+    subnets::place(state, placements, &BTreeSet::new()).map(|(_, addresses)| addresses)
+}
+
+/// Changes an endpoint. What is not given stays.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModifyEndpoint {
     pub endpoint: Reference,
@@ -122,14 +154,43 @@ pub struct ModifyEndpoint {
     /// From now on; none: as it is.
     #[serde(default)]
     pub private_dns_on_acceptance: Option<bool>,
+    /// Subnets in which it gets an address.
+    #[serde(default)]
+    pub add_subnets: Vec<Placement>,
+    /// Subnets in which it loses its address; the flows there end.
+    #[serde(default)]
+    pub remove_subnets: Vec<Reference>,
+    #[serde(default)]
+    pub policy: Option<PolicyDocument>,
+    /// The default policy again.
+    #[serde(default)]
+    pub reset_policy: bool,
 }
 operation!(ModifyEndpoint -> EndpointView);
 
 impl Mutation for ModifyEndpoint {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, EndpointView), ControlError> {
-        let Self { endpoint, security_groups, apply_to_established, private_dns, private_dns_on_acceptance } = self;
+        let Self {
+            endpoint,
+            security_groups,
+            apply_to_established,
+            private_dns,
+            private_dns_on_acceptance,
+            add_subnets,
+            remove_subnets,
+            policy,
+            reset_policy,
+        } = self;
         let endpoint = lookup::endpoint(state, endpoint)?;
-        let mut changed = endpoint.clone();
+        let vpc = state.vpcs.get(&endpoint.vpc);
+        let vpc = vpc.ok_or_else(|| ControlError::VpcNotFound(endpoint.vpc.to_string()))?;
+        let mut changed = moved(state, context.world, vpc, endpoint, add_subnets, remove_subnets)?;
+        if *reset_policy {
+            changed.policy = None;
+        }
+        if let Some(policy) = policy {
+            changed.policy = Some(policy.clone());
+        }
         if let Some(references) = security_groups {
             changed.security_groups = SecurityGroups {
                 groups: security_groups::resolve(state, &endpoint.vpc, references)?,
@@ -176,12 +237,72 @@ pub fn next_unanswered(state: &State) -> Option<Timestamp> {
     state.endpoints.values().filter_map(Endpoint::expires_at).min()
 }
 
-/// Gives an endpoint these addresses, in this order; those that it keeps keep their flows.
-pub fn with_addresses(endpoint: &Endpoint, addresses: Vec<Ipv4Addr>) -> Result<Change, ControlError> {
-    let mut addresses = addresses.into_iter();
-    let address = addresses.next().ok_or_else(|| ControlError::LastSubnet(endpoint.id.clone()))?;
-    let changed = Endpoint { address, further_addresses: addresses.collect(), ..endpoint.clone() };
-    Ok(if changed == *endpoint { Change::default() } else { Change::default().put(changed) })
+/// The endpoint without its addresses in the subnets `remove`, and with new ones in `add`. Those that it keeps keep their
+/// flows.
+fn moved(
+    state: &State,
+    world: &State,
+    vpc: &Vpc,
+    endpoint: &Endpoint,
+    add: &[Placement],
+    remove: &[Reference],
+) -> Result<Endpoint, ControlError> {
+    let mut left: Vec<Ipv4Addr> = endpoint.addresses().collect();
+    for reference in remove {
+        let subnet = subnets::find(state, reference)?;
+        left.retain(|address| !subnet.cidr.net().contains(address));
+    }
+    for Placement { subnet, address: _ } in add {
+        let subnet = subnets::find(state, subnet)?;
+        let mut present = left.iter().filter_map(|address| state.subnet_of(&endpoint.vpc, *address));
+        if present.any(|present| present.zone == subnet.zone) {
+            return Err(ControlError::SubnetsInOneZone(subnet.id.clone()));
+        }
+    }
+    match world.endpoint_services.get(&endpoint.service) {
+        Some(service) if !add.is_empty() => left.extend(placed(state, world, service, vpc, add)?),
+        None if !add.is_empty() => {
+            return Err(ControlError::InvalidServiceName(endpoint.service_name().to_string()));
+        }
+        Some(_) | None => {}
+    }
+    let mut left = left.into_iter();
+    let address = left.next().ok_or_else(|| ControlError::LastSubnet(endpoint.id.clone()))?;
+    Ok(Endpoint { address, further_addresses: left.collect(), ..endpoint.clone() })
+}
+
+/// Says who pays for an endpoint: the service's owner for any endpoint to its service, the endpoint's owner for taking it
+/// over.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModifyEndpointPayer {
+    /// The caller's service; none: the caller's own endpoint.
+    #[serde(default)]
+    pub endpoint_service: Option<Reference>,
+    pub endpoint: Reference,
+    pub payer: PayerResponsibility,
+}
+operation!(ModifyEndpointPayer -> ());
+
+impl Mutation for ModifyEndpointPayer {
+    fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, ()), ControlError> {
+        let Self { endpoint_service, endpoint, payer } = self;
+        let found = match endpoint_service {
+            Some(reference) => {
+                let service = lookup::endpoint_service(state, reference)?;
+                connections::connection(state, context.world, service, endpoint)?
+            }
+            None => {
+                let found = lookup::endpoint(state, endpoint)?;
+                if *payer == PayerResponsibility::ServiceOwner && found.payer != *payer {
+                    return Err(ControlError::PayerNotCaller(found.id.clone()));
+                }
+                found
+            }
+        };
+        let changed = Endpoint { payer: *payer, ..found.clone() };
+        Ok((if changed == *found { Change::default() } else { Change::default().put(changed) }, ()))
+    }
 }
 
 /// Deletes an endpoint.

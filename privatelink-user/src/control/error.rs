@@ -179,6 +179,14 @@ pub enum ControlError {
         "private-dns-enabled cannot be set because there is already a conflicting DNS domain for {name} in the VPC {vpc}"
     )]
     PrivateDnsConflict { name: PrivateDnsName, vpc: VpcId, endpoint: EndpointId },
+    #[error(
+        "Enabling private DNS requires both enableDnsSupport and enableDnsHostnames VPC attributes set to true for {0}"
+    )]
+    PrivateDnsVpcAttributes(VpcId),
+    #[error("The payer responsibility of the endpoint service '{0}' cannot be set back to the endpoint owner")]
+    PayerStays(EndpointServiceId),
+    #[error("Only the owner of the service can take over the charges of the VPC endpoint '{0}'")]
+    PayerNotCaller(EndpointId),
     #[error("The endpoint service '{0}' does not have a private DNS name")]
     NoPrivateDns(EndpointServiceId),
 
@@ -232,6 +240,12 @@ pub enum ControlError {
     NetworkInterfaceNotFound(String),
     #[error("The last subnet of the VPC endpoint '{0}' cannot be removed")]
     LastSubnet(EndpointId),
+    #[error("The subnet '{subnet}' does not belong to VPC '{vpc}'")]
+    SubnetOfOtherVpc { subnet: SubnetId, vpc: VpcId },
+    #[error("The VPC endpoint service {service} does not support the availability zone of the subnet: {subnet}.")]
+    ZoneNotOffered { service: ServiceName, subnet: SubnetId },
+    #[error("An address and subnets cannot be given together")]
+    AddressAndSubnets,
     #[error("At least one subnet must be specified")]
     SubnetMissing,
     #[error("All subnets must belong to the same VPC")]
@@ -358,6 +372,11 @@ impl ControlError {
             Self::NoRouteToReplace(_) | Self::LocalRoute { .. } => "InvalidParameterValue",
             Self::RouteNotFound { .. } => "InvalidRoute.NotFound",
             Self::NetworkInterfaceNotFound(_) => "InvalidNetworkInterfaceID.NotFound",
+            Self::SubnetOfOtherVpc { .. } | Self::ZoneNotOffered { .. } => "InvalidParameter",
+            Self::AddressAndSubnets => "InvalidParameterCombination",
+            Self::PrivateDnsVpcAttributes(_) => "InvalidParameter",
+            Self::PayerStays(_) => "InvalidParameter",
+            Self::PayerNotCaller(_) => "OperationNotPermitted",
             Self::SubnetMissing => "MissingParameter",
             Self::SubnetsOfSeveralVpcs | Self::LastSubnet(_) => "InvalidParameter",
             Self::SubnetsInOneZone(_) => "DuplicateSubnetsInSameZone",
@@ -402,6 +421,9 @@ impl ControlError {
             | Self::RouteTableOfOtherVpc { .. }
             | Self::MainAssociation(_)
             | Self::LocalRoute { .. }
+            | Self::SubnetOfOtherVpc { .. }
+            | Self::ZoneNotOffered { .. }
+            | Self::AddressAndSubnets
             | Self::SubnetMissing
             | Self::SubnetsOfSeveralVpcs
             | Self::LastSubnet(_)
@@ -464,6 +486,9 @@ impl ControlError {
             | Self::PrivateDnsNotProvided(_)
             | Self::PrivateDnsBeforeAcceptance(_)
             | Self::PrivateDnsConflict { .. }
+            | Self::PrivateDnsVpcAttributes(_)
+            | Self::PayerStays(_)
+            | Self::PayerNotCaller(_)
             | Self::DuplicateServiceAlias { .. }
             | Self::DuplicateSecurityGroup { .. }
             | Self::SecurityGroupInUse { .. }
@@ -705,6 +730,16 @@ impl ControlError {
             Self::NetworkInterfaceNotFound(_) => {
                 "`privatelink interface list` shows the network interfaces; name one by its id or as VPC/ADDRESS".to_owned()
             }
+            Self::SubnetOfOtherVpc { vpc, .. } => format!("`privatelink subnet list --vpc {vpc}` shows its subnets"),
+            Self::ZoneNotOffered { .. } => {
+                "use a subnet of a zone in which the service's load balancers have addresses".to_owned()
+            }
+            Self::AddressAndSubnets => "pin an address inside a subnet as SUBNET=ADDRESS".to_owned(),
+            Self::PrivateDnsVpcAttributes(vpc) => {
+                format!("`privatelink vpc modify {vpc} --dns-support on --dns-hostnames on` first")
+            }
+            Self::PayerStays(_) => "who pays for one endpoint can still be changed".to_owned(),
+            Self::PayerNotCaller(_) => "its owner does so by naming the service".to_owned(),
             Self::SubnetMissing => "name a subnet".to_owned(),
             Self::LastSubnet(_) => "add another one in the same request, or delete the endpoint".to_owned(),
             Self::SubnetsOfSeveralVpcs => "name subnets of one VPC".to_owned(),

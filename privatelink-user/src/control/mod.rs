@@ -103,4 +103,4 @@ fn sorted<V, K: Ord>(mut views: Vec<V>, key: impl Fn(&V) -> K) -> Vec<V> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

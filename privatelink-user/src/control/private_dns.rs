@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Context, ControlError, Reference, lookup, operation};
 use crate::model::{
     Change, Endpoint, EndpointId, EndpointService, EndpointServiceId, EndpointState, PrivateDns, PrivateDnsName, State,
-    VerificationState, VpcId,
+    VerificationState, Vpc, VpcId,
 };
 
 /// Asks DNS for the TXT record that shows that a service's private DNS name is its owner's, and notes what came of it. A name
@@ -113,7 +113,7 @@ pub fn waiting(world: &State, service: &EndpointService) -> Change {
 }
 
 /// Refuses private DNS for an endpoint in `vpc` that is in `endpoint_state`, unless the service provides a verified name, the
-/// owner has accepted the endpoint, and no other endpoint of the VPC answers for the name.
+/// VPC has names at all, the owner has accepted the endpoint, and no other endpoint of the VPC answers for the name.
 pub fn check(
     state: &State,
     service: &EndpointService,
@@ -125,6 +125,10 @@ pub fn check(
     let Some(private) = service.private_dns.as_ref().filter(verified) else {
         return Err(ControlError::PrivateDnsNotProvided(service.service_name.clone()));
     };
+    let named = |vpc: &Vpc| vpc.attributes.dns_support && vpc.attributes.dns_hostnames;
+    if !state.vpcs.get(vpc).is_some_and(named) {
+        return Err(ControlError::PrivateDnsVpcAttributes(vpc.clone()));
+    }
     if endpoint_state != EndpointState::Available {
         return Err(ControlError::PrivateDnsBeforeAcceptance(service.service_name.clone()));
     }

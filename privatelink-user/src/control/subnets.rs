@@ -91,9 +91,13 @@ pub fn find<'a>(state: &'a State, reference: &Reference) -> Result<&'a Subnet, C
 }
 
 /// An address in a subnet: this one, or any that is free.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Placement {
+    /// By id, or as `VPC/CIDR`.
     pub subnet: Reference,
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
     pub address: Option<Ipv4Addr>,
 }
 

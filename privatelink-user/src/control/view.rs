@@ -17,11 +17,11 @@ use crate::{
         AccountId, AttributeMap, ConsumerLists, Direction, Endpoint, EndpointId, EndpointService, EndpointServiceId,
         EndpointState, Forward, HealthCheck, Hook, Instance, InstanceId, InstanceLabel, InstanceState, InterfaceName,
         Limits, Link, LinkId, LinkSide, Listener, ListenerAttributes, ListenerId, LoadBalancer, LoadBalancerId,
-        NetworkInterface, NetworkInterfaceId, Owner, Peer, Port, Principal, PrivateDns, PrivateDnsName, Protocol,
-        ResourceName, RouteState, RouteTable, RouteTableId, RouteTarget, SecurityGroup, SecurityGroupId,
-        SecurityGroupName, SecurityGroupRule, SecurityGroupRuleId, SecurityGroupText, ServiceName, State, Subnet,
-        SubnetCidr, SubnetId, Target, TargetAddress, TargetGroup, TargetGroupId, TargetType, Traffic, Vpc,
-        VpcAttributes, VpcCidr, VpcId, VpcIndex, Weight, derived,
+        NetworkInterface, NetworkInterfaceId, Owner, PayerResponsibility, Peer, PolicyDocument, Port, Principal,
+        PrivateDns, PrivateDnsName, Protocol, ResourceName, RouteState, RouteTable, RouteTableId, RouteTarget,
+        SecurityGroup, SecurityGroupId, SecurityGroupName, SecurityGroupRule, SecurityGroupRuleId, SecurityGroupText,
+        ServiceName, State, Subnet, SubnetCidr, SubnetId, Target, TargetAddress, TargetGroup, TargetGroupId,
+        TargetType, Traffic, Vpc, VpcAttributes, VpcCidr, VpcId, VpcIndex, Weight, derived,
     },
     runtime::{HookInUse, NextHop, PortStatus},
 };
@@ -460,6 +460,8 @@ pub struct EndpointServiceView {
     /// Of each endpoint that has none of its own.
     #[serde(default)]
     pub limits: Limits,
+    /// Who pays for new endpoints.
+    pub payer: PayerResponsibility,
     pub connections: Vec<ConnectionView>,
     #[schema(value_type = String)]
     pub created_at: Timestamp,
@@ -482,6 +484,7 @@ impl EndpointServiceView {
             owned_load_balancer: _,
             private_dns,
             limits,
+            payer,
             created_at,
         } = service.clone();
         Self {
@@ -497,6 +500,7 @@ impl EndpointServiceView {
             principals: principals.into_iter().collect(),
             private_dns,
             limits,
+            payer,
             connections,
             created_at,
         }
@@ -665,6 +669,9 @@ pub struct EndpointView {
     pub private_dns: Option<PrivateDnsName>,
     /// Whether it is to answer for that name as soon as its acceptance and the name's verification allow it.
     pub private_dns_on_acceptance: bool,
+    /// Kept and shown; it decides nothing.
+    pub policy: PolicyDocument,
+    pub payer: PayerResponsibility,
     #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
@@ -684,6 +691,8 @@ impl EndpointView {
             private_dns,
             private_dns_on_acceptance,
             limits: _,
+            policy,
+            payer,
             created_at,
         } = endpoint.clone();
         let found = state.endpoint_services.get(&service);
@@ -703,6 +712,8 @@ impl EndpointView {
             private_dns_on_acceptance,
             security_group_names: security_groups::names(state, &security_groups),
             security_groups: security_groups.groups.into_iter().collect(),
+            policy: policy.unwrap_or_default(),
+            payer,
             created_at,
         }
     }

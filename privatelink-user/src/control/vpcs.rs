@@ -11,7 +11,8 @@ use crate::model::{
     AddressUse, Change, ResourceName, RouteTable, SecurityGroup, State, Vpc, VpcAttributes, VpcCidr, VpcId, VpcIndex,
 };
 
-/// Makes a VPC. Idempotent: the same name with the same settings answers the VPC that there is.
+/// Makes a VPC. Idempotent: the same name with the same settings answers the VPC that there is. Unlike EC2's, its DNS
+/// hostnames are on, so that private DNS names need no further step.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateVpc {
@@ -40,7 +41,7 @@ impl Mutation for CreateVpc {
             cidr: *cidr,
             gateway: *gateway,
             index: next_index(state, context.world)?,
-            attributes: VpcAttributes::default(),
+            attributes: VpcAttributes { dns_hostnames: true, ..VpcAttributes::default() },
             created_at: context.now,
         };
         if let Some(gateway) = vpc.gateway {

@@ -26,6 +26,7 @@ use privatelink_ebpf::abi::{
 
 use super::{
     Capacity, Counts, Dataplane, DataplaneError, Hook, HookPlan, Installed, InstalledPolicy, Op, Tables,
+    hashed::HashTable,
     load::{self, Loaded, Options},
     mapped::Mapping,
     pin::PinDir,
@@ -65,8 +66,8 @@ struct Maps {
     xdp_ports: DevMap<MapData>,
     /// For removal, which aya's device map lacks.
     xdp_ports_fd: OwnedFd,
-    addresses: HashMap<MapData, AddressKey, Address>,
-    frontends: HashMap<MapData, FrontendKey, Frontend>,
+    addresses: HashTable<AddressKey, Address>,
+    frontends: HashTable<FrontendKey, Frontend>,
     stash: HashMap<MapData, FlowKey, Slot>,
     /// Entries that the stash has room for.
     stash_entries: u32,
@@ -180,8 +181,8 @@ impl Kernel {
             endpoint_ids: typed(&mut ebpf, "ENDPOINT_IDS")?,
             xdp_ports: Map::DevMap(xdp_ports).try_into().map_err(DataplaneError::map("XDP_PORTS"))?,
             xdp_ports_fd,
-            addresses: typed(&mut ebpf, "ADDRESSES")?,
-            frontends: typed(&mut ebpf, "FRONTENDS")?,
+            addresses: HashTable::open(&mut ebpf, "ADDRESSES")?,
+            frontends: HashTable::open(&mut ebpf, "FRONTENDS")?,
             stash: Map::HashMap(stash).try_into().map_err(DataplaneError::map("STASH"))?,
             stash_entries,
             trace: typed(&mut ebpf, "TRACE")?,
@@ -321,8 +322,8 @@ impl Dataplane for Kernel {
         Ok(Tables {
             ports,
             xdp_ports,
-            addresses: maps.addresses.iter().collect::<Result<_, _>>().map_err(DataplaneError::map("ADDRESSES"))?,
-            frontends: maps.frontends.iter().collect::<Result<_, _>>().map_err(DataplaneError::map("FRONTENDS"))?,
+            addresses: maps.addresses.all()?,
+            frontends: maps.frontends.all()?,
             parted: maps.parted.keys().collect::<Result<_, _>>().map_err(DataplaneError::map("PARTED"))?,
             policies,
             listeners,
@@ -357,9 +358,9 @@ impl Dataplane for Kernel {
             Op::RemoveXdpPort(ifindex) => {
                 delete_element(&maps.xdp_ports_fd, *ifindex).map_err(MapError::IoError).map_err(refused)
             }
-            Op::PutAddress(key, address) => maps.addresses.insert(key, address, 0).map_err(refused),
+            Op::PutAddress(key, address) => maps.addresses.insert(key, address).map_err(refused),
             Op::RemoveAddress(key) => gone(maps.addresses.remove(key)).map_err(refused),
-            Op::PutFrontend(key, frontend) => maps.frontends.insert(key, frontend, 0).map_err(refused),
+            Op::PutFrontend(key, frontend) => maps.frontends.insert(key, frontend).map_err(refused),
             Op::RemoveFrontend(key) => gone(maps.frontends.remove(key)).map_err(refused),
             Op::WriteRing { base, slots } => {
                 for (offset, target) in (0..).zip(slots.iter()) {

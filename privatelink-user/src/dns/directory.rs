@@ -175,7 +175,9 @@ mod tests {
             security_groups: Default::default(),
             private_dns: None,
             limits: Default::default(),
+            payer: Default::default(),
             private_dns_on_acceptance: false,
+            policy: None,
             further_addresses: Vec::new(),
             created_at: Timestamp::UNIX_EPOCH,
         }

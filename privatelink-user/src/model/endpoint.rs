@@ -6,7 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    EndpointId, EndpointServiceId, Limits, OwnLimits, Owner, PrivateDnsName, SecurityGroups, ServiceName, VpcId,
+    EndpointId, EndpointServiceId, Limits, OwnLimits, Owner, PayerResponsibility, PolicyDocument, PrivateDnsName,
+    SecurityGroups, ServiceName, VpcId,
 };
 
 /// An address in a consumer's VPC that leads to one endpoint service.
@@ -38,6 +39,11 @@ pub struct Endpoint {
     /// Whether it is to answer for that name as soon as its acceptance and the name's verification allow it.
     #[serde(default)]
     pub private_dns_on_acceptance: bool,
+    /// None: the default one.
+    #[serde(default)]
+    pub policy: Option<PolicyDocument>,
+    #[serde(default)]
+    pub payer: PayerResponsibility,
     pub created_at: Timestamp,
 }
 

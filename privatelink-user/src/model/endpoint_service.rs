@@ -40,7 +40,38 @@ pub struct EndpointService {
     /// Of each endpoint that has none of its own.
     #[serde(default)]
     pub limits: Limits,
+    /// Who pays for new endpoints; once it is the service's owner, it stays so.
+    #[serde(default)]
+    pub payer: PayerResponsibility,
     pub created_at: Timestamp,
+}
+
+/// Whose account pays for an endpoint. Nobody counts money here: it is kept and shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PayerResponsibility {
+    #[default]
+    EndpointOwner,
+    ServiceOwner,
+}
+
+impl PayerResponsibility {
+    /// As an endpoint's settings name it.
+    pub fn account_type(self) -> &'static str {
+        match self {
+            Self::EndpointOwner => "vpc-endpoint-account",
+            Self::ServiceOwner => "vpc-endpoint-service-account",
+        }
+    }
+}
+
+impl fmt::Display for PayerResponsibility {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::EndpointOwner => "endpoint-owner",
+            Self::ServiceOwner => "service-owner",
+        })
+    }
 }
 
 impl EndpointService {

@@ -26,6 +26,7 @@ mod name;
 mod network_interface;
 mod owner;
 pub mod pattern;
+mod policy;
 mod port;
 mod principal;
 pub mod private_dns;
@@ -44,7 +45,7 @@ pub use change::{Change, Edit, Key, Record};
 pub use consumers::{Consent, ConsumerLists, ConsumerPattern};
 pub use dns_name::{ServiceDomain, ZonedAddress};
 pub use endpoint::{Endpoint, EndpointState};
-pub use endpoint_service::{EndpointService, ServiceName};
+pub use endpoint_service::{EndpointService, PayerResponsibility, ServiceName};
 pub use forward::{Forward, Weight};
 pub use health_check::{HealthCheck, HealthCheckPort, HealthCheckProtocol, HttpPath, Matcher};
 pub use id::{
@@ -64,6 +65,7 @@ pub use load_balancer::{LoadBalancer, LoadBalancerAttributes, LoadBalancerKind, 
 pub use name::{InterfaceName, ResourceName};
 pub use network_interface::{InterfaceOwner, NetworkInterface};
 pub use owner::Owner;
+pub use policy::PolicyDocument;
 pub use port::{Hook, Port};
 pub use principal::{Identity, Principal};
 pub use private_dns::{PrivateDns, PrivateDnsName, VerificationState};

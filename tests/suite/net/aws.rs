@@ -238,6 +238,14 @@ fn workflow(hook: Hook) -> Result<()> {
         ensure!(at(&after, "VpcEndpoints.0.State")? == "available", "{after}");
         fetch()?;
 
+        // The host's other users reach neither the socket nor the state, and no secret is in the log.
+        for (path, wanted) in [(scenario.agent.socket(), 0o600), (scenario.agent.state_dir(), 0o700)] {
+            let mode = fs::metadata(&path).with_context(|| path.display().to_string())?.permissions().mode() & 0o777;
+            ensure!(mode == wanted, "{} has mode {mode:o}", path.display());
+        }
+        let log = scenario.agent.log();
+        ensure!(log.contains("CreateVpcEndpoint") && !log.contains("-secret"), "a secret is in the log");
+
         // Reset leaves nothing, in the kernel neither.
         curl(&scenario.topology.lb, &["--request", "POST", &format!("{ENDPOINT_URL}/_/reset")])?;
         let services = provider.run("ec2 describe-vpc-endpoint-service-configurations")?;

@@ -281,6 +281,7 @@ call(ec2, "modify_vpc_endpoint_service_configuration", ["Return"], ServiceId=ser
 call(ec2, "modify_vpc_endpoint_service_configuration", ["Return"], ServiceId=service["ServiceId"], PrivateDnsName="shop.example.com")
 call(ec2, "describe_vpc_endpoint_service_configurations", ["ServiceConfigurations.0.PrivateDnsNameConfiguration.Value"])
 call(ec2, "describe_vpc_endpoint_services", ["ServiceDetails.0.PrivateDnsNames.0.PrivateDnsName"])
+call(ec2, "start_vpc_endpoint_service_private_dns_verification", ["ReturnValue"], ServiceId=service["ServiceId"])
 call(ec2, "modify_vpc_endpoint_service_configuration", ServiceId=service["ServiceId"], RemovePrivateDnsName=True)
 call(ec2, "modify_vpc_endpoint_service_permissions", ["AddedPrincipals.0.ServicePermissionId", "ReturnValue"],
      ServiceId=service["ServiceId"], AddAllowedPrincipals=["*", "arn:aws:iam::333333333333:role/ci"])
@@ -302,6 +303,11 @@ call(ec2, "describe_vpc_endpoints", ["VpcEndpoints.0.State"], VpcEndpointIds=[en
 call(ec2, "describe_vpc_endpoint_associations", VpcEndpointIds=[endpoint])
 call(ec2, "describe_network_interfaces", ["NetworkInterfaces.0.PrivateIpAddresses.0.Primary", "NetworkInterfaces.0.InterfaceType"],
      Filters=[{"Name": "vpc-id", "Values": [vpc]}])
+call(ec2, "modify_vpc_endpoint_service_payer_responsibility", ["ReturnValue"], ServiceId=service["ServiceId"],
+     PayerResponsibility="ServiceOwner")
+call(ec2, "modify_vpc_endpoint_payer_responsibility", ["VpcEndpointId", "PayerResponsibilities.0.PayerResponsibilityType"],
+     ServiceId=service["ServiceId"], VpcEndpointId=endpoint, PayerResponsibility="vpc-endpoint-service-account",
+     Scope="vpc-endpoint-charges")
 interface = call(ec2, "describe_vpc_endpoints", VpcEndpointIds=[endpoint])["VpcEndpoints"][0]["NetworkInterfaceIds"][0]
 table = call(ec2, "create_route_table", ["RouteTable.Routes.0.GatewayId", "RouteTable.OwnerId", "RouteTable.Tags.0.Key", "ClientToken"],
              VpcId=vpc, ClientToken="table", TagSpecifications=tagged("route-table"))["RouteTable"]["RouteTableId"]

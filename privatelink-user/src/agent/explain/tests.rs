@@ -94,6 +94,7 @@ fn state() -> State {
         owned_load_balancer: None,
         private_dns: None,
         limits: Default::default(),
+        payer: Default::default(),
         created_at: now(),
     }));
     state.put(Record::Endpoint(Endpoint {
@@ -103,10 +104,12 @@ fn state() -> State {
         vpc: consumer.id.clone(),
         address: ENDPOINT,
         state: EndpointState::Available,
+        policy: None,
         security_groups: SecurityGroups::default(),
         further_addresses: Vec::new(),
         private_dns: None,
         limits: Default::default(),
+        payer: Default::default(),
         private_dns_on_acceptance: false,
         created_at: now(),
     }));

@@ -96,7 +96,6 @@ const fn not_elb(name: &'static str, why: &'static str) -> Action {
 }
 
 const NOTIFICATIONS: &str = "connections are listed, nobody is notified";
-const PAYER: &str = "nobody pays";
 const CERTIFICATES: &str = "there are no TLS listeners";
 const RULES: &str = "a listener has its default action only";
 
@@ -122,8 +121,8 @@ pub const ACTIONS: &[Action] = &[
     not_ec2("DescribeVpcEndpointConnectionNotifications", NOTIFICATIONS),
     not_ec2("ModifyVpcEndpointConnectionNotification", NOTIFICATIONS),
     not_ec2("DeleteVpcEndpointConnectionNotifications", NOTIFICATIONS),
-    not_ec2("ModifyVpcEndpointServicePayerResponsibility", PAYER),
-    not_ec2("ModifyVpcEndpointPayerResponsibility", PAYER),
+    ec2("ModifyVpcEndpointServicePayerResponsibility", services::modify_payer),
+    ec2("ModifyVpcEndpointPayerResponsibility", endpoints::modify_payer),
     ec2("CreateVpc", vpcs::create),
     ec2("DescribeVpcs", vpcs::describe),
     ec2("DeleteVpc", vpcs::delete),

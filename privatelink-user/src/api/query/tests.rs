@@ -1,4 +1,6 @@
+mod fuzz;
 mod security;
+mod texts;
 
 use std::net::Ipv4Addr;
 
@@ -433,6 +435,16 @@ fn a_client_token_makes_one_thing_however_often_it_is_sent() {
     let other = format!("{create}&TagSpecification.1.ResourceType=vpc-endpoint&TagSpecification.1.Tag.1.Key=k");
     assert_eq!(rig.refused(A, Service::Ec2, &other).1, "IdempotentParameterMismatch");
     assert_eq!(rig.query.api.store.state().endpoints.len(), 1);
+    // Tokens are an account's own, and an action's.
+    let subnet = text(&rig.ec2(A, "Action=DescribeSubnets"), "subnetId");
+    let lb = format!("Action=CreateLoadBalancer&Name=other&Type=network&Subnets.member.1={subnet}");
+    let lb = text(&rig.elb(A, &lb), "LoadBalancerArn");
+    let service = format!("Action=CreateVpcEndpointServiceConfiguration&NetworkLoadBalancerArn.1={lb}&ClientToken=t");
+    let (first, second) = (rig.ec2(A, &service), rig.ec2(A, &service));
+    assert_eq!(text(&first, "serviceId"), text(&second, "serviceId"));
+    let other = format!("{service}&AcceptanceRequired=false");
+    assert_eq!(rig.refused(A, Service::Ec2, &other).1, "IdempotentParameterMismatch");
+    assert_eq!(rig.refused(B, Service::Ec2, &service).1, "LoadBalancerNotFound");
     let old = Timestamp::now() + jiff::SignedDuration::from_hours(25);
     assert!(!accounts::expire_tokens(&rig.query.api.store.state(), old).is_empty());
 }

@@ -35,8 +35,8 @@ impl IdSource for Counter {
 }
 
 /// A state, its clock and its identifiers; every accepted change must keep the invariants, every refused one the state.
-struct World {
-    state: State,
+pub(crate) struct World {
+    pub(crate) state: State,
     /// Who calls.
     account: AccountId,
     identity: Identity,
@@ -101,7 +101,7 @@ impl World {
     }
 
     /// Two VPCs with equal addresses, a published web service in `provider`, and an endpoint in `consumer`.
-    fn published() -> Self {
+    pub(crate) fn published() -> Self {
         let mut world = Self::new();
         world.json::<CreateVpc>(serde_json::json!({"name": "provider", "cidr": "10.0.0.0/16"})).unwrap();
         world

@@ -109,3 +109,21 @@ fn a_verification_that_was_overtaken_changes_nothing() {
     world.json::<ModifyEndpointService>(name("b.example.com")).unwrap();
     assert!(outcome.noted(&world.state, &world.state).is_empty());
 }
+
+#[test]
+fn a_vpc_without_names_has_no_private_ones() {
+    let mut world = World::published();
+    let modify = json!({"endpoint_service": "shop", "private_dns_name": "api.example.com"});
+    world.json::<ModifyEndpointService>(modify).unwrap();
+    verify(&mut world, right);
+    let vpc = lookup::vpc(&world.state, &"consumer".into()).unwrap().id.clone();
+    for off in ["dns_support", "dns_hostnames"] {
+        world.json::<ModifyVpc>(json!({"vpc": "consumer", off: false})).unwrap();
+        let text = format!(
+            "Enabling private DNS requires both enableDnsSupport and enableDnsHostnames VPC attributes set to true for {vpc}"
+        );
+        assert_eq!(refusal(enable(&mut world)), ("InvalidParameter".to_owned(), text));
+        world.json::<ModifyVpc>(json!({"vpc": "consumer", off: true})).unwrap();
+    }
+    enable(&mut world).unwrap();
+}

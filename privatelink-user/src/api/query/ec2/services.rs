@@ -15,20 +15,13 @@ use crate::{
     },
     control::{
         ControlError, Mutation as _, Reference, connections,
-        endpoint_services::{CreateEndpointService, DeleteEndpointService, ModifyEndpointService},
+        endpoint_services::{
+            CreateEndpointService, DeleteEndpointService, ModifyEndpointService, ModifyServicePayer, zones,
+        },
         private_dns::VerifyDomain,
     },
-    model::{EndpointService, EndpointServiceId, Owner, State, Zone},
+    model::{EndpointService, EndpointServiceId, Owner, PayerResponsibility, State},
 };
-
-/// The zones in which a service's load balancers have addresses. One whose addresses are in no subnet is reached in all.
-pub fn zones(world: &State, service: &EndpointService) -> Vec<Zone> {
-    let lbs = service.load_balancers.iter().filter_map(|id| world.load_balancers.get(id));
-    let subnets = lbs.flat_map(|lb| lb.addresses.iter().map(|address| world.subnet_of(&lb.vpc, *address)));
-    let found: Vec<Option<Zone>> = subnets.map(|subnet| subnet.map(|subnet| subnet.zone)).collect();
-    let all = found.contains(&None);
-    Zone::ALL.into_iter().filter(|zone| all || found.contains(&Some(*zone))).collect()
-}
 
 fn view(state: &State, world: &State, service: &EndpointService) -> Structure {
     let EndpointService {
@@ -43,8 +36,13 @@ fn view(state: &State, world: &State, service: &EndpointService) -> Structure {
         owned_load_balancer: _,
         private_dns,
         limits: _,
+        payer,
         created_at: _,
     } = service;
+    let payer = match payer {
+        PayerResponsibility::EndpointOwner => None,
+        PayerResponsibility::ServiceOwner => Some("ServiceOwner"),
+    };
     let zones = zones(world, service);
     let verification = private_dns.as_ref().map(|private| {
         Structure::new()
@@ -66,6 +64,7 @@ fn view(state: &State, world: &State, service: &EndpointService) -> Structure {
         .texts("supportedIpAddressTypeSet", ["ipv4"])
         .texts("baseEndpointDnsNameSet", [world.service_domain.endpoint_service(region, id)])
         .list("tagSet", tag_set(state, id.as_str()))
+        .maybe("payerResponsibility", payer)
         .text("remoteAccessEnabled", false)
         .maybe("privateDnsName", private_dns.as_ref().map(|private| &private.name));
     match verification {
@@ -160,6 +159,17 @@ pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
         ..ModifyEndpointService::default()
     };
     call.mutate(&request)?;
+    Ok(done())
+}
+
+pub fn modify_payer(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let endpoint_service = scope.required("ServiceId")?.into();
+    match scope.required("PayerResponsibility")? {
+        "ServiceOwner" => {}
+        other => return Err(Refusal::value("PayerResponsibility", other, "must be one of '[ServiceOwner]'")),
+    }
+    call.mutate(&ModifyServicePayer { endpoint_service, payer: PayerResponsibility::ServiceOwner })?;
     Ok(done())
 }
 

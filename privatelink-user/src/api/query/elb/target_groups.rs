@@ -12,7 +12,7 @@ use crate::{
         ControlError, Mutation as _, lookup,
         target_groups::{CreateTargetGroup, DeleteTargetGroup, HealthCheckSettings, ModifyTargetGroup},
     },
-    model::{AttributeMap as _, HealthCheckProtocol, State, TargetGroup, TargetGroupId},
+    model::{AttributeMap as _, HealthCheckProtocol, InvalidValue, State, TargetGroup, TargetGroupId},
 };
 
 fn view(state: &State, group: &TargetGroup) -> Structure {
@@ -68,7 +68,7 @@ fn must(value: Option<&str>, what: &str) -> Result<(), Refusal> {
 
 pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
-    let name = scope.required("Name")?.parse()?;
+    let name = scope.required("Name")?.parse().map_err(|error: InvalidValue| error.named("Target group name"))?;
     must(scope.text("Protocol"), "A protocol")?;
     must(scope.text("Port"), "A port")?;
     must(scope.text("VpcId"), "A VPC ID")?;

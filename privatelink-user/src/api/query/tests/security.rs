@@ -20,7 +20,7 @@ account = "222222222222"
 "#;
 
 /// A rig that trusts nobody.
-fn strict() -> Rig {
+pub fn strict() -> Rig {
     let mut rig = Rig::new();
     rig.query.trust_loopback = false;
     let dir = TempDir::new().expect("a directory");
@@ -111,7 +111,7 @@ fn what_is_too_long_is_refused_before_it_is_read() {
 }
 
 /// One of everything, made by an account, by the names of the parameters that name such a thing.
-fn belongings(rig: &Rig, account: &str) -> Vec<(Vec<&'static str>, String)> {
+pub fn belongings(rig: &Rig, account: &str) -> Vec<(Vec<&'static str>, String)> {
     let (service, name) = rig.published_by(account);
     let vpc = text(&rig.ec2(account, "Action=DescribeVpcs"), "vpcId");
     let subnet = text(&rig.ec2(account, "Action=DescribeSubnets"), "subnetId");
@@ -158,7 +158,7 @@ fn belongings(rig: &Rig, account: &str) -> Vec<(Vec<&'static str>, String)> {
 }
 
 /// What an action may need besides ids, to come so far as to look for what they name.
-const REST: &[(&str, &str)] = &[
+pub const REST: &[(&str, &str)] = &[
     ("CidrBlock", "172.31.200.0/24"),
     ("Attribute", "enableDnsSupport"),
     ("GroupName", "h"),
@@ -250,4 +250,28 @@ fn no_action_reaches_what_is_another_accounts() {
         assert!(!theirs.iter().any(|(_, id)| body.contains(id.as_str())), "{} tells of others: {body}", row.name);
     }
     assert!(tried.len() > 45, "only {} actions were tried: {tried:?}", tried.len());
+}
+
+/// Every action of EC2 with all that is the caller's own: it says what would become of it and does nothing.
+#[test]
+fn a_dry_run_of_every_action_does_nothing() {
+    let rig = Rig::new();
+    let own = belongings(&rig, B);
+    let owner = Owner { account: B.parse().expect("an account"), region: "us-east-1".parse().expect("a region") };
+    let before = rig.query.api.store.state();
+    let mut promised = BTreeSet::new();
+    for row in actions::ACTIONS.iter().filter(|row| row.service == Service::Ec2) {
+        let ids = own.iter().flat_map(|(names, id)| names.iter().map(|name| ((*name).to_owned(), id.clone())));
+        let rest = REST.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let parameters = read_by(&rig, row, &owner, ids.chain(rest).collect());
+        let form = format!("{}&DryRun=true", form(row.name, &parameters));
+        let (status, body) = rig.ask(B, row.service, &form);
+        assert!((400..500).contains(&status), "{form}: {body}");
+        assert_eq!(rig.query.api.store.state(), before, "{form} did something");
+        if text(&body, "Code") == "DryRunOperation" {
+            assert_eq!(status, 412);
+            promised.insert(row.name);
+        }
+    }
+    assert!(promised.len() > 20, "only {} actions came so far: {promised:?}", promised.len());
 }
