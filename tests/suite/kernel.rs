@@ -3,12 +3,13 @@
 use anyhow::{Context as _, Result};
 use aya::{
     Ebpf, EbpfLoader, Pod,
-    maps::{Array, DevMap, HashMap, MapData, PerCpuArray, PerCpuValues, RingBuf},
+    maps::{Array, DevMap, HashMap, LpmTrie, MapData, PerCpuArray, PerCpuValues, RingBuf, lpm_trie::Key},
     programs::{ProgramFd, SchedClassifier, TestRun as _, TestRunOptions, TestRunResult, Xdp, XdpMode},
 };
 use privatelink_ebpf::{
     abi::{
         Counter,
+        cookie::Source,
         event::Event,
         explain::Trace,
         flow::{Addresses6, Bucket, FlowKey, Slot},
@@ -17,8 +18,8 @@ use privatelink_ebpf::{
         pool::PortPool,
         security::{Bound, Policy},
         service::{
-            Address, Address6Key, AddressKey, EndpointIdText, Frontend, Frontend6Key, FrontendKey, Listener, Parted,
-            Port, PortFlags, StandIn, Target,
+            Address, Address6Key, AddressKey, Alias, AliasKey, EndpointIdText, Frontend, Frontend6Key, FrontendKey,
+            Listener, Parted, Port, PortFlags, StandIn, Target,
         },
         settings::{Clock, CollectRequest, FLOW_EVENTS, IcmpBudget, ResetBudget, Settings, globals},
         stats::{EndpointStats, ListenerStats, TargetStats},
@@ -27,7 +28,7 @@ use privatelink_ebpf::{
     testing::{
         cases::{ENDPOINT_ID, INTERFACES},
         run::{Backend, Fate, Outcome, Path, Seen},
-        tables::{self, SEED},
+        tables::{self, COOKIE_KEY, SEED},
         world::{CLOCK, ENDPOINTS, LISTENERS, POLICIES, POOLS, PORTS, RINGS, SOURCE_BOUNDS, TARGETS, World},
     },
 };
@@ -65,6 +66,7 @@ pub fn load(reference: bool) -> Result<Ebpf> {
     let mut loader = EbpfLoader::new();
     loader
         .override_global(globals::HASH_SEED, &SEED, true)
+        .override_global(globals::COOKIE_KEY, &COOKIE_KEY, true)
         .override_global(globals::BUCKET_MASK, &bucket_mask, true)
         .override_global(globals::REFERENCE_TABLE, &reference, true)
         .override_global(globals::TICK_SHIFT, &tick_shift, true)
@@ -103,6 +105,7 @@ pub struct Kernel {
     addresses: HashMap<MapData, AddressKey, Address>,
     frontends: HashMap<MapData, FrontendKey, Frontend>,
     addresses6: HashMap<MapData, Address6Key, Address>,
+    aliases: LpmTrie<MapData, AliasKey, Alias>,
     frontends6: HashMap<MapData, Frontend6Key, Frontend>,
     clients6: HashMap<MapData, FlowKey, Addresses6>,
     listeners: Array<MapData, Listener>,
@@ -119,6 +122,7 @@ pub struct Kernel {
     endpoint_use: Array<MapData, EndpointUse>,
     reset_budgets: Array<MapData, ResetBudget>,
     icmp_budgets: Array<MapData, IcmpBudget>,
+    verified: HashMap<MapData, Source, u32>,
     fragments: HashMap<MapData, FragmentKey, FirstFragment>,
     stand_ins: HashMap<MapData, StandIn, u32>,
     flows: Array<MapData, Bucket>,
@@ -163,6 +167,7 @@ impl Kernel {
             addresses: take!("ADDRESSES"),
             frontends: take!("FRONTENDS"),
             addresses6: take!("ADDRESSES6"),
+            aliases: take!("ALIASES"),
             frontends6: take!("FRONTENDS6"),
             clients6: take!("CLIENTS6"),
             listeners: take!("LISTENERS"),
@@ -179,6 +184,7 @@ impl Kernel {
             endpoint_use: take!("ENDPOINT_USE"),
             reset_budgets: take!("RESET_BUDGETS"),
             icmp_budgets: take!("ICMP_BUDGETS"),
+            verified: take!("VERIFIED"),
             fragments: take!("FRAGMENTS"),
             stand_ins: take!("STAND_INS"),
             flows: take!("FLOWS"),
@@ -204,6 +210,9 @@ impl Kernel {
         }
         for key in self.fragments.keys().collect::<Result<Vec<_>, _>>()? {
             self.fragments.remove(&key)?;
+        }
+        for source in self.verified.keys().collect::<Result<Vec<_>, _>>()? {
+            self.verified.remove(&source)?;
         }
         for key in self.stand_ins.keys().collect::<Result<Vec<_>, _>>()? {
             self.stand_ins.remove(&key)?;
@@ -244,6 +253,12 @@ impl Kernel {
         self.endpoint_ids.set(1, EndpointIdText(*ENDPOINT_ID), 0)?;
         replace(&mut self.addresses, world.addresses.iter())?;
         replace(&mut self.frontends, world.frontends.iter())?;
+        for key in self.aliases.keys().collect::<Result<Vec<_>, _>>()? {
+            self.aliases.remove(&key)?;
+        }
+        for ((key, bits), alias) in &world.aliases {
+            self.aliases.insert(&Key::new(AliasKey::VPC_BITS + bits, *key), alias, 0)?;
+        }
         replace(&mut self.addresses6, world.addresses6.iter())?;
         replace(&mut self.frontends6, world.frontends6.iter())?;
         fill(&mut self.listeners, 0..LISTENERS, |index| world.listeners.get(&index).copied())?;
@@ -320,6 +335,9 @@ impl Kernel {
         for entry in self.fragments.iter().collect::<Result<Vec<_>, _>>()? {
             let (key, first) = entry;
             self.fragments.insert(key, FirstFragment { seen: first.seen.wrapping_sub(ticks), ..first }, 0)?;
+        }
+        for (source, at) in self.verified.iter().collect::<Result<Vec<_>, _>>()? {
+            self.verified.insert(source, at.wrapping_sub(ticks), 0)?;
         }
         for (place, mut slot) in self.live()? {
             slot.last_seen = slot.last_seen.wrapping_sub(ticks);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context as _, Result, ensure};
 use privatelink_ebpf::{
     abi::{
-        Counter,
+        Counter, Stage,
         counters::CounterKind,
         event::Event,
         explain::Trace,
@@ -123,6 +123,7 @@ fn fate(trace: &Trace) -> Fate {
     match trace.verdict {
         Trace::FORWARD => Fate::Sent,
         bits => match Verdict::from_bits(bits) {
+            Verdict::GoOn(Stage::Challenge) => Fate::Sent,
             Verdict::Pass | Verdict::ToTc | Verdict::GoOn(_) => Fate::Passed,
             Verdict::Drop(_) => Fate::Dropped,
             Verdict::AnswerArp

@@ -97,6 +97,10 @@ counters! {
     ResetSent = Activity "reset_sent";
     /// PROXY protocol headers sent, those that were sent again included
     ProxyHeaderSent = Activity "proxy_header_sent";
+    /// SYNs above a half-open budget that were answered with a cookie
+    CookieSent = Activity "cookie_sent";
+    /// resets that answered a cookie: their source receives what is sent to it, and has a share of the budgets for 60 s
+    CookieAccepted = Activity "cookie_accepted";
     /// fragments forwarded behind the first one of their packet
     FragmentForwarded = Activity "fragments_forwarded";
     /// ICMP errors about packets of flows, translated and sent on
@@ -186,6 +190,8 @@ counters! {
     EndpointConnectionRateLimit = Drop "endpoint_connection_rate_limit";
     /// more bits a second through the endpoint than its provider allows
     EndpointBitRateLimit = Drop "endpoint_bit_rate_limit";
+    /// reset of no flow whose number is no cookie, while a half-open budget is used up: forged, or too late
+    CookieRejected = Drop "cookie_rejected";
     /// SYN from a target's side into an existing flow or to a node address: providers cannot open connections
     SynFromTarget = Drop "syn_from_target";
     /// SYN with data (TCP Fast Open) to a target group with the PROXY protocol; the client's retransmission has none

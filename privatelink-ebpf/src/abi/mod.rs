@@ -6,6 +6,7 @@
 
 pub mod addr;
 pub mod bench;
+pub mod cookie;
 pub mod counters;
 pub mod event;
 pub mod explain;
@@ -24,7 +25,7 @@ pub use counters::Counter;
 pub use stage::{STAGES, Stage};
 
 /// The layout of everything in this module.
-pub const ABI_VERSION: u32 = 8;
+pub const ABI_VERSION: u32 = 10;
 
 /// One row a map: the name in the object and on bpffs, what it holds, who owns what is in it, and how many entries it has
 /// unless the loader asks for more.
@@ -63,6 +64,8 @@ maps! {
     XDP_PORTS = 65_536, false;
     /// (VPC, address) → what it is (`service::Address`): answered by ARP, never passed on
     ADDRESSES = 65_536, false;
+    /// (VPC, longest prefix of an address) → the endpoint whose alias it is (`service::Alias`); not answered by ARP
+    ALIASES = 65_536, false;
     /// (VPC, IPv6 address) → what it is (`service::Address`): answered by neighbour advertisements
     ADDRESSES6 = 65_536, false;
     /// (VPC, IPv6 address, L4 port, protocol) → listener and endpoint (`service::Frontend`)
@@ -123,6 +126,8 @@ maps! {
     FRAGMENTS = 16_384, false;
     /// VPC index → ICMP errors and echo replies sent in the current tick (`settings::IcmpBudget`)
     ICMP_BUDGETS = 65_536, false;
+    /// a source that has answered a SYN cookie (`cookie::Source`) → when, in ticks (u32); LRU
+    VERIFIED = 65_536, false;
     /// `stage::Stage` → the program that `privatelink_tc` goes on in
     STAGES_TC = STAGES.len() as u32, false;
     /// `stage::Stage` → the program that `privatelink_xdp` goes on in

@@ -102,6 +102,34 @@ impl From<AddressKind> for Address {
     }
 }
 
+/// What the keys of map `ALIASES` hold behind their prefix length, which counts [`AliasKey::VPC_BITS`] and the leading bits of the
+/// address. Addresses that lie in several prefixes are the longest one's.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Pod, Zeroable)]
+pub struct AliasKey {
+    pub vpc: VpcIndex,
+    pub _pad: u16,
+    pub ip: Ip4,
+}
+
+impl AliasKey {
+    /// The bits in front of the address: all count.
+    pub const VPC_BITS: u32 = 32;
+
+    #[inline(always)]
+    pub const fn new(vpc: VpcIndex, ip: Ip4) -> Self {
+        Self { vpc, _pad: 0, ip }
+    }
+}
+
+/// Value of map `ALIASES`: the endpoint for which packets to these addresses are, though nobody is told that they are ours.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+pub struct Alias {
+    /// The endpoint's address, whose frontends serve the aliases too; never zero.
+    pub endpoint: Ip4,
+}
+
 /// Key of map `ADDRESSES6`.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Pod, Zeroable)]
@@ -328,6 +356,8 @@ assert_size!(
     Port = 16,
     AddressKey = 8,
     Address = 4,
+    AliasKey = 8,
+    Alias = 4,
     FrontendKey = 12,
     Frontend = 12,
     Listener = 16,
@@ -344,6 +374,8 @@ aya_pod!(
     Port,
     AddressKey,
     Address,
+    AliasKey,
+    Alias,
     FrontendKey,
     Frontend,
     Listener,

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     abi::{
-        Ip6,
+        Ip4, Ip6, VpcIndex,
         addr::IPV6,
         flow::{Addresses6, FlowKey},
         security::Bound,
@@ -31,11 +31,30 @@ pub fn packet<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> Option<&'t Addresses6> 
     if key.ipv6() { lent(t) } else { None }
 }
 
+/// The listener at an IPv4 address and port; at an alias, the one of the endpoint's own address.
+#[inline(always)]
+fn frontend4<'t, T: Tables<'t>>(t: T, key: FrontendKey) -> Option<&'t Frontend> {
+    let own = t.frontend(&key);
+    if own.is_some() {
+        return own;
+    }
+    match t.alias(key.vpc, key.ip) {
+        0 => None,
+        endpoint => t.frontend(&FrontendKey { ip: Ip4::from_word(endpoint), ..key }),
+    }
+}
+
+/// Packets to the IPv4 address are for us: it is ours, or an alias of an endpoint.
+#[inline(always)]
+pub fn ours<'t, T: Tables<'t>>(t: T, vpc: VpcIndex, ip: Ip4) -> bool {
+    t.owns(&AddressKey::new(vpc, ip)) || t.alias(vpc, ip) != 0
+}
+
 /// The listener that a packet is for.
 #[inline(always)]
 pub fn frontend<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> Option<Frontend> {
     if !key.ipv6() {
-        return t.frontend(&FrontendKey::of(key));
+        return frontend4(t, FrontendKey::of(key)).copied();
     }
     let FlowKey { vpc, dst_port: port, proto, .. } = *key;
     t.frontend6(&Frontend6Key { ip: lent(t)?.dst, vpc, port, proto: proto & !IPV6, _pad: [0; 3] })
@@ -62,7 +81,7 @@ pub fn source<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> Option<Bound> {
 #[inline(always)]
 pub fn of_flow<'t, T: Tables<'t>>(t: T, forward: &FlowKey) -> Option<(Frontend, Bound)> {
     if !forward.ipv6() {
-        return Some((t.frontend(&FrontendKey::of(forward))?, Bound::v4(forward.src)));
+        return Some((*frontend4(t, FrontendKey::of(forward))?, Bound::v4(forward.src)));
     }
     let slot = t.find(forward)?;
     let client = t.client6(&twin_key(slot, vpc_beyond(t, slot)?))?;
@@ -84,7 +103,7 @@ pub fn from_us<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> bool {
 #[inline(always)]
 pub fn to_us<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> bool {
     if !key.ipv6() {
-        return t.owns(&AddressKey::new(key.vpc, key.dst));
+        return ours(t, key.vpc, key.dst);
     }
     lent(t).is_some_and(|packet| t.address6(&Address6Key::new(key.vpc, packet.dst)).is_some())
 }

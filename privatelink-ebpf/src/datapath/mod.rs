@@ -13,6 +13,7 @@
 pub mod addresses;
 pub mod arp;
 pub mod atomic;
+pub mod challenge;
 pub mod collect;
 pub mod flow_table;
 pub mod fragment;
@@ -69,8 +70,10 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
             Fragment::Later(relay) => Ok(Forward::Fragment(relay)),
         },
         Stage::Icmp => icmp::decide(frame, t, ifindex).map(Forward::Error),
-        // Its packets get another rewrite: `v6::decide`.
-        stage @ (Stage::V6 | Stage::V6Slow | Stage::Answer) => Err(Verdict::GoOn(stage)),
+        // Another rewrite: `v6::decide`; or none: `challenge::decide`.
+        stage @ (Stage::V6 | Stage::V6Slow | Stage::Icmp6 | Stage::Answer | Stage::Challenge) => {
+            Err(Verdict::GoOn(stage))
+        }
         Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend => {
             slow(frame, t, ifindex).map(Forward::Packet)
         }

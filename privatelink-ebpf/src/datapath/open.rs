@@ -5,6 +5,7 @@ pub use super::addresses::frontend;
 use super::{
     addresses,
     atomic::{add32, load32},
+    challenge,
     flow_table::{self, NoRoom, SlotRef},
     lifecycle::target_pair,
     limit,
@@ -261,11 +262,13 @@ fn admit<'t, T: Tables<'t>>(t: T, segment: &Segment) -> Result<Admission, Counte
         return Err(Counter::NextHopUnresolved);
     }
     let vpc = key.vpc.0 as u32;
-    take(t.vpc_half_open(vpc), t.vpc_budget(vpc).map(|b| b.half_open), Counter::VpcHalfOpenLimit)?;
+    let limit = t.vpc_budget(vpc).map(|b| b.half_open);
+    take_half_open(t, t.vpc_half_open(vpc), limit, segment, Counter::VpcHalfOpenLimit)?;
     let endpoint = frontend.endpoint as u32;
     if endpoint != 0 {
         let limit = t.endpoint_budget(endpoint).map(|b| b.half_open);
-        if let Err(counter) = take(t.endpoint_half_open(endpoint), limit, Counter::EndpointHalfOpenLimit) {
+        let count = t.endpoint_half_open(endpoint);
+        if let Err(counter) = take_half_open(t, count, limit, segment, Counter::EndpointHalfOpenLimit) {
             give_back(t.vpc_half_open(vpc));
             return Err(counter);
         }
@@ -562,6 +565,25 @@ const fn no_room(why: NoRoom) -> Counter {
         NoRoom::Full => Counter::FlowTableFull,
         NoRoom::Contended => Counter::FlowTableContended,
     }
+}
+
+/// Takes one from a half-open budget. A connection of a source that has answered a challenge may be above it.
+#[inline(always)]
+fn take_half_open<'t, T: Tables<'t>>(
+    t: T,
+    count: Option<*mut u32>,
+    limit: Option<u32>,
+    segment: &Segment,
+    refusal: Counter,
+) -> Result<(), Counter> {
+    if take(count, limit, refusal).is_ok() {
+        return Ok(());
+    }
+    // Nobody resets a datagram.
+    if Proto::from_number(segment.key.proto) == Proto::Tcp && t.verified(segment) != 0 {
+        return take(count, limit.map(challenge::raised), refusal);
+    }
+    Err(refusal)
 }
 
 /// Takes one from a budget.

@@ -13,11 +13,15 @@ use super::{
 };
 use crate::{
     abi::{
-        Counter, Ip4, Proto, VpcIndex,
-        service::{Address6Key, AddressKey, Port, PortFlags, Target},
+        Counter, Ip4, Proto, Stage, VpcIndex,
+        service::{Address6Key, Port, PortFlags, Target},
         settings::ResetBudget,
     },
-    wire::{Ipv4Hdr, L3, ipv6::Ipv6Header, tcp::Flags},
+    wire::{
+        Ipv4Hdr, L3,
+        ipv6::{Ipv6Header, next},
+        tcp::Flags,
+    },
 };
 
 /// A segment or datagram that belongs to no flow and cannot open one.
@@ -63,6 +67,9 @@ fn stranger<'t, T: Tables<'t>>(t: T, port: PortFlags, segment: &Segment) -> u32 
             (false, _) => Counter::NoListener,
         };
         return refused(t, reason);
+    }
+    if has_listener && segment.flags.has(Flags::RST) {
+        return Verdict::GoOn(Stage::Challenge).to_bits();
     }
     if has_listener || to_node {
         return answer_with_reset(t, segment, Counter::NoFlow);
@@ -124,6 +131,11 @@ fn connection_refused<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counte
     if T::HOOK == Hook::Xdp && answered {
         return to_tc(t).to_bits();
     }
+    // The answer lies over the SYN's own headers. A verified source's SYN waits until others' handshakes have ended.
+    let challenged = Proto::from_number(segment.key.proto) == Proto::Tcp
+        && matches!(reason, Counter::EndpointHalfOpenLimit | Counter::VpcHalfOpenLimit)
+        && segment.l4 as usize == without_options(segment)
+        && t.verified(segment) == 0;
     if let Some(frontend) = addresses::frontend(t, &segment.key) {
         // SAFETY: both are this CPU's own counters.
         unsafe {
@@ -152,7 +164,17 @@ fn connection_refused<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counte
             }
         }
     }
+    if challenged {
+        t.count(reason);
+        return Verdict::GoOn(Stage::Challenge).to_bits();
+    }
     if answered { answer_with_reset(t, segment, reason) } else { refused(t, reason) }
+}
+
+/// Where the TCP header starts in a frame without IP options or extension headers.
+#[inline(always)]
+fn without_options(segment: &Segment) -> usize {
+    L3 + if segment.key.ipv6() { Ipv6Header::LEN } else { Ipv4Hdr::LEN }
 }
 
 /// Refuses a segment and resets its sender, within the VPC's budget of resets.
@@ -160,8 +182,7 @@ fn connection_refused<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counte
 fn answer_with_reset<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counter) -> u32 {
     // A reset is never answered (RFC 9293 section 3.10.7.1). The reply lies over the segment's own headers, so one with IP
     // options, whose checksum start is elsewhere, gets none.
-    let header = if segment.key.ipv6() { Ipv6Header::LEN } else { Ipv4Hdr::LEN };
-    if segment.flags.has(Flags::RST) || segment.l4 as usize != L3 + header {
+    if segment.flags.has(Flags::RST) || segment.l4 as usize != without_options(segment) {
         return refused(t, reason);
     }
     if T::HOOK == Hook::Xdp {
@@ -212,7 +233,7 @@ pub fn judge_refused<'t, T: Tables<'t>>(t: T, port: &Port, reason: Counter, dst:
     if dst == Ip4::UNSPECIFIED {
         return not_ours(t, port.flags, reason);
     }
-    if t.owns(&AddressKey::new(port.vpc, dst)) {
+    if addresses::ours(t, port.vpc, dst) {
         return refuse(t, reason);
     }
     not_ours(t, port.flags, Counter::NotOurs)
@@ -227,17 +248,23 @@ pub fn judge_unparsed6<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, port: &Port)
 /// [`judge_unparsed6`] as one scalar, with a stack of its own.
 #[inline(never)]
 fn judge_unparsed6_bits<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, port: &Port) -> u32 {
-    unparsed6(frame, t, port).to_bits()
+    unparsed6(frame, t, port)
 }
 
 #[inline(always)]
-fn unparsed6<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, port: &Port) -> Verdict {
+fn unparsed6<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, port: &Port) -> u32 {
     let reason = v6::parse::judge(frame);
-    let Some(head) = frame.window::<{ v6::parse::HEAD }>(0) else { return not_ours(t, port.flags, reason) };
-    if t.address6(&Address6Key::new(port.vpc, v6::parse::addresses(head).dst)).is_some() {
-        return refuse(t, reason);
+    let Some(head) = frame.window::<{ v6::parse::HEAD }>(0) else { return not_ours(t, port.flags, reason).to_bits() };
+    if t.address6(&Address6Key::new(port.vpc, v6::parse::addresses(head).dst)).is_none() {
+        return not_ours(t, port.flags, Counter::NotOurs).to_bits();
     }
-    not_ours(t, port.flags, Counter::NotOurs)
+    if head.load8::<{ L3 + Ipv6Header::NEXT }>() != next::ICMPV6 {
+        return refused(t, reason);
+    }
+    match T::HOOK {
+        Hook::Xdp => to_tc(t).to_bits(),
+        Hook::Tc => Verdict::GoOn(Stage::Icmp6).to_bits(),
+    }
 }
 
 /// Somebody else's: the host's on a shared port, nobody's on an isolated one.

@@ -1,14 +1,15 @@
 //! What the datapath may ask of the world.
 
 use super::{
-    addresses,
+    addresses, challenge,
     flow_table::{self, SlotRef},
     icmp, lifecycle, limit, open,
     parse::Segment,
     refusal, security,
 };
 use crate::abi::{
-    Counter,
+    Counter, Ip4, VpcIndex,
+    cookie::Source,
     event::Event,
     flow::{Addresses6, Bucket, FlowKey, Slot},
     fragment::{FirstFragment, FragmentKey},
@@ -40,7 +41,9 @@ pub trait Tables<'t>: Copy {
     fn owns(self, key: &AddressKey) -> bool;
     /// The address is a load balancer's node address.
     fn is_node(self, key: &AddressKey) -> bool;
-    fn frontend(self, key: &FrontendKey) -> Option<Frontend>;
+    fn frontend(self, key: &FrontendKey) -> Option<&'t Frontend>;
+    /// The address, as a word, of the endpoint of which `ip` is an alias; 0 if it is nobody's.
+    fn alias(self, vpc: VpcIndex, ip: Ip4) -> u32;
     /// ARP for the client's address is answered on that interface.
     fn stands_in(self, key: &StandIn) -> bool;
     /// A flow shows the client's address to a target there.
@@ -73,6 +76,7 @@ pub trait Tables<'t>: Copy {
     fn bucket(self, index: u32) -> Option<*mut Bucket>;
     fn bucket_mask(self) -> u32;
     fn hash_seed(self) -> u64;
+    fn cookie_key(self) -> [u64; 2];
     /// Use the stash only: the kernel's hash map as the reference.
     fn reference_table(self) -> bool;
     fn stash(self, key: &FlowKey) -> Option<*mut Slot>;
@@ -92,6 +96,10 @@ pub trait Tables<'t>: Copy {
     /// What the first fragment of a packet said.
     fn fragment(self, key: &FragmentKey) -> Option<FirstFragment>;
     fn note_fragment(self, key: &FragmentKey, first: &FirstFragment);
+    /// When a source answered a challenge, in ticks.
+    fn verified_at(self, source: &Source) -> Option<u32>;
+    /// A source has answered a challenge now.
+    fn verify(self, source: &Source);
     fn icmp_budget(self, vpc: u32) -> Option<*mut IcmpBudget>;
 
     fn clock(self) -> Clock;
@@ -146,6 +154,9 @@ pub trait Tables<'t>: Copy {
     }
     fn meter_anew(self, key: &FlowKey) -> u32 {
         limit::meter_anew_bits(self, key)
+    }
+    fn verified(self, segment: &Segment) -> u32 {
+        challenge::verified_bits(self, segment)
     }
     fn insert(self, segment: &Segment, admission: i64, ifindex_and_flag: u32) -> u32 {
         open::insert_bits(self, segment, admission, ifindex_and_flag)

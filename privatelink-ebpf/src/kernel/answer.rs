@@ -69,7 +69,7 @@ fn answer_reset6(skb: *mut __sk_buff, ifindex: u32) -> Option<i32> {
 
 /// Replaces the frame by an answer and sends it out of the port that it came in on.
 #[inline(always)]
-fn send_back<const N: usize>(skb: *mut __sk_buff, frame: &[u8; N], ifindex: u32) -> Option<i32> {
+pub(super) fn send_back<const N: usize>(skb: *mut __sk_buff, frame: &[u8; N], ifindex: u32) -> Option<i32> {
     // SAFETY: helpers on the program's own context and stack. Cutting a socket buffer to one header's length also ends its
     // standing for many segments.
     unsafe {

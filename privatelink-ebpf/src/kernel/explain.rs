@@ -12,7 +12,9 @@ use aya_ebpf::{
 };
 use privatelink_ebpf::{
     abi::{
-        Counter, Proto, Stage, entries,
+        Counter, Ip4, Proto, Stage, VpcIndex,
+        cookie::Source,
+        entries,
         event::Event,
         explain::Trace,
         flow::{Addresses6, Bucket, FlowKey, FlowState, Meta, Slot},
@@ -29,7 +31,7 @@ use privatelink_ebpf::{
     datapath::{
         Hook, Tables, Verdict,
         atomic::load64,
-        flow_table,
+        challenge, flow_table,
         fragment::{self, Fragment},
         icmp, lifecycle, limit, open,
         parse::Segment,
@@ -126,7 +128,9 @@ pub fn privatelink_explain(ctx: TcContext) -> i32 {
             verdict => verdict,
         },
         // Nobody can ask about IPv6.
-        stage @ (Stage::V6 | Stage::V6Slow | Stage::Answer) => Verdict::GoOn(stage).to_bits(),
+        stage @ (Stage::V6 | Stage::V6Slow | Stage::Icmp6 | Stage::Answer | Stage::Challenge) => {
+            Verdict::GoOn(stage).to_bits()
+        }
     };
     // SAFETY: a live map value.
     note(|trace| unsafe { (*trace).verdict = verdict });
@@ -138,6 +142,7 @@ pub fn privatelink_explain(ctx: TcContext) -> i32 {
 fn judge_tcp(packet: Packet, ifindex: u32) -> u32 {
     match judge_slow(packet, ifindex) {
         bits if bits == Verdict::Proxy.to_bits() => judge_proxy(packet, ifindex),
+        bits if bits == Verdict::GoOn(Stage::Challenge).to_bits() => judge_challenge(packet, ifindex),
         bits => bits,
     }
 }
@@ -163,6 +168,15 @@ judges! {
 #[inline(never)]
 fn judge_proxy(packet: Packet, ifindex: u32) -> u32 {
     concluded(proxy::decide(packet, Dry, ifindex, |proxied| leaving(proxied.rewrite.ifindex, proxied.rewrite.out)))
+}
+
+/// A challenge that would be sent, or what would become of an answer to one. With a stack of its own.
+#[inline(never)]
+fn judge_challenge(packet: Packet, ifindex: u32) -> u32 {
+    match challenge::decide(packet, Dry, ifindex) {
+        Ok(_) => Verdict::GoOn(Stage::Challenge).to_bits(),
+        Err(verdict) => verdict.to_bits(),
+    }
 }
 
 /// What [`judge_fragment`] says of a first fragment, on which its protocol's stage has the word.
@@ -414,10 +428,15 @@ impl Tables<'static> for Dry {
     }
 
     #[inline(always)]
-    fn frontend(self, key: &FrontendKey) -> Option<Frontend> {
+    fn frontend(self, key: &FrontendKey) -> Option<&'static Frontend> {
         let frontend = REAL.frontend(key)?;
-        noted(&frontend);
+        noted(frontend);
         Some(frontend)
+    }
+
+    #[inline(always)]
+    fn alias(self, vpc: VpcIndex, ip: Ip4) -> u32 {
+        REAL.alias(vpc, ip)
     }
 
     #[inline(always)]
@@ -540,6 +559,11 @@ impl Tables<'static> for Dry {
         REAL.hash_seed()
     }
 
+    #[inline(always)]
+    fn cookie_key(self) -> [u64; 2] {
+        REAL.cookie_key()
+    }
+
     /// The copies stand where the stash is in the reference mode.
     #[inline(always)]
     fn reference_table(self) -> bool {
@@ -644,6 +668,21 @@ impl Tables<'static> for Dry {
 
     #[inline(always)]
     fn note_fragment(self, _: &FragmentKey, _: &FirstFragment) {}
+
+    #[inline(always)]
+    fn verified_at(self, source: &Source) -> Option<u32> {
+        REAL.verified_at(source)
+    }
+
+    /// A question verifies nobody.
+    #[inline(always)]
+    fn verify(self, _source: &Source) {}
+
+    /// Only reads.
+    #[inline(always)]
+    fn verified(self, segment: &Segment) -> u32 {
+        REAL.verified(segment)
+    }
 
     #[inline(always)]
     fn icmp_budget(self, vpc: u32) -> Option<*mut IcmpBudget> {

@@ -4,9 +4,10 @@ use aya_ebpf::{
     Global,
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
-    maps::{Array, DevMap, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
+    maps::{Array, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use privatelink_ebpf::abi::{
+    cookie::Source,
     entries,
     explain::Trace,
     flow::{Addresses6, Bucket, FlowKey, Slot},
@@ -15,8 +16,8 @@ use privatelink_ebpf::abi::{
     pool::PortPool,
     security::{Bound, Policy},
     service::{
-        Address, Address6Key, AddressKey, EndpointIdText, Frontend, Frontend6Key, FrontendKey, Listener, Parted, Port,
-        StandIn, Target,
+        Address, Address6Key, AddressKey, Alias, AliasKey, EndpointIdText, Frontend, Frontend6Key, FrontendKey,
+        Listener, Parted, Port, StandIn, Target,
     },
     settings::{IcmpBudget, ResetBudget, Settings},
     stats::{EndpointStats, ListenerStats, TargetStats},
@@ -59,6 +60,7 @@ maps! {
     ENDPOINT_STATS: PerCpuArray<EndpointStats>;
     LISTENER_STATS: PerCpuArray<ListenerStats>;
     TARGET_STATS: PerCpuArray<TargetStats>;
+    VERIFIED: LruHashMap<Source, u32>;
     FRAGMENTS: LruHashMap<FragmentKey, FirstFragment>;
     RESET_BUDGETS: Array<ResetBudget>;
     ICMP_BUDGETS: Array<IcmpBudget>;
@@ -71,6 +73,10 @@ maps! {
 /// Interfaces that take XDP frames.
 #[map]
 pub static XDP_PORTS: DevMap = DevMap::with_max_entries(entries::XDP_PORTS, 0);
+
+/// Addresses that are routed to an endpoint; a trie, so never preallocated.
+#[map]
+pub static ALIASES: LpmTrie<AliasKey, Alias> = LpmTrie::with_max_entries(entries::ALIASES, 0);
 
 /// The stages of the TC program.
 #[map]
@@ -86,6 +92,8 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(entries::EVENTS, 0);
 
 #[unsafe(no_mangle)]
 pub static HASH_SEED: Global<u64> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static COOKIE_KEY: Global<[u64; 2]> = Global::new([0; 2]);
 #[unsafe(no_mangle)]
 pub static BUCKET_MASK: Global<u32> = Global::new(entries::FLOWS - 1);
 #[unsafe(no_mangle)]

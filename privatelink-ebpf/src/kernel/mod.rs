@@ -1,9 +1,11 @@
 //! The only code that touches aya-ebpf: maps, entry programs, applying a rewrite. No policy.
 
 mod answer;
+mod challenge;
 mod explain;
 mod fragment;
 mod icmp;
+mod icmp6;
 mod maps;
 mod packet;
 mod proxy;

@@ -3,11 +3,12 @@
 use aya_ebpf::{
     helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns},
     macros::map,
-    maps::PerCpuArray,
+    maps::{PerCpuArray, lpm_trie::Key},
 };
 use privatelink_ebpf::{
     abi::{
-        Counter,
+        Counter, Ip4, VpcIndex,
+        cookie::Source,
         event::Event,
         flow::{Addresses6, Bucket, FlowKey, Slot},
         fragment::{FirstFragment, FragmentKey},
@@ -15,8 +16,8 @@ use privatelink_ebpf::{
         pool::PortPool,
         security::{Bound, Policy},
         service::{
-            Address, Address6Key, AddressKey, AddressKind, Frontend, Frontend6Key, FrontendKey, Listener, Parted, Port,
-            StandIn, Target,
+            Address, Address6Key, AddressKey, AddressKind, AliasKey, Frontend, Frontend6Key, FrontendKey, Listener,
+            Parted, Port, StandIn, Target,
         },
         settings::{Clock, FLOW_EVENTS, IcmpBudget, ResetBudget},
         stats::{EndpointStats, ListenerStats, TargetStats},
@@ -24,6 +25,7 @@ use privatelink_ebpf::{
     datapath::{
         Hook, Tables, addresses,
         atomic::add64,
+        challenge,
         flow_table::{self, SlotRef},
         icmp, lifecycle, limit, open,
         parse::Segment,
@@ -62,6 +64,16 @@ extern "C" fn release_port(pool: u32, port: u32) -> i32 {
         unsafe { ports::release(pool, port as u16) };
     }
     0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn alias_of(vpc: u32, ip: u32) -> u32 {
+    let data = AliasKey::new(VpcIndex(vpc as u16), Ip4::from_word(ip));
+    match ALIASES.get(Key::new(AliasKey::VPC_BITS + u32::BITS, data)) {
+        Some(alias) => alias.endpoint.word(),
+        None => 0,
+    }
 }
 
 /// The segment that an entry program is at, for the cold path that it calls: beside the entry program's own 512 bytes of
@@ -194,6 +206,7 @@ cold_shared! {
     end_flow = refusal::end_flow_bits, Segment, why;
     answer_with_error = icmp::error::answer_bits, Segment, cause;
     report_opened = open::report_opened_bits, Segment;
+    source_verified = challenge::verified_bits, Segment;
     end_hold = open::end_hold_bits, Segment;
     step_flow = lifecycle::step_bits, Segment;
     close_flow = lifecycle::close_bits, FlowKey, why;
@@ -233,9 +246,14 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     }
 
     #[inline(always)]
-    fn frontend(self, key: &FrontendKey) -> Option<Frontend> {
-        // SAFETY: a live map value, written whole by the agent.
-        FRONTENDS.get_ptr(key).map(|frontend| unsafe { *frontend })
+    fn frontend(self, key: &FrontendKey) -> Option<&'static Frontend> {
+        // SAFETY: a live map value, written whole by the agent; what is removed stays readable until this program has ended.
+        unsafe { FRONTENDS.get(key) }
+    }
+
+    #[inline(always)]
+    fn alias(self, vpc: VpcIndex, ip: Ip4) -> u32 {
+        alias_of(vpc.0 as u32, ip.word())
     }
 
     #[inline(always)]
@@ -341,6 +359,11 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     }
 
     #[inline(always)]
+    fn cookie_key(self) -> [u64; 2] {
+        COOKIE_KEY.load()
+    }
+
+    #[inline(always)]
     fn reference_table(self) -> bool {
         REFERENCE_TABLE.load() != 0
     }
@@ -424,6 +447,17 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn note_fragment(self, key: &FragmentKey, first: &FirstFragment) {
         let _ = FRAGMENTS.insert(key, first, 0);
+    }
+
+    #[inline(always)]
+    fn verified_at(self, source: &Source) -> Option<u32> {
+        // SAFETY: a live map value of one word; one that is used again meanwhile is of a source that was verified as well.
+        VERIFIED.get_ptr(source).map(|at| unsafe { at.read_volatile() })
+    }
+
+    #[inline(always)]
+    fn verify(self, source: &Source) {
+        let _ = VERIFIED.insert(source, &self.now(), 0);
     }
 
     #[inline(always)]
@@ -544,6 +578,11 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn reserve(self, key: &FlowKey) -> i64 {
         reserve_slot(key)
+    }
+
+    #[inline(always)]
+    fn verified(self, segment: &Segment) -> u32 {
+        source_verified(segment)
     }
 
     #[inline(always)]

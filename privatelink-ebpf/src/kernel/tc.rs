@@ -41,8 +41,8 @@ pub fn privatelink_tc(ctx: TcContext) -> i32 {
         Stage::Fragment => go_on(&ctx, Stage::Fragment),
         Stage::Icmp => go_on(&ctx, Stage::Icmp),
         Stage::V6 => go_on(&ctx, Stage::V6),
-        // Reached from that one.
-        Stage::V6Slow | Stage::Answer => {}
+        // Reached from others.
+        Stage::V6Slow | Stage::Icmp6 | Stage::Answer | Stage::Challenge => {}
     }
     // Reached only while the agent has not put the stage's program in its place.
     finish(None)
@@ -56,7 +56,7 @@ pub fn privatelink_tc_slow(ctx: TcContext) -> i32 {
     match slow(linear(skb), Maps::<false>, ifindex) {
         Ok(rewrite) => finish(apply(skb, &rewrite, opaque(rewrite.l4 as usize) & 0x7f)),
         // Other stages' answers are not this one's.
-        Err(Verdict::Pass | Verdict::ToTc | Verdict::AnswerNeighbor | Verdict::GoOn(_)) => TC_ACT_OK as i32,
+        Err(Verdict::Pass | Verdict::ToTc | Verdict::AnswerNeighbor) => TC_ACT_OK as i32,
         Err(Verdict::Drop(reason)) => {
             // The agent's `--kernel-log` shows it; without that the level is 0 and the verifier removes the line.
             debug!(&ctx, "interface {}: frame of {} bytes refused, reason {}", ifindex, len, reason as u32);
@@ -65,6 +65,10 @@ pub fn privatelink_tc_slow(ctx: TcContext) -> i32 {
         Err(Verdict::AnswerArp | Verdict::AnswerReset) => answer(&ctx),
         Err(Verdict::Proxy) => {
             go_on(&ctx, Stage::Proxy);
+            finish(None)
+        }
+        Err(Verdict::GoOn(stage)) => {
+            go_on(&ctx, stage);
             finish(None)
         }
         // A verdict of `Stage::Icmp` alone.
@@ -90,7 +94,7 @@ pub fn privatelink_tc_udp(ctx: TcContext) -> i32 {
             TC_ACT_SHOT as i32
         }
         Err(Verdict::AnswerError(cause)) => answer_error(&ctx, cause),
-        // ARP, resets, echo and PROXY headers are other stages'.
+        // ARP, resets, echo, PROXY headers and cookies are other stages'.
         Err(
             Verdict::Pass
             | Verdict::ToTc

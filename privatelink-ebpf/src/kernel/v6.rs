@@ -23,7 +23,7 @@ use privatelink_ebpf::{
 use super::{
     packet::{Packet, opaque},
     tables::Maps,
-    tc::{answer, finish, go_on, leave, linear, replace, with_headers},
+    tc::{answer, answer_error, finish, go_on, leave, linear, replace, with_headers},
     xdp::{action, go_on as go_on_xdp, open, send, whole},
 };
 
@@ -60,11 +60,14 @@ pub fn privatelink_tc_v6_slow(ctx: TcContext) -> i32 {
             TC_ACT_SHOT as i32
         }
         Err(Verdict::AnswerNeighbor | Verdict::AnswerReset) => answer(&ctx),
-        Err(Verdict::Pass | Verdict::ToTc) => TC_ACT_OK as i32,
-        // The other stages' verdicts.
-        Err(Verdict::AnswerArp | Verdict::AnswerEcho | Verdict::AnswerError(_) | Verdict::Proxy | Verdict::GoOn(_)) => {
+        Err(Verdict::AnswerError(cause)) => answer_error(&ctx, cause),
+        Err(Verdict::GoOn(stage)) => {
+            go_on(&ctx, stage);
             finish(None)
         }
+        Err(Verdict::Pass | Verdict::ToTc) => TC_ACT_OK as i32,
+        // The other stages' verdicts.
+        Err(Verdict::AnswerArp | Verdict::AnswerEcho | Verdict::Proxy) => finish(None),
     }
 }
 
@@ -87,6 +90,11 @@ pub fn privatelink_xdp_v6_slow(ctx: XdpContext) -> u32 {
         Ok(rewrite) => {
             let done = apply_to_packet(packet, &rewrite, opaque(rewrite.l4 as usize) & L4_MASK);
             send(done, rewrite.ifindex, ifindex)
+        }
+        Err(Verdict::GoOn(stage)) => {
+            go_on_xdp(&ctx, stage);
+            // Reached only while the agent has not put the stage's program in its place: TC does everything.
+            xdp_action::XDP_PASS
         }
         Err(verdict) => action(verdict),
     }

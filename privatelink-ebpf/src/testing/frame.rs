@@ -2,7 +2,7 @@
 
 mod icmp;
 
-pub use icmp::{answer_echo, answer_error};
+pub use icmp::{answer_echo, answer_echo6, answer_error, translate6};
 
 use crate::{
     abi::Proto,

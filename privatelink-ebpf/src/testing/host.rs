@@ -1,7 +1,7 @@
 //! The case table without a kernel: `decide` over tables in memory.
 
 use super::{
-    frame::{SliceFrame, answer_echo, answer_error, apply, apply_proxied, apply6},
+    frame::{SliceFrame, answer_echo, answer_echo6, answer_error, apply, apply_proxied, apply6, translate6},
     run::{Backend, Fate, Outcome, Path, Seen},
     tables::{MemTables, Options},
     world::{CLOCK, World},
@@ -17,7 +17,7 @@ use crate::{
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
     datapath::{
-        Forward, Frame as _, Tables, Verdict, arp, collect, decide, parse, proxy, reset, stage,
+        Forward, Frame as _, Tables, Verdict, arp, challenge, collect, decide, parse, proxy, reset, stage,
         v6::{self, Rewrite6},
     },
     wire::{ArpHdr, L3},
@@ -40,6 +40,10 @@ impl Host {
             return match v6::decide(SliceFrame::new(bytes), self.tables.xdp(), ifindex) {
                 Ok(rewrite) => seen(Fate::Sent, rewrite.ifindex == ifindex, rewritten6(bytes, &rewrite)),
                 Err(Verdict::Drop(_)) => seen(Fate::Dropped, false, Vec::new()),
+                Err(Verdict::GoOn(Stage::Challenge)) => match self.challenge(bytes, self.tables.xdp(), ifindex) {
+                    Some(answer) => seen(Fate::Sent, false, answer),
+                    None => seen(Fate::Dropped, false, Vec::new()),
+                },
                 Err(_) => None,
             };
         }
@@ -51,6 +55,10 @@ impl Host {
                 seen(Fate::Sent, relay.ifindex == ifindex, changed(bytes, &forward))
             }
             Err(Verdict::Drop(_)) => seen(Fate::Dropped, false, Vec::new()),
+            Err(Verdict::GoOn(Stage::Challenge)) => match self.challenge(bytes, self.tables.xdp(), ifindex) {
+                Some(answer) => seen(Fate::Sent, false, answer),
+                None => seen(Fate::Dropped, false, Vec::new()),
+            },
             Ok(Forward::Error(_))
             | Err(
                 Verdict::Pass
@@ -74,6 +82,7 @@ impl Host {
         let (fate, bytes) = match decide(frame, self.tables.tc(), ifindex) {
             Ok(forward) => (Fate::Sent, changed(bytes, &forward)),
             Err(Verdict::Proxy) => return self.proxied(frame, ifindex, bytes),
+            Err(Verdict::GoOn(Stage::Challenge)) => self.challenged(bytes, ifindex),
             Err(Verdict::Pass) => (Fate::Passed, bytes.to_vec()),
             Err(Verdict::ToTc | Verdict::AnswerNeighbor | Verdict::GoOn(_)) => {
                 return Err("TC handed a frame on".into());
@@ -116,6 +125,24 @@ impl Host {
         Ok(Seen { fate, by_xdp: false, transmitted: false, bytes })
     }
 
+    fn challenged(&self, bytes: &[u8], ifindex: u32) -> (Fate, Vec<u8>) {
+        match self.challenge(bytes, self.tables.tc(), ifindex) {
+            Some(answer) => (Fate::Sent, answer),
+            None => (Fate::Dropped, Vec::new()),
+        }
+    }
+
+    /// The SYN-ACK with a cookie; nothing for a reset, or if the SYN gets none.
+    fn challenge<'t, T: Tables<'t>>(&self, bytes: &[u8], t: T, ifindex: u32) -> Option<Vec<u8>> {
+        let answer = challenge::answer(challenge::decide(SliceFrame::new(bytes), t, ifindex).ok()?);
+        let segment = t.lent();
+        if !segment.key.ipv6() {
+            return Some(reset::answer(segment, answer).to_vec());
+        }
+        // SAFETY: this thread's own record, written by the decision.
+        t.packet6().map(|addresses| v6::reset::answer(segment, unsafe { &*addresses }, answer).to_vec())
+    }
+
     fn endpoint_id(&self, endpoint: u16) -> [u8; 22] {
         if endpoint == 1 { *super::cases::ENDPOINT_ID } else { [0; 22] }
     }
@@ -129,6 +156,9 @@ impl Host {
             Ok(rewrite) => (Fate::Sent, rewritten6(bytes, &rewrite)),
             Err(Verdict::Pass) => (Fate::Passed, bytes.to_vec()),
             Err(Verdict::Drop(_)) => (Fate::Dropped, Vec::new()),
+            Err(Verdict::GoOn(Stage::Challenge)) => self.challenged(bytes, ifindex),
+            Err(Verdict::AnswerError(cause)) => (Fate::Sent, answer_error(bytes, cause)),
+            Err(Verdict::GoOn(Stage::Icmp6)) => return self.icmp6(frame, ifindex, bytes),
             Err(Verdict::AnswerNeighbor) => {
                 let asked = v6::ndp::message(frame).ok_or("an answer to no question")?;
                 let port = self.tables.tc().port(ifindex).ok_or("no port")?;
@@ -142,13 +172,28 @@ impl Host {
                 (Fate::Sent, v6::reset::build(&segment, &v6::parse::addresses(head)).to_vec())
             }
             Err(
-                other @ (Verdict::ToTc
-                | Verdict::AnswerArp
-                | Verdict::AnswerEcho
-                | Verdict::AnswerError(_)
-                | Verdict::Proxy
-                | Verdict::GoOn(_)),
+                other @ (Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerEcho | Verdict::Proxy | Verdict::GoOn(_)),
             ) => return Err(format!("{other:?} for an IPv6 packet")),
+        };
+        Ok(Seen { fate, by_xdp: false, transmitted: false, bytes })
+    }
+
+    fn icmp6(&self, frame: SliceFrame<'_>, ifindex: u32, bytes: &[u8]) -> Outcome<Seen> {
+        let mut bytes = bytes.to_vec();
+        let fate = match v6::icmp::decide(frame, self.tables.tc(), ifindex) {
+            Ok(translation) => {
+                translate6(&mut bytes, &translation);
+                Fate::Sent
+            }
+            Err(Verdict::Drop(_)) => {
+                bytes.clear();
+                Fate::Dropped
+            }
+            Err(Verdict::AnswerEcho) => {
+                answer_echo6(&mut bytes, self.port_mac(ifindex)?);
+                Fate::Sent
+            }
+            Err(other) => return Err(format!("{other:?} for ICMP over IPv6")),
         };
         Ok(Seen { fate, by_xdp: false, transmitted: false, bytes })
     }

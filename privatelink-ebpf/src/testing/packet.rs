@@ -191,7 +191,7 @@ fn extensions_len(extensions: &[(u8, Vec<u8>)]) -> usize {
     extensions.iter().map(|(_, content)| 2 + content.len()).sum()
 }
 
-fn pseudo_header(ipv6: bool, src: [u8; 4], dst: [u8; 4], proto: u8, len: usize) -> Vec<u8> {
+pub(super) fn pseudo_header(ipv6: bool, src: [u8; 4], dst: [u8; 4], proto: u8, len: usize) -> Vec<u8> {
     let len = (len as u16).to_be_bytes();
     match ipv6 {
         true => [&six(src)[..], &six(dst), &[0, 0], &len, &[0, 0, 0, proto]].concat(),

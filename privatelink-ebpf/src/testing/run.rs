@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use super::{
     icmp::{Icmp, completed},
     packet::{Arp, Headers, Ndp, Tcp, six},
-    script::{Case, Check, Client, Edit, Expect, Frame, Packet, Sender, Step},
-    tables::SEED,
+    script::{Case, Check, Client, Cookie, Edit, Expect, Frame, Packet, Sender, Step},
+    tables::{COOKIE_KEY, SEED},
     world::{VPCS, World},
 };
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
         service::{RingEntry, Target},
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
-    datapath::v6,
+    datapath::{challenge, v6},
     wire::tcp::Flags,
 };
 
@@ -111,7 +111,15 @@ pub fn run(case: &Case, path: Path, backend: &mut dyn Backend) -> Outcome<Vec<Tr
     }
     let as_played = |world: &World| if case.ipv6 { world.over_ipv6() } else { world.clone() };
     backend.reset(&as_played(&world))?;
-    let mut run = Run { ipv6: case.ipv6, path, backend, world, learned: HashMap::new(), last_events: Vec::new() };
+    let mut run = Run {
+        ipv6: case.ipv6,
+        path,
+        backend,
+        world,
+        learned: HashMap::new(),
+        challenges: HashMap::new(),
+        last_events: Vec::new(),
+    };
     let mut traces = Vec::new();
     for (number, step) in case.steps.iter().enumerate() {
         let family = if case.ipv6 { "IPv6, " } else { "" };
@@ -127,6 +135,8 @@ struct Run<'a> {
     backend: &'a mut dyn Backend,
     world: World,
     learned: HashMap<FlowKey, Learned>,
+    /// The number that a client's last challenge acknowledged.
+    challenges: HashMap<FlowKey, u32>,
     last_events: Vec<Event>,
 }
 
@@ -190,13 +200,16 @@ impl Run<'_> {
     /// Sends a frame and compares what comes of it; the counters that it is expected to change.
     fn frame(&mut self, frame: &Frame) -> Outcome<(Seen, Vec<(Counter, u64)>)> {
         let ifindex = self.ingress(frame.sender)?;
-        let packet = self.fill(frame)?;
+        let mut packet = self.fill(frame)?;
+        if let (Some(cookie), Packet::Tcp(tcp), Sender::Client(client)) = (frame.cookie, &mut packet, frame.sender) {
+            tcp.seq = self.cookie(cookie, &client)?;
+        }
         let mut bytes = packet.build();
         for edit in &frame.edits {
             edit.apply(&mut bytes);
         }
         let path = if frame.gso_size == 0 { self.path } else { Path::Tc };
-        let seen = self.backend.frame(path, ifindex, frame.gso_size, &bytes)?;
+        let mut seen = self.backend.frame(path, ifindex, frame.gso_size, &bytes)?;
         let mut counts = frame.counts.clone();
         if path == Path::XdpThenTc {
             if frame.by_tc {
@@ -259,6 +272,25 @@ impl Run<'_> {
                 };
                 same("reply", &hex(&seen.bytes), &hex(&reply.build()))?;
             }
+            Expect::Challenge => {
+                same("fate", &seen.fate, &Fate::Sent)?;
+                let (Packet::Tcp(syn), Sender::Client(client)) = (packet, frame.sender) else {
+                    return Err("only clients' SYNs are challenged".into());
+                };
+                let challenge = Tcp::parse(&seen.bytes).ok_or("the challenge is no segment")?;
+                let expected = Tcp {
+                    flags: Flags::SYN.with(Flags::ACK),
+                    seq: 0,
+                    ack: challenge.ack,
+                    ..expected_reset(&syn, challenge.window)
+                };
+                same("challenge", &challenge, &expected)?;
+                same("acceptable", &(challenge.ack == syn.seq.wrapping_add(1)), &false)?;
+                same("bytes", &hex(&seen.bytes), &hex(&expected.build()))?;
+                same("as a device completes it", &hex(&seen.bytes), &hex(&Tcp { partial: true, ..expected }.build()))?;
+                verify_checksums(&seen.bytes)?;
+                self.challenges.insert(self.key(&client), challenge.ack);
+            }
             Expect::Echo => {
                 same("fate", &seen.fate, &Fate::Sent)?;
                 let Packet::Icmp(request, None) = packet else { return Err("only echo requests are answered".into()) };
@@ -304,7 +336,22 @@ impl Run<'_> {
                 verify_checksums(&seen.bytes)?;
             }
         }
+        if frame.expect == Expect::Challenge || frame.cookie.is_some() {
+            // Another backend's clock makes other cookies.
+            seen.bytes.clear();
+        }
         Ok((seen, counts))
+    }
+
+    fn cookie(&mut self, cookie: Cookie, client: &Client) -> Outcome<u32> {
+        match cookie {
+            Cookie::Sent => Ok(*self.challenges.get(&self.key(client)).ok_or("the client has not been challenged")?),
+            Cookie::Slices(ago) => {
+                let slots = self.backend.slots()?;
+                let now = slots.first().ok_or("no flow shows what time it is")?.last_seen;
+                Ok(challenge::cookie(&self.key(client), now.wrapping_sub(ago << challenge::SLICE_SHIFT), COOKIE_KEY))
+            }
+        }
     }
 
     fn ingress(&self, sender: Sender) -> Outcome<u32> {
@@ -476,9 +523,10 @@ impl Run<'_> {
     }
 
     fn ring_of(&self, client: &Client) -> Vec<u32> {
+        let alias = self.world.endpoint_of(VpcIndex(client.vpc), Ip4::from_wire(client.service));
         let frontend = self.world.frontends.iter().find(|(key, _)| {
             key.vpc.0 == client.vpc
-                && key.ip.to_wire() == client.service
+                && (key.ip.to_wire() == client.service || Some(key.ip) == alias)
                 && key.port.get() == client.service_port
                 && key.proto == client.proto.number()
         });

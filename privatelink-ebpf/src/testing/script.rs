@@ -205,6 +205,8 @@ pub enum Expect {
     Advertisement,
     /// Answered by a reset.
     Reset,
+    /// Answered by a SYN-ACK that acknowledges a cookie.
+    Challenge,
     /// Answered by an ICMP echo reply.
     Echo,
     /// Answered by "fragmentation needed" with this MTU.
@@ -220,6 +222,8 @@ pub struct Frame {
     pub packet: Packet,
     /// Applied to the packet after the sender's addresses have been filled in.
     pub adjust: Option<fn(&mut Tcp)>,
+    /// Its sequence number is a cookie.
+    pub cookie: Option<Cookie>,
     /// What the receiver sees different besides the translation.
     pub shown: Option<fn(&mut Tcp)>,
     pub edits: Vec<Edit>,
@@ -232,6 +236,15 @@ pub struct Frame {
     pub by_tc: bool,
     /// XDP counts the partial checksum.
     pub partial: bool,
+}
+
+/// A cookie that a client sends back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cookie {
+    /// The one that it was sent last.
+    Sent,
+    /// The one that its connection had so many slices of time ago.
+    Slices(u32),
 }
 
 /// A look at the tables.
@@ -338,8 +351,11 @@ impl Case {
                         (Sender::Other(_), Some(headers)) => headers.src[0],
                         (Sender::Target(_) | Sender::Other(_), _) => 10,
                     };
-                    let told = matches!(frame.expect, Expect::TooBig(_) | Expect::TimeExceeded | Expect::Echo);
-                    if told || !frame.edits.is_empty() || frame.adjust.is_some() || !(1..127).contains(&source) {
+                    // The world over IPv6 has the same segment sizes, of longer packets.
+                    if let Expect::TooBig(mtu) = &mut frame.expect {
+                        *mtu += 20;
+                    }
+                    if !frame.edits.is_empty() || frame.adjust.is_some() || !(1..127).contains(&source) {
                         return None;
                     }
                     let plain = Tcp::default();
@@ -431,6 +447,7 @@ impl Frame {
             sender,
             packet,
             adjust: None,
+            cookie: None,
             shown: None,
             edits: Vec::new(),
             gso_size: 0,
@@ -510,6 +527,12 @@ impl Frame {
     /// Changes the segment after the sender's addresses have been filled in.
     pub fn adjusted(mut self, adjust: fn(&mut Tcp)) -> Self {
         self.adjust = Some(adjust);
+        self
+    }
+
+    /// The segment has a cookie for its number.
+    pub fn cookie(mut self, cookie: Cookie) -> Self {
+        self.cookie = Some(cookie);
         self
     }
 
@@ -612,6 +635,12 @@ impl Frame {
     pub fn on_no_port(mut self) -> Self {
         self.expect = Expect::Pass;
         self.by_tc().counts(Counter::NoPort)
+    }
+
+    /// The SYN meets a half-open budget that is used up, and is answered with a cookie.
+    pub fn challenged(mut self, reason: Counter) -> Self {
+        self.expect = Expect::Challenge;
+        self.counts(reason).counts(Counter::CookieSent)
     }
 
     pub fn reset(mut self, reason: Counter) -> Self {

@@ -12,7 +12,8 @@ use std::{
 use super::world::{CLOCK, ENDPOINTS, LISTENERS, POLICIES, POOLS, PORTS, SOURCE_BOUNDS, TARGETS, VPCS, World};
 use crate::{
     abi::{
-        Counter,
+        Counter, Ip4, VpcIndex,
+        cookie::Source,
         event::Event,
         flow::{Addresses6, Bucket, FlowKey, Slot},
         fragment::{FirstFragment, FragmentKey},
@@ -47,6 +48,9 @@ pub struct Options {
     /// Threads that use the tables at once.
     pub cpus: usize,
 }
+
+/// The secret of the SYN cookies of all cases.
+pub const COOKIE_KEY: [u64; 2] = [0xc00c_1e00_0123_4567, 0x89ab_cdef_c00c_1e01];
 
 /// The hash seed of all cases.
 pub const SEED: u64 = 0x5eed_0123_4567_89ab;
@@ -114,6 +118,7 @@ pub struct MemTables {
     endpoint_use: Cells<EndpointUse>,
     reset_budgets: Cells<ResetBudget>,
     icmp_budgets: Cells<IcmpBudget>,
+    verified: Mutex<HashMap<Source, u32>>,
     fragments: Mutex<HashMap<FragmentKey, FirstFragment>>,
     stand_ins: Mutex<HashSet<StandIn>>,
     counters: Vec<AtomicU64>,
@@ -144,6 +149,7 @@ impl MemTables {
             endpoint_use: Cells::new(EndpointUse::default(), ENDPOINTS as usize),
             reset_budgets: Cells::new(ResetBudget::default(), VPCS as usize),
             icmp_budgets: Cells::new(IcmpBudget::default(), VPCS as usize),
+            verified: Mutex::default(),
             fragments: Mutex::default(),
             stand_ins: Mutex::default(),
             counters: Counter::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
@@ -279,7 +285,7 @@ fn record<'t, T>(records: &'t std::collections::BTreeMap<u32, T>, index: u32, si
 }
 
 static NO_PORT: Port = Port {
-    vpc: crate::abi::VpcIndex::NONE,
+    vpc: VpcIndex::NONE,
     flags: crate::abi::service::PortFlags(0),
     mtu: 0,
     mac: crate::abi::Mac::ZERO,
@@ -290,10 +296,10 @@ static NO_BOUND: Bound = Bound { hi: 0, lo: 0 };
 static NO_BUDGET: Budget = Budget { half_open: 0 };
 static NO_LIMITS: EndpointBudget = EndpointBudget::half_open(0);
 static NO_TARGET: Target = Target {
-    ip: crate::abi::Ip4::UNSPECIFIED,
-    node_ip: crate::abi::Ip4::UNSPECIFIED,
+    ip: Ip4::UNSPECIFIED,
+    node_ip: Ip4::UNSPECIFIED,
     port: crate::abi::L4Port::new(0),
-    vpc: crate::abi::VpcIndex::NONE,
+    vpc: VpcIndex::NONE,
     generation: 0,
     flags: crate::abi::service::TargetFlags(0),
     ifindex: 0,
@@ -320,8 +326,12 @@ impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
         self.tables.world.addresses.get(key).is_some_and(|address| address.kind == AddressKind::Node as u32)
     }
 
-    fn frontend(self, key: &FrontendKey) -> Option<Frontend> {
-        self.tables.world.frontends.get(key).copied()
+    fn frontend(self, key: &FrontendKey) -> Option<&'t Frontend> {
+        self.tables.world.frontends.get(key)
+    }
+
+    fn alias(self, vpc: VpcIndex, ip: Ip4) -> u32 {
+        self.tables.world.endpoint_of(vpc, ip).map_or(0, Ip4::word)
     }
 
     fn parted(self, key: &Parted) -> bool {
@@ -412,6 +422,10 @@ impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
         self.tables.options.hash_seed
     }
 
+    fn cookie_key(self) -> [u64; 2] {
+        COOKIE_KEY
+    }
+
     fn reference_table(self) -> bool {
         self.tables.options.reference
     }
@@ -490,6 +504,14 @@ impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
 
     fn note_fragment(self, key: &FragmentKey, first: &FirstFragment) {
         self.tables.fragments.lock().unwrap_or_else(PoisonError::into_inner).insert(*key, *first);
+    }
+
+    fn verified_at(self, source: &Source) -> Option<u32> {
+        self.tables.verified.lock().unwrap_or_else(PoisonError::into_inner).get(source).copied()
+    }
+
+    fn verify(self, source: &Source) {
+        self.tables.verified.lock().unwrap_or_else(PoisonError::into_inner).insert(*source, self.now());
     }
 
     fn icmp_budget(self, vpc: u32) -> Option<*mut IcmpBudget> {

@@ -10,8 +10,8 @@ use crate::abi::{
     pool::PortPool,
     security::{Bound, Policy},
     service::{
-        Address, Address6Key, AddressKey, AddressKind, Frontend, Frontend6Key, FrontendKey, Listener, Parted, Port,
-        PortFlags, Target, TargetFlags,
+        Address, Address6Key, AddressKey, AddressKind, Alias, AliasKey, Frontend, Frontend6Key, FrontendKey, Listener,
+        Parted, Port, PortFlags, Target, TargetFlags,
     },
     settings::Clock,
 };
@@ -36,6 +36,8 @@ pub struct World {
     pub ports: BTreeMap<u32, Port>,
     pub addresses: BTreeMap<AddressKey, Address>,
     pub frontends: BTreeMap<FrontendKey, Frontend>,
+    /// By address and the length of its prefix.
+    pub aliases: BTreeMap<(AliasKey, u32), Alias>,
     pub parted: BTreeSet<Parted>,
     pub addresses6: BTreeMap<Address6Key, Address>,
     pub frontends6: BTreeMap<Frontend6Key, Frontend>,
@@ -58,6 +60,7 @@ impl World {
             ports: BTreeMap::new(),
             addresses: BTreeMap::new(),
             frontends: BTreeMap::new(),
+            aliases: BTreeMap::new(),
             parted: BTreeSet::new(),
             addresses6: BTreeMap::new(),
             frontends6: BTreeMap::new(),
@@ -88,6 +91,22 @@ impl World {
     pub fn frontend(&mut self, vpc: u16, ip: [u8; 4], port: u16, listener: u32, endpoint: u16) {
         let key = FrontendKey::new(VpcIndex(vpc), Ip4::from_wire(ip), L4Port::new(port), Proto::Tcp);
         self.frontends.insert(key, Frontend { listener, endpoint, ..Frontend::default() });
+    }
+
+    /// Addresses that are an endpoint's too.
+    pub fn alias(&mut self, vpc: u16, ip: [u8; 4], bits: u32, endpoint: [u8; 4]) {
+        let key = AliasKey::new(VpcIndex(vpc), Ip4::from_wire(ip));
+        self.aliases.insert((key, bits), Alias { endpoint: Ip4::from_wire(endpoint) });
+    }
+
+    /// The endpoint of which an address is an alias: by the longest prefix.
+    pub fn endpoint_of(&self, vpc: VpcIndex, ip: Ip4) -> Option<Ip4> {
+        let around = |key: &AliasKey, bits: u32| {
+            let differ = u32::from_be_bytes(key.ip.to_wire()) ^ u32::from_be_bytes(ip.to_wire());
+            key.vpc == vpc && differ.leading_zeros() >= bits
+        };
+        let aliases = self.aliases.iter().filter(|((key, bits), _)| around(key, *bits));
+        aliases.max_by_key(|((_, bits), _)| *bits).map(|(_, alias)| alias.endpoint)
     }
 
     /// The same for UDP.

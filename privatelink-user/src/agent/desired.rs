@@ -11,10 +11,11 @@ use std::{
 use privatelink_ebpf::abi::{
     Ip6, Mac, Proto, VpcIndex,
     addr::L4Port,
+    entries,
     limit::{Budget, EndpointBudget},
     service::{
-        Address, AddressKey, AddressKind, EndpointIdText, Frontend, FrontendKey, IDLE_NEVER, ListenerFlags, Parted,
-        Port, PortFlags, RingEntry, Target, TargetFlags,
+        Address, AddressKey, AddressKind, Alias, AliasKey, EndpointIdText, Frontend, FrontendKey, IDLE_NEVER,
+        ListenerFlags, Parted, Port, PortFlags, RingEntry, Target, TargetFlags,
     },
 };
 
@@ -29,7 +30,7 @@ use crate::{
     dataplane::{Capacity, Hook, Tables},
     health::state::Checked,
     model::{
-        BitRate, ConnectionRate, Connections, EndpointId, EndpointState, Limits, Listener, LoadBalancer,
+        BitRate, ConnectionRate, Connections, Endpoint, EndpointId, EndpointState, Limits, Listener, LoadBalancer,
         LoadBalancerId, Opening, Protocol, State, TargetAddress, TargetGroup, TargetGroupId, Vpc, VpcId,
     },
     net::links::{Link, LinkKind, Links},
@@ -69,6 +70,7 @@ pub struct Desired {
     pub xdp_ports: BTreeSet<u32>,
     pub addresses: BTreeMap<AddressKey, Address>,
     pub frontends: BTreeMap<FrontendKey, Frontend>,
+    pub aliases: BTreeMap<(AliasKey, u8), Alias>,
     pub parted: BTreeSet<Parted>,
     pub policies: BTreeMap<u32, Guard>,
     pub listeners: BTreeMap<u32, DesiredListener>,
@@ -101,7 +103,10 @@ pub fn vpc_index(vpc: &Vpc) -> Option<VpcIndex> {
 /// Whether a load balancer or an endpoint owns `ip` in `vpc`, so that no target can have it.
 pub fn owned(state: &State, vpc: &VpcId, ip: Ipv4Addr) -> bool {
     state.load_balancers.values().any(|lb| lb.vpc == *vpc && lb.addresses.contains(&ip))
-        || state.endpoints.values().any(|endpoint| endpoint.vpc == *vpc && endpoint.addresses().any(|own| own == ip))
+        || state.endpoints.values().any(|endpoint| {
+            let alias = || endpoint.aliases.iter().any(|alias| alias.address() == Some(ip));
+            endpoint.vpc == *vpc && (endpoint.addresses().any(|own| own == ip) || alias())
+        })
 }
 
 /// Every address that [`owned`] finds.
@@ -484,8 +489,9 @@ fn listeners(
     }
     for endpoint in state.endpoints.values() {
         let Some(vpc) = state.vpcs.get(&endpoint.vpc).and_then(vpc_index) else { continue };
-        for address in endpoint.addresses() {
-            desired.addresses.insert(AddressKey::new(vpc, address.into()), AddressKind::Endpoint.into());
+        let addresses = answered(state, endpoint);
+        for address in &addresses {
+            desired.addresses.insert(AddressKey::new(vpc, (*address).into()), AddressKind::Endpoint.into());
         }
         let Some(service) = state.endpoint_services.get(&endpoint.service) else { continue };
         // The address is the endpoint's from the start, traffic flows once the service's owner has agreed.
@@ -499,8 +505,8 @@ fn listeners(
         desired.endpoint_ids.insert(number, id_text(&endpoint.id));
         for (listener, proto) in service.load_balancers.iter().filter_map(|lb| by_lb.get(lb)).flatten() {
             let Some(&index) = plan.listeners.get(&(listener.id.clone(), *proto)) else { continue };
-            for address in endpoint.addresses() {
-                let key = frontend_key(vpc, address, listener.port, *proto);
+            for address in &addresses {
+                let key = frontend_key(vpc, *address, listener.port, *proto);
                 // Of two load balancers with a listener on one port the first serves it.
                 let Entry::Vacant(vacant) = desired.frontends.entry(key) else { continue };
                 vacant.insert(Frontend { listener: index, endpoint: number, ..Frontend::default() });
@@ -510,6 +516,21 @@ fn listeners(
                 }
             }
         }
+    }
+    for ((id, net), endpoint) in state.aliases() {
+        let Some((vpc, cidr)) = state.vpcs.get(id).and_then(|vpc| Some((vpc_index(vpc)?, vpc.cidr.net()))) else {
+            continue;
+        };
+        // A single address of the VPC is among the endpoint's own.
+        if cidr.contains(&net) {
+            continue;
+        }
+        if desired.aliases.len() as u32 == entries::ALIASES {
+            plan.full.insert("ALIASES");
+            break;
+        }
+        let key = (AliasKey::new(vpc, net.network().into()), net.prefix_len());
+        desired.aliases.insert(key, Alias { endpoint: endpoint.address.into() });
     }
     resolver::install(resolvers, &indexes, desired, plan);
     policies(world, guards, desired, plan);
@@ -525,6 +546,12 @@ fn budget(limits: Limits) -> EndpointBudget {
         _pad: 0,
         bits_per_second: bits_per_second.get().map_or(0, BitRate::get),
     }
+}
+
+/// The addresses of an endpoint for which ARP is answered: its own, and those aliases that are addresses of its VPC.
+fn answered(state: &State, endpoint: &Endpoint) -> Vec<Ipv4Addr> {
+    let cidr = state.vpcs.get(&endpoint.vpc).map(|vpc| vpc.cidr.net());
+    endpoint.addresses().chain(cidr.into_iter().flat_map(|cidr| endpoint.inner_aliases(cidr))).collect()
 }
 
 /// What a connection to a port is to a rule.

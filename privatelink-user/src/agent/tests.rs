@@ -9,12 +9,12 @@ use std::{
 
 use jiff::Timestamp;
 use privatelink_ebpf::abi::{
-    Ip6, L4Port, Mac, Proto, VpcIndex,
+    Ip4, Ip6, L4Port, Mac, Proto, VpcIndex,
     flow::{FlowState, Meta, Slot},
     limit::{Budget, EndpointBudget},
     security::Policy,
     service::{
-        Address, AddressKey, Frontend, FrontendKey, Listener as ListenerRecord, ListenerFlags, Parted,
+        Address, AddressKey, Alias, AliasKey, Frontend, FrontendKey, Listener as ListenerRecord, ListenerFlags, Parted,
         Port as PortRecord, PortFlags, Target as TargetRecord, TargetFlags,
     },
 };
@@ -231,6 +231,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
                 limits: Default::default(),
                 payer: Default::default(),
                 private_dns_on_acceptance: false,
+                aliases: Default::default(),
                 created_at: now(),
             }));
         }
@@ -308,6 +309,7 @@ fn garbage() -> impl Strategy<Value = Tables> {
             xdp_ports,
             addresses,
             frontends,
+            aliases: [((AliasKey::new(VpcIndex(1), Ip4::UNSPECIFIED), 8), Alias { endpoint: Ip4::UNSPECIFIED })].into(),
             parted: [Parted { listener: 1, target: 1 }, Parted { listener: 77, target: 3 }].into(),
             policies: garbage_policies(),
             listeners,
@@ -501,7 +503,7 @@ proptest! {
                 Op::PutPort(..) | Op::RemovePort(_) | Op::PutXdpPort(_) | Op::RemoveXdpPort(_) | Op::RemoveAddress(_)
                 | Op::RemoveFrontend(_) | Op::PutVpc(..) | Op::RemoveVpc(_) | Op::PutEndpoint(..) | Op::PutEndpointId(..)
                 | Op::ResetEndpointStats(_) | Op::WriteBounds { .. } | Op::PutPolicy(..) | Op::RemovePolicy(_)
-                | Op::PutParted(_) | Op::RemoveParted(_) => {
+                | Op::PutParted(_) | Op::RemoveParted(_) | Op::PutAlias(..) | Op::RemoveAlias(..) => {
                     prop_assert!(false, "{op:?} has nothing to do with the change");
                 }
             }

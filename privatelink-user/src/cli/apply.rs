@@ -75,6 +75,7 @@ const AFTER_HELP: &str = r#"The file, with every resource that there is (what is
   vpc = "consumer"
   address = "10.0.0.50"             # optional: the first free one
   security-groups = ["web-clients"] # optional: everybody in the VPC may connect
+  aliases = []                      # optional: addresses and prefixes that are routed to it: "10.200.0.10/32"
   private-dns = false               # optional: true answers for the service's name, once it is accepted and verified
 
   [[link]]                          # two VPCs reach each other's targets

@@ -16,7 +16,7 @@ use crate::{
         subnets::Placement,
         view::EndpointView,
     },
-    model::PolicyDocument,
+    model::{Alias, PolicyDocument},
 };
 
 #[derive(Debug, Subcommand)]
@@ -31,7 +31,7 @@ pub enum EndpointCommand {
         #[arg(value_parser = value::reference)]
         endpoint: Reference,
     },
-    /// Change who may connect, its subnets, its policy, or whether it answers for the private DNS name.
+    /// Change who may connect, its subnets, its aliases, its policy, or whether it answers for the private DNS name.
     Modify(ModifyArgs),
     /// Delete an endpoint; its flows end.
     Delete {
@@ -55,6 +55,10 @@ pub struct CreateArgs {
     /// A subnet in which it has an address, free or this one: id, or VPC/CIDR. May be repeated, one a zone.
     #[arg(long = "subnet", value_name = "SUBNET[=IP]", value_parser = placement, conflicts_with = "address")]
     subnets: Vec<Placement>,
+    /// An address or prefix, such as 10.200.0.10/32, that hosts of the VPC route to the endpoint's address: what they send there
+    /// reaches the service too. May be repeated; of overlapping ones the longest counts.
+    #[arg(long = "alias", value_name = "PREFIX", value_parser = value::parse::<Alias>)]
+    aliases: Vec<Alias>,
     /// A security group of the VPC that says who may connect; name or id. May be repeated, up to five. Without it,
     /// everybody in the VPC may.
     #[arg(long = "security-group", value_name = "GROUP", value_parser = value::reference)]
@@ -85,6 +89,12 @@ pub struct ModifyArgs {
     /// Id, or VPC/ADDRESS.
     #[arg(value_parser = value::reference)]
     endpoint: Reference,
+    /// An alias instead of the present ones: an address or prefix that hosts of the VPC route to the endpoint. May be repeated.
+    #[arg(long = "alias", value_name = "PREFIX", value_parser = value::parse::<Alias>)]
+    aliases: Vec<Alias>,
+    /// Take all aliases away.
+    #[arg(long, conflicts_with = "aliases")]
+    no_aliases: bool,
     #[command(flatten)]
     groups: GroupArgs,
     /// Whether the endpoint answers for the service's private DNS name in the VPC.
@@ -137,6 +147,7 @@ impl EndpointCommand {
                     vpc,
                     address,
                     subnets,
+                    aliases,
                     security_groups,
                     private_dns,
                     private_dns_on_acceptance,
@@ -147,6 +158,7 @@ impl EndpointCommand {
                     vpc,
                     address,
                     subnets,
+                    aliases: aliases.into_iter().collect(),
                     security_groups,
                     private_dns,
                     private_dns_on_acceptance,
@@ -165,6 +177,8 @@ impl EndpointCommand {
             }
             Self::Modify(ModifyArgs {
                 endpoint,
+                aliases,
+                no_aliases,
                 groups,
                 private_dns,
                 private_dns_on_acceptance,
@@ -175,6 +189,7 @@ impl EndpointCommand {
             }) => {
                 let request = ModifyEndpoint {
                     endpoint,
+                    aliases: (no_aliases || !aliases.is_empty()).then(|| aliases.into_iter().collect()),
                     security_groups: groups.wanted(),
                     apply_to_established: groups.apply_to_established,
                     private_dns,
@@ -226,6 +241,7 @@ fn describe(endpoint: &EndpointView) -> String {
         vpc_name,
         address: _,
         addresses,
+        aliases,
         dns_names,
         state,
         security_groups: _,
@@ -245,6 +261,7 @@ fn describe(endpoint: &EndpointView) -> String {
         ("ID", id.to_string()),
         ("VPC", vpc_name.clone()),
         ("Address", list(addresses)),
+        ("Aliases", list(aliases)),
         ("DNS names", list(dns_names)),
         ("Service name", service_name.to_string()),
         ("Service alias", or_dash(service_alias.as_ref())),

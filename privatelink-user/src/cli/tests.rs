@@ -92,6 +92,8 @@ fn every_documented_command_line_is_understood() {
         "endpoint-service create --vpc a --target 10.0.1.20:53 --protocol TCP_UDP --node-address 10.0.0.9",
         "endpoint-service modify shop --accept 123456789012 --no-reject --reconcile-connections",
         "endpoint create --service-name shop --vpc a --private-dns-on-acceptance",
+        "endpoint create --service-name shop --vpc a --alias 10.200.0.10/32 --alias 10.201.0.0/16",
+        "endpoint modify vpce-0123456789abcdef0 --no-aliases",
         "endpoint modify vpce-0123456789abcdef0 --private-dns-on-acceptance true",
         "endpoint-service connections shop",
         "connection accept shop vpce-0123456789abcdef0 vpce-0123456789abcdef1",
@@ -231,6 +233,11 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ("endpoint-service modify shop --reject root", "consumer 'root' must be an account or the id of an endpoint"),
     ("endpoint-service modify shop --accept * --no-accept", "cannot be used with"),
     ("endpoint modify e --private-dns-on-acceptance maybe", "true, false"),
+    (
+        "endpoint create --service-name s --vpc b --alias 10.200.0.1/24",
+        "Alias '10.200.0.1/24' has host bits set; use 10.200.0.0/24",
+    ),
+    ("endpoint modify e --alias 10.200.0.1 --no-aliases", "cannot be used with"),
     ("link create a b", "unexpected argument 'b'"),
     ("link create a --side vpc=a", "side of a link 'vpc=a' must name a VPC and at least one target; use a form like"),
     ("connection accept shop", "<ENDPOINT>"),
@@ -477,6 +484,7 @@ service-name = "shop"
 vpc = "a"
 address = "10.0.0.50"
 private-dns = true
+aliases = ["10.200.0.0/24"]
 [[endpoint-service]]
 name = "db"
 vpc = "a"
@@ -560,6 +568,7 @@ const BAD_FIELDS: &[(&str, &str, &str)] = &[
     ("[\"2222*\"]", "[\"root\"]", "consumer 'root' must be an account or the id of an endpoint"),
     ("db.example.com", "db_1", "private DNS name 'db_1' must be labels of 1 to 63"),
     ("private-dns = true", "private-dns = 1", "expected a boolean"),
+    ("10.200.0.0/24", "10.200.0.0/33", "Alias '10.200.0.0/33' must be an IPv4 address or prefix; use"),
     ("name = \"both\"\n", "", "missing field `name`"),
     (", \"vpc=b,target=10.0.1.11:22\"", "", "invalid length 1"),
     ("vpc=b,target=10.0.1.11:22", "vpc=b", "must name a VPC and at least one target"),

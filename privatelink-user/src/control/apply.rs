@@ -568,24 +568,26 @@ impl Planner<'_, '_> {
     }
 
     fn endpoint(&mut self, declared: &DeclaredEndpoint, present: Option<&EndpointId>) -> Result<(), ControlError> {
-        let DeclaredEndpoint { service_name, vpc, address, security_groups, private_dns } = declared.clone();
+        let DeclaredEndpoint { service_name, vpc, address, security_groups, aliases, private_dns } = declared.clone();
         if let Some(present) = present.and_then(|id| self.state.endpoints.get(id)) {
             let name = format!("{}/{}", vpc.as_str(), present.address);
             let request = ModifyEndpoint {
                 endpoint: (&present.id).into(),
+                aliases: Some(aliases),
                 security_groups: Some(security_groups),
                 apply_to_established: present.security_groups.applies_to_established,
                 private_dns: (!private_dns).then_some(false),
                 private_dns_on_acceptance: Some(private_dns),
                 ..ModifyEndpoint::default()
             };
-            return self.step(&request, Action::Modify, "endpoint", name, "security groups, private DNS");
+            return self.step(&request, Action::Modify, "endpoint", name, "aliases, security groups, private DNS");
         }
         let (vpc_text, service) = (vpc.as_str().to_owned(), service_name.as_str().to_owned());
         let request = CreateEndpoint {
             service_name,
             vpc,
             address,
+            aliases,
             security_groups,
             private_dns_on_acceptance: private_dns,
             ..CreateEndpoint::default()

@@ -14,7 +14,7 @@ use super::{
     target_groups::HealthCheckSettings, targets::TargetSpec,
 };
 use crate::model::{
-    BitRate, ConnectionRate, Connections, ConsumerPattern, HealthCheckPort, HealthCheckProtocol, Hook, HttpPath,
+    Alias, BitRate, ConnectionRate, Connections, ConsumerPattern, HealthCheckPort, HealthCheckProtocol, Hook, HttpPath,
     InterfaceName, InvalidValue, Limit, Limits, Matcher, Principal, PrivateDnsName, Protocol, ResourceName,
     SecurityGroupName, SecurityGroupText, TargetType, VpcCidr,
 };
@@ -239,6 +239,9 @@ pub struct DeclaredEndpoint {
     pub address: Option<Ipv4Addr>,
     #[serde(default)]
     pub security_groups: Vec<Reference>,
+    /// Addresses and prefixes that hosts of the VPC route to it.
+    #[serde(default)]
+    pub aliases: BTreeSet<Alias>,
     /// Answer for the service's private DNS name, as soon as it is accepted and the name is verified.
     #[serde(default)]
     pub private_dns: bool,

@@ -6,15 +6,15 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Context, ControlError, Mutation, Query, Reference, address,
+    Context, ControlError, Mutation, Query, Reference, address, aliases,
     connections::{self, offered},
     endpoint_services, lookup, operation, private_dns, security_groups, sorted,
     subnets::{self, Placement},
     view::EndpointView,
 };
 use crate::model::{
-    Change, Endpoint, EndpointId, EndpointService, EndpointState, OwnLimits, PayerResponsibility, PolicyDocument,
-    SecurityGroups, State, Vpc,
+    Alias, Change, Endpoint, EndpointId, EndpointService, EndpointState, OwnLimits, PayerResponsibility,
+    PolicyDocument, SecurityGroups, State, Vpc,
 };
 
 /// Makes an endpoint: an address in `vpc` that leads to a service of the caller or one that admits it. If the service
@@ -33,6 +33,9 @@ pub struct CreateEndpoint {
     /// One a zone, in which it has an address each.
     #[serde(default)]
     pub subnets: Vec<Placement>,
+    /// Addresses and prefixes that hosts of the VPC route to the endpoint.
+    #[serde(default)]
+    pub aliases: BTreeSet<Alias>,
     /// Groups of the VPC that say who may connect. None: everybody in the VPC.
     #[serde(default)]
     pub security_groups: Vec<Reference>,
@@ -55,6 +58,7 @@ impl Mutation for CreateEndpoint {
             vpc,
             address,
             subnets,
+            aliases,
             security_groups,
             private_dns,
             private_dns_on_acceptance,
@@ -77,6 +81,7 @@ impl Mutation for CreateEndpoint {
                         && endpoint.address == address
                         && endpoint.service == service.id
                         && endpoint.security_groups.groups == security_groups.groups
+                        && endpoint.aliases == *aliases
                         && (*private_dns_on_acceptance || endpoint.private_dns.is_some() == *private_dns)
                         && endpoint.private_dns_on_acceptance == *private_dns_on_acceptance
                         && endpoint.policy == *policy
@@ -88,6 +93,11 @@ impl Mutation for CreateEndpoint {
                 (address, Vec::new())
             }
         };
+        aliases::check(state, vpc, aliases, None)?;
+        let twice = |alias: &Ipv4Addr| *alias == address || further_addresses.contains(alias);
+        if let Some(twice) = aliases.iter().filter_map(|alias| alias.address()).find(twice) {
+            return Err(ControlError::AddressTwice(twice));
+        }
         let id = EndpointId::generate(context.ids);
         let endpoint_state = service.first_state(context.account, &id);
         if *private_dns {
@@ -101,6 +111,7 @@ impl Mutation for CreateEndpoint {
             address,
             further_addresses,
             limits: OwnLimits::default(),
+            aliases: aliases.clone(),
             state: endpoint_state,
             security_groups,
             private_dns: private_dns::answered(service, *private_dns),
@@ -142,6 +153,9 @@ fn placed(
 #[serde(deny_unknown_fields)]
 pub struct ModifyEndpoint {
     pub endpoint: Reference,
+    /// None: they stay. Flows by one that goes stay open; those of a single address of the VPC end.
+    #[serde(default)]
+    pub aliases: Option<BTreeSet<Alias>>,
     /// None: they stay. An empty list: everybody in the VPC may connect.
     #[serde(default)]
     pub security_groups: Option<Vec<Reference>>,
@@ -172,6 +186,7 @@ impl Mutation for ModifyEndpoint {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, EndpointView), ControlError> {
         let Self {
             endpoint,
+            aliases,
             security_groups,
             apply_to_established,
             private_dns,
@@ -196,6 +211,10 @@ impl Mutation for ModifyEndpoint {
                 groups: security_groups::resolve(state, &endpoint.vpc, references)?,
                 applies_to_established: *apply_to_established,
             };
+        }
+        if let (Some(aliases), Some(vpc)) = (aliases, state.vpcs.get(&endpoint.vpc)) {
+            aliases::check(state, vpc, aliases, Some(&endpoint.id))?;
+            changed.aliases = aliases.clone();
         }
         match private_dns {
             Some(true) if endpoint.private_dns.is_none() => {

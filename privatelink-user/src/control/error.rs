@@ -6,9 +6,9 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use crate::model::{
-    AddressUse, EndpointId, EndpointServiceId, EndpointState, InstanceId, InterfaceName, InvalidValue, LoadBalancerId,
-    PrivateDnsName, Protocol, Region, ResourceName, RouteTableId, SecurityGroupId, SecurityGroupName, ServiceName,
-    SubnetCidr, SubnetId, TargetGroupId, VpcId, Zone,
+    AddressUse, Alias, EndpointId, EndpointServiceId, EndpointState, InstanceId, InterfaceName, InvalidValue,
+    LoadBalancerId, PrivateDnsName, Protocol, Region, ResourceName, RouteTableId, SecurityGroupId, SecurityGroupName,
+    ServiceName, SubnetCidr, SubnetId, TargetGroupId, VpcId, Zone,
 };
 
 fn zone_names(region: &Region) -> String {
@@ -193,6 +193,13 @@ pub enum ControlError {
     #[error("The Vpc Endpoint Id '{0}' does not exist")]
     EndpointNotFound(String),
 
+    #[error("The alias '{alias}' is in use by the VPC endpoint '{endpoint}'")]
+    AliasInUse { alias: Alias, endpoint: EndpointId },
+    #[error("The alias '{alias}' overlaps the VPC's address range {cidr}")]
+    AliasOverlapsVpc { alias: Alias, cidr: Ipv4Net },
+    #[error("The maximum number of aliases per VPC endpoint has been reached.")]
+    TooManyAliases { limit: usize },
+
     #[error("The link '{0}' does not exist")]
     LinkNotFound(String),
     #[error("A link with the same name '{0}' exists, but with different sides")]
@@ -355,6 +362,9 @@ impl ControlError {
             Self::AddressOutsideCidr { .. } | Self::AddressReserved { .. } | Self::AddressTwice(_) => {
                 "InvalidParameterValue"
             }
+            Self::AliasInUse { .. } => "InvalidIPAddress.InUse",
+            Self::AliasOverlapsVpc { .. } => "InvalidParameterValue",
+            Self::TooManyAliases { .. } => "VpcEndpointAliasLimitExceeded",
             Self::LinkNotFound(_) => "InvalidLink.NotFound",
             Self::DuplicateLink(_) => "InvalidLink.Duplicate",
             Self::PartOfLink { .. } => "DependencyViolation",
@@ -416,6 +426,7 @@ impl ControlError {
             | Self::AddressOutsideCidr { .. }
             | Self::AddressReserved { .. }
             | Self::AddressTwice(_)
+            | Self::AliasOverlapsVpc { .. }
             | Self::ZoneNotFound { .. }
             | Self::SubnetRange(_)
             | Self::RouteTableOfOtherVpc { .. }
@@ -455,6 +466,8 @@ impl ControlError {
             | Self::InstanceNotFound(_)
             | Self::EndpointNotFound(_) => RefusalKind::NotFound,
             Self::DuplicateVpc(_)
+            | Self::AliasInUse { .. }
+            | Self::TooManyAliases { .. }
             | Self::DuplicateLink(_)
             | Self::PartOfLink { .. }
             | Self::VpcInUse { .. }
@@ -692,6 +705,13 @@ impl ControlError {
             Self::EndpointNotFound(_) => {
                 "`privatelink endpoint list` shows the endpoints; name one by its id or as VPC/ADDRESS".to_owned()
             }
+            Self::AliasInUse { endpoint, .. } => {
+                format!("`privatelink endpoint modify {endpoint} --no-aliases` first, or use a longer prefix: the longest counts")
+            }
+            Self::AliasOverlapsVpc { cidr, .. } => {
+                format!("use a prefix outside {cidr}, or single addresses of it as IP/32")
+            }
+            Self::TooManyAliases { limit } => format!("an endpoint has at most {limit}; use shorter prefixes"),
             Self::LinkNotFound(_) => "`privatelink link list` shows the links; name one by its name or id".to_owned(),
             Self::DuplicateLink(name) => {
                 format!("choose another name, or delete it first: `privatelink link delete {name}`")

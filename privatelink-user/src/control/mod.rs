@@ -6,6 +6,7 @@
 
 pub mod accounts;
 mod address;
+mod aliases;
 pub mod apply;
 pub mod connections;
 mod declaration;

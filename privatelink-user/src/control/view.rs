@@ -1,6 +1,9 @@
 //! Resources as the API shows them: the record, with the names of what it refers to.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
@@ -14,14 +17,15 @@ use super::{
 };
 use crate::{
     model::{
-        AccountId, AttributeMap, ConsumerLists, Direction, Endpoint, EndpointId, EndpointService, EndpointServiceId,
-        EndpointState, Forward, HealthCheck, Hook, Instance, InstanceId, InstanceLabel, InstanceState, InterfaceName,
-        Limits, Link, LinkId, LinkSide, Listener, ListenerAttributes, ListenerId, LoadBalancer, LoadBalancerId,
-        NetworkInterface, NetworkInterfaceId, Owner, PayerResponsibility, Peer, PolicyDocument, Port, Principal,
-        PrivateDns, PrivateDnsName, Protocol, ResourceName, RouteState, RouteTable, RouteTableId, RouteTarget,
-        SecurityGroup, SecurityGroupId, SecurityGroupName, SecurityGroupRule, SecurityGroupRuleId, SecurityGroupText,
-        ServiceName, State, Subnet, SubnetCidr, SubnetId, Target, TargetAddress, TargetGroup, TargetGroupId,
-        TargetType, Traffic, Vpc, VpcAttributes, VpcCidr, VpcId, VpcIndex, Weight, derived,
+        AccountId, Alias, AttributeMap, ConsumerLists, Direction, Endpoint, EndpointId, EndpointService,
+        EndpointServiceId, EndpointState, Forward, HealthCheck, Hook, Instance, InstanceId, InstanceLabel,
+        InstanceState, InterfaceName, Limits, Link, LinkId, LinkSide, Listener, ListenerAttributes, ListenerId,
+        LoadBalancer, LoadBalancerId, NetworkInterface, NetworkInterfaceId, Owner, PayerResponsibility, Peer,
+        PolicyDocument, Port, Principal, PrivateDns, PrivateDnsName, Protocol, ResourceName, RouteState, RouteTable,
+        RouteTableId, RouteTarget, SecurityGroup, SecurityGroupId, SecurityGroupName, SecurityGroupRule,
+        SecurityGroupRuleId, SecurityGroupText, ServiceName, State, Subnet, SubnetCidr, SubnetId, Target,
+        TargetAddress, TargetGroup, TargetGroupId, TargetType, Traffic, Vpc, VpcAttributes, VpcCidr, VpcId, VpcIndex,
+        Weight, derived,
     },
     runtime::{HookInUse, NextHop, PortStatus},
 };
@@ -659,6 +663,8 @@ pub struct EndpointView {
     pub address: Ipv4Addr,
     #[schema(value_type = Vec<String>)]
     pub addresses: Vec<Ipv4Addr>,
+    /// Addresses and prefixes that hosts of the VPC route to it.
+    pub aliases: BTreeSet<Alias>,
     /// The names that lead to it: regional, then one a zone.
     pub dns_names: Vec<String>,
     pub state: EndpointState,
@@ -686,6 +692,7 @@ impl EndpointView {
             vpc,
             address,
             further_addresses: _,
+            aliases,
             state: endpoint_state,
             security_groups,
             private_dns,
@@ -707,6 +714,7 @@ impl EndpointView {
             vpc,
             address,
             addresses: endpoint.addresses().collect(),
+            aliases,
             state: endpoint_state,
             private_dns,
             private_dns_on_acceptance,

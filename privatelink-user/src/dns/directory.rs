@@ -177,6 +177,7 @@ mod tests {
             limits: Default::default(),
             payer: Default::default(),
             private_dns_on_acceptance: false,
+            aliases: Default::default(),
             policy: None,
             further_addresses: Vec::new(),
             created_at: Timestamp::UNIX_EPOCH,

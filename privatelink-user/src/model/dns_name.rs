@@ -191,6 +191,7 @@ mod tests {
             limits: Default::default(),
             payer: Default::default(),
             private_dns_on_acceptance: false,
+            aliases: Default::default(),
             created_at: Timestamp::UNIX_EPOCH,
         }
     }

@@ -1,13 +1,14 @@
 //! An endpoint: an address in a consumer's VPC that leads to one endpoint service.
 
-use std::{fmt, net::Ipv4Addr};
+use std::{collections::BTreeSet, fmt, net::Ipv4Addr};
 
+use ipnet::Ipv4Net;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    EndpointId, EndpointServiceId, Limits, OwnLimits, Owner, PayerResponsibility, PolicyDocument, PrivateDnsName,
-    SecurityGroups, ServiceName, VpcId,
+    Alias, EndpointId, EndpointServiceId, Limits, OwnLimits, Owner, PayerResponsibility, PolicyDocument,
+    PrivateDnsName, SecurityGroups, ServiceName, VpcId,
 };
 
 /// An address in a consumer's VPC that leads to one endpoint service.
@@ -25,6 +26,11 @@ pub struct Endpoint {
     /// Addresses in further subnets, one a zone; as good as the first.
     #[serde(default)]
     pub further_addresses: Vec<Ipv4Addr>,
+    /// Addresses that hosts of the VPC route to it. Several endpoints of a VPC may have overlapping ones, of which the longest
+    /// counts, but no equal ones. Outside the VPC's range, or single addresses of it that are nobody's; those are answered for
+    /// like its own.
+    #[serde(default)]
+    pub aliases: BTreeSet<Alias>,
     pub state: EndpointState,
     /// Who in the VPC may connect.
     #[serde(default)]
@@ -51,6 +57,11 @@ impl Endpoint {
     /// Every address, the first one first.
     pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> + '_ {
         std::iter::once(self.address).chain(self.further_addresses.iter().copied())
+    }
+
+    /// The aliases that are addresses of its VPC, whose range is `cidr`.
+    pub fn inner_aliases(&self, cidr: Ipv4Net) -> impl Iterator<Item = Ipv4Addr> + '_ {
+        self.aliases.iter().filter_map(|alias| alias.address()).filter(move |address| cidr.contains(address))
     }
 
     /// The name of the service that it leads to.

@@ -5,8 +5,10 @@ use std::{
     net::Ipv4Addr,
 };
 
+use ipnet::Ipv4Net;
+
 use super::{
-    AddressUse, Direction, EndpointId, EndpointService, EndpointServiceId, Forward, Instance, InstanceId,
+    AddressUse, Alias, Direction, EndpointId, EndpointService, EndpointServiceId, Forward, Instance, InstanceId,
     InterfaceName, LinkId, ListenerId, LoadBalancerId, Peer, ResourceName, RouteTableId, SecurityGroup,
     SecurityGroupId, SecurityGroupName, State, Subnet, SubnetId, TaggedId, TargetGroup, TargetGroupId, TargetType, Vpc,
     VpcId, VpcIndex,
@@ -69,6 +71,8 @@ pub enum InvariantViolation {
     LoadBalancerShared(LoadBalancerId),
     #[error("endpoint '{0}' is in a VPC that does not exist")]
     EndpointVpcMissing(EndpointId),
+    #[error("{1} in VPC '{0}' is an alias of two endpoints, or overlaps the VPC's range")]
+    AliasConflict(VpcId, Alias),
     #[error("endpoint '{0}' leads to a service of another region")]
     EndpointRegion(EndpointId),
     #[error("endpoint '{0}' leads to an endpoint service that does not exist")]
@@ -97,6 +101,11 @@ pub enum InvariantViolation {
     TagsWithoutResource(TaggedId),
     #[error("port 0 in '{0}'")]
     PortZero(String),
+}
+
+/// Whether two prefixes have an address in common: one then holds the other.
+pub fn overlap(one: Ipv4Net, other: Ipv4Net) -> bool {
+    one.contains(&other) || other.contains(&one)
 }
 
 /// The first of `values` that comes twice.
@@ -353,6 +362,13 @@ impl State {
     }
 
     fn check_addresses(&self) -> Result<(), InvariantViolation> {
+        let aliases = || self.endpoints.values().flat_map(|at| at.aliases.iter().map(|alias| (&at.vpc, *alias)));
+        let overlaps = |(vpc, alias): &(&VpcId, Alias)| {
+            alias.address().is_none() && self.vpcs.get(*vpc).is_some_and(|vpc| overlap(vpc.cidr.net(), alias.net()))
+        };
+        if let Some((vpc, alias)) = duplicate(aliases()).or_else(|| aliases().find(overlaps)) {
+            return Err(InvariantViolation::AliasConflict(vpc.clone(), alias));
+        }
         for (id, vpc) in &self.vpcs {
             let mut owned: BTreeMap<Ipv4Addr, AddressUse> = BTreeMap::new();
             for (address, by) in self.address_uses(id) {

@@ -5,6 +5,7 @@
 //! between resources are [`State::check_invariants`].
 
 mod account;
+mod alias;
 mod attribute;
 mod change;
 mod consumers;
@@ -40,6 +41,7 @@ mod target_group;
 mod vpc;
 
 pub use account::{Account, ClientToken, RecordId};
+pub use alias::Alias;
 pub use attribute::{Attribute, AttributeMap};
 pub use change::{Change, Edit, Key, Record};
 pub use consumers::{Consent, ConsumerLists, ConsumerPattern};
@@ -55,7 +57,7 @@ pub use id::{
 pub use instance::{Instance, InstanceLabel, InstanceState};
 pub use invalid::InvalidValue;
 pub(crate) use invalid::serde_as_text;
-pub use invariant::InvariantViolation;
+pub use invariant::{InvariantViolation, overlap};
 pub use limit::{
     BitRate, ConnectionRate, Connections, Limit, LimitChange, Limits, Override, OwnLimitChange, OwnLimits,
 };

@@ -2,11 +2,13 @@
 
 use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
 
+use ipnet::Ipv4Net;
+
 use super::{
     Account, Change, ClientToken, Edit, Endpoint, EndpointId, EndpointService, EndpointServiceId, Hosts, Instance,
-    InstanceId, InterfaceName, Key, Link, LinkId, Listener, ListenerId, LoadBalancer, LoadBalancerId, Members, Port,
-    Record, RecordId, RouteTable, RouteTableId, SecurityGroup, SecurityGroupId, ServiceDomain, Subnet, SubnetId,
-    TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
+    InstanceId, InterfaceName, InterfaceOwner, Key, Link, LinkId, Listener, ListenerId, LoadBalancer, LoadBalancerId,
+    Members, Port, Record, RecordId, RouteTable, RouteTableId, RouteTarget, SecurityGroup, SecurityGroupId,
+    ServiceDomain, Subnet, SubnetId, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex, overlap,
 };
 
 /// Every resource, by identity.
@@ -163,7 +165,9 @@ impl State {
             .filter(move |lb| lb.vpc == *vpc)
             .flat_map(|lb| lb.addresses.iter().map(|address| (*address, AddressUse::Node(lb.id.clone()))));
         let endpoints = self.endpoints.values().filter(move |endpoint| endpoint.vpc == *vpc).flat_map(|endpoint| {
-            endpoint.addresses().map(|address| (address, AddressUse::Endpoint(endpoint.id.clone())))
+            let cidr = self.vpcs.get(&endpoint.vpc).map(|found| found.cidr.net());
+            let aliases = cidr.into_iter().flat_map(|cidr| endpoint.inner_aliases(cidr));
+            endpoint.addresses().chain(aliases).map(|address| (address, AddressUse::Endpoint(endpoint.id.clone())))
         });
         let targets = self
             .target_groups
@@ -174,6 +178,46 @@ impl State {
             instance.addresses().map(|address| (address, AddressUse::Instance(instance.id.clone())))
         });
         gateway.into_iter().chain(nodes).chain(endpoints).chain(instances).chain(targets)
+    }
+
+    /// The prefixes whose packets are an endpoint's, by VPC: the endpoints' aliases, and what the VPC's route tables lead to them.
+    /// Of equal ones an alias counts, then the first table. A route that overlaps the VPC's own range leads nothing here: that
+    /// range is always local.
+    pub fn aliases(&self) -> BTreeMap<(&VpcId, Ipv4Net), &Endpoint> {
+        let named = |endpoint: &'_ Endpoint| endpoint.aliases.iter().map(|alias| alias.net()).collect::<Vec<_>>();
+        let mut all: BTreeMap<(&VpcId, Ipv4Net), &Endpoint> = BTreeMap::new();
+        for endpoint in self.endpoints.values() {
+            all.extend(named(endpoint).into_iter().map(|net| ((&endpoint.vpc, net), endpoint)));
+        }
+        for table in self.route_tables.values().filter(|table| !table.routes.is_empty()) {
+            let Some(cidr) = self.vpcs.get(&table.vpc).map(|vpc| vpc.cidr.net()) else { continue };
+            for (net, target) in table.routes.iter().filter(|(net, _)| !overlap(cidr, **net)) {
+                let id = match target {
+                    RouteTarget::Endpoint(id) => Some(id),
+                    RouteTarget::NetworkInterface(id) => self.network_interfaces().find_map(|one| match one.by {
+                        InterfaceOwner::Endpoint(endpoint) if one.id == *id => Some(endpoint),
+                        InterfaceOwner::Endpoint(_)
+                        | InterfaceOwner::LoadBalancer(_)
+                        | InterfaceOwner::Instance(..) => None,
+                    }),
+                };
+                let endpoint = id.and_then(|id| self.endpoints.get(id)).filter(|endpoint| endpoint.vpc == table.vpc);
+                if let Some(endpoint) = endpoint {
+                    all.entry((&table.vpc, *net)).or_insert(endpoint);
+                }
+            }
+        }
+        all
+    }
+
+    /// The endpoint of `vpc` for which packets to `address` are, and the prefix by which they are; none if the address is its own.
+    pub fn endpoint_at(&self, vpc: &VpcId, address: Ipv4Addr) -> Option<(&Endpoint, Option<Ipv4Net>)> {
+        let mut in_vpc = self.endpoints.values().filter(|endpoint| endpoint.vpc == *vpc);
+        let own = in_vpc.find(|endpoint| endpoint.addresses().any(|own| own == address));
+        own.map(|endpoint| (endpoint, None)).or_else(|| {
+            let around = self.aliases().into_iter().filter(|((of, net), _)| *of == vpc && net.contains(&address));
+            around.max_by_key(|((_, net), _)| net.prefix_len()).map(|((_, net), endpoint)| (endpoint, Some(net)))
+        })
     }
 
     /// What a security group stands for as a peer: the nodes of load balancers, the endpoints and the instances that carry

@@ -20,6 +20,7 @@ use privatelink_tests::{
     traffic,
 };
 
+mod alias;
 mod aws;
 mod churn;
 mod common;
@@ -84,6 +85,7 @@ fn tests() -> Vec<Test> {
         consent::TESTS,
         direct::TESTS,
         link::TESTS,
+        alias::TESTS,
         aws::TESTS,
         workflows::TESTS,
         dns::TESTS,

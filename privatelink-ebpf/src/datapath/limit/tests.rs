@@ -22,7 +22,7 @@ fn a_packet_larger_than_the_depth_passes_a_full_bucket_and_is_paid_for() {
     let by = Charge::packet(1_000, 1_500);
     assert_eq!(by.cost, 12 * SECOND);
     let until = charged(0, SECOND, by).expect("a full bucket");
-    assert_eq!(charged(until, SECOND * 12, by), None);
+    assert_eq!(charged(until, SECOND * 13 - BITS_AHEAD - 1, by), None);
     assert!(charged(until, SECOND * 13 - BITS_AHEAD, by).is_some());
 }
 

@@ -6,7 +6,8 @@ use crate::{
     datapath::{Verdict, decide, v6},
     testing::{
         cases::{A, A_PORT, INTERFACES, SHARED, world},
-        frame::{SliceFrame, answer_error, apply, apply6},
+        frame::{SliceFrame, answer_echo6, answer_error, apply, apply6, translate6},
+        icmp::Icmp,
         packet::{Ndp, Tcp, internet_checksum, six},
         tables::{MemTables, Options},
         world::port_mac,
@@ -51,7 +52,18 @@ fn frames6() -> impl Strategy<Value = Vec<u8>> {
     let segment = Tcp { ipv6: true, extensions: vec![(0, vec![1, 4, 0, 0, 0, 0])], ..syn() }.build();
     let plain = Tcp { ipv6: true, ..syn() }.build();
     let asked = Ndp::solicitation(A.mac, six(A.ip), six(A.service)).build();
-    let whole = prop_oneof![Just(segment), Just(plain), Just(asked)];
+    let ping = Icmp {
+        kind: 128,
+        src_mac: A.mac,
+        dst_mac: port_mac(A_PORT),
+        src: A.ip,
+        dst: A.service,
+        ipv6: true,
+        body: plain[14..].to_vec(),
+        ..Icmp::default()
+    };
+    let error = Icmp { kind: 2, ..ping.clone() }.build();
+    let whole = prop_oneof![Just(segment), Just(plain), Just(asked), Just(ping.build()), Just(error)];
     (whole, prop::collection::vec((0usize..100, any::<u8>()), 0..6), 0usize..=90, any::<bool>()).prop_map(
         |(mut bytes, changes, len, whole)| {
             for (at, byte) in changes {
@@ -97,7 +109,7 @@ proptest! {
                     prop_assert_eq!(internet_checksum(&[&error[14..34]]), 0);
                     prop_assert_eq!(internet_checksum(&[&error[34..error.len() - 2]]), 0);
                 }
-                Err(Verdict::GoOn(stage)) => prop_assert_eq!(stage, Stage::V6),
+                Err(Verdict::GoOn(stage)) => prop_assert!(matches!(stage, Stage::V6 | Stage::Challenge)),
                 Err(Verdict::AnswerNeighbor) => prop_assert!(false, "IPv4 has no advertisements"),
                 Err(Verdict::Pass | Verdict::ToTc | Verdict::Drop(_) | Verdict::Proxy) => {}
             }
@@ -118,13 +130,26 @@ proptest! {
             Ok(rewrite) => apply6(&mut bytes.clone(), &rewrite),
             Err(Verdict::AnswerReset) => prop_assert!(v6::parse::segment(frame, tables.tc(), VpcIndex(1)).is_some()),
             Err(Verdict::AnswerNeighbor) => prop_assert!(v6::ndp::message(frame).is_some()),
-            Err(
-                Verdict::AnswerArp
-                | Verdict::GoOn(_)
-                | Verdict::AnswerEcho
-                | Verdict::AnswerError(_)
-                | Verdict::Proxy,
-            ) => prop_assert!(false, "that is IPv4's"),
+            Err(Verdict::AnswerError(cause)) => {
+                let error = answer_error(&bytes, cause);
+                let length = (error.len() - 2 - 54) as u16;
+                let pseudo = [&error[22..54], &[0, 0], &length.to_be_bytes(), &[0, 0, 0, 58]].concat();
+                prop_assert_eq!(internet_checksum(&[&pseudo, &error[54..error.len() - 2]]), 0);
+            }
+            Err(Verdict::GoOn(Stage::Challenge)) => {
+                prop_assert!(v6::parse::segment(frame, tables.tc(), VpcIndex(1)).is_some());
+            }
+            Err(Verdict::GoOn(stage)) => {
+                prop_assert_eq!(stage, Stage::Icmp6);
+                match v6::icmp::decide(frame, tables.tc(), ifindex) {
+                    Ok(translation) => translate6(&mut bytes.clone(), &translation),
+                    Err(Verdict::AnswerEcho) => answer_echo6(&mut bytes.clone(), port_mac(ifindex)),
+                    Err(verdict) => prop_assert!(matches!(verdict, Verdict::Pass | Verdict::Drop(_)), "{verdict:?}"),
+                }
+            }
+            Err(Verdict::AnswerArp | Verdict::AnswerEcho | Verdict::Proxy) => {
+                prop_assert!(false, "that is IPv4's");
+            }
             Err(Verdict::Pass | Verdict::ToTc | Verdict::Drop(_)) => {}
         }
     }

@@ -4,6 +4,7 @@
 //! states, the ports and the sweep are those of IPv4. A packet to a target gets its new addresses from the target's record, a
 //! packet to a client from `CLIENTS6`. All of IPv6 is in stages of its own: a packet over IPv4 pays nothing for it.
 
+pub mod icmp;
 pub mod ndp;
 pub mod parse;
 pub mod reset;

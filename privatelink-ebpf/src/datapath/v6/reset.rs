@@ -1,7 +1,10 @@
 //! Resets over IPv6; as `datapath::reset`.
 
 use super::{
-    super::{parse::Segment, reset},
+    super::{
+        parse::Segment,
+        reset::{self, Answer},
+    },
     parse::HEAD,
 };
 use crate::{
@@ -20,6 +23,12 @@ const HOP_LIMIT: u8 = 64;
 /// The frame that resets the sender of `segment`, whose addresses are `from`.
 #[inline(always)]
 pub fn build(segment: &Segment, from: &Addresses6) -> [u8; SEGMENT_LEN] {
+    answer(segment, from, Answer::reset(segment))
+}
+
+/// The frame with an answer to the sender of `segment`, whose addresses are `from`.
+#[inline(always)]
+pub fn answer(segment: &Segment, from: &Addresses6, answer: Answer) -> [u8; SEGMENT_LEN] {
     let pseudo = checksum::fold(
         ipv6::words(&from.src.0)
             + ipv6::words(&from.dst.0)
@@ -42,6 +51,6 @@ pub fn build(segment: &Segment, from: &Addresses6) -> [u8; SEGMENT_LEN] {
     put(&[Proto::Tcp.number(), HOP_LIMIT]);
     put(&from.dst.to_wire());
     put(&from.src.to_wire());
-    reset::put_tcp_header(segment, pseudo, put);
+    reset::put_tcp_header(segment, answer, pseudo, put);
     frame
 }

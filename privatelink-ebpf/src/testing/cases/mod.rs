@@ -2,8 +2,10 @@
 //!
 //! Names of other projects' scenarios are kept where a case is one of theirs: "Katran", "Cilium", "Calico".
 
+mod alias;
 mod arp;
 mod close;
+mod cookie;
 mod counts;
 mod direct;
 mod endpoint_limits;
@@ -44,6 +46,7 @@ pub fn all() -> Vec<Case> {
         hostile::cases(),
         isolation::cases(),
         limits::cases(),
+        cookie::cases(),
         lifetime::cases(),
         security::cases(),
         sticky::cases(),
@@ -58,6 +61,7 @@ pub fn all() -> Vec<Case> {
         arp::cases(),
         icmp::cases(),
         direct::cases(),
+        alias::cases(),
     ]
     .concat();
     [both, ipv6, ipv4, v6::cases()].concat()

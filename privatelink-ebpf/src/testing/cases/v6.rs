@@ -3,8 +3,9 @@
 
 use super::*;
 use crate::{
-    abi::Counter,
+    abi::{Counter, flow::FlowState},
     testing::{
+        icmp::*,
         packet::{Ndp, UdpCheck, six},
         script::*,
     },
@@ -33,6 +34,15 @@ fn with_extensions(frame: Frame, extensions: &[(u8, Vec<u8>)]) -> Frame {
     }
 }
 
+/// Where an ICMPv6 error's quote begins.
+const V6_QUOTED: usize = 62;
+const ROUTER: [u8; 4] = [10, 0, 99, 1];
+
+fn too_big(frame: Frame, mtu: u16) -> Frame {
+    let [hi, lo] = mtu.to_be_bytes();
+    frame.icmp(|icmp| icmp.rest = [0, 0, hi, lo])
+}
+
 fn plain(frame: Frame) -> Frame {
     with_extensions(frame, &[])
 }
@@ -51,6 +61,7 @@ fn advertisement(target: [u8; 4], mac: Mac) -> Ndp {
 pub fn cases() -> Vec<Case> {
     let a = A;
     let dns = A.udp().to_port(DNS);
+    let open = |client| [plain(syn(client)).opens(), plain(syn_ack(client)), plain(ack(client)).establishes()];
     let ask = |target: [u8; 4]| Ndp::solicitation(MAC, six(NEIGHBOR), six(target));
     vec![
         over(case("a solicitation for an endpoint is answered"))
@@ -140,6 +151,66 @@ pub fn cases() -> Vec<Case> {
             .frame(plain(syn(a)).opens())
             .frame(plain(syn_ack(a)).with(|tcp| tcp.tos = 0xb9))
             .frame(plain(ack(a)).with(|tcp| tcp.trailer = 9).establishes()),
+        over(case("packet too big from near the target"))
+            .frames(open(a))
+            .frame(too_big(target_error(a, 2, 0), 1400).over_ipv6().translated())
+            .check(Check::State(a, FlowState::Established)),
+        over(case("packet too big from a router near the client names no address of its network"))
+            .frames(open(a))
+            .frame(too_big(error(a, 2, 0), 1300).icmp(|icmp| icmp.src = ROUTER).over_ipv6().translated())
+            .frame(error(a, 3, 0).icmp(|icmp| icmp.src = ROUTER).over_ipv6().translated()),
+        over(case("overlapping networks: an ICMPv6 error goes to the VPC of its flow"))
+            .frames(open(a))
+            .frames(open(B))
+            .frame(too_big(target_error(a, 2, 0), 1400).over_ipv6().translated())
+            .frame(too_big(target_error(B, 2, 0), 1300).over_ipv6().translated()),
+        over(case("more quoted bytes over IPv6: the quoted checksum is translated")).frames(open(a)).frames(
+            [48, 56, 58, 60, 64, 80, 127, 128, 160]
+                .map(|len| too_big(target_error(a, 2, 0), 1400).over_ipv6().quoting(len, &[]).translated()),
+        ),
+        over(case("more quoted bytes over IPv6, towards the target"))
+            .frames(open(a))
+            .frames([48, 58, 140].map(|len| error(a, 1, 4).over_ipv6().quoting(len, &[]).translated())),
+        over(case("ICMPv6 errors about datagrams"))
+            .frame(plain(datagram(dns, 9)).opens())
+            .frame(plain(answer(dns, 9)).counts(Counter::FlowEstablished))
+            .frame(target_error(dns, 1, 4).over_ipv6().translated())
+            .frame(too_big(target_error(dns, 2, 0), 1280).over_ipv6().quoting(90, &[]).translated())
+            .frame(error(dns, 4, 1).over_ipv6().translated()),
+        over(case("ICMPv6 extensions could name the other network's interfaces")).frames(open(a)).frame(
+            target_error(a, 1, 0)
+                .icmp(|icmp| icmp.rest = [16, 0, 0, 0])
+                .over_ipv6()
+                .quoting(128, &[])
+                .icmp_refused(Counter::IcmpUnsupported),
+        ),
+        over(case("an ICMPv6 error about nobody's packet"))
+            .frame(plain(syn(a)).opens())
+            .frame(error(a, 1, 0).over_ipv6().with(|tcp| tcp.seq = 0x7000_0000).icmp_refused(Counter::IcmpForged)),
+        over(case("an ICMPv6 error about a packet of somebody else"))
+            .frames(open(a))
+            .frame(
+                error(a, 1, 0).over_ipv6().set(V6_QUOTED + 8, &six([10, 0, 0, 99])).icmp_refused(Counter::IcmpForged),
+            )
+            .frame(
+                error(a, 1, 0).over_ipv6().set(V6_QUOTED + 24, &six([10, 0, 0, 99])).icmp_refused(Counter::IcmpNoFlow),
+            )
+            .frame(error(a, 1, 0).over_ipv6().set(V6_QUOTED, &[0x45]).icmp_refused(Counter::IcmpMalformed))
+            .frame(error(a, 1, 0).over_ipv6().set(V6_QUOTED + 6, &[60]).icmp_refused(Counter::IcmpUnsupported))
+            .frame(error(a, 1, 0).over_ipv6().quoting(44, &[]).icmp_refused(Counter::IcmpMalformed))
+            .frame(error(a, 1, 0).over_ipv6().icmp(|icmp| icmp.src = ENDPOINT).icmp_refused(Counter::SpoofedSource))
+            .frame(error(a, 1, 0).over_ipv6().set(22, &[0xff, 2]).icmp_refused(Counter::InvalidAddress))
+            .frame(error(a, 1, 0).over_ipv6().icmp(|icmp| icmp.ttl = 1).icmp_refused(Counter::TtlExceeded))
+            .frame(error(a, 1, 0).over_ipv6().set(18, &[0, 4]).icmp_refused(Counter::Malformed))
+            .frame(error(a, 1, 0).over_ipv6().cut(70).icmp_refused(Counter::Truncated)),
+        over(case("an echo request over IPv6 is answered"))
+            .frame(ping(a, 40).icmp(|icmp| icmp.kind = 128).over_ipv6().echoed())
+            .frame(ping(a, 1).icmp(|icmp| icmp.kind = 128).over_ipv6().echoed())
+            .check(Check::Entries(0)),
+        over(case("other ICMPv6 messages"))
+            .frame(ping(a, 8).icmp(|icmp| icmp.kind = 129).over_ipv6().icmp_refused(Counter::IcmpUnsupported))
+            .frame(ping(a.to([10, 0, 0, 99]), 8).icmp(|icmp| icmp.kind = 128).over_ipv6().dropped(Counter::NotOurs))
+            .frame(ping(ON_SHARED.to([10, 0, 0, 99]), 8).icmp(|icmp| icmp.kind = 128).over_ipv6().passed()),
         over(case("IPv6 on a shared port")).frame(plain(syn(ON_SHARED.to([10, 0, 0, 99]))).passed()),
         over(case("an IPv4 packet finds no IPv6 address")).frame(syn(a).dropped(Counter::NotOurs)),
         over(case("Katran: IPv6; a frame that is none").frame(syn(A).set(12, &[0x86, 0xdd]).dropped(Counter::NotOurs))),

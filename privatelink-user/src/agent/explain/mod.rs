@@ -150,7 +150,14 @@ impl<'a> Story<'a> {
 
     fn destination(&mut self, ip: Ipv4Addr) -> Destination<'a> {
         let (state, vpc) = (self.facts.state, &self.question.vpc);
-        if let Some(endpoint) = state.endpoints.values().find(|e| e.vpc == *vpc && e.address == ip) {
+        if let Some((endpoint, alias)) = state.endpoint_at(vpc, ip) {
+            if let Some(alias) = alias {
+                self.find(
+                    Object::Address,
+                    ip.to_string(),
+                    format!("an alias of the endpoint at {}, by {alias}", endpoint.address),
+                );
+            }
             let service = state.endpoint_services.get(&endpoint.service);
             let to = service.map_or_else(|| endpoint.service.to_string(), |service| service.service_name.to_string());
             self.find(Object::Endpoint, endpoint.id.to_string(), format!("{}, leads to {to}", endpoint.state));
@@ -226,7 +233,7 @@ impl<'a> Story<'a> {
             PacketProtocol::Icmp => return,
         };
         let Some(lb) = state.load_balancers.get(&listener.load_balancer) else { return };
-        let endpoint = state.endpoints.values().find(|e| e.vpc == question.vpc && e.address == *question.to.ip());
+        let endpoint = state.endpoint_at(&question.vpc, *question.to.ip()).map(|(endpoint, _)| endpoint);
         let verdicts = security::verdicts(state, endpoint, lb, opening, *question.from.ip());
         for (group, rule) in verdicts {
             let text = match rule {

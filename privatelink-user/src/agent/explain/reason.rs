@@ -47,6 +47,8 @@ pub const fn reason(counter: Counter) -> Option<Reason> {
         | Counter::PortReleasedAfterHold
         | Counter::PortReusedEarly
         | Counter::ProxyHeaderSent
+        | Counter::CookieSent
+        | Counter::CookieAccepted
         | Counter::ArpAnswered
         | Counter::NdpAnswered
         | Counter::ResetSent
@@ -186,12 +188,19 @@ pub const fn reason(counter: Counter) -> Option<Reason> {
         Counter::EndpointHalfOpenLimit => by(
             Endpoint,
             "the endpoint has as many half-open connections as it may have",
-            "look for a SYN flood from this consumer, or for a target that does not answer",
+            "clients of TCP that answer a SYN cookie connect all the same, after one more round trip; look for a SYN flood from \
+             this consumer, or for a target that does not answer",
         ),
         Counter::VpcHalfOpenLimit => by(
             Budget,
             "the VPC has as many half-open connections as it may have",
-            "look for a SYN flood from this VPC, or for a target that does not answer",
+            "clients of TCP that answer a SYN cookie connect all the same, after one more round trip; look for a SYN flood from \
+             this VPC, or for a target that does not answer",
+        ),
+        Counter::CookieRejected => by(
+            Packet,
+            "a reset that belongs to no connection, while too many are half-open, and that does not bring a SYN cookie back",
+            "look for who forges resets in this VPC",
         ),
         Counter::EndpointConnectionLimit => by(
             Budget,

@@ -111,6 +111,7 @@ fn state() -> State {
         limits: Default::default(),
         payer: Default::default(),
         private_dns_on_acceptance: false,
+        aliases: Default::default(),
         created_at: now(),
     }));
     state.put(Record::Vpc(provider));

@@ -1,6 +1,7 @@
 //! Operations on states, through one door that checks what must hold after every one of them.
 
 mod accounts;
+mod aliases;
 mod consent;
 mod declarations;
 mod forward;

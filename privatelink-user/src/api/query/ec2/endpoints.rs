@@ -132,6 +132,7 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
             service_name: name.into(),
             vpc: vpc.into(),
             subnets: placements,
+            aliases: Default::default(),
             security_groups,
             private_dns,
             policy,
@@ -196,6 +197,7 @@ pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
         }
         let request = ModifyEndpoint {
             endpoint: (&endpoint.id).into(),
+            aliases: None,
             security_groups: regroup.then_some(groups),
             apply_to_established: endpoint.security_groups.applies_to_established,
             private_dns,

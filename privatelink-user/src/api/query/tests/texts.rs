@@ -145,3 +145,107 @@ fn endpoints_are_refused_in_the_words_of_aws() {
         )
     );
 }
+
+#[test]
+fn load_balancing_is_refused_in_the_words_of_aws() {
+    let rig = Rig::new();
+    rig.published();
+    let lb = text(&rig.elb(A, "Action=DescribeLoadBalancers"), "LoadBalancerArn");
+    let group = text(&rig.elb(A, "Action=DescribeTargetGroups"), "TargetGroupArn");
+    let vpc = text(&rig.ec2(A, "Action=DescribeVpcs"), "vpcId");
+    let other = format!("Action=CreateTargetGroup&Name=other&TargetType=ip&Protocol=TCP&Port=80&VpcId={vpc}");
+    let other = text(&rig.elb(A, &other), "TargetGroupArn");
+    let gone = |arn: &str| format!("{}0000000000000000", &arn[..arn.len() - 16]);
+    let protected = "Attributes.member.1.Key=deletion_protection.enabled&Attributes.member.1.Value";
+    let forward =
+        |group: &str| format!("DefaultActions.member.1.Type=forward&DefaultActions.member.1.TargetGroupArn={group}");
+    let listener =
+        |more: &str, group: &str| format!("Action=CreateListener&LoadBalancerArn={lb}&{more}&{}", forward(group));
+    let target_group = |more: &str| format!("Action=CreateTargetGroup&Name=g&TargetType=ip&{more}");
+    let mut wrong = 0;
+    let long = "n".repeat(33);
+    let rows = [
+        (
+            format!("Action=DeleteLoadBalancer&LoadBalancerArn={lb}"),
+            "ResourceInUse",
+            format!("Load balancer '{lb}' cannot be deleted because it is currently associated with another service"),
+        ),
+        (
+            format!("Action=DeleteTargetGroup&TargetGroupArn={group}"),
+            "ResourceInUse",
+            format!("Target group '{group}' is currently in use by a listener or a rule"),
+        ),
+        (
+            // The same again would be the same listener.
+            listener("Protocol=TCP&Port=80", &other),
+            "DuplicateListener",
+            format!("A listener already exists on this port for this load balancer '{lb}'"),
+        ),
+        (
+            format!("Action=DescribeTargetGroups&TargetGroupArns.member.1={}", gone(&group)),
+            "TargetGroupNotFound",
+            "One or more target groups not found".to_owned(),
+        ),
+        (
+            listener("Protocol=TCP&Port=81", &gone(&group)),
+            "TargetGroupNotFound",
+            format!("Target group '{}' not found", gone(&group)),
+        ),
+        (
+            format!("Action=DescribeLoadBalancers&LoadBalancerArns.member.1={}", gone(&lb)),
+            "LoadBalancerNotFound",
+            "One or more load balancers not found".to_owned(),
+        ),
+        (
+            format!("Action=DescribeListeners&ListenerArns.member.1={}", gone(&lb)),
+            "ListenerNotFound",
+            "One or more listeners not found".to_owned(),
+        ),
+        (listener("Protocol=TCP", &group), "ValidationError", "A listener port must be specified".to_owned()),
+        (listener("Port=81", &group), "ValidationError", "A listener protocol must be specified".to_owned()),
+        (
+            // TLS is not among them: there are no such listeners.
+            listener("Protocol=HTTP&Port=81", &group),
+            "ValidationError",
+            "Protocol 'HTTP' must be one of '[TCP, UDP, TCP_UDP]'".to_owned(),
+        ),
+        (target_group(&format!("Protocol=TCP&VpcId={vpc}")), "ValidationError", "A port must be specified".to_owned()),
+        (target_group(&format!("Port=80&VpcId={vpc}")), "ValidationError", "A protocol must be specified".to_owned()),
+        (target_group("Protocol=TCP&Port=80"), "ValidationError", "A VPC ID must be specified".to_owned()),
+        (
+            target_group("Protocol=TCP&Port=80&VpcId=vpc-0"),
+            "ValidationError",
+            "The VPC ID 'vpc-0' is not found".to_owned(),
+        ),
+        (
+            format!("Action=CreateTargetGroup&Name={long}&Protocol=TCP&Port=80&VpcId={vpc}"),
+            "ValidationError",
+            format!("Target group name '{long}' cannot be longer than '32' characters"),
+        ),
+        (
+            target_group(&format!(
+                "Protocol=TCP&Port=80&VpcId={vpc}&HealthCheckTimeoutSeconds=20&HealthCheckIntervalSeconds=10"
+            )),
+            "ValidationError",
+            "Health check timeout '20' must be smaller than or equal to the interval '10'".to_owned(),
+        ),
+        (
+            format!("Action=SetSecurityGroups&LoadBalancerArn={lb}&SecurityGroups.member.1=sg-0"),
+            "InvalidSecurityGroup",
+            "Security group sg-0 does not exist".to_owned(),
+        ),
+    ];
+    for (form, code, message) in rows {
+        let (_, found_code, found) = rig.refused(A, Service::LoadBalancing, &form);
+        if (found_code.as_str(), found.as_str()) != (code, message.as_str()) {
+            eprintln!("{form}:\n  {found_code}: {found}\n  wanted {code}: {message}");
+            wrong += 1;
+        }
+    }
+    assert_eq!(wrong, 0);
+    rig.elb(A, &format!("Action=ModifyLoadBalancerAttributes&LoadBalancerArn={lb}&{protected}=true"));
+    let (_, code, message) =
+        rig.refused(A, Service::LoadBalancing, &format!("Action=DeleteLoadBalancer&LoadBalancerArn={lb}"));
+    let text = format!("Load balancer '{lb}' cannot be deleted because deletion protection is enabled");
+    assert_eq!((code.as_str(), message), ("OperationNotPermitted", text));
+}
