@@ -32,6 +32,11 @@ fn few_bits(world: &mut World) {
     budget(world, |budget| budget.bits_per_second = 1_000);
 }
 
+/// A segment without data takes more than three seconds.
+fn fewest_bits(world: &mut World) {
+    budget(world, |budget| budget.bits_per_second = 100);
+}
+
 fn no_limit(world: &mut World) {
     budget(world, |budget| budget.bits_per_second = 0);
 }
@@ -198,7 +203,7 @@ pub fn cases() -> Vec<Case> {
             .frame(ack(limited).numbers(1002, 5002).counts(Counter::FlowClosed))
             .check(Check::EndpointConnections(3, 0)),
         case("a new connection's first segment counts too")
-            .world(few_bits)
+            .world(fewest_bits)
             .frame(syn(limited).opens())
             .frame(syn(second).dropped(Counter::EndpointBitRateLimit))
             .check(Check::EndpointLimited(3, [0, 0, 1]))
@@ -237,9 +242,7 @@ pub fn cases_of_ipv4() -> Vec<Case> {
     vec![
         case("a flow with a PROXY protocol header is held to its bits")
             .world(|world| {
-                world
-                    .endpoint_budgets
-                    .insert(1, EndpointBudget { bits_per_second: 1_000, ..EndpointBudget::default() });
+                world.endpoint_budgets.insert(1, EndpointBudget { bits_per_second: 100, ..EndpointBudget::default() });
             })
             .frame(syn(proxied).opens())
             .frame(syn_ack(proxied).by_tc().dropped(Counter::EndpointBitRateLimit)),
