@@ -269,7 +269,7 @@ fn unparsed6<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, port: &Port) -> u32 {
 
 /// Somebody else's: the host's on a shared port, nobody's on an isolated one.
 #[inline(always)]
-fn not_ours<'t, T: Tables<'t>>(t: T, port: PortFlags, reason: Counter) -> Verdict {
+pub fn not_ours<'t, T: Tables<'t>>(t: T, port: PortFlags, reason: Counter) -> Verdict {
     if !port.has(PortFlags::SHARED) {
         return refuse(t, reason);
     }

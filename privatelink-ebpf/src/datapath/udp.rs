@@ -19,7 +19,7 @@ use super::{
     partial_checksum, passage,
     refusal::{self, refuse, to_tc},
     tables::{Hook, Tables},
-    tcp_state::{hold, lifetime},
+    tcp_state::{lifetime, lifetime_unchanged},
     verdict::{Mss, Rewrite, Verdict},
 };
 use crate::{
@@ -58,20 +58,7 @@ pub fn fast<'t, F: Frame, T: Tables<'t>, R>(
     if meta.translated || meta.flags & Meta::METERED != 0 {
         return None;
     }
-    let lifetime = match meta.state {
-        FlowState::Established => meta.idle_s as u32,
-        // A stream in one direction only.
-        FlowState::Unreplied if meta.forward() => hold::UNREPLIED,
-        FlowState::Unreplied
-        | FlowState::Free
-        | FlowState::Busy
-        | FlowState::SynSent
-        | FlowState::SynReceived
-        | FlowState::Closing
-        | FlowState::LastAck
-        | FlowState::TimeWait
-        | FlowState::Resetting => return None,
-    };
+    let lifetime = lifetime_unchanged(meta)?;
     forward_plain::<V4, _, _, _>(frame, t, ifindex, &datagram, slot, lifetime, Plain::L4, Proto::Udp, apply)
 }
 

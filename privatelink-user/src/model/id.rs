@@ -1,8 +1,8 @@
 //! Identifiers, typed. Forms: EC2 ids carry 17 hex digits, load balancing ARNs 16.
 
-use std::{fmt, str::FromStr};
+use std::str::FromStr;
 
-use super::{InvalidValue, LoadBalancerKind, Owner, ResourceName, derived, invalid::serde_as_text};
+use super::{InvalidValue, LoadBalancerKind, Owner, ResourceName, derived, invalid::text_value};
 
 /// Where new identifiers come from. Random in the agent, a counter in tests.
 pub trait IdSource {
@@ -33,17 +33,6 @@ macro_rules! ec2_id {
             pub fn derived(parts: &[&str]) -> Self {
                 Self(format!(concat!($prefix, "{}"), derived::hex(17, parts)))
             }
-
-            /// The identifier's text.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&self.0)
-            }
         }
 
         impl FromStr for $name {
@@ -62,7 +51,7 @@ macro_rules! ec2_id {
             }
         }
 
-        serde_as_text!($name);
+        text_value!($name);
     };
 }
 
@@ -120,11 +109,6 @@ macro_rules! elb_arn {
         pub struct $name(String);
 
         impl $name {
-            /// The identifier's text, an ARN.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-
             /// Region and account of the ARN.
             pub fn scope(&self) -> (&str, &str) {
                 arn_parts(&self.0).map_or_else(Default::default, |(region, account, _)| (region, account))
@@ -134,12 +118,6 @@ macro_rules! elb_arn {
             pub fn belongs_to(&self, owner: &Owner) -> bool {
                 let Owner { account, region } = owner;
                 self.scope() == (region.as_str(), account.as_str())
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&self.0)
             }
         }
 
@@ -166,7 +144,7 @@ macro_rules! elb_arn {
             }
         }
 
-        serde_as_text!($name);
+        text_value!($name);
     };
 }
 
@@ -247,19 +225,6 @@ impl TargetGroupId {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Region(String);
 
-impl Region {
-    /// The region's text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Region {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
 impl FromStr for Region {
     type Err = InvalidValue;
 
@@ -279,24 +244,11 @@ impl FromStr for Region {
     }
 }
 
-serde_as_text!(Region);
+text_value!(Region);
 
 /// The twelve digits of an account: whose a resource is, and what ARNs carry.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AccountId(String);
-
-impl AccountId {
-    /// The account's text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for AccountId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
 
 impl FromStr for AccountId {
     type Err = InvalidValue;
@@ -310,4 +262,4 @@ impl FromStr for AccountId {
     }
 }
 
-serde_as_text!(AccountId);
+text_value!(AccountId);

@@ -62,3 +62,25 @@ macro_rules! serde_as_text {
     };
 }
 pub(crate) use serde_as_text;
+
+/// What every value has that is a text with a rule, a tuple struct of one private [`String`]: its text, its `Display`, and
+/// [`serde_as_text`]. The rule is its [`std::str::FromStr`].
+macro_rules! text_value {
+    ($type:ident) => {
+        impl $type {
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        $crate::model::invalid::serde_as_text!($type);
+    };
+}
+pub(crate) use text_value;

@@ -1,8 +1,8 @@
 //! Names: of resources, and of interfaces.
 
-use std::{fmt, str::FromStr};
+use std::str::FromStr;
 
-use super::{InstanceId, InvalidValue, invalid::serde_as_text};
+use super::{InstanceId, InvalidValue, invalid::text_value};
 
 /// The name of a VPC, load balancer, target group or instance, or the alias of an endpoint service: 1 to 32 letters, digits
 /// and hyphens, not starting or ending with a hyphen, without two hyphens in a row, not starting with `internal-` or with
@@ -13,17 +13,6 @@ pub struct ResourceName(String);
 impl ResourceName {
     /// The longest name, in bytes.
     pub const MAX_LEN: usize = 32;
-
-    /// The name's text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for ResourceName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
 }
 
 impl FromStr for ResourceName {
@@ -52,7 +41,7 @@ impl FromStr for ResourceName {
     }
 }
 
-serde_as_text!(ResourceName);
+text_value!(ResourceName);
 
 /// The name of a network interface of the host, as the kernel allows it: 1 to 15 bytes, no `/`, no `:`, no white
 /// space, neither `.` nor `..` (`dev_valid_name` in the kernel's net/core/dev.c; IFNAMSIZ is 16 with the final NUL).
@@ -62,17 +51,6 @@ pub struct InterfaceName(String);
 impl InterfaceName {
     /// The longest name, in bytes.
     pub const MAX_LEN: usize = 15;
-
-    /// The name's text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for InterfaceName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
 }
 
 impl FromStr for InterfaceName {
@@ -94,4 +72,4 @@ impl FromStr for InterfaceName {
     }
 }
 
-serde_as_text!(InterfaceName);
+text_value!(InterfaceName);

@@ -1,9 +1,9 @@
 //! The policy of an endpoint: a document that its owner keeps on it. Services of other accounts have no requests that a
 //! policy could be about, so it is kept and shown, and decides nothing.
 
-use std::{fmt, str::FromStr};
+use std::str::FromStr;
 
-use super::{InvalidValue, invalid::serde_as_text};
+use super::{InvalidValue, invalid::text_value};
 
 /// A policy document: a JSON object with at least one statement, at most 20,480 characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,11 +12,6 @@ pub struct PolicyDocument(String);
 impl PolicyDocument {
     /// The longest document, in characters (AWS's quota).
     pub const MAX_LEN: usize = 20_480;
-
-    /// The document's text, as it was given.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
 impl Default for PolicyDocument {
@@ -24,12 +19,6 @@ impl Default for PolicyDocument {
     fn default() -> Self {
         let text = r#"{"Statement": [{"Action": "*", "Effect": "Allow", "Principal": "*", "Resource": "*"}]}"#;
         Self(text.to_owned())
-    }
-}
-
-impl fmt::Display for PolicyDocument {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
     }
 }
 
@@ -61,7 +50,7 @@ impl FromStr for PolicyDocument {
     }
 }
 
-serde_as_text!(PolicyDocument);
+text_value!(PolicyDocument);
 
 #[cfg(test)]
 mod tests {

@@ -12,7 +12,10 @@ use ipnet::{IpNet, Ipv4Net};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{InvalidValue, SecurityGroupId, SecurityGroupRuleId, Vpc, VpcId, invalid::serde_as_text};
+use super::{
+    InvalidValue, SecurityGroupId, SecurityGroupRuleId, Vpc, VpcId,
+    invalid::{serde_as_text, text_value},
+};
 
 /// A security group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -414,16 +417,6 @@ impl SecurityGroupName {
     pub fn is_default(&self) -> bool {
         self.0 == Self::DEFAULT
     }
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for SecurityGroupName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
 }
 
 impl FromStr for SecurityGroupName {
@@ -441,7 +434,7 @@ impl FromStr for SecurityGroupName {
     }
 }
 
-serde_as_text!(SecurityGroupName);
+text_value!(SecurityGroupName);
 
 /// The description of a security group or of a rule.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,12 +1,12 @@
 //! Tags: words that an account puts on its resources.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{collections::BTreeMap, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
     EndpointId, EndpointServiceId, InstanceId, InvalidValue, ListenerId, LoadBalancerId, RouteTableId, SecurityGroupId,
-    State, SubnetId, TargetGroupId, VpcId, invalid::serde_as_text,
+    State, SubnetId, TargetGroupId, VpcId, invalid::text_value,
 };
 
 /// The tags of one resource; none are kept for a resource without tags.
@@ -27,11 +27,6 @@ impl Tags {
 pub struct TaggedId(String);
 
 impl TaggedId {
-    /// The identifier's text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// The kind of resource, as EC2 names it.
     pub fn kind(&self) -> &'static str {
         let text = self.0.as_str();
@@ -52,12 +47,6 @@ impl TaggedId {
         } else {
             "elastic-load-balancing"
         }
-    }
-}
-
-impl fmt::Display for TaggedId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
     }
 }
 
@@ -88,26 +77,13 @@ impl FromStr for TaggedId {
     }
 }
 
-serde_as_text!(TaggedId);
+text_value!(TaggedId);
 
 macro_rules! tag_text {
     ($(#[$doc:meta])* $name:ident, $what:literal, $least:literal, $most:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(String);
-
-        impl $name {
-            /// The text.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&self.0)
-            }
-        }
 
         impl FromStr for $name {
             type Err = InvalidValue;
@@ -127,7 +103,7 @@ macro_rules! tag_text {
             }
         }
 
-        serde_as_text!($name);
+        text_value!($name);
     };
 }
 

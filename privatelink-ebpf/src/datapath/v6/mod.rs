@@ -16,14 +16,14 @@ use super::{
     frame::Frame,
     refusal,
     tables::{Hook, Tables},
-    tcp_state::hold,
+    tcp_state::lifetime_unchanged,
     udp,
     verdict::{Mss, Verdict},
 };
 use crate::{
     abi::{
         Ip4, Ip6, L4Port, MacBits, Proto, VpcIndex,
-        flow::{FlowKey, FlowState, Meta},
+        flow::{FlowKey, Meta},
         service::{Port, PortFlags, Target},
     },
     wire::ipv6::Ipv6Header,
@@ -132,19 +132,7 @@ pub fn fast<'t, F: Frame, T: Tables<'t>, R>(
     if meta.translated || meta.flags & Meta::METERED != 0 {
         return None;
     }
-    let lifetime = match meta.state {
-        FlowState::Established => meta.idle_s as u32,
-        FlowState::Unreplied if meta.forward() => hold::UNREPLIED,
-        FlowState::Unreplied
-        | FlowState::Free
-        | FlowState::Busy
-        | FlowState::SynSent
-        | FlowState::SynReceived
-        | FlowState::Closing
-        | FlowState::LastAck
-        | FlowState::TimeWait
-        | FlowState::Resetting => return None,
-    };
+    let lifetime = lifetime_unchanged(meta)?;
     forward_plain::<V6, _, _, _>(frame, t, ifindex, &plain, slot, lifetime, parse::PLAIN_L4, proto, apply)
 }
 

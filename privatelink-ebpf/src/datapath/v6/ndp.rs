@@ -4,6 +4,7 @@ use super::{
     super::{
         frame::Frame,
         open::emit_neighbor6,
+        refusal::{not_ours, refuse, to_tc},
         tables::{Hook, Tables},
         verdict::Verdict,
     },
@@ -12,7 +13,7 @@ use super::{
 use crate::{
     abi::{
         Counter, Ip6, Mac,
-        service::{Address6Key, Port, PortFlags},
+        service::{Address6Key, Port},
     },
     wire::{
         L3, checksum,
@@ -128,10 +129,11 @@ pub fn judge_bits<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, port: &Port, ifin
 #[inline(always)]
 fn judge<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, port: &Port, ifindex: u32) -> Verdict {
     if T::HOOK == Hook::Xdp {
-        t.count(Counter::XdpPassedToTc);
-        return Verdict::ToTc;
+        return to_tc(t);
     }
-    let Some(Message { kind, src_mac: _, src, target, mac }) = message(frame) else { return ignore(t, port) };
+    let Some(Message { kind, src_mac: _, src, target, mac }) = message(frame) else {
+        return not_ours(t, port.flags, Counter::NdpIgnored);
+    };
     // One answer at a time: the compiler would join the two in a way that the verifier refuses.
     if t.address6(&Address6Key::new(port.vpc, src)).is_some() {
         return refuse(t, Counter::NdpForged);
@@ -145,10 +147,10 @@ fn judge<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, port: &Port, ifindex: u32)
         if known {
             emit_neighbor6(t, port.vpc, ifindex, target, mac);
         }
-        return ignore(t, port);
+        return not_ours(t, port.flags, Counter::NdpIgnored);
     }
     if !ours {
-        return ignore(t, port);
+        return not_ours(t, port.flags, Counter::NdpIgnored);
     }
     if known && src != Ip6::UNSPECIFIED {
         emit_neighbor6(t, port.vpc, ifindex, src, mac);
@@ -201,19 +203,4 @@ pub fn reply(asked: &Message, mac: Mac) -> [u8; REPLY_LEN] {
     put(&[TARGET_ADDRESS, 1]);
     put(&mac.0);
     frame
-}
-
-#[inline(always)]
-fn ignore<'t, T: Tables<'t>>(t: T, port: &Port) -> Verdict {
-    if port.flags.has(PortFlags::SHARED) {
-        t.count(Counter::PassedToHost);
-        return Verdict::Pass;
-    }
-    refuse(t, Counter::NdpIgnored)
-}
-
-#[inline(always)]
-fn refuse<'t, T: Tables<'t>>(t: T, reason: Counter) -> Verdict {
-    t.count(reason);
-    Verdict::Drop(reason)
 }

@@ -125,10 +125,7 @@ pub const fn reason(counter: Counter) -> Option<Reason> {
             "its source is an address that the datapath itself owns in this VPC",
             "give the host another address than the endpoint's or load balancer's",
         ),
-        Counter::ArpForged => {
-            by(Packet, "it claims an address that the datapath owns", "find the host that has the endpoint's address")
-        }
-        Counter::NdpForged => {
+        Counter::ArpForged | Counter::NdpForged => {
             by(Packet, "it claims an address that the datapath owns", "find the host that has the endpoint's address")
         }
         Counter::NdpIgnored => {
