@@ -131,7 +131,8 @@ pub fn take_bits<'t, T: Tables<'t>>(t: T, key: &FragmentKey, slot: u32) -> u32 {
     let Some(held) = t.held(slot) else { return 0 };
     // SAFETY: a live slot.
     unsafe {
-        if !is(t, held, key) || cas32(&raw mut (*held).state, HeldFragment::HELD, HeldFragment::BUSY) != HeldFragment::HELD
+        if !is(t, held, key)
+            || cas32(&raw mut (*held).state, HeldFragment::HELD, HeldFragment::BUSY) != HeldFragment::HELD
         {
             return 0;
         }

@@ -28,9 +28,8 @@ use super::{
 pub fn privatelink_xdp(ctx: XdpContext) -> u32 {
     let (packet, ifindex) = open(&ctx);
     // One scalar comes back, as in TC.
-    let apply = |rewrite: &Rewrite| {
-        send(apply(packet, rewrite, rewrite.l4 as usize), rewrite.ifindex, rewrite.out, ifindex)
-    };
+    let apply =
+        |rewrite: &Rewrite| send(apply(packet, rewrite, rewrite.l4 as usize), rewrite.ifindex, rewrite.out, ifindex);
     if let Some(action) = fast(packet, Maps::<true>, ifindex, apply) {
         return action;
     }
@@ -90,9 +89,8 @@ pub fn action(verdict: Verdict) -> u32 {
 #[xdp(frags)]
 pub fn privatelink_xdp_udp(ctx: XdpContext) -> u32 {
     let (packet, ifindex) = open(&ctx);
-    let apply_plain = |rewrite: &Rewrite| {
-        send(apply(packet, rewrite, rewrite.l4 as usize), rewrite.ifindex, rewrite.out, ifindex)
-    };
+    let apply_plain =
+        |rewrite: &Rewrite| send(apply(packet, rewrite, rewrite.l4 as usize), rewrite.ifindex, rewrite.out, ifindex);
     if let Some(action) = udp::fast(packet, Maps::<true>, ifindex, apply_plain) {
         return action;
     }

@@ -14,11 +14,14 @@ use crate::{
         event::Event,
         flow::Slot,
         fragment::HELD_SLOTS,
+        limit::EndpointUse,
         pool::PortPool,
+        settings::CollectRequest,
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
     datapath::{
-        Forward, Frame as _, Tables, Verdict, arp, challenge, collect, decide, fragment, held, parse, proxy, reset, stage,
+        Forward, Frame as _, Tables, Verdict, arp, challenge, collect, decide, fragment, held, parse, proxy, reset,
+        stage,
         v6::{self, Rewrite6},
         verdict::turns_back,
     },
@@ -290,14 +293,14 @@ impl Backend for Host {
     fn collect(&mut self) -> Outcome<()> {
         for bucket in self.tables.buckets() {
             // SAFETY: a live bucket of these tables.
-            unsafe { collect::bucket(self.tables.tc(), bucket, 0, 0) };
+            unsafe { collect::bucket(self.tables.tc(), bucket, 0, CollectRequest::RULES) };
         }
         for slot in 0..entries::HELD {
             held::expire(self.tables.tc(), slot);
         }
         for slot in self.tables.stash_slots() {
             // SAFETY: a live slot of these tables.
-            unsafe { collect::slot(self.tables.tc(), slot, 0, 0) };
+            unsafe { collect::slot(self.tables.tc(), slot, 0, CollectRequest::RULES) };
         }
         Ok(())
     }
@@ -312,6 +315,10 @@ impl Backend for Host {
 
     fn half_open_endpoint(&mut self, endpoint: u32) -> Outcome<u32> {
         Ok(self.tables.half_open_of_endpoint(endpoint))
+    }
+
+    fn endpoint_use(&mut self, endpoint: u32) -> Outcome<EndpointUse> {
+        Ok(self.tables.use_of_endpoint(endpoint))
     }
 
     fn endpoint_stats(&mut self, index: usize) -> Outcome<EndpointStats> {

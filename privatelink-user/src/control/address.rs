@@ -46,9 +46,7 @@ pub fn secondary(state: &State, vpc: &Vpc, lb: &LoadBalancer) -> Result<Vec<Ipv4
                     .assignable()
                     .find(free)
                     .ok_or_else(|| ControlError::NoFreeAddressInSubnet(subnet.id.clone()))?,
-                None => {
-                    vpc.cidr.assignable().find(free).ok_or_else(|| ControlError::NoFreeAddress(vpc.id.clone()))?
-                }
+                None => vpc.cidr.assignable().find(free).ok_or_else(|| ControlError::NoFreeAddress(vpc.id.clone()))?,
             };
             used.insert(address);
             found.push(address);

@@ -16,11 +16,11 @@ use privatelink_ebpf::abi::{
     Counter, VpcIndex,
     explain::Trace,
     flow::{Bucket, FlowKey, FlowState, Meta, Slot, WAYS},
+    limit::{Budget, EndpointBudget},
     pool::{PortPool, SUMMARIES},
     security::{Bound, Policy},
     service::{
-        Address, AddressKey, Alias, AliasKey, Budget, EndpointIdText, Frontend, FrontendKey, Listener, Parted, Port,
-        Target,
+        Address, AddressKey, Alias, AliasKey, EndpointIdText, Frontend, FrontendKey, Listener, Parted, Port, Target,
     },
     settings::{Clock, CollectRequest},
     stats::{self, EndpointStats, ListenerStats, TargetStats},
@@ -64,7 +64,7 @@ struct Maps {
     targets: Table<Target>,
     next_nodes: Table<u32>,
     vpcs: Table<Budget>,
-    endpoints: Table<Budget>,
+    endpoints: Table<EndpointBudget>,
     endpoint_ids: Array<MapData, EndpointIdText>,
     xdp_ports: DevMap<MapData>,
     /// For removal, which aya's device map lacks.
@@ -445,7 +445,7 @@ impl Dataplane for Kernel {
         self.each_flow(&mut |slot| {
             let gone = targets.get::<Target>(slot.target).is_none_or(|target| target.generation != slot.generation);
             let unwanted = slot.endpoint != 0
-                && endpoints.get::<Budget>(u32::from(slot.endpoint)).is_some_and(|budget| budget.ended());
+                && endpoints.get::<EndpointBudget>(u32::from(slot.endpoint)).is_some_and(|budget| budget.ended());
             if gone || unwanted {
                 any = true;
                 halves.add(slot);
@@ -455,14 +455,18 @@ impl Dataplane for Kernel {
             return Ok(());
         }
         let resets: Vec<_> = halves.resets(|ifindex| ports.get(ifindex), |index| targets.get(index)).collect();
-        match PacketSocket::open() {
+        let counted = match PacketSocket::open() {
             Ok(socket) => {
                 let sent = resets::send(&socket, resets.into_iter());
                 tracing::info!(sent, "flows ended: resets sent to both ends");
+                CollectRequest::RESET
             }
-            Err(error) => tracing::warn!(%error, "flows end without a reset until their next packet"),
-        }
-        self.sweep(CollectRequest::RESET, 0)
+            Err(error) => {
+                tracing::warn!(%error, "flows end without a reset");
+                0
+            }
+        };
+        self.sweep(counted, 0)
     }
 
     fn each_flow(&self, visit: &mut dyn FnMut(&Slot)) -> Result<(), DataplaneError> {

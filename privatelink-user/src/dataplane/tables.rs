@@ -7,10 +7,10 @@ use std::{
 
 use privatelink_ebpf::abi::{
     VpcIndex,
+    limit::{Budget, EndpointBudget},
     security::{Bound, Policy},
     service::{
-        Address, AddressKey, Alias, AliasKey, Budget, EndpointIdText, Frontend, FrontendKey, Listener, Parted, Port,
-        Target,
+        Address, AddressKey, Alias, AliasKey, EndpointIdText, Frontend, FrontendKey, Listener, Parted, Port, Target,
     },
 };
 
@@ -33,7 +33,7 @@ pub struct Tables {
     /// Target index → the same target behind the next node address.
     pub next_nodes: BTreeMap<u32, u32>,
     pub vpcs: BTreeMap<VpcIndex, Budget>,
-    pub endpoints: BTreeMap<u16, Budget>,
+    pub endpoints: BTreeMap<u16, EndpointBudget>,
     /// Of endpoints that are gone too.
     pub endpoint_ids: BTreeMap<u16, EndpointIdText>,
 }
@@ -92,7 +92,7 @@ pub enum Op {
     ResetPool(u32),
     PutVpc(VpcIndex, Budget),
     RemoveVpc(VpcIndex),
-    PutEndpoint(u16, Budget),
+    PutEndpoint(u16, EndpointBudget),
     PutEndpointId(u16, EndpointIdText),
     /// Counters of an index that is about to mean something else.
     ResetListenerStats(u32),

@@ -192,7 +192,9 @@ fn forged(hook: Hook) -> Result<()> {
         }
         let (accepted, rejected) = (scenario.counter("cookie_accepted")?, scenario.counter("cookie_rejected")?);
         let opened = scenario.counter("flow_opened")? - opened;
-        progress!("{total} forged segments, {rejected} resets rejected, {accepted} accepted; {opened} flows; {ours} requests");
+        progress!(
+            "{total} forged segments, {rejected} resets rejected, {accepted} accepted; {opened} flows; {ours} requests"
+        );
         ensure!(total > 100_000, "only {total} segments were sent");
         ensure!(rejected > 10_000, "only {rejected} forged resets were looked at");
         ensure!(accepted <= 4 * ours.requests, "{accepted} cookies were accepted, of {} requests", ours.requests);

@@ -178,7 +178,8 @@ fn any_order(hook: Hook) -> Result<()> {
         })?;
         let held = scenario.counter("fragments_held")? - held;
         ensure!((64..200).contains(&held), "{held} of 200 waited");
-        let mut frames = fragments(scenario, 9_999, b"there is room again; there is room again".repeat(100).as_slice())?;
+        let mut frames =
+            fragments(scenario, 9_999, b"there is room again; there is room again".repeat(100).as_slice())?;
         frames.reverse();
         for frame in &frames {
             injector.send(frame).context("sending a fragment")?;

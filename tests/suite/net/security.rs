@@ -27,11 +27,7 @@ use crate::{
 pub const TESTS: fn() -> Vec<Test> = || {
     vec![
         Test { name: "security_groups_of_an_endpoint", needs: &[], run: Run::EachHook(endpoint) },
-        Test {
-            name: "echo_asks_the_rules_for_icmp",
-            needs: &[Need::Program("ping")],
-            run: Run::EachHook(echo),
-        },
+        Test { name: "echo_asks_the_rules_for_icmp", needs: &[Need::Program("ping")], run: Run::EachHook(echo) },
         Test { name: "security_groups_of_a_load_balancer", needs: &[], run: Run::Once(load_balancer) },
         Test { name: "security_groups_of_a_thousand_rules", needs: &[], run: Run::Once(thousand_rules) },
     ]
@@ -120,7 +116,8 @@ fn endpoint(hook: Hook) -> Result<()> {
 
 fn pings(scenario: &Scenario, host: &str, source: Ipv4Addr, to: Ipv4Addr) -> Result<bool> {
     let mut ping = scenario.topology.host(host).netns.command(require::find("ping").context("ping")?);
-    let output = ping.args(["-n", "-c", "2", "-i", "0.2", "-W", "1", "-I", &source.to_string(), &to.to_string()]).output();
+    let output =
+        ping.args(["-n", "-c", "2", "-i", "0.2", "-W", "1", "-I", &source.to_string(), &to.to_string()]).output();
     Ok(output.context("starting ping")?.status.success())
 }
 
@@ -157,7 +154,9 @@ fn echo(hook: Hook) -> Result<()> {
         progress!("a rule for a group: a named host carries it");
         scenario.cli.run("security-group create admins --vpc consumer-a")?;
         scenario.cli.run("security-group authorize clients --protocol icmp --source-group admins")?;
-        scenario.cli.run(&format!("instance register admin --vpc consumer-a --address {SECOND} --security-group admins"))?;
+        scenario
+            .cli
+            .run(&format!("instance register admin --vpc consumer-a --address {SECOND} --security-group admins"))?;
         eventually("it is let in", PATIENCE, || {
             ensure!(pings(scenario, "client-a", SECOND, ENDPOINT)?, "it is not answered");
             Ok(())

@@ -19,9 +19,8 @@ use crate::{
         service::{Address6Key, Frontend6Key, Port, PortFlags},
     },
     datapath::{
-        Way, entrance,
+        Way, addresses, entrance,
         frame::Frame,
-        addresses,
         icmp::{answer_echo, in_flight},
         refusal::refuse,
         security,

@@ -177,9 +177,7 @@ pub fn cases() -> Vec<Case> {
             .frame(sent(ON_JUMBO.udp().to_port(DNS), 1, 1480, 1520).fragment_refused(Counter::MtuExceeded))
             .frame(sent(ON_JUMBO.udp().to_port(DNS), 1, 1480, 1480))
             .frame(sent(ON_JUMBO.udp().to_port(DNS), 2, 0, 1488).too_big(1500)),
-        case("a target's fragment of no flow")
-            .frame(first(1).opens())
-            .frame(answered(a, 5, 1480, 1480).held()),
+        case("a target's fragment of no flow").frame(first(1).opens()).frame(answered(a, 5, 1480, 1480).held()),
         case("a fragment cut short")
             .frame(first(1).cut(33).set(12, &[0x88, 0xb5]).fragment_refused(Counter::Truncated))
             .frame(first(1).cut(1000).fragment_refused(Counter::Truncated)),

@@ -364,11 +364,8 @@ impl<'a> Story<'a> {
         let vpc = vpc.map_or_else(|| vpc_number(key.vpc), |vpc| view::vpc_name(self.facts.state, vpc));
         self.find(Object::Target, name.clone(), format!("in VPC '{vpc}', {health}"));
         if let Some(used) = used {
-            let passed_over = if trace.counted(Counter::NextNodeUsed) {
-                "; all of another node address are in use"
-            } else {
-                ""
-            };
+            let passed_over =
+                if trace.counted(Counter::NextNodeUsed) { "; all of another node address are in use" } else { "" };
             let text = format!("{used} of {} in use from {} to {name}{passed_over}", pool::CAPACITY, key.node);
             self.find(Object::Pool, None, text);
         }
