@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     abi::{
-        Counter, Ip4, L4Port, Proto, VpcIndex,
+        Counter, Ip4, L4Port, Proto, Stage, VpcIndex,
         flow::{FlowKey, Meta},
         fragment::{FirstFragment, FragmentKey, LIFETIME},
         service::Port,
@@ -39,10 +39,6 @@ pub enum Fragment {
     First(Proto),
     /// A later one, sent on like this.
     Later(Relay),
-    /// TC only: one before the first, which waits in this slot of `HELD`; to be filled and published.
-    Early(u32),
-    /// TC only: the first one, of a protocol, for which others wait: they go on behind it.
-    Awaited(Proto),
 }
 
 /// Decides what happens to a fragment that came in on interface `ifindex`.
@@ -93,20 +89,21 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
         if t.find(&flow).is_some() || frontend(t, &flow).is_some() {
             t.note_fragment(&key, &first);
             if held::awaited(t, &key) {
-                if T::HOOK == Hook::Xdp {
-                    return Err(to_tc(t));
-                }
-                t.count(Counter::FragmentsReleased);
-                return Ok(Fragment::Awaited(Proto::from_number(proto)));
+                return Err(wait(t));
             }
         }
         return Ok(Fragment::First(Proto::from_number(proto)));
     }
     match noted(t, &key) {
         Some(first) => later(t, &key, &first, offset, ttl, ip_len).map(Fragment::Later),
-        None if T::HOOK == Hook::Xdp => Err(to_tc(t)),
-        None => early(t, &key, frame.len() as u32),
+        None => Err(wait(t)),
     }
+}
+
+/// A fragment has to wait, or others wait for it: [`held::decide`] goes on.
+#[inline(always)]
+fn wait<'t, T: Tables<'t>>(t: T) -> Verdict {
+    if T::HOOK == Hook::Xdp { to_tc(t) } else { Verdict::GoOn(Stage::Wait) }
 }
 
 /// What the fragments of an IPv4 packet of `vpc` have in common.
@@ -127,16 +124,6 @@ pub fn key_of<F: Frame>(frame: F, vpc: VpcIndex) -> Option<FragmentKey> {
 #[inline(always)]
 pub fn noted<'t, T: Tables<'t>>(t: T, key: &FragmentKey) -> Option<FirstFragment> {
     t.fragment(key).filter(|first| t.now().wrapping_sub(first.seen) <= t.clock().ticks(LIFETIME))
-}
-
-#[inline(always)]
-fn early<'t, T: Tables<'t>>(t: T, key: &FragmentKey, len: u32) -> Result<Fragment, Verdict> {
-    let slot = t.reserve_held(key, len);
-    if slot < 0 {
-        return Err(refuse(t, Counter::FragmentOrphan));
-    }
-    t.count(Counter::FragmentHeld);
-    Ok(Fragment::Early(slot as u32))
 }
 
 #[inline(always)]

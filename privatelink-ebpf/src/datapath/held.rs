@@ -7,11 +7,16 @@
 
 use super::{
     atomic::{add32, cas32, load32, store32},
+    frame::Frame,
+    parse::LATER_FRAGMENT,
     tables::Tables,
 };
-use crate::abi::{
-    Counter, VpcIndex,
-    fragment::{FragmentKey, HELD_GROUPS, HELD_SLOTS, HeldFragment, HeldFrame, LIFETIME},
+use crate::{
+    abi::{
+        Counter, VpcIndex,
+        fragment::{FragmentKey, HELD_GROUPS, HELD_SLOTS, HeldFragment, HeldFrame, LIFETIME},
+    },
+    wire::L3,
 };
 
 /// The first slot of a VPC's group.
@@ -22,6 +27,25 @@ pub const fn group(vpc: VpcIndex) -> u32 {
 
 /// No slot.
 const NONE: i32 = -1;
+
+/// [`decide`]: the fragment is refused, and counted.
+pub const REFUSED: i32 = -1;
+/// [`decide`]: a first fragment for which others wait.
+pub const RELEASE: i32 = -2;
+
+/// What becomes of a fragment that [`super::fragment::decide`] has left to this stage: the slot in which it waits, for the caller to
+/// fill and [`publish`]; [`RELEASE`]; or [`REFUSED`].
+#[inline(always)]
+pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, key: &FragmentKey) -> i32 {
+    let Some(bits) = frame.window::<2>(L3 + 6) else { return REFUSED };
+    if u16::from_be(bits.load16::<0>()) & LATER_FRAGMENT == 0 {
+        t.count(Counter::FragmentsReleased);
+        return RELEASE;
+    }
+    let slot = t.reserve_held(key, frame.len() as u32);
+    t.count(if slot < 0 { Counter::FragmentOrphan } else { Counter::FragmentHeld });
+    slot
+}
 
 /// Whether fragments of the packet wait. What most packets pay is a look at the group's number of them.
 #[inline(always)]

@@ -69,12 +69,10 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
             Fragment::First(Proto::Udp) => udp::slow(frame, t, ifindex).map(Forward::Packet),
             Fragment::First(Proto::Tcp) => slow(frame, t, ifindex).map(Forward::Packet),
             Fragment::Later(relay) => Ok(Forward::Fragment(relay)),
-            Fragment::Early(slot) => Ok(Forward::Held(slot)),
-            Fragment::Awaited(_) => Ok(Forward::Released),
         },
         Stage::Icmp => icmp::decide(frame, t, ifindex).map(Forward::Error),
         // Another rewrite: `v6::decide`; or none: `challenge::decide`.
-        stage @ (Stage::V6 | Stage::V6Slow | Stage::Icmp6 | Stage::Answer | Stage::Challenge) => {
+        stage @ (Stage::V6 | Stage::V6Slow | Stage::Icmp6 | Stage::Answer | Stage::Challenge | Stage::Wait) => {
             Err(Verdict::GoOn(stage))
         }
         Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend => {

@@ -365,24 +365,16 @@ fn insert<'t, T: Tables<'t>>(t: T, segment: &Segment, target: &'t Target, plan: 
 /// Node addresses that are tried for a port: as many as a load balancer can have in one subnet.
 const NODES: u32 = 8;
 
-/// Ports of listeners that a claim passes over.
-const SERVED_PORTS: u32 = 8;
-
 /// Claims a source port towards a target or, if all are in use, towards the same target behind the next node address, and so
 /// on: the target's index and, in the lower 16 bits, the port; or the complement of the counter that names the refusal.
-///
-/// No datagram flow gets a port at which the node address has a listener: a late reply of the target would open a flow there.
 ///
 /// The first pool counts that it has none only if another has: else who refuses the flow counts it.
 #[inline(always)]
 pub fn claim_node_bits<'t, T: Tables<'t>>(t: T, first: u32, hint: u32) -> i64 {
     let Some(wanted) = t.target(first) else { return !(Counter::NoTarget as i64) };
-    let (mut index, mut pool, mut node) = (first, wanted.pool, wanted);
-    let datagrams = Proto::from_number(wanted.proto) == Proto::Udp;
-    for _ in 0..NODES + SERVED_PORTS {
+    let (mut index, mut pool) = (first, wanted.pool);
+    for _ in 0..NODES {
         match t.claim_port(pool, hint) {
-            // It stays taken: the next claim finds another, and the agent frees what no flow has.
-            Claim::Port(port) if datagrams && addresses::served_node_port(t, node, L4Port::new(port)) => continue,
             Claim::Port(port) => {
                 if index != first {
                     t.count_exhausted(wanted.pool);
@@ -401,9 +393,33 @@ pub fn claim_node_bits<'t, T: Tables<'t>>(t: T, first: u32, hint: u32) -> i64 {
         if !stands_for(next, wanted) {
             break;
         }
-        (pool, node) = (next.pool, next);
+        pool = next.pool;
     }
     !(Counter::PortsExhausted as i64)
+}
+
+/// [`claim_node_bits`] for a connection: no datagram flow gets a port at which the node address has a listener, because a late
+/// reply of the target would open a flow there. Such a port stays taken, so that the next claim finds another; the agent frees
+/// what no flow has.
+#[inline(always)]
+fn claim<'t, T: Tables<'t>>(t: T, target: u32, proto: u8, hint: u32) -> i64 {
+    let served = |claimed: i64| {
+        claimed >= 0
+            && Proto::from_number(proto) == Proto::Udp
+            && t.node_port_served((claimed >> 16) as u32, claimed as u32 & 0xffff) != 0
+    };
+    let claimed = t.claim_node(target, hint);
+    if !served(claimed) {
+        return claimed;
+    }
+    let another = t.claim_node(target, hint);
+    if served(another) { !(Counter::PortsContended as i64) } else { another }
+}
+
+/// Datagrams to the port of the node address by which the target is reached are a listener's: 1 or 0.
+#[inline(always)]
+pub fn node_port_served_bits<'t, T: Tables<'t>>(t: T, target: u32, port: u32) -> u32 {
+    t.target(target).is_some_and(|target| addresses::served_node_port(t, target, L4Port::new(port as u16))) as u32
 }
 
 /// The target is the same behind another node address, and usable: between two of the agent's writes an index may stand for
@@ -430,7 +446,7 @@ fn insert_locked<'t, T: Tables<'t>>(t: T, segment: &Segment, target: &'t Target,
     if !preserved {
         let [lo, hi] = key.words();
         let hint = flow_table::hash([hi, lo], t.hash_seed()) as u32;
-        let claimed = t.claim_node(plan.target, hint);
+        let claimed = claim(t, plan.target, target.proto, hint);
         if claimed < 0 {
             return Err(Counter::from_bits(!claimed as u8));
         }

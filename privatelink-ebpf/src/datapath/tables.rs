@@ -175,6 +175,9 @@ pub trait Tables<'t>: Copy {
     fn claim_node(self, target: u32, hint: u32) -> i64 {
         open::claim_node_bits(self, target, hint)
     }
+    fn node_port_served(self, target: u32, port: u32) -> u32 {
+        open::node_port_served_bits(self, target, port)
+    }
     fn insert(self, segment: &Segment, admission: i64, ifindex_and_flag: u32) -> u32 {
         open::insert_bits(self, segment, admission, ifindex_and_flag)
     }

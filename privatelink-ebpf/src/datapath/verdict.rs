@@ -69,10 +69,6 @@ pub enum Forward {
     Packet(Rewrite),
     /// A fragment behind the first one of its packet.
     Fragment(Relay),
-    /// TC only: a fragment before the first one of its packet, which waits in this slot (`super::held`).
-    Held(u32),
-    /// TC only: a first fragment for which others have waited: all are sent in again, it before them.
-    Released,
     /// An ICMP error about a packet of a flow.
     Error(Translation),
 }

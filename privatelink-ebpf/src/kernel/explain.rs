@@ -125,16 +125,30 @@ pub fn privatelink_explain(ctx: TcContext) -> i32 {
         Stage::Fragment => match judge_fragment(packet, ifindex) {
             FIRST_OF_TCP => judge_tcp(packet, ifindex),
             FIRST_OF_UDP => judge_udp(packet, ifindex),
+            bits if bits == Verdict::GoOn(Stage::Wait).to_bits() => judge_wait(packet, ifindex),
             verdict => verdict,
         },
         // Nobody can ask about IPv6.
-        stage @ (Stage::V6 | Stage::V6Slow | Stage::Icmp6 | Stage::Answer | Stage::Challenge) => {
+        stage @ (Stage::V6 | Stage::V6Slow | Stage::Icmp6 | Stage::Answer | Stage::Challenge | Stage::Wait) => {
             Verdict::GoOn(stage).to_bits()
         }
     };
     // SAFETY: a live map value.
     note(|trace| unsafe { (*trace).verdict = verdict });
     TC_ACT_OK as i32
+}
+
+/// What becomes of a fragment that waits, or for which others wait: that one is sent in again.
+#[inline(never)]
+fn judge_wait(packet: Packet, ifindex: u32) -> u32 {
+    let Some(key) = Dry.port(ifindex).and_then(|port| fragment::key_of(packet, port.vpc)) else {
+        return Verdict::Pass.to_bits();
+    };
+    match held::decide(packet, Dry, &key) {
+        held::RELEASE => Trace::FORWARD,
+        held::REFUSED => Verdict::Drop(Counter::FragmentOrphan).to_bits(),
+        _ => Verdict::Drop(Counter::FragmentHeld).to_bits(),
+    }
 }
 
 /// [`judge_slow`], and what it leaves to another stage.
@@ -188,9 +202,6 @@ fn judge_fragment(packet: Packet, ifindex: u32) -> u32 {
     match fragment::decide(packet, Dry, ifindex) {
         Ok(Fragment::First(Proto::Tcp)) => FIRST_OF_TCP,
         Ok(Fragment::First(Proto::Udp)) => FIRST_OF_UDP,
-        // It is sent in again, and then it is a first fragment like others.
-        Ok(Fragment::Awaited(_)) => Trace::FORWARD,
-        Ok(Fragment::Early(_)) => Verdict::Drop(Counter::FragmentHeld).to_bits(),
         Ok(Fragment::Later(relay)) => {
             leaving(relay.ifindex, relay.out);
             concluded(Ok(()))
@@ -555,6 +566,12 @@ impl Tables<'static> for Dry {
     #[inline(always)]
     fn claim_node(self, target: u32, hint: u32) -> i64 {
         dry_claim_node(target, hint)
+    }
+
+    /// No port is taken, so the next one would be the same.
+    #[inline(always)]
+    fn node_port_served(self, _target: u32, _port: u32) -> u32 {
+        0
     }
 
     #[inline(always)]

@@ -11,7 +11,7 @@ use privatelink_ebpf::abi::{
     entries,
     explain::Trace,
     flow::{Addresses6, Bucket, FlowKey, Slot},
-    fragment::{FirstFragment, FragmentKey},
+    fragment::{FirstFragment, FragmentKey, HeldFragment, HeldFrame},
     limit::{Budget, EndpointBudget, EndpointUse},
     pool::PortPool,
     security::{Bound, Policy},

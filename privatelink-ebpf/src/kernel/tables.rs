@@ -64,6 +64,12 @@ extern "C" fn claim_node(target: u32, hint: u32) -> i64 {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
+extern "C" fn node_port_served(target: u32, port: u32) -> u32 {
+    open::node_port_served_bits(Maps::<false>, target, port)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
 extern "C" fn release_port(pool: u32, port: u32) -> i32 {
     if let Some(pool) = POOLS.get_ptr_mut(pool) {
         // SAFETY: a live map value, shared through `ports` only.
@@ -350,6 +356,11 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn claim_node(self, target: u32, hint: u32) -> i64 {
         claim_node(target, hint)
+    }
+
+    #[inline(always)]
+    fn node_port_served(self, target: u32, port: u32) -> u32 {
+        node_port_served(target, port)
     }
 
     #[inline(always)]

@@ -70,8 +70,6 @@ pub fn apply(frame: &mut Vec<u8>, forward: &Forward) {
         Forward::Packet(packet) => rewrite(frame, packet),
         Forward::Fragment(packet) => relay(frame, packet),
         Forward::Error(translation) => icmp::translate(frame, translation),
-        // Nothing of the frame itself.
-        Forward::Held(_) | Forward::Released => {}
     }
 }
 

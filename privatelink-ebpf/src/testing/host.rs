@@ -68,7 +68,7 @@ impl Host {
                 Some(answer) => seen(Fate::Sent, false, answer),
                 None => seen(Fate::Dropped, false, Vec::new()),
             },
-            Ok(Forward::Error(_) | Forward::Held(_) | Forward::Released)
+            Ok(Forward::Error(_))
             | Err(
                 Verdict::Pass
                 | Verdict::ToTc
@@ -89,15 +89,8 @@ impl Host {
             return self.tc6(frame, ifindex, bytes);
         }
         let (fate, bytes) = match decide(frame, self.tables.tc(), ifindex) {
-            Ok(Forward::Held(slot)) => {
-                self.held.borrow_mut().insert(slot, bytes.to_vec());
-                held::publish(self.tables.tc(), slot);
-                (Fate::Dropped, Vec::new())
-            }
-            Ok(Forward::Released) => (Fate::Sent, self.release(frame, ifindex)?),
-            Ok(forward @ (Forward::Packet(_) | Forward::Fragment(_) | Forward::Error(_))) => {
-                (Fate::Sent, changed(bytes, &forward))
-            }
+            Ok(forward) => (Fate::Sent, changed(bytes, &forward)),
+            Err(Verdict::GoOn(Stage::Wait)) => self.wait(frame, ifindex, bytes)?,
             Err(Verdict::Proxy) => return self.proxied(frame, ifindex, bytes),
             Err(Verdict::GoOn(Stage::Challenge)) => self.challenged(bytes, ifindex),
             Err(Verdict::Pass) => (Fate::Passed, bytes.to_vec()),
@@ -120,19 +113,29 @@ impl Host {
         Ok(Seen { fate, by_xdp: false, transmitted: false, bytes })
     }
 
-    /// Empties the slots of the fragments that have waited for `frame`; the last one.
-    fn release(&self, frame: SliceFrame<'_>, ifindex: u32) -> Outcome<Vec<u8>> {
+    /// Puts a fragment aside, or empties the slots of those that have waited for it: the last one leaves.
+    fn wait(&self, frame: SliceFrame<'_>, ifindex: u32, bytes: &[u8]) -> Outcome<(Fate, Vec<u8>)> {
         let t = self.tables.tc();
         let vpc = t.port(ifindex).ok_or("no port")?.vpc;
         let key = fragment::key_of(frame, vpc).ok_or("no fragment")?;
-        let mut last = Vec::new();
-        for slot in held::group(vpc)..held::group(vpc) + HELD_SLOTS {
-            if held::take_bits(t, &key, slot) != 0 {
-                last = self.held.borrow_mut().remove(&slot).ok_or("a slot without a frame")?;
-                held::free(t, slot);
+        match held::decide(frame, t, &key) {
+            held::REFUSED => Ok((Fate::Dropped, Vec::new())),
+            held::RELEASE => {
+                let mut last = Vec::new();
+                for slot in held::group(vpc)..held::group(vpc) + HELD_SLOTS {
+                    if held::take_bits(t, &key, slot) != 0 {
+                        last = self.held.borrow_mut().remove(&slot).ok_or("a slot without a frame")?;
+                        held::free(t, slot);
+                    }
+                }
+                Ok((Fate::Sent, last))
+            }
+            slot => {
+                self.held.borrow_mut().insert(slot as u32, bytes.to_vec());
+                held::publish(t, slot as u32);
+                Ok((Fate::Dropped, Vec::new()))
             }
         }
-        Ok(last)
     }
 
     fn proxied(&self, frame: SliceFrame<'_>, ifindex: u32, bytes: &[u8]) -> Outcome<Seen> {

@@ -166,7 +166,7 @@ impl Answers {
         };
         Ok(Usage {
             stats,
-            load_balancers: usage::load_balancers(state, &plan, &counts, &active, &health),
+            load_balancers: usage::load_balancers(state, &plan, &counts, &active, &health, &self.shared.rates()),
             target_groups: usage::target_groups(state, &health),
             endpoints: usage::endpoints(&plan, &counts, &active),
             checks: self.shared.checks().values().cloned().collect(),

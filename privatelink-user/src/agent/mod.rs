@@ -24,6 +24,7 @@ pub mod neighbors;
 pub mod passive;
 pub mod plan;
 pub mod ports;
+pub mod rates;
 pub mod reconcile;
 pub mod resolver;
 pub mod ring;
@@ -51,6 +52,7 @@ use self::{
     index::Busy,
     neighbors::{Heard, Neighbors},
     plan::{CheckKey, HostPort, Plan},
+    rates::Rates,
 };
 use crate::{
     dataplane::{
@@ -116,6 +118,8 @@ pub struct Shared {
     neighbors: Mutex<Neighbors>,
     busy: Mutex<Busy>,
     ports: Mutex<BTreeMap<InterfaceName, PortStatus>>,
+    /// What load balancers did in the last minute.
+    rates: Mutex<Rates>,
     /// What the last pass decided.
     pub plan: watch::Sender<Arc<Plan>>,
     /// Something changed that the reconciler cannot see by itself.
@@ -154,6 +158,10 @@ impl Shared {
 
     fn ports(&self) -> MutexGuard<'_, BTreeMap<InterfaceName, PortStatus>> {
         lock(&self.ports)
+    }
+
+    fn rates(&self) -> MutexGuard<'_, Rates> {
+        lock(&self.rates)
     }
 
     fn host_port(&self) -> Option<HostPort> {
@@ -240,6 +248,7 @@ impl Agent {
             neighbors: Mutex::default(),
             busy: Mutex::new(busy),
             ports: Mutex::default(),
+            rates: Mutex::default(),
             plan: watch::Sender::default(),
             reconcile: Notify::new(),
             host_port: Mutex::new(Some(host_port)),
@@ -288,6 +297,8 @@ impl Agent {
         tasks.spawn(async move { drain::run(&b, stop_b).await });
         tasks.spawn(async move { gc::collect(&c, stop_c).await });
         tasks.spawn(async move { gc::sweep(&d, stop_d).await });
+        let (e, stop_e) = (Arc::clone(&shared), stop.clone());
+        tasks.spawn(async move { rates::sample(&e, stop_e).await });
         let Names { from, outside, inside } = names;
         if !outside.is_empty() {
             let anybody = Box::new(|_| Some(dns::server::Asker::Outside));

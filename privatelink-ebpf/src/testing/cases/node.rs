@@ -112,7 +112,6 @@ pub fn cases() -> Vec<Case> {
             })
             .frame(datagram(datagrams, 10).opens())
             .frame(answer(datagrams, 10).establishes())
-            .frame(datagram(datagrams.from_port(2), 10).dropped(Counter::PortsExhausted))
             // A reply after the flow's end is nobody's.
             .advance(121)
             .collect(&[(Counter::FlowExpiredIdle, 1)])

@@ -54,6 +54,8 @@ pub const fn reason(counter: Counter) -> Option<Reason> {
         | Counter::NdpAnswered
         | Counter::ResetSent
         | Counter::FragmentForwarded
+        | Counter::FragmentHeld
+        | Counter::FragmentsReleased
         | Counter::IcmpErrorTranslated
         | Counter::IcmpErrorSent
         | Counter::EchoAnswered

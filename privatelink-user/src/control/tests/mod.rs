@@ -6,6 +6,7 @@ mod consent;
 mod declarations;
 mod forward;
 mod instances;
+mod nodes;
 mod notes;
 mod private_dns;
 mod protocols;
