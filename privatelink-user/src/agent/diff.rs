@@ -2,6 +2,7 @@
 //! is referred to (targets, rings, listeners), then what refers to it (frontends), then removals the other way round.
 
 use std::{
+    cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
@@ -26,8 +27,8 @@ use crate::dataplane::{Capacity, Installed, InstalledPolicy, Op, Tables};
 pub fn diff(desired: &Desired, actual: &Tables, capacity: Capacity) -> (Vec<Op>, Result<(), Full>) {
     let mut ops = Vec::new();
     put(&mut ops, &desired.vpcs, &actual.vpcs, |key, value| Op::PutVpc(*key, *value));
-    for (index, budget) in &desired.endpoints {
-        match actual.endpoints.get(index) {
+    for (index, budget, old) in wanted(&desired.endpoints, &actual.endpoints) {
+        match old {
             Some(old) if old == budget => {}
             Some(old) if old.ended() => ops.extend([Op::ResetEndpointStats(*index), Op::PutEndpoint(*index, *budget)]),
             Some(_) => ops.push(Op::PutEndpoint(*index, *budget)),
@@ -46,8 +47,8 @@ pub fn diff(desired: &Desired, actual: &Tables, capacity: Capacity) -> (Vec<Op>,
     let ready = |listener: u32| actual.listeners.contains_key(&listener) || !rings.skipped.contains(&listener);
     // Nor is one whose sources found no room.
     let guarded = |policy: u32| actual.policies.contains_key(&policy) || !bounds.skipped.contains(&policy);
-    for (key, frontend) in &desired.frontends {
-        if actual.frontends.get(key) != Some(frontend) && ready(frontend.listener) && guarded(frontend.policy) {
+    for (key, frontend, old) in wanted(&desired.frontends, &actual.frontends) {
+        if old != Some(frontend) && ready(frontend.listener) && guarded(frontend.policy) {
             ops.push(Op::PutFrontend(*key, *frontend));
         }
     }
@@ -87,26 +88,53 @@ pub enum Full {
     Bounds { frontends: usize },
 }
 
+/// Both maps side by side, in the order of their keys: a walk instead of a search for each key.
+fn beside<'a, K: Ord, D, A>(
+    desired: &'a BTreeMap<K, D>,
+    actual: &'a BTreeMap<K, A>,
+) -> impl Iterator<Item = (&'a K, Option<&'a D>, Option<&'a A>)> {
+    let (mut desired, mut actual) = (desired.iter().peekable(), actual.iter().peekable());
+    std::iter::from_fn(move || {
+        let order = match (desired.peek(), actual.peek()) {
+            (Some((wanted, _)), Some((present, _))) => wanted.cmp(present),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => return None,
+        };
+        let wanted = if order.is_le() { desired.next() } else { None };
+        let present = if order.is_ge() { actual.next() } else { None };
+        let key = wanted.map(|(key, _)| key).or(present.map(|(key, _)| key))?;
+        Some((key, wanted.map(|(_, value)| value), present.map(|(_, value)| value)))
+    })
+}
+
+/// What is desired, and what is there in its place.
+fn wanted<'a, K: Ord, D, A>(
+    desired: &'a BTreeMap<K, D>,
+    actual: &'a BTreeMap<K, A>,
+) -> impl Iterator<Item = (&'a K, &'a D, Option<&'a A>)> {
+    beside(desired, actual).filter_map(|(key, wanted, present)| Some((key, wanted?, present)))
+}
+
 fn put<K: Ord, V: PartialEq>(
     ops: &mut Vec<Op>,
     desired: &BTreeMap<K, V>,
     actual: &BTreeMap<K, V>,
     op: impl Fn(&K, &V) -> Op,
 ) {
-    ops.extend(
-        desired.iter().filter(|(key, value)| actual.get(key) != Some(*value)).map(|(key, value)| op(key, value)),
-    );
+    let changed = wanted(desired, actual).filter(|(_, value, old)| *old != Some(*value));
+    ops.extend(changed.map(|(key, value, _)| op(key, value)));
 }
 
 fn remove<K: Ord, D, A>(ops: &mut Vec<Op>, desired: &BTreeMap<K, D>, actual: &BTreeMap<K, A>, op: impl Fn(&K) -> Op) {
-    ops.extend(actual.keys().filter(|key| !desired.contains_key(key)).map(op));
+    let surplus = beside(desired, actual).filter(|(_, wanted, _)| wanted.is_none());
+    ops.extend(surplus.map(|(key, _, _)| op(key)));
 }
 
 /// Records of targets, retired or not. Indexes that the desired state knows nothing of cannot be: retired ones are part of it.
 fn targets(ops: &mut Vec<Op>, desired: &Desired, actual: &Tables, retired: bool) {
-    let records = desired.targets.iter().filter(|(_, record)| record.flags.has(TargetFlags::RETIRED) == retired);
-    for (index, record) in records {
-        let old = actual.targets.get(index);
+    let records = wanted(&desired.targets, &actual.targets);
+    for (index, record, old) in records.filter(|(_, record, _)| record.flags.has(TargetFlags::RETIRED) == retired) {
         if old == Some(record) {
             continue;
         }
@@ -128,9 +156,7 @@ fn listeners(ops: &mut Vec<Op>, desired: &Desired, actual: &Tables, capacity: Ca
     let mut placed = Placed::default();
     let mut slices = Slices::of_rings(actual, capacity);
     let mut written: BTreeMap<Arc<[u32]>, u32> = BTreeMap::new();
-    for (index, wanted) in &desired.listeners {
-        let DesiredListener { idle_s, flags, ring } = wanted;
-        let old = actual.listeners.get(index);
+    for (index, DesiredListener { idle_s, flags, ring }, old) in wanted(&desired.listeners, &actual.listeners) {
         let record = |ring_base: u32| Listener {
             ring_base,
             ring_len: ring.len() as u32,
@@ -178,8 +204,7 @@ fn policies(ops: &mut Vec<Op>, desired: &Desired, actual: &Tables, capacity: Cap
     // The empty set lies at 1: a record that is all zero is none.
     let mut slices = Slices::between(used, 1, capacity.source_bounds);
     let mut written: BTreeMap<Bounds, u32> = BTreeMap::new();
-    for (index, Guard { sources, established }) in &desired.policies {
-        let old = actual.policies.get(index);
+    for (index, Guard { sources, established }, old) in wanted(&desired.policies, &actual.policies) {
         let base = match old {
             Some(InstalledPolicy { record, bounds })
                 if bounds == sources && record.len() as usize == sources.len() && record.base != 0 =>
