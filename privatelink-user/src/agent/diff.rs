@@ -2,8 +2,9 @@
 //! is referred to (targets, rings, listeners), then what refers to it (frontends), then removals the other way round.
 
 use std::{
+    cell::LazyCell,
     cmp::Ordering,
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -15,7 +16,7 @@ use privatelink_ebpf::abi::{
 use super::{
     desired::{Desired, DesiredListener},
     index::TargetKey,
-    security::{Bounds, Guard},
+    security::Guard,
 };
 use crate::dataplane::{Capacity, Installed, InstalledPolicy, Op, Tables};
 
@@ -145,17 +146,42 @@ fn targets(ops: &mut Vec<Op>, desired: &Desired, actual: &Tables, retired: bool)
     }
 }
 
+/// Where the contents of a flat table lie: whatever lies there already serves others too, and is not overwritten.
+fn slices_of<'a, T: Ord + 'a>(installed: impl Iterator<Item = (u32, &'a Arc<[T]>)>) -> BTreeMap<Arc<[T]>, u32> {
+    let mut seen = HashSet::new();
+    let once = installed.filter(|(base, slice)| seen.insert((*base, slice.len())));
+    once.map(|(base, slice)| (Arc::clone(slice), base)).collect()
+}
+
+/// Compares slices that many share, each pair once.
+#[derive(Default)]
+struct Equal<T>(HashMap<[*const T; 2], bool>);
+
+impl<T: PartialEq> Equal<T> {
+    fn are(&mut self, one: &Arc<[T]>, other: &Arc<[T]>) -> bool {
+        one.len() == other.len() && *self.0.entry([one.as_ptr(), other.as_ptr()]).or_insert_with(|| one == other)
+    }
+}
+
 #[derive(Default)]
 struct Placed {
     skipped: BTreeSet<u32>,
 }
 
-/// New rings are written where no listener points, then the listener is switched. Equal rings share a slice; a ring of
-/// one target lies at the target's own index, where nothing else ever lies, unless its flows differ from a health check's.
+/// New rings are written where no listener points, then the listener is switched. Equal rings share a slice,
+/// also with those that are there already; a ring of one target lies at the target's own index, where nothing else ever lies, unless its flows differ from a health check's.
 fn listeners(ops: &mut Vec<Op>, desired: &Desired, actual: &Tables, capacity: Capacity) -> Placed {
     let mut placed = Placed::default();
     let mut slices = Slices::of_rings(actual, capacity);
-    let mut written: BTreeMap<Arc<[u32]>, u32> = BTreeMap::new();
+    let installed = || {
+        let all = actual.listeners.values().filter(|installed| {
+            let Installed { record: Listener { ring_base, ring_len, .. }, ring } = installed;
+            *ring_base >= capacity.targets && ring.len() > 1 && *ring_len as usize == ring.len()
+        });
+        slices_of(all.map(|installed| (installed.record.ring_base, &installed.ring)))
+    };
+    let mut written = LazyCell::new(installed);
+    let mut equal = Equal::default();
     for (index, DesiredListener { idle_s, flags, ring }, old) in wanted(&desired.listeners, &actual.listeners) {
         let record = |ring_base: u32| Listener {
             ring_base,
@@ -165,7 +191,9 @@ fn listeners(ops: &mut Vec<Op>, desired: &Desired, actual: &Tables, capacity: Ca
             ..Listener::default()
         };
         let base = match old {
-            Some(Installed { record, ring: slots }) if slots == ring && record.ring_len as usize == ring.len() => {
+            Some(Installed { record, ring: slots })
+                if record.ring_len as usize == ring.len() && equal.are(slots, ring) =>
+            {
                 record.ring_base
             }
             Some(_) | None => {
@@ -197,20 +225,25 @@ fn listeners(ops: &mut Vec<Op>, desired: &Desired, actual: &Tables, capacity: Ca
     placed
 }
 
-/// New sets of sources are written where no policy points, then the policy is switched. Equal sets share a slice.
+/// New sets of sources are written where no policy points, then the policy is switched. Equal sets share a slice,
+/// also with those that are there already.
 fn policies(ops: &mut Vec<Op>, desired: &Desired, actual: &Tables, capacity: Capacity) -> Placed {
     let mut placed = Placed::default();
     let used = actual.policies.values().map(|installed| (installed.record.base, installed.record.len()));
     // The empty set lies at 1: a record that is all zero is none.
     let mut slices = Slices::between(used, 1, capacity.source_bounds);
-    let mut written: BTreeMap<Bounds, u32> = BTreeMap::new();
+    let whole = |installed: &InstalledPolicy| {
+        installed.record.len() as usize == installed.bounds.len() && installed.record.base != 0
+    };
+    let installed = || {
+        let all = actual.policies.values().filter(|installed| whole(installed));
+        slices_of(all.map(|installed| (installed.record.base, &installed.bounds)))
+    };
+    let mut written = LazyCell::new(installed);
+    let mut equal = Equal::default();
     for (index, Guard { sources, established }, old) in wanted(&desired.policies, &actual.policies) {
         let base = match old {
-            Some(InstalledPolicy { record, bounds })
-                if bounds == sources && record.len() as usize == sources.len() && record.base != 0 =>
-            {
-                record.base
-            }
+            Some(old) if whole(old) && equal.are(&old.bounds, sources) => old.record.base,
             Some(_) | None => {
                 let known = written.get(sources).copied();
                 let base = known.or_else(|| match sources.len() as u32 {

@@ -9,7 +9,7 @@ use std::{
 
 use aya::{
     Ebpf, Pod,
-    maps::{self, Array, DevMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, RingBuf, lpm_trie},
+    maps::{Array, DevMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, RingBuf, lpm_trie},
     util::{KernelVersion, nr_cpus},
 };
 use privatelink_ebpf::abi::{
@@ -57,7 +57,7 @@ pub struct Kernel {
 
 struct Maps {
     ports: Table<Port>,
-    parted: maps::HashMap<MapData, Parted, u32>,
+    parted: aya::maps::HashMap<MapData, Parted, u32>,
     policies: Mapping,
     source_bounds: Mapping,
     listeners: Table<Listener>,
@@ -71,7 +71,7 @@ struct Maps {
     addresses: HashTable<AddressKey, Address>,
     frontends: HashTable<FrontendKey, Frontend>,
     aliases: LpmTrie<MapData, AliasKey, Alias>,
-    stash: maps::HashMap<MapData, FlowKey, Slot>,
+    stash: aya::maps::HashMap<MapData, FlowKey, Slot>,
     /// Entries that the stash has room for.
     stash_entries: u32,
     trace: Array<MapData, Trace>,

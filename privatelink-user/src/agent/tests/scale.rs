@@ -32,7 +32,7 @@ fn group(number: u16) -> SecurityGroup {
         let rule = SecurityGroupRule {
             direction: Direction::Ingress,
             traffic: format!("tcp:{port}").parse().expect("traffic"),
-            peer: format!("10.{}.0.0/16", one % 250).parse().expect("a peer"),
+            peer: format!("10.{}.{}.0/24", one % 250, one / 250).parse().expect("a peer"),
             description: None,
         };
         (id, rule)
