@@ -13,8 +13,8 @@ use super::{
     view::EndpointView,
 };
 use crate::model::{
-    Alias, Change, Endpoint, EndpointId, EndpointService, EndpointState, PayerResponsibility, PolicyDocument,
-    SecurityGroups, State, Vpc,
+    Alias, Change, Endpoint, EndpointId, EndpointService, EndpointState, OwnLimits, PayerResponsibility,
+    PolicyDocument, SecurityGroups, State, Vpc,
 };
 
 /// Makes an endpoint: an address in `vpc` that leads to a service of the caller or one that admits it. If the service
@@ -110,6 +110,7 @@ impl Mutation for CreateEndpoint {
             vpc: vpc.id.clone(),
             address,
             further_addresses,
+            limits: OwnLimits::default(),
             aliases: aliases.clone(),
             state: endpoint_state,
             security_groups,

@@ -16,11 +16,11 @@ use privatelink_ebpf::abi::{
     Counter, VpcIndex,
     explain::Trace,
     flow::{Bucket, FlowKey, FlowState, Meta, Slot, WAYS},
+    limit::{Budget, EndpointBudget},
     pool::{PortPool, SUMMARIES},
     security::{Bound, Policy},
     service::{
-        Address, AddressKey, Alias, AliasKey, Budget, EndpointIdText, Frontend, FrontendKey, Listener, Parted, Port,
-        Target,
+        Address, AddressKey, Alias, AliasKey, EndpointIdText, Frontend, FrontendKey, Listener, Parted, Port, Target,
     },
     settings::{Clock, CollectRequest},
     stats::{self, EndpointStats, ListenerStats, TargetStats},
@@ -63,7 +63,7 @@ struct Maps {
     listeners: Table<Listener>,
     targets: Table<Target>,
     vpcs: Table<Budget>,
-    endpoints: Table<Budget>,
+    endpoints: Table<EndpointBudget>,
     endpoint_ids: Table<EndpointIdText>,
     xdp_ports: DevMap<MapData>,
     /// For removal, which aya's device map lacks.
@@ -440,7 +440,7 @@ impl Dataplane for Kernel {
         self.each_flow(&mut |slot| {
             let gone = targets.get::<Target>(slot.target).is_none_or(|target| target.generation != slot.generation);
             let unwanted = slot.endpoint != 0
-                && endpoints.get::<Budget>(u32::from(slot.endpoint)).is_some_and(|budget| budget.ended());
+                && endpoints.get::<EndpointBudget>(u32::from(slot.endpoint)).is_some_and(|budget| budget.ended());
             if gone || unwanted {
                 any = true;
                 halves.add(slot);
@@ -450,14 +450,18 @@ impl Dataplane for Kernel {
             return Ok(());
         }
         let resets: Vec<_> = halves.resets(|ifindex| ports.get(ifindex), |index| targets.get(index)).collect();
-        match PacketSocket::open() {
+        let counted = match PacketSocket::open() {
             Ok(socket) => {
                 let sent = resets::send(&socket, resets.into_iter());
                 tracing::info!(sent, "flows ended: resets sent to both ends");
+                CollectRequest::RESET
             }
-            Err(error) => tracing::warn!(%error, "flows end without a reset until their next packet"),
-        }
-        self.sweep(CollectRequest::RESET, 0)
+            Err(error) => {
+                tracing::warn!(%error, "flows end without a reset");
+                0
+            }
+        };
+        self.sweep(counted, 0)
     }
 
     fn each_flow(&self, visit: &mut dyn FnMut(&Slot)) -> Result<(), DataplaneError> {
