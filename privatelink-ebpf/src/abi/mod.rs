@@ -95,7 +95,7 @@ maps! {
     /// endpoint index → its limits (`limit::EndpointBudget`)
     ENDPOINTS = 65_536, true;
     /// endpoint index → the endpoint's id as text (`service::EndpointIdText`), for the PROXY protocol
-    ENDPOINT_IDS = 65_536, false;
+    ENDPOINT_IDS = 65_536, true;
     /// VPC index → half-open flows now (u32), counted by the kernel
     VPC_HALF_OPEN = 65_536, false;
     /// endpoint index → half-open flows now (u32), counted by the kernel

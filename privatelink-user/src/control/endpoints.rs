@@ -77,8 +77,8 @@ impl Mutation for CreateEndpoint {
             (None, true) => (address::first_free(state, vpc)?, Vec::new()),
             (Some(address), true) => {
                 let same = |endpoint: &&Endpoint| {
-                    endpoint.vpc == vpc.id
-                        && endpoint.address == address
+                    endpoint.address == address
+                        && endpoint.vpc == vpc.id
                         && endpoint.service == service.id
                         && endpoint.security_groups.groups == security_groups.groups
                         && endpoint.aliases == *aliases
