@@ -15,7 +15,7 @@ const BUDGETS: [(&str, u32); 24] = [
     ("privatelink_tc_udp", 73_091),
     ("privatelink_tc_fragment", 9_588),
     ("privatelink_xdp_fragment", 9_394),
-    ("privatelink_tc_wait", 60_000),
+    ("privatelink_tc_wait", 30_132),
     ("privatelink_tc_icmp", 12_402),
     ("privatelink_xdp_icmp", 385),
     ("privatelink_tc_icmp_error", 6_087),
