@@ -17,3 +17,6 @@ pub mod model;
 pub mod net;
 pub mod runtime;
 pub mod store;
+
+#[cfg(test)]
+mod testing;

@@ -258,7 +258,7 @@ pub fn exposition(state: &State, usage: &Usage) -> Result<String, prometheus::Er
     let Usage { stats, load_balancers, target_groups, endpoints, checks, half_open, flow_entries, flow_capacity } =
         usage;
     let to = Exposition(Registry::new());
-    let dimension = |id: &LoadBalancerId| vec![id.dimension(), zone(id)];
+    let dimension = |id: &LoadBalancerId| vec![id.dimension().to_owned(), zone(id)];
 
     let things: Vec<_> = load_balancers.iter().map(|lb| (dimension(&lb.load_balancer), lb.clone())).collect();
     to.table("networkelb_", LOAD_BALANCER, &["load_balancer", "availability_zone"], &things)?;

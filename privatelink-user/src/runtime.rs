@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     control::Limits,
     model::{
-        EndpointId, Hook, InterfaceName, InvalidValue, ListenerId, LoadBalancerId, State, TargetAddress, TargetGroupId,
-        VpcId,
+        EndpointId, Hook, InstanceId, InterfaceName, InvalidValue, ListenerId, LoadBalancerId, State, TargetAddress,
+        TargetGroupId, VpcId,
     },
 };
 
@@ -67,7 +67,7 @@ pub enum RuntimeError {
 }
 
 /// What was found about an interface that can become a port.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct InterfaceFacts {
     /// The kernel's interface index in the agent's network namespace.
     pub ifindex: u32,
@@ -84,7 +84,7 @@ pub struct InterfaceFacts {
 }
 
 /// Where the datapath is attached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum HookInUse {
     /// tcx, kernel 6.6 and later.
@@ -168,7 +168,7 @@ impl AttachRefusal {
 }
 
 /// A port as it is attached now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PortStatus {
     pub interface: InterfaceName,
     /// None while it is not attached.
@@ -182,9 +182,11 @@ pub struct PortStatus {
 }
 
 /// The health of a target.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TargetHealthReport {
     pub address: TargetAddress,
+    /// The instance that it is, in a group of target type `instance`.
+    pub instance: Option<InstanceId>,
     /// The resolved number, also for `traffic-port`.
     pub health_check_port: u16,
     pub health: TargetHealth,
@@ -194,7 +196,7 @@ pub struct TargetHealthReport {
 
 /// A target's state and its reason. [`TargetHealth::state`], [`TargetHealth::reason`] and
 /// [`TargetHealth::description`] are the texts that the Network Load Balancer's API shows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case", tag = "kind", content = "codes")]
 pub enum TargetHealth {
     /// The datapath does not know it yet.
@@ -214,6 +216,8 @@ pub enum TargetHealth {
     UnhealthyDraining,
     /// No listener leads to its target group.
     NotInUse,
+    /// The instance is stopped.
+    InvalidState,
     /// A load balancer or an endpoint owns its address.
     IpUnusable,
     /// Deregistered; its flows go on until the delay has ended.
@@ -230,7 +234,7 @@ impl TargetHealth {
                 "unhealthy"
             }
             Self::UnhealthyDraining => "unhealthy.draining",
-            Self::NotInUse | Self::IpUnusable => "unused",
+            Self::NotInUse | Self::InvalidState | Self::IpUnusable => "unused",
             Self::DeregistrationInProgress => "draining",
         }
     }
@@ -246,6 +250,7 @@ impl TargetHealth {
             Self::ResponseCodeMismatch(_) => Some("Target.ResponseCodeMismatch"),
             Self::InternalError => Some("Elb.InternalError"),
             Self::NotInUse => Some("Target.NotInUse"),
+            Self::InvalidState => Some("Target.InvalidState"),
             Self::IpUnusable => Some("Target.IpUnusable"),
             Self::DeregistrationInProgress => Some("Target.DeregistrationInProgress"),
         }
@@ -264,6 +269,7 @@ impl TargetHealth {
             }
             Self::InternalError => "Health checks failed due to an internal error",
             Self::NotInUse => "Target group is not configured to receive traffic from the load balancer",
+            Self::InvalidState => "Target is in the stopped state",
             Self::IpUnusable => "The IP address cannot be used as a target, as it is in use by a load balancer",
             Self::DeregistrationInProgress => "Target deregistration is in progress",
         };
@@ -272,15 +278,26 @@ impl TargetHealth {
 }
 
 /// How the frames for a target leave the host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case", tag = "state")]
 pub enum NextHop {
     /// Asked for, no answer yet.
-    Resolving { asked: std::net::Ipv4Addr },
+    Resolving {
+        #[schema(value_type = String)]
+        asked: std::net::Ipv4Addr,
+    },
     /// Answered: frames go to `mac` through `interface`.
-    Resolved { address: std::net::Ipv4Addr, mac: String, interface: InterfaceName },
+    Resolved {
+        #[schema(value_type = String)]
+        address: std::net::Ipv4Addr,
+        mac: String,
+        interface: InterfaceName,
+    },
     /// Nobody answers for it on any port of the VPC.
-    Unresolvable { asked: std::net::Ipv4Addr },
+    Unresolvable {
+        #[schema(value_type = String)]
+        asked: std::net::Ipv4Addr,
+    },
     /// The target is outside the VPC's CIDR and the VPC has no gateway.
     NoGateway,
     /// The VPC has no attached port.
@@ -308,19 +325,23 @@ pub struct FlowFilter {
 }
 
 /// A flow, seen from the client.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FlowRecord {
     /// The consumer's VPC; none if the VPC is gone and the flow not yet.
     pub vpc: Option<VpcId>,
     /// `TCP` or `UDP`.
     pub protocol: String,
+    #[schema(value_type = String)]
     pub client: SocketAddrV4,
     /// The address and port that the client connected to.
+    #[schema(value_type = String)]
     pub frontend: SocketAddrV4,
     /// None for a flow to a node address itself, or of an endpoint that is gone.
     pub endpoint: Option<EndpointId>,
     /// The node address and source port that the target sees.
+    #[schema(value_type = String)]
     pub node: SocketAddrV4,
+    #[schema(value_type = String)]
     pub target: SocketAddrV4,
     /// The flow's state as the datapath sees it, such as `established`.
     pub state: String,
@@ -329,7 +350,7 @@ pub struct FlowRecord {
 }
 
 /// Every counter at one moment.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Stats {
     /// Counters of the datapath as a whole, in the order of their table.
     pub counters: Vec<Counter>,
@@ -340,7 +361,7 @@ pub struct Stats {
 }
 
 /// A counter of the datapath.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Counter {
     pub name: String,
     pub help: String,
@@ -349,7 +370,7 @@ pub struct Counter {
 }
 
 /// What a counter is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CounterKind {
     /// Work done.
@@ -371,7 +392,7 @@ impl fmt::Display for CounterKind {
 }
 
 /// What went through an endpoint. Bytes are IP total lengths.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EndpointTraffic {
     pub endpoint: EndpointId,
     pub new_flows: u64,
@@ -392,7 +413,7 @@ pub struct EndpointTraffic {
 }
 
 /// What a listener did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ListenerTraffic {
     pub listener: ListenerId,
     pub new_flows: u64,
@@ -408,7 +429,7 @@ pub struct ListenerTraffic {
 }
 
 /// What went to a target of a group. Bytes are IP total lengths.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TargetTraffic {
     pub target_group: TargetGroupId,
     pub target: TargetAddress,
@@ -434,13 +455,15 @@ pub struct TargetTraffic {
 }
 
 /// The source ports of one (node address, target, protocol).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Pool {
     /// The provider's VPC; none if it is gone and the pool not yet.
     pub vpc: Option<VpcId>,
     /// `TCP` or `UDP`.
     pub protocol: String,
+    #[schema(value_type = String)]
     pub node: std::net::Ipv4Addr,
+    #[schema(value_type = String)]
     pub target: SocketAddrV4,
     /// Ports of open flows.
     pub used: u32,
@@ -556,6 +579,8 @@ impl EndpointUsage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
     pub vpc: VpcId,
+    /// The port of the VPC that it comes in on; none: the first one.
+    pub port: Option<InterfaceName>,
     pub from: SocketAddrV4,
     pub to: SocketAddrV4,
     pub protocol: PacketProtocol,
@@ -564,7 +589,7 @@ pub struct Question {
 }
 
 /// What a packet can be.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PacketProtocol {
     /// A SYN.
@@ -600,7 +625,7 @@ impl std::str::FromStr for PacketProtocol {
 }
 
 /// What can decide about a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Object {
     /// The packet itself.
@@ -613,6 +638,8 @@ pub enum Object {
     Listener,
     TargetGroup,
     Target,
+    /// What the target sees as the source.
+    Source,
     /// The source ports towards a target.
     Pool,
     NextHop,
@@ -635,6 +662,7 @@ impl fmt::Display for Object {
             Self::Listener => "listener",
             Self::TargetGroup => "target group",
             Self::Target => "target",
+            Self::Source => "source",
             Self::Pool => "source ports",
             Self::NextHop => "next hop",
             Self::Flow => "flow",
@@ -646,7 +674,7 @@ impl fmt::Display for Object {
 }
 
 /// What becomes of a packet, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Explanation {
     /// It reaches a target.
     pub reachable: bool,
@@ -663,7 +691,7 @@ pub struct Explanation {
 }
 
 /// One thing that a packet meets.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Finding {
     pub object: Object,
     /// Its id or name.
@@ -712,9 +740,11 @@ impl Runtime for NoRuntime {
                 .values()
                 .map(|target| TargetHealthReport {
                     address: target.address,
+                    instance: target.instance.clone(),
                     health_check_port: group.health_check.port.resolve(target.address.port),
                     health: match target.draining_since {
                         Some(_) => TargetHealth::DeregistrationInProgress,
+                        None if state.is_stopped(target) => TargetHealth::InvalidState,
                         None => TargetHealth::RegistrationInProgress,
                     },
                     next_hop: NextHop::NoPort,

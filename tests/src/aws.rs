@@ -1,4 +1,4 @@
-//! The `aws` command line and botocore, as their makers publish them, in a virtual environment of this build's own.
+//! The `aws` command line, botocore and boto3, as their makers publish them, in a virtual environment of this build's own.
 
 use std::{
     env,
@@ -12,8 +12,9 @@ use serde_json::Value;
 
 use crate::netns::Netns;
 
-/// The releases that are installed: the command line, and the library whose service models answers are checked against.
-const RELEASES: [&str; 2] = ["awscli==1.46.3", "botocore==1.44.5"];
+/// The releases that are installed: the command line, the library whose service models answers are checked against, and
+/// the one that most scripts use.
+const RELEASES: [&str; 3] = ["awscli==1.46.3", "botocore==1.44.5", "boto3==1.44.5"];
 
 /// The virtual environment, made at the first call; the error says why there is none.
 pub fn environment() -> Result<&'static Path, String> {
@@ -104,6 +105,15 @@ impl Aws {
             bail!("`aws {line}` was not refused");
         }
         Ok(String::from_utf8_lossy(&stderr).trim().to_owned())
+    }
+
+    /// What a Python script prints, as JSON; `args` are its arguments.
+    pub fn script(&self, script: &str, args: &[&str]) -> Result<Value> {
+        let Output { status, stdout, stderr } =
+            self.command("python3")?.args(["-c", script]).args(args).output().context("starting python3")?;
+        ensure!(status.success(), "{}", String::from_utf8_lossy(&stderr).trim());
+        serde_json::from_slice(&stdout)
+            .with_context(|| format!("the script printed no JSON: {}", String::from_utf8_lossy(&stdout)))
     }
 
     fn raw(&self, line: &str) -> Result<Output> {

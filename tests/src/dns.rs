@@ -1,14 +1,21 @@
 //! A real DNS server, dnsmasq, and a real client, dig.
 
 use std::{
+    fs,
     net::{Ipv4Addr, SocketAddrV4},
-    process::Stdio,
+    path::PathBuf,
+    process::{Command, Stdio},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::{eventually::eventually, netns::Netns, programs::Running, require};
+use crate::{
+    eventually::eventually,
+    netns::Netns,
+    programs::{Directory, Running},
+    require,
+};
 
 /// A dnsmasq that knows what its arguments say and asks nobody.
 #[derive(Debug)]
@@ -39,6 +46,41 @@ impl Dnsmasq {
             dig(netns, address, &["+tries=1", "+time=1", "CH", "TXT", "version.bind"]).map(drop)
         })?;
         Ok(Self { _running: running })
+    }
+}
+
+/// Whom programs ask for names, instead of whom the host's `/etc/resolv.conf` says.
+#[derive(Debug)]
+pub struct Resolver {
+    file: PathBuf,
+    _dir: Directory,
+}
+
+impl Resolver {
+    /// They ask `server`.
+    pub fn new(server: Ipv4Addr) -> Result<Self> {
+        let dir = Directory::new("resolver")?;
+        let file = dir.path().join("resolv.conf");
+        fs::write(&file, format!("nameserver {server}\noptions timeout:1 attempts:3\n")).context("resolv.conf")?;
+        Ok(Self { file, _dir: dir })
+    }
+
+    /// `program` in `netns`, in a mount namespace of its own.
+    pub fn command(&self, netns: &Netns, program: &str) -> Command {
+        let mut command = netns.command("unshare");
+        command.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\""]);
+        command.arg(&self.file).arg(program);
+        command
+    }
+
+    /// `curl ARGS` in `netns`, finished; the error quotes what curl said.
+    pub fn curl(&self, netns: &Netns, args: &[&str]) -> Result<String> {
+        let mut command = self.command(netns, "curl");
+        command.args(["--silent", "--show-error", "--fail", "--max-time", "2"]).args(args);
+        let output = command.stdin(Stdio::null()).output().context("starting curl")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "curl {}: {}", args.join(" "), said.trim());
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 }
 

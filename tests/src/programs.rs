@@ -300,11 +300,15 @@ impl Sshd {
 
     /// `ssh` from `netns` to `to`, running `script` there; it trusts exactly this server's host key.
     pub fn client(&self, netns: &Netns, to: SocketAddrV4, script: &str) -> Result<Command> {
+        self.client_by(netns.command("ssh"), &to.ip().to_string(), to.port(), script)
+    }
+
+    /// The same to `host`, which may be a name, where `command` is how `ssh` is started.
+    pub fn client_by(&self, mut command: Command, host: &str, port: u16, script: &str) -> Result<Command> {
         let path = self.dir.path();
         let host_key = fs::read_to_string(path.join("host.pub")).context("the host key")?;
-        let known = path.join(format!("known-{}-{}", to.ip(), to.port()));
-        fs::write(&known, format!("[{}]:{} {host_key}", to.ip(), to.port())).context("the known hosts")?;
-        let mut command = netns.command("ssh");
+        let known = path.join(format!("known-{port}"));
+        fs::write(&known, format!("[{host}]:{port} {host_key}")).context("the known hosts")?;
         command.args([
             "-F",
             "none",
@@ -317,7 +321,7 @@ impl Sshd {
         ]);
         command.arg("-o").arg(format!("UserKnownHostsFile={}", known.display()));
         command.args(["-o", "IdentitiesOnly=yes", "-i"]).arg(path.join("client"));
-        command.arg("-p").arg(to.port().to_string()).arg(format!("root@{}", to.ip())).arg(script);
+        command.arg("-p").arg(port.to_string()).arg(format!("root@{host}")).arg(script);
         Ok(command)
     }
 

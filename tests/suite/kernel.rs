@@ -3,21 +3,22 @@
 use anyhow::{Context as _, Result};
 use aya::{
     Ebpf, EbpfLoader, Pod,
-    maps::{Array, DevMap, HashMap, MapData, PerCpuArray, PerCpuValues, RingBuf},
+    maps::{Array, DevMap, HashMap, LpmTrie, MapData, PerCpuArray, PerCpuValues, RingBuf, lpm_trie::Key},
     programs::{ProgramFd, SchedClassifier, TestRun as _, TestRunOptions, TestRunResult, Xdp, XdpMode},
 };
 use privatelink_ebpf::{
     abi::{
         Counter,
+        cookie::Source,
         event::Event,
         explain::Trace,
-        flow::{Bucket, FlowKey, Slot},
+        flow::{Addresses6, Bucket, FlowKey, Slot},
         fragment::{FirstFragment, FragmentKey},
         pool::PortPool,
         security::{Bound, Policy},
         service::{
-            Address, AddressKey, Budget, EndpointIdText, Frontend, FrontendKey, Listener, Parted, Port, PortFlags,
-            Target,
+            Address, Address6Key, AddressKey, Alias, AliasKey, Budget, EndpointIdText, Frontend, Frontend6Key,
+            FrontendKey, Listener, Parted, Port, PortFlags, StandIn, Target,
         },
         settings::{Clock, CollectRequest, FLOW_EVENTS, IcmpBudget, ResetBudget, Settings, globals},
         stats::{EndpointStats, ListenerStats, TargetStats},
@@ -25,7 +26,7 @@ use privatelink_ebpf::{
     testing::{
         cases::{ENDPOINT_ID, INTERFACES},
         run::{Backend, Fate, Outcome, Path, Seen},
-        tables::{self, SEED},
+        tables::{self, COOKIE_KEY, SEED},
         world::{CLOCK, ENDPOINTS, LISTENERS, POLICIES, POOLS, PORTS, RINGS, SOURCE_BOUNDS, TARGETS, World},
     },
 };
@@ -63,6 +64,7 @@ pub fn load(reference: bool) -> Result<Ebpf> {
     let mut loader = EbpfLoader::new();
     loader
         .override_global(globals::HASH_SEED, &SEED, true)
+        .override_global(globals::COOKIE_KEY, &COOKIE_KEY, true)
         .override_global(globals::BUCKET_MASK, &bucket_mask, true)
         .override_global(globals::REFERENCE_TABLE, &reference, true)
         .override_global(globals::TICK_SHIFT, &tick_shift, true)
@@ -100,6 +102,10 @@ pub struct Kernel {
     xdp_ports: DevMap<MapData>,
     addresses: HashMap<MapData, AddressKey, Address>,
     frontends: HashMap<MapData, FrontendKey, Frontend>,
+    addresses6: HashMap<MapData, Address6Key, Address>,
+    aliases: LpmTrie<MapData, AliasKey, Alias>,
+    frontends6: HashMap<MapData, Frontend6Key, Frontend>,
+    clients6: HashMap<MapData, FlowKey, Addresses6>,
     listeners: Array<MapData, Listener>,
     parted: HashMap<MapData, Parted, u32>,
     policies: Array<MapData, Policy>,
@@ -113,7 +119,9 @@ pub struct Kernel {
     endpoint_half_open: Array<MapData, u32>,
     reset_budgets: Array<MapData, ResetBudget>,
     icmp_budgets: Array<MapData, IcmpBudget>,
+    verified: HashMap<MapData, Source, u32>,
     fragments: HashMap<MapData, FragmentKey, FirstFragment>,
+    stand_ins: HashMap<MapData, StandIn, u32>,
     flows: Array<MapData, Bucket>,
     stash: HashMap<MapData, FlowKey, Slot>,
     counters: PerCpuArray<MapData, u64>,
@@ -155,6 +163,10 @@ impl Kernel {
             xdp_ports: take!("XDP_PORTS"),
             addresses: take!("ADDRESSES"),
             frontends: take!("FRONTENDS"),
+            addresses6: take!("ADDRESSES6"),
+            aliases: take!("ALIASES"),
+            frontends6: take!("FRONTENDS6"),
+            clients6: take!("CLIENTS6"),
             listeners: take!("LISTENERS"),
             parted: take!("PARTED"),
             policies: take!("POLICIES"),
@@ -168,7 +180,9 @@ impl Kernel {
             endpoint_half_open: take!("ENDPOINT_HALF_OPEN"),
             reset_budgets: take!("RESET_BUDGETS"),
             icmp_budgets: take!("ICMP_BUDGETS"),
+            verified: take!("VERIFIED"),
             fragments: take!("FRAGMENTS"),
+            stand_ins: take!("STAND_INS"),
             flows: take!("FLOWS"),
             stash: take!("STASH"),
             counters: take!("COUNTERS"),
@@ -192,6 +206,15 @@ impl Kernel {
         }
         for key in self.fragments.keys().collect::<Result<Vec<_>, _>>()? {
             self.fragments.remove(&key)?;
+        }
+        for source in self.verified.keys().collect::<Result<Vec<_>, _>>()? {
+            self.verified.remove(&source)?;
+        }
+        for key in self.stand_ins.keys().collect::<Result<Vec<_>, _>>()? {
+            self.stand_ins.remove(&key)?;
+        }
+        for key in self.clients6.keys().collect::<Result<Vec<_>, _>>()? {
+            self.clients6.remove(&key)?;
         }
         for vpc in vpcs() {
             self.vpc_half_open.set(vpc, 0, 0)?;
@@ -225,6 +248,14 @@ impl Kernel {
         self.endpoint_ids.set(1, EndpointIdText(*ENDPOINT_ID), 0)?;
         replace(&mut self.addresses, world.addresses.iter())?;
         replace(&mut self.frontends, world.frontends.iter())?;
+        for key in self.aliases.keys().collect::<Result<Vec<_>, _>>()? {
+            self.aliases.remove(&key)?;
+        }
+        for ((key, bits), alias) in &world.aliases {
+            self.aliases.insert(&Key::new(AliasKey::VPC_BITS + bits, *key), alias, 0)?;
+        }
+        replace(&mut self.addresses6, world.addresses6.iter())?;
+        replace(&mut self.frontends6, world.frontends6.iter())?;
         fill(&mut self.listeners, 0..LISTENERS, |index| world.listeners.get(&index).copied())?;
         replace(&mut self.parted, world.parted.iter().map(|key| (key, &1)))?;
         fill(&mut self.policies, 0..POLICIES, |index| world.policies.get(&index).copied())?;
@@ -299,6 +330,9 @@ impl Kernel {
         for entry in self.fragments.iter().collect::<Result<Vec<_>, _>>()? {
             let (key, first) = entry;
             self.fragments.insert(key, FirstFragment { seen: first.seen.wrapping_sub(ticks), ..first }, 0)?;
+        }
+        for (source, at) in self.verified.iter().collect::<Result<Vec<_>, _>>()? {
+            self.verified.insert(source, at.wrapping_sub(ticks), 0)?;
         }
         for (place, mut slot) in self.live()? {
             slot.last_seen = slot.last_seen.wrapping_sub(ticks);
@@ -453,6 +487,10 @@ impl Backend for Kernel {
             return Err("the reference mode uses the other table".into());
         }
         Ok(live.into_iter().map(|(_, slot)| slot).collect())
+    }
+
+    fn clients6(&mut self) -> Outcome<usize> {
+        Ok(self.clients6.keys().count())
     }
 
     fn advance(&mut self, seconds: u32) -> Outcome<()> {

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod build;
 mod demo;
+mod fuzz;
 mod packages;
 mod pins;
 mod process;
@@ -66,6 +67,16 @@ enum Command {
         #[arg(long, default_value_t = 5)]
         minutes: u64,
     },
+    /// Fuzzes the packet core by libFuzzer, guided by coverage. Needs a C++ compiler.
+    Fuzz {
+        #[arg(value_enum)]
+        target: fuzz::Target,
+        #[arg(long, default_value_t = 5)]
+        minutes: u64,
+        /// Keeps the inputs that reach something new in `tests/fuzz/corpus`, where unit tests replay them.
+        #[arg(long)]
+        keep: bool,
+    },
     /// Measures the datapath beside its rivals and prints a table. Needs root.
     Bench {
         /// Only these figures, or groups of them by the beginning of their names (`pps`, `ns-new-flow`, `two-cpus`).
@@ -111,6 +122,7 @@ fn command() -> Result<()> {
             setup::everything(&pins)?;
             test::run(&pins, suite, filter.as_deref(), minutes)
         }
+        Command::Fuzz { target, minutes, keep } => fuzz::run(&pins, target, minutes, keep),
         Command::Bench { figures, json, rounds } => {
             setup::everything(&pins)?;
             bench::run(&pins, figures, json, rounds)

@@ -20,7 +20,8 @@ pub enum Suite {
     Kernel,
     /// Real clients and servers in network namespaces.
     Net,
-    /// Random sequences through the loaded programs and the host's core, for as long as `--minutes` says. No part of all.
+    /// Random sequences through the loaded programs and the host's core, then random requests to the API and the DNS
+    /// server, each for as long as `--minutes` says. No part of all.
     Fuzz,
 }
 
@@ -33,7 +34,9 @@ impl Suite {
             Self::Unit => "unit: logic without root",
             Self::Kernel => "kernel: packet cases through the loaded programs",
             Self::Net => "net: real clients and servers in network namespaces",
-            Self::Fuzz => "fuzz: random sequences through the loaded programs and the host's core",
+            Self::Fuzz => {
+                "fuzz: random sequences through the loaded programs and the host's core, then random requests"
+            }
         }
     }
 }
@@ -44,7 +47,11 @@ pub fn run(pins: &Pins, suite: Option<Suite>, filter: Option<&str>, minutes: u64
     let mut failed = Vec::new();
     for suite in suites {
         println!("\n== {}", suite.title());
-        let ran = command(pins, suite, filter, minutes).and_then(|mut command| process::run(&mut command));
+        let mut ran = command(pins, suite, filter, minutes).and_then(|mut command| process::run(&mut command));
+        if suite == Suite::Fuzz {
+            let requests = process::run(&mut requests(pins, minutes));
+            ran = ran.and(requests);
+        }
         if let Err(error) = ran {
             eprintln!("{error:#}");
             failed.push(suite.title());
@@ -82,6 +89,14 @@ fn command(pins: &Pins, suite: Suite, filter: Option<&str>, minutes: u64) -> Res
     }
     command.args(filter);
     Ok(command)
+}
+
+/// The command that sends random requests to what answers outsiders.
+fn requests(pins: &Pins, minutes: u64) -> Command {
+    let mut command = build::cargo(pins, "test", Profile::Dev);
+    command.args(["--workspace", "--lib", "--", "fuzz::", "dns::server::tests::", "--test-threads=2"]);
+    command.env("PRIVATELINK_FUZZ_MINUTES", minutes.to_string());
+    command
 }
 
 /// Has cargo start the test program through sudo where this is not root.

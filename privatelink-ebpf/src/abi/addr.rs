@@ -1,7 +1,7 @@
 //! Wire-order newtypes. The value in memory is the value on the wire, so that the datapath copies and compares without
 //! swapping; conversions to and from host types are the named functions here and nowhere else.
 
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 use bytemuck::{Pod, Zeroable};
 
@@ -50,6 +50,55 @@ impl From<Ip4> for Ipv4Addr {
 impl core::fmt::Debug for Ip4 {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         core::fmt::Display::fmt(&Ipv4Addr::from(*self), f)
+    }
+}
+
+/// An IPv6 address: its words in wire order.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Pod, Zeroable)]
+pub struct Ip6(pub [u32; 4]);
+
+impl Ip6 {
+    pub const UNSPECIFIED: Self = Self([0; 4]);
+
+    #[inline(always)]
+    pub const fn from_wire(bytes: [u8; 16]) -> Self {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bytes;
+        let word = u32::from_ne_bytes;
+        Self([word([a, b, c, d]), word([e, f, g, h]), word([i, j, k, l]), word([m, n, o, p])])
+    }
+
+    #[inline(always)]
+    pub const fn to_wire(self) -> [u8; 16] {
+        let [w, x, y, z] = self.0;
+        let ([a, b, c, d], [e, f, g, h]) = (w.to_ne_bytes(), x.to_ne_bytes());
+        let ([i, j, k, l], [m, n, o, p]) = (y.to_ne_bytes(), z.to_ne_bytes());
+        [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+    }
+
+    /// The address as two words, for hashing.
+    #[inline(always)]
+    pub const fn halves(&self) -> [u64; 2] {
+        let [a, b, c, d] = self.0;
+        [a as u64 | (b as u64) << 32, c as u64 | (d as u64) << 32]
+    }
+}
+
+impl From<Ipv6Addr> for Ip6 {
+    fn from(addr: Ipv6Addr) -> Self {
+        Self::from_wire(addr.octets())
+    }
+}
+
+impl From<Ip6> for Ipv6Addr {
+    fn from(addr: Ip6) -> Self {
+        Self::from(addr.to_wire())
+    }
+}
+
+impl core::fmt::Debug for Ip6 {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        core::fmt::Display::fmt(&Ipv6Addr::from(*self), f)
     }
 }
 
@@ -171,6 +220,9 @@ impl VpcIndex {
     pub const HOST: Self = Self(u16::MAX);
 }
 
+/// Set in a key's or record's protocol number: the packets are IPv6.
+pub const IPV6: u8 = 0x80;
+
 /// An IP protocol number that the datapath translates.
 #[repr(u8)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -188,7 +240,7 @@ impl Proto {
     /// The protocol of a number that a key or record of ours holds; what is none of ours counts as TCP.
     #[inline(always)]
     pub const fn from_number(number: u8) -> Self {
-        if number == Self::Udp as u8 { Self::Udp } else { Self::Tcp }
+        if number & !IPV6 == Self::Udp as u8 { Self::Udp } else { Self::Tcp }
     }
 
     /// The name that tables show, such as "TCP".

@@ -51,6 +51,14 @@ macro_rules! counters {
 counters! {
     /// flows opened: a target chosen, a source port claimed
     FlowOpened = Activity "flow_opened";
+    /// flows opened whose target sees the client's own address and port (AWS preserve_client_ip)
+    ClientIpPreserved = Activity "client_ip_preserved";
+    /// flows whose target sees the node address instead of the client's, because both are one host or behind one port, so that
+    /// replies would not come back through us
+    ClientIpSamePort = Activity "client_ip_same_port";
+    /// flows whose target sees the node address instead of the client's, because another flow to it shows the same address and
+    /// port
+    ClientIpCollision = Activity "client_ip_collision";
     /// flows that became established
     FlowEstablished = Activity "flow_established";
     /// flows ended by both sides' FIN
@@ -83,10 +91,16 @@ counters! {
     PortReusedEarly = Activity "port_reused_early";
     /// ARP requests for owned addresses answered
     ArpAnswered = Activity "arp_answered";
+    /// IPv6 neighbour solicitations for owned addresses answered
+    NdpAnswered = Activity "ndp_answered";
     /// resets sent by the load balancer itself (AWS TCP_ELB_Reset_Count)
     ResetSent = Activity "reset_sent";
     /// PROXY protocol headers sent, those that were sent again included
     ProxyHeaderSent = Activity "proxy_header_sent";
+    /// SYNs above a half-open budget that were answered with a cookie
+    CookieSent = Activity "cookie_sent";
+    /// resets that answered a cookie: their source receives what is sent to it, and has a share of the budgets for 60 s
+    CookieAccepted = Activity "cookie_accepted";
     /// fragments forwarded behind the first one of their packet
     FragmentForwarded = Activity "fragments_forwarded";
     /// ICMP errors about packets of flows, translated and sent on
@@ -106,7 +120,7 @@ counters! {
     Truncated = Drop "truncated";
     /// a header whose fields contradict each other (version, length, data offset)
     Malformed = Drop "malformed";
-    /// fragment of a packet that is neither TCP nor UDP, or of a flow with a PROXY protocol header
+    /// fragment of a packet that is neither TCP nor UDP, of a flow with a PROXY protocol header, or of an IPv6 packet
     Fragment = Drop "fragment";
     /// fragment that arrived before the first one of its packet, or long after it
     FragmentOrphan = Drop "fragment_orphan";
@@ -120,9 +134,9 @@ counters! {
     TtlExceeded = Drop "ttl_exceeded";
     /// larger than the MTU of the port that it would leave by (answered with ICMP fragmentation needed)
     MtuExceeded = Drop "mtu_exceeded";
-    /// neither IPv4 nor ARP, on an isolated port
+    /// neither IPv4, IPv6 nor ARP, on an isolated port
     OtherEtherType = Drop "other_ether_type";
-    /// IPv4 protocol that no listener can have, to an owned address
+    /// IP protocol that no listener can have, to an owned address
     OtherProtocol = Drop "other_protocol";
     /// not for an owned address, on an isolated port
     NotOurs = Drop "not_ours";
@@ -136,6 +150,14 @@ counters! {
     SpoofedSource = Drop "spoofed_source";
     /// ARP packet that claims an owned address
     ArpForged = Drop "arp_forged";
+    /// IPv6 neighbour discovery that claims an owned address
+    NdpForged = Drop "ndp_forged";
+    /// IPv6 neighbour or router discovery that needs no answer, on an isolated port
+    NdpIgnored = Drop "ndp_ignored";
+    /// IPv6 routing header, which would lead a packet past the rules (RFC 5095)
+    RoutingHeader = Drop "routing_header";
+    /// more or longer IPv6 extension headers than are looked behind
+    ExtensionHeaders = Drop "extension_headers";
     /// ARP packet that needs no answer, on an isolated port
     ArpIgnored = Drop "arp_ignored";
     /// TCP segment without SYN that belongs to no flow (answered with RST), or datagram of a target that belongs to none
@@ -162,6 +184,8 @@ counters! {
     EndpointHalfOpenLimit = Drop "endpoint_half_open_limit";
     /// the VPC has too many half-open flows
     VpcHalfOpenLimit = Drop "vpc_half_open_limit";
+    /// reset of no flow whose number is no cookie, while a half-open budget is used up: forged, or too late
+    CookieRejected = Drop "cookie_rejected";
     /// SYN from a target's side into an existing flow or to a node address: providers cannot open connections
     SynFromTarget = Drop "syn_from_target";
     /// SYN with data (TCP Fast Open) to a target group with the PROXY protocol; the client's retransmission has none

@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Ip4, L4Port, Mac, VpcIndex, assert_size, aya_pod};
+use super::{Ip4, Ip6, L4Port, Mac, VpcIndex, assert_size, aya_pod};
 
 /// What a record tells.
 #[repr(u32)]
@@ -48,10 +48,12 @@ pub struct Event {
     /// For a closed flow: the [`super::Counter`] that names why.
     pub reason: u32,
     pub mac: Mac,
-    /// A flow's [`super::Proto`].
+    /// A flow's [`super::Proto`], as its forward key has it; or of a neighbour, [`super::addr::IPV6`] if `address6` names it.
     pub proto: u8,
     pub _pad: u8,
+    /// A neighbour's IPv6 address, or a flow's client's.
+    pub address6: Ip6,
 }
 
-assert_size!(Event = 52);
+assert_size!(Event = 68);
 aya_pod!(Event);

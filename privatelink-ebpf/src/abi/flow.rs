@@ -5,9 +5,13 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Ip4, L4Port, Mac, Proto, VpcIndex, assert_size, aya_pod};
+use super::{Ip4, Ip6, L4Port, Mac, Proto, VpcIndex, addr::IPV6, assert_size, aya_pod};
 
 /// What identifies a packet's flow entry: its own addresses and ports, and the VPC of the port that it came in on.
+///
+/// With [`IPV6`] set in `proto` the two address fields hold the halves of a keyed 64-bit hash of the two IPv6 addresses
+/// (`datapath::v6::pair`): so both families share the table, its entries and everything that happens to them. What an entry
+/// needs of the addresses themselves is in `service::Target` and in map `CLIENTS6`.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Pod, Zeroable)]
 pub struct FlowKey {
@@ -31,6 +35,12 @@ impl FlowKey {
     #[must_use]
     pub const fn with_proto(self, proto: u8) -> Self {
         Self { proto, ..self }
+    }
+
+    /// The packets are IPv6.
+    #[inline(always)]
+    pub const fn ipv6(&self) -> bool {
+        self.proto & IPV6 != 0
     }
 
     /// The two words that are hashed and compared.
@@ -71,7 +81,7 @@ pub struct Slot {
     pub meta: u64,
     /// [`FlowKey::words`] of the packets that this entry is for.
     pub key: [u64; 2],
-    /// The rewritten packet: source and destination address (wire order).
+    /// The rewritten packet: source and destination address (wire order), or what stands for them in the twin's key.
     pub new_src: Ip4,
     pub new_dst: Ip4,
     /// The rewritten packet: source and destination L4 port (wire order).
@@ -129,12 +139,15 @@ pub struct Bucket {
     pub slots: [Slot; WAYS],
 }
 
-/// The word `Slot::meta` taken apart: version (32 bits, grows with every owner of the slot), state (8), flags (8), idle
-/// timeout in seconds (16).
+/// The word `Slot::meta` taken apart: version (32 bits, grows with every owner of the slot), state (7), whether the flow is
+/// translated (1), flags (8), idle timeout in seconds (16).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Meta {
     pub version: u32,
     pub state: FlowState,
+    /// The flow's two sides are of different IP families. Beside the state, so that the fast paths, which compare the whole
+    /// byte, leave such flows.
+    pub translated: bool,
     pub flags: u8,
     pub idle_s: u16,
 }
@@ -162,14 +175,19 @@ impl Meta {
 
     #[inline(always)]
     pub const fn pack(self) -> u64 {
-        (self.version as u64) | (self.state as u64) << 32 | (self.flags as u64) << 40 | (self.idle_s as u64) << 48
+        (self.version as u64)
+            | (self.state as u64) << 32
+            | (self.translated as u64) << 39
+            | (self.flags as u64) << 40
+            | (self.idle_s as u64) << 48
     }
 
     #[inline(always)]
     pub const fn unpack(word: u64) -> Self {
         Self {
             version: word as u32,
-            state: FlowState::from_bits((word >> 32) as u8),
+            state: FlowState::from_bits((word >> 32) as u8 & 0x7f),
+            translated: word >> 39 & 1 != 0,
             flags: (word >> 40) as u8,
             idle_s: (word >> 48) as u16,
         }
@@ -255,5 +273,13 @@ impl FlowState {
     }
 }
 
-assert_size!(FlowKey = 16, Slot = 64, Bucket = 256);
-aya_pod!(FlowKey, Slot, Bucket);
+/// Value of map `CLIENTS6`, by the key of the reverse entry: the two addresses of an IPv6 client's own packets.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
+pub struct Addresses6 {
+    pub src: Ip6,
+    pub dst: Ip6,
+}
+
+assert_size!(Addresses6 = 32, FlowKey = 16, Slot = 64, Bucket = 256);
+aya_pod!(Addresses6, FlowKey, Slot, Bucket);

@@ -6,6 +6,7 @@
 
 pub mod addr;
 pub mod bench;
+pub mod cookie;
 pub mod counters;
 pub mod event;
 pub mod explain;
@@ -18,12 +19,12 @@ pub mod settings;
 pub mod stage;
 pub mod stats;
 
-pub use addr::{Ip4, L4Port, Mac, MacBits, Proto, VpcIndex};
+pub use addr::{Ip4, Ip6, L4Port, Mac, MacBits, Proto, VpcIndex};
 pub use counters::Counter;
 pub use stage::{STAGES, Stage};
 
 /// The layout of everything in this module.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 10;
 
 /// One row a map: the name in the object and on bpffs, what it holds, who owns what is in it, and how many entries it has
 /// unless the loader asks for more.
@@ -62,6 +63,12 @@ maps! {
     XDP_PORTS = 65_536, false;
     /// (VPC, address) → what it is (`service::Address`): answered by ARP, never passed on
     ADDRESSES = 65_536, false;
+    /// (VPC, longest prefix of an address) → the endpoint whose alias it is (`service::Alias`); not answered by ARP
+    ALIASES = 65_536, false;
+    /// (VPC, IPv6 address) → what it is (`service::Address`): answered by neighbour advertisements
+    ADDRESSES6 = 65_536, false;
+    /// (VPC, IPv6 address, L4 port, protocol) → listener and endpoint (`service::Frontend`)
+    FRONTENDS6 = 131_072, false;
     /// (VPC, address, L4 port, protocol) → listener and endpoint (`service::Frontend`)
     FRONTENDS = 131_072, false;
     /// policy index → the sources that may connect (`security::Policy`); 0 is no policy
@@ -74,6 +81,8 @@ maps! {
     RINGS = 4_194_304, true;
     /// flows of a listener to a target that end at the next sweep (`service::Parted` → 1)
     PARTED = 65_536, false;
+    /// clients whose own addresses targets see (`service::StandIn` → 1): answered by ARP on the targets' port; LRU
+    STAND_INS = 65_536, false;
     /// target index, one a protocol → address, next hop, pool, generation (`service::Target`)
     TARGETS = 4_096, true;
     /// target index → `pool::PortPool`: the source ports towards that target
@@ -93,6 +102,10 @@ maps! {
     /// `flow::FlowKey` → `flow::Slot`: what found no room in its buckets (8 % of the entries where FLOWS holds 90 % of what
     /// it could), and everything in the reference mode
     STASH = 131_072, false;
+    /// reverse entry's key → the client's and the service's IPv6 addresses (`flow::Addresses6`)
+    CLIENTS6 = 1_048_576, false;
+    /// one record a CPU: the addresses of the IPv6 packet that a stage is at
+    PACKET6 = 1, false;
     /// insertion locks, one a stripe of primary buckets (u32)
     LOCKS = 4_096, false;
     /// counter id → count, per CPU (u64)
@@ -110,6 +123,8 @@ maps! {
     FRAGMENTS = 16_384, false;
     /// VPC index → ICMP errors and echo replies sent in the current tick (`settings::IcmpBudget`)
     ICMP_BUDGETS = 65_536, false;
+    /// a source that has answered a SYN cookie (`cookie::Source`) → when, in ticks (u32); LRU
+    VERIFIED = 65_536, false;
     /// `stage::Stage` → the program that `privatelink_tc` goes on in
     STAGES_TC = STAGES.len() as u32, false;
     /// `stage::Stage` → the program that `privatelink_xdp` goes on in

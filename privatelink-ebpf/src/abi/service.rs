@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Ip4, L4Port, Mac, MacBits, Proto, VpcIndex, assert_size, aya_pod};
+use super::{Ip4, Ip6, L4Port, Mac, MacBits, Proto, VpcIndex, addr::IPV6, assert_size, aya_pod};
 
 /// A set of flags in 16 bits of a record.
 macro_rules! flags {
@@ -102,6 +102,69 @@ impl From<AddressKind> for Address {
     }
 }
 
+/// What the keys of map `ALIASES` hold behind their prefix length, which counts [`AliasKey::VPC_BITS`] and the leading bits of the
+/// address. Addresses that lie in several prefixes are the longest one's.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Pod, Zeroable)]
+pub struct AliasKey {
+    pub vpc: VpcIndex,
+    pub _pad: u16,
+    pub ip: Ip4,
+}
+
+impl AliasKey {
+    /// The bits in front of the address: all count.
+    pub const VPC_BITS: u32 = 32;
+
+    #[inline(always)]
+    pub const fn new(vpc: VpcIndex, ip: Ip4) -> Self {
+        Self { vpc, _pad: 0, ip }
+    }
+}
+
+/// Value of map `ALIASES`: the endpoint for which packets to these addresses are, though nobody is told that they are ours.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+pub struct Alias {
+    /// The endpoint's address, whose frontends serve the aliases too; never zero.
+    pub endpoint: Ip4,
+}
+
+/// Key of map `ADDRESSES6`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Pod, Zeroable)]
+pub struct Address6Key {
+    pub ip: Ip6,
+    pub vpc: VpcIndex,
+    pub _pad: u16,
+}
+
+impl Address6Key {
+    #[inline(always)]
+    pub const fn new(vpc: VpcIndex, ip: Ip6) -> Self {
+        Self { ip, vpc, _pad: 0 }
+    }
+}
+
+/// Key of map `FRONTENDS6`: an IPv6 address and L4 port that lead to a listener.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Pod, Zeroable)]
+pub struct Frontend6Key {
+    pub ip: Ip6,
+    pub vpc: VpcIndex,
+    pub port: L4Port,
+    /// A [`Proto`]'s number.
+    pub proto: u8,
+    pub _pad: [u8; 3],
+}
+
+impl Frontend6Key {
+    #[inline(always)]
+    pub const fn new(vpc: VpcIndex, ip: Ip6, port: L4Port, proto: Proto) -> Self {
+        Self { ip, vpc, port, proto: proto.number(), _pad: [0; 3] }
+    }
+}
+
 /// Key of map `FRONTENDS`: an address and L4 port that lead to a listener.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Pod, Zeroable)]
@@ -193,15 +256,42 @@ impl RingEntry {
     /// The target's group wants the PROXY protocol.
     pub const PROXY: u32 = 1 << 31;
 
+    /// The target's group wants to see clients' own addresses.
+    pub const PRESERVE: u32 = 1 << 30;
+
     /// Index into `TARGETS`.
     #[inline(always)]
     pub const fn target(self) -> u32 {
-        self.0 & !Self::PROXY
+        self.0 & !(Self::PROXY | Self::PRESERVE)
+    }
+
+    #[inline(always)]
+    pub const fn preserve(self) -> bool {
+        self.0 & Self::PRESERVE != 0
     }
 
     #[inline(always)]
     pub const fn proxy(self) -> bool {
         self.0 & Self::PROXY != 0
+    }
+}
+
+/// Key of map `STAND_INS`: a client whose own address targets behind a port see.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Pod, Zeroable)]
+pub struct StandIn {
+    /// The client's address.
+    pub ip: Ip4,
+    /// The interface behind which such a target is.
+    pub ifindex: u32,
+    pub vpc: VpcIndex,
+    pub _pad: u16,
+}
+
+impl StandIn {
+    #[inline(always)]
+    pub const fn new(vpc: VpcIndex, ip: Ip4, ifindex: u32) -> Self {
+        Self { ip, ifindex, vpc, _pad: 0 }
     }
 }
 
@@ -229,17 +319,25 @@ pub struct Target {
     pub pool: u32,
     /// The next hop's Ethernet address; meaningful with [`TargetFlags::RESOLVED`].
     pub mac: Mac,
-    /// A [`Proto`].
+    /// A [`Proto`]; with [`IPV6`] the target is reached by `ip6` and `node_ip6`, and `ip` and `node_ip` are zero.
     pub proto: u8,
     pub _pad: u8,
+    pub ip6: Ip6,
+    pub node_ip6: Ip6,
 }
 
 impl Target {
+    /// The target is reached by IPv6.
+    #[inline(always)]
+    pub const fn ipv6(&self) -> bool {
+        self.proto & IPV6 != 0
+    }
+
     /// `mac`, read as the word that it and the padding behind it are.
     #[inline(always)]
     pub fn mac_bits(&self) -> MacBits {
         const _: () = assert!(core::mem::offset_of!(Target, mac) == 24);
-        // SAFETY: the record is aligned to 8 bytes and 32 bytes long; what follows the address is cut off.
+        // SAFETY: the record is aligned to 8 bytes and 64 bytes long; what follows the address is cut off.
         MacBits::from_word(unsafe { core::ptr::from_ref(self).cast::<u64>().add(3).read() })
     }
 }
@@ -276,12 +374,33 @@ assert_size!(
     Port = 16,
     AddressKey = 8,
     Address = 4,
+    AliasKey = 8,
+    Alias = 4,
     FrontendKey = 12,
     Frontend = 12,
     Listener = 16,
     Parted = 8,
-    Target = 32,
+    StandIn = 12,
+    Target = 64,
+    Address6Key = 20,
+    Frontend6Key = 24,
     Budget = 4,
     EndpointIdText = 22
 );
-aya_pod!(Port, AddressKey, Address, FrontendKey, Frontend, Listener, Parted, Target, Budget, EndpointIdText);
+aya_pod!(
+    Address6Key,
+    Frontend6Key,
+    Port,
+    AddressKey,
+    Address,
+    AliasKey,
+    Alias,
+    FrontendKey,
+    Frontend,
+    Listener,
+    Parted,
+    StandIn,
+    Target,
+    Budget,
+    EndpointIdText
+);

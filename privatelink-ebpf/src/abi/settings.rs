@@ -23,10 +23,12 @@ pub struct Settings {
 /// `Settings::flags`: flows opened and closed are reported through `EVENTS`.
 pub const FLOW_EVENTS: u32 = 1;
 
-/// Names and meanings of the loader-set globals (`EbpfLoader::override_global`). All are `u32` but the seed (`u64`).
+/// Names and meanings of the loader-set globals (`EbpfLoader::override_global`). All are `u32` but for secrets.
 pub mod globals {
     /// `u64`: `Settings::hash_seed`.
     pub const HASH_SEED: &str = "HASH_SEED";
+    /// `[u64; 2]`: secret of SYN cookies; of one set of programs, which knows no other's cookies.
+    pub const COOKIE_KEY: &str = "COOKIE_KEY";
     /// Buckets in `FLOWS` minus one.
     pub const BUCKET_MASK: &str = "BUCKET_MASK";
     /// 0: the set-associative table with the stash behind it; 1: the kernel's hash map only (the reference).

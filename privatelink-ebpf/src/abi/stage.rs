@@ -37,6 +37,17 @@ macro_rules! stages {
             $($(#[doc = $doc])+ $stage,)+
         }
 
+        impl Stage {
+            /// The stage of an index; an index that is none is the first.
+            #[inline(always)]
+            pub const fn from_bits(bits: u8) -> Self {
+                $(if bits == Self::$stage as u8 {
+                    return Self::$stage;
+                })+
+                Self::Slow
+            }
+        }
+
         /// All stages, in the order of their indexes.
         pub const STAGES: &[StageInfo] = &[$(StageInfo { stage: Stage::$stage, tc: $tc, xdp: $xdp }),+];
     };
@@ -55,6 +66,16 @@ stages! {
     IcmpError: "privatelink_tc_icmp_error", None;
     /// Segments of flows with a PROXY protocol header, but for the first SYN.
     Proxy: "privatelink_tc_proxy", None;
+    /// SYNs above a half-open budget, which are answered with a cookie, and resets of no flow, which may bring one back.
+    Challenge: "privatelink_tc_challenge", Some("privatelink_xdp_challenge");
     /// Sends what [`Stage::Proxy`] has decided about.
     ProxySend: "privatelink_tc_proxy_send", None;
+    /// IPv6: plain packets of established flows.
+    V6: "privatelink_tc_v6", Some("privatelink_xdp_v6");
+    /// All other IPv6.
+    V6Slow: "privatelink_tc_v6_slow", Some("privatelink_xdp_v6_slow");
+    /// ICMP over IPv6 to an address of ours, but for neighbour discovery.
+    Icmp6: "privatelink_tc_icmp6", None;
+    /// Answers that another stage has decided on: ARP, neighbour discovery, resets. They take much stack.
+    Answer: "privatelink_tc_answer", None;
 }

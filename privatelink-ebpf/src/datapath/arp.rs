@@ -1,10 +1,17 @@
-//! ARP (RFC 826): answers for the addresses that the datapath owns, and for nothing else.
+//! ARP (RFC 826): answers for the addresses that the datapath owns, for clients whose own addresses the targets behind a port
+//! see, towards those, and for nothing else.
 
-use super::{frame::Frame, open::emit_neighbor, tables::Tables, verdict::Verdict};
+use super::{
+    frame::Frame,
+    open::emit_neighbor,
+    refusal::{not_ours, refuse},
+    tables::Tables,
+    verdict::Verdict,
+};
 use crate::{
     abi::{
         Counter, Ip4, Mac,
-        service::{AddressKey, Port, PortFlags},
+        service::{AddressKey, Port, StandIn},
     },
     wire::{ArpHdr, ETHERTYPE_ARP, L3},
 };
@@ -28,7 +35,7 @@ pub fn judge_bits<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, port: &Port, ifin
 fn judge<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, port: &Port, ifindex: u32) -> Verdict {
     let Some(arp) = frame.read::<ArpHdr>(L3) else { return refuse(t, Counter::Truncated) };
     if (arp.htype, arp.ptype, arp.hlen, arp.plen) != ETHERNET_IPV4 {
-        return ignore(t, port);
+        return not_ours(t, port.flags, Counter::ArpIgnored);
     }
     let sender = Ip4::from_wire(arp.spa);
     let wanted = Ip4::from_wire(arp.tpa);
@@ -40,11 +47,17 @@ fn judge<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, port: &Port, ifindex: u32)
     if sender != Ip4::UNSPECIFIED && (ours || sender == wanted) && arp.sha[0] & 1 == 0 {
         emit_neighbor(t, port.vpc, ifindex, sender, Mac(arp.sha));
     }
-    if ours && arp.oper == REQUEST {
+    // A target asks for a client whose own address it sees, and who is behind another port. Who has no address yet asks
+    // whether somebody has it: the client itself, when it comes to this port.
+    let stands_in = !ours
+        && sender != Ip4::UNSPECIFIED
+        && sender != wanted
+        && t.stands_in(&StandIn::new(port.vpc, wanted, ifindex));
+    if (ours || stands_in) && arp.oper == REQUEST {
         t.count(Counter::ArpAnswered);
         return Verdict::AnswerArp;
     }
-    ignore(t, port)
+    not_ours(t, port.flags, Counter::ArpIgnored)
 }
 
 /// The frame that answers a request: `mac` has the address that was asked for.
@@ -70,21 +83,6 @@ pub fn reply(request: &ArpHdr, mac: Mac) -> [u8; REPLY_LEN] {
     put(&request.sha);
     put(&request.spa);
     frame
-}
-
-#[inline(always)]
-fn ignore<'t, T: Tables<'t>>(t: T, port: &Port) -> Verdict {
-    if port.flags.has(PortFlags::SHARED) {
-        t.count(Counter::PassedToHost);
-        return Verdict::Pass;
-    }
-    refuse(t, Counter::ArpIgnored)
-}
-
-#[inline(always)]
-fn refuse<'t, T: Tables<'t>>(t: T, reason: Counter) -> Verdict {
-    t.count(reason);
-    Verdict::Drop(reason)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::abi::{
     Ip4, L4Port, MacBits,
+    addr::IPV6,
     flow::{Bucket, FlowKey, FlowState, Meta, Slot, WAYS},
 };
 
@@ -135,7 +136,12 @@ pub struct Reserved {
 /// Takes a free slot for `key`. The caller holds the key's lock, or knows that nobody else inserts this key.
 #[inline(always)]
 pub fn reserve<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> Result<Reserved, NoRoom> {
-    let index = t.reserve(key);
+    reserved(t, key, t.reserve(key))
+}
+
+/// The slot that [`Tables::reserve`] has taken for `key`, or this CPU's entry on its way into the stash.
+#[inline(always)]
+pub fn reserved<'t, T: Tables<'t>>(t: T, key: &FlowKey, index: i64) -> Result<Reserved, NoRoom> {
     if index >= 0 {
         let bucket = t.bucket(index as u32 / WAYS as u32).ok_or(NoRoom::Full)?;
         let slot = slot_at(bucket, index as usize & (WAYS - 1));
@@ -209,9 +215,17 @@ impl Reserved {
 
     /// Makes the entry visible. False: the stash is full, or has the key.
     #[inline(always)]
-    pub fn publish<'t, T: Tables<'t>>(self, t: T, key: &FlowKey, state: FlowState, flags: u8, idle_s: u16) -> bool {
+    pub fn publish<'t, T: Tables<'t>>(
+        self,
+        t: T,
+        key: &FlowKey,
+        state: FlowState,
+        translated: bool,
+        flags: u8,
+        idle_s: u16,
+    ) -> bool {
         let flags = if self.stashed { flags | Meta::STASHED } else { flags };
-        let meta = Meta { version: self.version, state, flags, idle_s }.pack();
+        let meta = Meta { version: self.version, state, translated, flags, idle_s }.pack();
         // SAFETY: the slot is this CPU's until `meta` says otherwise; the store is the last one.
         unsafe { store64(&raw mut (*self.slot).meta, meta) };
         !self.stashed || t.stash_insert(key)
@@ -283,7 +297,7 @@ impl SlotRef {
     #[inline(always)]
     pub fn transition(self, state: FlowState, flags: u8) -> Option<Self> {
         let was = self.meta();
-        let meta = Meta { version: was.version, state, flags, idle_s: was.idle_s }.pack();
+        let meta = Meta { state, flags, ..was }.pack();
         // SAFETY: the slot is in a live map value; it changes by compare-and-swap.
         let swapped = unsafe { cas64(&raw mut (*self.slot).meta, self.meta, meta) } == self.meta;
         swapped.then_some(Self { slot: self.slot, meta })
@@ -304,7 +318,7 @@ impl SlotRef {
             } else {
                 store64(
                     &raw mut (*self.slot).meta,
-                    Meta { version, state: FlowState::Free, flags: 0, idle_s: 0 }.pack(),
+                    Meta { version, state: FlowState::Free, translated: false, flags: 0, idle_s: 0 }.pack(),
                 );
             }
         }
@@ -334,10 +348,11 @@ impl SlotRef {
 }
 
 impl SlotRef {
-    /// The protocol's number, of the key.
+    /// The protocol number in the twin's key: the same, of the other family if the flow is translated.
     #[inline(always)]
-    pub fn proto(self) -> u8 {
-        self.key().proto
+    pub fn twin_proto(self) -> u8 {
+        let proto = self.key().proto;
+        if self.meta().translated { proto ^ IPV6 } else { proto }
     }
 }
 
@@ -452,6 +467,35 @@ impl Lock {
     }
 }
 
+/// The stripes of two keys, if they have one each.
+#[inline(always)]
+fn stripes<'t, T: Tables<'t>>(t: T, key: &FlowKey, held: &FlowKey) -> Option<(*mut u32, *mut u32)> {
+    let stripe = |key: &FlowKey| t.lock(hash(key.words(), t.hash_seed()) as u32);
+    Some((stripe(key)?, stripe(held)?))
+}
+
+/// Locks the stripe of `key` as well, by one who holds that of `held`: in one attempt, as two may want each other's. False:
+/// somebody else has it.
+#[inline(always)]
+pub fn lock_beside<'t, T: Tables<'t>>(t: T, key: &FlowKey, held: &FlowKey) -> bool {
+    match stripes(t, key, held) {
+        // SAFETY: the word is in a live map value.
+        Some((word, own)) => word == own || unsafe { cas32(word, 0, 1) } == 0,
+        None => false,
+    }
+}
+
+/// Undoes [`lock_beside`].
+#[inline(always)]
+pub fn unlock_beside<'t, T: Tables<'t>>(t: T, key: &FlowKey, held: &FlowKey) {
+    if let Some((word, own)) = stripes(t, key, held)
+        && word != own
+    {
+        // SAFETY: the word is in a live map value and this CPU holds it.
+        unsafe { store32(word, 0) };
+    }
+}
+
 #[inline(always)]
 fn slot_at(bucket: *mut Bucket, way: usize) -> *mut Slot {
     // SAFETY: `way` is below WAYS; only the address is formed.
@@ -460,7 +504,7 @@ fn slot_at(bucket: *mut Bucket, way: usize) -> *mut Slot {
 
 #[inline(always)]
 const fn busy(version: u32) -> u64 {
-    Meta { version, state: FlowState::Busy, flags: 0, idle_s: 0 }.pack()
+    Meta { version, state: FlowState::Busy, translated: false, flags: 0, idle_s: 0 }.pack()
 }
 
 #[inline(always)]

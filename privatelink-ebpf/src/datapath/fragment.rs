@@ -9,7 +9,7 @@
 //! 3128), a later one that overlaps the first, and one that arrives before it.
 
 use super::{
-    Way, count_packet, entrance,
+    Way, addresses, count_packet, entrance,
     frame::Frame,
     open::frontend,
     parse::LATER_FRAGMENT,
@@ -23,7 +23,7 @@ use crate::{
         Counter, Ip4, L4Port, Proto, VpcIndex,
         flow::FlowKey,
         fragment::{FirstFragment, FragmentKey, LIFETIME},
-        service::{AddressKey, Port},
+        service::Port,
     },
     wire::{Ipv4Hdr, L3, checksum, tcp::TcpHeader},
 };
@@ -72,7 +72,7 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
     if tcp && (offset == 0 && len < TcpHeader::LEN as u32 || offset == 8) {
         return Err(judge_refused(t, port, Counter::FragmentTiny, dst));
     }
-    if !t.owns(&AddressKey::new(port.vpc, dst)) {
+    if !addresses::ours(t, port.vpc, dst) {
         return Err(judge_refused(t, port, Counter::NotOurs, dst));
     }
     let key = FragmentKey { src, dst, id: head.load16::<{ L3 + 4 }>(), vpc: port.vpc, proto, _pad: [0; 3] };

@@ -13,7 +13,7 @@
 pub mod error;
 
 use super::{
-    Way, entrance,
+    Way, addresses, entrance,
     frame::Frame,
     parse::{LATER_FRAGMENT, unroutable},
     proxy,
@@ -108,7 +108,7 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
     if L3 + ip_len as usize > frame.len() {
         return Err(judge_refused(t, port, Counter::Truncated, dst));
     }
-    if !t.owns(&AddressKey::new(port.vpc, dst)) {
+    if !addresses::ours(t, port.vpc, dst) {
         return Err(judge_refused(t, port, Counter::NotOurs, dst));
     }
     if T::HOOK == Hook::Xdp {
@@ -252,7 +252,7 @@ pub const fn quoted_check(offset: u16, was: u16, d_addr: u16, d_port: u16) -> u1
 
 /// A segment with this number may be under way to who has acknowledged all before `ack`.
 #[inline(always)]
-const fn in_flight(seq: u32, ack: u32) -> bool {
+pub(super) const fn in_flight(seq: u32, ack: u32) -> bool {
     seq.wrapping_sub(ack).wrapping_add(SEQUENCE_WINDOW) <= 2 * SEQUENCE_WINDOW
 }
 

@@ -8,10 +8,12 @@ use super::{
     parse::Segment,
     tables::Tables,
     tcp_state::{self, Event, Flow, Step},
+    v6,
 };
 use crate::{
     abi::{
-        Counter, Proto, VpcIndex,
+        Counter, Ip4, Proto, VpcIndex,
+        addr::IPV6,
         event::EventKind,
         flow::{FlowKey, FlowState, Meta},
         stats::{EndpointStats, TargetStats},
@@ -22,7 +24,8 @@ use crate::{
 /// The key of the entry for the opposite direction: the rewritten packet, turned round, in the VPC where it is sent.
 #[inline(always)]
 pub fn twin_key(slot: SlotRef, vpc: VpcIndex) -> FlowKey {
-    FlowKey::tcp(vpc, slot.new_dst(), slot.new_dst_port(), slot.new_src(), slot.new_src_port()).with_proto(slot.proto())
+    FlowKey::tcp(vpc, slot.new_dst(), slot.new_dst_port(), slot.new_src(), slot.new_src_port())
+        .with_proto(slot.twin_proto())
 }
 
 /// The VPC that the entry's packets are sent into.
@@ -34,6 +37,24 @@ pub fn vpc_beyond<'t, T: Tables<'t>>(t: T, slot: SlotRef) -> Option<VpcIndex> {
         let (_, ifindex) = slot.peer();
         Some(t.port(ifindex as u32)?.vpc)
     }
+}
+
+/// A target's and its node's address as they are in the key of a packet from the target.
+#[inline(always)]
+pub fn target_pair<'t, T: Tables<'t>>(t: T, target: u32) -> (Ip4, Ip4) {
+    let both = t.target_pair(target);
+    (Ip4::from_word(both as u32), Ip4::from_word((both >> 32) as u32))
+}
+
+/// [`target_pair`] as one scalar.
+#[inline(always)]
+pub fn target_pair_bits<'t, T: Tables<'t>>(t: T, target: u32) -> u64 {
+    let Some(target) = t.target(target) else { return 0 };
+    let (ip, node_ip) = match target.ipv6() {
+        true => v6::pair(&target.ip6, &target.node_ip6, t.hash_seed()),
+        false => (target.ip, target.node_ip),
+    };
+    ip.word() as u64 | (node_ip.word() as u64) << 32
 }
 
 /// Both entries of a flow.
@@ -95,7 +116,7 @@ impl Pair {
         let half_open = reverse.meta().state.half_open();
         // Who takes the reverse entry away closes the flow, and returns its budgets: the forward entry shows that it is not
         // to be taken for a half that was left alone (`forget_half`). It must not stay behind: its port is free then.
-        let Meta { version: _, state, flags, idle_s: _ } = forward.meta();
+        let Meta { version: _, state, translated: _, flags, idle_s: _ } = forward.meta();
         let forward = forward.transition(FlowState::Closing, flags).unwrap_or(forward);
         if !release(t, reverse) {
             let _ = forward.transition(state, flags);
@@ -119,15 +140,18 @@ impl Pair {
 pub fn release<'t, T: Tables<'t>>(t: T, reverse: SlotRef) -> bool {
     let key = reverse.key();
     let index = reverse.target();
+    let of_client6 = reverse.twin_proto() & IPV6 != 0;
     if !reverse.remove(t) {
         return false;
     }
+    if of_client6 {
+        t.remove_client6(&key);
+    }
     // An index that has been given to another target has another pool; the old pool is swept by the agent.
     if let Some(target) = t.target(index)
-        && target.ip == key.src
-        && target.port == key.src_port
         && target.proto == key.proto
-        && target.node_ip == key.dst
+        && target.port == key.src_port
+        && target_pair(t, index) == (key.src, key.dst)
     {
         t.release_port(target.pool, key.dst_port.get());
     }
@@ -331,17 +355,26 @@ pub fn supersede_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
     if state == FlowState::TimeWait {
         own.remove(t);
         t.count(Counter::FlowReplaced);
-    } else {
+        return 1;
+    }
+    2
+}
+
+/// [`supersede_bits`], and what it leaves to its caller: each function that calls another takes of the same stack.
+#[inline(always)]
+pub fn supersede<'t, T: Tables<'t>>(t: T, segment: &Segment) -> bool {
+    let over = t.supersede(segment);
+    if over == 2 {
         t.close(&segment.key, Counter::FlowReplaced as u32);
     }
-    1
+    over != 0
 }
 
 /// Marks the segment's entry: its sender leaves checksums to its device, so XDP hands its segments to TC.
 #[inline(always)]
 pub fn keep_to_tc_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
     if let Some(slot) = t.find(&segment.key) {
-        let Meta { version: _, state, flags, idle_s: _ } = slot.meta();
+        let Meta { version: _, state, translated: _, flags, idle_s: _ } = slot.meta();
         if flags & Meta::TC_ONLY == 0 {
             // Who loses the race to another change is marked by the next retransmission, if there is one.
             let _ = slot.transition(state, flags | Meta::TC_ONLY);
@@ -355,7 +388,7 @@ pub fn keep_to_tc_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
 pub fn acknowledge_header_bits<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> u32 {
     let Some(pair) = t.find(key).and_then(|own| Pair::of(t, own)) else { return 0 };
     let mark = |slot: SlotRef| {
-        let Meta { version: _, state, flags, idle_s: _ } = slot.meta();
+        let Meta { version: _, state, translated: _, flags, idle_s: _ } = slot.meta();
         slot.transition(state, flags | Meta::HEADER_ACKNOWLEDGED).is_some()
     };
     // The reverse entry last: until it is marked, each acknowledgement marks both.
@@ -387,7 +420,7 @@ pub fn move_client_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, ifindex: u32
 #[inline(always)]
 pub fn replied_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
     let Some(pair) = t.find(&segment.key).and_then(|own| Pair::of(t, own)) else { return 0 };
-    let Meta { version: _, state, flags, idle_s: _ } = pair.reverse.meta();
+    let Meta { version: _, state, translated: _, flags, idle_s: _ } = pair.reverse.meta();
     let (client_ack, target_ack) = (pair.forward.ack(), pair.reverse.ack());
     let next = Flow { state: FlowState::Established, flags: flags & !Meta::OWN, client_ack, target_ack };
     // Another CPU's reply may have done it.
@@ -397,7 +430,8 @@ pub fn replied_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
     1
 }
 
-/// Forgets a UDP flow that is over: the reason for which a datagram of its target is refused; 0 if it lives.
+/// Whether a UDP flow is over: the reason for which a datagram of its target is refused, and, in the byte above, the one for
+/// which the flow is to be closed; 0 if it lives.
 #[inline(always)]
 pub fn retire_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
     let Some(own) = t.find(&segment.key) else { return Counter::NoFlow as u32 };
@@ -412,8 +446,17 @@ pub fn retire_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
     } else {
         return 0;
     };
-    t.close(&segment.key, why as u32);
-    refusal as u32
+    refusal as u32 | (why as u32) << 8
+}
+
+/// [`retire_bits`], and the closing.
+#[inline(always)]
+pub fn retire<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
+    let bits = t.retire(segment);
+    if bits >> 8 != 0 {
+        t.close(&segment.key, bits >> 8);
+    }
+    bits & 0xff
 }
 
 /// Neither direction has had a packet for as long as the flow may be silent.

@@ -10,8 +10,10 @@
 //! Pure: same frame, tables and clock give the same verdict. Nothing here writes a packet byte; a [`Rewrite`] says what to
 //! change, and the hook does it. A frame that XDP does not finish changes no table on its way to TC.
 
+pub mod addresses;
 pub mod arp;
 pub mod atomic;
+pub mod challenge;
 pub mod collect;
 pub mod flow_table;
 pub mod fragment;
@@ -29,6 +31,7 @@ pub mod security;
 pub mod tables;
 pub mod tcp_state;
 pub mod udp;
+pub mod v6;
 pub mod verdict;
 
 pub use frame::Frame;
@@ -48,7 +51,7 @@ use crate::{
         flow::Meta,
         service::{Port, PortFlags, Target},
     },
-    wire::{ETHERTYPE_IPV4, L3, PROTO_ICMP, tcp::Flags, udp::UdpHeader},
+    wire::{ETHERTYPE_IPV4, Ipv4Hdr, L3, PROTO_ICMP, ipv6::ETHERTYPE_IPV6, tcp::Flags, udp::UdpHeader},
 };
 
 /// Decides what happens to a frame that came in on interface `ifindex`: forwarded, rewritten like this, or what else. What
@@ -66,6 +69,10 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
             Fragment::Later(relay) => Ok(Forward::Fragment(relay)),
         },
         Stage::Icmp => icmp::decide(frame, t, ifindex).map(Forward::Error),
+        // Another rewrite: `v6::decide`; or none: `challenge::decide`.
+        stage @ (Stage::V6 | Stage::V6Slow | Stage::Icmp6 | Stage::Answer | Stage::Challenge) => {
+            Err(Verdict::GoOn(stage))
+        }
         Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend => {
             slow(frame, t, ifindex).map(Forward::Packet)
         }
@@ -77,8 +84,10 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
 pub fn stage<F: Frame>(frame: F) -> Stage {
     let Some(head) = frame.window::<{ L3 + 10 }>(0) else { return Stage::Slow };
     let [_, proto] = head.load16::<{ L3 + 8 }>().to_ne_bytes();
-    if head.load16::<12>() != ETHERTYPE_IPV4 {
-        return Stage::Slow;
+    match head.load16::<12>() {
+        ETHERTYPE_IPV4 => {}
+        ETHERTYPE_IPV6 => return Stage::V6,
+        _ => return Stage::Slow,
     }
     // More fragments, or an offset.
     if head.load16::<{ L3 + 6 }>() & u16::from_ne_bytes([0x3f, 0xff]) != 0 {
@@ -115,7 +124,8 @@ pub fn fast<'t, F: Frame, T: Tables<'t>, R>(
     if !slot.plainly_established() {
         return None;
     }
-    forward_plain(frame, t, ifindex, &segment, slot, slot.meta().idle_s as u32, Proto::Tcp, apply)
+    let lifetime = slot.meta().idle_s as u32;
+    forward_plain::<V4, _, _, _>(frame, t, ifindex, &segment, slot, lifetime, Plain::L4, Proto::Tcp, apply)
 }
 
 /// The port that a frame came in on.
@@ -137,7 +147,7 @@ fn entrance<'t, T: Tables<'t>>(t: T, ifindex: u32) -> Result<&'t Port, Verdict> 
 pub fn slow<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result<Rewrite, Verdict> {
     let port = entrance(t, ifindex)?;
     match parse::segment(frame, port.vpc) {
-        Some(segment) => consider::<false, F, T>(frame, t, port, ifindex, t.lend(segment)),
+        Some(segment) => consider::<V4, false, _, _>(frame, t, port, ifindex, t.lend(segment)),
         None => Err(refusal::judge_unparsed(frame, t, port, ifindex)),
     }
 }
@@ -146,15 +156,16 @@ pub fn slow<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result
 /// keeps alive for `lifetime_s`.
 #[expect(clippy::too_many_arguments, reason = "inlined, so that constants reach the rewrite")]
 #[inline(always)]
-fn forward_plain<'t, F: Frame, T: Tables<'t>, R>(
+fn forward_plain<'t, A: Family<'t>, F: Frame, T: Tables<'t>, R>(
     frame: F,
     t: T,
     ifindex: u32,
     segment: &Plain,
     slot: SlotRef,
     lifetime_s: u32,
+    l4: u16,
     proto: Proto,
-    apply: impl FnOnce(&Rewrite) -> R,
+    apply: impl FnOnce(&A::Rewrite) -> R,
 ) -> Option<R> {
     let meta = slot.meta();
     let index = slot.target();
@@ -167,12 +178,12 @@ fn forward_plain<'t, F: Frame, T: Tables<'t>, R>(
         && (T::HOOK == Hook::Tc || usable_by_xdp(meta, out))
         && out.vpc != VpcIndex::NONE
         && segment.ttl > 1
-        && (segment.ip_len as u32 <= out.mtu || frame.segmented() && plain_segments_fit(frame, proto, out.mtu))
+        && (segment.ip_len as u32 <= out.mtu || frame.segmented() && plain_segments_fit(frame, proto, l4, out.mtu))
         && (!meta.forward() || way.came_from(segment.src_mac, ifindex));
     if !plain {
         return None;
     }
-    let rewrite = rewrite(slot, &way, out, Plain::L4, Mss::UNCHANGED, proto);
+    let rewrite = A::rewrite(t, slot, &way, target, out, l4, Mss::UNCHANGED, proto)?;
     let endpoint = slot.endpoint();
     if !slot.current() {
         return None;
@@ -186,18 +197,18 @@ fn forward_plain<'t, F: Frame, T: Tables<'t>, R>(
 
 /// Judges a segment that the fast path has left: of a flow with a PROXY protocol header in the stage that is for those.
 #[inline(always)]
-fn consider<'t, const PROXIED: bool, F: Frame, T: Tables<'t>>(
+fn consider<'t, A: Family<'t>, const PROXIED: bool, F: Frame, T: Tables<'t>>(
     frame: F,
     t: T,
     port: &Port,
     ifindex: u32,
     segment: &Segment,
-) -> Result<Rewrite, Verdict> {
+) -> Result<A::Rewrite, Verdict> {
     let (slot, fresh) = match t.find(&segment.key) {
         // The slow half has found that the flow lives.
         Some(slot) if PROXIED => (slot, false),
         None if PROXIED => return Err(refuse(t, Counter::FlowRaced)),
-        Some(slot) if !segment.flags.opens() || t.supersede(segment) == 0 => (slot, false),
+        Some(slot) if !segment.flags.opens() || !lifecycle::supersede(t, segment) => (slot, false),
         Some(_) | None => (open(t, port, ifindex, segment)?, true),
     };
     let meta = slot.meta();
@@ -219,7 +230,7 @@ fn consider<'t, const PROXIED: bool, F: Frame, T: Tables<'t>>(
         return Err(refusal::end_flow(t, segment, Counter::IdleExpired));
     }
     let way = Way::of(slot, meta, target);
-    let out = passage(frame, t, &way, meta, segment)?;
+    let out = passage::<A, _, _>(frame, t, &way, meta, segment)?;
     let mut close = None;
     if !fresh {
         if T::HOOK == Hook::Xdp && partial_checksum(t, segment) {
@@ -239,8 +250,9 @@ fn consider<'t, const PROXIED: bool, F: Frame, T: Tables<'t>>(
     }
     let mut mss = Mss::UNCHANGED;
     if segment.flags.has(Flags::SYN) {
-        mss = mss::clamp(frame, segment, port.mtu, out.mtu);
-        if T::HOOK == Hook::Tc && !fresh && !PROXIED && looks_partial(segment) {
+        let (mtu_in, mtu_out) = (port.mtu.saturating_sub(A::HEADER_IN), out.mtu.saturating_sub(A::HEADER_OUT));
+        mss = mss::clamp(frame, segment, mtu_in, mtu_out);
+        if T::HOOK == Hook::Tc && !fresh && !PROXIED && segment.partial {
             t.keep_to_tc(segment);
         }
     }
@@ -248,9 +260,10 @@ fn consider<'t, const PROXIED: bool, F: Frame, T: Tables<'t>>(
     if meta.forward() && !way.came_from(segment.src_mac, ifindex) {
         t.move_client(segment, ifindex);
     }
-    let mut rewrite = rewrite(slot, &way, out, segment.l4, mss, Proto::Tcp);
+    let rewrite = A::rewrite(t, slot, &way, target, out, segment.l4, mss, Proto::Tcp);
+    let Some(mut rewrite) = rewrite else { return Err(refuse(t, Counter::FlowRaced)) };
     if proxied {
-        [rewrite.d_addr, rewrite.d_port] = proxy::differences(slot, &segment.key);
+        A::replace_differences(&mut rewrite, proxy::differences(slot, &segment.key));
     }
     let endpoint = slot.endpoint();
     if !slot.current() {
@@ -263,8 +276,65 @@ fn consider<'t, const PROXIED: bool, F: Frame, T: Tables<'t>>(
     Ok(rewrite)
 }
 
+/// How packets of one IP family, or from one to the other, are rewritten.
+pub trait Family<'t> {
+    /// What changes in a packet.
+    type Rewrite;
+    /// The families on the two sides differ.
+    const TRANSLATES: bool;
+    /// Bytes of IP header of a packet that comes in, and of the same packet as it leaves.
+    const HEADER_IN: u32;
+    const HEADER_OUT: u32;
+
+    /// Another change of the checksum than the entry's, of addresses and of ports.
+    fn replace_differences(rewrite: &mut Self::Rewrite, differences: [u16; 2]);
+
+    /// The rewrite of a packet of `slot`'s flow that leaves by `out`. Nothing: the flow is going.
+    #[expect(clippy::too_many_arguments, reason = "inlined")]
+    fn rewrite<T: Tables<'t>>(
+        t: T,
+        slot: SlotRef,
+        way: &Way,
+        target: &'t Target,
+        out: &Port,
+        l4: u16,
+        mss: Mss,
+        proto: Proto,
+    ) -> Option<Self::Rewrite>;
+}
+
+/// IPv4 in and out.
+#[derive(Clone, Copy)]
+pub struct V4;
+
+impl<'t> Family<'t> for V4 {
+    type Rewrite = Rewrite;
+    const TRANSLATES: bool = false;
+    const HEADER_IN: u32 = Ipv4Hdr::LEN as u32;
+    const HEADER_OUT: u32 = Ipv4Hdr::LEN as u32;
+
+    #[inline(always)]
+    fn replace_differences(rewrite: &mut Rewrite, differences: [u16; 2]) {
+        [rewrite.d_addr, rewrite.d_port] = differences;
+    }
+
+    #[inline(always)]
+    fn rewrite<T: Tables<'t>>(
+        _: T,
+        slot: SlotRef,
+        way: &Way,
+        _: &'t Target,
+        out: &Port,
+        l4: u16,
+        mss: Mss,
+        proto: Proto,
+    ) -> Option<Rewrite> {
+        Some(rewrite(slot, way, out, l4, mss, proto))
+    }
+}
+
 /// Where a flow's packets of one direction go.
-struct Way {
+pub struct Way {
     ifindex: u32,
     dst_mac: MacBits,
     /// The client's Ethernet address and the interface on its side, as the flow knows them.
@@ -280,6 +350,18 @@ impl Way {
         let (ifindex, dst_mac) =
             if meta.forward() { (target.ifindex, target.mac_bits()) } else { (peer_ifindex as u32, peer_mac) };
         Self { ifindex, dst_mac, peer: (peer_mac, peer_ifindex) }
+    }
+
+    /// The interface to leave by.
+    #[inline(always)]
+    pub fn ifindex(&self) -> u32 {
+        self.ifindex
+    }
+
+    /// Whom the frame goes to.
+    #[inline(always)]
+    pub fn dst_mac(&self) -> MacBits {
+        self.dst_mac
     }
 
     /// The client's segment came from where the flow's replies go to.
@@ -298,20 +380,20 @@ fn fits<F: Frame>(frame: F, segment: &Segment, mtu: u32) -> bool {
 
 /// [`fits`] for the segments or datagrams of a frame that the fast path is at.
 #[inline(always)]
-fn plain_segments_fit<F: Frame>(frame: F, proto: Proto, mtu: u32) -> bool {
+fn plain_segments_fit<F: Frame>(frame: F, proto: Proto, l4: u16, mtu: u32) -> bool {
     let header = match proto {
-        Proto::Tcp => match frame.window::<1>(Plain::L4 as usize + 12) {
+        Proto::Tcp => match frame.window::<1>(l4 as usize + 12) {
             Some(offset) => (offset.load8::<0>() >> 4) as u32 * 4,
             None => return false,
         },
         Proto::Udp => UdpHeader::LEN as u32,
     };
-    Plain::L4 as u32 - L3 as u32 + header + frame.segment_size() <= mtu
+    l4 as u32 - L3 as u32 + header + frame.segment_size() <= mtu
 }
 
 /// The port that a packet of a flow leaves by, unless it may not leave there.
 #[inline(always)]
-fn passage<'t, F: Frame, T: Tables<'t>>(
+fn passage<'t, A: Family<'t>, F: Frame, T: Tables<'t>>(
     frame: F,
     t: T,
     way: &Way,
@@ -329,7 +411,7 @@ fn passage<'t, F: Frame, T: Tables<'t>>(
     if segment.ttl <= 1 {
         return Err(error::answer(t, segment, Cause::TimeExceeded));
     }
-    if !fits(frame, segment, out.mtu) {
+    if !fits(frame, segment, out.mtu + A::HEADER_IN - A::HEADER_OUT) {
         return Err(error::answer(t, segment, Cause::TooBig(out.mtu as u16)));
     }
     Ok(out)
@@ -368,7 +450,7 @@ fn open<'t, T: Tables<'t>>(t: T, port: &Port, ifindex: u32, segment: &Segment) -
     if T::HOOK == Hook::Xdp && partial_checksum(t, segment) {
         return Err(to_tc(t));
     }
-    open::opened(t, port, ifindex, segment, T::HOOK == Hook::Tc && looks_partial(segment))
+    open::opened(t, port, ifindex, segment, T::HOOK == Hook::Tc && segment.partial)
 }
 
 /// Counts a forwarded packet for its endpoint and its target.
@@ -397,23 +479,13 @@ fn count_packet<'t, T: Tables<'t>>(t: T, endpoint: u16, target: u32, from_client
     }
 }
 
-/// The checksum field holds the sum of the pseudo header and nothing more: the mark of a sender whose device is to complete
-/// it. One in 65,536 complete checksums looks the same.
-#[inline(always)]
-fn looks_partial(segment: &Segment) -> bool {
-    let key = &segment.key;
-    let l4_len = segment.ip_len.wrapping_sub(segment.l4.wrapping_sub(L3 as u16));
-    segment.check == parse::pseudo_sum(key.src.word(), key.dst.word(), Proto::from_number(key.proto), l4_len)
-}
-
 /// XDP only: counts and hands to TC what only TC can rewrite.
 #[inline(always)]
 fn partial_checksum<'t, T: Tables<'t>>(t: T, segment: &Segment) -> bool {
-    let partial = looks_partial(segment);
-    if partial {
+    if segment.partial {
         t.count(Counter::PartialChecksum);
     }
-    partial
+    segment.partial
 }
 
 #[cfg(test)]

@@ -6,16 +6,14 @@ use crate::wire::{
     tcp::{OPTION_END, OPTION_MSS, OPTION_NOP, TcpHeader},
 };
 
-/// IPv4 and TCP headers without options.
-const HEADERS: u32 = 40;
 /// Options looked at before the option is given up; all stacks put it first or second.
 const OPTIONS: usize = 8;
 
-/// The change that a SYN or SYN-ACK needs between ports of these MTUs.
+/// The change that a SYN or SYN-ACK needs between ports of these MTUs, less the IP header that it has there.
 #[inline(always)]
 pub fn clamp<F: Frame>(frame: F, segment: &Segment, mtu_in: u32, mtu_out: u32) -> Mss {
     let mtu = if mtu_in < mtu_out { mtu_in } else { mtu_out };
-    let limit = mtu.saturating_sub(HEADERS);
+    let limit = mtu.saturating_sub(TcpHeader::LEN as u32);
     let limit = if limit > 0xffff { 0xffff } else { limit as u16 };
     let bits = change(frame, segment.l4, segment.header, limit);
     Mss { at: bits as u16, value: limit, difference: (bits >> 16) as u16 }

@@ -1,9 +1,14 @@
 //! New flows: frontend, budgets, target, port, two entries.
 
+pub use super::addresses::frontend;
+
 use super::{
+    addresses,
     atomic::{add32, load32},
+    challenge,
     flow_table::{self, NoRoom, SlotRef},
-    parse::{Segment, unroutable},
+    lifecycle::target_pair,
+    parse::Segment,
     ports::Claim,
     refusal, security,
     tables::Tables,
@@ -11,20 +16,15 @@ use super::{
 };
 use crate::{
     abi::{
-        Counter, Ip4, L4Port, Mac, Proto, VpcIndex,
+        Counter, Ip4, Ip6, L4Port, Mac, Proto, VpcIndex,
+        addr::IPV6,
         event::EventKind,
         flow::{FlowKey, FlowState, Meta, Slot},
         pool::{CAPACITY, FIRST_PORT},
-        service::{AddressKey, Frontend, FrontendKey, Listener, ListenerFlags, Port, RingEntry, Target, TargetFlags},
+        service::{Listener, ListenerFlags, Port, RingEntry, StandIn, Target, TargetFlags},
     },
     wire::checksum,
 };
-
-/// The listener that a segment is for.
-#[inline(always)]
-pub fn frontend<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> Option<Frontend> {
-    t.frontend(&FrontendKey::of(key))
-}
 
 /// The target index that a connection is led to: the listener's ring at a hash of the five-tuple and, as a Network Load
 /// Balancer does, the sequence number, so that a client that reuses a port is spread too; or at a hash of the client's
@@ -56,7 +56,14 @@ fn ring_entry<'t, T: Tables<'t>>(t: T, listener: &Listener, segment: &Segment) -
 #[inline(always)]
 fn client_hash<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u64 {
     let FlowKey { src, vpc, .. } = segment.key;
-    flow_table::hash([src.word() as u64, vpc.0 as u64], !t.hash_seed()) >> 32
+    let client = match addresses::packet(t, &segment.key) {
+        Some(packet) => {
+            let [hi, lo] = packet.src.halves();
+            [hi, lo.rotate_left(16) ^ vpc.0 as u64]
+        }
+        None => [src.word() as u64, vpc.0 as u64],
+    };
+    flow_table::hash(client, !t.hash_seed()) >> 32
 }
 
 /// Opens a flow for a client's SYN or datagram. Afterwards the table has an entry for it, made by this CPU or another.
@@ -65,8 +72,8 @@ pub fn open<'t, T: Tables<'t>>(t: T, segment: &Segment, ifindex: u32, tc_only: b
     let ifindex_and_flag = ifindex | (tc_only as u32) << 31;
     let mut bits = try_open(t, segment, ifindex_and_flag);
     if bits == REFUSED | Counter::PortsExhausted as u32
-        && segment.key.proto == Proto::Tcp.number()
-        && t.end_hold(segment) != 0
+        && Proto::from_number(segment.key.proto) == Proto::Tcp
+        && end_hold(t, segment)
     {
         bits = try_open(t, segment, ifindex_and_flag);
     }
@@ -94,14 +101,15 @@ fn try_open<'t, T: Tables<'t>>(t: T, segment: &Segment, ifindex_and_flag: u32) -
 const HOLDS_LOOKED_AT: u32 = 16;
 
 /// Gives a held port towards the target of a SYN back before its time, because none is free: the one that has been held for
-/// longest among a few. 1, or 0 if none of them is held. A target that still remembers the port's last connection answers
+/// longest among a few. Its number, or 0 if none of them is held. A target that still remembers the port's last connection answers
 /// the next one's SYN with a challenge ACK, which costs the client a second (RFC 5961 section 4); a refusal costs it more.
 #[inline(always)]
 pub fn end_hold_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
     let listener = frontend(t, &segment.key).and_then(|frontend| t.listener(frontend.listener));
-    let target = listener.and_then(|listener| select(t, listener, segment)).and_then(|index| t.target(index));
-    let Some(target) = target else { return 0 };
-    let mut key = FlowKey::tcp(target.vpc, target.ip, target.port, target.node_ip, L4Port::new(0));
+    let index = listener.and_then(|listener| select(t, listener, segment));
+    let (Some(index), Some(target)) = (index, index.and_then(|index| t.target(index))) else { return 0 };
+    let (ip, node_ip) = target_pair(t, index);
+    let mut key = FlowKey::tcp(target.vpc, ip, target.port, node_ip, L4Port::new(0)).with_proto(target.proto);
     let [lo, hi] = segment.key.words();
     let hint = flow_table::hash([hi, lo ^ segment.seq as u64], t.hash_seed()) as u32;
     let now = t.now();
@@ -116,11 +124,27 @@ pub fn end_hold_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
             (oldest, age) = (FIRST_PORT + place as u16, held_for);
         }
     }
-    if oldest == 0 {
-        return 0;
-    }
-    key.dst_port = L4Port::new(oldest);
+    oldest as u32
+}
+
+/// Gives the port back that [`end_hold_bits`] has found: 1, or 0 if another CPU was faster. By itself, because each function
+/// that calls another takes of the same stack.
+#[inline(always)]
+pub fn give_hold_back_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, port: u32) -> u32 {
+    let listener = frontend(t, &segment.key).and_then(|frontend| t.listener(frontend.listener));
+    let Some(index) = listener.and_then(|listener| select(t, listener, segment)) else { return 0 };
+    let Some(target) = t.target(index) else { return 0 };
+    let (ip, node_ip) = target_pair(t, index);
+    let node_port = L4Port::new(port as u16);
+    let key = FlowKey::tcp(target.vpc, ip, target.port, node_ip, node_port).with_proto(target.proto);
     t.close(&key, Counter::PortReusedEarly as u32)
+}
+
+/// Finds a held port and gives it back.
+#[inline(always)]
+fn end_hold<'t, T: Tables<'t>>(t: T, segment: &Segment) -> bool {
+    let port = t.end_hold(segment);
+    port != 0 && t.give_hold_back(segment, port) != 0
 }
 
 /// Opens a flow and finds it, or refuses in the right way.
@@ -165,6 +189,8 @@ struct Admission {
     endpoint: u16,
     /// The flow gets a PROXY protocol header.
     proxy: bool,
+    /// The target is to see the client's own address.
+    preserve: bool,
 }
 
 impl Admission {
@@ -174,6 +200,7 @@ impl Admission {
             | (self.listener as i64 & 0xff_ffff) << 20
             | (self.endpoint as i64) << 44
             | (self.proxy as i64) << 60
+            | (self.preserve as i64) << 61
     }
 
     #[inline(always)]
@@ -183,6 +210,7 @@ impl Admission {
             listener: (bits >> 20) as u32 & 0xff_ffff,
             endpoint: (bits >> 44) as u16,
             proxy: bits >> 60 & 1 != 0,
+            preserve: bits >> 61 & 1 != 0,
         }
     }
 }
@@ -201,10 +229,10 @@ pub fn admit_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> i64 {
 fn admit<'t, T: Tables<'t>>(t: T, segment: &Segment) -> Result<Admission, Counter> {
     let key = &segment.key;
     let Some(frontend) = frontend(t, key) else { return Err(Counter::NoListener) };
-    if unroutable(key.src) || segment.src_mac.group() {
+    if addresses::from_nobody(t, key) || segment.src_mac.group() {
         return Err(Counter::InvalidAddress);
     }
-    if t.owns(&AddressKey::new(key.vpc, key.src)) {
+    if addresses::from_us(t, key) {
         return Err(Counter::SpoofedSource);
     }
     if !security::admits(t, frontend, segment) {
@@ -226,26 +254,33 @@ fn admit<'t, T: Tables<'t>>(t: T, segment: &Segment) -> Result<Admission, Counte
         return Err(Counter::SynWithData);
     }
     let target = t.target(index).ok_or(Counter::NoTarget)?;
+    if target.ipv6() != key.ipv6() {
+        return Err(Counter::NoTarget);
+    }
     if !target.flags.has(TargetFlags::RESOLVED) {
         return Err(Counter::NextHopUnresolved);
     }
     let vpc = key.vpc.0 as u32;
-    take(t.vpc_half_open(vpc), t.vpc_budget(vpc).map(|b| b.half_open), Counter::VpcHalfOpenLimit)?;
+    let limit = t.vpc_budget(vpc).map(|b| b.half_open);
+    take_half_open(t, t.vpc_half_open(vpc), limit, segment, Counter::VpcHalfOpenLimit)?;
     let endpoint = frontend.endpoint as u32;
     if endpoint != 0 {
         let limit = t.endpoint_budget(endpoint).map(|b| b.half_open);
-        if let Err(counter) = take(t.endpoint_half_open(endpoint), limit, Counter::EndpointHalfOpenLimit) {
+        let count = t.endpoint_half_open(endpoint);
+        if let Err(counter) = take_half_open(t, count, limit, segment, Counter::EndpointHalfOpenLimit) {
             give_back(t.vpc_half_open(vpc));
             return Err(counter);
         }
     }
-    Ok(Admission { target: index, listener: frontend.listener, endpoint: frontend.endpoint, proxy })
+    // Other VPCs' addresses mean nothing to the target, and another family's it cannot see.
+    let preserve = entry.preserve() && endpoint == 0 && target.vpc == key.vpc && !key.ipv6() && !target.ipv6();
+    Ok(Admission { target: index, listener: frontend.listener, endpoint: frontend.endpoint, proxy, preserve })
 }
 
 /// Makes the entries of an admitted connection: 0, or [`REFUSED`] and the counter that names the refusal.
 #[inline(always)]
 pub fn insert_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, admission: i64, ifindex_and_flag: u32) -> u32 {
-    let Admission { target: index, listener, endpoint, proxy } = Admission::from_bits(admission);
+    let Admission { target: index, listener, endpoint, proxy, preserve } = Admission::from_bits(admission);
     let (Some(target), Some(idle_s)) = (t.target(index), t.listener(listener).map(|l| l.idle_s)) else {
         return REFUSED | Counter::NoTarget as u32;
     };
@@ -259,6 +294,8 @@ pub fn insert_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, admission: i64, i
             false if ifindex_and_flag >> 31 != 0 => Meta::TC_ONLY,
             false => 0,
         },
+        differences: Differences(0),
+        preserve,
     };
     let outcome = insert(t, segment, target, &plan);
     if outcome == Ok(true) {
@@ -282,15 +319,18 @@ struct Plan {
     ifindex: u32,
     /// Of the forward entry's meta; [`Meta::PROXY`] of both.
     flags: u8,
+    differences: Differences,
+    /// The target is to see the client's own address.
+    preserve: bool,
 }
 
 impl Plan {
     /// What an entry holds in the place of its differences, see [`Meta::PROXY`].
     #[inline(always)]
-    fn differences(&self, segment: &Segment, [addresses, ports]: [u16; 2]) -> [u16; 2] {
+    fn held(&self, segment: &Segment, differences: Differences) -> Differences {
         match self.flags & Meta::PROXY {
-            0 => [addresses, ports],
-            _ => [segment.seq as u16, (segment.seq >> 16) as u16],
+            0 => differences,
+            _ => Differences(segment.seq),
         }
     }
 }
@@ -307,18 +347,53 @@ fn insert<'t, T: Tables<'t>>(t: T, segment: &Segment, target: &Target, plan: &Pl
 
 #[inline(always)]
 fn insert_locked<'t, T: Tables<'t>>(t: T, segment: &Segment, target: &Target, plan: &Plan) -> Result<(), Counter> {
-    let [lo, hi] = segment.key.words();
-    let hint = flow_table::hash([hi, lo], t.hash_seed()) as u32;
-    let port = match t.claim_port(target.pool, hint) {
-        Claim::Port(port) => port,
-        Claim::Exhausted => return Err(Counter::PortsExhausted),
-        Claim::Contended => return Err(Counter::PortsContended),
-    };
-    let outcome = insert_pair(t, segment, target, plan, L4Port::new(port));
-    if outcome.is_err() {
-        t.release_port(target.pool, port);
+    let (ip, node_ip) = target_pair(t, plan.target);
+    let key = &segment.key;
+    let mut seen = FlowKey::tcp(target.vpc, ip, target.port, key.src, key.src_port).with_proto(target.proto);
+    let preserved = plan.preserve && preserves(t, segment, target, plan, &seen);
+    let mut d_addr = checksum::difference32(key.dst.word(), ip.word());
+    if !preserved {
+        let [lo, hi] = key.words();
+        let hint = flow_table::hash([hi, lo], t.hash_seed()) as u32;
+        let port = match t.claim_port(target.pool, hint) {
+            Claim::Port(port) => port,
+            Claim::Exhausted => return Err(Counter::PortsExhausted),
+            Claim::Contended => return Err(Counter::PortsContended),
+        };
+        (seen.dst, seen.dst_port) = (node_ip, L4Port::new(port));
+        d_addr = t.difference(segment, plan.target);
+    }
+    let outcome = insert_pair(t, segment, target, plan, &seen, checksum::fold(d_addr));
+    if preserved {
+        flow_table::unlock_beside(t, &seen, &segment.key);
+        if outcome.is_ok() {
+            t.stand_in(&StandIn::new(target.vpc, seen.dst, target.ifindex));
+            t.count(Counter::ClientIpPreserved);
+        }
+    } else if outcome.is_err() {
+        t.release_port(target.pool, seen.dst_port.get());
     }
     outcome
+}
+
+/// Whether the target is to see the client's own address and port, as in `seen`, the key of its replies; then the key's
+/// stripe is locked too. Not if client and target are one host or behind one port: replies would take the direct way, and
+/// reach the client from an address that it has not asked. Nor if another flow shows the same address and port to the target:
+/// replies would be that one's. With a stack of its own.
+#[inline(never)]
+fn preserves<'t, T: Tables<'t>>(t: T, segment: &Segment, target: &Target, plan: &Plan, seen: &FlowKey) -> bool {
+    if target.ifindex == plan.ifindex || target.ip == segment.key.src {
+        t.count(Counter::ClientIpSamePort);
+        return false;
+    }
+    if flow_table::lock_beside(t, seen, &segment.key) {
+        if t.find(seen).is_none() {
+            return true;
+        }
+        flow_table::unlock_beside(t, seen, &segment.key);
+    }
+    t.count(Counter::ClientIpCollision);
+    false
 }
 
 #[inline(always)]
@@ -327,70 +402,130 @@ fn insert_pair<'t, T: Tables<'t>>(
     segment: &Segment,
     target: &Target,
     plan: &Plan,
-    node_port: L4Port,
+    reverse_key: &FlowKey,
+    d_addr: u16,
 ) -> Result<(), Counter> {
-    let FlowKey { src: client, dst: service, src_port: client_port, dst_port: service_port, .. } = segment.key;
-    let proto = segment.key.proto;
-    let reverse_key = FlowKey::tcp(target.vpc, target.ip, target.port, target.node_ip, node_port).with_proto(proto);
-    let d_addr = checksum::difference32(client.word(), target.node_ip.word())
-        + checksum::difference32(service.word(), target.ip.word());
-    let d_port = checksum::difference16(client_port.word(), node_port.word())
-        + checksum::difference16(service_port.word(), target.port.word());
-    // The reverse entry first: it owns the port, and a target that answers finds it.
-    let reserved = flow_table::reserve(t, &reverse_key).map_err(no_room)?;
+    let key = &segment.key;
+    let d_port = checksum::fold(
+        checksum::difference16(key.src_port.word(), reverse_key.dst_port.word())
+            + checksum::difference16(key.dst_port.word(), target.port.word()),
+    );
+    let plan = &Plan { differences: Differences::of(d_addr, d_port), ..*plan };
+    if key.ipv6() && !t.put_client6(reverse_key) {
+        return Err(Counter::FlowTableFull);
+    }
+    // Each entry is reserved here and filled by a function of its own: the calls share one stack.
+    let mut made = insert_reverse(t, segment, target, plan, reverse_key, t.reserve(reverse_key));
+    if made.is_ok() {
+        made = insert_forward(t, segment, target, plan, reverse_key, t.reserve(&segment.key));
+    }
+    if made.is_err() {
+        undo_reverse(t, reverse_key, key.ipv6());
+    }
+    made
+}
+
+/// Takes away what a flow that came to nothing has left. With a stack of its own.
+#[inline(never)]
+fn undo_reverse<'t, T: Tables<'t>>(t: T, reverse_key: &FlowKey, of_client6: bool) {
+    if let Some(reverse) = t.find(reverse_key) {
+        reverse.remove(t);
+    }
+    if of_client6 {
+        t.remove_client6(reverse_key);
+    }
+}
+
+/// What a flow's translation adds to checksums in the direction of the target; the complement in the other.
+/// One scalar, because a function takes five: the addresses' in the lower half, the ports' in the upper.
+#[derive(Clone, Copy)]
+struct Differences(u32);
+
+impl Differences {
+    #[inline(always)]
+    const fn of(addresses: u16, ports: u16) -> Self {
+        Self(addresses as u32 | (ports as u32) << 16)
+    }
+
+    #[inline(always)]
+    const fn reversed(self) -> Self {
+        Self(!self.0)
+    }
+
+    #[inline(always)]
+    const fn addresses(self) -> u16 {
+        self.0 as u16
+    }
+
+    #[inline(always)]
+    const fn ports(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+}
+
+/// The reverse entry comes first: it owns the port, and a target that answers finds it. With a stack of its own.
+#[inline(never)]
+fn insert_reverse<'t, T: Tables<'t>>(
+    t: T,
+    segment: &Segment,
+    target: &Target,
+    plan: &Plan,
+    reverse_key: &FlowKey,
+    index: i64,
+) -> Result<(), Counter> {
+    let FlowKey { src: client, dst: service, src_port: client_port, dst_port: service_port, proto, .. } = segment.key;
+    let reserved = flow_table::reserved(t, reverse_key, index).map_err(no_room)?;
     if reserved.stashed() {
         t.count(Counter::FlowStashed);
     }
     let entry = reserved.entry();
-    fill(entry, &reverse_key, t.now(), segment, target, plan);
+    fill(entry, reverse_key, t.now(), segment, target, plan);
     // SAFETY: as `fill`.
     unsafe {
         (&raw mut (*entry).new_src).write(service);
         (&raw mut (*entry).new_dst).write(client);
         (&raw mut (*entry).new_src_port).write(service_port);
         (&raw mut (*entry).new_dst_port).write(client_port);
-        let [d_addr, d_port] = plan.differences(segment, [!checksum::fold(d_addr), !checksum::fold(d_port)]);
-        (&raw mut (*entry).d_addr).write(d_addr);
-        (&raw mut (*entry).d_port).write(d_port);
+        let held = plan.held(segment, plan.differences.reversed());
+        (&raw mut (*entry).d_addr).write(held.addresses());
+        (&raw mut (*entry).d_port).write(held.ports());
         (&raw mut (*entry).ack).write(segment.seq.wrapping_add(1));
     }
-    if !reserved.publish(t, &reverse_key, first_state(proto), plan.flags & Meta::PROXY, plan.idle_s) {
-        return Err(Counter::FlowTableFull);
+    let translated = segment.key.ipv6() != target.ipv6();
+    let flags = plan.flags & Meta::PROXY;
+    match reserved.publish(t, reverse_key, first_state(proto), translated, flags, plan.idle_s) {
+        true => Ok(()),
+        false => Err(Counter::FlowTableFull),
     }
-    let forward = insert_forward(t, segment, target, plan, node_port, checksum::fold(d_addr), checksum::fold(d_port));
-    if forward.is_err()
-        && let Some(reverse) = t.find(&reverse_key)
-    {
-        reverse.remove(t);
-    }
-    forward
 }
 
-#[inline(always)]
+/// With a stack of its own.
+#[inline(never)]
 fn insert_forward<'t, T: Tables<'t>>(
     t: T,
     segment: &Segment,
     target: &Target,
     plan: &Plan,
-    node_port: L4Port,
-    d_addr: u16,
-    d_port: u16,
+    reverse_key: &FlowKey,
+    index: i64,
 ) -> Result<(), Counter> {
-    let reserved = flow_table::reserve(t, &segment.key).map_err(no_room)?;
+    let reserved = flow_table::reserved(t, &segment.key, index).map_err(no_room)?;
     let entry = reserved.entry();
     fill(entry, &segment.key, t.now(), segment, target, plan);
     // SAFETY: as `fill`.
     unsafe {
-        (&raw mut (*entry).new_src).write(target.node_ip);
-        (&raw mut (*entry).new_dst).write(target.ip);
-        (&raw mut (*entry).new_src_port).write(node_port);
-        (&raw mut (*entry).new_dst_port).write(target.port);
-        let [d_addr, d_port] = plan.differences(segment, [d_addr, d_port]);
-        (&raw mut (*entry).d_addr).write(d_addr);
-        (&raw mut (*entry).d_port).write(d_port);
+        (&raw mut (*entry).new_src).write(reverse_key.dst);
+        (&raw mut (*entry).new_dst).write(reverse_key.src);
+        (&raw mut (*entry).new_src_port).write(reverse_key.dst_port);
+        (&raw mut (*entry).new_dst_port).write(reverse_key.src_port);
+        let held = plan.held(segment, plan.differences);
+        (&raw mut (*entry).d_addr).write(held.addresses());
+        (&raw mut (*entry).d_port).write(held.ports());
         (&raw mut (*entry).ack).write(0);
     }
-    match reserved.publish(t, &segment.key, first_state(segment.key.proto), Meta::FORWARD | plan.flags, plan.idle_s) {
+    let translated = segment.key.ipv6() != target.ipv6();
+    let (state, flags) = (first_state(segment.key.proto), Meta::FORWARD | plan.flags);
+    match reserved.publish(t, &segment.key, state, translated, flags, plan.idle_s) {
         true => Ok(()),
         false => Err(Counter::FlowTableFull),
     }
@@ -419,6 +554,25 @@ const fn no_room(why: NoRoom) -> Counter {
         NoRoom::Full => Counter::FlowTableFull,
         NoRoom::Contended => Counter::FlowTableContended,
     }
+}
+
+/// Takes one from a half-open budget. A connection of a source that has answered a challenge may be above it.
+#[inline(always)]
+fn take_half_open<'t, T: Tables<'t>>(
+    t: T,
+    count: Option<*mut u32>,
+    limit: Option<u32>,
+    segment: &Segment,
+    refusal: Counter,
+) -> Result<(), Counter> {
+    if take(count, limit, refusal).is_ok() {
+        return Ok(());
+    }
+    // Nobody resets a datagram.
+    if Proto::from_number(segment.key.proto) == Proto::Tcp && t.verified(segment) != 0 {
+        return take(count, limit.map(challenge::raised), refusal);
+    }
+    Err(refusal)
 }
 
 /// Takes one from a half-open budget.
@@ -490,6 +644,19 @@ pub fn report_flow<'t, T: Tables<'t>>(t: T, key: &FlowKey, kind: EventKind, why:
         event.endpoint = forward.endpoint();
         event.target_index = forward.target();
         event.reason = why as u32;
+    });
+}
+
+/// Reports that neighbour discovery told an Ethernet address.
+#[inline(always)]
+pub fn emit_neighbor6<'t, T: Tables<'t>>(t: T, vpc: VpcIndex, ifindex: u32, ip: Ip6, mac: Mac) {
+    t.emit(|event| {
+        event.kind = EventKind::Neighbor as u32;
+        event.ifindex = ifindex;
+        event.address6 = ip;
+        event.proto = IPV6;
+        event.vpc = vpc;
+        event.mac = mac;
     });
 }
 

@@ -16,7 +16,7 @@
 //! grows and none that stands for many is touched.
 
 use super::{
-    consider, entrance,
+    V4, consider, entrance,
     flow_table::SlotRef,
     frame::Frame,
     parse,
@@ -201,7 +201,7 @@ pub fn decide<'t, F: Frame, T: Tables<'t>, R>(
         return Err(refuse(t, Counter::FlowRaced));
     }
     let segment = t.lend_with_ack(segment, known);
-    let mut rewrite = consider::<true, F, T>(frame, t, port, ifindex, segment)?;
+    let mut rewrite = consider::<V4, true, _, _>(frame, t, port, ifindex, segment)?;
     if about.has(About::COVERS_HEADER) {
         t.acknowledge_header(&segment.key);
     }

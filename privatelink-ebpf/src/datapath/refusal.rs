@@ -1,22 +1,27 @@
 //! Whatever is not forwarded: refused by name, answered with a reset where TCP asks for one, or somebody else's.
 
 use super::{
-    arp,
+    addresses, arp,
     frame::Frame,
     icmp::error::{self, Cause},
     open,
     parse::{self, Segment, Unparsed},
     reset, security,
     tables::{Hook, Tables},
+    v6,
     verdict::Verdict,
 };
 use crate::{
     abi::{
-        Counter, Ip4, Proto, VpcIndex,
-        service::{AddressKey, Port, PortFlags, Target},
+        Counter, Ip4, Proto, Stage, VpcIndex,
+        service::{Address6Key, Port, PortFlags, Target},
         settings::ResetBudget,
     },
-    wire::{Ipv4Hdr, L3, tcp::Flags},
+    wire::{
+        Ipv4Hdr, L3,
+        ipv6::{Ipv6Header, next},
+        tcp::Flags,
+    },
 };
 
 /// A segment or datagram that belongs to no flow and cannot open one.
@@ -34,20 +39,20 @@ pub fn judge_stranger_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, port_flag
 #[inline(always)]
 fn stranger<'t, T: Tables<'t>>(t: T, port: PortFlags, segment: &Segment) -> u32 {
     let key = &segment.key;
-    if !t.owns(&AddressKey::new(key.vpc, key.dst)) {
+    if !addresses::to_us(t, key) {
         return not_ours(t, port, Counter::NotOurs).to_bits();
     }
-    if t.owns(&AddressKey::new(key.vpc, key.src)) {
+    if addresses::from_us(t, key) {
         return refused(t, Counter::SpoofedSource);
     }
-    if key.proto == Proto::Udp.number() {
-        let to_node = t.is_node(&AddressKey::new(key.vpc, key.dst));
+    let to_node = addresses::to_node(t, key);
+    if Proto::from_number(key.proto) == Proto::Udp {
         return refused(t, if to_node { Counter::NoFlow } else { Counter::NoListener });
     }
     if !segment.flags.valid() {
         return refused(t, Counter::InvalidFlags);
     }
-    let frontend = open::frontend(t, key);
+    let frontend = addresses::frontend(t, key);
     // To whom the security groups do not let in, nothing tells that there is a listener.
     if let Some(frontend) = frontend
         && !security::admits(t, frontend, segment)
@@ -58,12 +63,15 @@ fn stranger<'t, T: Tables<'t>>(t: T, port: PortFlags, segment: &Segment) -> u32 
     if segment.flags.has(Flags::SYN) {
         let reason = match (has_listener, segment.flags.has(Flags::ACK)) {
             (true, _) => Counter::InvalidFlags,
-            (false, _) if t.is_node(&AddressKey::new(key.vpc, key.dst)) => Counter::SynFromTarget,
+            (false, _) if to_node => Counter::SynFromTarget,
             (false, _) => Counter::NoListener,
         };
         return refused(t, reason);
     }
-    if has_listener || t.is_node(&AddressKey::new(key.vpc, key.dst)) {
+    if has_listener && segment.flags.has(Flags::RST) {
+        return Verdict::GoOn(Stage::Challenge).to_bits();
+    }
+    if has_listener || to_node {
         return answer_with_reset(t, segment, Counter::NoFlow);
     }
     refused(t, Counter::NoListener)
@@ -75,22 +83,13 @@ pub fn end_flow<'t, T: Tables<'t>>(t: T, segment: &Segment, why: Counter) -> Ver
     if T::HOOK == Hook::Xdp {
         return to_tc(t);
     }
-    Verdict::from_bits(t.end_flow(segment, why as u32))
-}
-
-/// [`end_flow`] with scalars.
-#[inline(always)]
-pub fn end_flow_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, why: u32) -> u32 {
-    ended(t, segment, Counter::from_bits(why as u8))
-}
-
-#[inline(always)]
-fn ended<'t, T: Tables<'t>>(t: T, segment: &Segment, why: Counter) -> u32 {
-    let target_gone = why == Counter::TargetGone;
-    let ended = if target_gone { Counter::FlowEndedWithTarget } else { Counter::FlowExpiredIdle };
+    let ended = match why == Counter::TargetGone {
+        true => Counter::FlowEndedWithTarget,
+        false => Counter::FlowExpiredIdle,
+    };
     let to_target = t.find(&segment.key).filter(|own| !own.meta().forward()).map_or(0, |own| own.target());
     t.close(&segment.key, ended as u32);
-    let verdict = answer_with_reset(t, segment, why);
+    let verdict = t.end_flow(segment, why as u32);
     if to_target != 0
         && verdict == Verdict::AnswerReset.to_bits()
         && let Some(stats) = t.target_stats(to_target)
@@ -98,7 +97,13 @@ fn ended<'t, T: Tables<'t>>(t: T, segment: &Segment, why: Counter) -> u32 {
         // SAFETY: this CPU's own counters.
         unsafe { (*stats).resets_sent += 1 };
     }
-    verdict
+    Verdict::from_bits(verdict)
+}
+
+/// The answer to a segment whose flow has been closed, as a scalar.
+#[inline(always)]
+pub fn end_flow_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, why: u32) -> u32 {
+    answer_with_reset(t, segment, Counter::from_bits(why as u8))
 }
 
 /// Refuses a connection: with RST where the client should know at once, silently where it should try again.
@@ -118,12 +123,17 @@ fn connection_refused<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counte
     if reason == Counter::TtlExceeded {
         return error::answer(t, segment, Cause::TimeExceeded).to_bits();
     }
-    let answered = segment.key.proto == Proto::Tcp.number()
+    let answered = Proto::from_number(segment.key.proto) == Proto::Tcp
         && matches!(reason, Counter::NoTarget | Counter::PortsExhausted | Counter::FlowTableFull);
     if T::HOOK == Hook::Xdp && answered {
         return to_tc(t).to_bits();
     }
-    if let Some(frontend) = open::frontend(t, &segment.key) {
+    // The answer lies over the SYN's own headers. A verified source's SYN waits until others' handshakes have ended.
+    let challenged = Proto::from_number(segment.key.proto) == Proto::Tcp
+        && matches!(reason, Counter::EndpointHalfOpenLimit | Counter::VpcHalfOpenLimit)
+        && segment.l4 as usize == without_options(segment)
+        && t.verified(segment) == 0;
+    if let Some(frontend) = addresses::frontend(t, &segment.key) {
         // SAFETY: both are this CPU's own counters.
         unsafe {
             if let Some(stats) = t.endpoint_stats(frontend.endpoint as u32) {
@@ -148,7 +158,17 @@ fn connection_refused<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counte
             }
         }
     }
+    if challenged {
+        t.count(reason);
+        return Verdict::GoOn(Stage::Challenge).to_bits();
+    }
     if answered { answer_with_reset(t, segment, reason) } else { refused(t, reason) }
+}
+
+/// Where the TCP header starts in a frame without IP options or extension headers.
+#[inline(always)]
+fn without_options(segment: &Segment) -> usize {
+    L3 + if segment.key.ipv6() { Ipv6Header::LEN } else { Ipv4Hdr::LEN }
 }
 
 /// Refuses a segment and resets its sender, within the VPC's budget of resets.
@@ -156,7 +176,7 @@ fn connection_refused<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counte
 fn answer_with_reset<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counter) -> u32 {
     // A reset is never answered (RFC 9293 section 3.10.7.1). The reply lies over the segment's own headers, so one with IP
     // options, whose checksum start is elsewhere, gets none.
-    if segment.flags.has(Flags::RST) || segment.l4 as usize != L3 + Ipv4Hdr::LEN {
+    if segment.flags.has(Flags::RST) || segment.l4 as usize != without_options(segment) {
         return refused(t, reason);
     }
     if T::HOOK == Hook::Xdp {
@@ -167,7 +187,7 @@ fn answer_with_reset<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counter
         return refused(t, Counter::ResetLimited);
     }
     t.count(Counter::ResetSent);
-    if let Some(frontend) = open::frontend(t, &segment.key)
+    if let Some(frontend) = addresses::frontend(t, &segment.key)
         && let Some(stats) = t.listener_stats(frontend.listener)
     {
         // SAFETY: this CPU's own counters.
@@ -207,15 +227,43 @@ pub fn judge_refused<'t, T: Tables<'t>>(t: T, port: &Port, reason: Counter, dst:
     if dst == Ip4::UNSPECIFIED {
         return not_ours(t, port.flags, reason);
     }
-    if t.owns(&AddressKey::new(port.vpc, dst)) {
+    if addresses::ours(t, port.vpc, dst) {
         return refuse(t, reason);
     }
     not_ours(t, port.flags, Counter::NotOurs)
 }
 
+/// An IPv6 packet that is no segment, no datagram and no neighbour discovery.
+#[inline(always)]
+pub fn judge_unparsed6<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, port: &Port) -> Verdict {
+    Verdict::from_bits(judge_unparsed6_bits(frame, t, port))
+}
+
+/// [`judge_unparsed6`] as one scalar, with a stack of its own.
+#[inline(never)]
+fn judge_unparsed6_bits<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, port: &Port) -> u32 {
+    unparsed6(frame, t, port)
+}
+
+#[inline(always)]
+fn unparsed6<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, port: &Port) -> u32 {
+    let reason = v6::parse::judge(frame);
+    let Some(head) = frame.window::<{ v6::parse::HEAD }>(0) else { return not_ours(t, port.flags, reason).to_bits() };
+    if t.address6(&Address6Key::new(port.vpc, v6::parse::addresses(head).dst)).is_none() {
+        return not_ours(t, port.flags, Counter::NotOurs).to_bits();
+    }
+    if head.load8::<{ L3 + Ipv6Header::NEXT }>() != next::ICMPV6 {
+        return refused(t, reason);
+    }
+    match T::HOOK {
+        Hook::Xdp => to_tc(t).to_bits(),
+        Hook::Tc => Verdict::GoOn(Stage::Icmp6).to_bits(),
+    }
+}
+
 /// Somebody else's: the host's on a shared port, nobody's on an isolated one.
 #[inline(always)]
-fn not_ours<'t, T: Tables<'t>>(t: T, port: PortFlags, reason: Counter) -> Verdict {
+pub fn not_ours<'t, T: Tables<'t>>(t: T, port: PortFlags, reason: Counter) -> Verdict {
     if !port.has(PortFlags::SHARED) {
         return refuse(t, reason);
     }

@@ -3,7 +3,7 @@
 //! A policy's slice holds the sorted addresses at which membership changes, so a source is in the set if an odd number of
 //! them is not above it. The search is a binary one: its cost is that of the slice's length in bits, not of the rules.
 
-use super::{parse::Segment, tables::Tables};
+use super::{addresses, parse::Segment, tables::Tables};
 use crate::abi::{
     Counter,
     flow::FlowKey,
@@ -14,7 +14,8 @@ use crate::abi::{
 /// The security groups of the frontend let the segment's source in.
 #[inline(always)]
 pub fn admits<'t, T: Tables<'t>>(t: T, frontend: Frontend, segment: &Segment) -> bool {
-    frontend.policy == Policy::NONE || contains(t, frontend.policy, Bound::v4(segment.key.src))
+    frontend.policy == Policy::NONE
+        || addresses::source(t, &segment.key).is_some_and(|source| contains(t, frontend.policy, source))
 }
 
 /// An open flow does not go on: the reason, as a counter's number; 0: it does. `forward` is its forward entry's key. A flow
@@ -22,19 +23,19 @@ pub fn admits<'t, T: Tables<'t>>(t: T, frontend: Frontend, segment: &Segment) ->
 #[inline(always)]
 pub fn ended_bits<'t, T: Tables<'t>>(t: T, forward: &FlowKey, target: u32) -> u32 {
     const _: () = assert!(Counter::FlowOpened as u32 == 0);
-    let Some(frontend) = super::open::frontend(t, forward) else { return 0 };
+    let Some((frontend, client)) = addresses::of_flow(t, forward) else { return 0 };
     if t.parted(&Parted { listener: frontend.listener, target }) {
         return Counter::FlowEndedByWeight as u32;
     }
-    if policy_ends(t, frontend, forward) { Counter::FlowEndedBySecurityGroup as u32 } else { 0 }
+    if policy_ends(t, frontend, client) { Counter::FlowEndedBySecurityGroup as u32 } else { 0 }
 }
 
 /// The frontend's policy does not admit the flow's client any more, and says that this ends open flows.
 #[inline(always)]
-fn policy_ends<'t, T: Tables<'t>>(t: T, frontend: Frontend, forward: &FlowKey) -> bool {
+fn policy_ends<'t, T: Tables<'t>>(t: T, frontend: Frontend, client: Bound) -> bool {
     frontend.policy != Policy::NONE
         && t.policy(frontend.policy).is_some_and(|policy| policy.established())
-        && !contains(t, frontend.policy, Bound::v4(forward.src))
+        && !contains(t, frontend.policy, client)
 }
 
 /// The source is one of the policy's.

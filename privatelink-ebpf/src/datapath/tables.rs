@@ -1,18 +1,23 @@
 //! What the datapath may ask of the world.
 
 use super::{
+    addresses, challenge,
     flow_table::{self, SlotRef},
     icmp, lifecycle, open,
     parse::Segment,
     refusal, security,
 };
 use crate::abi::{
-    Counter,
+    Counter, Ip4, VpcIndex,
+    cookie::Source,
     event::Event,
-    flow::{Bucket, FlowKey, Slot},
+    flow::{Addresses6, Bucket, FlowKey, Slot},
     fragment::{FirstFragment, FragmentKey},
     security::{Bound, Policy},
-    service::{AddressKey, Budget, Frontend, FrontendKey, Listener, Parted, Port, Target},
+    service::{
+        Address, Address6Key, AddressKey, Budget, Frontend, Frontend6Key, FrontendKey, Listener, Parted, Port, StandIn,
+        Target,
+    },
     settings::{Clock, IcmpBudget, ResetBudget},
     stats::{EndpointStats, ListenerStats, TargetStats},
 };
@@ -36,9 +41,25 @@ pub trait Tables<'t>: Copy {
     fn owns(self, key: &AddressKey) -> bool;
     /// The address is a load balancer's node address.
     fn is_node(self, key: &AddressKey) -> bool;
-    fn frontend(self, key: &FrontendKey) -> Option<Frontend>;
+    fn frontend(self, key: &FrontendKey) -> Option<&'t Frontend>;
+    /// The address, as a word, of the endpoint of which `ip` is an alias; 0 if it is nobody's.
+    fn alias(self, vpc: VpcIndex, ip: Ip4) -> u32;
+    /// ARP for the client's address is answered on that interface.
+    fn stands_in(self, key: &StandIn) -> bool;
+    /// A flow shows the client's address to a target there.
+    fn stand_in(self, key: &StandIn);
     /// The listener's flows to the target end.
     fn parted(self, key: &Parted) -> bool;
+    /// What an IPv6 address is, if it is ours in this VPC.
+    fn address6(self, key: &Address6Key) -> Option<Address>;
+    fn frontend6(self, key: &Frontend6Key) -> Option<Frontend>;
+    /// This CPU's record of the addresses of the IPv6 packet that is judged.
+    fn packet6(self) -> Option<*mut Addresses6>;
+    /// The addresses that an IPv6 client's packets have, by the key of its flow's reverse entry.
+    fn client6(self, key: &FlowKey) -> Option<&'t Addresses6>;
+    /// Remembers [`Tables::packet6`] under the key. False: there is no room.
+    fn put_client6(self, key: &FlowKey) -> bool;
+    fn remove_client6(self, key: &FlowKey);
     fn policy(self, index: u32) -> Option<Policy>;
     fn source_bound(self, index: u32) -> Option<&'t Bound>;
     fn listener(self, index: u32) -> Option<&'t Listener>;
@@ -55,6 +76,7 @@ pub trait Tables<'t>: Copy {
     fn bucket(self, index: u32) -> Option<*mut Bucket>;
     fn bucket_mask(self) -> u32;
     fn hash_seed(self) -> u64;
+    fn cookie_key(self) -> [u64; 2];
     /// Use the stash only: the kernel's hash map as the reference.
     fn reference_table(self) -> bool;
     fn stash(self, key: &FlowKey) -> Option<*mut Slot>;
@@ -73,6 +95,10 @@ pub trait Tables<'t>: Copy {
     /// What the first fragment of a packet said.
     fn fragment(self, key: &FragmentKey) -> Option<FirstFragment>;
     fn note_fragment(self, key: &FragmentKey, first: &FirstFragment);
+    /// When a source answered a challenge, in ticks.
+    fn verified_at(self, source: &Source) -> Option<u32>;
+    /// A source has answered a challenge now.
+    fn verify(self, source: &Source);
     fn icmp_budget(self, vpc: u32) -> Option<*mut IcmpBudget>;
 
     fn clock(self) -> Clock;
@@ -95,6 +121,8 @@ pub trait Tables<'t>: Copy {
     fn lend(self, segment: Segment) -> &'t Segment;
     /// The lent segment with another acknowledgement.
     fn lend_with_ack(self, segment: &'t Segment, ack: u32) -> &'t Segment;
+    /// The segment that was put aside last.
+    fn lent(self) -> &'t Segment;
 
     /// Finds an entry wherever it is.
     fn find(self, key: &FlowKey) -> Option<SlotRef> {
@@ -111,6 +139,9 @@ pub trait Tables<'t>: Copy {
     }
     fn ended(self, forward: &FlowKey, target: u32) -> u32 {
         security::ended_bits(self, forward, target)
+    }
+    fn verified(self, segment: &Segment) -> u32 {
+        challenge::verified_bits(self, segment)
     }
     fn insert(self, segment: &Segment, admission: i64, ifindex_and_flag: u32) -> u32 {
         open::insert_bits(self, segment, admission, ifindex_and_flag)
@@ -144,6 +175,15 @@ pub trait Tables<'t>: Copy {
     }
     fn supersede(self, segment: &Segment) -> u32 {
         lifecycle::supersede_bits(self, segment)
+    }
+    fn give_hold_back(self, segment: &Segment, port: u32) -> u32 {
+        open::give_hold_back_bits(self, segment, port)
+    }
+    fn target_pair(self, target: u32) -> u64 {
+        lifecycle::target_pair_bits(self, target)
+    }
+    fn difference(self, segment: &Segment, target: u32) -> u32 {
+        addresses::difference_bits(self, segment, target)
     }
     fn replied(self, segment: &Segment) -> u32 {
         lifecycle::replied_bits(self, segment)

@@ -68,6 +68,25 @@ pub const fn lifetime(state: FlowState, idle_s: u16) -> u32 {
     }
 }
 
+/// Seconds that a flow lives whose packets only refresh it; none where a packet may change the flow's state. A client's
+/// datagrams keep a stream in one direction.
+#[inline(always)]
+pub const fn lifetime_unchanged(meta: Meta) -> Option<u32> {
+    match meta.state {
+        FlowState::Established => Some(meta.idle_s as u32),
+        FlowState::Unreplied if meta.forward() => Some(hold::UNREPLIED),
+        FlowState::Unreplied
+        | FlowState::Free
+        | FlowState::Busy
+        | FlowState::SynSent
+        | FlowState::SynReceived
+        | FlowState::Closing
+        | FlowState::LastAck
+        | FlowState::TimeWait
+        | FlowState::Resetting => None,
+    }
+}
+
 /// What the transition needs of a segment.
 #[derive(Clone, Copy, Debug)]
 pub struct Event {

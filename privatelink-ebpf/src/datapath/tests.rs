@@ -136,7 +136,7 @@ fn a_connection_follows_one_whose_ends_closed_at_the_same_time() {
             }
         }
         let forward = t.find(&key).expect("the forward entry");
-        let Meta { version: _, state, flags, idle_s: _ } = forward.meta();
+        let Meta { version: _, state, translated: _, flags, idle_s: _ } = forward.meta();
         assert!(matches!(state, FlowState::LastAck | FlowState::TimeWait));
         forward.transition(FlowState::Closing, flags).expect("nobody else changes it");
         establish(&tables, &client, 90_000);

@@ -9,17 +9,17 @@
 //! which a flow could show it once; zero (no checksum) stays zero.
 
 use super::{
-    Way, count_packet,
+    Family, V4, Way, count_packet,
     flow_table::{self, SlotRef},
     forward_plain,
     frame::Frame,
+    lifecycle,
     open::opened,
     parse::{self, Plain, Segment},
     partial_checksum, passage,
     refusal::{self, refuse, to_tc},
-    rewrite,
     tables::{Hook, Tables},
-    tcp_state::{hold, lifetime},
+    tcp_state::{lifetime, lifetime_unchanged},
     verdict::{Mss, Rewrite, Verdict},
 };
 use crate::{
@@ -55,21 +55,11 @@ pub fn fast<'t, F: Frame, T: Tables<'t>, R>(
     let datagram = plain(frame, port.vpc, T::HOOK == Hook::Xdp)?;
     let slot = flow_table::find_primary(t, datagram.key)?;
     let meta = slot.meta();
-    let lifetime = match meta.state {
-        FlowState::Established => meta.idle_s as u32,
-        // A stream in one direction only.
-        FlowState::Unreplied if meta.forward() => hold::UNREPLIED,
-        FlowState::Unreplied
-        | FlowState::Free
-        | FlowState::Busy
-        | FlowState::SynSent
-        | FlowState::SynReceived
-        | FlowState::Closing
-        | FlowState::LastAck
-        | FlowState::TimeWait
-        | FlowState::Resetting => return None,
-    };
-    forward_plain(frame, t, ifindex, &datagram, slot, lifetime, Proto::Udp, apply)
+    if meta.translated {
+        return None;
+    }
+    let lifetime = lifetime_unchanged(meta)?;
+    forward_plain::<V4, _, _, _>(frame, t, ifindex, &datagram, slot, lifetime, Plain::L4, Proto::Udp, apply)
 }
 
 /// The rest of [`decide`].
@@ -77,7 +67,7 @@ pub fn fast<'t, F: Frame, T: Tables<'t>, R>(
 pub fn slow<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result<Rewrite, Verdict> {
     let port = super::entrance(t, ifindex)?;
     match datagram(frame, port.vpc) {
-        Some(datagram) => consider(frame, t, port, ifindex, t.lend(datagram)),
+        Some(datagram) => consider::<V4, _, _>(frame, t, port, ifindex, t.lend(datagram)),
         None => {
             let (reason, dst) = parse::judge_ipv4(frame);
             Err(refusal::judge_refused(t, port, reason, dst))
@@ -85,14 +75,15 @@ pub fn slow<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result
     }
 }
 
+/// Judges a datagram that the fast path has left.
 #[inline(always)]
-fn consider<'t, F: Frame, T: Tables<'t>>(
+pub fn consider<'t, A: Family<'t>, F: Frame, T: Tables<'t>>(
     frame: F,
     t: T,
     port: &Port,
     ifindex: u32,
     segment: &Segment,
-) -> Result<Rewrite, Verdict> {
+) -> Result<A::Rewrite, Verdict> {
     if T::HOOK == Hook::Xdp && partial_checksum(t, segment) {
         return Err(to_tc(t));
     }
@@ -100,7 +91,7 @@ fn consider<'t, F: Frame, T: Tables<'t>>(
     let (slot, fresh) = match t.find(&segment.key) {
         Some(slot)
             if !overdue(t, slot) || {
-                over = t.retire(segment);
+                over = lifecycle::retire(t, segment);
                 over == 0
             } =>
         {
@@ -114,7 +105,7 @@ fn consider<'t, F: Frame, T: Tables<'t>>(
     let index = slot.target();
     let Some(target) = t.target(index) else { return Err(refuse(t, Counter::FlowRaced)) };
     let way = Way::of(slot, meta, target);
-    let out = passage(frame, t, &way, meta, segment)?;
+    let out = passage::<A, _, _>(frame, t, &way, meta, segment)?;
     if !fresh && meta.state == FlowState::Unreplied && !meta.forward() && t.replied(segment) == 0 {
         return Err(refuse(t, Counter::NoFlow));
     }
@@ -122,7 +113,8 @@ fn consider<'t, F: Frame, T: Tables<'t>>(
     if !meta.forward() || way.came_from(segment.src_mac, ifindex) || t.move_client(segment, ifindex) != 0 {
         slot.touch(t.now());
     }
-    let rewrite = rewrite(slot, &way, out, segment.l4, Mss::UNCHANGED, Proto::Udp);
+    let rewrite = A::rewrite(t, slot, &way, target, out, segment.l4, Mss::UNCHANGED, Proto::Udp);
+    let Some(rewrite) = rewrite else { return Err(refuse(t, Counter::FlowRaced)) };
     let endpoint = slot.endpoint();
     if !slot.current() {
         return Err(refuse(t, Counter::FlowRaced));
@@ -182,7 +174,8 @@ fn datagram<F: Frame>(frame: F, vpc: VpcIndex) -> Option<Segment> {
         header: UdpHeader::LEN as u8,
         l4: l4 as u16,
         ip_len,
-        check: udp.load16::<{ UdpHeader::CHECK }>(),
+        partial: udp.load16::<{ UdpHeader::CHECK }>()
+            == parse::pseudo_sum(src.word(), dst.word(), Proto::Udp, ip_len.wrapping_sub(header as u16)),
         src_mac: MacBits::from_word(source_and_type),
         dst_mac: MacBits::from_word(head.load64::<0>()),
     })

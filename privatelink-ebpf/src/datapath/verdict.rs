@@ -1,7 +1,7 @@
 //! What the datapath decides, and what it wants changed.
 
 use super::icmp::{Translation, error::Cause};
-use crate::abi::{Counter, Ip4, L4Port, MacBits, Proto, service::PortFlags};
+use crate::abi::{Counter, Ip4, L4Port, MacBits, Proto, Stage, service::PortFlags};
 
 /// What happens to a frame that is not forwarded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,6 +22,10 @@ pub enum Verdict {
     AnswerError(Cause),
     /// TC only: [`super::proxy::decide`] decides. No table has been changed.
     Proxy,
+    /// TC only: the frame becomes [`super::v6::ndp::reply`] and leaves by the port that it came in on.
+    AnswerNeighbor,
+    /// Nothing is decided: another stage goes on.
+    GoOn(Stage),
 }
 
 impl Verdict {
@@ -36,6 +40,8 @@ impl Verdict {
             Self::AnswerEcho => 0x104,
             Self::AnswerError(cause) => 0x1_0000 | cause.to_bits() as u32,
             Self::Proxy => 0x105,
+            Self::AnswerNeighbor => 0x106,
+            Self::GoOn(stage) => 0x200 | stage as u32,
             Self::Drop(counter) => counter as u32,
         }
     }
@@ -50,6 +56,8 @@ impl Verdict {
             0x104 => Self::AnswerEcho,
             error if error >> 16 != 0 => Self::AnswerError(Cause::from_bits(error as u16)),
             0x105 => Self::Proxy,
+            0x106 => Self::AnswerNeighbor,
+            0x200..0x300 => Self::GoOn(Stage::from_bits(bits as u8)),
             counter => Self::Drop(Counter::from_bits(counter as u8)),
         }
     }

@@ -12,20 +12,25 @@ use aya_ebpf::{
 };
 use privatelink_ebpf::{
     abi::{
-        Counter, Proto, Stage, entries,
+        Counter, Ip4, Proto, Stage, VpcIndex,
+        cookie::Source,
+        entries,
         event::Event,
         explain::Trace,
-        flow::{Bucket, FlowKey, FlowState, Meta, Slot},
+        flow::{Addresses6, Bucket, FlowKey, FlowState, Meta, Slot},
         fragment::{FirstFragment, FragmentKey},
         security::{Bound, Policy},
-        service::{AddressKey, Budget, Frontend, FrontendKey, Listener, Parted, Port, PortFlags, Target},
+        service::{
+            Address, Address6Key, AddressKey, Budget, Frontend, Frontend6Key, FrontendKey, Listener, Parted, Port,
+            PortFlags, StandIn, Target,
+        },
         settings::{Clock, IcmpBudget, ResetBudget},
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
     datapath::{
         Hook, Tables, Verdict,
         atomic::load64,
-        flow_table,
+        challenge, flow_table,
         fragment::{self, Fragment},
         icmp, lifecycle, open,
         parse::Segment,
@@ -119,6 +124,10 @@ pub fn privatelink_explain(ctx: TcContext) -> i32 {
             FIRST_OF_UDP => judge_udp(packet, ifindex),
             verdict => verdict,
         },
+        // Nobody can ask about IPv6.
+        stage @ (Stage::V6 | Stage::V6Slow | Stage::Icmp6 | Stage::Answer | Stage::Challenge) => {
+            Verdict::GoOn(stage).to_bits()
+        }
     };
     // SAFETY: a live map value.
     note(|trace| unsafe { (*trace).verdict = verdict });
@@ -130,6 +139,7 @@ pub fn privatelink_explain(ctx: TcContext) -> i32 {
 fn judge_tcp(packet: Packet, ifindex: u32) -> u32 {
     match judge_slow(packet, ifindex) {
         bits if bits == Verdict::Proxy.to_bits() => judge_proxy(packet, ifindex),
+        bits if bits == Verdict::GoOn(Stage::Challenge).to_bits() => judge_challenge(packet, ifindex),
         bits => bits,
     }
 }
@@ -155,6 +165,15 @@ judges! {
 #[inline(never)]
 fn judge_proxy(packet: Packet, ifindex: u32) -> u32 {
     concluded(proxy::decide(packet, Dry, ifindex, |proxied| leaving(proxied.rewrite.ifindex, proxied.rewrite.out)))
+}
+
+/// A challenge that would be sent, or what would become of an answer to one. With a stack of its own.
+#[inline(never)]
+fn judge_challenge(packet: Packet, ifindex: u32) -> u32 {
+    match challenge::decide(packet, Dry, ifindex) {
+        Ok(_) => Verdict::GoOn(Stage::Challenge).to_bits(),
+        Err(verdict) => verdict.to_bits(),
+    }
 }
 
 /// What [`judge_fragment`] says of a first fragment, on which its protocol's stage has the word.
@@ -206,7 +225,7 @@ extern "C" fn dry_find(key: *const FlowKey) -> u32 {
         }
     }
     let Some(real) = REAL.find(key) else { return 0 };
-    let Meta { version: _, state, flags, idle_s: _ } = real.meta();
+    let Meta { version: _, state, translated: _, flags, idle_s: _ } = real.meta();
     let entry = place(flags);
     // SAFETY: the copy is this run's alone.
     unsafe { real.copy_to(slot(run, entry)) };
@@ -302,6 +321,7 @@ cold! {
     dry_judge_stranger(Segment, port_flags) -> u32 = refusal::judge_stranger_bits, 0;
     dry_refuse_connection(Segment, reason) -> u32 = refusal::refuse_connection_bits, 0;
     dry_end_hold(Segment) -> u32 = open::end_hold_bits, 0;
+    dry_give_hold_back(Segment, port) -> u32 = open::give_hold_back_bits, 0;
     dry_end_flow(Segment, why) -> u32 = refusal::end_flow_bits, 0;
     dry_answer_with_error(Segment, cause) -> u32 = icmp::error::answer_bits, 0;
     dry_step(Segment) -> u32 = lifecycle::step_bits, 0;
@@ -323,6 +343,19 @@ extern "C" fn dry_open(segment: *const Segment, admission: i64, ifindex_and_flag
         Some(segment) => open::insert_bits(Dry, segment, admission, ifindex_and_flag),
         None => 0x100 | Counter::KernelRefused as u32,
     }
+}
+
+/// Notes the frontend that a packet is for.
+#[inline(always)]
+fn noted(frontend: &Frontend) {
+    note(|trace| {
+        // SAFETY: a live map value.
+        unsafe {
+            (*trace).found |= Trace::FRONTEND;
+            (*trace).listener = frontend.listener;
+            (*trace).endpoint = frontend.endpoint as u32;
+        }
+    });
 }
 
 /// The maps, read only; see the module.
@@ -380,23 +413,67 @@ impl Tables<'static> for Dry {
     }
 
     #[inline(always)]
-    fn frontend(self, key: &FrontendKey) -> Option<Frontend> {
+    fn frontend(self, key: &FrontendKey) -> Option<&'static Frontend> {
         let frontend = REAL.frontend(key)?;
-        note(|trace| {
-            // SAFETY: a live map value.
-            unsafe {
-                (*trace).found |= Trace::FRONTEND;
-                (*trace).listener = frontend.listener;
-                (*trace).endpoint = frontend.endpoint as u32;
-            }
-        });
+        noted(frontend);
         Some(frontend)
+    }
+
+    #[inline(always)]
+    fn alias(self, vpc: VpcIndex, ip: Ip4) -> u32 {
+        REAL.alias(vpc, ip)
     }
 
     #[inline(always)]
     fn parted(self, key: &Parted) -> bool {
         REAL.parted(key)
     }
+
+    #[inline(always)]
+    fn give_hold_back(self, segment: &Segment, port: u32) -> u32 {
+        dry_give_hold_back(segment, port)
+    }
+
+    #[inline(always)]
+    fn target_pair(self, target: u32) -> u64 {
+        REAL.target_pair(target)
+    }
+
+    #[inline(always)]
+    fn difference(self, segment: &Segment, target: u32) -> u32 {
+        REAL.difference(segment, target)
+    }
+
+    #[inline(always)]
+    fn address6(self, key: &Address6Key) -> Option<Address> {
+        REAL.address6(key)
+    }
+
+    #[inline(always)]
+    fn frontend6(self, key: &Frontend6Key) -> Option<Frontend> {
+        let frontend = REAL.frontend6(key)?;
+        noted(&frontend);
+        Some(frontend)
+    }
+
+    #[inline(always)]
+    fn packet6(self) -> Option<*mut Addresses6> {
+        REAL.packet6()
+    }
+
+    #[inline(always)]
+    fn client6(self, key: &FlowKey) -> Option<&'static Addresses6> {
+        REAL.client6(key)
+    }
+
+    /// The packet is forwarded from the client's side, where nobody asks for it.
+    #[inline(always)]
+    fn put_client6(self, _key: &FlowKey) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn remove_client6(self, _key: &FlowKey) {}
 
     #[inline(always)]
     fn policy(self, index: u32) -> Option<Policy> {
@@ -467,6 +544,11 @@ impl Tables<'static> for Dry {
         REAL.hash_seed()
     }
 
+    #[inline(always)]
+    fn cookie_key(self) -> [u64; 2] {
+        REAL.cookie_key()
+    }
+
     /// The copies stand where the stash is in the reference mode.
     #[inline(always)]
     fn reference_table(self) -> bool {
@@ -491,7 +573,7 @@ impl Tables<'static> for Dry {
         let Some(run) = run() else { return };
         for entry in [FORWARD, REVERSE] {
             if holds(run, entry, key) {
-                let free = Meta { version: 0, state: FlowState::Free, flags: 0, idle_s: 0 };
+                let free = Meta { version: 0, state: FlowState::Free, translated: false, flags: 0, idle_s: 0 };
                 // SAFETY: this run's alone. The key stays, so that the real entry is not found again.
                 unsafe { (&raw mut (*slot(run, entry)).meta).write_volatile(free.pack()) };
             }
@@ -549,7 +631,30 @@ impl Tables<'static> for Dry {
     }
 
     #[inline(always)]
+    fn stands_in(self, key: &StandIn) -> bool {
+        REAL.stands_in(key)
+    }
+
+    #[inline(always)]
+    fn stand_in(self, _: &StandIn) {}
+
+    #[inline(always)]
     fn note_fragment(self, _: &FragmentKey, _: &FirstFragment) {}
+
+    #[inline(always)]
+    fn verified_at(self, source: &Source) -> Option<u32> {
+        REAL.verified_at(source)
+    }
+
+    /// A question verifies nobody.
+    #[inline(always)]
+    fn verify(self, _source: &Source) {}
+
+    /// Only reads.
+    #[inline(always)]
+    fn verified(self, segment: &Segment) -> u32 {
+        REAL.verified(segment)
+    }
 
     #[inline(always)]
     fn icmp_budget(self, vpc: u32) -> Option<*mut IcmpBudget> {
@@ -633,6 +738,15 @@ impl Tables<'static> for Dry {
                 (&raw mut (*lent).ack).write_volatile(ack);
                 &*(opaque(lent as usize) as *const Segment)
             },
+            None => &Segment::NONE,
+        }
+    }
+
+    #[inline(always)]
+    fn lent(self) -> &'static Segment {
+        match run() {
+            // SAFETY: this run's own record.
+            Some(run) => unsafe { &*(opaque((&raw const (*run).segment) as usize) as *const Segment) },
             None => &Segment::NONE,
         }
     }

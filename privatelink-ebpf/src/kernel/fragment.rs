@@ -43,7 +43,13 @@ pub fn privatelink_tc_fragment(ctx: TcContext) -> i32 {
         Err(Verdict::Pass | Verdict::ToTc) => TC_ACT_OK as i32,
         // Other stages' verdicts.
         Err(
-            Verdict::AnswerArp | Verdict::Proxy | Verdict::AnswerReset | Verdict::AnswerEcho | Verdict::AnswerError(_),
+            Verdict::AnswerArp
+            | Verdict::Proxy
+            | Verdict::AnswerReset
+            | Verdict::AnswerEcho
+            | Verdict::AnswerError(_)
+            | Verdict::AnswerNeighbor
+            | Verdict::GoOn(_),
         ) => finish(None),
     }
 }

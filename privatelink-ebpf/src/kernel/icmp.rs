@@ -16,10 +16,11 @@ use privatelink_ebpf::{
             error::{self, Cause, HEAD, LONG, Quote, SHORT, TRAILER},
         },
     },
-    wire::{EthHdr, Ipv4Hdr, L3, Window, checksum, icmp as wire},
+    wire::{EthHdr, Ipv4Hdr, L3, Window, checksum, icmp as wire, ipv6::ETHERTYPE_IPV6},
 };
 
 use super::{
+    icmp6::answer_error6,
     packet::{Packet, opaque},
     tables::Maps,
     tc::{finish, leave, linear, pull},
@@ -44,7 +45,14 @@ pub fn privatelink_tc_icmp(ctx: TcContext) -> i32 {
         }
         Err(Verdict::AnswerEcho) => finish(answer_echo(skb, ifindex)),
         // Other stages' verdicts.
-        Err(Verdict::AnswerArp | Verdict::AnswerReset | Verdict::AnswerError(_) | Verdict::Proxy) => finish(None),
+        Err(
+            Verdict::AnswerArp
+            | Verdict::AnswerReset
+            | Verdict::AnswerError(_)
+            | Verdict::Proxy
+            | Verdict::AnswerNeighbor
+            | Verdict::GoOn(_),
+        ) => finish(None),
     }
 }
 
@@ -66,6 +74,9 @@ pub fn privatelink_tc_icmp_error(ctx: TcContext) -> i32 {
     // SAFETY: the context is valid while the program runs.
     let (ifindex, cause) = unsafe { ((*skb).ifindex, Cause::from_bits((*skb).cb[0] as u16)) };
     let packet = pulled(skb, L3 + LONG * 4);
+    if packet.window::<2>(L3 - 2).is_some_and(|ether_type| ether_type.load16::<0>() == ETHERTYPE_IPV6) {
+        return finish(answer_error6(skb, cause, ifindex));
+    }
     let long = match packet.window::<{ L3 + Ipv4Hdr::LEN }>(0) {
         Some(head) => u16::from_be(head.load16::<{ L3 + 2 }>()) as usize >= LONG * 4,
         None => false,
@@ -75,7 +86,7 @@ pub fn privatelink_tc_icmp_error(ctx: TcContext) -> i32 {
 
 /// The packet with its first `wanted` bytes, as far as it has them, directly accessible.
 #[inline(always)]
-fn pulled(skb: *mut __sk_buff, wanted: usize) -> Packet {
+pub fn pulled(skb: *mut __sk_buff, wanted: usize) -> Packet {
     let packet = linear(skb);
     if packet.data + wanted <= packet.end || packet.len <= packet.end - packet.data {
         return packet;
@@ -181,7 +192,7 @@ fn answer_echo(skb: *mut __sk_buff, ifindex: u32) -> Option<i32> {
     let reply = u16::from_ne_bytes([wire::ECHO_REPLY, 0]);
     head.store16::<ICMP>(reply);
     let check = head.load16::<{ ICMP + wire::IcmpHeader::CHECK }>();
-    let check = checksum::apply(check, checksum::difference16(request, reply));
+    let check = wire::reply_check(check, request, reply);
     head.store16::<{ ICMP + wire::IcmpHeader::CHECK }>(check);
     // SAFETY: a helper without pointers.
     Some(unsafe { bpf_redirect(ifindex, 0) } as i32)

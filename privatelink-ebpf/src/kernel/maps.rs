@@ -2,18 +2,22 @@
 
 use aya_ebpf::{
     Global,
-    bindings::BPF_F_MMAPABLE,
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
-    maps::{Array, DevMap, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
+    maps::{Array, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use privatelink_ebpf::abi::{
+    cookie::Source,
     entries,
     explain::Trace,
-    flow::{Bucket, FlowKey, Slot},
+    flow::{Addresses6, Bucket, FlowKey, Slot},
     fragment::{FirstFragment, FragmentKey},
     pool::PortPool,
     security::{Bound, Policy},
-    service::{Address, AddressKey, Budget, EndpointIdText, Frontend, FrontendKey, Listener, Parted, Port, Target},
+    service::{
+        Address, Address6Key, AddressKey, Alias, AliasKey, Budget, EndpointIdText, Frontend, Frontend6Key, FrontendKey,
+        Listener, Parted, Port, StandIn, Target,
+    },
     settings::{IcmpBudget, ResetBudget, Settings},
     stats::{EndpointStats, ListenerStats, TargetStats},
 };
@@ -30,10 +34,15 @@ maps! {
     SETTINGS: Array<Settings>;
     PORTS: Array<Port>, BPF_F_MMAPABLE;
     ADDRESSES: HashMap<AddressKey, Address>;
+    ADDRESSES6: HashMap<Address6Key, Address>;
+    FRONTENDS6: HashMap<Frontend6Key, Frontend>;
+    CLIENTS6: HashMap<FlowKey, Addresses6>, BPF_F_NO_PREALLOC;
+    PACKET6: PerCpuArray<Addresses6>;
     FRONTENDS: HashMap<FrontendKey, Frontend>;
     POLICIES: Array<Policy>, BPF_F_MMAPABLE;
     SOURCE_BOUNDS: Array<Bound>, BPF_F_MMAPABLE;
     PARTED: HashMap<Parted, u32>;
+    STAND_INS: LruHashMap<StandIn, u32>;
     LISTENERS: Array<Listener>, BPF_F_MMAPABLE;
     RINGS: Array<u32>, BPF_F_MMAPABLE;
     TARGETS: Array<Target>, BPF_F_MMAPABLE;
@@ -49,6 +58,7 @@ maps! {
     ENDPOINT_STATS: PerCpuArray<EndpointStats>;
     LISTENER_STATS: PerCpuArray<ListenerStats>;
     TARGET_STATS: PerCpuArray<TargetStats>;
+    VERIFIED: LruHashMap<Source, u32>;
     FRAGMENTS: LruHashMap<FragmentKey, FirstFragment>;
     RESET_BUDGETS: Array<ResetBudget>;
     ICMP_BUDGETS: Array<IcmpBudget>;
@@ -61,6 +71,10 @@ maps! {
 /// Interfaces that take XDP frames.
 #[map]
 pub static XDP_PORTS: DevMap = DevMap::with_max_entries(entries::XDP_PORTS, 0);
+
+/// Addresses that are routed to an endpoint; a trie, so never preallocated.
+#[map]
+pub static ALIASES: LpmTrie<AliasKey, Alias> = LpmTrie::with_max_entries(entries::ALIASES, 0);
 
 /// The stages of the TC program.
 #[map]
@@ -76,6 +90,8 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(entries::EVENTS, 0);
 
 #[unsafe(no_mangle)]
 pub static HASH_SEED: Global<u64> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static COOKIE_KEY: Global<[u64; 2]> = Global::new([0; 2]);
 #[unsafe(no_mangle)]
 pub static BUCKET_MASK: Global<u32> = Global::new(entries::FLOWS - 1);
 #[unsafe(no_mangle)]

@@ -25,7 +25,7 @@ use super::{
     maps::{ENDPOINT_IDS, PROXY_HEADER},
     packet::{Packet, opaque},
     tables::Maps,
-    tc::{answer_error, answer_reset, apply, finish, go_on, leave, linear},
+    tc::{answer, answer_error, apply, finish, go_on, leave, linear},
 };
 
 /// What the first program has decided, for the second, which has a stack and a verifier budget of its own.
@@ -52,12 +52,18 @@ pub fn privatelink_tc_proxy(ctx: TcContext) -> i32 {
             debug!(&ctx, "interface {}: segment in {} bytes refused, reason {}", ifindex, len, reason as u32);
             TC_ACT_SHOT as i32
         }
-        Err(Verdict::AnswerReset) => finish(answer_reset(skb, ifindex)),
+        Err(Verdict::AnswerReset) => answer(&ctx),
         Err(Verdict::AnswerError(cause)) => answer_error(&ctx, cause),
         // The other stages' verdicts.
-        Err(Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerEcho | Verdict::Proxy) => {
-            TC_ACT_OK as i32
-        }
+        Err(
+            Verdict::Pass
+            | Verdict::ToTc
+            | Verdict::AnswerArp
+            | Verdict::AnswerEcho
+            | Verdict::Proxy
+            | Verdict::AnswerNeighbor
+            | Verdict::GoOn(_),
+        ) => TC_ACT_OK as i32,
     }
 }
 

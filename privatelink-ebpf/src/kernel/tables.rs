@@ -1,21 +1,30 @@
 //! `Tables` over BPF maps.
 
-use aya_ebpf::{helpers::generated::bpf_jiffies64, macros::map, maps::PerCpuArray};
+use aya_ebpf::{
+    helpers::generated::bpf_jiffies64,
+    macros::map,
+    maps::{PerCpuArray, lpm_trie::Key},
+};
 use privatelink_ebpf::{
     abi::{
-        Counter,
+        Counter, Ip4, VpcIndex,
+        cookie::Source,
         event::Event,
-        flow::{Bucket, FlowKey, Slot},
+        flow::{Addresses6, Bucket, FlowKey, Slot},
         fragment::{FirstFragment, FragmentKey},
         pool::PortPool,
         security::{Bound, Policy},
-        service::{AddressKey, AddressKind, Budget, Frontend, FrontendKey, Listener, Parted, Port, Target},
+        service::{
+            Address, Address6Key, AddressKey, AddressKind, AliasKey, Budget, Frontend, Frontend6Key, FrontendKey,
+            Listener, Parted, Port, StandIn, Target,
+        },
         settings::{Clock, FLOW_EVENTS, IcmpBudget, ResetBudget},
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
     datapath::{
-        Hook, Tables,
+        Hook, Tables, addresses,
         atomic::add64,
+        challenge,
         flow_table::{self, SlotRef},
         icmp, lifecycle, open,
         parse::Segment,
@@ -56,14 +65,30 @@ extern "C" fn release_port(pool: u32, port: u32) -> i32 {
     0
 }
 
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn alias_of(vpc: u32, ip: u32) -> u32 {
+    let data = AliasKey::new(VpcIndex(vpc as u16), Ip4::from_word(ip));
+    match ALIASES.get(Key::new(AliasKey::VPC_BITS + u32::BITS, data)) {
+        Some(alias) => alias.endpoint.word(),
+        None => 0,
+    }
+}
+
 /// The segment that an entry program is at, for the cold path that it calls: beside the entry program's own 512 bytes of
 /// stack, which it shares with all that it calls.
 #[map]
-static SEGMENT: PerCpuArray<Segment> = PerCpuArray::with_max_entries(privatelink_ebpf::abi::entries::SEGMENT, 0);
+pub static SEGMENT: PerCpuArray<Segment> = PerCpuArray::with_max_entries(privatelink_ebpf::abi::entries::SEGMENT, 0);
 
 /// A slot's number in `FLOWS`, or one of two others.
 const NOT_FOUND: i64 = -1;
 const IN_STASH: i64 = -2;
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn target_pair(target: u32) -> u64 {
+    lifecycle::target_pair_bits(Maps::<false>, target)
+}
 
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -162,6 +187,7 @@ cold_shared! {
     end_flow = refusal::end_flow_bits, Segment, why;
     answer_with_error = icmp::error::answer_bits, Segment, cause;
     report_opened = open::report_opened_bits, Segment;
+    source_verified = challenge::verified_bits, Segment;
     end_hold = open::end_hold_bits, Segment;
     step_flow = lifecycle::step_bits, Segment;
     close_flow = lifecycle::close_bits, FlowKey, why;
@@ -169,6 +195,8 @@ cold_shared! {
     supersede_flow = lifecycle::supersede_bits, Segment;
     flow_ended = security::ended_bits, FlowKey, target;
     flow_silent = lifecycle::silent_bits, Segment;
+    difference = addresses::difference_bits, Segment, target;
+    give_hold_back = open::give_hold_back_bits, Segment, port;
     replied_flow = lifecycle::replied_bits, Segment;
     retire_flow = lifecycle::retire_bits, Segment;
     move_client = lifecycle::move_client_bits, Segment, ifindex;
@@ -198,14 +226,56 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     }
 
     #[inline(always)]
-    fn frontend(self, key: &FrontendKey) -> Option<Frontend> {
-        // SAFETY: a live map value, written whole by the agent.
-        FRONTENDS.get_ptr(key).map(|frontend| unsafe { *frontend })
+    fn frontend(self, key: &FrontendKey) -> Option<&'static Frontend> {
+        // SAFETY: a live map value, written whole by the agent; what is removed stays readable until this program has ended.
+        unsafe { FRONTENDS.get(key) }
+    }
+
+    #[inline(always)]
+    fn alias(self, vpc: VpcIndex, ip: Ip4) -> u32 {
+        alias_of(vpc.0 as u32, ip.word())
     }
 
     #[inline(always)]
     fn parted(self, key: &Parted) -> bool {
         PARTED.get_ptr(key).is_some()
+    }
+
+    #[inline(always)]
+    fn address6(self, key: &Address6Key) -> Option<Address> {
+        // SAFETY: a live map value, written whole by the agent.
+        ADDRESSES6.get_ptr(key).map(|address| unsafe { *address })
+    }
+
+    #[inline(always)]
+    fn frontend6(self, key: &Frontend6Key) -> Option<Frontend> {
+        // SAFETY: a live map value, written whole by the agent.
+        FRONTENDS6.get_ptr(key).map(|frontend| unsafe { *frontend })
+    }
+
+    #[inline(always)]
+    fn packet6(self) -> Option<*mut Addresses6> {
+        PACKET6.get_ptr_mut(0)
+    }
+
+    #[inline(always)]
+    fn client6(self, key: &FlowKey) -> Option<&'static Addresses6> {
+        // SAFETY: a live map value, written once; what is removed stays readable until this program has ended.
+        CLIENTS6.get_ptr(key).map(|client| unsafe { &*client })
+    }
+
+    #[inline(always)]
+    fn put_client6(self, key: &FlowKey) -> bool {
+        match PACKET6.get_ptr(0) {
+            // SAFETY: this CPU's own record.
+            Some(packet) => CLIENTS6.insert(key, unsafe { &*packet }, 0).is_ok(),
+            None => false,
+        }
+    }
+
+    #[inline(always)]
+    fn remove_client6(self, key: &FlowKey) {
+        let _ = CLIENTS6.remove(key);
     }
 
     #[inline(always)]
@@ -266,6 +336,11 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn hash_seed(self) -> u64 {
         HASH_SEED.load()
+    }
+
+    #[inline(always)]
+    fn cookie_key(self) -> [u64; 2] {
+        COOKIE_KEY.load()
     }
 
     #[inline(always)]
@@ -335,8 +410,29 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     }
 
     #[inline(always)]
+    fn stands_in(self, key: &StandIn) -> bool {
+        STAND_INS.get_ptr(key).is_some()
+    }
+
+    #[inline(always)]
+    fn stand_in(self, key: &StandIn) {
+        let _ = STAND_INS.insert(key, &1, 0);
+    }
+
+    #[inline(always)]
     fn note_fragment(self, key: &FragmentKey, first: &FirstFragment) {
         let _ = FRAGMENTS.insert(key, first, 0);
+    }
+
+    #[inline(always)]
+    fn verified_at(self, source: &Source) -> Option<u32> {
+        // SAFETY: a live map value of one word; one that is used again meanwhile is of a source that was verified as well.
+        VERIFIED.get_ptr(source).map(|at| unsafe { at.read_volatile() })
+    }
+
+    #[inline(always)]
+    fn verify(self, source: &Source) {
+        let _ = VERIFIED.insert(source, &self.now(), 0);
     }
 
     #[inline(always)]
@@ -430,6 +526,16 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     }
 
     #[inline(always)]
+    fn lent(self) -> &'static Segment {
+        match SEGMENT.get_ptr(0) {
+            // SAFETY: this CPU's own record; a frame's program is not interrupted by another frame's.
+            Some(lent) => unsafe { &*(opaque(lent as usize) as *const Segment) },
+            // A per-CPU array has its first element.
+            None => &Segment::NONE,
+        }
+    }
+
+    #[inline(always)]
     fn find(self, key: &FlowKey) -> Option<SlotRef> {
         match find_flow(key) {
             IN_STASH => flow_table::find_stashed(self, key),
@@ -441,6 +547,11 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn reserve(self, key: &FlowKey) -> i64 {
         reserve_slot(key)
+    }
+
+    #[inline(always)]
+    fn verified(self, segment: &Segment) -> u32 {
+        source_verified(segment)
     }
 
     #[inline(always)]
@@ -511,6 +622,21 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn silent(self, segment: &Segment) -> u32 {
         flow_silent(segment)
+    }
+
+    #[inline(always)]
+    fn give_hold_back(self, segment: &Segment, port: u32) -> u32 {
+        give_hold_back(segment, port)
+    }
+
+    #[inline(always)]
+    fn target_pair(self, target: u32) -> u64 {
+        target_pair(target)
+    }
+
+    #[inline(always)]
+    fn difference(self, segment: &Segment, target: u32) -> u32 {
+        difference(segment, target)
     }
 
     #[inline(always)]

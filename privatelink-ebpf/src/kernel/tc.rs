@@ -2,21 +2,16 @@
 //! the helpers only; everything else is written directly afterwards, because a helper may move the packet.
 
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, TC_ACT_OK, TC_ACT_SHOT},
-    helpers::generated::{
-        bpf_l4_csum_replace, bpf_redirect, bpf_redirect_peer, bpf_skb_change_tail, bpf_skb_pull_data,
-        bpf_skb_store_bytes,
-    },
+    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_OK, TC_ACT_SHOT},
+    helpers::generated::{bpf_l4_csum_replace, bpf_redirect, bpf_redirect_peer, bpf_skb_pull_data},
     macros::classifier,
     programs::TcContext,
 };
 use aya_log_ebpf::debug;
 use privatelink_ebpf::{
-    abi::{Counter, Proto, Stage, VpcIndex, service::PortFlags},
-    datapath::{
-        Frame as _, Rewrite, Tables as _, Verdict, arp, fast, icmp::error::Cause, parse, reset, slow, stage, udp,
-    },
-    wire::{ArpHdr, L3, checksum, tcp::TcpHeader, udp::UdpHeader},
+    abi::{Counter, Proto, Stage, service::PortFlags},
+    datapath::{Frame as _, Rewrite, Tables as _, Verdict, fast, icmp::error::Cause, reset, slow, stage, udp},
+    wire::{checksum, tcp::TcpHeader, udp::UdpHeader},
 };
 
 use super::{
@@ -40,11 +35,14 @@ pub fn privatelink_tc(ctx: TcContext) -> i32 {
     if let Some(action) = fast(linear(skb), Maps::<false>, ifindex, apply) {
         return action;
     }
-    match stage(with_headers(skb)) {
+    match stage(with_headers(skb, reset::SEGMENT_LEN, HEADERS)) {
         Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend => go_on(&ctx, Stage::Slow),
         Stage::Udp => go_on(&ctx, Stage::Udp),
         Stage::Fragment => go_on(&ctx, Stage::Fragment),
         Stage::Icmp => go_on(&ctx, Stage::Icmp),
+        Stage::V6 => go_on(&ctx, Stage::V6),
+        // Reached from others.
+        Stage::V6Slow | Stage::Icmp6 | Stage::Answer | Stage::Challenge => {}
     }
     // Reached only while the agent has not put the stage's program in its place.
     finish(None)
@@ -57,16 +55,20 @@ pub fn privatelink_tc_slow(ctx: TcContext) -> i32 {
     let (ifindex, len) = unsafe { ((*skb).ifindex, (*skb).len) };
     match slow(linear(skb), Maps::<false>, ifindex) {
         Ok(rewrite) => finish(apply(skb, &rewrite, opaque(rewrite.l4 as usize) & 0x7f)),
-        Err(Verdict::Pass | Verdict::ToTc) => TC_ACT_OK as i32,
+        // Other stages' answers are not this one's.
+        Err(Verdict::Pass | Verdict::ToTc | Verdict::AnswerNeighbor) => TC_ACT_OK as i32,
         Err(Verdict::Drop(reason)) => {
             // The agent's `--kernel-log` shows it; without that the level is 0 and the verifier removes the line.
             debug!(&ctx, "interface {}: frame of {} bytes refused, reason {}", ifindex, len, reason as u32);
             TC_ACT_SHOT as i32
         }
-        Err(Verdict::AnswerArp) => finish(answer_arp(skb, ifindex)),
-        Err(Verdict::AnswerReset) => finish(answer_reset(skb, ifindex)),
+        Err(Verdict::AnswerArp | Verdict::AnswerReset) => answer(&ctx),
         Err(Verdict::Proxy) => {
             go_on(&ctx, Stage::Proxy);
+            finish(None)
+        }
+        Err(Verdict::GoOn(stage)) => {
+            go_on(&ctx, stage);
             finish(None)
         }
         // A verdict of `Stage::Icmp` alone.
@@ -92,14 +94,16 @@ pub fn privatelink_tc_udp(ctx: TcContext) -> i32 {
             TC_ACT_SHOT as i32
         }
         Err(Verdict::AnswerError(cause)) => answer_error(&ctx, cause),
-        // ARP, resets, echo and PROXY headers are other stages'.
+        // ARP, resets, echo, PROXY headers and cookies are other stages'.
         Err(
             Verdict::Pass
             | Verdict::ToTc
             | Verdict::AnswerArp
             | Verdict::AnswerReset
             | Verdict::AnswerEcho
-            | Verdict::Proxy,
+            | Verdict::Proxy
+            | Verdict::AnswerNeighbor
+            | Verdict::GoOn(_),
         ) => TC_ACT_OK as i32,
     }
 }
@@ -111,14 +115,14 @@ pub fn go_on(ctx: &TcContext, stage: Stage) {
     let _ = unsafe { STAGES_TC.tail_call(ctx, stage as u32) };
 }
 
-/// The packet with its headers directly accessible, as far as it has them.
+/// The packet with `most` bytes of headers directly accessible, as far as it has them, unless `least` are already.
 #[inline(always)]
-fn with_headers(skb: *mut __sk_buff) -> Packet {
+pub fn with_headers(skb: *mut __sk_buff, least: usize, most: usize) -> Packet {
     let packet = linear(skb);
-    if packet.data + reset::SEGMENT_LEN <= packet.end || packet.len <= packet.end - packet.data {
+    if packet.data + least <= packet.end || packet.len <= packet.end - packet.data {
         return packet;
     }
-    pull(skb, HEADERS)
+    pull(skb, most)
 }
 
 /// The packet with its first `wanted` bytes, as far as it has them, directly accessible.
@@ -128,6 +132,13 @@ pub fn pull(skb: *mut __sk_buff, wanted: usize) -> Packet {
     // SAFETY: a helper on the program's own context.
     unsafe { bpf_skb_pull_data(skb, if len < wanted { len } else { wanted } as u32) };
     linear(skb)
+}
+
+/// Makes an answer of the frame, in the stage that has the stack for it.
+#[inline(always)]
+pub fn answer(ctx: &TcContext) -> i32 {
+    go_on(ctx, Stage::Answer);
+    finish(None)
 }
 
 /// Makes an ICMP error of the frame, in the stage that has the stack for it.
@@ -190,38 +201,8 @@ pub fn leave(ifindex: u32, out: PortFlags) -> i32 {
     action as i32
 }
 
-#[inline(never)]
-fn answer_arp(skb: *mut __sk_buff, ifindex: u32) -> Option<i32> {
-    let request = linear(skb).read::<ArpHdr>(L3)?;
-    let mac = Maps::<false>.port(ifindex)?.mac;
-    send_back(skb, &arp::reply(&request, mac), ifindex)
-}
-
-#[inline(never)]
-pub(super) fn answer_reset(skb: *mut __sk_buff, ifindex: u32) -> Option<i32> {
-    // The VPC is part of the key only, which a reset does not carry.
-    let segment = parse::segment(linear(skb), VpcIndex::NONE)?;
-    send_back(skb, &reset::build(&segment), ifindex)
-}
-
-/// Replaces the frame by an answer and sends it out of the port that it came in on.
 #[inline(always)]
-fn send_back<const N: usize>(skb: *mut __sk_buff, frame: &[u8; N], ifindex: u32) -> Option<i32> {
-    // SAFETY: helpers on the program's own context and stack. Cutting a socket buffer to one header's length also ends its
-    // standing for many segments.
-    unsafe {
-        if (*skb).len as usize != N && bpf_skb_change_tail(skb, N as u32, 0) != 0 {
-            return None;
-        }
-        if bpf_skb_store_bytes(skb, 0, frame.as_ptr().cast(), N as u32, BPF_F_RECOMPUTE_CSUM as u64) != 0 {
-            return None;
-        }
-        Some(bpf_redirect(ifindex, 0) as i32)
-    }
-}
-
-#[inline(always)]
-fn replace(skb: *mut __sk_buff, at: u32, difference: u16, flags: u64) -> Option<()> {
+pub fn replace(skb: *mut __sk_buff, at: u32, difference: u16, flags: u64) -> Option<()> {
     // SAFETY: a helper on the program's own context.
     (unsafe { bpf_l4_csum_replace(skb, at, 0, difference as u64, flags) } == 0).then_some(())
 }

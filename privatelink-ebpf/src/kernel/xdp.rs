@@ -36,6 +36,9 @@ pub fn privatelink_xdp(ctx: XdpContext) -> u32 {
         Stage::Udp => go_on(&ctx, Stage::Udp),
         Stage::Fragment => go_on(&ctx, Stage::Fragment),
         Stage::Icmp => go_on(&ctx, Stage::Icmp),
+        Stage::V6 => go_on(&ctx, Stage::V6),
+        // Reached from other stages.
+        Stage::V6Slow | Stage::Icmp6 | Stage::Answer | Stage::Challenge => {}
     }
     // Reached only while the agent has not put the stage's program in its place: TC does everything.
     xdp_action::XDP_PASS
@@ -54,6 +57,11 @@ pub fn privatelink_xdp_slow(ctx: XdpContext) -> u32 {
     let packet = whole(&ctx, packet);
     match slow(packet, Maps::<true>, ifindex) {
         Ok(rewrite) => send(apply(packet, &rewrite, opaque(rewrite.l4 as usize) & 0x7f), rewrite.ifindex, ifindex),
+        Err(Verdict::GoOn(stage)) => {
+            go_on(&ctx, stage);
+            // Reached only while the agent has not put the stage's program in its place: TC does everything.
+            xdp_action::XDP_PASS
+        }
         Err(verdict) => action(verdict),
     }
 }
@@ -68,7 +76,9 @@ pub fn action(verdict: Verdict) -> u32 {
         | Verdict::AnswerReset
         | Verdict::AnswerEcho
         | Verdict::AnswerError(_)
-        | Verdict::Proxy => xdp_action::XDP_PASS,
+        | Verdict::Proxy
+        | Verdict::AnswerNeighbor
+        | Verdict::GoOn(_) => xdp_action::XDP_PASS,
         Verdict::Drop(_) => xdp_action::XDP_DROP,
     }
 }
@@ -116,7 +126,7 @@ pub fn send(rewritten: Option<()>, out: u32, ifindex: u32) -> u32 {
 }
 
 #[inline(always)]
-fn refused() -> u32 {
+pub fn refused() -> u32 {
     Maps::<true>.count(Counter::KernelRefused);
     xdp_action::XDP_DROP
 }

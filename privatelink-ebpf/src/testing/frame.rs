@@ -2,16 +2,19 @@
 
 mod icmp;
 
-pub use icmp::{answer_echo, answer_error};
+pub use icmp::{answer_echo, answer_echo6, answer_error, translate6};
 
 use crate::{
     abi::Proto,
     datapath::{
         Forward, Frame, Relay, Rewrite,
         proxy::{self, Inject, Proxied},
+        v6::Rewrite6,
     },
     wire::{
-        Ipv4Hdr, L3, Window, Wire, checksum, proxy_v2,
+        Ipv4Hdr, L3, Window, Wire, checksum,
+        ipv6::Ipv6Header,
+        proxy_v2,
         tcp::TcpHeader,
         udp::{self, UdpHeader},
     },
@@ -147,6 +150,33 @@ fn relay(frame: &mut [u8], relay: &Relay) {
     put(L3 + 16, &dst.to_wire());
     frame[L3 + 8] -= 1;
     change(frame, L3 + 10, |check| checksum::apply(check, d_addr as u32 + checksum::TTL_DECREMENT));
+}
+
+/// The same for IPv6.
+///
+/// # Panics
+///
+/// As [`apply`].
+pub fn apply6(frame: &mut [u8], rewrite: &Rewrite6<'_>) {
+    let Rewrite6 { proto, src, dst, src_port, dst_port, d_addr, d_port, src_mac, dst_mac, l4, mss, ifindex: _, out: _ } =
+        *rewrite;
+    let l4 = l4 as usize;
+    let mut put = |at: usize, bytes: &[u8]| frame[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, &dst_mac.mac().0);
+    put(6, &src_mac.mac().0);
+    put(L3 + Ipv6Header::SRC, &src.to_wire());
+    put(L3 + Ipv6Header::DST, &dst.to_wire());
+    put(l4, &src_port.to_wire());
+    put(l4 + 2, &dst_port.to_wire());
+    if mss.at != 0 {
+        put(mss.at as usize, &mss.value.to_be_bytes());
+    }
+    frame[L3 + Ipv6Header::HOPS] -= 1;
+    let difference = d_addr as u32 + d_port as u32 + mss.difference as u32;
+    match proto {
+        Proto::Tcp => change(frame, l4 + TcpHeader::CHECK, |check| checksum::apply(check, difference)),
+        Proto::Udp => change(frame, l4 + UdpHeader::CHECK, |check| udp::apply(check, difference)),
+    }
 }
 
 /// Changes the checksum at `at`.

@@ -1,16 +1,17 @@
 //! Random sequences of frames, time and changes of the configuration, held against two backends step by step. A seed stands
-//! for one sequence: nothing else is random.
+//! for one sequence: nothing else is random. Bytes that a fuzzer chooses make sequences as well ([`drive`]): what they lead to
+//! is held against what must always be true.
 
 use std::collections::BTreeMap;
 
 use super::{
     cases::{
-        self, A, B, DNS, EMPTY, HTTP, HTTPS, INTERFACES, LIMITED, ON_BOTH, ON_HOST, ON_JUMBO, ON_NO_XDP, ON_SHARED,
-        ON_SMALL, ONE_PORT, SHORT, TC_TARGET, UNRESOLVED,
+        self, A, B, DIRECT, DIRECT_TOO, DNS, EMPTY, HTTP, HTTPS, INTERFACES, LIMITED, NODE, ON_BOTH, ON_HOST, ON_JUMBO,
+        ON_NO_XDP, ON_SHARED, ON_SMALL, ONE_PORT, PROVIDER, PROVIDER_OTHER, SHORT, TC_TARGET, UNRESOLVED,
     },
     icmp::{About, Icmp},
-    packet::{Arp, Headers, Tcp, Udp, UdpCheck},
-    run::{Backend, Outcome, Path, Seen, describe},
+    packet::{Arp, Headers, Tcp, Udp, UdpCheck, internet_checksum},
+    run::{Backend, Fate, Outcome, Path, Seen, describe},
     script::{Client, Edit, Packet},
     world::{ENDPOINTS, POOLS, World, port_mac},
 };
@@ -26,21 +27,48 @@ use crate::{
 /// Steps of a sequence: fewer than what is sent of anything in one tick, so that no limit depends on the clock.
 pub const STEPS: usize = 60;
 
-/// SplitMix64.
-struct Random(u64);
+/// Where choices come from.
+enum Random<'a> {
+    /// SplitMix64.
+    Seed(u64),
+    /// As few bytes a choice as can make it; zeros when there are no more.
+    Bytes(&'a [u8]),
+}
 
-impl Random {
+impl Random<'_> {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
+        match self {
+            Self::Seed(state) => {
+                *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                let mut z = *state;
+                z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+                z ^ z >> 31
+            }
+            Self::Bytes(_) => self.take(8),
+        }
+    }
+
+    /// A number of so many bytes.
+    fn take(&mut self, len: usize) -> u64 {
+        match self {
+            Self::Seed(_) => self.next(),
+            Self::Bytes(bytes) => {
+                let (taken, rest) = bytes.split_at(len.min(bytes.len()));
+                *bytes = rest;
+                taken.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+            }
+        }
+    }
+
+    /// All choices have been made.
+    fn exhausted(&self) -> bool {
+        matches!(self, Self::Bytes([]))
     }
 
     /// Below `bound`.
     fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
+        (self.take(if bound <= 256 { 1 } else { 2 }) % bound as u64) as usize
     }
 
     /// One time in `n`.
@@ -52,8 +80,16 @@ impl Random {
         all[self.below(all.len())]
     }
 
+    /// Contents, about which nothing is decided.
     fn bytes(&mut self, len: usize) -> Vec<u8> {
-        (0..len).map(|_| self.next() as u8).collect()
+        match self {
+            Self::Seed(_) => (0..len).map(|_| self.next() as u8).collect(),
+            Self::Bytes(_) if len <= 40 => (0..len).map(|_| self.take(1) as u8).collect(),
+            Self::Bytes(_) => {
+                let first = self.take(1) as u8;
+                (0..len).map(|at| first.wrapping_add(at as u8)).collect()
+            }
+        }
     }
 }
 
@@ -83,7 +119,7 @@ struct Observed {
 ///
 /// The first step after which they differ.
 pub fn compare(seed: u64, path: Path, one: &mut dyn Backend, other: &mut dyn Backend) -> Outcome<()> {
-    let mut sequence = Sequence { random: Random(seed), world: cases::world() };
+    let mut sequence = Sequence { random: Random::Seed(seed), world: cases::world() };
     sequence.world.flow_events = sequence.random.one_in(2);
     one.reset(&sequence.world)?;
     other.reset(&sequence.world)?;
@@ -97,6 +133,92 @@ pub fn compare(seed: u64, path: Path, one: &mut dyn Backend, other: &mut dyn Bac
         }
     }
     Ok(())
+}
+
+/// Steps of a sequence that a fuzzer's bytes make.
+const DRIVEN_STEPS: usize = 200;
+/// Seconds after which nothing of any flow is left.
+const FORGOTTEN_S: u32 = 6_001;
+
+/// Runs the sequence that `bytes` stand for: checksums that were right stay right, and when all has been forgotten, every port
+/// and every budget has been given back.
+///
+/// # Errors
+///
+/// What is not so.
+pub fn drive(bytes: &[u8], path: Path, backend: &mut dyn Backend) -> Outcome<()> {
+    let mut sequence = Sequence { random: Random::Bytes(bytes), world: cases::world() };
+    backend.reset(&sequence.world)?;
+    let used = |backend: &mut dyn Backend| -> Outcome<Vec<u32>> {
+        (0..POOLS as usize).map(|index| Ok(backend.pool(index)?.used())).collect()
+    };
+    let at_first = used(backend)?;
+    let mut steps = 0;
+    while !sequence.random.exhausted() && steps < DRIVEN_STEPS {
+        steps += 1;
+        let mut slots = backend.slots()?;
+        slots.sort_by_key(|slot| slot.key);
+        let action = sequence.next(&slots);
+        let Observed { seen, .. } = perform(backend, path, &action)?;
+        if let (Action::Frame { bytes, .. }, Some(Seen { fate: Fate::Sent, bytes: sent, .. })) = (&action, seen)
+            && checksums_are_right(bytes)
+            && !checksums_are_right(&sent)
+        {
+            return Err(format!("step {steps}, {action:02x?}: a wrong checksum in {sent:02x?}"));
+        }
+    }
+    // Ports that are away come back, so that nothing has to wait for them.
+    backend.configure(&cases::world())?;
+    for _ in 0..3 {
+        backend.advance(FORGOTTEN_S)?;
+        backend.collect()?;
+    }
+    let left = backend.slots()?;
+    if !left.is_empty() {
+        return Err(format!("entries are left: {:?}", left.iter().map(describe).collect::<Vec<_>>()));
+    }
+    let at_last = used(backend)?;
+    if at_first != at_last {
+        return Err(format!("ports in use: {at_first:?} at first, {at_last:?} at last"));
+    }
+    for vpc in 1..9 {
+        if backend.half_open_vpc(vpc)? != 0 {
+            return Err(format!("VPC {vpc} has {} half-open flows of none", backend.half_open_vpc(vpc)?));
+        }
+    }
+    for index in 0..ENDPOINTS {
+        if backend.half_open_endpoint(index)? != 0 {
+            return Err(format!("endpoint {index} has {} half-open flows of none", backend.half_open_endpoint(index)?));
+        }
+    }
+    Ok(())
+}
+
+/// The frame is an unfragmented IPv4 packet whose checksums are those of its bytes; or it is nothing of which that can be said.
+fn checksums_are_right(frame: &[u8]) -> bool {
+    if frame.len() < 34 || frame[12..14] != [8, 0] {
+        return true;
+    }
+    let header = usize::from(frame[14] & 0xf) * 4;
+    let len = usize::from(u16::from_be_bytes([frame[16], frame[17]]));
+    let fragment = u16::from_be_bytes([frame[20], frame[21]]) & 0x3fff != 0;
+    if frame[14] >> 4 != 4 || header < 20 || len < header || frame.len() < 14 + len {
+        return false;
+    }
+    let (ip, payload) = frame[14..14 + len].split_at(header);
+    if internet_checksum(&[ip]) != 0 {
+        return false;
+    }
+    let pseudo = [&ip[12..20], &[0, ip[9]], &(payload.len() as u16).to_be_bytes()].concat();
+    match ip[9] {
+        _ if fragment => true,
+        1 => internet_checksum(&[payload]) == 0,
+        17 if payload.len() >= 8 && payload[6..8] == [0, 0] => true,
+        // The bytes behind a datagram are no part of it.
+        17 if payload.len() >= 8 && usize::from(u16::from_be_bytes([payload[4], payload[5]])) != payload.len() => false,
+        6 | 17 => internet_checksum(&[&pseudo, payload]) == 0,
+        _ => true,
+    }
 }
 
 fn perform(backend: &mut dyn Backend, path: Path, action: &Action) -> Outcome<Observed> {
@@ -118,6 +240,14 @@ fn perform(backend: &mut dyn Backend, path: Path, action: &Action) -> Outcome<Ob
         .map(|counter| (counter.name(), after[*counter as usize] - before[*counter as usize]))
         .filter(|(_, count)| *count != 0)
         .collect();
+    if let Some(seen) = &mut seen
+        && after[Counter::CookieSent as usize] != before[Counter::CookieSent as usize]
+    {
+        // The cookie and the window that makes up for it: each clock makes others.
+        let tcp = if seen.bytes[12..14] == [8, 0] { 34 } else { 54 };
+        seen.bytes[tcp + 8..tcp + 12].fill(0);
+        seen.bytes[tcp + 14..tcp + 16].fill(0);
+    }
     let half_open = (1..9)
         .map(|vpc| backend.half_open_vpc(vpc))
         .collect::<Outcome<Vec<_>>>()?
@@ -137,18 +267,32 @@ fn perform(backend: &mut dyn Backend, path: Path, action: &Action) -> Outcome<Ob
     })
 }
 
-struct Sequence {
-    random: Random,
+struct Sequence<'a> {
+    random: Random<'a>,
     world: World,
 }
 
-const CLIENTS: [Client; 9] = [A, B, ON_SHARED, ON_NO_XDP, ON_SMALL, ON_JUMBO, ON_BOTH, ON_HOST, A.to(LIMITED)];
+/// Clients of the load balancer itself, one behind the targets' port.
+const DIRECTLY: Client = Client { vpc: 3, ifindex: PROVIDER_OTHER, ip: [10, 0, 4, 4], ..A.to(NODE).to_port(DIRECT) };
+const CLIENTS: [Client; 11] = [
+    A,
+    B,
+    ON_SHARED,
+    ON_NO_XDP,
+    ON_SMALL,
+    ON_JUMBO,
+    ON_BOTH,
+    ON_HOST,
+    A.to(LIMITED),
+    DIRECTLY,
+    DIRECTLY.behind(PROVIDER),
+];
 const SERVICE_PORTS: [u16; 10] = [HTTP, HTTP, HTTPS, EMPTY, UNRESOLVED, ONE_PORT, TC_TARGET, SHORT, DNS, 9999];
 const FLAGS: [u8; 14] = [0x10, 0x10, 0x18, 0x18, 0x11, 0x11, 0x04, 0x14, 0x02, 0x12, 0x00, 0x03, 0x29, 0xff];
 /// Seconds; not those of a lifetime, so that the fraction of a second that a run takes decides nothing.
 const PAUSES: [u32; 7] = [1, 4, 7, 13, 37, 67, 357];
 
-impl Sequence {
+impl Sequence<'_> {
     fn next(&mut self, slots: &[Slot]) -> Action {
         match self.random.below(40) {
             0 => Action::Advance(self.random.of(&PAUSES)),
@@ -251,7 +395,11 @@ impl Sequence {
             src: client.ip,
             src_port: 40_000 + self.random.below(4) as u16,
             dst: if self.random.one_in(20) { [10, 0, 0, self.random.next() as u8] } else { client.service },
-            dst_port: if client.vpc == u16::MAX { 8080 } else { self.random.of(&SERVICE_PORTS) },
+            dst_port: match client.vpc {
+                u16::MAX => 8080,
+                3 => self.random.of(&[DIRECT, DIRECT, DIRECT_TOO, HTTP]),
+                _ => self.random.of(&SERVICE_PORTS),
+            },
             ttl: self.ttl(),
         };
         let packet = match self.random.below(12) {

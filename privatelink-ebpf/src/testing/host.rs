@@ -1,20 +1,23 @@
 //! The case table without a kernel: `decide` over tables in memory.
 
 use super::{
-    frame::{SliceFrame, answer_echo, answer_error, apply, apply_proxied},
+    frame::{SliceFrame, answer_echo, answer_echo6, answer_error, apply, apply_proxied, apply6, translate6},
     run::{Backend, Fate, Outcome, Path, Seen},
     tables::{MemTables, Options},
     world::{CLOCK, World},
 };
 use crate::{
     abi::{
-        Counter, Mac,
+        Counter, Mac, Stage,
         event::Event,
         flow::Slot,
         pool::PortPool,
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
-    datapath::{Forward, Tables, Verdict, arp, collect, decide, parse, proxy, reset},
+    datapath::{
+        Forward, Frame as _, Tables, Verdict, arp, challenge, collect, decide, parse, proxy, reset, stage,
+        v6::{self, Rewrite6},
+    },
     wire::{ArpHdr, L3},
 };
 
@@ -31,6 +34,17 @@ impl Host {
 
     fn xdp(&self, ifindex: u32, bytes: &[u8]) -> Option<Seen> {
         let seen = |fate, transmitted, bytes| Some(Seen { fate, by_xdp: true, transmitted, bytes });
+        if stage(SliceFrame::new(bytes)) == Stage::V6 {
+            return match v6::decide(SliceFrame::new(bytes), self.tables.xdp(), ifindex) {
+                Ok(rewrite) => seen(Fate::Sent, rewrite.ifindex == ifindex, rewritten6(bytes, &rewrite)),
+                Err(Verdict::Drop(_)) => seen(Fate::Dropped, false, Vec::new()),
+                Err(Verdict::GoOn(Stage::Challenge)) => match self.challenge(bytes, self.tables.xdp(), ifindex) {
+                    Some(answer) => seen(Fate::Sent, false, answer),
+                    None => seen(Fate::Dropped, false, Vec::new()),
+                },
+                Err(_) => None,
+            };
+        }
         match decide(SliceFrame::new(bytes), self.tables.xdp(), ifindex) {
             Ok(forward @ Forward::Packet(rewrite)) => {
                 seen(Fate::Sent, rewrite.ifindex == ifindex, changed(bytes, &forward))
@@ -39,6 +53,10 @@ impl Host {
                 seen(Fate::Sent, relay.ifindex == ifindex, changed(bytes, &forward))
             }
             Err(Verdict::Drop(_)) => seen(Fate::Dropped, false, Vec::new()),
+            Err(Verdict::GoOn(Stage::Challenge)) => match self.challenge(bytes, self.tables.xdp(), ifindex) {
+                Some(answer) => seen(Fate::Sent, false, answer),
+                None => seen(Fate::Dropped, false, Vec::new()),
+            },
             Ok(Forward::Error(_))
             | Err(
                 Verdict::Pass
@@ -47,18 +65,26 @@ impl Host {
                 | Verdict::AnswerReset
                 | Verdict::AnswerEcho
                 | Verdict::AnswerError(_)
-                | Verdict::Proxy,
+                | Verdict::Proxy
+                | Verdict::AnswerNeighbor
+                | Verdict::GoOn(_),
             ) => None,
         }
     }
 
     fn tc(&self, ifindex: u32, gso_size: u32, bytes: &[u8]) -> Outcome<Seen> {
         let frame = SliceFrame::segmented(bytes, gso_size);
+        if stage(frame) == Stage::V6 {
+            return self.tc6(frame, ifindex, bytes);
+        }
         let (fate, bytes) = match decide(frame, self.tables.tc(), ifindex) {
             Ok(forward) => (Fate::Sent, changed(bytes, &forward)),
             Err(Verdict::Proxy) => return self.proxied(frame, ifindex, bytes),
+            Err(Verdict::GoOn(Stage::Challenge)) => self.challenged(bytes, ifindex),
             Err(Verdict::Pass) => (Fate::Passed, bytes.to_vec()),
-            Err(Verdict::ToTc) => return Err("TC handed a frame to TC".into()),
+            Err(Verdict::ToTc | Verdict::AnswerNeighbor | Verdict::GoOn(_)) => {
+                return Err("TC handed a frame on".into());
+            }
             Err(Verdict::Drop(_)) => (Fate::Dropped, Vec::new()),
             Err(Verdict::AnswerArp) => (Fate::Sent, self.arp_reply(ifindex, bytes)?),
             Err(Verdict::AnswerReset) => {
@@ -85,12 +111,34 @@ impl Host {
             }
             Err(Verdict::AnswerError(cause)) => (Fate::Sent, answer_error(bytes, cause)),
             Err(
-                other @ (Verdict::Pass | Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerEcho | Verdict::Proxy),
-            ) => {
-                return Err(format!("{other:?} for a segment of a flow with a PROXY header"));
-            }
+                other @ (Verdict::Pass
+                | Verdict::ToTc
+                | Verdict::AnswerArp
+                | Verdict::AnswerEcho
+                | Verdict::Proxy
+                | Verdict::AnswerNeighbor
+                | Verdict::GoOn(_)),
+            ) => return Err(format!("{other:?} for a segment of a flow with a PROXY header")),
         };
         Ok(Seen { fate, by_xdp: false, transmitted: false, bytes })
+    }
+
+    fn challenged(&self, bytes: &[u8], ifindex: u32) -> (Fate, Vec<u8>) {
+        match self.challenge(bytes, self.tables.tc(), ifindex) {
+            Some(answer) => (Fate::Sent, answer),
+            None => (Fate::Dropped, Vec::new()),
+        }
+    }
+
+    /// The SYN-ACK with a cookie; nothing for a reset, or if the SYN gets none.
+    fn challenge<'t, T: Tables<'t>>(&self, bytes: &[u8], t: T, ifindex: u32) -> Option<Vec<u8>> {
+        let answer = challenge::answer(challenge::decide(SliceFrame::new(bytes), t, ifindex).ok()?);
+        let segment = t.lent();
+        if !segment.key.ipv6() {
+            return Some(reset::answer(segment, answer).to_vec());
+        }
+        // SAFETY: this thread's own record, written by the decision.
+        t.packet6().map(|addresses| v6::reset::answer(segment, unsafe { &*addresses }, answer).to_vec())
     }
 
     fn endpoint_id(&self, endpoint: u16) -> [u8; 22] {
@@ -101,11 +149,64 @@ impl Host {
         Ok(self.tables.tc().port(ifindex).ok_or("no port")?.mac)
     }
 
+    fn tc6(&self, frame: SliceFrame<'_>, ifindex: u32, bytes: &[u8]) -> Outcome<Seen> {
+        let (fate, bytes) = match v6::decide(frame, self.tables.tc(), ifindex) {
+            Ok(rewrite) => (Fate::Sent, rewritten6(bytes, &rewrite)),
+            Err(Verdict::Pass) => (Fate::Passed, bytes.to_vec()),
+            Err(Verdict::Drop(_)) => (Fate::Dropped, Vec::new()),
+            Err(Verdict::GoOn(Stage::Challenge)) => self.challenged(bytes, ifindex),
+            Err(Verdict::AnswerError(cause)) => (Fate::Sent, answer_error(bytes, cause)),
+            Err(Verdict::GoOn(Stage::Icmp6)) => return self.icmp6(frame, ifindex, bytes),
+            Err(Verdict::AnswerNeighbor) => {
+                let asked = v6::ndp::message(frame).ok_or("an answer to no question")?;
+                let port = self.tables.tc().port(ifindex).ok_or("no port")?;
+                (Fate::Sent, v6::ndp::reply(&asked, port.mac).to_vec())
+            }
+            Err(Verdict::AnswerReset) => {
+                let t = self.tables.tc();
+                let segment =
+                    v6::parse::segment(frame, t, crate::abi::VpcIndex::NONE).ok_or("a reset for no segment")?;
+                let head = frame.window::<{ v6::parse::HEAD }>(0).ok_or("no header")?;
+                (Fate::Sent, v6::reset::build(&segment, &v6::parse::addresses(head)).to_vec())
+            }
+            Err(
+                other @ (Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerEcho | Verdict::Proxy | Verdict::GoOn(_)),
+            ) => return Err(format!("{other:?} for an IPv6 packet")),
+        };
+        Ok(Seen { fate, by_xdp: false, transmitted: false, bytes })
+    }
+
+    fn icmp6(&self, frame: SliceFrame<'_>, ifindex: u32, bytes: &[u8]) -> Outcome<Seen> {
+        let mut bytes = bytes.to_vec();
+        let fate = match v6::icmp::decide(frame, self.tables.tc(), ifindex) {
+            Ok(translation) => {
+                translate6(&mut bytes, &translation);
+                Fate::Sent
+            }
+            Err(Verdict::Drop(_)) => {
+                bytes.clear();
+                Fate::Dropped
+            }
+            Err(Verdict::AnswerEcho) => {
+                answer_echo6(&mut bytes, self.port_mac(ifindex)?);
+                Fate::Sent
+            }
+            Err(other) => return Err(format!("{other:?} for ICMP over IPv6")),
+        };
+        Ok(Seen { fate, by_xdp: false, transmitted: false, bytes })
+    }
+
     fn arp_reply(&self, ifindex: u32, bytes: &[u8]) -> Outcome<Vec<u8>> {
         use crate::datapath::Frame as _;
         let request: ArpHdr = SliceFrame::new(bytes).read(L3).ok_or("the request is cut short")?;
         Ok(arp::reply(&request, self.port_mac(ifindex)?).to_vec())
     }
+}
+
+fn rewritten6(bytes: &[u8], rewrite: &Rewrite6<'_>) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    apply6(&mut bytes, rewrite);
+    bytes
 }
 
 fn changed(bytes: &[u8], forward: &Forward) -> Vec<u8> {
@@ -144,6 +245,10 @@ impl Backend for Host {
 
     fn slots(&mut self) -> Outcome<Vec<Slot>> {
         Ok(self.tables.slots())
+    }
+
+    fn clients6(&mut self) -> Outcome<usize> {
+        Ok(self.tables.clients6())
     }
 
     fn advance(&mut self, seconds: u32) -> Outcome<()> {

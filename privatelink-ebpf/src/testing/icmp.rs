@@ -1,7 +1,7 @@
 //! ICMP messages from their fields, and what is expected to come of them. All checksums are computed from scratch here.
 
 use super::{
-    packet::{Headers, Tcp, Udp, internet_checksum},
+    packet::{Headers, Tcp, Udp, internet_checksum, pseudo_header, six},
     script::{Client, Expect, Frame, Packet, Sender},
 };
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     wire::tcp::Flags,
 };
 
-/// An ICMP message in IPv4 in Ethernet.
+/// An ICMP message in IPv4 in Ethernet, or in IPv6.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Icmp {
     pub src_mac: Mac,
@@ -30,6 +30,8 @@ pub struct Icmp {
     pub body: Vec<u8>,
     /// Bytes behind the IP packet.
     pub trailer: Vec<u8>,
+    /// Over IPv6, where the addresses are [`six`].
+    pub ipv6: bool,
 }
 
 impl Default for Icmp {
@@ -50,6 +52,7 @@ impl Default for Icmp {
             rest: [0; 4],
             body: Vec::new(),
             trailer: Vec::new(),
+            ipv6: false,
         }
     }
 }
@@ -75,6 +78,9 @@ impl Icmp {
         let mut icmp = vec![self.kind, self.code, 0, 0];
         icmp.extend_from_slice(&self.rest);
         icmp.extend_from_slice(&self.body);
+        if self.ipv6 {
+            return self.build_over_ipv6(icmp);
+        }
         let check = internet_checksum(&[&icmp]);
         icmp[2..4].copy_from_slice(&check.to_be_bytes());
         let ip_header = 20 + self.ip_options.len();
@@ -91,6 +97,16 @@ impl Icmp {
         ip[10..12].copy_from_slice(&check.to_be_bytes());
         let ethernet = [&self.dst_mac.0[..], &self.src_mac.0, &[8, 0]].concat();
         [ethernet, ip, icmp, self.trailer.clone()].concat()
+    }
+
+    fn build_over_ipv6(&self, mut icmp: Vec<u8>) -> Vec<u8> {
+        let pseudo = pseudo_header(true, self.src, self.dst, 58, icmp.len());
+        let check = internet_checksum(&[&pseudo, &icmp]);
+        icmp[2..4].copy_from_slice(&check.to_be_bytes());
+        let len = (icmp.len() as u16).to_be_bytes();
+        let ethernet = [&self.dst_mac.0[..], &self.src_mac.0, &[0x86, 0xdd]].concat();
+        let fixed = [0x60 | self.tos >> 4, self.tos << 4, 0, 0, len[0], len[1], 58, self.ttl];
+        [&ethernet[..], &fixed, &six(self.src), &six(self.dst), &icmp, &self.trailer].concat()
     }
 
     /// The same message from whom `own` are the headers, unless it names a router; an error quotes the packet that came to
@@ -129,7 +145,8 @@ impl Icmp {
     #[must_use]
     pub fn echo_reply(self, port: Mac) -> Self {
         let Self { src_mac, src, dst, .. } = self;
-        Self { src_mac: port, dst_mac: src_mac, src: dst, dst: src, ttl: 64, kind: 0, code: 0, ..self }
+        let kind = if self.ipv6 { 129 } else { 0 };
+        Self { src_mac: port, dst_mac: src_mac, src: dst, dst: src, ttl: 64, kind, code: 0, ..self }
     }
 
     /// The error about a frame: from the address that it was for, back to its sender, quoting 128 bytes if there are as
@@ -139,6 +156,9 @@ impl Icmp {
     ///
     /// If the frame is too short.
     pub fn about_frame(frame: &[u8], expect: Expect) -> Self {
+        if is_ipv6(frame) {
+            return Self::about_frame6(frame, expect);
+        }
         let (kind, code, mtu) = match expect {
             Expect::TooBig(mtu) => (3, 4, mtu.to_be_bytes()),
             _ => (11, 0, [0; 2]),
@@ -167,6 +187,46 @@ impl Icmp {
     }
 }
 
+impl Icmp {
+    fn about_frame6(frame: &[u8], expect: Expect) -> Self {
+        let (kind, mtu) = match expect {
+            Expect::TooBig(mtu) => (2, mtu.to_be_bytes()),
+            _ => (3, [0; 2]),
+        };
+        let ip_len = 40 + u16::from_be_bytes([frame[18], frame[19]]);
+        let quoted = if ip_len >= 128 { 128 } else { 48 };
+        let four = |at: usize| [frame[at], frame[at + 1], frame[at + 2], frame[at + 3]];
+        let mac = |at: usize| Mac(std::array::from_fn(|i| frame[at + i]));
+        let error = Self {
+            src_mac: mac(0),
+            dst_mac: mac(6),
+            src: four(50),
+            dst: four(34),
+            tos: 0,
+            kind,
+            rest: [0, 0, mtu[0], mtu[1]],
+            body: frame[14..14 + quoted].to_vec(),
+            ipv6: true,
+            ..Self::default()
+        };
+        // With these two bytes a device that completes the frame's checksum finds what stands there.
+        let built = error.build();
+        let at = check_at(frame);
+        let trailer = internet_checksum(&[&built[at..at + 2], &built[54..]]).to_be_bytes().to_vec();
+        Self { trailer, ..error }
+    }
+}
+
+fn is_ipv6(frame: &[u8]) -> bool {
+    frame[12..14] == [0x86, 0xdd]
+}
+
+/// Where the frame's TCP or UDP checksum is.
+fn check_at(frame: &[u8]) -> usize {
+    let (l4, proto) = if is_ipv6(frame) { (54, frame[20]) } else { (34, frame[23]) };
+    l4 + if proto == Proto::Tcp.number() { 16 } else { 6 }
+}
+
 impl About {
     /// The first bytes of the packet with these headers, and what follows them. The quoted TTL stays.
     fn quote(&self, headers: Headers, adjust: Option<fn(&mut Tcp)>) -> Vec<u8> {
@@ -189,9 +249,10 @@ impl About {
 ///
 /// If the frames are too short.
 pub fn completed(error: &[u8], frame: &[u8]) -> Vec<u8> {
-    let field = 34 + if frame[23] == Proto::Tcp.number() { 16 } else { 6 };
+    let field = check_at(frame);
+    let l4 = if is_ipv6(frame) { 54 } else { 34 };
     let mut error = error.to_vec();
-    let sum = match internet_checksum(&[&error[34..]]) {
+    let sum = match internet_checksum(&[&error[l4..]]) {
         0 => 0xffff,
         sum => sum,
     };
@@ -249,7 +310,34 @@ impl Frame {
     pub fn icmp(mut self, change: impl FnOnce(&mut Icmp)) -> Self {
         match &mut self.packet {
             Packet::Icmp(icmp, _) => change(icmp),
-            Packet::Tcp(_) | Packet::Udp(_) | Packet::Arp(_) | Packet::Raw(_) => panic!("no ICMP message"),
+            Packet::Tcp(_) | Packet::Udp(_) | Packet::Arp(_) | Packet::Ndp(_) | Packet::Raw(_) => {
+                panic!("no ICMP message")
+            }
+        }
+        self
+    }
+
+    /// The same message over IPv6, with 48 bytes quoted.
+    ///
+    /// # Panics
+    ///
+    /// If it is none.
+    pub fn over_ipv6(mut self) -> Self {
+        match &mut self.packet {
+            Packet::Icmp(icmp, about) => {
+                icmp.ipv6 = true;
+                if let Some(about) = about {
+                    about.bytes = 48;
+                    match &mut *about.packet {
+                        Packet::Tcp(tcp) => tcp.ipv6 = true,
+                        Packet::Udp(udp) => udp.ipv6 = true,
+                        Packet::Arp(_) | Packet::Ndp(_) | Packet::Icmp(..) | Packet::Raw(_) => {}
+                    }
+                }
+            }
+            Packet::Tcp(_) | Packet::Udp(_) | Packet::Arp(_) | Packet::Ndp(_) | Packet::Raw(_) => {
+                panic!("no ICMP message")
+            }
         }
         self
     }
@@ -262,9 +350,12 @@ impl Frame {
     pub fn quoting(mut self, bytes: usize, more: &[u8]) -> Self {
         match &mut self.packet {
             Packet::Icmp(_, Some(about)) => (about.bytes, about.more) = (bytes, more.to_vec()),
-            Packet::Icmp(_, None) | Packet::Tcp(_) | Packet::Udp(_) | Packet::Arp(_) | Packet::Raw(_) => {
-                panic!("no ICMP error")
-            }
+            Packet::Icmp(_, None)
+            | Packet::Tcp(_)
+            | Packet::Udp(_)
+            | Packet::Arp(_)
+            | Packet::Ndp(_)
+            | Packet::Raw(_) => panic!("no ICMP error"),
         }
         self
     }

@@ -31,6 +31,11 @@ pub struct Tcp {
     pub trailer: usize,
     /// The checksum is left to the device: its field holds the sum of the pseudo header.
     pub partial: bool,
+    /// Over IPv6: the addresses are [`six`] of these, `ttl` is the hop limit, `tos` the traffic class; there is no `id`, no
+    /// `fragment` and no IP options.
+    pub ipv6: bool,
+    /// IPv6 extension headers: type and content.
+    pub extensions: Vec<(u8, Vec<u8>)>,
 }
 
 impl Default for Tcp {
@@ -56,6 +61,8 @@ impl Default for Tcp {
             payload: Vec::new(),
             trailer: 0,
             partial: false,
+            ipv6: false,
+            extensions: Vec::new(),
         }
     }
 }
@@ -63,7 +70,7 @@ impl Default for Tcp {
 impl Tcp {
     /// Where the TCP header starts.
     pub fn l4(&self) -> usize {
-        L3 + 20 + self.ip_options.len()
+        L3 + if self.ipv6 { 40 + extensions_len(&self.extensions) } else { 20 + self.ip_options.len() }
     }
 
     /// The frame.
@@ -100,9 +107,12 @@ impl Tcp {
         tcp.extend_from_slice(&self.urgent.to_be_bytes());
         tcp.extend_from_slice(&self.options);
         tcp.extend_from_slice(&self.payload);
-        let pseudo = self.pseudo_header(tcp.len());
+        let pseudo = pseudo_header(self.ipv6, self.src, self.dst, 6, tcp.len());
         let check = if self.partial { !internet_checksum(&[&pseudo]) } else { internet_checksum(&[&pseudo, &tcp]) };
         tcp[16..18].copy_from_slice(&check.to_be_bytes());
+        if self.ipv6 {
+            return over_ipv6(&self.headers(), self.tos, &self.extensions, 6, &tcp, self.trailer);
+        }
 
         let mut frame = Vec::with_capacity(L3 + ip_len + self.trailer);
         frame.extend_from_slice(&self.dst_mac.0);
@@ -114,19 +124,15 @@ impl Tcp {
         frame
     }
 
-    fn pseudo_header(&self, tcp_len: usize) -> [u8; 12] {
-        let [a, b, c, d] = self.src;
-        let [e, f, g, h] = self.dst;
-        let [hi, lo] = (tcp_len as u16).to_be_bytes();
-        [a, b, c, d, e, f, g, h, 0, 6, hi, lo]
-    }
-
     /// Takes a frame apart. Nothing if it is no whole, unfragmented TCP segment.
     pub fn parse(frame: &[u8]) -> Option<Self> {
         let word = |at: usize| Some(u16::from_be_bytes(frame.get(at..at + 2)?.try_into().ok()?));
         let long = |at: usize| Some(u32::from_be_bytes(frame.get(at..at + 4)?.try_into().ok()?));
         let four = |at: usize| -> Option<[u8; 4]> { frame.get(at..at + 4)?.try_into().ok() };
         let mac = |at: usize| -> Option<Mac> { Some(Mac(frame.get(at..at + 6)?.try_into().ok()?)) };
+        if word(12)? == 0x86dd {
+            return Self::parse_ipv6(frame);
+        }
         let ip_header = (*frame.get(L3)? & 0xf) as usize * 4;
         if word(12)? != 0x0800 || frame.get(L3 + 9) != Some(&6) || ip_header < 20 {
             return None;
@@ -155,7 +161,153 @@ impl Tcp {
             payload: frame.get(l4 + tcp_header..end)?.to_vec(),
             trailer: frame.len() - end,
             partial: false,
+            ipv6: false,
+            extensions: Vec::new(),
         })
+    }
+
+    fn parse_ipv6(frame: &[u8]) -> Option<Self> {
+        let Six { headers, tos, extensions, upper: 6, at, end } = Six::parse(frame)? else { return None };
+        // The segment alone, as if it had come over IPv4.
+        let mut bytes = Self { ipv6: false, extensions: Vec::new(), ..Self::default() }.build();
+        bytes.truncate(L3 + 20);
+        bytes[L3 + 2..L3 + 4].copy_from_slice(&((20 + end - at) as u16).to_be_bytes());
+        bytes.extend_from_slice(frame.get(at..end)?);
+        let inner = Self::parse(&bytes)?;
+        let Headers { src_port, dst_port, .. } = inner.headers();
+        let headers = Headers { src_port, dst_port, ..headers };
+        let (id, fragment) = (Self::default().id, Self::default().fragment);
+        let inner = Self { tos, id, fragment, ipv6: true, extensions, trailer: frame.len() - end, ..inner };
+        Some(inner.with_headers(headers))
+    }
+}
+
+/// The IPv6 address that stands for an IPv4 one.
+pub const fn six([a, b, c, d]: [u8; 4]) -> [u8; 16] {
+    [0xfd, 0, 0, 0x64, 0, 0, 0, 0, 0x77, 0, 0, 0, a, b, c, d]
+}
+
+fn extensions_len(extensions: &[(u8, Vec<u8>)]) -> usize {
+    extensions.iter().map(|(_, content)| 2 + content.len()).sum()
+}
+
+pub(super) fn pseudo_header(ipv6: bool, src: [u8; 4], dst: [u8; 4], proto: u8, len: usize) -> Vec<u8> {
+    let len = (len as u16).to_be_bytes();
+    match ipv6 {
+        true => [&six(src)[..], &six(dst), &[0, 0], &len, &[0, 0, 0, proto]].concat(),
+        false => [&src[..], &dst, &[0, proto], &len].concat(),
+    }
+}
+
+fn over_ipv6(
+    headers: &Headers,
+    tos: u8,
+    extensions: &[(u8, Vec<u8>)],
+    proto: u8,
+    upper: &[u8],
+    trailer: usize,
+) -> Vec<u8> {
+    let following: Vec<u8> = extensions.iter().map(|(kind, _)| *kind).chain([proto]).collect();
+    let mut frame = [&headers.dst_mac.0[..], &headers.src_mac.0, &[0x86, 0xdd]].concat();
+    frame.extend_from_slice(&[0x60 | tos >> 4, tos << 4, 0, 0]);
+    frame.extend_from_slice(&((extensions_len(extensions) + upper.len()) as u16).to_be_bytes());
+    frame.extend_from_slice(&[following[0], headers.ttl]);
+    frame.extend_from_slice(&six(headers.src));
+    frame.extend_from_slice(&six(headers.dst));
+    for ((_, content), next) in extensions.iter().zip(&following[1..]) {
+        assert!((2 + content.len()).is_multiple_of(8), "no extension header has {} bytes", content.len() + 2);
+        frame.extend_from_slice(&[*next, ((2 + content.len()) / 8 - 1) as u8]);
+        frame.extend_from_slice(content);
+    }
+    frame.extend_from_slice(upper);
+    frame.resize(frame.len() + trailer, 0);
+    frame
+}
+
+/// An IPv6 packet taken apart.
+struct Six {
+    headers: Headers,
+    tos: u8,
+    extensions: Vec<(u8, Vec<u8>)>,
+    upper: u8,
+    /// Where the upper layer begins, and where the packet ends.
+    at: usize,
+    end: usize,
+}
+
+impl Six {
+    fn parse(frame: &[u8]) -> Option<Self> {
+        let mac = |at: usize| -> Option<Mac> { Some(Mac(frame.get(at..at + 6)?.try_into().ok()?)) };
+        let four = |at: usize| -> Option<[u8; 4]> {
+            let whole: [u8; 16] = frame.get(at..at + 16)?.try_into().ok()?;
+            let last: [u8; 4] = whole[12..].try_into().ok()?;
+            (six(last) == whole).then_some(last)
+        };
+        let end = L3 + 40 + u16::from_be_bytes(frame.get(18..20)?.try_into().ok()?) as usize;
+        let (mut upper, mut at, mut extensions) = (*frame.get(20)?, L3 + 40, Vec::new());
+        while matches!(upper, 0 | 60) {
+            let len = (*frame.get(at + 1)? as usize + 1) * 8;
+            extensions.push((upper, frame.get(at + 2..at + len)?.to_vec()));
+            upper = *frame.get(at)?;
+            at += len;
+        }
+        let headers = Headers {
+            src_mac: mac(6)?,
+            dst_mac: mac(0)?,
+            src: four(22)?,
+            dst: four(38)?,
+            src_port: 0,
+            dst_port: 0,
+            ttl: *frame.get(21)?,
+        };
+        Some(Self { headers, tos: frame[14] << 4 | frame[15] >> 4, extensions, upper, at, end })
+    }
+}
+
+/// An ICMPv6 message of neighbour discovery with one option that holds an Ethernet address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ndp {
+    pub src_mac: Mac,
+    pub dst_mac: Mac,
+    pub src: [u8; 16],
+    pub dst: [u8; 16],
+    pub hops: u8,
+    /// 135: solicitation; 136: advertisement.
+    pub kind: u8,
+    pub code: u8,
+    pub flags: u8,
+    pub target: [u8; 16],
+    /// Type and Ethernet address.
+    pub option: Option<(u8, Mac)>,
+}
+
+impl Ndp {
+    /// Who has `target`? To the group that it listens to (RFC 4291 section 2.7.1).
+    pub fn solicitation(mac: Mac, src: [u8; 16], target: [u8; 16]) -> Self {
+        let [.., a, b, c] = target;
+        let dst = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c];
+        let dst_mac = Mac([0x33, 0x33, 0xff, a, b, c]);
+        let option = (src != [0; 16]).then_some((1, mac));
+        Self { src_mac: mac, dst_mac, src, dst, hops: 255, kind: 135, code: 0, flags: 0, target, option }
+    }
+
+    pub fn build(&self) -> Vec<u8> {
+        let mut message = vec![self.kind, self.code, 0, 0, self.flags, 0, 0, 0];
+        message.extend_from_slice(&self.target);
+        if let Some((kind, mac)) = self.option {
+            message.extend_from_slice(&[kind, 1]);
+            message.extend_from_slice(&mac.0);
+        }
+        let len = (message.len() as u16).to_be_bytes();
+        let pseudo = [&self.src[..], &self.dst, &[0, 0], &len, &[0, 0, 0, 58]].concat();
+        let check = internet_checksum(&[&pseudo, &message]);
+        message[2..4].copy_from_slice(&check.to_be_bytes());
+        let mut frame = [&self.dst_mac.0[..], &self.src_mac.0, &[0x86, 0xdd, 0x60, 0, 0, 0], &len].concat();
+        frame.extend_from_slice(&[58, self.hops]);
+        frame.extend_from_slice(&self.src);
+        frame.extend_from_slice(&self.dst);
+        frame.extend_from_slice(&message);
+        frame
     }
 }
 
@@ -218,6 +370,9 @@ pub struct Udp {
     /// Bytes behind the IP packet.
     pub trailer: usize,
     pub check: UdpCheck,
+    /// As [`Tcp::ipv6`].
+    pub ipv6: bool,
+    pub extensions: Vec<(u8, Vec<u8>)>,
 }
 
 /// What is in a datagram's checksum field.
@@ -249,6 +404,8 @@ impl Default for Udp {
             payload: Vec::new(),
             trailer: 0,
             check: UdpCheck::Complete,
+            ipv6: false,
+            extensions: Vec::new(),
         }
     }
 }
@@ -256,7 +413,7 @@ impl Default for Udp {
 impl Udp {
     /// Where the UDP header starts.
     pub fn l4(&self) -> usize {
-        L3 + 20 + self.ip_options.len()
+        L3 + if self.ipv6 { 40 + extensions_len(&self.extensions) } else { 20 + self.ip_options.len() }
     }
 
     /// The frame.
@@ -272,7 +429,7 @@ impl Udp {
         udp.extend_from_slice(&len);
         udp.extend_from_slice(&[0, 0]);
         udp.extend_from_slice(&self.payload);
-        let pseudo = [&self.src[..], &self.dst[..], &[0, 17], &len[..]].concat();
+        let pseudo = pseudo_header(self.ipv6, self.src, self.dst, 17, udp.len());
         let check = match self.check {
             UdpCheck::Complete => match internet_checksum(&[&pseudo, &udp]) {
                 0 => 0xffff,
@@ -282,6 +439,9 @@ impl Udp {
             UdpCheck::Partial => !internet_checksum(&[&pseudo]),
         };
         udp[6..8].copy_from_slice(&check.to_be_bytes());
+        if self.ipv6 {
+            return over_ipv6(&self.headers(), self.tos, &self.extensions, 17, &udp, self.trailer);
+        }
         // The IP header of a segment without payload, and the datagram behind it.
         let Self { src_mac, dst_mac, src, dst, ttl, tos, id, fragment, ref ip_options, .. } = *self;
         let ip_options = ip_options.clone();
@@ -304,6 +464,9 @@ impl Udp {
         let ip_header = (*frame.get(L3)? & 0xf) as usize * 4;
         let l4 = L3 + ip_header;
         let word = |at: usize| Some(u16::from_be_bytes(frame.get(at..at + 2)?.try_into().ok()?));
+        if word(12)? == 0x86dd {
+            return Self::parse_ipv6(frame);
+        }
         let mut head = frame.get(..l4)?.to_vec();
         if head.get(L3 + 9) != Some(&17) {
             return None;
@@ -329,7 +492,24 @@ impl Udp {
             payload: frame.get(l4 + 8..end)?.to_vec(),
             trailer: frame.len() - end,
             check: if word(l4 + 6)? == 0 { UdpCheck::None } else { UdpCheck::Complete },
+            ipv6: false,
+            extensions: Vec::new(),
         })
+    }
+
+    fn parse_ipv6(frame: &[u8]) -> Option<Self> {
+        let Six { headers, tos, extensions, upper: 17, at, end } = Six::parse(frame)? else { return None };
+        let word = |at: usize| Some(u16::from_be_bytes(frame.get(at..at + 2)?.try_into().ok()?));
+        let headers = Headers { src_port: word(at)?, dst_port: word(at + 2)?, ..headers };
+        let udp = Self {
+            tos,
+            payload: frame.get(at + 8..end)?.to_vec(),
+            trailer: frame.len() - end,
+            ipv6: true,
+            extensions,
+            ..Self::default()
+        };
+        Some(udp.with_headers(headers))
     }
 }
 

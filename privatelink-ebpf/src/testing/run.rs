@@ -4,19 +4,22 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{
     icmp::{Icmp, completed},
-    packet::{Arp, Headers, Tcp},
-    script::{Case, Check, Client, Edit, Expect, Frame, Packet, Sender, Step},
+    packet::{Arp, Headers, Ndp, Tcp, six},
+    script::{Case, Check, Client, Cookie, Edit, Expect, Frame, Packet, Sender, Step},
+    tables::{COOKIE_KEY, SEED},
     world::{VPCS, World},
 };
 use crate::{
     abi::{
-        Counter, Ip4, L4Port, VpcIndex,
+        Counter, Ip4, Ip6, L4Port, Mac, VpcIndex,
+        addr::IPV6,
         event::{Event, EventKind},
         flow::{FlowKey, Meta, Slot},
         pool::PortPool,
         service::{RingEntry, Target},
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
+    datapath::{challenge, v6},
     wire::tcp::Flags,
 };
 
@@ -73,6 +76,8 @@ pub trait Backend {
     /// Takes the events since the last call.
     fn events(&mut self) -> Outcome<Vec<Event>>;
     fn slots(&mut self) -> Outcome<Vec<Slot>>;
+    /// How many IPv6 clients' addresses are remembered: one for each flow of theirs.
+    fn clients6(&mut self) -> Outcome<usize>;
     fn advance(&mut self, seconds: u32) -> Outcome<()>;
     fn collect(&mut self) -> Outcome<()>;
     fn pool(&mut self, index: usize) -> Outcome<PortPool>;
@@ -87,6 +92,8 @@ pub trait Backend {
 #[derive(Clone, Copy, Debug)]
 struct Learned {
     target: u32,
+    /// The source that the target sees.
+    source: [u8; 4],
     node_port: u16,
 }
 
@@ -100,20 +107,34 @@ pub fn run(case: &Case, path: Path, backend: &mut dyn Backend) -> Outcome<Vec<Tr
     if let Some(change) = case.world {
         change(&mut world);
     }
-    backend.reset(&world)?;
-    let mut run = Run { path, backend, world, learned: HashMap::new(), last_events: Vec::new() };
+    let as_played = |world: &World| if case.ipv6 { world.over_ipv6() } else { world.clone() };
+    backend.reset(&as_played(&world))?;
+    let mut run = Run {
+        ipv6: case.ipv6,
+        path,
+        backend,
+        world,
+        learned: HashMap::new(),
+        challenges: HashMap::new(),
+        last_events: Vec::new(),
+    };
     let mut traces = Vec::new();
     for (number, step) in case.steps.iter().enumerate() {
-        traces.push(run.step(step).map_err(|wrong| format!("{} ({path:?}), step {}: {wrong}", case.name, number + 1))?);
+        let family = if case.ipv6 { "IPv6, " } else { "" };
+        let place = || format!("{} ({family}{path:?}), step {}", case.name, number + 1);
+        traces.push(run.step(step).map_err(|wrong| format!("{}: {wrong}", place()))?);
     }
     Ok(traces)
 }
 
 struct Run<'a> {
+    ipv6: bool,
     path: Path,
     backend: &'a mut dyn Backend,
     world: World,
     learned: HashMap<FlowKey, Learned>,
+    /// The number that a client's last challenge acknowledged.
+    challenges: HashMap<FlowKey, u32>,
     last_events: Vec<Event>,
 }
 
@@ -127,7 +148,8 @@ impl Run<'_> {
             }
             Step::Change(change) => {
                 change(&mut self.world);
-                self.backend.configure(&self.world)?;
+                let world = if self.ipv6 { self.world.over_ipv6() } else { self.world.clone() };
+                self.backend.configure(&world)?;
                 return Ok(Trace::default());
             }
             Step::Advance(seconds) => {
@@ -161,7 +183,14 @@ impl Run<'_> {
         sorted.sort_unstable();
         same("counted", &sorted, &expected)?;
         self.last_events = self.backend.events()?;
-        let entries = self.backend.slots()?.iter().map(|slot| (slot.key, describe(slot))).collect();
+        let slots = self.backend.slots()?;
+        let of_client6 = |slot: &&Slot| {
+            let Meta { translated, flags, .. } = Meta::unpack(slot.meta);
+            flags & Meta::FORWARD == 0 && ((slot.key[1] >> 48) as u8 & IPV6 != 0) != translated
+        };
+        let reverse = slots.iter().filter(of_client6).count();
+        same("IPv6 clients that are remembered", &self.backend.clients6()?, &reverse)?;
+        let entries = slots.iter().map(|slot| (slot.key, describe(slot))).collect();
         let counts = counts.into_iter().filter(|(name, _)| *name != Counter::FlowStashed.name()).collect();
         Ok(Trace { seen, counts, events: self.last_events.clone(), entries })
     }
@@ -169,13 +198,16 @@ impl Run<'_> {
     /// Sends a frame and compares what comes of it; the counters that it is expected to change.
     fn frame(&mut self, frame: &Frame) -> Outcome<(Seen, Vec<(Counter, u64)>)> {
         let ifindex = self.ingress(frame.sender)?;
-        let packet = self.fill(frame)?;
+        let mut packet = self.fill(frame)?;
+        if let (Some(cookie), Packet::Tcp(tcp), Sender::Client(client)) = (frame.cookie, &mut packet, frame.sender) {
+            tcp.seq = self.cookie(cookie, &client)?;
+        }
         let mut bytes = packet.build();
         for edit in &frame.edits {
             edit.apply(&mut bytes);
         }
         let path = if frame.gso_size == 0 { self.path } else { Path::Tc };
-        let seen = self.backend.frame(path, ifindex, frame.gso_size, &bytes)?;
+        let mut seen = self.backend.frame(path, ifindex, frame.gso_size, &bytes)?;
         let mut counts = frame.counts.clone();
         if path == Path::XdpThenTc {
             if frame.by_tc {
@@ -238,6 +270,25 @@ impl Run<'_> {
                 };
                 same("reply", &hex(&seen.bytes), &hex(&reply.build()))?;
             }
+            Expect::Challenge => {
+                same("fate", &seen.fate, &Fate::Sent)?;
+                let (Packet::Tcp(syn), Sender::Client(client)) = (packet, frame.sender) else {
+                    return Err("only clients' SYNs are challenged".into());
+                };
+                let challenge = Tcp::parse(&seen.bytes).ok_or("the challenge is no segment")?;
+                let expected = Tcp {
+                    flags: Flags::SYN.with(Flags::ACK),
+                    seq: 0,
+                    ack: challenge.ack,
+                    ..expected_reset(&syn, challenge.window)
+                };
+                same("challenge", &challenge, &expected)?;
+                same("acceptable", &(challenge.ack == syn.seq.wrapping_add(1)), &false)?;
+                same("bytes", &hex(&seen.bytes), &hex(&expected.build()))?;
+                same("as a device completes it", &hex(&seen.bytes), &hex(&Tcp { partial: true, ..expected }.build()))?;
+                verify_checksums(&seen.bytes)?;
+                self.challenges.insert(self.key(&client), challenge.ack);
+            }
             Expect::Echo => {
                 same("fate", &seen.fate, &Fate::Sent)?;
                 let Packet::Icmp(request, None) = packet else { return Err("only echo requests are answered".into()) };
@@ -249,6 +300,27 @@ impl Run<'_> {
                 let expected = Icmp::about_frame(&bytes, frame.expect);
                 same("error", &hex(&seen.bytes), &hex(&expected.build()))?;
                 same("as a device completes it", &hex(&completed(&seen.bytes, &bytes)), &hex(&seen.bytes))?;
+            }
+            Expect::Advertisement => {
+                same("fate", &seen.fate, &Fate::Sent)?;
+                let Packet::Ndp(asked) = packet else { return Err("only solicitations are answered so".into()) };
+                let ours = self.world.ports[&ifindex].mac;
+                let nameless = asked.src == [0; 16];
+                let mut all_nodes = [0; 16];
+                (all_nodes[0], all_nodes[1], all_nodes[15]) = (0xff, 2, 1);
+                let answer = Ndp {
+                    src_mac: ours,
+                    dst_mac: if nameless { Mac([0x33, 0x33, 0, 0, 0, 1]) } else { asked.src_mac },
+                    src: asked.target,
+                    dst: if nameless { all_nodes } else { asked.src },
+                    hops: 255,
+                    kind: 136,
+                    code: 0,
+                    flags: if nameless { 0x20 } else { 0x60 },
+                    target: asked.target,
+                    option: Some((2, ours)),
+                };
+                same("advertisement", &hex(&seen.bytes), &hex(&answer.build()))?;
             }
             Expect::Reset => {
                 same("fate", &seen.fate, &Fate::Sent)?;
@@ -262,7 +334,22 @@ impl Run<'_> {
                 verify_checksums(&seen.bytes)?;
             }
         }
+        if frame.expect == Expect::Challenge || frame.cookie.is_some() {
+            // Another backend's clock makes other cookies.
+            seen.bytes.clear();
+        }
         Ok((seen, counts))
+    }
+
+    fn cookie(&mut self, cookie: Cookie, client: &Client) -> Outcome<u32> {
+        match cookie {
+            Cookie::Sent => Ok(*self.challenges.get(&self.key(client)).ok_or("the client has not been challenged")?),
+            Cookie::Slices(ago) => {
+                let slots = self.backend.slots()?;
+                let now = slots.first().ok_or("no flow shows what time it is")?.last_seen;
+                Ok(challenge::cookie(&self.key(client), now.wrapping_sub(ago << challenge::SLICE_SHIFT), COOKIE_KEY))
+            }
+        }
     }
 
     fn ingress(&self, sender: Sender) -> Outcome<u32> {
@@ -282,7 +369,7 @@ impl Run<'_> {
     }
 
     fn target(&self, client: &Client) -> Outcome<(Learned, &Target)> {
-        let learned = self.learned.get(&key(client)).ok_or("no SYN of this client has been forwarded")?;
+        let learned = self.learned.get(&self.key(client)).ok_or("no SYN of this client has been forwarded")?;
         Ok((*learned, &self.world.targets[&learned.target]))
     }
 
@@ -300,13 +387,13 @@ impl Run<'_> {
                 ttl,
             }),
             Sender::Target(client) => {
-                let (Learned { node_port, .. }, target) = self.target(&client)?;
+                let (Learned { source, node_port, .. }, target) = self.target(&client)?;
                 Some(Headers {
                     src_mac: target.mac,
                     dst_mac: super::world::port_mac(target.ifindex),
                     src: target.ip.to_wire(),
                     src_port: target.port.get(),
-                    dst: target.node_ip.to_wire(),
+                    dst: source,
                     dst_port: node_port,
                     ttl,
                 })
@@ -319,7 +406,7 @@ impl Run<'_> {
     fn fill(&self, frame: &Frame) -> Outcome<Packet> {
         let packet = frame.packet.clone();
         let own = match &packet {
-            Packet::Arp(_) | Packet::Raw(_) => None,
+            Packet::Arp(_) | Packet::Ndp(_) | Packet::Raw(_) => None,
             Packet::Tcp(_) | Packet::Udp(_) | Packet::Icmp(..) => self.own(frame.sender)?,
         };
         let mut packet = match (packet, own) {
@@ -370,32 +457,39 @@ impl Run<'_> {
             Sender::Client(client) => {
                 let out =
                     packet.parse_like(bytes).and_then(|out| out.headers()).ok_or("what was sent is something else")?;
-                let known = self.learned.get(&key(&client)).copied();
+                let known = self.learned.get(&self.key(&client)).copied();
                 let ring = self.ring_of(&client);
+                let opened = frame.counts.contains(&(Counter::FlowOpened, 1));
+                let preserved = match known.filter(|_| !opened) {
+                    Some(known) => known.source == client.ip && known.node_port == client.port,
+                    None => frame.counts.contains(&(Counter::ClientIpPreserved, 1)),
+                };
+                let source = |target: &Target| if preserved { client.ip } else { target.node_ip.to_wire() };
                 let chosen = self.world.targets.iter().find(|(index, target)| {
                     target.ip.to_wire() == out.dst
                         && target.port.get() == out.dst_port
                         && target.proto == client.proto.number()
-                        && target.node_ip.to_wire() == out.src
+                        && source(target) == out.src
                         && (ring.contains(index) || known.is_some_and(|known| known.target == **index))
                 });
                 let (index, target) = chosen.ok_or_else(|| format!("sent to no target of the listener: {out:?}"))?;
-                let opened = frame.counts.contains(&(Counter::FlowOpened, 1));
                 if let Some(known) = known.filter(|_| !opened) {
                     same("target", index, &known.target)?;
                     same("source port", &out.src_port, &known.node_port)?;
                 } else {
                     same("opened", &opened, &true)?;
                 }
-                if out.src_port < 1024 {
+                if preserved {
+                    same("source port", &out.src_port, &client.port)?;
+                } else if out.src_port < 1024 {
                     return Err(format!("source port {} is not in the pool", out.src_port));
                 }
                 expected.src_mac = self.world.ports[&target.ifindex].mac;
                 expected.dst_mac = target.mac;
-                (expected.src, expected.src_port) = (target.node_ip.to_wire(), out.src_port);
+                (expected.src, expected.src_port) = (source(target), out.src_port);
                 (expected.dst, expected.dst_port) = (target.ip.to_wire(), target.port.get());
-                let learned = Learned { target: *index, node_port: out.src_port };
-                self.learned.insert(key(&client), learned);
+                let learned = Learned { target: *index, source: source(target), node_port: out.src_port };
+                self.learned.insert(self.key(&client), learned);
             }
             Sender::Target(client) => {
                 expected.src_mac = self.world.ports[&client.ifindex].mac;
@@ -422,10 +516,15 @@ impl Run<'_> {
         Ok(expected)
     }
 
+    fn key(&self, client: &Client) -> FlowKey {
+        key(client, self.ipv6)
+    }
+
     fn ring_of(&self, client: &Client) -> Vec<u32> {
+        let alias = self.world.endpoint_of(VpcIndex(client.vpc), Ip4::from_wire(client.service));
         let frontend = self.world.frontends.iter().find(|(key, _)| {
             key.vpc.0 == client.vpc
-                && key.ip.to_wire() == client.service
+                && (key.ip.to_wire() == client.service || Some(key.ip) == alias)
                 && key.port.get() == client.service_port
                 && key.proto == client.proto.number()
         });
@@ -437,6 +536,7 @@ impl Run<'_> {
     }
 
     fn check(&mut self, check: &Check) -> Outcome<()> {
+        let ipv6 = self.ipv6;
         let backend = &mut *self.backend;
         match *check {
             Check::Flows(count) => {
@@ -458,15 +558,16 @@ impl Run<'_> {
             Check::Entries(count) => same("entries", &backend.slots()?.len(), &count),
             Check::State(client, state) => {
                 let slots = backend.slots()?;
-                let words = key(&client).words();
+                let key = key(&client, ipv6);
+                let words = key.words();
                 let forward = slots.iter().find(|slot| slot.key == words).ok_or("the client has no flow")?;
                 let reverse = slots
                     .iter()
                     .find(|slot| {
                         !Meta::unpack(slot.meta).forward()
-                            && slot.new_dst.to_wire() == client.ip
+                            && (slot.new_dst, slot.new_src) == (key.src, key.dst)
                             && slot.new_dst_port.get() == client.port
-                            && (slot.key[1] >> 48) as u8 == client.proto.number()
+                            && (slot.key[1] >> 48) as u8 == key.proto
                             && slot.key[0] as u32 == forward.new_dst.word()
                             && (slot.key[1] >> 16) as u16 == forward.new_src_port.word()
                     })
@@ -486,7 +587,9 @@ impl Run<'_> {
             }
             Check::EndpointBytes(index, bytes_in, bytes_out) => {
                 let stats = backend.endpoint_stats(index)?;
-                same("bytes", &(stats.bytes_in, stats.bytes_out), &(bytes_in, bytes_out))
+                let headers = if ipv6 { 20 } else { 0 };
+                let more = (stats.packets_in * headers, stats.packets_out * headers);
+                same("bytes", &(stats.bytes_in, stats.bytes_out), &(bytes_in + more.0, bytes_out + more.1))
             }
             Check::EndpointRefused(index, refused) => {
                 same("refused", &backend.endpoint_stats(index)?.refused, &refused)
@@ -527,6 +630,10 @@ impl Run<'_> {
                 let found: Vec<_> = self.last_events.iter().map(|e| (e.kind, e.client.to_wire(), e.mac)).collect();
                 same("events", &found, &vec![(EventKind::Neighbor as u32, ip, mac)])
             }
+            Check::Neighbor6(ip, mac) => {
+                let found: Vec<_> = self.last_events.iter().map(|e| (e.kind, e.address6.to_wire(), e.mac)).collect();
+                same("events", &found, &vec![(EventKind::Neighbor as u32, ip, mac)])
+            }
             Check::NoEvent => same("events", &self.last_events.len(), &0),
             Check::OpenedEvent(client) => self.flow_event(&client, EventKind::FlowOpened, Counter::FlowOpened),
             Check::ClosedEvent(client, why) => self.flow_event(&client, EventKind::FlowClosed, why),
@@ -534,14 +641,14 @@ impl Run<'_> {
     }
 
     fn flow_event(&self, client: &Client, kind: EventKind, why: Counter) -> Outcome<()> {
-        let (Learned { target: index, node_port }, target) = self.target(client)?;
+        let (Learned { target: index, source, node_port }, target) = self.target(client)?;
         let [event] = &self.last_events[..] else { return Err(format!("events: {:?}", self.last_events)) };
         let expected = Event {
             kind: kind as u32,
             ifindex: client.ifindex,
             client: Ip4::from_wire(client.ip),
             service: Ip4::from_wire(client.service),
-            node: target.node_ip,
+            node: Ip4::from_wire(source),
             target: target.ip,
             client_port: L4Port::new(client.port),
             service_port: L4Port::new(client.service_port),
@@ -554,12 +661,20 @@ impl Run<'_> {
             mac: event.mac,
             proto: client.proto.number(),
             _pad: 0,
+            address6: Ip6::UNSPECIFIED,
         };
         same("event", event, &expected)
     }
 }
 
-fn key(client: &Client) -> FlowKey {
+fn key(client: &Client, ipv6: bool) -> FlowKey {
+    if ipv6 {
+        let [src, dst] = [client.ip, client.service].map(|ip| Ip6::from_wire(six(ip)));
+        let (src, dst) = v6::pair(&src, &dst, SEED);
+        let proto = client.proto.number() | IPV6;
+        let (src_port, dst_port) = (L4Port::new(client.port), L4Port::new(client.service_port));
+        return FlowKey::tcp(VpcIndex(client.vpc), src, src_port, dst, dst_port).with_proto(proto);
+    }
     FlowKey::tcp(
         VpcIndex(client.vpc),
         Ip4::from_wire(client.ip),
@@ -581,6 +696,7 @@ fn expected_reset(segment: &Tcp, window: u16) -> Tcp {
         (0, segment.seq.wrapping_add(len), Flags::RST.with(Flags::ACK))
     };
     Tcp {
+        ipv6: segment.ipv6,
         src_mac: segment.dst_mac,
         dst_mac: segment.src_mac,
         src: segment.dst,
@@ -591,7 +707,7 @@ fn expected_reset(segment: &Tcp, window: u16) -> Tcp {
         ack,
         flags,
         window,
-        id: 0,
+        id: if segment.ipv6 { Tcp::default().id } else { 0 },
         ttl: 64,
         ..Tcp::default()
     }
@@ -599,6 +715,9 @@ fn expected_reset(segment: &Tcp, window: u16) -> Tcp {
 
 /// Both checksums, from scratch.
 fn verify_checksums(frame: &[u8]) -> Outcome<()> {
+    if frame[12..14] == [0x86, 0xdd] {
+        return verify_checksum_over_ipv6(frame);
+    }
     let ip = etherparse::Ipv4Slice::from_slice(&frame[14..]).map_err(|e| format!("not IPv4: {e}"))?;
     let header = ip.header().to_header();
     let sum = etherparse::checksum::Sum16BitWords::new().add_slice(ip.header().slice()).ones_complement();
@@ -620,6 +739,19 @@ fn verify_checksums(frame: &[u8]) -> Outcome<()> {
     same("TCP checksum", &tcp.checksum(), &expected)
 }
 
+fn verify_checksum_over_ipv6(frame: &[u8]) -> Outcome<()> {
+    let ip = etherparse::Ipv6Slice::from_slice(&frame[14..]).map_err(|e| format!("not IPv6: {e}"))?;
+    let (header, payload) = (ip.header().to_header(), ip.payload());
+    if payload.ip_number == etherparse::IpNumber::UDP {
+        let udp = etherparse::UdpSlice::from_slice(payload.payload).map_err(|e| format!("not UDP: {e}"))?;
+        let expected = udp.to_header().calc_checksum_ipv6(&header, udp.payload()).map_err(|e| e.to_string())?;
+        return same("UDP checksum", &udp.checksum(), &if expected == 0 { 0xffff } else { expected });
+    }
+    let tcp = etherparse::TcpSlice::from_slice(payload.payload).map_err(|e| format!("not TCP: {e}"))?;
+    let expected = tcp.calc_checksum_ipv6(header.source, header.destination).map_err(|e| e.to_string())?;
+    same("TCP checksum", &tcp.checksum(), &expected)
+}
+
 /// Where the value of the segment size option is.
 fn mss_value(options: &[u8]) -> Option<usize> {
     let mut at = 0;
@@ -635,12 +767,12 @@ fn mss_value(options: &[u8]) -> Option<usize> {
 }
 
 pub(super) fn describe(slot: &Slot) -> String {
-    let Meta { version: _, state, flags, idle_s } = Meta::unpack(slot.meta);
+    let Meta { version: _, state, translated, flags, idle_s } = Meta::unpack(slot.meta);
     let Slot { new_src, new_dst, new_src_port, new_dst_port, d_addr, d_port, target, generation, .. } = *slot;
     let Slot { endpoint, ack, peer_mac, ifindex, .. } = *slot;
     let flags = flags & !Meta::STASHED;
     format!(
-        "{state:?} {flags:#x} {idle_s} {new_src:?}:{new_src_port:?} {new_dst:?}:{new_dst_port:?} {d_addr:#x} {d_port:#x} \
+        "{state:?} {translated} {flags:#x} {idle_s} {new_src:?}:{new_src_port:?} {new_dst:?}:{new_dst_port:?} {d_addr:#x} {d_port:#x} \
          {target} {generation} {endpoint} {ack} {peer_mac} {ifindex}"
     )
 }

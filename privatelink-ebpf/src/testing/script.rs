@@ -4,7 +4,7 @@
 
 use super::{
     icmp::{About, Icmp},
-    packet::{Arp, Headers, Tcp, Udp, UdpCheck, internet_checksum},
+    packet::{Arp, Headers, Ndp, Tcp, Udp, UdpCheck, internet_checksum},
     world::World,
 };
 use crate::{
@@ -81,6 +81,7 @@ pub enum Packet {
     Arp(Arp),
     /// An ICMP message; an error quotes what [`About`] says.
     Icmp(Icmp, Option<About>),
+    Ndp(Ndp),
     Raw(Vec<u8>),
 }
 
@@ -92,6 +93,7 @@ impl Packet {
             Self::Udp(udp) => udp.build(),
             Self::Arp(arp) => arp.build(),
             Self::Icmp(icmp, _) => icmp.build(),
+            Self::Ndp(ndp) => ndp.build(),
             Self::Raw(bytes) => bytes.clone(),
         }
     }
@@ -101,7 +103,7 @@ impl Packet {
         match self {
             Self::Tcp(tcp) => Some(tcp.headers()),
             Self::Udp(udp) => Some(udp.headers()),
-            Self::Arp(_) | Self::Icmp(..) | Self::Raw(_) => None,
+            Self::Arp(_) | Self::Ndp(_) | Self::Icmp(..) | Self::Raw(_) => None,
         }
     }
 
@@ -111,7 +113,7 @@ impl Packet {
         match self {
             Self::Tcp(tcp) => Self::Tcp(tcp.with_headers(headers)),
             Self::Udp(udp) => Self::Udp(udp.with_headers(headers)),
-            Self::Arp(_) | Self::Icmp(..) | Self::Raw(_) => self,
+            Self::Arp(_) | Self::Ndp(_) | Self::Icmp(..) | Self::Raw(_) => self,
         }
     }
 
@@ -120,7 +122,7 @@ impl Packet {
         match self {
             Self::Tcp(_) => Tcp::parse(frame).map(Self::Tcp),
             Self::Udp(_) => Udp::parse(frame).map(Self::Udp),
-            Self::Arp(_) | Self::Icmp(..) | Self::Raw(_) => None,
+            Self::Arp(_) | Self::Ndp(_) | Self::Icmp(..) | Self::Raw(_) => None,
         }
     }
 
@@ -129,7 +131,7 @@ impl Packet {
         match self {
             Self::Tcp(tcp) => tcp.partial.then(|| tcp.l4() + 16),
             Self::Udp(udp) => (udp.check == UdpCheck::Partial).then(|| udp.l4() + 6),
-            Self::Arp(_) | Self::Icmp(..) | Self::Raw(_) => None,
+            Self::Arp(_) | Self::Ndp(_) | Self::Icmp(..) | Self::Raw(_) => None,
         }
     }
 
@@ -142,7 +144,7 @@ impl Packet {
                 let check = if udp.check == UdpCheck::Partial { UdpCheck::Complete } else { udp.check };
                 Self::Udp(Udp { check, ..udp })
             }
-            Self::Arp(_) | Self::Icmp(..) | Self::Raw(_) => self,
+            Self::Arp(_) | Self::Ndp(_) | Self::Icmp(..) | Self::Raw(_) => self,
         }
     }
 }
@@ -199,8 +201,12 @@ pub enum Expect {
     Pass,
     /// Answered by an ARP reply.
     Arp,
+    /// Answered by a neighbour advertisement.
+    Advertisement,
     /// Answered by a reset.
     Reset,
+    /// Answered by a SYN-ACK that acknowledges a cookie.
+    Challenge,
     /// Answered by an ICMP echo reply.
     Echo,
     /// Answered by "fragmentation needed" with this MTU.
@@ -216,6 +222,8 @@ pub struct Frame {
     pub packet: Packet,
     /// Applied to the packet after the sender's addresses have been filled in.
     pub adjust: Option<fn(&mut Tcp)>,
+    /// Its sequence number is a cookie.
+    pub cookie: Option<Cookie>,
     /// What the receiver sees different besides the translation.
     pub shown: Option<fn(&mut Tcp)>,
     pub edits: Vec<Edit>,
@@ -228,6 +236,15 @@ pub struct Frame {
     pub by_tc: bool,
     /// XDP counts the partial checksum.
     pub partial: bool,
+}
+
+/// A cookie that a client sends back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cookie {
+    /// The one that it was sent last.
+    Sent,
+    /// The one that its connection had so many slices of time ago.
+    Slices(u32),
 }
 
 /// A look at the tables.
@@ -273,6 +290,8 @@ pub enum Check {
     EndpointResets(usize, u64, u64),
     /// The last frame reported this neighbour, and nothing else.
     Neighbor([u8; 4], Mac),
+    /// The same for an IPv6 neighbour.
+    Neighbor6([u8; 16], Mac),
     /// The last frame reported nothing.
     NoEvent,
     /// The last frame reported this flow opened.
@@ -300,18 +319,66 @@ pub struct Case {
     pub name: &'static str,
     /// Changes of [`super::cases::world`].
     pub world: Option<fn(&mut World)>,
+    /// Played over IPv6: [`World::over_ipv6`], and all packets with [`Tcp::ipv6`].
+    pub ipv6: bool,
     pub steps: Vec<Step>,
 }
 
 /// A case without steps.
 pub fn case(name: &'static str) -> Case {
-    Case { name, world: None, steps: Vec::new() }
+    Case { name, world: None, ipv6: false, steps: Vec::new() }
 }
 
 impl Case {
     /// The configuration differs from the common one.
     pub fn world(self, world: fn(&mut World)) -> Self {
         Self { world: Some(world), ..self }
+    }
+
+    /// The same case over IPv6; nothing if it is about IPv4.
+    pub fn over_ipv6(&self) -> Option<Self> {
+        let mut steps = self.steps.clone();
+        for step in &mut steps {
+            match step {
+                Step::Frame(frame) => {
+                    // Sources that nobody can have are others in IPv6.
+                    let source = match (frame.sender, frame.packet.headers()) {
+                        (Sender::Client(client), _) => client.ip[0],
+                        (Sender::Other(_), Some(headers)) => headers.src[0],
+                        (Sender::Target(_) | Sender::Other(_), _) => 10,
+                    };
+                    // The world over IPv6 has the same segment sizes, of longer packets.
+                    if let Expect::TooBig(mtu) = &mut frame.expect {
+                        *mtu += 20;
+                    }
+                    if !frame.edits.is_empty() || frame.adjust.is_some() || !(1..127).contains(&source) {
+                        return None;
+                    }
+                    let plain = Tcp::default();
+                    match &mut frame.packet {
+                        Packet::Tcp(tcp) if tcp.ip_options.is_empty() && tcp.fragment == plain.fragment => {
+                            tcp.ipv6 = true
+                        }
+                        Packet::Udp(udp)
+                            if udp.ip_options.is_empty()
+                                && udp.fragment == plain.fragment
+                                && udp.check != UdpCheck::None =>
+                        {
+                            udp.ipv6 = true;
+                        }
+                        Packet::Tcp(_)
+                        | Packet::Udp(_)
+                        | Packet::Arp(_)
+                        | Packet::Ndp(_)
+                        | Packet::Icmp(..)
+                        | Packet::Raw(_) => return None,
+                    }
+                }
+                Step::Check(Check::OpenedEvent(_) | Check::ClosedEvent(..)) => return None,
+                Step::Change(_) | Step::Advance(_) | Step::Collect(..) | Step::Check(_) => {}
+            }
+        }
+        Some(Self { ipv6: true, steps, ..self.clone() })
     }
 
     fn push(mut self, step: Step) -> Self {
@@ -376,6 +443,7 @@ impl Frame {
             sender,
             packet,
             adjust: None,
+            cookie: None,
             shown: None,
             edits: Vec::new(),
             gso_size: 0,
@@ -396,9 +464,13 @@ impl Frame {
             Packet::Tcp(tcp) => tcp,
             Packet::Icmp(_, Some(about)) => match &mut *about.packet {
                 Packet::Tcp(tcp) => tcp,
-                Packet::Udp(_) | Packet::Arp(_) | Packet::Icmp(..) | Packet::Raw(_) => panic!("no segment is quoted"),
+                Packet::Udp(_) | Packet::Arp(_) | Packet::Ndp(_) | Packet::Icmp(..) | Packet::Raw(_) => {
+                    panic!("no segment is quoted")
+                }
             },
-            Packet::Udp(_) | Packet::Arp(_) | Packet::Icmp(_, None) | Packet::Raw(_) => panic!("not a segment"),
+            Packet::Udp(_) | Packet::Arp(_) | Packet::Ndp(_) | Packet::Icmp(_, None) | Packet::Raw(_) => {
+                panic!("not a segment")
+            }
         }
     }
 
@@ -412,9 +484,13 @@ impl Frame {
             Packet::Udp(udp) => change(udp),
             Packet::Icmp(_, Some(about)) => match &mut *about.packet {
                 Packet::Udp(udp) => change(udp),
-                Packet::Tcp(_) | Packet::Arp(_) | Packet::Icmp(..) | Packet::Raw(_) => panic!("no datagram is quoted"),
+                Packet::Tcp(_) | Packet::Arp(_) | Packet::Ndp(_) | Packet::Icmp(..) | Packet::Raw(_) => {
+                    panic!("no datagram is quoted")
+                }
             },
-            Packet::Tcp(_) | Packet::Arp(_) | Packet::Icmp(_, None) | Packet::Raw(_) => panic!("not a datagram"),
+            Packet::Tcp(_) | Packet::Arp(_) | Packet::Ndp(_) | Packet::Icmp(_, None) | Packet::Raw(_) => {
+                panic!("not a datagram")
+            }
         }
         self
     }
@@ -447,6 +523,12 @@ impl Frame {
     /// Changes the segment after the sender's addresses have been filled in.
     pub fn adjusted(mut self, adjust: fn(&mut Tcp)) -> Self {
         self.adjust = Some(adjust);
+        self
+    }
+
+    /// The segment has a cookie for its number.
+    pub fn cookie(mut self, cookie: Cookie) -> Self {
+        self.cookie = Some(cookie);
         self
     }
 
@@ -523,7 +605,9 @@ impl Frame {
         match &mut self.packet {
             Packet::Tcp(tcp) => tcp.partial = true,
             Packet::Udp(udp) => udp.check = UdpCheck::Partial,
-            Packet::Arp(_) | Packet::Icmp(..) | Packet::Raw(_) => panic!("no checksum of a device's"),
+            Packet::Arp(_) | Packet::Ndp(_) | Packet::Icmp(..) | Packet::Raw(_) => {
+                panic!("no checksum of a device's")
+            }
         }
         self
     }
@@ -549,9 +633,20 @@ impl Frame {
         self.by_tc().counts(Counter::NoPort)
     }
 
+    /// The SYN meets a half-open budget that is used up, and is answered with a cookie.
+    pub fn challenged(mut self, reason: Counter) -> Self {
+        self.expect = Expect::Challenge;
+        self.counts(reason).counts(Counter::CookieSent)
+    }
+
     pub fn reset(mut self, reason: Counter) -> Self {
         self.expect = Expect::Reset;
         self.by_tc().counts(reason).counts(Counter::ResetSent)
+    }
+
+    pub fn advertised(mut self) -> Self {
+        self.expect = Expect::Advertisement;
+        self.by_tc().counts(Counter::NdpAnswered)
     }
 
     pub fn answered(mut self) -> Self {
@@ -641,6 +736,10 @@ pub fn other(ifindex: u32, tcp: Tcp) -> Frame {
 
 pub fn arp(ifindex: u32, arp: Arp) -> Frame {
     Frame::new(Sender::Other(ifindex), Packet::Arp(arp))
+}
+
+pub fn ndp(ifindex: u32, ndp: Ndp) -> Frame {
+    Frame::new(Sender::Other(ifindex), Packet::Ndp(ndp))
 }
 
 pub fn raw(ifindex: u32, bytes: Vec<u8>) -> Frame {

@@ -2,7 +2,7 @@
 
 use std::{
     cell::UnsafeCell,
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -12,14 +12,16 @@ use std::{
 use super::world::{CLOCK, ENDPOINTS, LISTENERS, POLICIES, POOLS, PORTS, SOURCE_BOUNDS, TARGETS, VPCS, World};
 use crate::{
     abi::{
-        Counter,
+        Counter, Ip4, VpcIndex,
+        cookie::Source,
         event::Event,
-        flow::{Bucket, FlowKey, Slot},
+        flow::{Addresses6, Bucket, FlowKey, Slot},
         fragment::{FirstFragment, FragmentKey},
         pool::PortPool,
         security::{Bound, Policy},
         service::{
-            AddressKey, AddressKind, Budget, Frontend, FrontendKey, Listener, ListenerFlags, Parted, Port, Target,
+            Address, Address6Key, AddressKey, AddressKind, Budget, Frontend, Frontend6Key, FrontendKey, Listener,
+            ListenerFlags, Parted, Port, StandIn, Target,
         },
         settings::{Clock, IcmpBudget, ResetBudget},
         stats::{Counts, EndpointStats, ListenerStats, TargetStats},
@@ -45,6 +47,9 @@ pub struct Options {
     /// Threads that use the tables at once.
     pub cpus: usize,
 }
+
+/// The secret of the SYN cookies of all cases.
+pub const COOKIE_KEY: [u64; 2] = [0xc00c_1e00_0123_4567, 0x89ab_cdef_c00c_1e01];
 
 /// The hash seed of all cases.
 pub const SEED: u64 = 0x5eed_0123_4567_89ab;
@@ -85,6 +90,7 @@ impl<T: Copy> Cells<T> {
 struct Cpu {
     scratch: Cells<Slot>,
     segment: Cells<Segment>,
+    packet6: Cells<Addresses6>,
     endpoint_stats: Cells<EndpointStats>,
     listener_stats: Cells<ListenerStats>,
     target_stats: Cells<TargetStats>,
@@ -102,6 +108,7 @@ pub struct MemTables {
     pub world: World,
     flows: Cells<Bucket>,
     stash: Mutex<Stash>,
+    clients6: Mutex<HashMap<[u64; 2], Addresses6>>,
     stashed: Cells<Slot>,
     locks: Cells<u32>,
     pools: Cells<PortPool>,
@@ -109,7 +116,9 @@ pub struct MemTables {
     endpoint_half_open: Cells<u32>,
     reset_budgets: Cells<ResetBudget>,
     icmp_budgets: Cells<IcmpBudget>,
+    verified: Mutex<HashMap<Source, u32>>,
     fragments: Mutex<HashMap<FragmentKey, FirstFragment>>,
+    stand_ins: Mutex<HashSet<StandIn>>,
     counters: Vec<AtomicU64>,
     events: Mutex<Vec<Event>>,
     now: AtomicU32,
@@ -128,6 +137,7 @@ impl MemTables {
             world,
             flows: Cells::new(bucket, options.buckets as usize),
             stash: Mutex::new(Stash { index: HashMap::new(), free: (0..options.stash).rev().collect() }),
+            clients6: Mutex::default(),
             stashed: Cells::new(Slot::FREE, options.stash),
             locks: Cells::new(0, 64),
             pools,
@@ -135,7 +145,9 @@ impl MemTables {
             endpoint_half_open: Cells::new(0, ENDPOINTS as usize),
             reset_budgets: Cells::new(ResetBudget::default(), VPCS as usize),
             icmp_budgets: Cells::new(IcmpBudget::default(), VPCS as usize),
+            verified: Mutex::default(),
             fragments: Mutex::default(),
+            stand_ins: Mutex::default(),
             counters: Counter::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
             events: Mutex::new(Vec::new()),
             // Near the wrap, so that every case crosses it or shows that it does not matter.
@@ -144,6 +156,7 @@ impl MemTables {
                 .map(|_| Cpu {
                     scratch: Cells::new(Slot::FREE, 1),
                     segment: Cells::new(Segment::NONE, 1),
+                    packet6: Cells::new(Addresses6::default(), 1),
                     endpoint_stats: Cells::new(EndpointStats::default(), ENDPOINTS as usize),
                     listener_stats: Cells::new(ListenerStats::default(), LISTENERS as usize),
                     target_stats: Cells::new(TargetStats::default(), TARGETS as usize),
@@ -230,6 +243,11 @@ impl MemTables {
         self.locked_stash().index.values().filter_map(|index| self.stashed.get(*index)).collect()
     }
 
+    /// Clients of IPv6 whose addresses are remembered.
+    pub fn clients6(&self) -> usize {
+        self.clients6.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     pub fn stash_len(&self) -> usize {
         self.locked_stash().index.len()
     }
@@ -256,7 +274,7 @@ fn record<'t, T>(records: &'t std::collections::BTreeMap<u32, T>, index: u32, si
 }
 
 static NO_PORT: Port = Port {
-    vpc: crate::abi::VpcIndex::NONE,
+    vpc: VpcIndex::NONE,
     flags: crate::abi::service::PortFlags(0),
     mtu: 0,
     mac: crate::abi::Mac::ZERO,
@@ -266,10 +284,10 @@ static NO_LISTENER: Listener = Listener { ring_base: 0, ring_len: 0, idle_s: 0, 
 static NO_BOUND: Bound = Bound { hi: 0, lo: 0 };
 static NO_BUDGET: Budget = Budget { half_open: 0 };
 static NO_TARGET: Target = Target {
-    ip: crate::abi::Ip4::UNSPECIFIED,
-    node_ip: crate::abi::Ip4::UNSPECIFIED,
+    ip: Ip4::UNSPECIFIED,
+    node_ip: Ip4::UNSPECIFIED,
     port: crate::abi::L4Port::new(0),
-    vpc: crate::abi::VpcIndex::NONE,
+    vpc: VpcIndex::NONE,
     generation: 0,
     flags: crate::abi::service::TargetFlags(0),
     ifindex: 0,
@@ -277,6 +295,8 @@ static NO_TARGET: Target = Target {
     mac: crate::abi::Mac::ZERO,
     proto: 0,
     _pad: 0,
+    ip6: crate::abi::Ip6::UNSPECIFIED,
+    node_ip6: crate::abi::Ip6::UNSPECIFIED,
 };
 
 impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
@@ -294,12 +314,44 @@ impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
         self.tables.world.addresses.get(key).is_some_and(|address| address.kind == AddressKind::Node as u32)
     }
 
-    fn frontend(self, key: &FrontendKey) -> Option<Frontend> {
-        self.tables.world.frontends.get(key).copied()
+    fn frontend(self, key: &FrontendKey) -> Option<&'t Frontend> {
+        self.tables.world.frontends.get(key)
+    }
+
+    fn alias(self, vpc: VpcIndex, ip: Ip4) -> u32 {
+        self.tables.world.endpoint_of(vpc, ip).map_or(0, Ip4::word)
     }
 
     fn parted(self, key: &Parted) -> bool {
         self.tables.world.parted.contains(key)
+    }
+
+    fn address6(self, key: &Address6Key) -> Option<Address> {
+        self.tables.world.addresses6.get(key).copied()
+    }
+
+    fn frontend6(self, key: &Frontend6Key) -> Option<Frontend> {
+        self.tables.world.frontends6.get(key).copied()
+    }
+
+    fn packet6(self) -> Option<*mut Addresses6> {
+        self.tables.cpu(self.cpu).packet6.get(0)
+    }
+
+    fn client6(self, key: &FlowKey) -> Option<&'t Addresses6> {
+        let clients = self.tables.clients6.lock().unwrap_or_else(PoisonError::into_inner);
+        // Leaked, as a value in the kernel's map outlives its removal for as long as somebody reads it.
+        clients.get(&key.words()).map(|addresses| &*Box::leak(Box::new(*addresses)))
+    }
+
+    fn put_client6(self, key: &FlowKey) -> bool {
+        let packet = self.tables.cpu(self.cpu).packet6.copy(0);
+        self.tables.clients6.lock().unwrap_or_else(PoisonError::into_inner).insert(key.words(), packet);
+        true
+    }
+
+    fn remove_client6(self, key: &FlowKey) {
+        self.tables.clients6.lock().unwrap_or_else(PoisonError::into_inner).remove(&key.words());
     }
 
     fn policy(self, index: u32) -> Option<Policy> {
@@ -356,6 +408,10 @@ impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
 
     fn hash_seed(self) -> u64 {
         self.tables.options.hash_seed
+    }
+
+    fn cookie_key(self) -> [u64; 2] {
+        COOKIE_KEY
     }
 
     fn reference_table(self) -> bool {
@@ -422,8 +478,24 @@ impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
         self.tables.fragments.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied()
     }
 
+    fn stands_in(self, key: &StandIn) -> bool {
+        self.tables.stand_ins.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+    }
+
+    fn stand_in(self, key: &StandIn) {
+        self.tables.stand_ins.lock().unwrap_or_else(PoisonError::into_inner).insert(*key);
+    }
+
     fn note_fragment(self, key: &FragmentKey, first: &FirstFragment) {
         self.tables.fragments.lock().unwrap_or_else(PoisonError::into_inner).insert(*key, *first);
+    }
+
+    fn verified_at(self, source: &Source) -> Option<u32> {
+        self.tables.verified.lock().unwrap_or_else(PoisonError::into_inner).get(source).copied()
+    }
+
+    fn verify(self, source: &Source) {
+        self.tables.verified.lock().unwrap_or_else(PoisonError::into_inner).insert(*source, self.now());
     }
 
     fn icmp_budget(self, vpc: u32) -> Option<*mut IcmpBudget> {
@@ -466,6 +538,14 @@ impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
 
     fn lend_with_ack(self, segment: &'t Segment, ack: u32) -> &'t Segment {
         self.lend(Segment { ack, ..*segment })
+    }
+
+    fn lent(self) -> &'t Segment {
+        match self.tables.cpu(self.cpu).segment.get(0) {
+            // SAFETY: this thread's own record; its last borrower's frame is done.
+            Some(lent) => unsafe { &*lent },
+            None => &Segment::NONE,
+        }
     }
 
     fn lend(self, segment: Segment) -> &'t Segment {

@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::packet::six;
 use crate::abi::{
-    Ip4, L4Port, Mac, Proto, VpcIndex,
+    Ip4, Ip6, L4Port, Mac, Proto, VpcIndex,
+    addr::IPV6,
     pool::PortPool,
     security::{Bound, Policy},
     service::{
-        Address, AddressKey, AddressKind, Budget, Frontend, FrontendKey, Listener, Parted, Port, PortFlags, Target,
-        TargetFlags,
+        Address, Address6Key, AddressKey, AddressKind, Alias, AliasKey, Budget, Frontend, Frontend6Key, FrontendKey,
+        Listener, Parted, Port, PortFlags, Target, TargetFlags,
     },
     settings::Clock,
 };
@@ -33,7 +35,11 @@ pub struct World {
     pub ports: BTreeMap<u32, Port>,
     pub addresses: BTreeMap<AddressKey, Address>,
     pub frontends: BTreeMap<FrontendKey, Frontend>,
+    /// By address and the length of its prefix.
+    pub aliases: BTreeMap<(AliasKey, u32), Alias>,
     pub parted: BTreeSet<Parted>,
+    pub addresses6: BTreeMap<Address6Key, Address>,
+    pub frontends6: BTreeMap<Frontend6Key, Frontend>,
     pub policies: BTreeMap<u32, Policy>,
     pub source_bounds: Vec<Bound>,
     pub listeners: BTreeMap<u32, Listener>,
@@ -53,7 +59,10 @@ impl World {
             ports: BTreeMap::new(),
             addresses: BTreeMap::new(),
             frontends: BTreeMap::new(),
+            aliases: BTreeMap::new(),
             parted: BTreeSet::new(),
+            addresses6: BTreeMap::new(),
+            frontends6: BTreeMap::new(),
             policies: BTreeMap::new(),
             source_bounds: Vec::new(),
             listeners: BTreeMap::new(),
@@ -83,10 +92,76 @@ impl World {
         self.frontends.insert(key, Frontend { listener, endpoint, ..Frontend::default() });
     }
 
+    /// Addresses that are an endpoint's too.
+    pub fn alias(&mut self, vpc: u16, ip: [u8; 4], bits: u32, endpoint: [u8; 4]) {
+        let key = AliasKey::new(VpcIndex(vpc), Ip4::from_wire(ip));
+        self.aliases.insert((key, bits), Alias { endpoint: Ip4::from_wire(endpoint) });
+    }
+
+    /// The endpoint of which an address is an alias: by the longest prefix.
+    pub fn endpoint_of(&self, vpc: VpcIndex, ip: Ip4) -> Option<Ip4> {
+        let around = |key: &AliasKey, bits: u32| {
+            let differ = u32::from_be_bytes(key.ip.to_wire()) ^ u32::from_be_bytes(ip.to_wire());
+            key.vpc == vpc && differ.leading_zeros() >= bits
+        };
+        let aliases = self.aliases.iter().filter(|((key, bits), _)| around(key, *bits));
+        aliases.max_by_key(|((_, bits), _)| *bits).map(|(_, alias)| alias.endpoint)
+    }
+
     /// The same for UDP.
     pub fn udp_frontend(&mut self, vpc: u16, ip: [u8; 4], port: u16, listener: u32, endpoint: u16) {
         let key = FrontendKey::new(VpcIndex(vpc), Ip4::from_wire(ip), L4Port::new(port), Proto::Udp);
         self.frontends.insert(key, Frontend { listener, endpoint, ..Frontend::default() });
+    }
+
+    /// The same networks over IPv6: every address is [`six`] of what it was, and packets may be as much larger as the header
+    /// is, so that the same payloads pass.
+    #[must_use]
+    pub fn over_ipv6(&self) -> Self {
+        let mut world = self.clone();
+        for port in world.ports.values_mut() {
+            port.mtu += 20;
+        }
+        for (key, address) in std::mem::take(&mut world.addresses) {
+            world.addresses6.insert(Address6Key::new(key.vpc, Ip6::from_wire(six(key.ip.to_wire()))), address);
+        }
+        for (key, frontend) in std::mem::take(&mut world.frontends) {
+            let FrontendKey { ip, vpc, port, proto, _pad } = key;
+            let key = Frontend6Key { ip: Ip6::from_wire(six(ip.to_wire())), vpc, port, proto, _pad };
+            world.frontends6.insert(key, frontend);
+        }
+        // The sets of sources move with the addresses.
+        let (mapped, prefix) = (0xffff_u128 << 32, u128::from_be_bytes(six([0; 4])));
+        for bound in &mut world.source_bounds {
+            let number = (bound.hi as u128) << 64 | bound.lo as u128;
+            if (mapped..=mapped + (1 << 32)).contains(&number) {
+                *bound = Bound::from_number(number - mapped + prefix);
+            }
+        }
+        for (index, target) in &self.targets {
+            world.by_ipv6(*index, six(target.ip.to_wire()), six(target.node_ip.to_wire()));
+        }
+        world
+    }
+
+    /// An owned IPv6 address.
+    pub fn address6(&mut self, vpc: u16, ip: [u8; 16], kind: AddressKind) {
+        self.addresses6.insert(Address6Key::new(VpcIndex(vpc), Ip6::from_wire(ip)), kind.into());
+    }
+
+    /// An IPv6 address and L4 port that lead to a listener.
+    pub fn frontend6(&mut self, vpc: u16, ip: [u8; 16], port: u16, proto: Proto, listener: u32, endpoint: u16) {
+        let key = Frontend6Key::new(VpcIndex(vpc), Ip6::from_wire(ip), L4Port::new(port), proto);
+        self.frontends6.insert(key, Frontend { listener, endpoint, ..Frontend::default() });
+    }
+
+    /// Makes the target one that is reached by IPv6.
+    pub fn by_ipv6(&mut self, index: u32, ip: [u8; 16], node: [u8; 16]) {
+        self.targets.entry(index).and_modify(|target| {
+            (target.ip, target.node_ip) = (Ip4::UNSPECIFIED, Ip4::UNSPECIFIED);
+            (target.ip6, target.node_ip6) = (Ip6::from_wire(ip), Ip6::from_wire(node));
+            target.proto |= IPV6;
+        });
     }
 
     /// A listener with a ring of these targets.
@@ -131,6 +206,8 @@ impl World {
             mac: target_mac(index),
             proto: Proto::Tcp.number(),
             _pad: 0,
+            ip6: Ip6::UNSPECIFIED,
+            node_ip6: Ip6::UNSPECIFIED,
         };
         self.targets.insert(index, record);
     }

@@ -1,5 +1,7 @@
 //! ICMP for IPv4 (RFC 792).
 
+use super::checksum;
+
 /// The header that all messages used here have: type, code, checksum, and four bytes that the type gives a meaning to.
 pub struct IcmpHeader;
 
@@ -11,6 +13,16 @@ impl IcmpHeader {
     pub const QUOTE_WORDS: usize = 5;
     /// In "fragmentation needed": the next hop's MTU (RFC 1191 section 4).
     pub const MTU: usize = 6;
+}
+
+/// The checksum of an echo reply, from its request's and both first words. Zero becomes the other zero of one's complement, which
+/// every receiver takes for the same, and which is the only right one of a message that is nothing but zeros.
+#[inline(always)]
+pub const fn reply_check(check: u16, request: u16, reply: u16) -> u16 {
+    match checksum::apply(check, checksum::difference16(request, reply)) {
+        0 => 0xffff,
+        check => check,
+    }
 }
 
 /// Message types (IANA).

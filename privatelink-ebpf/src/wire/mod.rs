@@ -2,6 +2,8 @@
 
 pub mod checksum;
 pub mod icmp;
+pub mod icmp6;
+pub mod ipv6;
 pub mod proxy_v2;
 pub mod tcp;
 pub mod udp;

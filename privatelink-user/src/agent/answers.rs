@@ -57,6 +57,8 @@ impl Answers {
         let checked = self.shared.health().get(&key).copied();
         let health = if target.draining_since.is_some() {
             TargetHealth::DeregistrationInProgress
+        } else if state.is_stopped(target) {
+            TargetHealth::InvalidState
         } else if desired::owned(state, &group.vpc, target.address.ip) {
             TargetHealth::IpUnusable
         } else if !state.listeners.values().any(|listener| listener.forward.weights.contains_key(&group.id)) {
@@ -68,6 +70,7 @@ impl Answers {
         };
         TargetHealthReport {
             address: target.address,
+            instance: target.instance.clone(),
             health_check_port: group.health_check.port.resolve(target.address.port),
             health,
             next_hop: self.next_hop(state, plan, group, target.address.ip),
@@ -297,7 +300,7 @@ impl Answers {
         let plan = self.plan();
         let links = self.shared.links();
         let statuses = self.shared.ports().clone();
-        let port = explain::entry(state, &question.vpc, &statuses, &links);
+        let port = explain::entry(state, question, &statuses, &links);
         let mut dataplane = self.shared.dataplane();
         let seen = match &port {
             Some(port) => {

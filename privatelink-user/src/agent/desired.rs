@@ -9,11 +9,12 @@ use std::{
 };
 
 use privatelink_ebpf::abi::{
-    Mac, Proto, VpcIndex,
+    Ip6, Mac, Proto, VpcIndex,
     addr::L4Port,
+    entries,
     service::{
-        Address, AddressKey, AddressKind, Budget, EndpointIdText, Frontend, FrontendKey, IDLE_NEVER, ListenerFlags,
-        Parted, Port, PortFlags, RingEntry, Target, TargetFlags,
+        Address, AddressKey, AddressKind, Alias, AliasKey, Budget, EndpointIdText, Frontend, FrontendKey, IDLE_NEVER,
+        ListenerFlags, Parted, Port, PortFlags, RingEntry, Target, TargetFlags,
     },
 };
 
@@ -28,8 +29,8 @@ use crate::{
     dataplane::{Capacity, Hook, Tables},
     health::state::Checked,
     model::{
-        EndpointId, EndpointState, Listener, LoadBalancer, LoadBalancerId, Opening, Protocol, State, TargetAddress,
-        TargetGroup, TargetGroupId, Vpc, VpcId,
+        Endpoint, EndpointId, EndpointState, Listener, LoadBalancer, LoadBalancerId, Opening, Protocol, State,
+        TargetAddress, TargetGroup, TargetGroupId, Vpc, VpcId,
     },
     net::links::{Link, LinkKind, Links},
 };
@@ -68,6 +69,7 @@ pub struct Desired {
     pub xdp_ports: BTreeSet<u32>,
     pub addresses: BTreeMap<AddressKey, Address>,
     pub frontends: BTreeMap<FrontendKey, Frontend>,
+    pub aliases: BTreeMap<(AliasKey, u8), Alias>,
     pub parted: BTreeSet<Parted>,
     pub policies: BTreeMap<u32, Guard>,
     pub listeners: BTreeMap<u32, DesiredListener>,
@@ -100,7 +102,17 @@ pub fn vpc_index(vpc: &Vpc) -> Option<VpcIndex> {
 /// Whether a load balancer or an endpoint owns `ip` in `vpc`, so that no target can have it.
 pub fn owned(state: &State, vpc: &VpcId, ip: Ipv4Addr) -> bool {
     state.load_balancers.values().any(|lb| lb.vpc == *vpc && lb.addresses.contains(&ip))
-        || state.endpoints.values().any(|endpoint| endpoint.vpc == *vpc && endpoint.addresses().any(|own| own == ip))
+        || state.endpoints.values().any(|endpoint| {
+            let alias = || endpoint.aliases.iter().any(|alias| alias.address() == Some(ip));
+            endpoint.vpc == *vpc && (endpoint.addresses().any(|own| own == ip) || alias())
+        })
+}
+
+/// Every address that [`owned`] finds.
+fn owned_addresses(state: &State) -> BTreeSet<(&VpcId, Ipv4Addr)> {
+    let nodes = state.load_balancers.values().flat_map(|lb| lb.addresses.iter().map(move |ip| (&lb.vpc, *ip)));
+    let endpoints = state.endpoints.values();
+    nodes.chain(endpoints.flat_map(|endpoint| endpoint.addresses().map(move |ip| (&endpoint.vpc, ip)))).collect()
 }
 
 /// A target group with the listeners that lead to it.
@@ -225,12 +237,13 @@ fn transmits(link: &Link) -> bool {
 fn targets(world: &World<'_>, uses: &[Use<'_>], resolvers: &[Resolver], desired: &mut Desired, plan: &mut Plan) {
     // A key may come from several registrations; its record does not depend on which.
     let mut hops: BTreeMap<TargetKey, Option<Ipv4Addr>> = BTreeMap::new();
+    let owned = owned_addresses(world.state);
     for used in uses {
         let nodes = used.nodes();
         let transports = used.transports();
         for target in used.group.targets.values() {
             let address = target.address;
-            if owned(world.state, &used.vpc.id, address.ip) {
+            if world.state.is_stopped(target) || owned.contains(&(&used.vpc.id, address.ip)) {
                 continue;
             }
             let hop = next_hop(used.vpc, address.ip);
@@ -295,8 +308,8 @@ fn registered(world: &World<'_>, used: &Use<'_>) -> Vec<(TargetAddress, bool)> {
         let key = CheckKey { group: used.group.id.clone(), target };
         world.health.get(&key).is_some_and(|checked| checked.takes_traffic())
     };
-    let targets = used.group.targets.values().filter(|target| target.draining_since.is_none());
-    targets.map(|target| (target.address, takes_traffic(target.address))).collect()
+    let serves = |target: &&crate::model::Target| target.draining_since.is_none() && !world.state.is_stopped(target);
+    used.group.targets.values().filter(serves).map(|target| (target.address, takes_traffic(target.address))).collect()
 }
 
 /// Whether too few of a group's targets are healthy, so that all are used. The agent is one zone: all targets count.
@@ -361,6 +374,8 @@ fn record(world: &World<'_>, key: &TargetKey, index: u32, hop: Option<&Hop>, end
         mac,
         proto: proto.number(),
         _pad: 0,
+        ip6: Ip6::UNSPECIFIED,
+        node_ip6: Ip6::UNSPECIFIED,
     }
 }
 
@@ -434,7 +449,8 @@ fn listeners(
     let mut compiler = Compiler::new(state);
     let mut guards: BTreeMap<FrontendKey, Guard> = BTreeMap::new();
     for lb in state.load_balancers.values() {
-        let Some(vpc) = state.vpcs.get(&lb.vpc).and_then(vpc_index) else { continue };
+        let served = lb.id.kind().unserved().is_none();
+        let Some(vpc) = state.vpcs.get(&lb.vpc).filter(|_| served).and_then(vpc_index) else { continue };
         for node in &lb.addresses {
             desired.addresses.insert(AddressKey::new(vpc, (*node).into()), AddressKind::Node.into());
         }
@@ -471,8 +487,9 @@ fn listeners(
     }
     for endpoint in state.endpoints.values() {
         let Some(vpc) = state.vpcs.get(&endpoint.vpc).and_then(vpc_index) else { continue };
-        for address in endpoint.addresses() {
-            desired.addresses.insert(AddressKey::new(vpc, address.into()), AddressKind::Endpoint.into());
+        let addresses = answered(state, endpoint);
+        for address in &addresses {
+            desired.addresses.insert(AddressKey::new(vpc, (*address).into()), AddressKind::Endpoint.into());
         }
         let Some(service) = state.endpoint_services.get(&endpoint.service) else { continue };
         // The address is the endpoint's from the start, traffic flows once the service's owner has agreed.
@@ -486,8 +503,8 @@ fn listeners(
         desired.endpoint_ids.insert(number, id_text(&endpoint.id));
         for (listener, proto) in service.load_balancers.iter().filter_map(|lb| by_lb.get(lb)).flatten() {
             let Some(&index) = plan.listeners.get(&(listener.id.clone(), *proto)) else { continue };
-            for address in endpoint.addresses() {
-                let key = frontend_key(vpc, address, listener.port, *proto);
+            for address in &addresses {
+                let key = frontend_key(vpc, *address, listener.port, *proto);
                 // Of two load balancers with a listener on one port the first serves it.
                 let Entry::Vacant(vacant) = desired.frontends.entry(key) else { continue };
                 vacant.insert(Frontend { listener: index, endpoint: number, ..Frontend::default() });
@@ -498,8 +515,29 @@ fn listeners(
             }
         }
     }
+    for ((id, net), endpoint) in state.aliases() {
+        let Some((vpc, cidr)) = state.vpcs.get(id).and_then(|vpc| Some((vpc_index(vpc)?, vpc.cidr.net()))) else {
+            continue;
+        };
+        // A single address of the VPC is among the endpoint's own.
+        if cidr.contains(&net) {
+            continue;
+        }
+        if desired.aliases.len() as u32 == entries::ALIASES {
+            plan.full.insert("ALIASES");
+            break;
+        }
+        let key = (AliasKey::new(vpc, net.network().into()), net.prefix_len());
+        desired.aliases.insert(key, Alias { endpoint: endpoint.address.into() });
+    }
     resolver::install(resolvers, &indexes, desired, plan);
     policies(world, guards, desired, plan);
+}
+
+/// The addresses of an endpoint for which ARP is answered: its own, and those aliases that are addresses of its VPC.
+fn answered(state: &State, endpoint: &Endpoint) -> Vec<Ipv4Addr> {
+    let cidr = state.vpcs.get(&endpoint.vpc).map(|vpc| vpc.cidr.net());
+    endpoint.addresses().chain(cidr.into_iter().flat_map(|cidr| endpoint.inner_aliases(cidr))).collect()
 }
 
 /// What a connection to a port is to a rule.
@@ -595,7 +633,8 @@ fn members(
     for (id, weight) in listener.forward.live() {
         let group = state.target_groups.get(id);
         let proxied = proto == Proto::Tcp && group.is_some_and(|group| group.attributes.proxy_protocol_v2);
-        let entry_flags = if proxied { RingEntry::PROXY } else { 0 };
+        let preserved = group.is_some_and(|group| group.attributes.preserve_client_ip);
+        let entry_flags = if proxied { RingEntry::PROXY } else { 0 } | if preserved { RingEntry::PRESERVE } else { 0 };
         let mut members = Vec::new();
         for target in chosen.get(id).into_iter().flatten() {
             if !security::outbound(state, lb, opening(proto, target.port), target.ip) {

@@ -41,6 +41,7 @@ pub fn diff(desired: &Desired, actual: &Tables, capacity: Capacity) -> (Vec<Op>,
     put(&mut ops, &desired.ports, &actual.ports, |key, value| Op::PutPort(*key, *value));
     ops.extend(desired.xdp_ports.difference(&actual.xdp_ports).map(|ifindex| Op::PutXdpPort(*ifindex)));
     put(&mut ops, &desired.addresses, &actual.addresses, |key, value| Op::PutAddress(*key, *value));
+    put(&mut ops, &desired.aliases, &actual.aliases, |(key, bits), alias| Op::PutAlias(*key, *bits, *alias));
     // A listener whose ring found no room is not there: its frontends wait for it.
     let ready = |listener: u32| actual.listeners.contains_key(&listener) || !rings.skipped.contains(&listener);
     // Nor is one whose sources found no room.
@@ -54,6 +55,7 @@ pub fn diff(desired: &Desired, actual: &Tables, capacity: Capacity) -> (Vec<Op>,
     // Keys mean what they say only while the indexes in them do: of those that stay.
     ops.extend(desired.parted.difference(&actual.parted).map(|key| Op::PutParted(*key)));
     ops.extend(actual.parted.difference(&desired.parted).map(|key| Op::RemoveParted(*key)));
+    remove(&mut ops, &desired.aliases, &actual.aliases, |(key, bits)| Op::RemoveAlias(*key, *bits));
     remove(&mut ops, &desired.frontends, &actual.frontends, |key| Op::RemoveFrontend(*key));
     remove(&mut ops, &desired.addresses, &actual.addresses, |key| Op::RemoveAddress(*key));
     ops.extend(actual.xdp_ports.difference(&desired.xdp_ports).map(|ifindex| Op::RemoveXdpPort(*ifindex)));
@@ -144,7 +146,7 @@ fn listeners(ops: &mut Vec<Op>, desired: &Desired, actual: &Tables, capacity: Ca
                 let known = written.get(ring).copied();
                 let base = known.or_else(|| match &**ring {
                     [] => Some(0),
-                    [target] if !RingEntry(*target).proxy() => Some(*target),
+                    [target] if RingEntry(*target).target() == *target => Some(*target),
                     slots => slices.allocate(slots.len() as u32),
                 });
                 let Some(base) = base else {

@@ -1,5 +1,6 @@
 //! What ends by the clock. A draining target has left the rings, its flows go on; when its delay has ended, it is taken
-//! out of the state, and the reconciler retires it. An endpoint that nobody answers for expires; client tokens are forgotten.
+//! out of the state, and the reconciler retires it. An endpoint that nobody answers for expires; client tokens and
+//! terminated instances are forgotten.
 
 use std::time::Duration;
 
@@ -8,13 +9,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use crate::{
-    control::{accounts, endpoints, targets},
+    control::{accounts, endpoints, instances, targets},
     model::State,
 };
 
 /// When something ends next.
 fn next_expiry(state: &State) -> Option<Timestamp> {
-    let ends = [targets::next_expiry(state), endpoints::next_unanswered(state), accounts::next_token_expiry(state)];
+    let ends = [
+        targets::next_expiry(state),
+        endpoints::next_unanswered(state),
+        accounts::next_token_expiry(state),
+        instances::next_expiry(state),
+    ];
     ends.into_iter().flatten().min()
 }
 
@@ -37,7 +43,8 @@ pub async fn run(shared: &Shared, stop: CancellationToken) {
             let now = Timestamp::now();
             let change = targets::expire(state, now)
                 .then(endpoints::expire_unanswered(state, now))
-                .then(accounts::expire_tokens(state, now));
+                .then(accounts::expire_tokens(state, now))
+                .then(instances::expire(state, now));
             Ok::<_, std::convert::Infallible>((change, ()))
         });
         if let Err(error) = expired {

@@ -2,10 +2,12 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    net::Ipv4Addr,
     time::Duration,
 };
 
 use privatelink_ebpf::abi::{
+    Ip4,
     flow::{FlowKey, Meta, Slot},
     pool::{FIRST_PORT, PortPool},
     settings::CollectRequest,
@@ -69,7 +71,7 @@ pub async fn sweep(shared: &Shared, stop: CancellationToken) {
         let plan = shared.plan.borrow().clone();
         let released = tokio::task::block_in_place(|| {
             let mut dataplane = shared.dataplane();
-            suspects.look(&mut **dataplane, plan.targets.values().copied())
+            suspects.look(&mut **dataplane, plan.targets.iter().map(|(key, index)| (*index, key.node)))
         });
         match released {
             Ok((busy, released)) => {
@@ -101,12 +103,13 @@ fn note(busy: &mut Busy, slot: &Slot) {
     }
 }
 
-/// The source port that a flow entry owns or uses.
-fn source_port(slot: &Slot) -> u16 {
+/// The source that a flow entry shows to its target: the node address and a port of the pool, or the client's own.
+fn source(slot: &Slot) -> (Ip4, u16) {
     if Meta::unpack(slot.meta).forward() {
-        slot.new_src_port.get()
+        (slot.new_src, slot.new_src_port.get())
     } else {
-        FlowKey::from_words(slot.key).dst_port.get()
+        let FlowKey { dst, dst_port, .. } = FlowKey::from_words(slot.key);
+        (dst, dst_port.get())
     }
 }
 
@@ -115,7 +118,7 @@ fn source_port(slot: &Slot) -> u16 {
 pub struct Suspects(HashMap<(u32, u32), u8>);
 
 impl Suspects {
-    /// One look at `pools`: what flows refer to, and how many ports were given back.
+    /// One look at `pools`, each with the node address that its ports are of: what flows refer to, and how many ports were given back.
     ///
     /// # Errors
     ///
@@ -123,24 +126,28 @@ impl Suspects {
     pub fn look(
         &mut self,
         dataplane: &mut dyn Dataplane,
-        pools: impl Iterator<Item = u32>,
+        pools: impl Iterator<Item = (u32, Ipv4Addr)>,
     ) -> Result<(Busy, usize), DataplaneError> {
         // The pools before the flows: a port whose flow is there all the time is never a suspect.
-        let pools: BTreeMap<u32, PortPool> = pools
-            .filter_map(|index| Some((index, dataplane.pool(index)?)))
-            .filter(|(_, pool)| pool.used() > 0)
+        let pools: BTreeMap<u32, (Ip4, PortPool)> = pools
+            .filter_map(|(index, node)| Some((index, (node.into(), dataplane.pool(index)?))))
+            .filter(|(_, (_, pool))| pool.used() > 0)
             .collect();
         let mut busy = Busy::default();
         let mut owned: HashSet<(u32, u32)> = HashSet::new();
         dataplane.each_flow(&mut |slot| {
             note(&mut busy, slot);
-            if let Some(bit) = source_port(slot).checked_sub(FIRST_PORT) {
+            let (address, port) = source(slot);
+            // A client's own port, which only IPv4 targets see, is no port of the pool.
+            let of_ipv6 = FlowKey::from_words(slot.key).ipv6();
+            let of_node = of_ipv6 || pools.get(&slot.target).is_none_or(|(node, _)| *node == address);
+            if let Some(bit) = port.checked_sub(FIRST_PORT).filter(|_| of_node) {
                 owned.insert((slot.target, u32::from(bit)));
             }
         })?;
         let before = std::mem::take(&mut self.0);
         let mut released = 0;
-        for (index, pool) in &pools {
+        for (index, (_, pool)) in &pools {
             for bit in set_bits(pool).filter(|bit| !owned.contains(&(*index, *bit))) {
                 let looks = before.get(&(*index, bit)).copied().unwrap_or(0) + 1;
                 if looks >= LOOKS {
@@ -164,7 +171,7 @@ fn set_bits(pool: &PortPool) -> impl Iterator<Item = u32> + '_ {
 #[cfg(test)]
 mod tests {
     use privatelink_ebpf::abi::{
-        Ip4, L4Port, VpcIndex,
+        L4Port, VpcIndex,
         flow::{FlowState, Meta},
     };
 
@@ -182,15 +189,12 @@ mod tests {
         buckets: 8,
     };
 
+    const NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 5);
+
     fn reverse_entry(target: u32, port: u16) -> Slot {
-        let meta = Meta { version: 1, state: FlowState::Established, flags: 0, idle_s: 350 };
-        let key = FlowKey::tcp(
-            VpcIndex(1),
-            Ip4::from_wire([10, 0, 1, 10]),
-            L4Port::new(80),
-            Ip4::from_wire([10, 0, 0, 5]),
-            L4Port::new(port),
-        );
+        let meta = Meta { version: 1, state: FlowState::Established, translated: false, flags: 0, idle_s: 350 };
+        let key =
+            FlowKey::tcp(VpcIndex(1), Ip4::from_wire([10, 0, 1, 10]), L4Port::new(80), NODE.into(), L4Port::new(port));
         Slot { meta: meta.pack(), key: key.words(), target, endpoint: 3, ..Slot::FREE }
     }
 
@@ -203,11 +207,25 @@ mod tests {
         fake.flows.push(reverse_entry(1, FIRST_PORT));
         let mut suspects = Suspects::default();
         for look in 1..=10 {
-            let (busy, released) = suspects.look(&mut fake, [1].into_iter()).expect("the fake reads");
+            let (busy, released) = suspects.look(&mut fake, [(1, NODE)].into_iter()).expect("the fake reads");
             assert_eq!(released, usize::from(look == LOOKS), "look {look}");
             assert_eq!((busy.targets, busy.endpoints), ([1].into(), [3].into()));
         }
         assert_eq!(fake.pools[&1].words[0], 0b01);
+    }
+
+    #[test]
+    fn a_client_that_the_target_sees_itself_owns_no_port_of_the_pool() {
+        let mut fake = Fake::new(CAPACITY);
+        let mut pool = PortPool::EMPTY;
+        pool.words[0] = 0b1;
+        fake.pools.insert(1, pool);
+        let mut shown = reverse_entry(1, FIRST_PORT);
+        shown.key = FlowKey { dst: Ip4::from_wire([10, 0, 7, 7]), ..FlowKey::from_words(shown.key) }.words();
+        fake.flows.push(shown);
+        let mut suspects = Suspects::default();
+        let looks = (0..LOOKS).map(|_| suspects.look(&mut fake, [(1, NODE)].into_iter()).expect("the fake reads").1);
+        assert_eq!(looks.sum::<usize>(), 1, "the port leaked, whoever uses the number besides");
     }
 
     #[test]
@@ -220,7 +238,7 @@ mod tests {
             pool.words[7] = 1 << 9;
             fake.pools.insert(1, pool);
             fake.flows = if look % 2 == 0 { vec![reverse_entry(1, FIRST_PORT + 7 * 64 + 9)] } else { Vec::new() };
-            assert_eq!(suspects.look(&mut fake, [1].into_iter()).expect("the fake reads").1, 0);
+            assert_eq!(suspects.look(&mut fake, [(1, NODE)].into_iter()).expect("the fake reads").1, 0);
         }
     }
 }

@@ -27,8 +27,21 @@ pub struct TargetKey {
 impl TargetKey {
     /// What a record in the kernel stands for; a zero record stands for nothing.
     pub fn of(record: &Target) -> Option<Self> {
-        let Target { ip, node_ip, port, vpc, proto, generation: _, flags: _, ifindex: _, pool: _, mac: _, _pad: _ } =
-            *record;
+        let Target {
+            ip,
+            node_ip,
+            port,
+            vpc,
+            proto,
+            generation: _,
+            flags: _,
+            ifindex: _,
+            pool: _,
+            mac: _,
+            _pad: _,
+            ip6: _,
+            node_ip6: _,
+        } = *record;
         (vpc != VpcIndex::NONE).then(|| Self {
             vpc,
             node: node_ip.into(),

@@ -87,10 +87,12 @@ const PROTOCOLS: [Proto; 2] = [Proto::Tcp, Proto::Udp];
 pub fn resolvers(world: &World<'_>) -> Vec<Resolver> {
     let Some((door, host_port)) = world.resolver.zip(world.host_port) else { return Vec::new() };
     let state = world.state;
-    let with_port: BTreeSet<&VpcId> = state.ports.values().map(|port| &port.vpc).collect();
+    // A VPC without DNS support has no server.
+    let served = |id: &&VpcId| state.vpcs.get(*id).is_some_and(|vpc| vpc.attributes.dns_support);
+    let with_port: BTreeSet<&VpcId> = state.ports.values().map(|port| &port.vpc).filter(served).collect();
     let mut second: BTreeMap<&VpcId, Ipv4Addr> = with_port
-        .into_iter()
-        .filter_map(|id| Some((id, base_plus_two(state.vpcs.get(id)?)?)))
+        .iter()
+        .filter_map(|id| Some((*id, base_plus_two(state.vpcs.get(*id)?)?)))
         .filter(|(id, address)| state.vpcs.get(id).is_some_and(|vpc| vpc.gateway != Some(*address)))
         .collect();
     // Behind a shared port is the host's own stack too, whose address it may be.
@@ -109,7 +111,6 @@ pub fn resolvers(world: &World<'_>) -> Vec<Resolver> {
         let addresses = second.get(&vpc.id).copied().into_iter().chain([LINK_LOCAL]).collect();
         Some(Resolver { vpc: index, door, node: host_port.of_vpc(index)?, addresses })
     };
-    let with_port: BTreeSet<&VpcId> = state.ports.values().map(|port| &port.vpc).collect();
     with_port.into_iter().filter_map(|id| in_vpc(state.vpcs.get(id)?)).collect()
 }
 

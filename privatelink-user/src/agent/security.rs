@@ -86,6 +86,10 @@ fn range(net: &IpNet) -> (u128, u128) {
     (number(net.network()), number(net.broadcast()))
 }
 
+fn mapped((first, last): (Ipv4Addr, Ipv4Addr)) -> (u128, u128) {
+    (first.to_ipv6_mapped().to_bits(), last.to_ipv6_mapped().to_bits())
+}
+
 /// Who may connect somewhere, and whether open flows of others end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guard {
@@ -160,9 +164,7 @@ impl<'a> Compiler<'a> {
             });
             let ranges = rules.flat_map(|rule| match (&rule.peer, peers) {
                 (Peer::Cidr(net), _) => vec![range(net)],
-                (Peer::Group(group), Peers::All) => {
-                    state.members(group).into_iter().map(|ip| range(&IpNet::from(std::net::IpAddr::V4(ip)))).collect()
-                }
+                (Peer::Group(group), Peers::All) => state.members(group).ranges().into_iter().map(mapped).collect(),
                 (Peer::Group(_), Peers::Addresses) => Vec::new(),
             });
             Arc::new(Sources::union(ranges))

@@ -9,12 +9,12 @@ use std::{
 
 use jiff::Timestamp;
 use privatelink_ebpf::abi::{
-    L4Port, Mac, Proto, VpcIndex,
+    Ip4, Ip6, L4Port, Mac, Proto, VpcIndex,
     flow::{FlowState, Meta, Slot},
     security::Policy,
     service::{
-        Address, AddressKey, Budget, Frontend, FrontendKey, Listener as ListenerRecord, ListenerFlags, Parted,
-        Port as PortRecord, PortFlags, Target as TargetRecord, TargetFlags,
+        Address, AddressKey, Alias, AliasKey, Budget, Frontend, FrontendKey, Listener as ListenerRecord, ListenerFlags,
+        Parted, Port as PortRecord, PortFlags, Target as TargetRecord, TargetFlags,
     },
 };
 use proptest::prelude::*;
@@ -37,6 +37,7 @@ use crate::{
     net::links::{Link, LinkKind, Links},
 };
 
+mod consent;
 mod forward;
 mod resolver;
 mod security;
@@ -155,9 +156,10 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
             health.insert(CheckKey { group: group.clone(), target: address }, (*checked).into());
             let hop = Hop { ifindex: 1, mac: [2, 1, 0, 0, 0, *octet] };
             next_hops.insert(HopKey { vpc: VpcIndex(1), ip: address.ip }, hop);
-            (address, Target { address, registered_at: now(), draining_since: draining.then(now) })
+            (address, Target { address, instance: None, registered_at: now(), draining_since: draining.then(now) })
         });
         state.put(Record::TargetGroup(TargetGroup {
+            target_type: Default::default(),
             id: group.clone(),
             name: format!("group-{number}").parse().expect("a name"),
             vpc: vpc(1).id,
@@ -202,7 +204,10 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
             load_balancers: vec![lb],
             acceptance_required: false,
             principals: BTreeSet::new(),
+            consumers: Default::default(),
+            owned_load_balancer: None,
             private_dns: None,
+            payer: Default::default(),
             created_at: now(),
         }));
         for endpoint in 0..shape.endpoints {
@@ -218,8 +223,12 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
                     .into_iter()
                     .collect(),
                 state: EndpointState::Available,
+                policy: None,
                 security_groups: SecurityGroups::default(),
                 private_dns: None,
+                payer: Default::default(),
+                private_dns_on_acceptance: false,
+                aliases: Default::default(),
                 created_at: now(),
             }));
         }
@@ -284,6 +293,8 @@ fn garbage() -> impl Strategy<Value = Tables> {
                 mac: Mac([7; 6]),
                 proto: if udp { Proto::Udp } else { Proto::Tcp }.number(),
                 _pad: 0,
+                ip6: Ip6::UNSPECIFIED,
+                node_ip6: Ip6::UNSPECIFIED,
             },
         ),
         0..20,
@@ -295,6 +306,7 @@ fn garbage() -> impl Strategy<Value = Tables> {
             xdp_ports,
             addresses,
             frontends,
+            aliases: [((AliasKey::new(VpcIndex(1), Ip4::UNSPECIFIED), 8), Alias { endpoint: Ip4::UNSPECIFIED })].into(),
             parted: [Parted { listener: 1, target: 1 }, Parted { listener: 77, target: 3 }].into(),
             policies: garbage_policies(),
             listeners,
@@ -488,7 +500,7 @@ proptest! {
                 Op::PutPort(..) | Op::RemovePort(_) | Op::PutXdpPort(_) | Op::RemoveXdpPort(_) | Op::RemoveAddress(_)
                 | Op::RemoveFrontend(_) | Op::PutVpc(..) | Op::RemoveVpc(_) | Op::PutEndpoint(..) | Op::PutEndpointId(..)
                 | Op::ResetEndpointStats(_) | Op::WriteBounds { .. } | Op::PutPolicy(..) | Op::RemovePolicy(_)
-                | Op::PutParted(_) | Op::RemoveParted(_) => {
+                | Op::PutParted(_) | Op::RemoveParted(_) | Op::PutAlias(..) | Op::RemoveAlias(..) => {
                     prop_assert!(false, "{op:?} has nothing to do with the change");
                 }
             }
@@ -629,7 +641,7 @@ fn a_pass_ends_the_flows_that_it_takes_the_target_from() {
     let (plan, _) = pass(&mut fake, &inputs(&[shape(Shape::Healthy)])).expect("room for all");
     let index = |octet| *plan.targets.iter().find(|(key, _)| key.ip.octets()[3] == octet).expect("a target").1;
     for octet in [1, 2] {
-        let meta = Meta { version: 1, state: FlowState::Established, flags: 0, idle_s: 350 };
+        let meta = Meta { version: 1, state: FlowState::Established, translated: false, flags: 0, idle_s: 350 };
         fake.flows.push(Slot { meta: meta.pack(), target: index(octet), ..Slot::FREE });
     }
     pass(&mut fake, &inputs(&[shape(Shape::Healthy)])).expect("room for all");

@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     fn entry(vpc: u16, state: FlowState, flags: u8) -> Slot {
-        let meta = Meta { version: 1, state, flags, idle_s: 350 };
+        let meta = Meta { version: 1, state, translated: false, flags, idle_s: 350 };
         let port = L4Port::new(80);
         let key = FlowKey::tcp(VpcIndex(vpc), Ip4::UNSPECIFIED, port, Ip4::UNSPECIFIED, port);
         Slot { meta: meta.pack(), key: key.words(), target: 3, endpoint: 2, ..Slot::FREE }

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// An error as it travels: the code is for programs, the message says value and rule, the hint the way out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ErrorBody {
     pub code: String,
     pub message: String,

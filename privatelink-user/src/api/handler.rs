@@ -150,7 +150,7 @@ pub async fn verify_domain(
     let places = futures::future::join_all(asked).await;
     let outcome = DomainVerification::new(service, private, places);
     let noted = outcome.clone();
-    api.update(caller, move |state, _| Ok((noted.noted(state), ()))).await?;
+    api.update(caller, move |state, context| Ok((noted.noted(state, context.world), ()))).await?;
     tracing::info!(operation = VerifyDomain::NAME, name = %outcome.name, state = %outcome.state, "done");
     Ok(Json(outcome))
 }
@@ -171,9 +171,13 @@ pub async fn describe_target_health(
         return Ok(Json(views.into_values().collect()));
     };
     let answer = targets.into_iter().map(|spec| {
-        let address = spec.resolve(group.port);
-        views.remove(&address).unwrap_or_else(|| TargetHealthView {
+        if let Some(view) = spec.registered(&state, group)?.and_then(|address| views.remove(&address)) {
+            return Ok(view);
+        }
+        let (address, instance) = spec.resolve(&state, group)?;
+        Ok(TargetHealthView {
             address,
+            instance,
             health_check_port: group.health_check.port.resolve(address.port),
             state: "unused".to_owned(),
             reason: Some("Target.NotRegistered".to_owned()),
@@ -181,13 +185,14 @@ pub async fn describe_target_health(
             next_hop: None,
         })
     });
-    Ok(Json(answer.collect()))
+    Ok(Json(answer.collect::<Result<_, ControlError>>()?))
 }
 
 fn health_view(report: TargetHealthReport) -> TargetHealthView {
-    let TargetHealthReport { address, health_check_port, health, next_hop } = report;
+    let TargetHealthReport { address, instance, health_check_port, health, next_hop } = report;
     TargetHealthView {
         address,
+        instance,
         health_check_port,
         state: health.state().to_owned(),
         reason: health.reason().map(str::to_owned),
@@ -237,10 +242,17 @@ pub async fn explain_packet(
 ) -> Answer<Explanation> {
     /// The ports that a client's system chooses from (RFC 6335 section 6).
     const EPHEMERAL: std::ops::RangeInclusive<u16> = 49_152..=65_535;
-    let Json(ExplainPacket { vpc, from, from_port, to, protocol }) = request?;
+    let Json(ExplainPacket { vpc, port, from, from_port, to, protocol }) = request?;
     let state = api.store.state();
+    let seen = state.seen_by(&owner);
+    let vpc = lookup::vpc(&seen, &vpc)?.id.clone();
+    let port = port.map(|port| match lookup::port(&seen, &port)? {
+        found if found.vpc == vpc => Ok(found.interface.clone()),
+        _ => Err(ControlError::PortNotFound(port.as_str().to_owned())),
+    });
     let question = Question {
-        vpc: lookup::vpc(&state.seen_by(&owner), &vpc)?.id.clone(),
+        vpc,
+        port: port.transpose()?,
         from: SocketAddrV4::new(from, from_port.unwrap_or_else(|| rand::random_range(EPHEMERAL))),
         to,
         protocol,

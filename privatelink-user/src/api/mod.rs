@@ -6,6 +6,7 @@
 mod caller;
 mod error;
 mod handler;
+mod openapi;
 mod operation;
 pub mod query;
 mod socket;
@@ -22,13 +23,28 @@ use tokio_util::sync::CancellationToken;
 
 pub use caller::{ACCOUNT_HEADER, Caller, REGION_HEADER};
 pub use error::{ApiError, ErrorBody};
+pub use openapi::PATH as OPENAPI_PATH;
 pub use operation::{DescribeFlows, DescribeStats, ExplainPacket, FlowView};
 pub use socket::{SocketError, SocketFile};
 
+use self::openapi::Surface;
 use crate::{
     control::{
-        Mutation, Operation, Query, connections::*, endpoint_services::*, endpoints::*, listeners::*,
-        load_balancers::*, permissions::*, security_groups::*, target_groups::*, targets::*, vpcs::*,
+        connections::*,
+        endpoint_services::*,
+        endpoints::*,
+        instances::*,
+        listeners::*,
+        load_balancers::*,
+        network_interfaces::*,
+        permissions::*,
+        route_tables::*,
+        security_groups::*,
+        subnets::*,
+        tags::{CreateTags, DeleteTags, DescribeTags},
+        target_groups::*,
+        targets::*,
+        vpcs::*,
     },
     dns::upstream::Upstreams,
     model::{IdSource, Owner},
@@ -65,44 +81,40 @@ impl IdSource for RandomIds {
     }
 }
 
-/// Adds the routes of operations that are decided on the state alone.
-trait Routes: Sized {
-    fn mutation<M: Mutation + Sync>(self) -> Self;
-    fn query<Q: Query + Sync>(self) -> Self;
-}
-
-fn path<O: Operation>() -> String {
-    format!("{PREFIX}{}", O::NAME)
-}
-
-impl Routes for Router<Arc<Api>> {
-    fn mutation<M: Mutation + Sync>(self) -> Self {
-        self.route(&path::<M>(), post(handler::mutation::<M>))
-    }
-
-    fn query<Q: Query + Sync>(self) -> Self {
-        self.route(&path::<Q>(), post(handler::query::<Q>))
-    }
-}
-
 /// Every operation.
-pub fn router(api: Arc<Api>) -> Router {
-    use crate::control::{apply::ApplyDeclaration, ports::*, private_dns::VerifyDomain};
-    Router::new()
+fn surface() -> Surface {
+    use crate::control::links::*;
+    use crate::control::{apply::ApplyDeclaration, ports::*, private_dns::VerifyDomain, publish::PublishTargets};
+    Surface::default()
         .mutation::<CreateVpc>()
         .mutation::<ModifyVpc>()
         .mutation::<DeleteVpc>()
         .query::<DescribeVpcs>()
-        .route(&path::<AttachPort>(), post(handler::attach_port))
+        .mutation::<CreateSubnet>()
+        .mutation::<DeleteSubnet>()
+        .query::<DescribeSubnets>()
+        .mutation::<CreateRouteTable>()
+        .mutation::<DeleteRouteTable>()
+        .mutation::<AssociateRouteTable>()
+        .mutation::<DisassociateRouteTable>()
+        .mutation::<CreateRoute>()
+        .mutation::<ReplaceRoute>()
+        .mutation::<DeleteRoute>()
+        .query::<DescribeRouteTables>()
+        .query::<DescribeNetworkInterfaces>()
+        .mutation::<CreateTags>()
+        .mutation::<DeleteTags>()
+        .query::<DescribeTags>()
+        .handled::<AttachPort>(post(handler::attach_port))
         .mutation::<DetachPort>()
-        .route(&path::<DescribePorts>(), post(handler::describe_ports))
+        .handled::<DescribePorts>(post(handler::describe_ports))
         .mutation::<CreateTargetGroup>()
         .mutation::<ModifyTargetGroup>()
         .mutation::<DeleteTargetGroup>()
         .query::<DescribeTargetGroups>()
         .mutation::<RegisterTargets>()
         .mutation::<DeregisterTargets>()
-        .route(&path::<DescribeTargetHealth>(), post(handler::describe_target_health))
+        .handled::<DescribeTargetHealth>(post(handler::describe_target_health))
         .mutation::<CreateLoadBalancer>()
         .mutation::<ModifyLoadBalancer>()
         .mutation::<SetSecurityGroups>()
@@ -113,10 +125,13 @@ pub fn router(api: Arc<Api>) -> Router {
         .mutation::<DeleteListener>()
         .query::<DescribeListeners>()
         .mutation::<CreateEndpointService>()
+        .mutation::<PublishTargets>()
         .mutation::<ModifyEndpointService>()
         .mutation::<DeleteEndpointService>()
+        .mutation::<ModifyServicePayer>()
+        .mutation::<ModifyEndpointPayer>()
         .query::<DescribeEndpointServices>()
-        .route(&path::<VerifyDomain>(), post(handler::verify_domain))
+        .handled::<VerifyDomain>(post(handler::verify_domain))
         .mutation::<ModifyPermissions>()
         .query::<DescribePermissions>()
         .mutation::<AcceptConnections>()
@@ -126,15 +141,35 @@ pub fn router(api: Arc<Api>) -> Router {
         .mutation::<ModifyEndpoint>()
         .mutation::<DeleteEndpoint>()
         .query::<DescribeEndpoints>()
+        .mutation::<CreateLink>()
+        .mutation::<DeleteLink>()
+        .query::<DescribeLinks>()
         .mutation::<CreateSecurityGroup>()
         .mutation::<AuthorizeSecurityGroup>()
         .mutation::<RevokeSecurityGroup>()
         .mutation::<DeleteSecurityGroup>()
         .query::<DescribeSecurityGroups>()
-        .route(&path::<DescribeFlows>(), post(handler::describe_flows))
-        .route(&path::<DescribeStats>(), post(handler::describe_stats))
-        .route(&path::<ExplainPacket>(), post(handler::explain_packet))
-        .route(&path::<ApplyDeclaration>(), post(handler::apply))
+        .mutation::<RegisterInstance>()
+        .mutation::<ModifyInstance>()
+        .mutation::<StartInstances>()
+        .mutation::<StopInstances>()
+        .mutation::<DeregisterInstances>()
+        .query::<DescribeInstances>()
+        .handled::<DescribeFlows>(post(handler::describe_flows))
+        .handled::<DescribeStats>(post(handler::describe_stats))
+        .handled::<ExplainPacket>(post(handler::explain_packet))
+        .handled::<ApplyDeclaration>(post(handler::apply))
+}
+
+/// What the native API offers.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    surface().document()
+}
+
+/// The API as it is served.
+pub fn router(api: Arc<Api>) -> Router {
+    surface()
+        .router()
         .route(
             &format!("{PREFIX}{{operation}}"),
             post(async |Path(name): Path<String>| ApiError::unknown_operation(&name)),

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Lists the open flows, of all endpoints or of some.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribeFlows {
     /// The consumer's VPC.
@@ -22,7 +22,7 @@ pub struct DescribeFlows {
 operation!(DescribeFlows -> Vec<FlowView>);
 
 /// A flow, with the name of its VPC.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FlowView {
     /// None if the VPC is gone and the flow not yet.
     pub vpc_name: Option<String>,
@@ -31,21 +31,26 @@ pub struct FlowView {
 }
 
 /// Reads every counter.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribeStats {}
 operation!(DescribeStats -> Stats);
 
 /// Asks what would become of a packet. Changes nothing.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExplainPacket {
     /// The VPC that the packet is sent in.
     pub vpc: Reference,
+    /// The port of the VPC that it comes in on. None: the first one.
+    #[serde(default)]
+    pub port: Option<Reference>,
+    #[schema(value_type = String)]
     pub from: Ipv4Addr,
     /// None: any port that a client would use.
     #[serde(default)]
     pub from_port: Option<u16>,
+    #[schema(value_type = String)]
     pub to: SocketAddrV4,
     #[serde(default)]
     pub protocol: PacketProtocol,

@@ -1,3 +1,5 @@
+mod openapi;
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt,

@@ -130,7 +130,8 @@ impl QueryArgs {
             message: format!("listening on {address} for the AWS API: {error}"),
             hint: "give --api an address of this host and a free port".to_owned(),
         })?;
-        let query = QueryApi { api: api.clone(), credentials, trust_loopback, allow_reset };
+        let query =
+            QueryApi { api: api.clone(), credentials, trust_loopback, allow_reset, replays: Default::default() };
         Ok(Some((listener, Arc::new(query))))
     }
 }

@@ -28,9 +28,16 @@ const AFTER_HELP: &str = r#"The file, with every resource that there is (what is
   egress = [{ traffic = "all", peer = "0.0.0.0/0" }]   # optional: this
   apply-to-established = false      # optional: true ends open flows that the rules do not allow
 
+  [[instance]]
+  name = "web-1"
+  vpc = "provider"
+  addresses = ["10.0.1.12"]         # the primary one first
+  security-groups = []              # optional: groups whose rules mean it as a peer
+
   [[target-group]]
   name = "web"
   vpc = "provider"
+  target-type = "ip"                # optional: ip, instance (targets are then instances' names)
   protocol = "TCP"                  # optional
   port = 80
   health-check = { protocol = "TCP", port = "traffic-port", path = "/", interval = 30, timeout = 10,
@@ -54,13 +61,25 @@ const AFTER_HELP: &str = r#"The file, with every resource that there is (what is
 
   [[endpoint-service]]
   name = "shop"                     # optional: an alias
-  load-balancer = "web"
+  load-balancer = "web"             # or a list; or addresses: vpc = "provider", targets = ["10.0.1.20:5432"],
+                                    # and optional: protocol = "TCP", port = 5432 (the first target's)
+  acceptance-required = false       # optional
+  allowed-principals = []           # optional: "arn:aws:iam::222222222222:root", "*"
+  accept = []                       # optional: consumers that are accepted without asking: "2222*", "vpce-..."
+  reject = []                       # optional: ... and rejected
+  private-dns-name = "api.example.com"   # optional, none
 
   [[endpoint]]
   service-name = "shop"
   vpc = "consumer"
   address = "10.0.0.50"             # optional: the first free one
   security-groups = ["web-clients"] # optional: everybody in the VPC may connect
+  aliases = []                      # optional: addresses and prefixes that are routed to it: "10.200.0.10/32"
+  private-dns = false               # optional: true answers for the service's name, once it is accepted and verified
+
+  [[link]]                          # two VPCs reach each other's targets
+  name = "office"
+  sides = ["vpc=provider,target=10.0.1.10:22,address=10.0.0.60", "vpc=consumer,target=10.0.1.20:22,address=10.0.0.61"]
 
 The whole file is applied or nothing of it. What the file does not name stays, unless --prune is given."#;
 

@@ -9,10 +9,14 @@ use super::{
     output::{fields, list, or_dash, table},
     value,
 };
-use crate::control::{
-    Reference,
-    endpoints::{CreateEndpoint, DeleteEndpoint, DescribeEndpoints, ModifyEndpoint},
-    view::EndpointView,
+use crate::{
+    control::{
+        Reference,
+        endpoints::{CreateEndpoint, DeleteEndpoint, DescribeEndpoints, ModifyEndpoint},
+        subnets::Placement,
+        view::EndpointView,
+    },
+    model::{Alias, PolicyDocument},
 };
 
 #[derive(Debug, Subcommand)]
@@ -27,7 +31,7 @@ pub enum EndpointCommand {
         #[arg(value_parser = value::reference)]
         endpoint: Reference,
     },
-    /// Change who may connect, or whether it answers for the private DNS name.
+    /// Change who may connect, its subnets, its aliases, its policy, or whether it answers for the private DNS name.
     Modify(ModifyArgs),
     /// Delete an endpoint; its flows end.
     Delete {
@@ -48,6 +52,13 @@ pub struct CreateArgs {
     /// A free address of the VPC. Without it the first free one is taken, after the first four.
     #[arg(long, value_name = "IP", value_parser = value::address)]
     address: Option<Ipv4Addr>,
+    /// A subnet in which it has an address, free or this one: id, or VPC/CIDR. May be repeated, one a zone.
+    #[arg(long = "subnet", value_name = "SUBNET[=IP]", value_parser = placement, conflicts_with = "address")]
+    subnets: Vec<Placement>,
+    /// An address or prefix, such as 10.200.0.10/32, that hosts of the VPC route to the endpoint's address: what they send there
+    /// reaches the service too. May be repeated; of overlapping ones the longest counts.
+    #[arg(long = "alias", value_name = "PREFIX", value_parser = value::parse::<Alias>)]
+    aliases: Vec<Alias>,
     /// A security group of the VPC that says who may connect; name or id. May be repeated, up to five. Without it,
     /// everybody in the VPC may.
     #[arg(long = "security-group", value_name = "GROUP", value_parser = value::reference)]
@@ -55,6 +66,22 @@ pub struct CreateArgs {
     /// Let the endpoint answer for the service's private DNS name in the VPC; not before it is accepted.
     #[arg(long)]
     private_dns: bool,
+    /// Let it do so as soon as it is accepted and the name is verified.
+    #[arg(long)]
+    private_dns_on_acceptance: bool,
+    /// A policy, as JSON. It is kept and shown.
+    #[arg(long, value_name = "JSON", value_parser = value::parse::<PolicyDocument>)]
+    policy: Option<PolicyDocument>,
+}
+
+/// `SUBNET` or `SUBNET=IP`.
+fn placement(argument: &str) -> Result<Placement, String> {
+    match argument.split_once('=') {
+        Some((subnet, address)) => {
+            Ok(Placement { subnet: value::reference(subnet)?, address: Some(value::address(address)?) })
+        }
+        None => Ok(Placement { subnet: value::reference(argument)?, address: None }),
+    }
 }
 
 #[derive(Debug, Args)]
@@ -62,11 +89,32 @@ pub struct ModifyArgs {
     /// Id, or VPC/ADDRESS.
     #[arg(value_parser = value::reference)]
     endpoint: Reference,
+    /// An alias instead of the present ones: an address or prefix that hosts of the VPC route to the endpoint. May be repeated.
+    #[arg(long = "alias", value_name = "PREFIX", value_parser = value::parse::<Alias>)]
+    aliases: Vec<Alias>,
+    /// Take all aliases away.
+    #[arg(long, conflicts_with = "aliases")]
+    no_aliases: bool,
     #[command(flatten)]
     groups: GroupArgs,
     /// Whether the endpoint answers for the service's private DNS name in the VPC.
     #[arg(long, value_name = "BOOL")]
     private_dns: Option<bool>,
+    /// Whether it is to do so as soon as it is accepted and the name is verified.
+    #[arg(long, value_name = "BOOL")]
+    private_dns_on_acceptance: Option<bool>,
+    /// A subnet in which it gets an address, free or this one. May be repeated, one a zone.
+    #[arg(long = "add-subnet", value_name = "SUBNET[=IP]", value_parser = placement)]
+    add_subnets: Vec<Placement>,
+    /// A subnet in which it loses its address; the flows there end. May be repeated.
+    #[arg(long = "remove-subnet", value_name = "SUBNET", value_parser = value::reference)]
+    remove_subnets: Vec<Reference>,
+    /// Another policy, as JSON.
+    #[arg(long, value_name = "JSON", value_parser = value::parse::<PolicyDocument>)]
+    policy: Option<PolicyDocument>,
+    /// The default policy again.
+    #[arg(long, conflicts_with = "policy")]
+    reset_policy: bool,
 }
 
 /// The security groups that something is to carry from now on.
@@ -93,14 +141,28 @@ impl GroupArgs {
 impl EndpointCommand {
     pub async fn run(self, session: &mut Session) -> Result<(), CliError> {
         match self {
-            Self::Create(CreateArgs { service_name, vpc, address, security_groups, private_dns }) => {
+            Self::Create(args) => {
+                let CreateArgs {
+                    service_name,
+                    vpc,
+                    address,
+                    subnets,
+                    aliases,
+                    security_groups,
+                    private_dns,
+                    private_dns_on_acceptance,
+                    policy,
+                } = args;
                 let request = CreateEndpoint {
                     service_name,
                     vpc,
                     address,
-                    further_addresses: Vec::new(),
+                    subnets,
+                    aliases: aliases.into_iter().collect(),
                     security_groups,
                     private_dns,
+                    private_dns_on_acceptance,
+                    policy,
                 };
                 let endpoint = session.client.call(&request).await?;
                 session.output.show(&endpoint, |endpoint| rows([endpoint]))
@@ -113,12 +175,29 @@ impl EndpointCommand {
                 let endpoints = session.client.call(&DescribeEndpoints { endpoints: Some(vec![endpoint]) }).await?;
                 endpoints.iter().try_for_each(|endpoint| session.output.show(endpoint, describe))
             }
-            Self::Modify(ModifyArgs { endpoint, groups, private_dns }) => {
+            Self::Modify(ModifyArgs {
+                endpoint,
+                aliases,
+                no_aliases,
+                groups,
+                private_dns,
+                private_dns_on_acceptance,
+                add_subnets,
+                remove_subnets,
+                policy,
+                reset_policy,
+            }) => {
                 let request = ModifyEndpoint {
                     endpoint,
+                    aliases: (no_aliases || !aliases.is_empty()).then(|| aliases.into_iter().collect()),
                     security_groups: groups.wanted(),
                     apply_to_established: groups.apply_to_established,
                     private_dns,
+                    private_dns_on_acceptance,
+                    add_subnets,
+                    remove_subnets,
+                    policy,
+                    reset_policy,
                 };
                 let endpoint = session.client.call(&request).await?;
                 session.output.show(&endpoint, describe)
@@ -162,20 +241,34 @@ fn describe(endpoint: &EndpointView) -> String {
         vpc_name,
         address: _,
         addresses,
+        aliases,
         dns_names,
         state,
         security_groups: _,
         security_group_names,
+        private_dns,
+        private_dns_on_acceptance,
+        policy,
+        payer,
         created_at,
     } = endpoint;
+    let private_dns = match (private_dns, private_dns_on_acceptance) {
+        (Some(name), _) => name.to_string(),
+        (None, true) => "as soon as it is accepted and the name is verified".to_owned(),
+        (None, false) => "-".to_owned(),
+    };
     fields([
         ("ID", id.to_string()),
         ("VPC", vpc_name.clone()),
         ("Address", list(addresses)),
+        ("Aliases", list(aliases)),
         ("DNS names", list(dns_names)),
         ("Service name", service_name.to_string()),
         ("Service alias", or_dash(service_alias.as_ref())),
+        ("Private DNS", private_dns),
         ("Security groups", list(security_group_names)),
+        ("Policy", policy.to_string()),
+        ("Paid by", payer.to_string()),
         ("State", state.to_string()),
         ("Created", created_at.to_string()),
     ])

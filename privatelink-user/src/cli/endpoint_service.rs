@@ -1,5 +1,7 @@
 //! `privatelink endpoint-service`.
 
+use std::{collections::BTreeSet, net::Ipv4Addr};
+
 use clap::{Args, Subcommand};
 
 use super::{
@@ -16,14 +18,18 @@ use crate::{
         },
         permissions::{DescribePermissions, ModifyPermissions},
         private_dns::{DomainVerification, Place, VerifyDomain},
-        view::{EndpointServiceView, PermissionView},
+        publish::{AddressSpec, PublishTargets},
+        view::{EndpointServiceView, PermissionView, PublishedView},
     },
-    model::{Principal, PrivateDns, PrivateDnsName, ResourceName, VerificationState},
+    model::{
+        ConsumerLists, ConsumerPattern, Principal, PrivateDns, PrivateDnsName, Protocol, ResourceName,
+        VerificationState,
+    },
 };
 
 #[derive(Debug, Subcommand)]
 pub enum EndpointServiceCommand {
-    /// Publish load balancers and print the service name. Doing it again prints the same name.
+    /// Publish load balancers, or addresses, and print the service name. Doing it again prints the same name.
     Create(CreateArgs),
     /// List the endpoint services.
     List,
@@ -51,7 +57,7 @@ pub enum EndpointServiceCommand {
         #[arg(value_parser = value::reference)]
         endpoint_service: Reference,
     },
-    /// Delete an endpoint service to which no endpoint is connected.
+    /// Delete an endpoint service to which no endpoint is connected. What was made for its --target goes too.
     Delete {
         /// Service name, id or alias.
         #[arg(value_parser = value::reference)]
@@ -66,8 +72,24 @@ pub enum EndpointServiceCommand {
 pub struct CreateArgs {
     /// A load balancer; name or ARN. It serves one endpoint service. May be given several times: endpoints then have the
     /// listeners of all of them.
-    #[arg(long, required = true, value_parser = value::reference)]
+    #[arg(long, required_unless_present = "target", conflicts_with = "target", value_parser = value::reference)]
     load_balancer: Vec<Reference>,
+    /// Instead of a load balancer, an address of --vpc, as IP:PORT, or IP with --port. Several share the connections; their health
+    /// is checked. What is needed between is made with the service and goes with it.
+    #[arg(long, value_name = "IP[:PORT]", requires = "vpc", value_parser = value::parse::<AddressSpec>)]
+    target: Vec<AddressSpec>,
+    /// The VPC of the targets; name or id.
+    #[arg(long, requires = "target", value_parser = value::reference)]
+    vpc: Option<Reference>,
+    /// With --target, where endpoints listen [default: the first target's port].
+    #[arg(long, value_name = "N", requires = "target", value_parser = value::port)]
+    port: Option<u16>,
+    /// With --target: TCP, UDP, or TCP_UDP for both.
+    #[arg(long, requires = "target", default_value_t = Protocol::Tcp, value_parser = value::parse::<Protocol>)]
+    protocol: Protocol,
+    /// With --target, the only source address that the targets see [default: the first free one of the VPC].
+    #[arg(long, value_name = "IP", requires = "target", value_parser = value::address)]
+    node_address: Option<Ipv4Addr>,
     /// A short alias for the service name, for use on this host.
     #[arg(long, value_parser = value::parse::<ResourceName>)]
     name: Option<ResourceName>,
@@ -81,6 +103,13 @@ pub struct CreateArgs {
     /// `verify-domain` has found its TXT record.
     #[arg(long, value_name = "NAME", value_parser = value::parse::<PrivateDnsName>)]
     private_dns_name: Option<PrivateDnsName>,
+    /// Accept endpoints of these consumers without asking: an account, or an endpoint's id, with * for any text and ? for one
+    /// character. May be given several times.
+    #[arg(long, value_name = "CONSUMER", value_parser = value::parse::<ConsumerPattern>)]
+    accept: Vec<ConsumerPattern>,
+    /// Reject theirs without asking, also where --accept names them.
+    #[arg(long, value_name = "CONSUMER", value_parser = value::parse::<ConsumerPattern>)]
+    reject: Vec<ConsumerPattern>,
 }
 
 #[derive(Debug, Args)]
@@ -103,6 +132,27 @@ pub struct ModifyArgs {
     /// Have no private DNS name.
     #[arg(long, conflicts_with = "private_dns_name")]
     remove_private_dns_name: bool,
+    /// Accept endpoints of these consumers without asking, instead of those that are listed; those that wait at once. An account,
+    /// or an endpoint's id, with * for any text and ? for one character. May be given several times.
+    #[arg(long, value_name = "CONSUMER", value_parser = value::parse::<ConsumerPattern>)]
+    accept: Vec<ConsumerPattern>,
+    /// Accept none without asking.
+    #[arg(long, conflicts_with = "accept")]
+    no_accept: bool,
+    /// Reject theirs, instead of those that are listed, also where --accept names them.
+    #[arg(long, value_name = "CONSUMER", value_parser = value::parse::<ConsumerPattern>)]
+    reject: Vec<ConsumerPattern>,
+    /// Reject none without asking.
+    #[arg(long, conflicts_with = "reject")]
+    no_reject: bool,
+    /// Let the lists also change the answers that endpoints already have: traffic of those that are rejected ends at once.
+    #[arg(long)]
+    reconcile_connections: bool,
+}
+
+/// A list that is given, or emptied, or stays.
+fn list_of(given: Vec<ConsumerPattern>, emptied: bool) -> Option<BTreeSet<ConsumerPattern>> {
+    (emptied || !given.is_empty()).then(|| given.into_iter().collect())
 }
 
 #[derive(Debug, Subcommand)]
@@ -132,15 +182,48 @@ pub struct PrincipalArgs {
 impl EndpointServiceCommand {
     pub async fn run(self, session: &mut Session) -> Result<(), CliError> {
         match self {
-            Self::Create(CreateArgs { load_balancer, name, acceptance_required, principal, private_dns_name }) => {
-                let request = CreateEndpointService {
-                    load_balancers: load_balancer,
+            Self::Create(args) => {
+                let CreateArgs {
+                    load_balancer,
+                    target,
+                    vpc,
+                    port,
+                    protocol,
+                    node_address,
                     name,
                     acceptance_required,
-                    principals: principal,
+                    principal: principals,
                     private_dns_name,
+                    accept,
+                    reject,
+                } = args;
+                let consumers =
+                    ConsumerLists { accept: accept.into_iter().collect(), reject: reject.into_iter().collect() };
+                let service = if let Some(vpc) = vpc {
+                    let request = PublishTargets {
+                        name,
+                        vpc,
+                        targets: target,
+                        protocol,
+                        port,
+                        node_address,
+                        acceptance_required,
+                        principals,
+                        private_dns_name,
+                        consumers,
+                    };
+                    session.client.call(&request).await?
+                } else {
+                    let request = CreateEndpointService {
+                        load_balancers: load_balancer,
+                        name,
+                        acceptance_required,
+                        principals,
+                        private_dns_name,
+                        consumers,
+                    };
+                    session.client.call(&request).await?
                 };
-                let service = session.client.call(&request).await?;
                 session.output.show(&service, |service| service.service_name.to_string())
             }
             Self::List => {
@@ -160,6 +243,11 @@ impl EndpointServiceCommand {
                     remove_load_balancer,
                     private_dns_name,
                     remove_private_dns_name,
+                    accept,
+                    no_accept,
+                    reject,
+                    no_reject,
+                    reconcile_connections,
                 } = args;
                 let request = ModifyEndpointService {
                     endpoint_service,
@@ -168,6 +256,9 @@ impl EndpointServiceCommand {
                     remove_load_balancers: remove_load_balancer,
                     private_dns_name,
                     remove_private_dns_name,
+                    accept: list_of(accept, no_accept),
+                    reject: list_of(reject, no_reject),
+                    reconcile_connections,
                 };
                 let service = session.client.call(&request).await?;
                 session.output.show(&service, describe)
@@ -227,16 +318,21 @@ fn permission_rows(permissions: &[PermissionView]) -> String {
 
 fn rows(services: &[EndpointServiceView]) -> String {
     table(
-        ["NAME", "SERVICE NAME", "LOAD BALANCER", "ENDPOINTS"],
+        ["NAME", "SERVICE NAME", "LEADS TO", "ENDPOINTS"],
         services.iter().map(|service| {
             [
                 or_dash(service.alias.as_ref()),
                 service.service_name.to_string(),
-                list(&service.load_balancer_names),
+                service.published.as_ref().map_or_else(|| list(&service.load_balancer_names), published),
                 service.connections.len().to_string(),
             ]
         }),
     )
+}
+
+fn published(published: &PublishedView) -> String {
+    let PublishedView { vpc_name, protocol: _, port: _, targets, node_addresses: _ } = published;
+    format!("{} in {vpc_name}", list(targets))
 }
 
 fn private_dns_text(private: &PrivateDns) -> String {
@@ -266,19 +362,32 @@ fn describe(service: &EndpointServiceView) -> String {
         load_balancer_names,
         acceptance_required,
         principals,
+        consumers: ConsumerLists { accept, reject },
+        published: own,
         private_dns,
+        payer,
         connections,
         created_at,
     } = service;
+    let leads_to = match own {
+        None => ("Load balancers", list(load_balancer_names)),
+        Some(own) => {
+            let PublishedView { vpc_name: _, protocol, port, targets: _, node_addresses } = own;
+            ("Publishes", format!("{} at {protocol} port {port}, as {}", published(own), list(node_addresses)))
+        }
+    };
     let connected = connections.iter().map(|connection| format!("{} ({})", connection.endpoint, connection.state));
     fields([
         ("Service name", service_name.to_string()),
+        ("New endpoints paid by", payer.to_string()),
         ("ID", id.to_string()),
         ("Account", owner.account.to_string()),
         ("Alias", or_dash(alias.as_ref())),
-        ("Load balancers", list(load_balancer_names)),
+        leads_to,
         ("Acceptance required", acceptance_required.to_string()),
         ("Allowed principals", list(principals)),
+        ("Accepted", list(accept)),
+        ("Rejected", list(reject)),
         ("Private DNS name", private_dns.as_ref().map_or_else(|| "-".to_owned(), private_dns_text)),
         ("Endpoints", list(connected)),
         ("Created", created_at.to_string()),

@@ -32,6 +32,9 @@ pub struct ExplainArgs {
     /// The VPC that the packet is sent in; name or id.
     #[arg(long, value_parser = value::reference)]
     vpc: Reference,
+    /// The port of the VPC that it comes in on; its interface [default: the first one].
+    #[arg(long, value_name = "DEV", value_parser = value::reference)]
+    port: Option<Reference>,
     /// Who sends it.
     #[arg(long, value_name = "IP[:PORT]", value_parser = source)]
     from: Source,
@@ -71,8 +74,8 @@ fn destination(argument: &str) -> Result<SocketAddrV4, String> {
 
 impl ExplainArgs {
     pub async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        let Self { vpc, from: Source { ip, port }, to, proto } = self;
-        let request = ExplainPacket { vpc, from: ip, from_port: port, to, protocol: proto };
+        let Self { vpc, port, from: Source { ip, port: from_port }, to, proto } = self;
+        let request = ExplainPacket { vpc, port, from: ip, from_port, to, protocol: proto };
         let explanation = session.client.call(&request).await?;
         session.output.show(&explanation, text)?;
         if explanation.reachable { Ok(()) } else { Err(CliError::NotReachable) }

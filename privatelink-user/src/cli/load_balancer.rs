@@ -92,6 +92,7 @@ impl LoadBalancerCommand {
             Self::Create(CreateArgs { name, vpc, addresses, security_groups, attributes }) => {
                 let attributes = attributes.attributes.into_iter().collect();
                 let request = CreateLoadBalancer {
+                    kind: Default::default(),
                     name,
                     vpc,
                     addresses,

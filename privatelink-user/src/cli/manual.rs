@@ -1,4 +1,4 @@
-//! `privatelink completions` and `privatelink man`: made from the command tree.
+//! `privatelink completions` and `privatelink man`, made from the command tree, and `privatelink openapi`.
 
 use std::{
     io::{self, Write as _},
@@ -42,4 +42,10 @@ impl ManArgs {
             hint: "name a directory that you may write to".to_owned(),
         })
     }
+}
+
+/// Prints the OpenAPI document.
+pub fn openapi() -> Result<(), CliError> {
+    let text = serde_json::to_string_pretty(&crate::api::openapi()).unwrap_or_default();
+    writeln!(io::stdout(), "{text}").map_err(CliError::Output)
 }

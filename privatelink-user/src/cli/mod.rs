@@ -1,4 +1,4 @@
-//! The command line. Everything but `agent`, `completions` and `man` is a client of the API and has no other door.
+//! The command line. Everything but `agent`, `completions`, `man` and `openapi` is a client of the API and has no other door.
 
 mod agent;
 mod apply;
@@ -9,13 +9,19 @@ mod endpoint_service;
 mod error;
 mod explain;
 mod flow;
+mod instance;
+mod interface;
+mod link;
 mod listener;
 mod load_balancer;
 mod manual;
 mod output;
 mod port;
+mod route;
 mod security_group;
 mod stats;
+mod subnet;
+mod tag;
 mod target;
 mod target_group;
 mod value;
@@ -106,6 +112,9 @@ enum Command {
     Completions(manual::CompletionsArgs),
     /// Write the man pages into a directory.
     Man(manual::ManArgs),
+    /// Print the agent's native API as an OpenAPI document. The agent serves the same at /openapi.json on its socket:
+    /// curl --unix-socket /run/privatelink.sock http://localhost/openapi.json
+    Openapi,
 }
 
 /// What asks the agent.
@@ -114,9 +123,27 @@ enum ClientCommand {
     /// VPCs: address spaces, which may overlap.
     #[command(subcommand)]
     Vpc(vpc::VpcCommand),
+    /// Subnets: parts of a VPC's range, each in one availability zone.
+    #[command(subcommand)]
+    Subnet(subnet::SubnetCommand),
+    /// Routes: where a VPC sends what is not its own.
+    #[command(subcommand)]
+    Route(route::RouteCommand),
+    /// Route tables: the routes of some subnets, or of all others.
+    #[command(subcommand)]
+    RouteTable(route::RouteTableCommand),
+    /// Network interfaces: the addresses of load balancers and endpoints.
+    #[command(subcommand)]
+    Interface(interface::InterfaceCommand),
+    /// Tags on resources.
+    #[command(subcommand)]
+    Tag(tag::TagCommand),
     /// Ports: the host's interfaces that lead to the VPCs.
     #[command(subcommand)]
     Port(port::PortCommand),
+    /// Instances: hosts, namespaces and containers by name.
+    #[command(subcommand)]
+    Instance(instance::InstanceCommand),
     /// Target groups: servers that offer the same thing, and how their health is checked.
     #[command(subcommand)]
     TargetGroup(target_group::TargetGroupCommand),
@@ -141,6 +168,9 @@ enum ClientCommand {
     /// Endpoints: addresses in a consumer's VPC that lead to an endpoint service.
     #[command(subcommand)]
     Endpoint(endpoint::EndpointCommand),
+    /// Two-way links: two VPCs that reach each other's targets, as one thing.
+    #[command(subcommand)]
+    Link(link::LinkCommand),
     /// Open flows.
     #[command(subcommand)]
     Flow(flow::FlowCommand),
@@ -173,6 +203,7 @@ pub fn main() -> ExitCode {
         Command::Agent(args) => args.run(socket, account, region),
         Command::Completions(args) => args.run(),
         Command::Man(args) => args.run(),
+        Command::Openapi => manual::openapi(),
         Command::Client(command) => {
             let client = Client::new(socket).on_behalf_of(account, region);
             run_client(command, Session { client, output: Output::stdout(format) })
@@ -203,7 +234,13 @@ fn run_client(command: ClientCommand, mut session: Session) -> Result<(), CliErr
         let session = &mut session;
         match command {
             ClientCommand::Vpc(command) => command.run(session).await,
+            ClientCommand::Subnet(command) => command.run(session).await,
+            ClientCommand::Route(command) => command.run(session).await,
+            ClientCommand::RouteTable(command) => command.run(session).await,
+            ClientCommand::Interface(command) => command.run(session).await,
+            ClientCommand::Tag(command) => command.run(session).await,
             ClientCommand::Port(command) => command.run(session).await,
+            ClientCommand::Instance(command) => command.run(session).await,
             ClientCommand::TargetGroup(command) => command.run(session).await,
             ClientCommand::Target(command) => command.run(session).await,
             ClientCommand::LoadBalancer(command) => command.run(session).await,
@@ -212,6 +249,7 @@ fn run_client(command: ClientCommand, mut session: Session) -> Result<(), CliErr
             ClientCommand::EndpointService(command) => command.run(session).await,
             ClientCommand::Connection(command) => command.run(session).await,
             ClientCommand::Endpoint(command) => command.run(session).await,
+            ClientCommand::Link(command) => command.run(session).await,
             ClientCommand::Flow(command) => command.run(session).await,
             ClientCommand::Stats(args) => args.run(session).await,
             ClientCommand::Explain(args) => args.run(session).await,

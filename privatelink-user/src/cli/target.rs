@@ -38,8 +38,8 @@ pub struct TargetArgs {
     /// The target group; name or ARN.
     #[arg(value_parser = value::reference)]
     target_group: Reference,
-    /// IP, or IP:PORT where it differs from the group's port.
-    #[arg(required = true, value_name = "IP[:PORT]", value_parser = value::parse::<TargetSpec>)]
+    /// An address, or, in a group of type instance, an instance's name or id; with :PORT where it differs from the group's.
+    #[arg(required = true, value_name = "TARGET[:PORT]", value_parser = value::parse::<TargetSpec>)]
     targets: Vec<TargetSpec>,
 }
 
@@ -49,7 +49,7 @@ pub struct HealthArgs {
     #[arg(value_parser = value::reference)]
     target_group: Reference,
     /// Only these.
-    #[arg(value_name = "IP[:PORT]", value_parser = value::parse::<TargetSpec>)]
+    #[arg(value_name = "TARGET[:PORT]", value_parser = value::parse::<TargetSpec>)]
     targets: Vec<TargetSpec>,
     /// Go on and print each change, until Ctrl-C. With -o json a line for each.
     #[arg(long)]
@@ -88,7 +88,7 @@ fn names(targets: &[TargetSpec]) -> String {
 
 fn rows(health: &[TargetHealthView]) -> String {
     table(
-        ["TARGET", "HEALTH", "REASON", "DESCRIPTION", "CHECKED PORT", "NEXT HOP"],
+        ["TARGET", "HEALTH", "REASON", "DESCRIPTION", "CHECKED PORT", "NEXT HOP", "INSTANCE"],
         health.iter().map(|target| {
             [
                 target.address.to_string(),
@@ -97,6 +97,7 @@ fn rows(health: &[TargetHealthView]) -> String {
                 or_dash(target.description.as_ref()),
                 target.health_check_port.to_string(),
                 or_dash(target.next_hop.as_ref()),
+                or_dash(target.instance.as_ref()),
             ]
         }),
     )

@@ -16,8 +16,8 @@ use crate::{
         view::TargetGroupView,
     },
     model::{
-        AttributeMap as _, HealthCheckPort, HealthCheckProtocol, HttpPath, Matcher, Protocol, ResourceName,
-        TargetGroupAttributes,
+        AttributeMap as _, HealthCheckPort, HealthCheckProtocol, HttpPath, Matcher, Protocol, ResourceName, Target,
+        TargetGroupAttributes, TargetType,
     },
 };
 
@@ -51,6 +51,9 @@ pub struct CreateArgs {
     /// The VPC in which the targets' addresses are meant; name or id.
     #[arg(long, value_parser = value::reference)]
     vpc: Reference,
+    /// What targets are: ip (addresses), or instance (registered instances, by name or id).
+    #[arg(long, default_value_t, value_parser = value::parse::<TargetType>)]
+    target_type: TargetType,
     /// TCP, UDP, or TCP_UDP; health is checked over TCP or HTTP in any case.
     #[arg(long, value_parser = value::parse::<Protocol>)]
     protocol: Protocol,
@@ -131,10 +134,11 @@ impl From<HealthCheckArgs> for HealthCheckSettings {
 impl TargetGroupCommand {
     pub async fn run(self, session: &mut Session) -> Result<(), CliError> {
         match self {
-            Self::Create(CreateArgs { name, vpc, protocol, port, health_check, attributes }) => {
+            Self::Create(CreateArgs { name, vpc, target_type, protocol, port, health_check, attributes }) => {
                 let request = CreateTargetGroup {
                     name,
                     vpc,
+                    target_type,
                     protocol,
                     port,
                     health_check: health_check.into(),
@@ -195,6 +199,7 @@ fn describe(group: &TargetGroupView) -> String {
         name,
         vpc: _,
         vpc_name,
+        target_type,
         protocol,
         port,
         health_check,
@@ -222,11 +227,19 @@ fn describe(group: &TargetGroupView) -> String {
         ("Name", name.to_string()),
         ("ARN", id.to_string()),
         ("VPC", vpc_name.clone()),
+        ("Target type", target_type.to_string()),
         ("Protocol and port", format!("{protocol} {port}")),
         ("Health check", check),
         ("Attributes", list(attributes.iter().map(|(key, value)| format!("{key}={value}")))),
-        ("Targets", list(targets.iter().map(|target| target.address))),
+        ("Targets", list(targets.iter().map(shown))),
         ("Listeners", list(listeners)),
         ("Created", created_at.to_string()),
     ])
+}
+
+fn shown(target: &Target) -> String {
+    match &target.instance {
+        Some(instance) => format!("{instance} ({})", target.address),
+        None => target.address.to_string(),
+    }
 }

@@ -82,12 +82,32 @@ fn every_documented_command_line_is_understood() {
         "endpoint-service modify shop --acceptance-required true --add-load-balancer b --remove-load-balancer a",
         "endpoint-service permissions add shop --principal arn:aws:iam::123456789012:root --principal *",
         "endpoint-service permissions remove shop --principal arn:aws:iam::123456789012:role/ci",
+        "link create office --side vpc=a,target=10.200.0.10:80,address=10.200.0.203 --side \
+         vpc=b,target=192.168.0.10,port=80,protocol=TCP_UDP,node=192.168.0.5,security-group=g",
+        "link list",
+        "link describe office",
+        "link delete office",
         "endpoint-service permissions list shop",
+        "endpoint-service create --vpc a --target 10.0.1.20:5432 --target 10.0.1.21:5432 --name db --port 5432 --accept 1* --reject vpce-0*",
+        "endpoint-service create --vpc a --target 10.0.1.20:53 --protocol TCP_UDP --node-address 10.0.0.9",
+        "endpoint-service modify shop --accept 123456789012 --no-reject --reconcile-connections",
+        "endpoint create --service-name shop --vpc a --private-dns-on-acceptance",
+        "endpoint create --service-name shop --vpc a --alias 10.200.0.10/32 --alias 10.201.0.0/16",
+        "endpoint modify vpce-0123456789abcdef0 --no-aliases",
+        "endpoint modify vpce-0123456789abcdef0 --private-dns-on-acceptance true",
         "endpoint-service connections shop",
         "connection accept shop vpce-0123456789abcdef0 vpce-0123456789abcdef1",
         "connection reject shop vpce-0123456789abcdef0 --account 123456789012",
         "endpoint-service delete shop",
         "endpoint-service delete shop --force",
+        "instance register web-1 --vpc a --address 10.0.1.12 --address 10.0.1.13 --security-group g",
+        "instance register web-2 --subnet subnet-0123456789abcdef0",
+        "instance list",
+        "instance describe web-1",
+        "instance modify web-1 --no-security-groups",
+        "instance start web-1 i-0123456789abcdef0",
+        "instance stop web-1",
+        "instance deregister web-1 --force",
         "endpoint create --service-name shop --vpc b",
         "endpoint create --service-name shop --vpc b --address 10.0.0.50",
         "endpoint list",
@@ -155,15 +175,27 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ("target-group modify w --unhealthy-threshold x", "Number 'x' must be a whole number; use"),
     ("target-group modify w --matcher 600", "Matcher '600' must be HTTP codes or ranges of them between '200-599'"),
     ("target-group modify w --attribute x", "Attribute 'x' must be a key, an equals sign and a value; use"),
-    ("target register w", "<IP[:PORT]>"),
+    ("target register w", "<TARGET[:PORT]>"),
     (
         "target register w 10.0.0.1:0",
-        "Target '10.0.0.1:0' must be an IPv4 address, or an IPv4 address, a colon and a port",
+        "Target '10.0.0.1:0' must be an IPv4 address, or the name or id of an instance, with a colon and a port",
     ),
     ("target register w web.example", "Target 'web.example' must be an IPv4 address"),
     ("target deregister w ::1", "Target '::1' must be an IPv4 address"),
     ("target health", "<TARGET_GROUP>"),
-    ("target health w x", "Target 'x' must be an IPv4 address"),
+    ("target health w x_y", "Target 'x_y' must be an IPv4 address"),
+    (
+        "target-group create w --vpc a --protocol TCP --port 80 --target-type alb",
+        "Target type 'alb' must be one of '[instance, ip]'; use",
+    ),
+    ("instance register i-0123456789abcdef0 --vpc a", "cannot have the form of an instance's id; use"),
+    ("instance register web-1", "--vpc <VPC>"),
+    ("instance register web-1 --vpc a --address 10.0.1", "Address '10.0.1' must be an IPv4 address; use"),
+    ("instance modify web-1", "--security-group <GROUP>"),
+    ("instance modify web-1 --security-group g --no-security-groups", "cannot be used with"),
+    ("instance start", "<INSTANCES>"),
+    ("instance stop", "<INSTANCES>"),
+    ("instance deregister", "<INSTANCES>"),
     ("load-balancer create w --vpc a", "--address <IP>"),
     ("load-balancer create w --vpc a --address x", "Address 'x' must be an IPv4 address; use"),
     ("load-balancer create internal-w --vpc a --address 10.0.0.5", "cannot begin with 'internal-', which is reserved"),
@@ -188,6 +220,24 @@ const BAD_VALUES: &[(&str, &str)] = &[
         "Principal 'arn:aws:iam::1:root' must be '*' or the ARN of an account, user or role, without a path; use",
     ),
     ("endpoint-service modify shop --acceptance-required maybe", "true, false"),
+    ("endpoint-service create --vpc a --target web-1", "Target 'web-1' must be an IPv4 address"),
+    ("endpoint-service create --target 10.0.1.20:80", "--vpc <VPC>"),
+    ("endpoint-service create --vpc a --target 10.0.1.20:80 --load-balancer b", "cannot be used with"),
+    ("endpoint-service create --vpc a --target 10.0.1.20 --node-address x", "Address 'x' must be an IPv4 address"),
+    (
+        "endpoint-service create --load-balancer a --accept 12",
+        "consumer '12' must be an account or the id of an endpoint, in which '*' stands for any text and '?' for one character; use",
+    ),
+    ("endpoint-service modify shop --reject root", "consumer 'root' must be an account or the id of an endpoint"),
+    ("endpoint-service modify shop --accept * --no-accept", "cannot be used with"),
+    ("endpoint modify e --private-dns-on-acceptance maybe", "true, false"),
+    (
+        "endpoint create --service-name s --vpc b --alias 10.200.0.1/24",
+        "Alias '10.200.0.1/24' has host bits set; use 10.200.0.0/24",
+    ),
+    ("endpoint modify e --alias 10.200.0.1 --no-aliases", "cannot be used with"),
+    ("link create a b", "unexpected argument 'b'"),
+    ("link create a --side vpc=a", "side of a link 'vpc=a' must name a VPC and at least one target; use a form like"),
     ("connection accept shop", "<ENDPOINT>"),
     ("connection reject shop", "<ENDPOINT>"),
     ("endpoint create --vpc b", "--service-name <SERVICE>"),
@@ -208,6 +258,18 @@ const BAD_VALUES: &[(&str, &str)] = &[
         "security-group revoke g sgr-1",
         "security group rule id 'sgr-1' must be 'sgr-' and 17 lower-case hexadecimal digits",
     ),
+    ("vpc modify a", "--dns-support <on|off>"),
+    ("vpc modify a --dns-support maybe", "Value 'maybe' must be one of '[on, off]'"),
+    ("vpc modify a --dns-hostnames maybe", "Value 'maybe' must be one of '[on, off]'"),
+    ("subnet create --vpc a --cidr 10.0.0.1/24", "Subnet CIDR '10.0.0.1/24' has host bits set"),
+    ("route create 10.0.0.1/8 --vpc a --interface i", "Prefix '10.0.0.1/8' must be an IPv4 network address"),
+    ("route create 10.0.0.0/8 --vpc a", "<--interface <INTERFACE>|--endpoint <ENDPOINT>>"),
+    ("route replace 10.0.0.0/8 --vpc a --interface i --endpoint e", "cannot be used with"),
+    ("route delete x --vpc a", "Prefix 'x' must be an IPv4 network address"),
+    ("tag add x a=b", "resource 'x' is not the id or ARN of a resource that can have tags; use the id"),
+    ("tag remove x a", "resource 'x' is not the id or ARN"),
+    ("tag list x", "resource 'x' is not the id or ARN"),
+    ("tag add vpc-0123456789abcdef0 aws:x=1", "Tag key 'aws:x' cannot begin with 'aws:', which is reserved"),
     ("explain --vpc b --from x --to 10.0.0.50:80", "Address 'x' must be an IPv4 address; use an address like"),
     ("explain --vpc b --from 10.0.1.10:0 --to 10.0.0.50:80", "Port '0' must be between '1-65535' inclusive; use"),
     (
@@ -224,6 +286,10 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ("agent --metrics 127.0.0.1", "Address '127.0.0.1' must be an IP address, a colon and a port between '1-65535'"),
     ("endpoint-service modify shop --private-dns-name a_b", "private DNS name 'a_b' must be labels of 1 to 63"),
     ("endpoint modify e --private-dns maybe", "true, false"),
+    ("endpoint create --service-name s --vpc b --subnet s=x", "Address 'x' must be an IPv4 address"),
+    ("endpoint create --service-name s --vpc b --policy {", "Policy document '{' must be valid JSON"),
+    ("endpoint modify e --add-subnet s=x", "Address 'x' must be an IPv4 address"),
+    ("endpoint modify e --policy {}", "Policy document '{}' must have a Statement"),
     ("agent --dns-verification-resolver x", "DNS server 'x' must be an address"),
     ("agent --dns localhost", "DNS server 'localhost' must be an address, or an address and a port; use an address"),
     ("agent --dns-upstream 192.0.2.1:0", "DNS server '192.0.2.1:0' must be an address"),
@@ -258,6 +324,8 @@ fn every_verb_refuses_bad_values_with_value_rule_and_way_out() {
         "vpc describe",
         "target-group delete",
         "load-balancer delete",
+        "instance describe",
+        "instance register web-1 --subnet",
         "listener delete",
         "endpoint delete",
         "security-group delete",
@@ -303,6 +371,7 @@ fn every_argument_with_a_rule_is_in_the_table() {
         .into_iter()
         .chain([
             "listener",
+            "link",
             "endpoint",
             "security_groups",
             "source_group",
@@ -311,6 +380,13 @@ fn every_argument_with_a_rule_is_in_the_table() {
             "security_group",
             "add_load_balancer",
             "remove_load_balancer",
+            "subnet",
+            "zone",
+            "route_table",
+            "interface",
+            "association",
+            "remove_subnets",
+            "instance",
         ])
         .collect();
     let mut missing = Vec::new();
@@ -358,9 +434,15 @@ description = "all clients"
 ingress = [{ traffic = "tcp:80", peer = "10.0.0.0/8" }]
 egress = []
 apply-to-established = true
+[[instance]]
+name = "web-1"
+vpc = "a"
+addresses = ["10.0.1.12"]
+security-groups = ["clients"]
 [[target-group]]
 name = "web"
 vpc = "a"
+target-type = "ip"
 protocol = "TCP"
 port = 80
 health-check = { protocol = "HTTP", port = "traffic-port", path = "/", interval = 30, timeout = 6, healthy-threshold = 5, unhealthy-threshold = 2, matcher = "200" }
@@ -382,11 +464,30 @@ load-balancer = "lb"
 service-name = "shop"
 vpc = "a"
 address = "10.0.0.50"
+private-dns = true
+aliases = ["10.200.0.0/24"]
+[[endpoint-service]]
+name = "db"
+vpc = "a"
+targets = ["10.0.1.20:5432"]
+port = 5433
+accept = ["2222*"]
+private-dns-name = "db.example.com"
+[[link]]
+name = "both"
+sides = ["vpc=a,target=10.0.1.10:22", "vpc=b,target=10.0.1.11:22"]
 "#;
 
 /// What is replaced, by what, and what the refusal must say.
 const BAD_FIELDS: &[(&str, &str, &str)] = &[
-    ("[[vpc]]", "[[vpcs]]", "unknown field `vpcs`, expected one of `vpc`, `port`, `security-group`, `target-group`"),
+    (
+        "[[vpc]]",
+        "[[vpcs]]",
+        "unknown field `vpcs`, expected one of `vpc`, `port`, `security-group`, `instance`, `target-group`",
+    ),
+    ("name = \"web-1\"", "name = \"web_1\"", "name 'web_1' can contain only alphanumeric characters and hyphens; use"),
+    ("addresses = [\"10.0.1.12\"]", "addresses = [\"10.0.1\"]", "Address '10.0.1' must be an IPv4 address; use"),
+    ("target-type = \"ip\"", "target-type = \"alb\"", "Target type 'alb' must be one of '[instance, ip]'; use"),
     ("name = \"a\"", "name = \"a b\"", "name 'a b' can contain only alphanumeric characters and hyphens; use"),
     ("name = \"a\"\n", "", "missing field `name`"),
     ("cidr = \"10.0.0.0/16\"", "cidr = \"10.0.0.1/16\"", "VPC CIDR '10.0.0.1/16' has host bits set; use 10.0.0.0/16"),
@@ -428,7 +529,7 @@ const BAD_FIELDS: &[(&str, &str, &str)] = &[
     ("unhealthy-threshold = 2", "unhealthy = 2", "unknown field `unhealthy`"),
     ("matcher = \"200\"", "matcher = \"100\"", "Matcher '100' must be HTTP codes or ranges of them between '200-599'"),
     ("timeout_seconds\" = 300", "timeout_seconds\" = [300]", "did not match any variant"),
-    ("targets = [\"10.0.1.10\"]", "targets = [\"web-1\"]", "Target 'web-1' must be an IPv4 address"),
+    ("targets = [\"10.0.1.10\"]", "targets = [\"web.1\"]", "Target 'web.1' must be an IPv4 address"),
     ("name = \"lb\"", "name = \"internal-lb\"", "cannot begin with 'internal-', which is reserved"),
     ("addresses = [\"10.0.0.5\"]", "addresses = [\"10.0.0\"]", "Address '10.0.0' must be an IPv4 address; use"),
     ("addresses = [\"10.0.0.5\"]\n", "", "missing field `addresses`"),
@@ -436,7 +537,16 @@ const BAD_FIELDS: &[(&str, &str, &str)] = &[
     ("target-group = \"web\"\n", "target-groups = [\"web=1000\"]\n", "Weight '1000' must be between '0-999' inclusive"),
     ("seconds\" = 350", "seconds\" = {}", "did not match any variant"),
     ("name = \"shop\"", "name = \"shop-\"", "name 'shop-' cannot begin or end with a hyphen"),
-    ("load-balancer = \"lb\"\n", "", "missing field `load-balancer`"),
+    ("load-balancer = \"lb\"", "load-balancer = 5", "did not match any variant"),
+    ("[\"10.0.1.20:5432\"]", "[\"db\"]", "Target 'db' must be an IPv4 address"),
+    ("port = 5433", "port = 0", "Port '0' must be between '1-65535' inclusive; use"),
+    ("[\"2222*\"]", "[\"root\"]", "consumer 'root' must be an account or the id of an endpoint"),
+    ("db.example.com", "db_1", "private DNS name 'db_1' must be labels of 1 to 63"),
+    ("private-dns = true", "private-dns = 1", "expected a boolean"),
+    ("10.200.0.0/24", "10.200.0.0/33", "Alias '10.200.0.0/33' must be an IPv4 address or prefix; use"),
+    ("name = \"both\"\n", "", "missing field `name`"),
+    (", \"vpc=b,target=10.0.1.11:22\"", "", "invalid length 1"),
+    ("vpc=b,target=10.0.1.11:22", "vpc=b", "must name a VPC and at least one target"),
     ("service-name = \"shop\"\n", "", "missing field `service-name`"),
     ("address = \"10.0.0.50\"", "address = \"10.0.0.50/16\"", "Address '10.0.0.50/16' must be an IPv4 address; use"),
     ("address = \"10.0.0.50\"", "address = 10.0.0.50", "TOML parse error"),

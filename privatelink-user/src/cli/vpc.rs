@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 
 use super::{
     CliError, Session,
@@ -30,7 +30,7 @@ pub enum VpcCommand {
         #[arg(value_parser = value::reference)]
         vpc: Reference,
     },
-    /// Change a VPC's gateway; open flows stay.
+    /// Change a VPC's gateway or attributes; open flows stay.
     Modify(ModifyArgs),
     /// Delete a VPC that has no ports, load balancers, target groups and endpoints.
     Delete {
@@ -54,16 +54,25 @@ pub struct CreateArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(group(
+    ArgGroup::new("change").args(["gateway", "no_gateway", "dns_support", "dns_hostnames"]).required(true).multiple(true)
+))]
 pub struct ModifyArgs {
     /// Name or id.
     #[arg(value_parser = value::reference)]
     vpc: Reference,
     /// The router through which targets outside the range are reached.
-    #[arg(long, value_name = "IP", value_parser = value::address, required_unless_present = "no_gateway")]
+    #[arg(long, value_name = "IP", value_parser = value::address)]
     gateway: Option<Ipv4Addr>,
     /// The VPC has no router.
     #[arg(long, conflicts_with = "gateway")]
     no_gateway: bool,
+    /// Whether names are served in the VPC (EC2's enableDnsSupport; on at creation). Private DNS names need it.
+    #[arg(long, value_name = "on|off", value_parser = value::on_or_off)]
+    dns_support: Option<bool>,
+    /// EC2's enableDnsHostnames, off at creation. Private DNS names need it.
+    #[arg(long, value_name = "on|off", value_parser = value::on_or_off)]
+    dns_hostnames: Option<bool>,
 }
 
 impl VpcCommand {
@@ -81,8 +90,9 @@ impl VpcCommand {
                 let vpcs = session.client.call(&DescribeVpcs { vpcs: Some(vec![vpc]) }).await?;
                 vpcs.iter().try_for_each(|vpc| session.output.show(vpc, describe))
             }
-            Self::Modify(ModifyArgs { vpc, gateway, no_gateway: _ }) => {
-                let vpc = session.client.call(&ModifyVpc { vpc, gateway }).await?;
+            Self::Modify(ModifyArgs { vpc, gateway, no_gateway, dns_support, dns_hostnames }) => {
+                let gateway = if no_gateway { Some(None) } else { gateway.map(Some) };
+                let vpc = session.client.call(&ModifyVpc { vpc, gateway, dns_support, dns_hostnames }).await?;
                 session.output.show(&vpc, |vpc| rows([vpc]))
             }
             Self::Delete { vpc } => {
@@ -103,13 +113,35 @@ fn rows<'a>(vpcs: impl IntoIterator<Item = &'a VpcView>) -> String {
 }
 
 fn describe(vpc: &VpcView) -> String {
-    let VpcView { id, owner: _, name, cidr, gateway, index, ports, created_at } = vpc;
+    let VpcView {
+        id,
+        owner: _,
+        name,
+        cidr,
+        gateway,
+        index,
+        ports,
+        dns_support,
+        dns_hostnames,
+        is_default,
+        default_security_group,
+        main_route_table,
+        default_network_acl,
+        created_at,
+    } = vpc;
+    let on_or_off = |on: &bool| if *on { "on" } else { "off" }.to_owned();
     fields([
         ("Name", name.to_string()),
         ("ID", id.to_string()),
         ("CIDR", cidr.to_string()),
         ("Gateway", or_dash(*gateway)),
-        ("Ports", list(ports)),
+        ("Ports", if ports.is_empty() { "none: it carries no packets yet".to_owned() } else { list(ports) }),
+        ("DNS support", on_or_off(dns_support)),
+        ("DNS hostnames", on_or_off(dns_hostnames)),
+        ("The account's default", is_default.to_string()),
+        ("Default security group", default_security_group.to_string()),
+        ("Main route table", main_route_table.to_string()),
+        ("Default network ACL", default_network_acl.clone()),
         ("Number in the kernel", index.to_string()),
         ("Created", created_at.to_string()),
     ])

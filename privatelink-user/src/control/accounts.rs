@@ -20,18 +20,19 @@ pub fn ensure(state: &State, context: &mut Context<'_>) -> Result<(Change, ()), 
     }
     let attributes = VpcAttributes { dns_support: true, dns_hostnames: true, is_default: true };
     let vpc = vpcs::nameless(state, context, DEFAULT_VPC.parse()?, attributes)?;
-    let mut change = Change::default().last_vpc_index(vpc.index);
+    let mut subnets = Change::default();
     for (zone, cidr) in DEFAULT_SUBNETS {
-        change = change.put(Subnet {
+        subnets = subnets.put(Subnet {
             id: SubnetId::generate(context.ids),
             vpc: vpc.id.clone(),
             cidr: cidr.parse::<SubnetCidr>()?,
             zone,
             is_default: true,
+            public_ip_on_launch: false,
             created_at: context.now,
         });
     }
-    Ok((change.put(vpc).put(Account { id, owner, created_at: context.now }), ()))
+    Ok((vpcs::made(vpc).then(subnets).put(Account { id, owner, created_at: context.now }), ()))
 }
 
 /// Forgets the client tokens that are too old to be sent again.

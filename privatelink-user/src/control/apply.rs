@@ -16,11 +16,14 @@ use super::{
     Context, ControlError, Mutation, Reference,
     endpoint_services::{CreateEndpointService, DeleteEndpointService, ModifyEndpointService},
     endpoints::{CreateEndpoint, DeleteEndpoint, ModifyEndpoint},
+    instances::{DeregisterInstances, ModifyInstance, RegisterInstance},
+    links::{CreateLink, DeleteLink},
     listeners::{CreateListener, DeleteListener, ModifyListener},
     load_balancers::{CreateLoadBalancer, DeleteLoadBalancer, ModifyLoadBalancer, SetSecurityGroups},
     lookup, operation,
     permissions::ModifyPermissions,
     ports::{AttachPort, DetachPort},
+    publish::{self, PublishTargets},
     security_groups::{CreateSecurityGroup, DeleteSecurityGroup, with_rules},
     target_groups::{CreateTargetGroup, DeleteTargetGroup, HealthCheckSettings, ModifyTargetGroup},
     targets::{DeregisterTargets, RegisterTargets, TargetSpec},
@@ -28,12 +31,13 @@ use super::{
     vpcs::{CreateVpc, DeleteVpc, ModifyVpc},
 };
 use crate::model::{
-    AttributeMap, Change, Endpoint, EndpointId, EndpointService, ListenerAttributes, LoadBalancer,
-    LoadBalancerAttributes, ResourceName, SecurityGroup, State, TargetAddress, TargetGroupAttributes,
+    AttributeMap, Change, ConsumerLists, Endpoint, EndpointId, EndpointService, InvalidValue, ListenerAttributes,
+    LoadBalancer, LoadBalancerAttributes, ResourceName, SecurityGroup, State, Target, TargetAddress,
+    TargetGroupAttributes,
 };
 
 /// Makes the state hold what is declared.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApplyDeclaration {
     pub declaration: Declaration,
@@ -47,13 +51,13 @@ pub struct ApplyDeclaration {
 operation!(ApplyDeclaration -> Plan);
 
 /// What a declaration changes, in order. Empty if the state holds it already.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Plan {
     pub steps: Vec<Step>,
 }
 
 /// One change of a plan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Step {
     pub action: Action,
     /// What kind of resource: "vpc", "target".
@@ -65,7 +69,7 @@ pub struct Step {
 }
 
 /// What happens to a resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
     Create,
@@ -97,15 +101,26 @@ impl ApplyDeclaration {
 
 impl Mutation for ApplyDeclaration {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, Plan), ControlError> {
-        let Declaration { vpc, port, security_group, target_group, load_balancer, endpoint_service, endpoint } =
-            &self.declaration;
+        let Declaration {
+            vpc,
+            port,
+            security_group,
+            instance,
+            target_group,
+            load_balancer,
+            endpoint_service,
+            endpoint,
+            link,
+        } = &self.declaration;
         let mut planner = Planner { state: state.clone(), change: Change::default(), plan: Plan::default(), context };
         declared_once("VPC", vpc.iter().map(|vpc| &vpc.name))?;
         declared_once("port", port.iter().map(|port| &port.interface))?;
         let named = security_group.iter().map(|group| format!("{}/{}", group.vpc.as_str(), group.name));
         declared_once("security group", named)?;
+        declared_once("instance", instance.iter().map(|instance| &instance.name))?;
         declared_once("target group", target_group.iter().map(|group| &group.name))?;
         declared_once("load balancer", load_balancer.iter().map(|lb| &lb.name))?;
+        declared_once("link", link.iter().map(|link| &link.name))?;
         declared_once("endpoint service", endpoint_service.iter().filter_map(|service| service.name.as_ref()))?;
 
         // What is not declared goes first, so that its names, addresses and ports are free again.
@@ -117,12 +132,18 @@ impl Mutation for ApplyDeclaration {
         // Rules may name groups that are declared further below.
         security_group.iter().try_for_each(|group| planner.security_group(group))?;
         security_group.iter().try_for_each(|group| planner.rules(group))?;
+        instance.iter().try_for_each(|instance| planner.instance(instance))?;
         target_group.iter().try_for_each(|group| planner.target_group(group, self.prune))?;
         load_balancer.iter().try_for_each(|lb| planner.load_balancer(lb))?;
-        endpoint_service.iter().try_for_each(|service| planner.endpoint_service(service))?;
+        endpoint_service.iter().try_for_each(|service| planner.endpoint_service(service, self.prune))?;
         let kept = match_endpoints(&planner.state, endpoint);
         for (declared, present) in endpoint.iter().zip(kept) {
             planner.endpoint(declared, present.as_ref())?;
+        }
+        for DeclaredLink { name, sides } in link {
+            let request = CreateLink { name: name.clone(), sides: sides.clone() };
+            let detail = sides.each_ref().map(|side| format!("VPC {}", side.vpc.as_str())).join(", ");
+            planner.step(&request, Action::Create, "link", name, detail)?;
         }
         // A target group is free to go once its listeners lead elsewhere.
         if self.prune {
@@ -217,7 +238,7 @@ impl Planner<'_, '_> {
         let router = gateway.map_or_else(|| "no gateway".to_owned(), |gateway| format!("gateway {gateway}"));
         if let Some(present) = self.state.vpcs.values().find(|vpc| vpc.name == *name) {
             unchanged(format!("VPC '{name}'"), "CIDR", &present.cidr, cidr)?;
-            let request = ModifyVpc { vpc: name.into(), gateway: *gateway };
+            let request = ModifyVpc { vpc: name.into(), gateway: Some(*gateway), ..ModifyVpc::default() };
             return self.step(&request, Action::Modify, "vpc", name, router);
         }
         let request = CreateVpc { name: name.clone(), cidr: *cidr, gateway: *gateway };
@@ -257,14 +278,38 @@ impl Planner<'_, '_> {
         Ok(())
     }
 
+    fn instance(&mut self, declared: &DeclaredInstance) -> Result<(), ControlError> {
+        let DeclaredInstance { name, vpc, addresses, security_groups } = declared;
+        if let Ok(present) = lookup::instance(&self.state, &name.into()) {
+            let what = || format!("instance '{name}'");
+            let vpc = lookup::vpc(&self.state, vpc)?;
+            unchanged(what(), "VPC", &view::vpc_name(&self.state, &present.vpc), &vpc.name.to_string())?;
+            let present: Vec<Ipv4Addr> = present.addresses().collect();
+            unchanged(what(), "addresses", &in_order(&present), &in_order(addresses))?;
+            let request = ModifyInstance { instance: name.into(), security_groups: security_groups.clone() };
+            return self.step(&request, Action::Modify, "instance", name, "security groups");
+        }
+        let request = RegisterInstance {
+            name: Some(name.clone()),
+            vpc: Some(vpc.clone()),
+            addresses: addresses.clone(),
+            security_groups: security_groups.clone(),
+            ..RegisterInstance::default()
+        };
+        let detail = format!("VPC {}, {}", vpc.as_str(), in_order(addresses));
+        self.step(&request, Action::Create, "instance", name, detail)
+    }
+
     fn target_group(&mut self, declared: &DeclaredTargetGroup, prune: bool) -> Result<(), ControlError> {
-        let DeclaredTargetGroup { name, vpc, protocol, port, health_check, attributes, targets } = declared;
+        let DeclaredTargetGroup { name, vpc, target_type, protocol, port, health_check, attributes, targets } =
+            declared;
         let health_check = HealthCheckSettings::from(health_check.clone());
-        let attributes = over(&TargetGroupAttributes::defaults(*protocol), attributes);
+        let attributes = over(&TargetGroupAttributes::defaults(*target_type, *protocol), attributes);
         if let Some(present) = self.state.target_groups.values().find(|group| group.name == *name) {
             let what = || format!("target group '{name}'");
             let vpc = lookup::vpc(&self.state, vpc)?;
             unchanged(what(), "VPC", &view::vpc_name(&self.state, &present.vpc), &vpc.name.to_string())?;
+            unchanged(what(), "target type", &present.target_type, target_type)?;
             unchanged(what(), "protocol", &present.protocol, protocol)?;
             unchanged(what(), "port", &present.port, port)?;
             let request = ModifyTargetGroup {
@@ -277,6 +322,7 @@ impl Planner<'_, '_> {
             let request = CreateTargetGroup {
                 name: name.clone(),
                 vpc: vpc.clone(),
+                target_type: *target_type,
                 protocol: *protocol,
                 port: *port,
                 health_check,
@@ -285,33 +331,33 @@ impl Planner<'_, '_> {
             let detail = format!("VPC {}, {protocol} {port}", vpc.as_str());
             self.step(&request, Action::Create, "target-group", name, detail)?;
         }
-        self.targets(name, *port, targets, prune)
+        self.targets(name, targets, prune)
     }
 
-    fn targets(
-        &mut self,
-        group: &ResourceName,
-        port: u16,
-        declared: &[TargetSpec],
-        prune: bool,
-    ) -> Result<(), ControlError> {
-        let wanted: BTreeSet<TargetAddress> = declared.iter().map(|spec| spec.resolve(port)).collect();
+    fn targets(&mut self, group: &ResourceName, declared: &[TargetSpec], prune: bool) -> Result<(), ControlError> {
         let present = lookup::target_group(&self.state, &group.into())?;
+        let mut wanted: BTreeMap<TargetAddress, &TargetSpec> = BTreeMap::new();
+        for spec in declared {
+            wanted.insert(spec.resolve(&self.state, present)?.0, spec);
+        }
+        let kept: BTreeSet<TargetAddress> = wanted.keys().copied().collect();
         let active = |address: &TargetAddress| {
             present.targets.get(address).is_some_and(|target| target.draining_since.is_none())
         };
-        let missing: Vec<TargetAddress> = wanted.iter().copied().filter(|address| !active(address)).collect();
-        let surplus: Vec<TargetAddress> = if prune {
-            present.targets.keys().copied().filter(|address| active(address) && !wanted.contains(address)).collect()
-        } else {
-            Vec::new()
-        };
+        let missing: Vec<TargetSpec> = wanted
+            .into_iter()
+            .filter(|(address, _)| !active(address))
+            .map(|(address, spec)| TargetSpec { port: Some(address.port), ..spec.clone() })
+            .collect();
+        let undeclared = |target: &&Target| target.draining_since.is_none() && !kept.contains(&target.address);
+        let surplus: Vec<TargetSpec> =
+            present.targets.values().filter(|_| prune).filter(undeclared).map(TargetSpec::from).collect();
         if !missing.is_empty() {
-            let request = RegisterTargets { target_group: group.into(), targets: specs(&missing) };
+            let request = RegisterTargets { target_group: group.into(), targets: missing.clone() };
             self.target_steps(&request, Action::Create, &missing, &format!("target group {group}"))?;
         }
         if !surplus.is_empty() {
-            let request = DeregisterTargets { target_group: group.into(), targets: specs(&surplus) };
+            let request = DeregisterTargets { target_group: group.into(), targets: surplus.clone() };
             self.target_steps(&request, Action::Delete, &surplus, &format!("target group {group}, drains"))?;
         }
         Ok(())
@@ -322,13 +368,13 @@ impl Planner<'_, '_> {
         &mut self,
         request: &M,
         action: Action,
-        targets: &[TargetAddress],
+        targets: &[TargetSpec],
         detail: &str,
     ) -> Result<(), ControlError> {
         let (change, _) = request.decide(&self.state, self.context)?;
         self.state.apply(&change);
         self.change = std::mem::take(&mut self.change).then(change);
-        let step = |target: &TargetAddress| Step {
+        let step = |target: &TargetSpec| Step {
             action,
             kind: "target".to_owned(),
             name: target.to_string(),
@@ -358,6 +404,7 @@ impl Planner<'_, '_> {
             self.step(&request, Action::Modify, "load-balancer", name, "attributes")?;
         } else {
             let request = CreateLoadBalancer {
+                kind: Default::default(),
                 name: name.clone(),
                 vpc: vpc.clone(),
                 addresses: addresses.clone(),
@@ -416,32 +463,96 @@ impl Planner<'_, '_> {
         self.step(&request, Action::Create, "listener", name, detail)
     }
 
-    fn endpoint_service(&mut self, declared: &DeclaredEndpointService) -> Result<(), ControlError> {
-        let DeclaredEndpointService { name, load_balancer, acceptance_required, allowed_principals } = declared.clone();
-        let load_balancers = load_balancer.all().to_vec();
-        let listed = load_balancers.iter().map(Reference::as_str).collect::<Vec<_>>().join(", ");
-        let shown = name.as_ref().map_or_else(|| listed.clone(), ToString::to_string);
-        let consent = if acceptance_required { "acceptance required" } else { "accepts at once" };
-        let detail = format!("load balancer {listed}, {consent}");
-        let request = CreateEndpointService {
-            load_balancers: load_balancers.clone(),
+    fn endpoint_service(&mut self, declared: &DeclaredEndpointService, prune: bool) -> Result<(), ControlError> {
+        let DeclaredEndpointService {
             name,
+            load_balancer,
+            targets,
+            vpc,
+            protocol,
+            port,
             acceptance_required,
-            principals: allowed_principals.clone(),
-            private_dns_name: None,
-        };
-        self.step(&request, Action::Create, "endpoint-service", &shown, &detail)?;
-        // What is there already may differ in what can be changed.
-        let Some(present) = find_service(&self.state, &load_balancers).cloned() else { return Ok(()) };
-        let reference: Reference = (&present.id).into();
-        if present.acceptance_required != acceptance_required {
-            let request = ModifyEndpointService {
-                endpoint_service: reference.clone(),
-                acceptance_required: Some(acceptance_required),
-                ..ModifyEndpointService::default()
+            allowed_principals,
+            accept,
+            reject,
+            private_dns_name,
+        } = declared.clone();
+        let load_balancers = load_balancer.all().to_vec();
+        let consent = if acceptance_required { "acceptance required" } else { "accepts at once" };
+        let consumers = ConsumerLists { accept: accept.clone(), reject: reject.clone() };
+        let shown;
+        if targets.is_empty() {
+            let listed = load_balancers.iter().map(Reference::as_str).collect::<Vec<_>>().join(", ");
+            shown = name.as_ref().map_or_else(|| listed.clone(), ToString::to_string);
+            let request = CreateEndpointService {
+                load_balancers,
+                name,
+                acceptance_required,
+                principals: allowed_principals.clone(),
+                private_dns_name: None,
+                consumers,
             };
-            self.step(&request, Action::Modify, "endpoint-service", &shown, consent)?;
+            let detail = format!("load balancer {listed}, {consent}");
+            // Its private DNS name is compared below.
+            if declared_service(&self.state, declared).is_none_or(|present| present.alias != declared.name) {
+                self.step(&request, Action::Create, "endpoint-service", &shown, &detail)?;
+            }
+        } else {
+            let Some(name) = name.filter(|_| load_balancers.is_empty()) else {
+                return Err(InvalidValue::new(
+                    "endpoint service",
+                    specs_text(&targets),
+                    "that is declared with targets must have a name and no load balancer",
+                    "give it a name, or declare target group and load balancer",
+                )
+                .into());
+            };
+            shown = name.to_string();
+            let request = PublishTargets {
+                name: Some(name.clone()),
+                vpc: vpc.clone(),
+                targets: targets.clone(),
+                protocol,
+                port,
+                node_address: None,
+                acceptance_required,
+                principals: allowed_principals.clone(),
+                private_dns_name: None,
+                consumers,
+            };
+            match declared_service(&self.state, declared).and_then(|present| publish::published(&self.state, present)) {
+                Some(present) => {
+                    let what = || format!("endpoint service '{name}'");
+                    let vpc = lookup::vpc(&self.state, &vpc)?;
+                    unchanged(what(), "VPC", &view::vpc_name(&self.state, present.vpc), &vpc.name.to_string())?;
+                    unchanged(what(), "protocol", &present.listener.protocol, &protocol)?;
+                    let (port, _) = publish::shape(&targets, port)?;
+                    unchanged(what(), "port", &present.listener.port, &port)?;
+                    let group = present.group.name.clone();
+                    let specs: Vec<TargetSpec> = targets.iter().map(|target| target.resolve(port).into()).collect();
+                    self.targets(&group, &specs, prune)?;
+                }
+                None => {
+                    let detail = format!("{} in VPC {}, {consent}", specs_text(&targets), vpc.as_str());
+                    self.step(&request, Action::Create, "endpoint-service", &shown, &detail)?;
+                }
+            }
         }
+        // What is there already may differ in what can be changed.
+        let Some(present) = declared_service(&self.state, declared).cloned() else { return Ok(()) };
+        let reference: Reference = (&present.id).into();
+        let answers = ConsumerLists { accept: accept.clone(), reject: reject.clone() };
+        let request = ModifyEndpointService {
+            endpoint_service: reference.clone(),
+            acceptance_required: Some(acceptance_required),
+            remove_private_dns_name: private_dns_name.is_none(),
+            private_dns_name,
+            // Untouched lists answer nobody anew.
+            accept: (present.consumers != answers).then_some(accept),
+            reject: (present.consumers != answers).then_some(reject),
+            ..ModifyEndpointService::default()
+        };
+        self.step(&request, Action::Modify, "endpoint-service", &shown, consent)?;
         let declared: BTreeSet<_> = allowed_principals.into_iter().collect();
         if present.principals != declared {
             let request = ModifyPermissions {
@@ -455,25 +566,29 @@ impl Planner<'_, '_> {
     }
 
     fn endpoint(&mut self, declared: &DeclaredEndpoint, present: Option<&EndpointId>) -> Result<(), ControlError> {
-        let DeclaredEndpoint { service_name, vpc, address, security_groups } = declared.clone();
+        let DeclaredEndpoint { service_name, vpc, address, security_groups, aliases, private_dns } = declared.clone();
         if let Some(present) = present.and_then(|id| self.state.endpoints.get(id)) {
             let name = format!("{}/{}", vpc.as_str(), present.address);
             let request = ModifyEndpoint {
                 endpoint: (&present.id).into(),
+                aliases: Some(aliases),
                 security_groups: Some(security_groups),
                 apply_to_established: present.security_groups.applies_to_established,
-                private_dns: None,
+                private_dns: (!private_dns).then_some(false),
+                private_dns_on_acceptance: Some(private_dns),
+                ..ModifyEndpoint::default()
             };
-            return self.step(&request, Action::Modify, "endpoint", name, "security groups");
+            return self.step(&request, Action::Modify, "endpoint", name, "aliases, security groups, private DNS");
         }
         let (vpc_text, service) = (vpc.as_str().to_owned(), service_name.as_str().to_owned());
         let request = CreateEndpoint {
             service_name,
             vpc,
             address,
-            further_addresses: Vec::new(),
+            aliases,
             security_groups,
-            private_dns: false,
+            private_dns_on_acceptance: private_dns,
+            ..CreateEndpoint::default()
         };
         let (change, made) = request.decide(&self.state, self.context)?;
         let name = format!("{vpc_text}/{}", made.address);
@@ -483,20 +598,34 @@ impl Planner<'_, '_> {
 
     /// Deletes the endpoints, endpoint services, load balancers with their listeners, and ports that are not declared.
     fn prune(&mut self, declaration: &Declaration) -> Result<(), ControlError> {
+        for link in self.state.links.clone().into_values() {
+            if !declaration.link.iter().any(|declared| declared.name == link.name) {
+                self.step(
+                    &DeleteLink { link: (&link.id).into() },
+                    Action::Delete,
+                    "link",
+                    &link.name,
+                    "both directions",
+                )?;
+            }
+        }
         let before = self.state.clone();
+        let linked = |endpoint: &EndpointId| before.links.values().any(|link| link.has_endpoint(endpoint));
         let kept: BTreeSet<EndpointId> =
             match_endpoints(&before, &declaration.endpoint).into_iter().flatten().collect();
-        for endpoint in before.endpoints.values().filter(|endpoint| !kept.contains(&endpoint.id)) {
+        for endpoint in before.endpoints.values().filter(|at| !kept.contains(&at.id) && !linked(&at.id)) {
             let name = format!("{}/{}", view::vpc_name(&before, &endpoint.vpc), endpoint.address);
             let request = DeleteEndpoint { endpoint: (&endpoint.id).into() };
             self.step(&request, Action::Delete, "endpoint", name, endpoint.id.to_string())?;
         }
         let is_declared =
             |lb: &LoadBalancer| declaration.load_balancer.iter().find(|declared| declared.name == lb.name);
-        for service in before.endpoint_services.values() {
+        let linked = |service: &&EndpointService| before.links.values().any(|link| link.has_service(&service.id));
+        for service in before.endpoint_services.values().filter(|service| !linked(service)) {
             let declared = declaration.endpoint_service.iter().any(|declared| {
-                find_service(&before, declared.load_balancer.all()).is_some_and(|found| found.id == service.id)
+                declared_service(&before, declared).is_some_and(|found| found.id == service.id)
                     && declared.name == service.alias
+                    && declared.targets.is_empty() == service.owned_load_balancer.is_none()
             });
             if !declared {
                 let request = DeleteEndpointService { endpoint_service: (&service.id).into(), force: false };
@@ -504,7 +633,10 @@ impl Planner<'_, '_> {
                 self.step(&request, Action::Delete, "endpoint-service", name, service.service_name.to_string())?;
             }
         }
-        for lb in before.load_balancers.values() {
+        // What was made with a service went with it, or stays with it.
+        let owned: BTreeSet<_> =
+            before.endpoint_services.values().filter_map(|one| one.owned_load_balancer.as_ref()).collect();
+        for lb in before.load_balancers.values().filter(|lb| !owned.contains(&lb.id)) {
             let Some(declared) = is_declared(lb) else {
                 let request = DeleteLoadBalancer { load_balancer: (&lb.id).into() };
                 self.step(&request, Action::Delete, "load-balancer", &lb.name, "with its listeners")?;
@@ -527,13 +659,25 @@ impl Planner<'_, '_> {
         Ok(())
     }
 
-    /// Deletes the target groups and VPCs that are not declared; nothing refers to them any more.
+    /// Deletes the target groups, instances, security groups and VPCs that are not declared; nothing refers to them any more.
     fn prune_unused(&mut self, declaration: &Declaration) -> Result<(), ControlError> {
         let before = self.state.clone();
-        for group in before.target_groups.values() {
+        let published: BTreeSet<_> = before
+            .endpoint_services
+            .values()
+            .filter_map(|service| publish::published(&before, service))
+            .map(|published| &published.group.id)
+            .collect();
+        for group in before.target_groups.values().filter(|group| !published.contains(&group.id)) {
             if !declaration.target_group.iter().any(|declared| declared.name == group.name) {
                 let request = DeleteTargetGroup { target_group: (&group.id).into() };
                 self.step(&request, Action::Delete, "target-group", &group.name, "with its targets")?;
+            }
+        }
+        for instance in before.instances.values().filter(|instance| instance.is_alive()) {
+            if !declaration.instance.iter().any(|declared| declared.name == instance.name) {
+                let request = DeregisterInstances { instances: vec![(&instance.id).into()], force: false };
+                self.step(&request, Action::Delete, "instance", &instance.name, instance.id.to_string())?;
             }
         }
         // Rules may name each other's groups, so all of them go at once.
@@ -542,7 +686,8 @@ impl Planner<'_, '_> {
                 declared.name == group.name && lookup::vpc(&before, &declared.vpc).is_ok_and(|vpc| vpc.id == group.vpc)
             })
         };
-        let surplus: Vec<&SecurityGroup> = before.security_groups.values().filter(|group| !declared(group)).collect();
+        let surplus: Vec<&SecurityGroup> =
+            before.security_groups.values().filter(|group| !group.is_default() && !declared(group)).collect();
         for group in &surplus {
             let bare = SecurityGroup { rules: BTreeMap::new(), ..(*group).clone() };
             self.state.put(bare.into());
@@ -573,16 +718,25 @@ fn over<T: AttributeMap>(defaults: &T, declared: &BTreeMap<String, AttributeValu
     defaults.chain(declared.iter().map(|(key, value)| (key.clone(), value.to_string()))).collect()
 }
 
-/// The service of exactly these load balancers.
-fn find_service<'a>(state: &'a State, load_balancers: &[Reference]) -> Option<&'a EndpointService> {
+/// The service that a declaration means: that of exactly its load balancers; one that has targets instead is known by its name.
+fn declared_service<'a>(state: &'a State, declared: &DeclaredEndpointService) -> Option<&'a EndpointService> {
+    let load_balancers = declared.load_balancer.all();
+    if load_balancers.is_empty() {
+        let named = |service: &&EndpointService| service.alias.is_some() && service.alias == declared.name;
+        return state.endpoint_services.values().find(named);
+    }
     let ids: Result<Vec<_>, _> =
         load_balancers.iter().map(|reference| lookup::load_balancer(state, reference).map(|lb| &lb.id)).collect();
     let ids = ids.ok()?;
     state.endpoint_services.values().find(|service| service.load_balancers.iter().eq(ids.iter().copied()))
 }
 
-fn specs(targets: &[TargetAddress]) -> Vec<TargetSpec> {
-    targets.iter().map(|target| TargetSpec { ip: target.ip, port: Some(target.port) }).collect()
+fn specs_text(targets: &[publish::AddressSpec]) -> String {
+    targets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn in_order(addresses: &[Ipv4Addr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn list(addresses: &[Ipv4Addr]) -> String {

@@ -1,10 +1,15 @@
 //! Consent: which services an account may lead endpoints to, and the service owner's yes or no to each endpoint.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Context, ControlError, Mutation, Query, Reference, lookup, operation, sorted, view::ConnectionView};
+use super::{
+    Context, ControlError, Mutation, Query, Reference, lookup, operation, private_dns, sorted, view::ConnectionView,
+};
 use crate::model::{
-    AccountId, Change, Endpoint, EndpointId, EndpointService, EndpointServiceId, Identity, Owner, ServiceName, State,
+    AccountId, Change, Consent, Endpoint, EndpointId, EndpointService, EndpointServiceId, EndpointState, Identity,
+    Owner, ServiceName, State,
 };
 
 /// Whether `service` exists for `identity` of `owner`: it is the account's own, or one of its principals admits the
@@ -45,13 +50,13 @@ pub fn endpoints_of<'a>(
     world: &'a State,
     service: &'a EndpointService,
 ) -> impl Iterator<Item = &'a Endpoint> {
-    let own = state.endpoints.values();
+    let own = state.endpoints.values().filter(|endpoint| endpoint.owner == service.owner);
     let others = world.endpoints.values().filter(|endpoint| endpoint.owner != service.owner);
     own.chain(others).filter(|endpoint| endpoint.service == service.id)
 }
 
 /// One of the endpoints that lead to `service`.
-fn connection<'a>(
+pub(super) fn connection<'a>(
     state: &'a State,
     world: &'a State,
     service: &'a EndpointService,
@@ -67,7 +72,7 @@ fn connection<'a>(
 
 /// Accepts endpoints that lead to a service of the caller: their traffic flows from now on. One that was rejected or has
 /// expired may be accepted too; one that is accepted stays so.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AcceptConnections {
     pub endpoint_service: Reference,
@@ -83,7 +88,7 @@ impl Mutation for AcceptConnections {
 }
 
 /// Rejects endpoints that lead to a service of the caller: their traffic ends at once, that of open flows too.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RejectConnections {
     pub endpoint_service: Reference,
@@ -109,7 +114,7 @@ fn answered(
     context: &Context<'_>,
     service: &Reference,
     endpoints: &[Reference],
-    answer: impl Fn(&Endpoint) -> Result<crate::model::EndpointState, ControlError>,
+    answer: impl Fn(&Endpoint) -> Result<EndpointState, ControlError>,
 ) -> Result<(Change, Vec<ConnectionView>), ControlError> {
     let service = lookup::endpoint_service(state, service)?;
     if endpoints.is_empty() {
@@ -117,9 +122,10 @@ fn answered(
     }
     let mut change = Change::default();
     let mut views = Vec::new();
+    let mut next = Cow::Borrowed(context.world);
     for reference in endpoints {
         let endpoint = connection(state, context.world, service, reference)?;
-        let answered = Endpoint { state: answer(endpoint)?, ..endpoint.clone() };
+        let answered = in_state(&mut next, service, endpoint, answer(endpoint)?);
         views.push(ConnectionView::new(&answered));
         if answered != *endpoint {
             change = change.put(answered);
@@ -128,8 +134,43 @@ fn answered(
     Ok((change, views))
 }
 
+/// `endpoint` in `endpoint_state`; it answers for the private DNS name of `service` from now on if it has waited for that. `next`
+/// is the world after the answers so far: one endpoint of a VPC can have the name.
+fn in_state(
+    next: &mut Cow<'_, State>,
+    service: &EndpointService,
+    endpoint: &Endpoint,
+    endpoint_state: EndpointState,
+) -> Endpoint {
+    let before = Endpoint { state: endpoint_state, ..endpoint.clone() };
+    let answered = private_dns::when_possible(next, service, before);
+    if answered.private_dns != endpoint.private_dns {
+        next.to_mut().put(answered.clone().into());
+    }
+    answered
+}
+
+/// What the lists of `service` say about the endpoints that there are. Those that wait are answered; those that have an answer
+/// get another one only if they are to be `reconciled`.
+pub fn by_lists(state: &State, world: &State, service: &EndpointService, reconciled: bool) -> Change {
+    let mut next = Cow::Borrowed(world);
+    let mut change = Change::default();
+    for endpoint in endpoints_of(state, world, service) {
+        let open = reconciled || endpoint.state == EndpointState::PendingAcceptance;
+        let answer = match service.consumers.answer(&endpoint.owner.account, &endpoint.id) {
+            Consent::Accept if open => Some(endpoint.state.accepted()),
+            Consent::Reject if open => endpoint.state.rejected(),
+            Consent::Accept | Consent::Reject | Consent::Ask => None,
+        };
+        if let Some(answer) = answer.filter(|answer| *answer != endpoint.state) {
+            change = change.put(in_state(&mut next, service, endpoint, answer));
+        }
+    }
+    change
+}
+
 /// Lists the endpoints of all accounts that lead to a service of the caller.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribeConnections {
     pub endpoint_service: Reference,

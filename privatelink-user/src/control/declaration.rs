@@ -1,43 +1,50 @@
 //! Resources as a file declares them.
 
-use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::Ipv4Addr,
+};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
-    Reference, listeners::TargetGroupWeight, security_groups::RuleSpec, target_groups::HealthCheckSettings,
-    targets::TargetSpec,
+    Reference, links::LinkSideSpec, listeners::TargetGroupWeight, publish::AddressSpec, security_groups::RuleSpec,
+    target_groups::HealthCheckSettings, targets::TargetSpec,
 };
 use crate::model::{
-    HealthCheckPort, HealthCheckProtocol, Hook, HttpPath, InterfaceName, InvalidValue, Matcher, Principal, Protocol,
-    ResourceName, SecurityGroupName, SecurityGroupText, VpcCidr,
+    Alias, ConsumerPattern, HealthCheckPort, HealthCheckProtocol, Hook, HttpPath, InterfaceName, InvalidValue, Matcher,
+    Principal, PrivateDnsName, Protocol, ResourceName, SecurityGroupName, SecurityGroupText, TargetType, VpcCidr,
 };
 
 /// Resources as a file declares them. Resources refer to each other by name or id; the order does not matter.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Declaration {
     pub vpc: Vec<DeclaredVpc>,
     pub port: Vec<DeclaredPort>,
     pub security_group: Vec<DeclaredSecurityGroup>,
+    pub instance: Vec<DeclaredInstance>,
     pub target_group: Vec<DeclaredTargetGroup>,
     pub load_balancer: Vec<DeclaredLoadBalancer>,
     pub endpoint_service: Vec<DeclaredEndpointService>,
     pub endpoint: Vec<DeclaredEndpoint>,
+    pub link: Vec<DeclaredLink>,
 }
 
 /// `[[vpc]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredVpc {
     pub name: ResourceName,
     pub cidr: VpcCidr,
     #[serde(default, deserialize_with = "optional_address")]
+    #[schema(value_type = Option<String>)]
     pub gateway: Option<Ipv4Addr>,
 }
 
 /// `[[port]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredPort {
     pub interface: InterfaceName,
@@ -49,7 +56,7 @@ pub struct DeclaredPort {
 }
 
 /// `[[security-group]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredSecurityGroup {
     pub name: SecurityGroupName,
@@ -66,12 +73,28 @@ pub struct DeclaredSecurityGroup {
     pub apply_to_established: bool,
 }
 
+/// `[[instance]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DeclaredInstance {
+    pub name: ResourceName,
+    pub vpc: Reference,
+    /// The primary one first.
+    #[serde(deserialize_with = "addresses")]
+    #[schema(value_type = Vec<String>)]
+    pub addresses: Vec<Ipv4Addr>,
+    #[serde(default)]
+    pub security_groups: Vec<Reference>,
+}
+
 /// `[[target-group]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredTargetGroup {
     pub name: ResourceName,
     pub vpc: Reference,
+    #[serde(default)]
+    pub target_type: TargetType,
     #[serde(default = "tcp")]
     pub protocol: Protocol,
     #[serde(deserialize_with = "port")]
@@ -85,12 +108,13 @@ pub struct DeclaredTargetGroup {
 }
 
 /// `[[load-balancer]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredLoadBalancer {
     pub name: ResourceName,
     pub vpc: Reference,
     #[serde(deserialize_with = "addresses")]
+    #[schema(value_type = Vec<String>)]
     pub addresses: Vec<Ipv4Addr>,
     #[serde(default)]
     pub attributes: BTreeMap<String, AttributeValue>,
@@ -103,7 +127,7 @@ pub struct DeclaredLoadBalancer {
 }
 
 /// `[[load-balancer.listener]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredListener {
     #[serde(default = "tcp")]
@@ -122,26 +146,50 @@ pub struct DeclaredListener {
 }
 
 /// `[[endpoint-service]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredEndpointService {
     #[serde(default)]
     pub name: Option<ResourceName>,
-    /// One, or a list.
+    /// One, or a list; none if it has targets.
+    #[serde(default)]
     pub load_balancer: OneOrMore,
+    /// Addresses of `vpc` instead of a load balancer.
+    #[serde(default)]
+    pub targets: Vec<AddressSpec>,
+    #[serde(default)]
+    pub vpc: Reference,
+    #[serde(default = "tcp")]
+    pub protocol: Protocol,
+    #[serde(default, deserialize_with = "optional_port")]
+    pub port: Option<u16>,
     #[serde(default)]
     pub acceptance_required: bool,
     /// Who may make endpoints, besides the account that declares it.
     #[serde(default)]
     pub allowed_principals: Vec<Principal>,
+    /// Whose endpoints are accepted without asking.
+    #[serde(default)]
+    pub accept: BTreeSet<ConsumerPattern>,
+    /// Whose are rejected.
+    #[serde(default)]
+    pub reject: BTreeSet<ConsumerPattern>,
+    #[serde(default)]
+    pub private_dns_name: Option<PrivateDnsName>,
 }
 
 /// One reference, or a list of them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(untagged)]
 pub enum OneOrMore {
     One(Reference),
     More(Vec<Reference>),
+}
+
+impl Default for OneOrMore {
+    fn default() -> Self {
+        Self::More(Vec::new())
+    }
 }
 
 impl OneOrMore {
@@ -155,19 +203,34 @@ impl OneOrMore {
 }
 
 /// `[[endpoint]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeclaredEndpoint {
     pub service_name: Reference,
     pub vpc: Reference,
     #[serde(default, deserialize_with = "optional_address")]
+    #[schema(value_type = Option<String>)]
     pub address: Option<Ipv4Addr>,
     #[serde(default)]
     pub security_groups: Vec<Reference>,
+    /// Addresses and prefixes that hosts of the VPC route to it.
+    #[serde(default)]
+    pub aliases: BTreeSet<Alias>,
+    /// Answer for the service's private DNS name, as soon as it is accepted and the name is verified.
+    #[serde(default)]
+    pub private_dns: bool,
+}
+
+/// `[[link]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DeclaredLink {
+    pub name: ResourceName,
+    pub sides: [LinkSideSpec; 2],
 }
 
 /// `health-check` of a target group: what is not declared has its default.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct DeclaredHealthCheck {
     pub protocol: Option<HealthCheckProtocol>,
@@ -199,7 +262,7 @@ impl From<DeclaredHealthCheck> for HealthCheckSettings {
 }
 
 /// An attribute's value in a file: text, or a bare number or boolean.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(untagged)]
 pub enum AttributeValue {
     Text(String),
@@ -247,7 +310,14 @@ fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Ipv4Addr>
 }
 
 fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
-    let number = i64::deserialize(deserializer)?;
+    checked_port(i64::deserialize(deserializer)?)
+}
+
+fn optional_port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+    Option::<i64>::deserialize(deserializer)?.map(checked_port).transpose()
+}
+
+fn checked_port<E: serde::de::Error>(number: i64) -> Result<u16, E> {
     u16::try_from(number).ok().filter(|port| *port != 0).ok_or_else(|| {
         refuse(&InvalidValue::new(
             "Port",

@@ -1,20 +1,22 @@
 //! Endpoint services.
 
-use std::collections::BTreeSet;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Context, ControlError, Mutation, Query, Reference, connections::endpoints_of, lookup, operation, private_dns,
-    sorted, view::EndpointServiceView,
+    Context, ControlError, Mutation, Query, Reference,
+    connections::{self, endpoints_of},
+    load_balancers, lookup, operation, private_dns, publish, sorted,
+    view::EndpointServiceView,
 };
 use crate::model::{
-    Change, Endpoint, EndpointService, EndpointServiceId, EndpointState, LoadBalancerId, Principal, PrivateDnsName,
-    ResourceName, ServiceName, State,
+    Change, ConsumerLists, ConsumerPattern, Endpoint, EndpointService, EndpointServiceId, EndpointState,
+    LoadBalancerId, PayerResponsibility, Principal, PrivateDnsName, ResourceName, ServiceName, State, Zone,
 };
 
 /// Publishes load balancers. Idempotent for the same load balancers and name.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateEndpointService {
     /// At least one; where two have a listener on the same port, the first one's is used.
@@ -31,12 +33,15 @@ pub struct CreateEndpointService {
     /// By which consumers may reach their endpoints, once it is verified.
     #[serde(default)]
     pub private_dns_name: Option<PrivateDnsName>,
+    /// Whose endpoints are accepted or rejected without asking.
+    #[serde(default)]
+    pub consumers: ConsumerLists,
 }
 operation!(CreateEndpointService -> EndpointServiceView);
 
 impl Mutation for CreateEndpointService {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, EndpointServiceView), ControlError> {
-        let Self { load_balancers, name, acceptance_required, principals, private_dns_name } = self;
+        let Self { load_balancers, name, acceptance_required, principals, private_dns_name, consumers } = self;
         let ids = load_balancer_ids(state, load_balancers)?;
         if ids.is_empty() {
             return Err(ControlError::ServiceWithoutLoadBalancer);
@@ -66,7 +71,10 @@ impl Mutation for CreateEndpointService {
             load_balancers: ids,
             acceptance_required: *acceptance_required,
             principals: principals.iter().cloned().collect(),
+            consumers: consumers.clone(),
+            owned_load_balancer: None,
             private_dns: None,
+            payer: PayerResponsibility::default(),
             created_at: context.now,
         };
         service.private_dns = private_dns_name.as_ref().map(|name| private_dns::named(&service, name, context));
@@ -78,8 +86,11 @@ impl Mutation for CreateEndpointService {
 /// The load balancers, each once, in order.
 fn load_balancer_ids(state: &State, references: &[Reference]) -> Result<Vec<LoadBalancerId>, ControlError> {
     let mut seen = BTreeSet::new();
-    let ids: Result<Vec<LoadBalancerId>, ControlError> =
-        references.iter().map(|reference| lookup::load_balancer(state, reference).map(|lb| lb.id.clone())).collect();
+    let served = |reference: &Reference| {
+        let id = lookup::load_balancer(state, reference)?.id.clone();
+        load_balancers::check_served(&id).map(|()| id)
+    };
+    let ids: Result<Vec<LoadBalancerId>, ControlError> = references.iter().map(served).collect();
     ids.map(|ids| ids.into_iter().filter(|id| seen.insert(id.clone())).collect())
 }
 
@@ -88,7 +99,7 @@ fn service_of<'a>(state: &'a State, lb: &LoadBalancerId) -> Option<&'a EndpointS
 }
 
 /// Changes a service. Endpoints that there are keep their state.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModifyEndpointService {
     pub endpoint_service: Reference,
@@ -104,6 +115,15 @@ pub struct ModifyEndpointService {
     pub private_dns_name: Option<PrivateDnsName>,
     #[serde(default)]
     pub remove_private_dns_name: bool,
+    /// Whose endpoints are accepted without asking, instead of the present list. Endpoints that wait are answered by the new lists.
+    #[serde(default)]
+    pub accept: Option<BTreeSet<ConsumerPattern>>,
+    /// Whose are rejected, instead of the present list.
+    #[serde(default)]
+    pub reject: Option<BTreeSet<ConsumerPattern>>,
+    /// Let the lists also change the answers that endpoints already have.
+    #[serde(default)]
+    pub reconcile_connections: bool,
 }
 operation!(ModifyEndpointService -> EndpointServiceView);
 
@@ -116,6 +136,9 @@ impl Mutation for ModifyEndpointService {
             remove_load_balancers,
             private_dns_name,
             remove_private_dns_name,
+            accept,
+            reject,
+            reconcile_connections,
         } = self;
         let service = lookup::endpoint_service(state, endpoint_service)?;
         let mut changed = service.clone();
@@ -146,13 +169,27 @@ impl Mutation for ModifyEndpointService {
                 return Err(ControlError::LoadBalancerConnected { load_balancer: id, service, endpoints });
             }
             changed.load_balancers.retain(|lb| *lb != id);
+            changed.owned_load_balancer = changed.owned_load_balancer.filter(|owned| *owned != id);
         }
         if changed.load_balancers.is_empty() {
             return Err(ControlError::LastLoadBalancer(service.id.clone()));
         }
-        let view = EndpointServiceView::new(state, context.world, &changed);
+        changed.consumers.accept = accept.clone().unwrap_or(changed.consumers.accept);
+        changed.consumers.reject = reject.clone().unwrap_or(changed.consumers.reject);
+        let answers = if *reconcile_connections || accept.is_some() || reject.is_some() {
+            connections::by_lists(state, context.world, &changed, *reconcile_connections)
+        } else {
+            Change::default()
+        };
+        let mut next = Cow::Borrowed(state);
+        let mut world = Cow::Borrowed(context.world);
+        if !answers.is_empty() {
+            next.to_mut().apply(&answers);
+            world.to_mut().apply(&answers);
+        }
+        let view = EndpointServiceView::new(&next, &world, &changed);
         let change = if changed == *service { Change::default() } else { Change::default().put(changed) };
-        Ok((change, view))
+        Ok((change.then(answers), view))
     }
 }
 
@@ -164,8 +201,8 @@ fn held_by(state: &State, world: &State, service: &EndpointService) -> Vec<Strin
         .collect()
 }
 
-/// Deletes an endpoint service to which no endpoint is connected.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Deletes an endpoint service to which no endpoint is connected, with the load balancer that was made with it.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteEndpointService {
     pub endpoint_service: Reference,
@@ -178,6 +215,10 @@ operation!(DeleteEndpointService -> ());
 impl Mutation for DeleteEndpointService {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, ()), ControlError> {
         let service = lookup::endpoint_service(state, &self.endpoint_service)?;
+        if let Some(link) = state.links.values().find(|link| link.has_service(&service.id)) {
+            let what = format!("The endpoint service '{}'", service.id);
+            return Err(ControlError::PartOfLink { what, link: link.name.clone() });
+        }
         let endpoints = held_by(state, context.world, service);
         if !endpoints.is_empty() && !self.force {
             return Err(ControlError::ExistingVpcEndpointConnections { service: service.id.clone(), endpoints });
@@ -186,12 +227,48 @@ impl Mutation for DeleteEndpointService {
             .filter(|endpoint| endpoint.state.holds_service())
             .map(|endpoint| Endpoint { state: EndpointState::Rejected, ..endpoint.clone() })
             .fold(Change::default(), Change::put);
-        Ok((rejected.remove(service.id.clone()), ()))
+        Ok((rejected.remove(service.id.clone()).then(publish::unmade(state, service)), ()))
+    }
+}
+
+/// The zones in which a service's load balancers have addresses. One whose addresses are in no subnet is reached in all.
+pub fn zones(world: &State, service: &EndpointService) -> Vec<Zone> {
+    let lbs = service.load_balancers.iter().filter_map(|id| world.load_balancers.get(id));
+    let subnets = lbs.flat_map(|lb| lb.addresses.iter().map(|address| world.subnet_of(&lb.vpc, *address)));
+    let found: Vec<Option<Zone>> = subnets.map(|subnet| subnet.map(|subnet| subnet.zone)).collect();
+    let all = found.contains(&None);
+    Zone::ALL.into_iter().filter(|zone| all || found.contains(&Some(*zone))).collect()
+}
+
+/// Lets the service's owner pay for new endpoints, for good.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModifyServicePayer {
+    pub endpoint_service: Reference,
+    pub payer: PayerResponsibility,
+}
+operation!(ModifyServicePayer -> EndpointServiceView);
+
+impl Mutation for ModifyServicePayer {
+    fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, EndpointServiceView), ControlError> {
+        let Self { endpoint_service, payer } = self;
+        let service = lookup::endpoint_service(state, endpoint_service)?;
+        let changed = match (service.payer, *payer) {
+            (PayerResponsibility::ServiceOwner, PayerResponsibility::EndpointOwner) => {
+                return Err(ControlError::PayerStays(service.id.clone()));
+            }
+            (PayerResponsibility::EndpointOwner | PayerResponsibility::ServiceOwner, payer) => {
+                EndpointService { payer, ..service.clone() }
+            }
+        };
+        let view = EndpointServiceView::new(state, context.world, &changed);
+        let change = if changed == *service { Change::default() } else { Change::default().put(changed) };
+        Ok((change, view))
     }
 }
 
 /// Lists the endpoint services, or some of them.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribeEndpointServices {
     /// None: all.

@@ -6,114 +6,214 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Context, ControlError, Mutation, Query, Reference, address, connections::offered, lookup, operation, private_dns,
-    security_groups, sorted, view::EndpointView,
+    Context, ControlError, Mutation, Query, Reference, address, aliases,
+    connections::{self, offered},
+    endpoint_services, lookup, operation, private_dns, security_groups, sorted,
+    subnets::{self, Placement},
+    view::EndpointView,
 };
-use crate::model::{Change, Endpoint, EndpointId, EndpointState, SecurityGroups, State};
+use crate::model::{
+    Alias, Change, Endpoint, EndpointId, EndpointService, EndpointState, PayerResponsibility, PolicyDocument,
+    SecurityGroups, State, Vpc,
+};
 
 /// Makes an endpoint: an address in `vpc` that leads to a service of the caller or one that admits it. If the service
 /// requires acceptance, its traffic waits for that. With an address it is idempotent; without one each
 /// call makes another endpoint.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateEndpoint {
     /// The service by its service name; its id, and the alias of one's own, are accepted as well.
     pub service_name: Reference,
     pub vpc: Reference,
-    /// None: the first free address of the VPC.
+    /// Without subnets; none: the first free address of the VPC.
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     pub address: Option<Ipv4Addr>,
-    /// Addresses in further subnets, as good as the first.
+    /// One a zone, in which it has an address each.
     #[serde(default)]
-    pub further_addresses: Vec<Ipv4Addr>,
+    pub subnets: Vec<Placement>,
+    /// Addresses and prefixes that hosts of the VPC route to the endpoint.
+    #[serde(default)]
+    pub aliases: BTreeSet<Alias>,
     /// Groups of the VPC that say who may connect. None: everybody in the VPC.
     #[serde(default)]
     pub security_groups: Vec<Reference>,
     /// Let it answer for the service's private DNS name in the VPC.
     #[serde(default)]
     pub private_dns: bool,
+    /// Let it do so as soon as it is accepted and the name is verified.
+    #[serde(default)]
+    pub private_dns_on_acceptance: bool,
+    /// None: everything is allowed.
+    #[serde(default)]
+    pub policy: Option<PolicyDocument>,
 }
 operation!(CreateEndpoint -> EndpointView);
 
 impl Mutation for CreateEndpoint {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, EndpointView), ControlError> {
-        let Self { service_name, vpc, address, further_addresses, security_groups, private_dns } = self;
+        let Self {
+            service_name,
+            vpc,
+            address,
+            subnets,
+            aliases,
+            security_groups,
+            private_dns,
+            private_dns_on_acceptance,
+            policy,
+        } = self;
         let service = offered(state, context.world, (context.account, context.region, context.identity), service_name)?;
         let vpc = lookup::vpc(state, vpc)?;
         let groups = security_groups::resolve(state, &vpc.id, security_groups)?;
         let security_groups = SecurityGroups { groups, applies_to_established: false };
-        let address = match *address {
-            None => address::first_free(state, vpc)?,
-            Some(address) => {
+        let (address, further_addresses) = match (*address, subnets.is_empty()) {
+            (Some(_), false) => return Err(ControlError::AddressAndSubnets),
+            (None, false) => {
+                let mut addresses = placed(state, context.world, service, vpc, subnets)?.into_iter();
+                (addresses.next().ok_or(ControlError::SubnetMissing)?, addresses.collect())
+            }
+            (None, true) => (address::first_free(state, vpc)?, Vec::new()),
+            (Some(address), true) => {
                 let same = |endpoint: &&Endpoint| {
                     endpoint.vpc == vpc.id
                         && endpoint.address == address
                         && endpoint.service == service.id
                         && endpoint.security_groups.groups == security_groups.groups
-                        && endpoint.private_dns.is_some() == *private_dns
+                        && endpoint.aliases == *aliases
+                        && (*private_dns_on_acceptance || endpoint.private_dns.is_some() == *private_dns)
+                        && endpoint.private_dns_on_acceptance == *private_dns_on_acceptance
+                        && endpoint.policy == *policy
                 };
                 if let Some(endpoint) = state.endpoints.values().find(same) {
                     return Ok((Change::default(), EndpointView::new(state, endpoint)));
                 }
                 address::check_free(state, vpc, address)?;
-                address
+                (address, Vec::new())
             }
         };
-        let mut seen = BTreeSet::from([address]);
-        for further in further_addresses {
-            if !seen.insert(*further) {
-                return Err(ControlError::AddressTwice(*further));
-            }
-            address::check_free(state, vpc, *further)?;
+        aliases::check(state, vpc, aliases, None)?;
+        let twice = |alias: &Ipv4Addr| *alias == address || further_addresses.contains(alias);
+        if let Some(twice) = aliases.iter().filter_map(|alias| alias.address()).find(twice) {
+            return Err(ControlError::AddressTwice(twice));
         }
-        let endpoint_state = EndpointState::initial(service.acceptance_required);
+        let id = EndpointId::generate(context.ids);
+        let endpoint_state = service.first_state(context.account, &id);
         if *private_dns {
             private_dns::check(state, service, &vpc.id, None, endpoint_state)?;
         }
         let endpoint = Endpoint {
-            id: EndpointId::generate(context.ids),
+            id,
             owner: context.owner(),
             service: service.id.clone(),
             vpc: vpc.id.clone(),
             address,
-            further_addresses: further_addresses.clone(),
+            further_addresses,
+            aliases: aliases.clone(),
             state: endpoint_state,
             security_groups,
             private_dns: private_dns::answered(service, *private_dns),
+            private_dns_on_acceptance: *private_dns_on_acceptance,
+            policy: policy.clone(),
+            payer: service.payer,
             created_at: context.now,
         };
+        let endpoint = private_dns::when_possible(state, service, endpoint);
         let view = EndpointView::new(state, &endpoint);
         Ok((Change::default().put(endpoint), view))
     }
 }
 
-/// Changes an endpoint's security groups, or whether it answers for the service's private DNS name.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Addresses in the subnets of `placements`, all of `vpc` and of zones that the service has.
+fn placed(
+    state: &State,
+    world: &State,
+    service: &EndpointService,
+    vpc: &Vpc,
+    placements: &[Placement],
+) -> Result<Vec<Ipv4Addr>, ControlError> {
+    let zones = endpoint_services::zones(world, service);
+    for Placement { subnet, address: _ } in placements {
+        let subnet = subnets::find(state, subnet)?;
+        if subnet.vpc != vpc.id {
+            return Err(ControlError::SubnetOfOtherVpc { subnet: subnet.id.clone(), vpc: vpc.id.clone() });
+        }
+        if !zones.contains(&subnet.zone) {
+            let (service, subnet) = (service.service_name.clone(), subnet.id.clone());
+            return Err(ControlError::ZoneNotOffered { service, subnet });
+        }
+    }
+    subnets::place(state, placements, &BTreeSet::new()).map(|(_, addresses)| addresses)
+}
+
+/// Changes an endpoint. What is not given stays.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModifyEndpoint {
     pub endpoint: Reference,
+    /// None: they stay. Flows by one that goes stay open; those of a single address of the VPC end.
+    #[serde(default)]
+    pub aliases: Option<BTreeSet<Alias>>,
     /// None: they stay. An empty list: everybody in the VPC may connect.
     #[serde(default)]
     pub security_groups: Option<Vec<Reference>>,
     /// End open flows that the new groups do not allow; otherwise they count for new flows only.
     #[serde(default)]
     pub apply_to_established: bool,
-    /// None: as it is.
+    /// None: as it is. False takes back [`CreateEndpoint::private_dns_on_acceptance`] too.
     #[serde(default)]
     pub private_dns: Option<bool>,
+    /// From now on; none: as it is.
+    #[serde(default)]
+    pub private_dns_on_acceptance: Option<bool>,
+    /// Subnets in which it gets an address.
+    #[serde(default)]
+    pub add_subnets: Vec<Placement>,
+    /// Subnets in which it loses its address; the flows there end.
+    #[serde(default)]
+    pub remove_subnets: Vec<Reference>,
+    #[serde(default)]
+    pub policy: Option<PolicyDocument>,
+    /// The default policy again.
+    #[serde(default)]
+    pub reset_policy: bool,
 }
 operation!(ModifyEndpoint -> EndpointView);
 
 impl Mutation for ModifyEndpoint {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, EndpointView), ControlError> {
-        let Self { endpoint, security_groups, apply_to_established, private_dns } = self;
+        let Self {
+            endpoint,
+            aliases,
+            security_groups,
+            apply_to_established,
+            private_dns,
+            private_dns_on_acceptance,
+            add_subnets,
+            remove_subnets,
+            policy,
+            reset_policy,
+        } = self;
         let endpoint = lookup::endpoint(state, endpoint)?;
-        let mut changed = endpoint.clone();
+        let vpc = state.vpcs.get(&endpoint.vpc);
+        let vpc = vpc.ok_or_else(|| ControlError::VpcNotFound(endpoint.vpc.to_string()))?;
+        let mut changed = moved(state, context.world, vpc, endpoint, add_subnets, remove_subnets)?;
+        if *reset_policy {
+            changed.policy = None;
+        }
+        if let Some(policy) = policy {
+            changed.policy = Some(policy.clone());
+        }
         if let Some(references) = security_groups {
             changed.security_groups = SecurityGroups {
                 groups: security_groups::resolve(state, &endpoint.vpc, references)?,
                 applies_to_established: *apply_to_established,
             };
+        }
+        if let (Some(aliases), Some(vpc)) = (aliases, state.vpcs.get(&endpoint.vpc)) {
+            aliases::check(state, vpc, aliases, Some(&endpoint.id))?;
+            changed.aliases = aliases.clone();
         }
         match private_dns {
             Some(true) if endpoint.private_dns.is_none() => {
@@ -122,8 +222,17 @@ impl Mutation for ModifyEndpoint {
                 private_dns::check(state, service, &endpoint.vpc, Some(&endpoint.id), endpoint.state)?;
                 changed.private_dns = private_dns::answered(service, true);
             }
-            Some(false) => changed.private_dns = None,
+            Some(false) => {
+                changed.private_dns = None;
+                changed.private_dns_on_acceptance = false;
+            }
             Some(true) | None => {}
+        }
+        if let Some(wanted) = private_dns_on_acceptance {
+            changed.private_dns_on_acceptance = *wanted;
+            if let Some(service) = context.world.endpoint_services.get(&endpoint.service) {
+                changed = private_dns::when_possible(state, service, changed);
+            }
         }
         let view = EndpointView::new(state, &changed);
         let change = if changed == *endpoint { Change::default() } else { Change::default().put(changed) };
@@ -146,16 +255,76 @@ pub fn next_unanswered(state: &State) -> Option<Timestamp> {
     state.endpoints.values().filter_map(Endpoint::expires_at).min()
 }
 
-/// Gives an endpoint these addresses, in this order; those that it keeps keep their flows.
-pub fn with_addresses(endpoint: &Endpoint, addresses: Vec<Ipv4Addr>) -> Result<Change, ControlError> {
-    let mut addresses = addresses.into_iter();
-    let address = addresses.next().ok_or_else(|| ControlError::LastSubnet(endpoint.id.clone()))?;
-    let changed = Endpoint { address, further_addresses: addresses.collect(), ..endpoint.clone() };
-    Ok(if changed == *endpoint { Change::default() } else { Change::default().put(changed) })
+/// The endpoint without its addresses in the subnets `remove`, and with new ones in `add`. Those that it keeps keep their
+/// flows.
+fn moved(
+    state: &State,
+    world: &State,
+    vpc: &Vpc,
+    endpoint: &Endpoint,
+    add: &[Placement],
+    remove: &[Reference],
+) -> Result<Endpoint, ControlError> {
+    let mut left: Vec<Ipv4Addr> = endpoint.addresses().collect();
+    for reference in remove {
+        let subnet = subnets::find(state, reference)?;
+        left.retain(|address| !subnet.cidr.net().contains(address));
+    }
+    for Placement { subnet, address: _ } in add {
+        let subnet = subnets::find(state, subnet)?;
+        let mut present = left.iter().filter_map(|address| state.subnet_of(&endpoint.vpc, *address));
+        if present.any(|present| present.zone == subnet.zone) {
+            return Err(ControlError::SubnetsInOneZone(subnet.id.clone()));
+        }
+    }
+    match world.endpoint_services.get(&endpoint.service) {
+        Some(service) if !add.is_empty() => left.extend(placed(state, world, service, vpc, add)?),
+        None if !add.is_empty() => {
+            return Err(ControlError::InvalidServiceName(endpoint.service_name().to_string()));
+        }
+        Some(_) | None => {}
+    }
+    let mut left = left.into_iter();
+    let address = left.next().ok_or_else(|| ControlError::LastSubnet(endpoint.id.clone()))?;
+    Ok(Endpoint { address, further_addresses: left.collect(), ..endpoint.clone() })
+}
+
+/// Says who pays for an endpoint: the service's owner for any endpoint to its service, the endpoint's owner for taking it
+/// over.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModifyEndpointPayer {
+    /// The caller's service; none: the caller's own endpoint.
+    #[serde(default)]
+    pub endpoint_service: Option<Reference>,
+    pub endpoint: Reference,
+    pub payer: PayerResponsibility,
+}
+operation!(ModifyEndpointPayer -> ());
+
+impl Mutation for ModifyEndpointPayer {
+    fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, ()), ControlError> {
+        let Self { endpoint_service, endpoint, payer } = self;
+        let found = match endpoint_service {
+            Some(reference) => {
+                let service = lookup::endpoint_service(state, reference)?;
+                connections::connection(state, context.world, service, endpoint)?
+            }
+            None => {
+                let found = lookup::endpoint(state, endpoint)?;
+                if *payer == PayerResponsibility::ServiceOwner && found.payer != *payer {
+                    return Err(ControlError::PayerNotCaller(found.id.clone()));
+                }
+                found
+            }
+        };
+        let changed = Endpoint { payer: *payer, ..found.clone() };
+        Ok((if changed == *found { Change::default() } else { Change::default().put(changed) }, ()))
+    }
 }
 
 /// Deletes an endpoint.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteEndpoint {
     pub endpoint: Reference,
@@ -165,12 +334,16 @@ operation!(DeleteEndpoint -> ());
 impl Mutation for DeleteEndpoint {
     fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, ()), ControlError> {
         let endpoint = lookup::endpoint(state, &self.endpoint)?;
+        if let Some(link) = state.links.values().find(|link| link.has_endpoint(&endpoint.id)) {
+            let what = format!("The VPC endpoint '{}'", endpoint.id);
+            return Err(ControlError::PartOfLink { what, link: link.name.clone() });
+        }
         Ok((Change::default().remove(endpoint.id.clone()), ()))
     }
 }
 
 /// Lists the endpoints, or some of them.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribeEndpoints {
     /// None: all.

@@ -6,10 +6,14 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use crate::model::{
-    AddressUse, EndpointId, EndpointServiceId, EndpointState, InterfaceName, InvalidValue, LoadBalancerId,
-    PrivateDnsName, Protocol, ResourceName, SecurityGroupId, SecurityGroupName, ServiceName, SubnetCidr, SubnetId,
-    TargetGroupId, VpcId,
+    AddressUse, Alias, EndpointId, EndpointServiceId, EndpointState, InstanceId, InterfaceName, InvalidValue,
+    LoadBalancerId, PrivateDnsName, Protocol, Region, ResourceName, RouteTableId, SecurityGroupId, SecurityGroupName,
+    ServiceName, SubnetCidr, SubnetId, TargetGroupId, VpcId, Zone,
 };
+
+fn zone_names(region: &Region) -> String {
+    Zone::ALL.map(|zone| zone.name(region)).join(", ")
+}
 
 /// Why an operation is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +52,8 @@ pub enum ControlError {
     DeletionProtected(LoadBalancerId),
     #[error("A node address must be specified")]
     NodeAddressMissing,
+    #[error("The load balancer '{load_balancer}' cannot be used here: {why}")]
+    LoadBalancerNotServed { load_balancer: LoadBalancerId, why: &'static str },
 
     #[error("Listener '{0}' not found")]
     ListenerNotFound(String),
@@ -93,6 +99,26 @@ pub enum ControlError {
     #[error("The IP address '{address}' is not a private address that a target can have")]
     TargetIpOutside { address: Ipv4Addr, cidr: Ipv4Net },
 
+    #[error("The IP address '{0}' is not a valid IPv4 address")]
+    TargetNotAddress(String),
+    #[error("Instance ID '{0}' is not valid")]
+    TargetNotInstance(String),
+    #[error("The following targets are not in a running state and cannot be registered: '{0}'")]
+    TargetNotRunning(InstanceId),
+    #[error("The following targets are not in the target group VPC '{vpc}': '{instance}'")]
+    TargetOfOtherVpc { instance: InstanceId, vpc: VpcId },
+
+    #[error("The instance ID '{0}' does not exist")]
+    InstanceNotFound(String),
+    #[error("An instance with the same name '{0}' exists, but with different settings")]
+    DuplicateInstance(ResourceName),
+    #[error("The instance '{instance}' is registered as a target and cannot be deregistered.")]
+    InstanceInUse { instance: InstanceId, target_groups: Vec<String> },
+    #[error("The instance '{instance}' is not in a state from which it can be {verb}.")]
+    InstanceWrongState { instance: InstanceId, verb: &'static str },
+    #[error("At least one instance must be specified")]
+    InstanceMissing,
+
     #[error("The VpcEndpointService Id '{0}' does not exist")]
     EndpointServiceNotFound(String),
     #[error("The Vpc Endpoint Service '{0}' does not exist")]
@@ -128,6 +154,8 @@ pub enum ControlError {
     DuplicateSecurityGroup { name: SecurityGroupName, vpc: VpcId },
     #[error("Cannot use reserved security group name: default")]
     SecurityGroupNameReserved,
+    #[error("the specified group: \"{0}\" name: \"default\" cannot be deleted by a user")]
+    DefaultSecurityGroup(SecurityGroupId),
     #[error("Security group {group} does not belong to VPC {vpc}")]
     SecurityGroupOfOtherVpc { group: SecurityGroupId, vpc: VpcId },
     #[error("resource {security_group} has a dependent object")]
@@ -151,22 +179,80 @@ pub enum ControlError {
         "private-dns-enabled cannot be set because there is already a conflicting DNS domain for {name} in the VPC {vpc}"
     )]
     PrivateDnsConflict { name: PrivateDnsName, vpc: VpcId, endpoint: EndpointId },
+    #[error(
+        "Enabling private DNS requires both enableDnsSupport and enableDnsHostnames VPC attributes set to true for {0}"
+    )]
+    PrivateDnsVpcAttributes(VpcId),
+    #[error("The payer responsibility of the endpoint service '{0}' cannot be set back to the endpoint owner")]
+    PayerStays(EndpointServiceId),
+    #[error("Only the owner of the service can take over the charges of the VPC endpoint '{0}'")]
+    PayerNotCaller(EndpointId),
     #[error("The endpoint service '{0}' does not have a private DNS name")]
     NoPrivateDns(EndpointServiceId),
 
     #[error("The Vpc Endpoint Id '{0}' does not exist")]
     EndpointNotFound(String),
 
+    #[error("The alias '{alias}' is in use by the VPC endpoint '{endpoint}'")]
+    AliasInUse { alias: Alias, endpoint: EndpointId },
+    #[error("The alias '{alias}' overlaps the VPC's address range {cidr}")]
+    AliasOverlapsVpc { alias: Alias, cidr: Ipv4Net },
+    #[error("The maximum number of aliases per VPC endpoint has been reached.")]
+    TooManyAliases { limit: usize },
+
+    #[error("The link '{0}' does not exist")]
+    LinkNotFound(String),
+    #[error("A link with the same name '{0}' exists, but with different sides")]
+    DuplicateLink(ResourceName),
+    #[error("{what} is part of the link '{link}' and goes with it")]
+    PartOfLink { what: String, link: ResourceName },
+
     #[error("The subnet ID '{0}' does not exist")]
     SubnetNotFound(String),
+    #[error(
+        "Value ({zone}) for parameter availabilityZone is invalid. Subnets can currently only be created in the following \
+         availability zones: {}.",
+        zone_names(region)
+    )]
+    ZoneNotFound { zone: String, region: Region },
     #[error("The CIDR '{0}' is invalid.")]
     SubnetRange(SubnetCidr),
     #[error("The CIDR '{cidr}' conflicts with another subnet")]
     SubnetConflict { cidr: SubnetCidr, subnet: SubnetId },
     #[error("The subnet '{subnet}' has dependencies and cannot be deleted.")]
     SubnetInUse { subnet: SubnetId, dependants: Vec<String> },
+    #[error("The routeTable ID '{0}' does not exist")]
+    RouteTableNotFound(String),
+    #[error("The routeTable '{0}' has dependencies and cannot be deleted.")]
+    MainRouteTable(RouteTableId),
+    #[error("The routeTable '{route_table}' has dependencies and cannot be deleted.")]
+    RouteTableInUse { route_table: RouteTableId, dependants: Vec<String> },
+    #[error("Route table {route_table} and {other} belong to different networks")]
+    RouteTableOfOtherVpc { route_table: RouteTableId, other: String },
+    #[error("the specified association for route table {route_table} conflicts with an existing association")]
+    SubnetAssociated { route_table: RouteTableId, present: RouteTableId },
+    #[error("cannot disassociate the main route table association {0}")]
+    MainAssociation(String),
+    #[error("The association ID '{0}' does not exist")]
+    AssociationNotFound(String),
+    #[error("The route identified by {0} already exists.")]
+    RouteExists(Ipv4Net),
+    #[error("There is no route defined for '{0}' in the route table. Use CreateRoute instead.")]
+    NoRouteToReplace(Ipv4Net),
+    #[error("cannot remove local route {destination} in route table {route_table}")]
+    LocalRoute { destination: Ipv4Net, route_table: RouteTableId },
+    #[error("no route with destination-cidr-block {destination} in route table {route_table}")]
+    RouteNotFound { destination: Ipv4Net, route_table: RouteTableId },
+    #[error("The networkInterface ID '{0}' does not exist")]
+    NetworkInterfaceNotFound(String),
     #[error("The last subnet of the VPC endpoint '{0}' cannot be removed")]
     LastSubnet(EndpointId),
+    #[error("The subnet '{subnet}' does not belong to VPC '{vpc}'")]
+    SubnetOfOtherVpc { subnet: SubnetId, vpc: VpcId },
+    #[error("The VPC endpoint service {service} does not support the availability zone of the subnet: {subnet}.")]
+    ZoneNotOffered { service: ServiceName, subnet: SubnetId },
+    #[error("An address and subnets cannot be given together")]
+    AddressAndSubnets,
     #[error("At least one subnet must be specified")]
     SubnetMissing,
     #[error("All subnets must belong to the same VPC")]
@@ -231,11 +317,18 @@ impl ControlError {
             Self::DeletionProtected(_) => "OperationNotPermitted",
             Self::ListenerNotFound(_) => "ListenerNotFound",
             Self::DuplicateListener { .. } => "DuplicateListener",
-            Self::DifferentVpc { .. } => "InvalidConfigurationRequest",
+            Self::DifferentVpc { .. } | Self::LoadBalancerNotServed { .. } => "InvalidConfigurationRequest",
             Self::IncompatibleProtocols { .. } => "IncompatibleProtocols",
             Self::TargetGroupsNotFound(_) | Self::TargetGroupNotFound(_) => "TargetGroupNotFound",
             Self::DuplicateTargetGroupName(_) => "DuplicateTargetGroupName",
             Self::TargetIpUnusable { .. } | Self::TargetIpOutside { .. } => "InvalidTarget",
+            Self::TargetNotAddress(_) | Self::TargetNotInstance(_) => "ValidationError",
+            Self::TargetNotRunning(_) | Self::TargetOfOtherVpc { .. } => "InvalidTarget",
+            Self::InstanceNotFound(_) => "InvalidInstanceID.NotFound",
+            Self::DuplicateInstance(_) => "InvalidInstance.Duplicate",
+            Self::InstanceInUse { .. } => "DependencyViolation",
+            Self::InstanceWrongState { .. } => "IncorrectInstanceState",
+            Self::InstanceMissing => "MissingParameter",
             Self::TooManyTargets { .. } => "TooManyTargets",
             Self::TooManyListeners { .. } => "TooManyListeners",
             Self::TooManyEndpoints { .. } => "VpcEndpointLimitExceeded",
@@ -257,6 +350,7 @@ impl ControlError {
             Self::InvalidSecurityGroup(_) => "InvalidSecurityGroup",
             Self::DuplicateSecurityGroup { .. } => "InvalidGroup.Duplicate",
             Self::SecurityGroupNameReserved => "InvalidParameterValue",
+            Self::DefaultSecurityGroup(_) => "CannotDelete",
             Self::SecurityGroupOfOtherVpc { .. } => "InvalidParameter",
             Self::SecurityGroupInUse { .. } => "DependencyViolation",
             Self::TooManySecurityGroups { .. } => "SecurityGroupsPerInterfaceLimitExceeded",
@@ -268,10 +362,31 @@ impl ControlError {
             Self::AddressOutsideCidr { .. } | Self::AddressReserved { .. } | Self::AddressTwice(_) => {
                 "InvalidParameterValue"
             }
+            Self::AliasInUse { .. } => "InvalidIPAddress.InUse",
+            Self::AliasOverlapsVpc { .. } => "InvalidParameterValue",
+            Self::TooManyAliases { .. } => "VpcEndpointAliasLimitExceeded",
+            Self::LinkNotFound(_) => "InvalidLink.NotFound",
+            Self::DuplicateLink(_) => "InvalidLink.Duplicate",
+            Self::PartOfLink { .. } => "DependencyViolation",
             Self::SubnetNotFound(_) => "InvalidSubnetID.NotFound",
+            Self::ZoneNotFound { .. } => "InvalidParameterValue",
             Self::SubnetRange(_) => "InvalidSubnet.Range",
             Self::SubnetConflict { .. } => "InvalidSubnet.Conflict",
             Self::SubnetInUse { .. } => "DependencyViolation",
+            Self::RouteTableNotFound(_) => "InvalidRouteTableID.NotFound",
+            Self::MainRouteTable(_) | Self::RouteTableInUse { .. } => "DependencyViolation",
+            Self::RouteTableOfOtherVpc { .. } | Self::MainAssociation(_) => "InvalidParameterValue",
+            Self::SubnetAssociated { .. } => "Resource.AlreadyAssociated",
+            Self::AssociationNotFound(_) => "InvalidAssociationID.NotFound",
+            Self::RouteExists(_) => "RouteAlreadyExists",
+            Self::NoRouteToReplace(_) | Self::LocalRoute { .. } => "InvalidParameterValue",
+            Self::RouteNotFound { .. } => "InvalidRoute.NotFound",
+            Self::NetworkInterfaceNotFound(_) => "InvalidNetworkInterfaceID.NotFound",
+            Self::SubnetOfOtherVpc { .. } | Self::ZoneNotOffered { .. } => "InvalidParameter",
+            Self::AddressAndSubnets => "InvalidParameterCombination",
+            Self::PrivateDnsVpcAttributes(_) => "InvalidParameter",
+            Self::PayerStays(_) => "InvalidParameter",
+            Self::PayerNotCaller(_) => "OperationNotPermitted",
             Self::SubnetMissing => "MissingParameter",
             Self::SubnetsOfSeveralVpcs | Self::LastSubnet(_) => "InvalidParameter",
             Self::SubnetsInOneZone(_) => "DuplicateSubnetsInSameZone",
@@ -290,6 +405,7 @@ impl ControlError {
         match self {
             Self::Invalid(_)
             | Self::NodeAddressMissing
+            | Self::LoadBalancerNotServed { .. }
             | Self::TargetMissing
             | Self::ServiceWithoutLoadBalancer
             | Self::PrincipalMissing
@@ -300,13 +416,25 @@ impl ControlError {
             | Self::DifferentVpc { .. }
             | Self::IncompatibleProtocols { .. }
             | Self::TargetIpOutside { .. }
+            | Self::TargetNotAddress(_)
+            | Self::TargetNotInstance(_)
+            | Self::TargetOfOtherVpc { .. }
+            | Self::InstanceMissing
             | Self::SecurityGroupNameReserved
             | Self::SecurityGroupOfOtherVpc { .. }
             | Self::RuleMissing
             | Self::AddressOutsideCidr { .. }
             | Self::AddressReserved { .. }
             | Self::AddressTwice(_)
+            | Self::AliasOverlapsVpc { .. }
+            | Self::ZoneNotFound { .. }
             | Self::SubnetRange(_)
+            | Self::RouteTableOfOtherVpc { .. }
+            | Self::MainAssociation(_)
+            | Self::LocalRoute { .. }
+            | Self::SubnetOfOtherVpc { .. }
+            | Self::ZoneNotOffered { .. }
+            | Self::AddressAndSubnets
             | Self::SubnetMissing
             | Self::SubnetsOfSeveralVpcs
             | Self::LastSubnet(_)
@@ -329,8 +457,19 @@ impl ControlError {
             | Self::SecurityGroupNotFound(_)
             | Self::InvalidSecurityGroup(_)
             | Self::RuleNotFound { .. }
+            | Self::RouteTableNotFound(_)
+            | Self::AssociationNotFound(_)
+            | Self::NoRouteToReplace(_)
+            | Self::RouteNotFound { .. }
+            | Self::NetworkInterfaceNotFound(_)
+            | Self::LinkNotFound(_)
+            | Self::InstanceNotFound(_)
             | Self::EndpointNotFound(_) => RefusalKind::NotFound,
             Self::DuplicateVpc(_)
+            | Self::AliasInUse { .. }
+            | Self::TooManyAliases { .. }
+            | Self::DuplicateLink(_)
+            | Self::PartOfLink { .. }
             | Self::VpcInUse { .. }
             | Self::VpcNumbersExhausted
             | Self::PortInUse { .. }
@@ -344,6 +483,10 @@ impl ControlError {
             | Self::TooManyForwarded { .. }
             | Self::StickinessRequired(_)
             | Self::TargetIpUnusable { .. }
+            | Self::TargetNotRunning(_)
+            | Self::DuplicateInstance(_)
+            | Self::InstanceInUse { .. }
+            | Self::InstanceWrongState { .. }
             | Self::TooManyTargets { .. }
             | Self::TooManyListeners { .. }
             | Self::TooManyEndpoints { .. }
@@ -356,14 +499,22 @@ impl ControlError {
             | Self::PrivateDnsNotProvided(_)
             | Self::PrivateDnsBeforeAcceptance(_)
             | Self::PrivateDnsConflict { .. }
+            | Self::PrivateDnsVpcAttributes(_)
+            | Self::PayerStays(_)
+            | Self::PayerNotCaller(_)
             | Self::DuplicateServiceAlias { .. }
             | Self::DuplicateSecurityGroup { .. }
             | Self::SecurityGroupInUse { .. }
+            | Self::DefaultSecurityGroup(_)
             | Self::TooManySecurityGroups { .. }
             | Self::TooManyRules { .. }
             | Self::DuplicateRule { .. }
             | Self::ExistingVpcEndpointConnections { .. }
             | Self::AddressInUse { .. }
+            | Self::MainRouteTable(_)
+            | Self::RouteTableInUse { .. }
+            | Self::SubnetAssociated { .. }
+            | Self::RouteExists(_)
             | Self::SubnetConflict { .. }
             | Self::SubnetInUse { .. }
             | Self::NoFreeAddressInSubnet(_)
@@ -405,6 +556,7 @@ impl ControlError {
             Self::NodeAddressMissing => {
                 "give the load balancer at least one address of its VPC, such as --address 10.0.0.5".to_owned()
             }
+            Self::LoadBalancerNotServed { .. } => "make one of type network".to_owned(),
             Self::ListenerNotFound(_) => {
                 "`privatelink listener list` shows the listeners; name one by its ARN or as LOAD-BALANCER:PORT"
                     .to_owned()
@@ -451,12 +603,34 @@ impl ControlError {
             }
             Self::TooManyListeners { .. } => "delete listeners that are no longer used".to_owned(),
             Self::TooManyEndpoints { .. } => "delete endpoints that are no longer used".to_owned(),
-            Self::TargetMissing => "name targets as IP or IP:PORT, such as 10.0.1.10:8080".to_owned(),
+            Self::TargetMissing => "name targets as IP or IP:PORT, such as 10.0.1.10:8080, or as INSTANCE or INSTANCE:PORT".to_owned(),
             Self::TargetIpUnusable { by, .. } => format!("it is {by}; register the address of the server itself"),
             Self::TargetIpOutside { cidr, .. } => format!(
                 "use an address in the VPC's range {cidr}, or behind its gateway in 10.0.0.0/8, 172.16.0.0/12, \
                  192.168.0.0/16 or 100.64.0.0/10"
             ),
+            Self::TargetNotAddress(_) => {
+                "the target group's type is ip: name targets as IP or IP:PORT, such as 10.0.1.10:8080".to_owned()
+            }
+            Self::TargetNotInstance(_) => {
+                "the target group's type is instance: name a registered instance by id or name, or NAME:PORT; \
+                 `privatelink instance list` shows them"
+                    .to_owned()
+            }
+            Self::TargetNotRunning(instance) => format!("`privatelink instance start {instance}` first"),
+            Self::TargetOfOtherVpc { vpc, .. } => format!("register an instance of VPC '{vpc}'"),
+            Self::InstanceNotFound(_) => {
+                "`privatelink instance list` shows the instances; `privatelink instance register` makes one".to_owned()
+            }
+            Self::DuplicateInstance(name) => {
+                format!("choose another name, or look at it with `privatelink instance describe {name}`")
+            }
+            Self::InstanceInUse { instance, target_groups } => format!(
+                "`privatelink target deregister GROUP {instance}` first, or deregister with --force, which does: {}",
+                target_groups.join(", ")
+            ),
+            Self::InstanceWrongState { .. } => "`privatelink instance describe` shows its state".to_owned(),
+            Self::InstanceMissing => "name an instance by id or name".to_owned(),
             Self::EndpointServiceNotFound(_) | Self::InvalidServiceName(_) => {
                 "`privatelink endpoint-service list` shows the services; name one by its service name, its id or its \
                  alias"
@@ -498,6 +672,9 @@ impl ControlError {
                 format!("choose another name, or look at it with `privatelink security-group describe '{name}'`")
             }
             Self::SecurityGroupNameReserved => "choose another name".to_owned(),
+            Self::DefaultSecurityGroup(_) => {
+                "it goes with its VPC; take its rules away with `privatelink security-group revoke` to let nobody in".to_owned()
+            }
             Self::SecurityGroupOfOtherVpc { vpc, .. } => format!("use a security group of VPC '{vpc}'"),
             Self::SecurityGroupInUse { dependants, .. } => format!("it is used by: {}", dependants.join(", ")),
             Self::TooManySecurityGroups { limit } => {
@@ -528,15 +705,61 @@ impl ControlError {
             Self::EndpointNotFound(_) => {
                 "`privatelink endpoint list` shows the endpoints; name one by its id or as VPC/ADDRESS".to_owned()
             }
+            Self::AliasInUse { endpoint, .. } => {
+                format!("`privatelink endpoint modify {endpoint} --no-aliases` first, or use a longer prefix: the longest counts")
+            }
+            Self::AliasOverlapsVpc { cidr, .. } => {
+                format!("use a prefix outside {cidr}, or single addresses of it as IP/32")
+            }
+            Self::TooManyAliases { limit } => format!("an endpoint has at most {limit}; use shorter prefixes"),
+            Self::LinkNotFound(_) => "`privatelink link list` shows the links; name one by its name or id".to_owned(),
+            Self::DuplicateLink(name) => {
+                format!("choose another name, or delete it first: `privatelink link delete {name}`")
+            }
+            Self::PartOfLink { link, .. } => format!("`privatelink link delete {link}` deletes both of its directions"),
             Self::AddressOutsideCidr { cidr, .. } => format!("use a free address in {cidr}"),
             Self::AddressReserved { cidr, .. } => {
                 format!("{} is the network itself and {} its broadcast address", cidr.network(), cidr.broadcast())
             }
             Self::AddressInUse { by, .. } => format!("it is {by}; choose another address"),
-            Self::SubnetNotFound(_) => "describe the subnets to see which there are".to_owned(),
+            Self::SubnetNotFound(_) => "`privatelink subnet list` shows the subnets".to_owned(),
+            Self::ZoneNotFound { region, .. } => format!("the zones are {}", zone_names(region)),
             Self::SubnetRange(_) => "use a range inside the VPC's".to_owned(),
             Self::SubnetConflict { subnet, .. } => format!("it overlaps '{subnet}'; use a range beside it"),
             Self::SubnetInUse { dependants, .. } => format!("delete first: {}", dependants.join("; ")),
+            Self::RouteTableNotFound(_) => {
+                "`privatelink route-table list` shows the route tables; name one by its id, or a VPC for its main one".to_owned()
+            }
+            Self::MainRouteTable(_) => "it is the main one, and goes with its VPC".to_owned(),
+            Self::RouteTableInUse { dependants, .. } => format!(
+                "`privatelink route-table disassociate` first, or delete with --force, which does: {}",
+                dependants.join(", ")
+            ),
+            Self::RouteTableOfOtherVpc { .. } => "name what is in the route table's VPC".to_owned(),
+            Self::SubnetAssociated { present, .. } => {
+                format!("the subnet has '{present}'; `privatelink route-table disassociate SUBNET` first")
+            }
+            Self::MainAssociation(_) => "the main table is for every subnet that has none of its own".to_owned(),
+            Self::AssociationNotFound(_) => {
+                "`privatelink route-table describe` shows the associations; name one by its id or by its subnet".to_owned()
+            }
+            Self::RouteExists(_) => "`privatelink route replace` lets it lead elsewhere".to_owned(),
+            Self::NoRouteToReplace(_) => "`privatelink route create` makes it".to_owned(),
+            Self::LocalRoute { .. } => "every table has it, for the VPC's own range".to_owned(),
+            Self::RouteNotFound { .. } => "`privatelink route-table describe` shows the routes".to_owned(),
+            Self::NetworkInterfaceNotFound(_) => {
+                "`privatelink interface list` shows the network interfaces; name one by its id or as VPC/ADDRESS".to_owned()
+            }
+            Self::SubnetOfOtherVpc { vpc, .. } => format!("`privatelink subnet list --vpc {vpc}` shows its subnets"),
+            Self::ZoneNotOffered { .. } => {
+                "use a subnet of a zone in which the service's load balancers have addresses".to_owned()
+            }
+            Self::AddressAndSubnets => "pin an address inside a subnet as SUBNET=ADDRESS".to_owned(),
+            Self::PrivateDnsVpcAttributes(vpc) => {
+                format!("`privatelink vpc modify {vpc} --dns-support on --dns-hostnames on` first")
+            }
+            Self::PayerStays(_) => "who pays for one endpoint can still be changed".to_owned(),
+            Self::PayerNotCaller(_) => "its owner does so by naming the service".to_owned(),
             Self::SubnetMissing => "name a subnet".to_owned(),
             Self::LastSubnet(_) => "add another one in the same request, or delete the endpoint".to_owned(),
             Self::SubnetsOfSeveralVpcs => "name subnets of one VPC".to_owned(),

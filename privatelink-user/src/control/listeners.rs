@@ -11,7 +11,7 @@ use crate::model::{
 };
 
 /// Makes a listener. Idempotent.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateListener {
     pub load_balancer: Reference,
@@ -35,6 +35,7 @@ impl Mutation for CreateListener {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, ListenerView), ControlError> {
         let Self { load_balancer, protocol, port, target_group, target_groups, stickiness, attributes } = self;
         let lb = lookup::load_balancer(state, load_balancer)?;
+        super::load_balancers::check_served(&lb.id)?;
         check_port("Listener port", *port)?;
         let wanted =
             resolve(state, lb, *protocol, target_group.as_ref(), target_groups)?.ok_or(ControlError::ForwardMissing)?;
@@ -65,7 +66,7 @@ impl Mutation for CreateListener {
 }
 
 /// Changes where a listener leads, or its attributes. Open flows stay where they are.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModifyListener {
     pub listener: Reference,
@@ -103,7 +104,7 @@ impl Mutation for ModifyListener {
 }
 
 /// Deletes a listener.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteListener {
     pub listener: Reference,
@@ -118,7 +119,7 @@ impl Mutation for DeleteListener {
 }
 
 /// Lists the listeners, of all load balancers or of one.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribeListeners {
     #[serde(default)]

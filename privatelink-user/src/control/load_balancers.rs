@@ -1,4 +1,4 @@
-//! Network Load Balancers.
+//! Load balancers.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,16 +12,20 @@ use super::{
     security_groups, sorted, view::LoadBalancerView,
 };
 use crate::model::{
-    Change, LoadBalancer, LoadBalancerAttributes, LoadBalancerId, ResourceName, Scheme, SecurityGroups, State,
+    Change, LoadBalancer, LoadBalancerAttributes, LoadBalancerId, LoadBalancerKind, ResourceName, Scheme,
+    SecurityGroups, State,
 };
 
-/// Makes a Network Load Balancer. Idempotent.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Makes a load balancer. Idempotent.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateLoadBalancer {
     pub name: ResourceName,
+    #[serde(default, rename = "type")]
+    pub kind: LoadBalancerKind,
     pub vpc: Reference,
     /// The node addresses; at least one.
+    #[schema(value_type = Vec<String>)]
     pub addresses: Vec<Ipv4Addr>,
     /// What it is for; a label.
     #[serde(default)]
@@ -37,12 +41,13 @@ operation!(CreateLoadBalancer -> LoadBalancerView);
 
 impl Mutation for CreateLoadBalancer {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, LoadBalancerView), ControlError> {
-        let Self { name, vpc, addresses, scheme, security_groups, attributes } = self;
+        let Self { name, kind, vpc, addresses, scheme, security_groups, attributes } = self;
         let vpc = lookup::vpc(state, vpc)?;
         let attributes = with_attributes(LoadBalancerAttributes::default(), attributes)?;
         let groups = security_groups::resolve(state, &vpc.id, security_groups)?;
         if let Some(lb) = state.load_balancers.values().find(|lb| lb.name == *name) {
             let same = lb.vpc == vpc.id
+                && lb.id.kind() == *kind
                 && lb.scheme == *scheme
                 && lb.attributes == attributes
                 && lb.addresses.iter().collect::<BTreeSet<_>>() == addresses.iter().collect::<BTreeSet<_>>()
@@ -64,7 +69,7 @@ impl Mutation for CreateLoadBalancer {
             address::check_free(state, vpc, *node)?;
         }
         let lb = LoadBalancer {
-            id: LoadBalancerId::generate(context.region, context.account, name, context.ids),
+            id: LoadBalancerId::generate(*kind, context.region, context.account, name, context.ids),
             name: name.clone(),
             vpc: vpc.id.clone(),
             addresses: addresses.clone(),
@@ -79,8 +84,24 @@ impl Mutation for CreateLoadBalancer {
     }
 }
 
+/// Refuses a load balancer that nothing serves.
+pub(super) fn check_served(id: &LoadBalancerId) -> Result<(), ControlError> {
+    id.kind()
+        .unserved()
+        .map_or(Ok(()), |why| Err(ControlError::LoadBalancerNotServed { load_balancer: id.clone(), why }))
+}
+
+/// What gives a load balancer other node addresses. Those that it keeps keep their flows.
+pub fn with_addresses(lb: &LoadBalancer, addresses: Vec<Ipv4Addr>) -> Result<Change, ControlError> {
+    if addresses.is_empty() {
+        return Err(ControlError::NodeAddressMissing);
+    }
+    let changed = LoadBalancer { addresses, ..lb.clone() };
+    Ok(if changed == *lb { Change::default() } else { Change::default().put(changed) })
+}
+
 /// Changes a load balancer's attributes.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModifyLoadBalancer {
     pub load_balancer: Reference,
@@ -102,7 +123,7 @@ impl Mutation for ModifyLoadBalancer {
 }
 
 /// Changes a load balancer's security groups.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetSecurityGroups {
     pub load_balancer: Reference,
@@ -139,7 +160,7 @@ impl Mutation for SetSecurityGroups {
 
 /// Deletes a load balancer and its listeners, unless it is protected or an endpoint service uses it. An ARN that does not
 /// exist is no error.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteLoadBalancer {
     pub load_balancer: Reference,
@@ -169,7 +190,7 @@ impl Mutation for DeleteLoadBalancer {
 }
 
 /// Lists the load balancers, or some of them.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribeLoadBalancers {
     /// None: all.

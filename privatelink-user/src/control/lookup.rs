@@ -4,12 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use super::ControlError;
 use crate::model::{
-    Endpoint, EndpointId, EndpointService, EndpointServiceId, Listener, ListenerId, LoadBalancer, LoadBalancerId, Port,
-    SecurityGroup, SecurityGroupId, ServiceName, State, TargetGroup, TargetGroupId, Vpc, VpcId,
+    Endpoint, EndpointId, EndpointService, EndpointServiceId, Instance, InstanceId, Link, LinkId, Listener, ListenerId,
+    LoadBalancer, LoadBalancerId, NetworkInterface, Port, RouteTable, RouteTableId, SecurityGroup, SecurityGroupId,
+    ServiceName, State, TargetGroup, TargetGroupId, Vpc, VpcId,
 };
 
 /// A resource as a person names it: by id, ARN or name. What it may be depends on where it stands.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(transparent)]
 pub struct Reference(String);
 
@@ -69,6 +70,16 @@ pub fn listener<'a>(state: &'a State, reference: &Reference) -> Result<&'a Liste
         .ok_or_else(|| ControlError::ListenerNotFound(text.to_owned()))
 }
 
+/// An instance by id, or by the name of one that is not terminated.
+pub fn instance<'a>(state: &'a State, reference: &Reference) -> Result<&'a Instance, ControlError> {
+    let text = reference.as_str();
+    text.parse::<InstanceId>()
+        .ok()
+        .and_then(|id| state.instances.get(&id))
+        .or_else(|| state.instances.values().find(|instance| instance.is_alive() && instance.name.as_str() == text))
+        .ok_or_else(|| ControlError::InstanceNotFound(text.to_owned()))
+}
+
 /// A target group by ARN or name.
 pub fn target_group<'a>(state: &'a State, reference: &Reference) -> Result<&'a TargetGroup, ControlError> {
     let text = reference.as_str();
@@ -122,6 +133,16 @@ pub fn security_group<'a>(
         .ok_or_else(|| ControlError::SecurityGroupNotFound(text.to_owned()))
 }
 
+/// A two-way link by id or name.
+pub fn link<'a>(state: &'a State, reference: &Reference) -> Result<&'a Link, ControlError> {
+    let text = reference.as_str();
+    text.parse::<LinkId>()
+        .ok()
+        .and_then(|id| state.links.get(&id))
+        .or_else(|| state.links.values().find(|link| link.name.as_str() == text))
+        .ok_or_else(|| ControlError::LinkNotFound(text.to_owned()))
+}
+
 /// An endpoint by id, or as `VPC/ADDRESS`.
 pub fn endpoint<'a>(state: &'a State, reference: &Reference) -> Result<&'a Endpoint, ControlError> {
     let text = reference.as_str();
@@ -136,4 +157,27 @@ pub fn endpoint<'a>(state: &'a State, reference: &Reference) -> Result<&'a Endpo
         .and_then(|id| state.endpoints.get(&id))
         .or_else(by_address)
         .ok_or_else(|| ControlError::EndpointNotFound(text.to_owned()))
+}
+
+/// A route table by id, or a VPC's main one by the VPC's name or id.
+pub fn route_table<'a>(state: &'a State, reference: &Reference) -> Result<&'a RouteTable, ControlError> {
+    let text = reference.as_str();
+    text.parse::<RouteTableId>()
+        .ok()
+        .and_then(|id| state.route_tables.get(&id))
+        .or_else(|| vpc(state, reference).ok().and_then(|vpc| state.main_route_table(&vpc.id)))
+        .ok_or_else(|| ControlError::RouteTableNotFound(text.to_owned()))
+}
+
+/// A network interface by id, or as `VPC/ADDRESS`.
+pub fn network_interface<'a>(state: &'a State, reference: &Reference) -> Result<NetworkInterface<'a>, ControlError> {
+    let text = reference.as_str();
+    let place = text.rsplit_once('/').and_then(|(of, address)| {
+        let address: std::net::Ipv4Addr = address.parse().ok()?;
+        vpc(state, &of.into()).ok().map(|vpc| (&vpc.id, address))
+    });
+    state
+        .network_interfaces()
+        .find(|found| found.id.as_str() == text || place == Some((found.vpc, found.address)))
+        .ok_or_else(|| ControlError::NetworkInterfaceNotFound(text.to_owned()))
 }

@@ -6,19 +6,25 @@
 
 pub mod accounts;
 mod address;
+mod aliases;
 pub mod apply;
 pub mod connections;
 mod declaration;
 pub mod endpoint_services;
 pub mod endpoints;
 mod error;
+pub mod instances;
 mod limits;
+pub mod links;
 pub mod listeners;
 pub mod load_balancers;
 pub(crate) mod lookup;
+pub mod network_interfaces;
 pub mod permissions;
 pub mod ports;
 pub mod private_dns;
+pub mod publish;
+pub mod route_tables;
 pub mod security_groups;
 pub mod subnets;
 pub mod tags;
@@ -29,6 +35,7 @@ pub mod vpcs;
 
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
+use utoipa::ToSchema;
 
 pub use error::{ControlError, RefusalKind};
 pub use limits::Limits;
@@ -59,11 +66,11 @@ impl Context<'_> {
 }
 
 /// An operation of the API; the type is its request.
-pub trait Operation: Serialize + DeserializeOwned + Send + 'static {
+pub trait Operation: Serialize + DeserializeOwned + ToSchema + Send + 'static {
     /// The operation's name, as in the AWS API where that has it.
     const NAME: &'static str;
     /// What it answers.
-    type Response: Serialize + DeserializeOwned + Send + 'static;
+    type Response: Serialize + DeserializeOwned + ToSchema + Send + 'static;
 }
 
 /// An operation that changes the state.
@@ -97,4 +104,4 @@ fn sorted<V, K: Ord>(mut views: Vec<V>, key: impl Fn(&V) -> K) -> Vec<V> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

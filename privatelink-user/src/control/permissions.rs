@@ -7,7 +7,7 @@ use crate::model::{Change, EndpointService, Principal, State};
 
 /// Adds principals to a service and takes some away. Adding one that is there and removing one that is not change
 /// nothing; endpoints that exist keep their state.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModifyPermissions {
     pub endpoint_service: Reference,
@@ -37,7 +37,7 @@ impl Mutation for ModifyPermissions {
 }
 
 /// Lists the principals of a service.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribePermissions {
     pub endpoint_service: Reference,

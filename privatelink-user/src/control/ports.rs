@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Makes an interface a port of a VPC. The same interface and VPC again changes hook and sharing.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AttachPort {
     pub interface: InterfaceName,
@@ -22,7 +22,7 @@ pub struct AttachPort {
 operation!(AttachPort -> AttachedPort);
 
 /// A port that was attached, and what the agent found about its interface.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AttachedPort {
     pub interface: InterfaceName,
     pub vpc: VpcId,
@@ -75,7 +75,7 @@ impl AttachPort {
 }
 
 /// Takes an interface away from its VPC.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DetachPort {
     pub port: Reference,
@@ -90,7 +90,7 @@ impl Mutation for DetachPort {
 }
 
 /// Lists the ports, with how they are attached now.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribePorts {}
 operation!(DescribePorts -> Vec<view::PortView>);

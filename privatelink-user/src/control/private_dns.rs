@@ -1,16 +1,18 @@
 //! Private DNS names: which a service has, whether it is verified, and which endpoints answer for it.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Context, ControlError, Reference, lookup, operation};
 use crate::model::{
     Change, Endpoint, EndpointId, EndpointService, EndpointServiceId, EndpointState, PrivateDns, PrivateDnsName, State,
-    VerificationState, VpcId,
+    VerificationState, Vpc, VpcId,
 };
 
 /// Asks DNS for the TXT record that shows that a service's private DNS name is its owner's, and notes what came of it. A name
 /// that was verified and is not any more keeps the endpoints that answer for it; no others may.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VerifyDomain {
     pub endpoint_service: Reference,
@@ -18,7 +20,7 @@ pub struct VerifyDomain {
 operation!(VerifyDomain -> DomainVerification);
 
 /// What was asked, and what came back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DomainVerification {
     pub endpoint_service: EndpointServiceId,
     pub name: PrivateDnsName,
@@ -30,7 +32,7 @@ pub struct DomainVerification {
 }
 
 /// One name that was asked for TXT records.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Place {
     pub name: String,
     /// The values of its TXT records.
@@ -59,8 +61,8 @@ impl DomainVerification {
         Self { endpoint_service, name, state, record_value, places }
     }
 
-    /// Notes the outcome, unless the name has changed in the meantime.
-    pub fn noted(&self, state: &State) -> Change {
+    /// Notes the outcome, unless the name has changed in the meantime. Endpoints that have waited for the name answer for it.
+    pub fn noted(&self, state: &State, world: &State) -> Change {
         let service = state.endpoint_services.get(&self.endpoint_service);
         let Some((service, private)) = service.and_then(|service| Some((service, service.private_dns.as_ref()?)))
         else {
@@ -70,7 +72,8 @@ impl DomainVerification {
             return Change::default();
         }
         let private_dns = Some(PrivateDns { state: self.state, ..private.clone() });
-        Change::default().put(EndpointService { private_dns, ..service.clone() })
+        let service = EndpointService { private_dns, ..service.clone() };
+        Change::default().put(service.clone()).then(waiting(world, &service))
     }
 }
 
@@ -87,8 +90,30 @@ pub fn answered(service: &EndpointService, enabled: bool) -> Option<PrivateDnsNa
     service.private_dns.as_ref().filter(|_| enabled).map(|private| private.name.clone())
 }
 
+/// `endpoint`, which answers for the name of its `service` from now on if it is to do so as soon as it can, and it can.
+pub fn when_possible(state: &State, service: &EndpointService, endpoint: Endpoint) -> Endpoint {
+    let wanted = endpoint.private_dns_on_acceptance && endpoint.private_dns.is_none();
+    if wanted && check(state, service, &endpoint.vpc, Some(&endpoint.id), endpoint.state).is_ok() {
+        return Endpoint { private_dns: answered(service, true), ..endpoint };
+    }
+    endpoint
+}
+
+/// The endpoints of all accounts in `world` that lead to `service` and have waited for its name: one a VPC can answer for it.
+pub fn waiting(world: &State, service: &EndpointService) -> Change {
+    let mut vpcs = BTreeSet::new();
+    world
+        .endpoints
+        .values()
+        .filter(|endpoint| endpoint.service == service.id)
+        .map(|endpoint| (endpoint, when_possible(world, service, endpoint.clone())))
+        .filter(|(before, after)| *before != after && vpcs.insert(&before.vpc))
+        .map(|(_, after)| after)
+        .fold(Change::default(), Change::put)
+}
+
 /// Refuses private DNS for an endpoint in `vpc` that is in `endpoint_state`, unless the service provides a verified name, the
-/// owner has accepted the endpoint, and no other endpoint of the VPC answers for the name.
+/// VPC has names at all, the owner has accepted the endpoint, and no other endpoint of the VPC answers for the name.
 pub fn check(
     state: &State,
     service: &EndpointService,
@@ -100,6 +125,10 @@ pub fn check(
     let Some(private) = service.private_dns.as_ref().filter(verified) else {
         return Err(ControlError::PrivateDnsNotProvided(service.service_name.clone()));
     };
+    let named = |vpc: &Vpc| vpc.attributes.dns_support && vpc.attributes.dns_hostnames;
+    if !state.vpcs.get(vpc).is_some_and(named) {
+        return Err(ControlError::PrivateDnsVpcAttributes(vpc.clone()));
+    }
     if endpoint_state != EndpointState::Available {
         return Err(ControlError::PrivateDnsBeforeAcceptance(service.service_name.clone()));
     }

@@ -9,12 +9,12 @@ use super::{
     view::{self, SecurityGroupView},
 };
 use crate::model::{
-    Change, Direction, Peer, SecurityGroup, SecurityGroupId, SecurityGroupName, SecurityGroupRule, SecurityGroupRuleId,
-    SecurityGroupText, SecurityGroups, State, Traffic, VpcId,
+    Change, Direction, Instance, Peer, SecurityGroup, SecurityGroupId, SecurityGroupName, SecurityGroupRule,
+    SecurityGroupRuleId, SecurityGroupText, SecurityGroups, State, Traffic, VpcId,
 };
 
 /// Makes a security group. It lets nobody in, and out everywhere.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateSecurityGroup {
     pub name: SecurityGroupName,
@@ -29,7 +29,7 @@ impl Mutation for CreateSecurityGroup {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, SecurityGroupView), ControlError> {
         let Self { name, vpc, description } = self;
         let vpc = lookup::vpc(state, vpc)?;
-        if name.as_str() == "default" {
+        if name.is_default() {
             return Err(ControlError::SecurityGroupNameReserved);
         }
         if state.security_groups.values().any(|group| group.vpc == vpc.id && group.name == *name) {
@@ -50,8 +50,8 @@ impl Mutation for CreateSecurityGroup {
     }
 }
 
-/// Deletes a security group that nothing carries and no other group's rule names.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Deletes a security group that nothing carries and no other group's rule names. A VPC's default group goes with the VPC.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteSecurityGroup {
     pub security_group: Reference,
@@ -61,6 +61,9 @@ operation!(DeleteSecurityGroup -> ());
 impl Mutation for DeleteSecurityGroup {
     fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, ()), ControlError> {
         let group = lookup::security_group(state, &self.security_group, None)?;
+        if group.is_default() {
+            return Err(ControlError::DefaultSecurityGroup(group.id.clone()));
+        }
         let dependants = dependants(state, &group.id);
         if !dependants.is_empty() {
             return Err(ControlError::SecurityGroupInUse { security_group: group.id.clone(), dependants });
@@ -81,13 +84,16 @@ fn dependants(state: &State, id: &SecurityGroupId) -> Vec<String> {
 pub(super) fn carriers(state: &State, id: &SecurityGroupId) -> Vec<String> {
     let lbs = state.load_balancers.values().filter(|lb| lb.security_groups.groups.contains(id));
     let endpoints = state.endpoints.values().filter(|endpoint| endpoint.security_groups.groups.contains(id));
+    let carries = |instance: &&Instance| instance.is_alive() && instance.security_groups.contains(id);
+    let instances = state.instances.values().filter(carries);
     lbs.map(|lb| format!("load balancer {}", lb.name))
         .chain(endpoints.map(|endpoint| format!("endpoint {}", endpoint.id)))
+        .chain(instances.map(|instance| format!("instance {}", instance.name)))
         .collect()
 }
 
 /// A rule as a request names it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RuleSpec {
     pub traffic: Traffic,
@@ -119,7 +125,7 @@ impl RuleSpec {
 }
 
 /// Adds rules to a security group.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AuthorizeSecurityGroup {
     pub security_group: Reference,
@@ -155,7 +161,7 @@ impl Mutation for AuthorizeSecurityGroup {
 }
 
 /// Takes rules away from a security group: by id, or as they were authorized.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RevokeSecurityGroup {
     pub security_group: Reference,
@@ -231,7 +237,7 @@ pub(super) fn with_rules(
 }
 
 /// Lists the security groups, or some of them.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribeSecurityGroups {
     /// None: all.

@@ -4,25 +4,33 @@ use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, ControlError, Mutation, Query, Reference, lookup, operation, sorted};
+use super::{
+    Context, ControlError, Mutation, Query, Reference, lookup, operation, route_tables, sorted, view::SubnetView,
+};
 use crate::model::{AddressUse, Change, State, Subnet, SubnetCidr, SubnetId, Vpc, Zone};
 
 /// Makes a subnet in a VPC.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateSubnet {
     pub vpc: Reference,
     pub cidr: SubnetCidr,
-    /// None: the zone with the fewest subnets of the VPC.
+    /// Its name or id. None: the zone with the fewest subnets of the VPC.
     #[serde(default)]
-    pub zone: Option<Zone>,
+    pub zone: Option<String>,
 }
-operation!(CreateSubnet -> Subnet);
+operation!(CreateSubnet -> SubnetView);
 
 impl Mutation for CreateSubnet {
-    fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, Subnet), ControlError> {
+    fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, SubnetView), ControlError> {
         let Self { vpc, cidr, zone } = self;
         let vpc = lookup::vpc(state, vpc)?;
+        let region = context.region;
+        let known = |text: &String| {
+            Zone::find(region, text)
+                .ok_or_else(|| ControlError::ZoneNotFound { zone: text.clone(), region: region.clone() })
+        };
+        let zone = zone.as_ref().map(known).transpose()?;
         if !vpc.cidr.net().contains(&cidr.net()) {
             return Err(ControlError::SubnetRange(*cidr));
         }
@@ -40,9 +48,11 @@ impl Mutation for CreateSubnet {
             cidr: *cidr,
             zone: zone.or_else(|| Zone::ALL.into_iter().min_by_key(crowd)).unwrap_or(Zone::A),
             is_default: false,
+            public_ip_on_launch: false,
             created_at: context.now,
         };
-        Ok((Change::default().put(subnet.clone()), subnet))
+        let view = SubnetView::new(state, &subnet);
+        Ok((Change::default().put(subnet), view))
     }
 }
 
@@ -51,28 +61,43 @@ pub fn of_vpc<'a>(state: &'a State, vpc: &'a Vpc) -> impl Iterator<Item = &'a Su
     state.subnets.values().filter(|subnet| subnet.vpc == vpc.id)
 }
 
-/// What of a subnet is in use by load balancers and endpoints.
+/// What of a subnet is in use by load balancers, endpoints and instances.
 pub fn uses<'a>(state: &'a State, subnet: &'a Subnet) -> impl Iterator<Item = (Ipv4Addr, AddressUse)> + 'a {
     let owned = |by: &AddressUse| match by {
-        AddressUse::Node(_) | AddressUse::Endpoint(_) => true,
+        AddressUse::Node(_) | AddressUse::Endpoint(_) | AddressUse::Instance(_) => true,
         AddressUse::Gateway(_) | AddressUse::Target(_) => false,
     };
     state.address_uses(&subnet.vpc).filter(move |(address, by)| subnet.cidr.net().contains(address) && owned(by))
 }
 
-/// A subnet by id.
+/// How many addresses of a subnet load balancers and endpoints can still have.
+pub fn free(state: &State, subnet: &Subnet) -> usize {
+    usize::try_from(subnet.cidr.size()).unwrap_or(usize::MAX).saturating_sub(uses(state, subnet).count())
+}
+
+/// A subnet by id, or as `VPC/CIDR`.
 pub fn find<'a>(state: &'a State, reference: &Reference) -> Result<&'a Subnet, ControlError> {
     let text = reference.as_str();
+    let by_range = || {
+        let (vpc, cidr) = text.split_once('/')?;
+        let (vpc, cidr) = (lookup::vpc(state, &vpc.into()).ok()?, cidr.parse::<SubnetCidr>().ok()?);
+        of_vpc(state, vpc).find(|subnet| subnet.cidr == cidr)
+    };
     text.parse()
         .ok()
         .and_then(|id: SubnetId| state.subnets.get(&id))
+        .or_else(by_range)
         .ok_or_else(|| ControlError::SubnetNotFound(text.to_owned()))
 }
 
 /// An address in a subnet: this one, or any that is free.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Placement {
+    /// By id, or as `VPC/CIDR`.
     pub subnet: Reference,
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
     pub address: Option<Ipv4Addr>,
 }
 
@@ -96,8 +121,6 @@ pub fn place<'a>(
         if !zones.insert(subnet.zone) {
             return Err(ControlError::SubnetsInOneZone(subnet.id.clone()));
         }
-        let used: BTreeSet<Ipv4Addr> = state.address_uses(&vpc.id).map(|(address, _)| address).collect();
-        let free = |address: &Ipv4Addr| !used.contains(address) && !taken.contains(address);
         addresses.push(match *address {
             Some(address) if !subnet.cidr.has_assignable(address) => {
                 return Err(ControlError::AddressOutsideSubnet { address, cidr: subnet.cidr });
@@ -106,18 +129,43 @@ pub fn place<'a>(
                 Some(by) => return Err(ControlError::AddressInUse { address, by }),
                 None => address,
             },
-            None => subnet
-                .cidr
-                .assignable()
-                .find(free)
-                .ok_or_else(|| ControlError::NoFreeAddressInSubnet(subnet.id.clone()))?,
+            None => first_free(state, subnet, taken)?,
         });
     }
     found.map(|vpc| (vpc, addresses)).ok_or(ControlError::SubnetMissing)
 }
 
-/// Deletes a subnet in which no load balancer and no endpoint has an address.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// The first address of `subnet` that nothing uses and that is not in `taken`.
+pub fn first_free(state: &State, subnet: &Subnet, taken: &BTreeSet<Ipv4Addr>) -> Result<Ipv4Addr, ControlError> {
+    let used: BTreeSet<Ipv4Addr> = state.address_uses(&subnet.vpc).map(|(address, _)| address).collect();
+    let free = |address: &Ipv4Addr| !used.contains(address) && !taken.contains(address);
+    subnet.cidr.assignable().find(free).ok_or_else(|| ControlError::NoFreeAddressInSubnet(subnet.id.clone()))
+}
+
+/// Changes a subnet's attributes.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModifySubnet {
+    pub subnet: Reference,
+    /// None: as it is.
+    #[serde(default)]
+    pub public_ip_on_launch: Option<bool>,
+}
+operation!(ModifySubnet -> Subnet);
+
+impl Mutation for ModifySubnet {
+    fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, Subnet), ControlError> {
+        let Self { subnet, public_ip_on_launch } = self;
+        let subnet = find(state, subnet)?;
+        let public_ip_on_launch = public_ip_on_launch.unwrap_or(subnet.public_ip_on_launch);
+        let changed = Subnet { public_ip_on_launch, ..subnet.clone() };
+        let change = if changed == *subnet { Change::default() } else { Change::default().put(changed.clone()) };
+        Ok((change, changed))
+    }
+}
+
+/// Deletes a subnet in which no load balancer, endpoint and instance has an address.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteSubnet {
     pub subnet: Reference,
@@ -131,24 +179,35 @@ impl Mutation for DeleteSubnet {
         if !dependants.is_empty() {
             return Err(ControlError::SubnetInUse { subnet: subnet.id.clone(), dependants });
         }
-        Ok((Change::default().remove(subnet.id.clone()), ()))
+        Ok((route_tables::without_subnet(state, &subnet.id).remove(subnet.id.clone()), ()))
     }
 }
 
-/// Lists the subnets, of all VPCs or of one.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+/// Lists the subnets, or some of them.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribeSubnets {
+    /// None: all.
+    #[serde(default)]
+    pub subnets: Option<Vec<Reference>>,
+    /// Only those of this VPC.
     #[serde(default)]
     pub vpc: Option<Reference>,
 }
-operation!(DescribeSubnets -> Vec<Subnet>);
+operation!(DescribeSubnets -> Vec<SubnetView>);
 
 impl Query for DescribeSubnets {
-    fn answer(&self, state: &State, _: &State) -> Result<Vec<Subnet>, ControlError> {
-        let vpc = self.vpc.as_ref().map(|reference| lookup::vpc(state, reference)).transpose()?;
-        let wanted = |subnet: &&Subnet| vpc.is_none_or(|vpc| subnet.vpc == vpc.id);
-        let subnets = state.subnets.values().filter(wanted).cloned().collect();
-        Ok(sorted(subnets, |subnet: &Subnet| (subnet.vpc.clone(), u32::from(subnet.cidr.net().network()))))
+    fn answer(&self, state: &State, _: &State) -> Result<Vec<SubnetView>, ControlError> {
+        let Self { subnets, vpc } = self;
+        let vpc = vpc.as_ref().map(|reference| lookup::vpc(state, reference)).transpose()?;
+        let chosen = match subnets {
+            None => state.subnets.values().collect(),
+            Some(references) => {
+                references.iter().map(|reference| find(state, reference)).collect::<Result<Vec<_>, ControlError>>()?
+            }
+        };
+        let of_vpc = chosen.into_iter().filter(|subnet| vpc.is_none_or(|vpc| subnet.vpc == vpc.id));
+        let views = of_vpc.map(|subnet| SubnetView::new(state, subnet)).collect();
+        Ok(sorted(views, |subnet: &SubnetView| (subnet.vpc_name.clone(), u32::from(subnet.cidr.net().network()))))
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::ControlError;
+use serde::{Deserialize, Serialize};
+
+use super::{Context, ControlError, Mutation, Query, operation};
 use crate::model::{Change, Edit, Key, State, TagKey, TagValue, TaggedId, Tags};
 
 /// Adds tags to a resource of the caller, over those of the same keys.
@@ -78,7 +80,84 @@ fn tagged(key: &Key) -> Option<TaggedId> {
         Key::Endpoint(id) => id.as_str(),
         Key::Subnet(id) => id.as_str(),
         Key::SecurityGroup(id) => id.as_str(),
-        Key::Port(_) | Key::Tags(_) | Key::Account(_) | Key::ClientToken(_) => return None,
+        Key::RouteTable(id) => id.as_str(),
+        Key::Instance(id) => id.as_str(),
+        Key::Port(_) | Key::Link(_) | Key::Tags(_) | Key::Account(_) | Key::ClientToken(_) => return None,
     };
     text.parse().ok()
+}
+
+/// Puts tags on resources of the caller, over those of the same keys.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateTags {
+    pub resources: Vec<TaggedId>,
+    pub tags: BTreeMap<TagKey, TagValue>,
+}
+operation!(CreateTags -> ());
+
+impl Mutation for CreateTags {
+    fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, ()), ControlError> {
+        let Self { resources, tags } = self;
+        let change = resources.iter().try_fold(Change::default(), |change, id| {
+            Ok::<_, ControlError>(change.then(tag(state, id.as_str(), tags)?))
+        })?;
+        Ok((change, ()))
+    }
+}
+
+/// Takes tags off resources of the caller. Those that are not there are no error.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeleteTags {
+    pub resources: Vec<TaggedId>,
+    pub keys: Vec<TagKey>,
+}
+operation!(DeleteTags -> ());
+
+impl Mutation for DeleteTags {
+    fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, ()), ControlError> {
+        let Self { resources, keys } = self;
+        let keys: Vec<(TagKey, Option<TagValue>)> = keys.iter().map(|key| (key.clone(), None)).collect();
+        let change = resources.iter().try_fold(Change::default(), |change, id| {
+            Ok::<_, ControlError>(change.then(untag(state, id.as_str(), Some(&keys))?))
+        })?;
+        Ok((change, ()))
+    }
+}
+
+/// Lists tags, of all resources or of one.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DescribeTags {
+    #[serde(default)]
+    pub resource: Option<TaggedId>,
+}
+operation!(DescribeTags -> Vec<TagView>);
+
+/// A tag of a resource.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct TagView {
+    pub resource: TaggedId,
+    /// As EC2 names it, such as `vpc-endpoint`.
+    pub kind: String,
+    pub key: TagKey,
+    pub value: TagValue,
+}
+
+impl Query for DescribeTags {
+    fn answer(&self, state: &State, _: &State) -> Result<Vec<TagView>, ControlError> {
+        if let Some(missing) = self.resource.as_ref().filter(|id| !state.has_tagged(id)) {
+            return Err(ControlError::TaggedNotFound(missing.to_string()));
+        }
+        let wanted = |tags: &&Tags| self.resource.as_ref().is_none_or(|id| *id == tags.resource);
+        let view = |tags: &Tags, (key, value): (&TagKey, &TagValue)| TagView {
+            resource: tags.resource.clone(),
+            kind: tags.resource.kind().to_owned(),
+            key: key.clone(),
+            value: value.clone(),
+        };
+        let all = state.tags.values().filter(wanted);
+        Ok(all.flat_map(|tags| tags.tags.iter().map(move |pair| view(tags, pair))).collect())
+    }
 }

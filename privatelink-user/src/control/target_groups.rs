@@ -12,11 +12,11 @@ use super::{
 };
 use crate::model::{
     Change, HealthCheck, HealthCheckPort, HealthCheckProtocol, HttpPath, InvalidValue, Listener, Matcher, Protocol,
-    ResourceName, State, TargetGroup, TargetGroupAttributes, TargetGroupId,
+    ResourceName, State, TargetGroup, TargetGroupAttributes, TargetGroupId, TargetType,
 };
 
 /// The health check settings that a request names; the others stay, or have their default.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HealthCheckSettings {
     pub protocol: Option<HealthCheckProtocol>,
@@ -99,15 +99,25 @@ fn group_attributes(
             "use a TCP target group, or leave it out",
         ));
     }
+    if protocol.has_udp() && given.contains_key("preserve_client_ip.enabled") && !attributes.preserve_client_ip {
+        return Err(InvalidValue::new(
+            "'preserve_client_ip.enabled' value",
+            "false",
+            format!("is not supported for target groups with the {protocol} protocol"),
+            "leave it out",
+        ));
+    }
     attributes.validate()
 }
 
 /// Makes a target group. Idempotent.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateTargetGroup {
     pub name: ResourceName,
     pub vpc: Reference,
+    #[serde(default)]
+    pub target_type: TargetType,
     pub protocol: Protocol,
     pub port: u16,
     #[serde(default)]
@@ -120,13 +130,15 @@ operation!(CreateTargetGroup -> TargetGroupView);
 
 impl Mutation for CreateTargetGroup {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, TargetGroupView), ControlError> {
-        let Self { name, vpc, protocol, port, health_check, attributes } = self;
+        let Self { name, vpc, target_type, protocol, port, health_check, attributes } = self;
         let vpc = lookup::vpc(state, vpc).map_err(|_| ControlError::TargetGroupVpcNotFound(vpc.as_str().to_owned()))?;
         check_port("Target group port", *port)?;
         let health_check = health_check.complete()?;
-        let attributes = group_attributes(TargetGroupAttributes::defaults(*protocol), *protocol, attributes)?;
+        let attributes =
+            group_attributes(TargetGroupAttributes::defaults(*target_type, *protocol), *protocol, attributes)?;
         if let Some(group) = state.target_groups.values().find(|group| group.name == *name) {
             let same = group.vpc == vpc.id
+                && group.target_type == *target_type
                 && group.protocol == *protocol
                 && group.port == *port
                 && group.health_check == health_check
@@ -141,6 +153,7 @@ impl Mutation for CreateTargetGroup {
             id: TargetGroupId::generate(context.region, context.account, name, context.ids),
             name: name.clone(),
             vpc: vpc.id.clone(),
+            target_type: *target_type,
             protocol: *protocol,
             port: *port,
             health_check,
@@ -154,7 +167,7 @@ impl Mutation for CreateTargetGroup {
 }
 
 /// Changes a target group's health check or attributes.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModifyTargetGroup {
     pub target_group: Reference,
@@ -189,7 +202,7 @@ impl Mutation for ModifyTargetGroup {
 }
 
 /// Deletes a target group that no listener uses, with its targets.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteTargetGroup {
     pub target_group: Reference,
@@ -213,7 +226,7 @@ impl Mutation for DeleteTargetGroup {
 }
 
 /// Lists the target groups, or some of them.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribeTargetGroups {
     /// None: all.

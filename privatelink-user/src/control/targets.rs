@@ -9,27 +9,107 @@ use super::{
     Context, ControlError, Mutation, Reference, lookup, operation,
     view::{TargetGroupView, TargetHealthView},
 };
-use crate::model::{AddressUse, Change, InvalidValue, State, Target, TargetAddress, TargetGroup, Vpc, serde_as_text};
+use crate::model::{
+    AddressUse, Change, InstanceId, InstanceState, InvalidValue, State, Target, TargetAddress, TargetGroup, TargetType,
+    Vpc, serde_as_text,
+};
 
-/// A target as a person names it: `IP` (the group's port) or `IP:PORT`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// A target as a person names it: an address or an instance, and the port if it is not the group's.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TargetSpec {
-    pub ip: Ipv4Addr,
+    pub host: TargetHost,
     pub port: Option<u16>,
 }
 
+/// What a target is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TargetHost {
+    Ip(Ipv4Addr),
+    /// By id or name.
+    Instance(Reference),
+}
+
+impl fmt::Display for TargetHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(ip) => ip.fmt(f),
+            Self::Instance(instance) => f.write_str(instance.as_str()),
+        }
+    }
+}
+
+impl From<&Target> for TargetSpec {
+    fn from(target: &Target) -> Self {
+        let Target { address: TargetAddress { ip, port }, instance, registered_at: _, draining_since: _ } = target;
+        let host = instance.as_ref().map_or(TargetHost::Ip(*ip), |id| TargetHost::Instance(id.into()));
+        Self { host, port: Some(*port) }
+    }
+}
+
 impl TargetSpec {
-    /// The address in a group whose port is `port`.
-    pub fn resolve(self, port: u16) -> TargetAddress {
-        TargetAddress { ip: self.ip, port: self.port.unwrap_or(port) }
+    fn port(&self, group: &TargetGroup) -> u16 {
+        self.port.unwrap_or(group.port)
+    }
+
+    /// Refuses what is not of the group's target type.
+    fn check_type(&self, group: &TargetGroup) -> Result<(), ControlError> {
+        match (&self.host, group.target_type) {
+            (TargetHost::Ip(_), TargetType::Ip) | (TargetHost::Instance(_), TargetType::Instance) => Ok(()),
+            (TargetHost::Instance(instance), TargetType::Ip) => {
+                Err(ControlError::TargetNotAddress(instance.as_str().to_owned()))
+            }
+            (TargetHost::Ip(ip), TargetType::Instance) => Err(ControlError::TargetNotInstance(ip.to_string())),
+        }
+    }
+
+    /// What it is as a target of `group`, if it can be one: its address, and its instance.
+    pub fn resolve(
+        &self,
+        state: &State,
+        group: &TargetGroup,
+    ) -> Result<(TargetAddress, Option<InstanceId>), ControlError> {
+        self.check_type(group)?;
+        let port = self.port(group);
+        match &self.host {
+            TargetHost::Ip(ip) => Ok((TargetAddress { ip: *ip, port }, None)),
+            TargetHost::Instance(reference) => {
+                let instance = lookup::instance(state, reference)
+                    .map_err(|_| ControlError::TargetNotInstance(reference.as_str().to_owned()))?;
+                if instance.vpc != group.vpc {
+                    return Err(ControlError::TargetOfOtherVpc {
+                        instance: instance.id.clone(),
+                        vpc: group.vpc.clone(),
+                    });
+                }
+                Ok((TargetAddress { ip: instance.address, port }, Some(instance.id.clone())))
+            }
+        }
+    }
+
+    /// Where `group` has it registered; an instance that is gone may still drain.
+    pub fn registered(&self, state: &State, group: &TargetGroup) -> Result<Option<TargetAddress>, ControlError> {
+        self.check_type(group)?;
+        let port = self.port(group);
+        match &self.host {
+            TargetHost::Ip(ip) => {
+                let address = TargetAddress { ip: *ip, port };
+                Ok(group.targets.contains_key(&address).then_some(address))
+            }
+            TargetHost::Instance(reference) => {
+                let id = lookup::instance(state, reference).ok().map(|found| found.id.clone());
+                let id = id.or_else(|| reference.as_str().parse().ok());
+                let found = group.targets.values().find(|target| target.instance == id && target.address.port == port);
+                Ok(found.filter(|_| id.is_some()).map(|target| target.address))
+            }
+        }
     }
 }
 
 impl fmt::Display for TargetSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.port {
-            Some(port) => write!(f, "{}:{port}", self.ip),
-            None => write!(f, "{}", self.ip),
+            Some(port) => write!(f, "{}:{port}", self.host),
+            None => self.host.fmt(f),
         }
     }
 }
@@ -38,17 +118,23 @@ impl FromStr for TargetSpec {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        let (ip, port) = match text.split_once(':') {
-            Some((ip, port)) => (ip.parse().ok(), port.parse().ok().filter(|port| *port != 0).map(Some)),
-            None => (text.parse().ok(), Some(None)),
+        let (host, port) = match text.split_once(':') {
+            Some((host, port)) => (host, port.parse().ok().filter(|port| *port != 0).map(Some)),
+            None => (text, Some(None)),
         };
-        match (ip, port) {
-            (Some(ip), Some(port)) => Ok(Self { ip, port }),
+        let named = |host: &str| {
+            let letters = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+            (!host.is_empty() && host.bytes().all(letters)).then(|| TargetHost::Instance(host.into()))
+        };
+        let host = host.parse().ok().map(TargetHost::Ip).or_else(|| named(host));
+        match (host, port) {
+            (Some(host), Some(port)) => Ok(Self { host, port }),
             (_, None) | (None, _) => Err(InvalidValue::new(
                 "Target",
                 text,
-                "must be an IPv4 address, or an IPv4 address, a colon and a port between '1-65535'",
-                "use an address like 10.0.1.10 or 10.0.1.10:8080",
+                "must be an IPv4 address, or the name or id of an instance, with a colon and a port between '1-65535' or \
+                 without",
+                "use an address like 10.0.1.10 or 10.0.1.10:8080, or an instance like web-1:8080",
             )),
         }
     }
@@ -57,7 +143,7 @@ impl FromStr for TargetSpec {
 serde_as_text!(TargetSpec);
 
 /// Registers targets. One that is registered stays as it is; one that drains is revived.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RegisterTargets {
     pub target_group: Reference,
@@ -77,11 +163,17 @@ impl Mutation for RegisterTargets {
         let owned = owned_addresses(state, vpc);
         let mut changed = group.clone();
         for spec in targets {
-            check_target(vpc, &owned, spec.ip)?;
-            let address = spec.resolve(group.port);
+            let (address, instance) = spec.resolve(state, group)?;
+            check_target(vpc, &owned, address.ip)?;
+            if let Some(found) = instance.as_ref().and_then(|id| state.instances.get(id))
+                && found.state != InstanceState::Running
+            {
+                return Err(ControlError::TargetNotRunning(found.id.clone()));
+            }
             let present = changed.targets.get(&address);
             if present.is_none_or(|target| target.draining_since.is_some()) {
-                changed.targets.insert(address, Target { address, registered_at: context.now, draining_since: None });
+                let target = Target { address, instance, registered_at: context.now, draining_since: None };
+                changed.targets.insert(address, target);
             }
         }
         Ok(changed_group(state, group, changed))
@@ -94,7 +186,7 @@ fn owned_addresses(state: &State, vpc: &Vpc) -> BTreeMap<Ipv4Addr, AddressUse> {
         .address_uses(&vpc.id)
         .filter(|(_, by)| match by {
             AddressUse::Node(_) | AddressUse::Endpoint(_) => true,
-            AddressUse::Gateway(_) | AddressUse::Target(_) => false,
+            AddressUse::Gateway(_) | AddressUse::Instance(_) | AddressUse::Target(_) => false,
         })
         .collect()
 }
@@ -116,7 +208,7 @@ fn check_target(vpc: &Vpc, owned: &BTreeMap<Ipv4Addr, AddressUse>, address: Ipv4
 }
 
 /// Deregisters targets: they take no new flows and go when the group's delay has ended. Unknown ones are no error.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeregisterTargets {
     pub target_group: Reference,
@@ -133,7 +225,8 @@ impl Mutation for DeregisterTargets {
         }
         let mut changed = group.clone();
         for spec in targets {
-            if let Some(target) = changed.targets.get_mut(&spec.resolve(group.port)) {
+            let registered = spec.registered(state, group)?;
+            if let Some(target) = registered.and_then(|address| changed.targets.get_mut(&address)) {
                 target.draining_since = target.draining_since.or(Some(context.now));
             }
         }
@@ -182,7 +275,7 @@ pub fn next_expiry(state: &State) -> Option<Timestamp> {
 }
 
 /// The health of a target group's targets, or of some of them.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribeTargetHealth {
     pub target_group: Reference,

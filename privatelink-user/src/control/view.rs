@@ -1,19 +1,30 @@
 //! Resources as the API shows them: the record, with the names of what it refers to.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
+use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{connections::endpoints_of, security_groups};
+use super::{
+    connections::endpoints_of,
+    instances,
+    publish::{self, Published},
+    security_groups, subnets,
+};
 use crate::{
     model::{
-        AccountId, AttributeMap, Direction, Endpoint, EndpointId, EndpointService, EndpointServiceId, EndpointState,
-        Forward, HealthCheck, Hook, InterfaceName, Listener, ListenerAttributes, ListenerId, LoadBalancer,
-        LoadBalancerId, Owner, Peer, Port, Principal, PrivateDns, Protocol, ResourceName, SecurityGroup,
-        SecurityGroupId, SecurityGroupName, SecurityGroupRule, SecurityGroupRuleId, SecurityGroupText, ServiceName,
-        State, Target, TargetAddress, TargetGroup, TargetGroupId, Traffic, Vpc, VpcCidr, VpcId, VpcIndex, Weight,
-        derived,
+        AccountId, Alias, AttributeMap, ConsumerLists, Direction, Endpoint, EndpointId, EndpointService,
+        EndpointServiceId, EndpointState, Forward, HealthCheck, Hook, Instance, InstanceId, InstanceLabel,
+        InstanceState, InterfaceName, Link, LinkId, LinkSide, Listener, ListenerAttributes, ListenerId, LoadBalancer,
+        LoadBalancerId, NetworkInterface, NetworkInterfaceId, Owner, PayerResponsibility, Peer, PolicyDocument, Port,
+        Principal, PrivateDns, PrivateDnsName, Protocol, ResourceName, RouteState, RouteTable, RouteTableId,
+        RouteTarget, SecurityGroup, SecurityGroupId, SecurityGroupName, SecurityGroupRule, SecurityGroupRuleId,
+        SecurityGroupText, ServiceName, State, Subnet, SubnetCidr, SubnetId, Target, TargetAddress, TargetGroup,
+        TargetGroupId, TargetType, Traffic, Vpc, VpcAttributes, VpcCidr, VpcId, VpcIndex, Weight, derived,
     },
     runtime::{HookInUse, NextHop, PortStatus},
 };
@@ -33,7 +44,7 @@ pub fn security_group_name(state: &State, id: &SecurityGroupId) -> String {
 }
 
 /// A security group, with what carries it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SecurityGroupView {
     pub id: SecurityGroupId,
     pub name: SecurityGroupName,
@@ -46,11 +57,12 @@ pub struct SecurityGroupView {
     pub carried_by: Vec<String>,
     /// Whether open flows that the rules do not allow end.
     pub applies_to_established: bool,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
 /// A rule of a security group.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SecurityGroupRuleView {
     pub id: SecurityGroupRuleId,
     pub traffic: Traffic,
@@ -100,29 +112,116 @@ pub fn listener_name(state: &State, listener: &Listener) -> String {
 }
 
 /// A VPC, with the ports that lead to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct VpcView {
     pub id: VpcId,
     pub owner: Owner,
     pub name: ResourceName,
     pub cidr: VpcCidr,
+    #[schema(value_type = Option<String>)]
     pub gateway: Option<Ipv4Addr>,
     pub index: VpcIndex,
+    /// None: it carries no packets yet.
     pub ports: Vec<InterfaceName>,
+    pub dns_support: bool,
+    pub dns_hostnames: bool,
+    /// The one that a fresh account has.
+    pub is_default: bool,
+    pub default_security_group: SecurityGroupId,
+    pub main_route_table: RouteTableId,
+    /// It lets everything pass.
+    pub default_network_acl: String,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
 impl VpcView {
     /// As `state` has it.
     pub fn new(state: &State, vpc: &Vpc) -> Self {
-        let Vpc { id, owner, name, cidr, gateway, index, attributes: _, created_at } = vpc.clone();
+        let Vpc { id, owner, name, cidr, gateway, index, attributes, created_at } = vpc.clone();
+        let VpcAttributes { dns_support, dns_hostnames, is_default } = attributes;
         let ports = state.ports.values().filter(|port| port.vpc == id).map(|port| port.interface.clone()).collect();
-        Self { id, owner, name, cidr, gateway, index, ports, created_at }
+        // Of a VPC that is being made, the state does not have them yet.
+        let group =
+            state.default_group(&id).map_or_else(|| SecurityGroup::default_of(vpc).id, |group| group.id.clone());
+        Self {
+            default_security_group: group,
+            main_route_table: RouteTable::main_of(vpc).id,
+            default_network_acl: derived::default_network_acl(&id),
+            dns_support,
+            dns_hostnames,
+            is_default,
+            id,
+            owner,
+            name,
+            cidr,
+            gateway,
+            index,
+            ports,
+            created_at,
+        }
+    }
+}
+
+/// An instance, with the names of what it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct InstanceView {
+    pub id: InstanceId,
+    pub name: ResourceName,
+    pub vpc: VpcId,
+    pub vpc_name: String,
+    /// The subnet of the primary address.
+    pub subnet: Option<SubnetId>,
+    /// The primary one first.
+    #[schema(value_type = Vec<String>)]
+    pub addresses: Vec<Ipv4Addr>,
+    pub state: InstanceState,
+    pub security_groups: Vec<SecurityGroupId>,
+    /// The groups' names, sorted.
+    pub security_group_names: Vec<String>,
+    /// The names of the target groups that it is a target of.
+    pub target_groups: Vec<ResourceName>,
+    pub image_id: Option<InstanceLabel>,
+    pub instance_type: Option<InstanceLabel>,
+    #[schema(value_type = String)]
+    pub created_at: Timestamp,
+}
+
+impl InstanceView {
+    /// As `state` has it.
+    pub fn new(state: &State, instance: &Instance) -> Self {
+        let Instance {
+            id,
+            name,
+            vpc,
+            address: _,
+            further_addresses: _,
+            state: instance_state,
+            security_groups,
+            image_id,
+            instance_type,
+            created_at,
+        } = instance.clone();
+        Self {
+            vpc_name: vpc_name(state, &vpc),
+            subnet: state.subnet_of_instance(instance).cloned(),
+            addresses: instance.addresses().collect(),
+            state: instance_state,
+            security_group_names: instances::group_names(state, instance),
+            security_groups: security_groups.into_iter().collect(),
+            target_groups: instances::registered_in(state, &id).map(|group| group.name.clone()).collect(),
+            id,
+            name,
+            vpc,
+            image_id,
+            instance_type,
+            created_at,
+        }
     }
 }
 
 /// A port as it is wanted and as it is attached.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PortView {
     pub interface: InterfaceName,
     pub vpc: VpcId,
@@ -138,6 +237,7 @@ pub struct PortView {
     pub reason: String,
     /// What is wrong.
     pub error: Option<String>,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
@@ -155,12 +255,13 @@ impl PortView {
 }
 
 /// A load balancer, with its listeners and the service that it publishes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LoadBalancerView {
     pub id: LoadBalancerId,
     pub name: ResourceName,
     pub vpc: VpcId,
     pub vpc_name: String,
+    #[schema(value_type = Vec<String>)]
     pub addresses: Vec<Ipv4Addr>,
     pub attributes: BTreeMap<String, String>,
     /// The name that leads to it.
@@ -173,6 +274,7 @@ pub struct LoadBalancerView {
     pub listeners: Vec<ListenerView>,
     /// The endpoint service that it serves.
     pub endpoint_service: Option<EndpointServiceId>,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
@@ -221,7 +323,7 @@ impl LoadBalancerView {
 }
 
 /// A listener, with the names of what it joins.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ListenerView {
     pub id: ListenerId,
     /// `LOAD-BALANCER:PORT`.
@@ -238,6 +340,7 @@ pub struct ListenerView {
     /// Whether later connections of a client stay in the target group of its earlier ones.
     pub stickiness: bool,
     pub attributes: BTreeMap<String, String>,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
@@ -278,12 +381,14 @@ fn attribute_map<T: AttributeMap>(attributes: &T) -> BTreeMap<String, String> {
 }
 
 /// A target group, with its targets and the listeners that lead to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TargetGroupView {
     pub id: TargetGroupId,
     pub name: ResourceName,
     pub vpc: VpcId,
     pub vpc_name: String,
+    #[serde(default)]
+    pub target_type: TargetType,
     pub protocol: Protocol,
     pub port: u16,
     pub health_check: HealthCheck,
@@ -291,13 +396,14 @@ pub struct TargetGroupView {
     pub targets: Vec<Target>,
     /// The listeners that lead to it, each as `LOAD-BALANCER:PORT`.
     pub listeners: Vec<String>,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
 impl TargetGroupView {
     /// As `state` has it.
     pub fn new(state: &State, group: &TargetGroup) -> Self {
-        let TargetGroup { id, name, vpc, protocol, port, health_check, attributes, targets, created_at } =
+        let TargetGroup { id, name, vpc, target_type, protocol, port, health_check, attributes, targets, created_at } =
             group.clone();
         let listeners = state
             .listeners
@@ -310,6 +416,7 @@ impl TargetGroupView {
             id,
             name,
             vpc,
+            target_type,
             protocol,
             port,
             health_check,
@@ -322,9 +429,11 @@ impl TargetGroupView {
 }
 
 /// A target's health, with the texts of the Network Load Balancer's API.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TargetHealthView {
     pub address: TargetAddress,
+    /// The instance that it is, in a group of target type `instance`.
+    pub instance: Option<InstanceId>,
     pub health_check_port: u16,
     /// `initial`, `healthy`, `unhealthy`, `unhealthy.draining`, `unused` or `draining`.
     pub state: String,
@@ -335,7 +444,7 @@ pub struct TargetHealthView {
 }
 
 /// An endpoint service, with the endpoints of all accounts that lead to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EndpointServiceView {
     pub id: EndpointServiceId,
     pub owner: Owner,
@@ -345,9 +454,16 @@ pub struct EndpointServiceView {
     pub load_balancer_names: Vec<String>,
     pub acceptance_required: bool,
     pub principals: Vec<Principal>,
+    /// Whose endpoints are accepted or rejected without asking.
+    pub consumers: ConsumerLists,
+    /// What it publishes without a load balancer of somebody's own.
+    pub published: Option<PublishedView>,
     /// The private DNS name and the TXT record that verifies it.
     pub private_dns: Option<PrivateDns>,
+    /// Who pays for new endpoints.
+    pub payer: PayerResponsibility,
     pub connections: Vec<ConnectionView>,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
@@ -363,10 +479,15 @@ impl EndpointServiceView {
             load_balancers,
             acceptance_required,
             principals,
+            consumers,
+            owned_load_balancer: _,
             private_dns,
+            payer,
             created_at,
         } = service.clone();
         Self {
+            published: publish::published(state, service).map(|published| PublishedView::new(state, &published)),
+            consumers,
             load_balancer_names: load_balancers.iter().map(|lb| load_balancer_name(state, lb)).collect(),
             id,
             owner,
@@ -376,14 +497,98 @@ impl EndpointServiceView {
             acceptance_required,
             principals: principals.into_iter().collect(),
             private_dns,
+            payer,
             connections,
             created_at,
         }
     }
 }
 
+/// Addresses that a service publishes without a load balancer of somebody's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PublishedView {
+    pub vpc_name: String,
+    /// Where endpoints listen.
+    pub protocol: Protocol,
+    pub port: u16,
+    /// Those that drain are left out.
+    pub targets: Vec<TargetAddress>,
+    /// The only sources that the targets see.
+    #[schema(value_type = Vec<String>)]
+    pub node_addresses: Vec<Ipv4Addr>,
+}
+
+impl PublishedView {
+    /// As `state` has it.
+    pub fn new(state: &State, published: &Published<'_>) -> Self {
+        let Published { vpc, node_addresses, listener, group: _ } = published;
+        Self {
+            vpc_name: vpc_name(state, vpc),
+            protocol: listener.protocol,
+            port: listener.port,
+            targets: published.targets().into_iter().collect(),
+            node_addresses: node_addresses.to_vec(),
+        }
+    }
+}
+
+/// A two-way link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct LinkView {
+    pub id: LinkId,
+    pub owner: Owner,
+    pub name: ResourceName,
+    pub sides: [LinkSideView; 2],
+    #[schema(value_type = String)]
+    pub created_at: Timestamp,
+}
+
+/// One VPC of a link, and how the other side is reached in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct LinkSideView {
+    pub vpc_name: String,
+    /// By which the other side's targets are reached.
+    #[schema(value_type = String)]
+    pub address: Ipv4Addr,
+    pub protocol: Protocol,
+    pub port: u16,
+    /// The other side's targets.
+    pub reaches: Vec<TargetAddress>,
+    /// Publishes this side's targets.
+    pub service: EndpointServiceId,
+    pub endpoint: EndpointId,
+    pub state: EndpointState,
+    /// The names that lead to the address.
+    pub dns_names: Vec<String>,
+}
+
+impl LinkView {
+    /// As `state` has it.
+    pub fn new(state: &State, link: &Link) -> Self {
+        let Link { id, owner, name, sides: [first, second], created_at } = link.clone();
+        let side = |side: &LinkSide, other: &LinkSide| {
+            let LinkSide { service, endpoint } = side.clone();
+            let found = state.endpoints.get(&endpoint);
+            let published = state.endpoint_services.get(&other.service).and_then(|at| publish::published(state, at));
+            LinkSideView {
+                vpc_name: found.map(|at| vpc_name(state, &at.vpc)).unwrap_or_default(),
+                address: found.map_or(Ipv4Addr::UNSPECIFIED, |at| at.address),
+                protocol: published.as_ref().map_or(Protocol::Tcp, |at| at.listener.protocol),
+                port: published.as_ref().map_or(0, |at| at.listener.port),
+                reaches: published.map(|at| at.targets().into_iter().collect()).unwrap_or_default(),
+                service,
+                endpoint,
+                state: found.map_or(EndpointState::Rejected, |at| at.state),
+                dns_names: found.map(|at| state.endpoint_names(at)).unwrap_or_default(),
+            }
+        };
+        let sides = [side(&first, &second), side(&second, &first)];
+        Self { id, owner, name, sides, created_at }
+    }
+}
+
 /// A principal that may make endpoints to a service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PermissionView {
     /// `vpce-svc-perm-…`.
     pub id: String,
@@ -406,7 +611,7 @@ impl PermissionView {
 }
 
 /// An endpoint as the owner of its service sees it: whose it is and where it stands, and nothing of its network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ConnectionView {
     /// `vpce-con-…`.
     pub id: String,
@@ -415,6 +620,7 @@ pub struct ConnectionView {
     /// The consumer's account.
     pub account: AccountId,
     pub state: EndpointState,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
@@ -433,7 +639,7 @@ impl ConnectionView {
 }
 
 /// An endpoint, with the names of its VPC and service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EndpointView {
     pub id: EndpointId,
     pub owner: Owner,
@@ -443,14 +649,26 @@ pub struct EndpointView {
     pub vpc: VpcId,
     pub vpc_name: String,
     /// The first of its addresses.
+    #[schema(value_type = String)]
     pub address: Ipv4Addr,
+    #[schema(value_type = Vec<String>)]
     pub addresses: Vec<Ipv4Addr>,
+    /// Addresses and prefixes that hosts of the VPC route to it.
+    pub aliases: BTreeSet<Alias>,
     /// The names that lead to it: regional, then one a zone.
     pub dns_names: Vec<String>,
     pub state: EndpointState,
     pub security_groups: Vec<SecurityGroupId>,
     /// The groups' names, sorted.
     pub security_group_names: Vec<String>,
+    /// The name of the service's for which it answers in its VPC.
+    pub private_dns: Option<PrivateDnsName>,
+    /// Whether it is to answer for that name as soon as its acceptance and the name's verification allow it.
+    pub private_dns_on_acceptance: bool,
+    /// Kept and shown; it decides nothing.
+    pub policy: PolicyDocument,
+    pub payer: PayerResponsibility,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
@@ -464,9 +682,13 @@ impl EndpointView {
             vpc,
             address,
             further_addresses: _,
+            aliases,
             state: endpoint_state,
             security_groups,
-            private_dns: _,
+            private_dns,
+            private_dns_on_acceptance,
+            policy,
+            payer,
             created_at,
         } = endpoint.clone();
         let found = state.endpoint_services.get(&service);
@@ -481,10 +703,144 @@ impl EndpointView {
             vpc,
             address,
             addresses: endpoint.addresses().collect(),
+            aliases,
             state: endpoint_state,
+            private_dns,
+            private_dns_on_acceptance,
             security_group_names: security_groups::names(state, &security_groups),
             security_groups: security_groups.groups.into_iter().collect(),
+            policy: policy.unwrap_or_default(),
+            payer,
             created_at,
+        }
+    }
+}
+
+/// A route table, with its local route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RouteTableView {
+    pub id: RouteTableId,
+    pub vpc: VpcId,
+    pub vpc_name: String,
+    /// Whether it is for the subnets that have none of their own.
+    pub main: bool,
+    /// The VPC's own range, which every table leaves local.
+    #[schema(value_type = Option<String>)]
+    pub local: Option<Ipv4Net>,
+    pub routes: Vec<RouteView>,
+    pub associations: Vec<AssociationView>,
+    #[schema(value_type = String)]
+    pub created_at: Timestamp,
+}
+
+/// A route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RouteView {
+    #[schema(value_type = String)]
+    pub destination: Ipv4Net,
+    pub target: RouteTarget,
+    pub state: RouteState,
+}
+
+/// For whom a route table is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AssociationView {
+    /// `rtbassoc-…`.
+    pub id: String,
+    /// None: for the subnets that have none of their own.
+    pub subnet: Option<SubnetId>,
+}
+
+impl RouteTableView {
+    /// As `state` has it.
+    pub fn new(state: &State, table: &RouteTable) -> Self {
+        let RouteTable { id, vpc, routes, subnets, created_at } = table.clone();
+        let route = |(destination, target)| {
+            let state = state.route_state(&vpc, &target);
+            RouteView { destination, target, state }
+        };
+        let main = table.is_main().then(|| AssociationView { id: table.main_association(), subnet: None });
+        let associated = |subnet: SubnetId| AssociationView { id: table.association(&subnet), subnet: Some(subnet) };
+        Self {
+            vpc_name: vpc_name(state, &vpc),
+            main: table.is_main(),
+            local: state.vpcs.get(&vpc).map(|vpc| vpc.cidr.net()),
+            routes: routes.into_iter().map(route).collect(),
+            associations: main.into_iter().chain(subnets.into_iter().map(associated)).collect(),
+            id,
+            vpc,
+            created_at,
+        }
+    }
+}
+
+/// A subnet, with how full it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct SubnetView {
+    pub id: SubnetId,
+    pub vpc: VpcId,
+    pub vpc_name: String,
+    pub cidr: SubnetCidr,
+    /// Such as `us-east-1a`.
+    pub zone: String,
+    /// One of those that a fresh account has.
+    pub is_default: bool,
+    /// Addresses that load balancers and endpoints can still have.
+    pub free_addresses: usize,
+    #[schema(value_type = String)]
+    pub created_at: Timestamp,
+}
+
+impl SubnetView {
+    /// As `state` has it.
+    pub fn new(state: &State, subnet: &Subnet) -> Self {
+        let Subnet { id, vpc, cidr, zone, is_default, public_ip_on_launch: _, created_at } = subnet.clone();
+        let region = state.vpcs.get(&vpc).map(|vpc| &vpc.owner.region);
+        Self {
+            vpc_name: vpc_name(state, &vpc),
+            zone: region.map_or_else(String::new, |region| zone.name(region)),
+            free_addresses: subnets::free(state, subnet),
+            id,
+            vpc,
+            cidr,
+            is_default,
+            created_at,
+        }
+    }
+}
+
+/// A network interface: an address of a load balancer or an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct NetworkInterfaceView {
+    pub id: NetworkInterfaceId,
+    pub vpc: VpcId,
+    pub vpc_name: String,
+    /// None for an address that was chosen outside every subnet.
+    pub subnet: Option<SubnetId>,
+    #[schema(value_type = String)]
+    pub address: Ipv4Addr,
+    /// `network_load_balancer` or `vpc_endpoint`.
+    pub interface_type: String,
+    /// The id or ARN of what has it.
+    pub owned_by: String,
+    pub description: String,
+    pub security_groups: Vec<SecurityGroupId>,
+}
+
+impl NetworkInterfaceView {
+    /// As `state` has it.
+    pub fn new(state: &State, interface: &NetworkInterface<'_>) -> Self {
+        let NetworkInterface { id, vpc, address, by, groups } = interface.clone();
+        Self {
+            vpc_name: vpc_name(state, vpc),
+            subnet: state.subnet_of(vpc, address).map(|subnet| subnet.id.clone()),
+            id,
+            vpc: vpc.clone(),
+            address,
+            interface_type: by.interface_type().to_owned(),
+            owned_by: by.as_str().to_owned(),
+            description: by.description(),
+            security_groups: groups.iter().cloned().collect(),
         }
     }
 }

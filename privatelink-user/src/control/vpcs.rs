@@ -2,18 +2,24 @@
 
 use std::net::Ipv4Addr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Context, ControlError, Mutation, Query, Reference, address, lookup, operation, sorted, view::VpcView};
-use crate::model::{AddressUse, Change, ResourceName, State, Vpc, VpcAttributes, VpcCidr, VpcId, VpcIndex};
+use super::{
+    Context, ControlError, Mutation, Query, Reference, address, lookup, operation, route_tables, sorted, view::VpcView,
+};
+use crate::model::{
+    AddressUse, Change, ResourceName, RouteTable, SecurityGroup, State, Vpc, VpcAttributes, VpcCidr, VpcId, VpcIndex,
+};
 
-/// Makes a VPC. Idempotent: the same name with the same settings answers the VPC that there is.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Makes a VPC. Idempotent: the same name with the same settings answers the VPC that there is. Unlike EC2's, its DNS
+/// hostnames are on, so that private DNS names need no further step.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateVpc {
     pub name: ResourceName,
     pub cidr: VpcCidr,
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     pub gateway: Option<Ipv4Addr>,
 }
 operation!(CreateVpc -> VpcView);
@@ -35,15 +41,21 @@ impl Mutation for CreateVpc {
             cidr: *cidr,
             gateway: *gateway,
             index: next_index(state, context.world)?,
-            attributes: VpcAttributes::default(),
+            attributes: VpcAttributes { dns_hostnames: true, ..VpcAttributes::default() },
             created_at: context.now,
         };
         if let Some(gateway) = vpc.gateway {
             address::check_inside(&vpc, gateway)?;
         }
         let view = VpcView::new(state, &vpc);
-        Ok((Change::default().last_vpc_index(vpc.index).put(vpc), view))
+        Ok((made(vpc), view))
     }
+}
+
+/// A new VPC, and what every VPC has from the beginning: its default security group and its main route table.
+pub fn made(vpc: Vpc) -> Change {
+    let (group, table) = (SecurityGroup::default_of(&vpc), RouteTable::main_of(&vpc));
+    Change::default().last_vpc_index(vpc.index).put(vpc).put(group).put(table)
 }
 
 /// A VPC that nobody named: its id's digits are its name.
@@ -70,30 +82,51 @@ fn next_index(state: &State, world: &State) -> Result<VpcIndex, ControlError> {
         .ok_or(ControlError::VpcNumbersExhausted)
 }
 
-/// Changes a VPC's gateway.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Changes a VPC's gateway and attributes. What is not given stays.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModifyVpc {
     pub vpc: Reference,
-    /// None: the VPC has no gateway any more.
-    pub gateway: Option<Ipv4Addr>,
+    /// `Some(None)`, in JSON `null`: the VPC has no gateway any more.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub gateway: Option<Option<Ipv4Addr>>,
+    /// Whether names are served in it. Endpoints' private DNS names need it.
+    #[serde(default)]
+    pub dns_support: Option<bool>,
+    /// Whether its hosts have names. Endpoints' private DNS names need it.
+    #[serde(default)]
+    pub dns_hostnames: Option<bool>,
+}
+
+/// A value that is there, be it `null`.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 operation!(ModifyVpc -> VpcView);
 
 impl Mutation for ModifyVpc {
     fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, VpcView), ControlError> {
-        let Self { vpc, gateway } = self;
+        let Self { vpc, gateway, dns_support, dns_hostnames } = self;
         let vpc = lookup::vpc(state, vpc)?;
-        if vpc.gateway == *gateway {
+        let VpcAttributes { dns_support: support, dns_hostnames: hostnames, is_default } = vpc.attributes;
+        let attributes = VpcAttributes {
+            dns_support: dns_support.unwrap_or(support),
+            dns_hostnames: dns_hostnames.unwrap_or(hostnames),
+            is_default,
+        };
+        let changed = Vpc { gateway: gateway.unwrap_or(vpc.gateway), attributes, ..vpc.clone() };
+        if changed == *vpc {
             return Ok((Change::default(), VpcView::new(state, vpc)));
         }
-        let changed = Vpc { gateway: *gateway, ..vpc.clone() };
-        if let Some(gateway) = *gateway {
+        if let Some(gateway) = changed.gateway.filter(|_| changed.gateway != vpc.gateway) {
             address::check_inside(vpc, gateway)?;
-            // A router may be a target as well; it cannot be an address that the datapath answers for.
-            if let Some((_, by)) =
-                state.address_uses(&vpc.id).find(|(used, by)| *used == gateway && !matches!(by, AddressUse::Target(_)))
-            {
+            // A router may be a target and an instance as well; it cannot be an address that the datapath answers for.
+            let owned = |by: &AddressUse| match by {
+                AddressUse::Node(_) | AddressUse::Endpoint(_) => true,
+                AddressUse::Gateway(_) | AddressUse::Instance(_) | AddressUse::Target(_) => false,
+            };
+            if let Some((_, by)) = state.address_uses(&vpc.id).find(|(used, by)| *used == gateway && owned(by)) {
                 return Err(ControlError::AddressInUse { address: gateway, by });
             }
         }
@@ -102,8 +135,8 @@ impl Mutation for ModifyVpc {
     }
 }
 
-/// Deletes a VPC that nothing refers to.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Deletes a VPC that nothing refers to, with its default security group and main route table.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteVpc {
     pub vpc: Reference,
@@ -117,7 +150,13 @@ impl Mutation for DeleteVpc {
         if !dependants.is_empty() {
             return Err(ControlError::VpcInUse { vpc: vpc.id.clone(), dependants });
         }
-        Ok((Change::default().remove(vpc.id.clone()), ()))
+        let group = state.default_group(&vpc.id).map(|group| group.id.clone());
+        let table = state.main_route_table(&vpc.id).map(|table| table.id.clone());
+        let change = group.into_iter().fold(Change::default(), Change::remove);
+        let change = table.into_iter().fold(change, Change::remove);
+        let terminated = state.instances.values().filter(|instance| instance.vpc == vpc.id);
+        let change = terminated.fold(change, |change, instance| change.remove(instance.id.clone()));
+        Ok((change.remove(vpc.id.clone()), ()))
     }
 }
 
@@ -138,16 +177,25 @@ fn dependants(state: &State, vpc: &VpcId) -> Vec<String> {
     let security_groups = state
         .security_groups
         .values()
-        .filter(|group| group.vpc == *vpc)
+        .filter(|group| group.vpc == *vpc && !group.is_default())
         .map(|group| format!("security group {}", group.name));
     let ports = state.ports.values().filter(|port| port.vpc == *vpc).map(|port| format!("port {}", port.interface));
     let subnets =
         state.subnets.values().filter(|subnet| subnet.vpc == *vpc).map(|subnet| format!("subnet {}", subnet.id));
-    endpoints.chain(load_balancers).chain(groups).chain(security_groups).chain(ports).chain(subnets).collect()
+    let instances = state.instances_of(vpc).map(|instance| format!("instance {}", instance.name));
+    endpoints
+        .chain(load_balancers)
+        .chain(groups)
+        .chain(security_groups)
+        .chain(ports)
+        .chain(subnets)
+        .chain(route_tables::dependants(state, vpc))
+        .chain(instances)
+        .collect()
 }
 
 /// Lists the VPCs, or some of them.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribeVpcs {
     /// None: all.

@@ -148,6 +148,8 @@ impl Dataplane for Fake {
             Op::RemoveXdpPort(ifindex) => drop(tables.xdp_ports.remove(ifindex)),
             Op::PutAddress(key, address) => drop(tables.addresses.insert(*key, *address)),
             Op::RemoveAddress(key) => drop(tables.addresses.remove(key)),
+            Op::PutAlias(key, bits, alias) => drop(tables.aliases.insert((*key, *bits), *alias)),
+            Op::RemoveAlias(key, bits) => drop(tables.aliases.remove(&(*key, *bits))),
             Op::PutFrontend(key, frontend) => drop(tables.frontends.insert(*key, *frontend)),
             Op::RemoveFrontend(key) => drop(tables.frontends.remove(key)),
             Op::WriteRing { base, slots } => {

@@ -9,7 +9,7 @@ use std::{
 
 use aya::{
     Ebpf, Pod,
-    maps::{Array, DevMap, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, RingBuf},
+    maps::{Array, DevMap, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, RingBuf, lpm_trie},
     util::{KernelVersion, nr_cpus},
 };
 use privatelink_ebpf::abi::{
@@ -18,13 +18,17 @@ use privatelink_ebpf::abi::{
     flow::{Bucket, FlowKey, FlowState, Meta, Slot, WAYS},
     pool::{PortPool, SUMMARIES},
     security::{Bound, Policy},
-    service::{Address, AddressKey, Budget, EndpointIdText, Frontend, FrontendKey, Listener, Parted, Port, Target},
+    service::{
+        Address, AddressKey, Alias, AliasKey, Budget, EndpointIdText, Frontend, FrontendKey, Listener, Parted, Port,
+        Target,
+    },
     settings::{Clock, CollectRequest},
     stats::{self, EndpointStats, ListenerStats, TargetStats},
 };
 
 use super::{
     Capacity, Counts, Dataplane, DataplaneError, Hook, HookPlan, Installed, InstalledPolicy, Op, Tables,
+    hashed::HashTable,
     load::{self, Loaded, Options},
     mapped::Mapping,
     pin::PinDir,
@@ -64,8 +68,9 @@ struct Maps {
     xdp_ports: DevMap<MapData>,
     /// For removal, which aya's device map lacks.
     xdp_ports_fd: OwnedFd,
-    addresses: HashMap<MapData, AddressKey, Address>,
-    frontends: HashMap<MapData, FrontendKey, Frontend>,
+    addresses: HashTable<AddressKey, Address>,
+    frontends: HashTable<FrontendKey, Frontend>,
+    aliases: LpmTrie<MapData, AliasKey, Alias>,
     stash: HashMap<MapData, FlowKey, Slot>,
     /// Entries that the stash has room for.
     stash_entries: u32,
@@ -78,6 +83,16 @@ struct Maps {
     endpoint_stats: PerCpuArray<MapData, EndpointStats>,
     listener_stats: PerCpuArray<MapData, ListenerStats>,
     target_stats: PerCpuArray<MapData, TargetStats>,
+}
+
+/// The trie's key of the addresses of a prefix of `bits`.
+fn alias_key(key: AliasKey, bits: u8) -> lpm_trie::Key<AliasKey> {
+    lpm_trie::Key::new(AliasKey::VPC_BITS + u32::from(bits), key)
+}
+
+/// How many bits of the address a key of the trie counts.
+fn prefix_bits(length: u32) -> u8 {
+    u8::try_from(length.saturating_sub(AliasKey::VPC_BITS)).unwrap_or(u8::MAX)
 }
 
 /// An array that is read through memory and written through the kernel, which copies a value at a time.
@@ -179,8 +194,9 @@ impl Kernel {
             endpoint_ids: typed(&mut ebpf, "ENDPOINT_IDS")?,
             xdp_ports: Map::DevMap(xdp_ports).try_into().map_err(DataplaneError::map("XDP_PORTS"))?,
             xdp_ports_fd,
-            addresses: typed(&mut ebpf, "ADDRESSES")?,
-            frontends: typed(&mut ebpf, "FRONTENDS")?,
+            addresses: HashTable::open(&mut ebpf, "ADDRESSES")?,
+            frontends: HashTable::open(&mut ebpf, "FRONTENDS")?,
+            aliases: typed(&mut ebpf, "ALIASES")?,
             stash: Map::HashMap(stash).try_into().map_err(DataplaneError::map("STASH"))?,
             stash_entries,
             trace: typed(&mut ebpf, "TRACE")?,
@@ -320,8 +336,14 @@ impl Dataplane for Kernel {
         Ok(Tables {
             ports,
             xdp_ports,
-            addresses: maps.addresses.iter().collect::<Result<_, _>>().map_err(DataplaneError::map("ADDRESSES"))?,
-            frontends: maps.frontends.iter().collect::<Result<_, _>>().map_err(DataplaneError::map("FRONTENDS"))?,
+            addresses: maps.addresses.all()?,
+            frontends: maps.frontends.all()?,
+            aliases: maps
+                .aliases
+                .iter()
+                .map(|entry| entry.map(|(key, alias)| ((key.data(), prefix_bits(key.prefix_len())), alias)))
+                .collect::<Result<_, _>>()
+                .map_err(DataplaneError::map("ALIASES"))?,
             parted: maps.parted.keys().collect::<Result<_, _>>().map_err(DataplaneError::map("PARTED"))?,
             policies,
             listeners,
@@ -356,9 +378,11 @@ impl Dataplane for Kernel {
             Op::RemoveXdpPort(ifindex) => {
                 delete_element(&maps.xdp_ports_fd, *ifindex).map_err(MapError::IoError).map_err(refused)
             }
-            Op::PutAddress(key, address) => maps.addresses.insert(key, address, 0).map_err(refused),
+            Op::PutAddress(key, address) => maps.addresses.insert(key, address).map_err(refused),
             Op::RemoveAddress(key) => gone(maps.addresses.remove(key)).map_err(refused),
-            Op::PutFrontend(key, frontend) => maps.frontends.insert(key, frontend, 0).map_err(refused),
+            Op::PutAlias(key, bits, alias) => maps.aliases.insert(&alias_key(*key, *bits), alias, 0).map_err(refused),
+            Op::RemoveAlias(key, bits) => gone(maps.aliases.remove(&alias_key(*key, *bits))).map_err(refused),
+            Op::PutFrontend(key, frontend) => maps.frontends.insert(key, frontend).map_err(refused),
             Op::RemoveFrontend(key) => gone(maps.frontends.remove(key)).map_err(refused),
             Op::WriteRing { base, slots } => {
                 for (offset, target) in (0..).zip(slots.iter()) {

@@ -175,9 +175,11 @@ fn load_into(
     let bucket_mask = settings.buckets - 1;
     let reference_table = u32::from(options.reference_table);
     let log_level = options.log_level.map_or(0u8, |level| level as u8);
+    let cookie_key: [u64; 2] = rand::random();
     let mut loader = EbpfLoader::new();
     loader
         .override_global(globals::HASH_SEED, &settings.hash_seed, true)
+        .override_global(globals::COOKIE_KEY, &cookie_key, true)
         .override_global(globals::BUCKET_MASK, &bucket_mask, true)
         .override_global(globals::REFERENCE_TABLE, &reference_table, false)
         .override_global(globals::TICK_SHIFT, &clock.tick_shift, true)

@@ -181,7 +181,7 @@ mod tests {
 
     /// The two entries of a flow from port 40000 to port 80, as 1024 to 8080.
     fn flow(state: FlowState, client_ack: u32, target_ack: u32) -> [Slot; 2] {
-        let meta = |flags| Meta { version: 1, state, flags, idle_s: 350 }.pack();
+        let meta = |flags| Meta { version: 1, state, translated: false, flags, idle_s: 350 }.pack();
         let port = L4Port::new;
         let there = FlowKey::tcp(VpcIndex(1), ip(CLIENT), port(40_000), ip(ENDPOINT), port(80));
         let back = FlowKey::tcp(VpcIndex(3), ip(TARGET), port(8080), ip(NODE), port(1024));

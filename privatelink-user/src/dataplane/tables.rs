@@ -8,7 +8,10 @@ use std::{
 use privatelink_ebpf::abi::{
     VpcIndex,
     security::{Bound, Policy},
-    service::{Address, AddressKey, Budget, EndpointIdText, Frontend, FrontendKey, Listener, Parted, Port, Target},
+    service::{
+        Address, AddressKey, Alias, AliasKey, Budget, EndpointIdText, Frontend, FrontendKey, Listener, Parted, Port,
+        Target,
+    },
 };
 
 /// The contents of the tables. Entries that are all zero are not there.
@@ -20,6 +23,8 @@ pub struct Tables {
     pub xdp_ports: BTreeSet<u32>,
     pub addresses: BTreeMap<AddressKey, Address>,
     pub frontends: BTreeMap<FrontendKey, Frontend>,
+    /// By address and the length of its prefix.
+    pub aliases: BTreeMap<(AliasKey, u8), Alias>,
     pub parted: BTreeSet<Parted>,
     pub policies: BTreeMap<u32, InstalledPolicy>,
     pub listeners: BTreeMap<u32, Installed>,
@@ -56,6 +61,9 @@ pub enum Op {
     RemoveXdpPort(u32),
     PutAddress(AddressKey, Address),
     RemoveAddress(AddressKey),
+    /// The addresses of a prefix of this length.
+    PutAlias(AliasKey, u8, Alias),
+    RemoveAlias(AliasKey, u8),
     PutFrontend(FrontendKey, Frontend),
     RemoveFrontend(FrontendKey),
     /// Fills `RINGS` from `base` on. No listener may point there yet.
@@ -95,6 +103,7 @@ impl Op {
             Self::PutPort(..) | Self::RemovePort(_) => "PORTS",
             Self::PutXdpPort(_) | Self::RemoveXdpPort(_) => "XDP_PORTS",
             Self::PutAddress(..) | Self::RemoveAddress(_) => "ADDRESSES",
+            Self::PutAlias(..) | Self::RemoveAlias(..) => "ALIASES",
             Self::PutFrontend(..) | Self::RemoveFrontend(_) => "FRONTENDS",
             Self::WriteRing { .. } => "RINGS",
             Self::PutParted(_) | Self::RemoveParted(_) => "PARTED",

@@ -174,6 +174,10 @@ mod tests {
             state: EndpointState::PendingAcceptance,
             security_groups: Default::default(),
             private_dns: None,
+            payer: Default::default(),
+            private_dns_on_acceptance: false,
+            aliases: Default::default(),
+            policy: None,
             further_addresses: Vec::new(),
             created_at: Timestamp::UNIX_EPOCH,
         }

@@ -269,3 +269,6 @@ pub async fn serve(names: Arc<Names>, askers: Askers, sockets: Vec<Sockets>, sto
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

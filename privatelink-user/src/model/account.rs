@@ -1,11 +1,11 @@
 //! What an account has of its own beside resources: that its defaults were made, and the tokens of its requests.
 
-use std::{fmt, str::FromStr};
+use std::str::FromStr;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{InvalidValue, Owner, invalid::serde_as_text};
+use super::{InvalidValue, Owner, invalid::text_value};
 
 /// An owner that has its defaults: they are made once, so that what it deletes stays deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,17 +54,6 @@ impl RecordId {
     pub fn token(owner: &Owner, action: &str, token: &str) -> Result<Self, InvalidValue> {
         format!("{owner}/{action}/{token}").parse()
     }
-
-    /// The identity's text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for RecordId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
 }
 
 impl FromStr for RecordId {
@@ -79,4 +68,4 @@ impl FromStr for RecordId {
     }
 }
 
-serde_as_text!(RecordId);
+text_value!(RecordId);

@@ -3,7 +3,7 @@
 
 use super::{
     CrossZone, HealthThreshold, InvalidValue, ListenerAttributes, LoadBalancerAttributes, Protocol,
-    TargetGroupAttributes,
+    TargetGroupAttributes, TargetType,
 };
 
 /// One attribute of the resource attributes `T`.
@@ -87,15 +87,20 @@ fn shown(number: Option<u32>) -> String {
 const MOST_TARGETS: u32 = 1_000_000;
 
 impl TargetGroupAttributes {
-    /// What a new group of `protocol` has.
-    pub fn defaults(protocol: Protocol) -> Self {
+    /// What a new group of these targets and of `protocol` has.
+    pub fn defaults(target_type: TargetType, protocol: Protocol) -> Self {
+        let preserve_client_ip = match target_type {
+            TargetType::Ip => protocol.has_udp(),
+            TargetType::Instance => true,
+        };
+        let defaults = Self { preserve_client_ip, ..Self::default() };
         // There is no reset that could tell a client of UDP, so flows go with their target's draining and not before.
         match protocol {
-            Protocol::Tcp => Self::default(),
+            Protocol::Tcp => defaults,
             Protocol::Udp | Protocol::TcpUdp => Self {
                 deregistration_connection_termination: true,
                 unhealthy_connection_termination: false,
-                ..Self::default()
+                ..defaults
             },
         }
     }
@@ -109,6 +114,7 @@ impl Default for TargetGroupAttributes {
             stickiness: false,
             unhealthy_connection_termination: true,
             proxy_protocol_v2: false,
+            preserve_client_ip: false,
             unhealthy_draining_interval: 0,
             dns_failover: HealthThreshold::ONE,
             unhealthy_state_routing: HealthThreshold::ONE,
@@ -205,6 +211,16 @@ impl AttributeMap for TargetGroupAttributes {
             get: |attributes| attributes.proxy_protocol_v2.to_string(),
             set: |attributes, text| {
                 attributes.proxy_protocol_v2 = boolean(text)?;
+                Some(())
+            },
+        },
+        Attribute {
+            key: "preserve_client_ip.enabled",
+            rule: "must be one of '[true, false]'",
+            help: "whether targets see the client's own address if it comes to the load balancer itself; never through an endpoint",
+            get: |attributes| attributes.preserve_client_ip.to_string(),
+            set: |attributes, text| {
+                attributes.preserve_client_ip = boolean(text)?;
                 Some(())
             },
         },

@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Account, ClientToken, Endpoint, EndpointId, EndpointService, EndpointServiceId, InterfaceName, Listener,
-    ListenerId, LoadBalancer, LoadBalancerId, Port, RecordId, SecurityGroup, SecurityGroupId, Subnet, SubnetId,
-    TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
+    Account, ClientToken, Endpoint, EndpointId, EndpointService, EndpointServiceId, Instance, InstanceId,
+    InterfaceName, Link, LinkId, Listener, ListenerId, LoadBalancer, LoadBalancerId, Port, RecordId, RouteTable,
+    RouteTableId, SecurityGroup, SecurityGroupId, Subnet, SubnetId, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc,
+    VpcId, VpcIndex,
 };
 
 /// What an accepted operation does to the state; applied and committed whole.
@@ -111,7 +112,10 @@ records! {
     TargetGroup(TargetGroup, TargetGroupId, id),
     EndpointService(EndpointService, EndpointServiceId, id),
     Endpoint(Endpoint, EndpointId, id),
+    Link(Link, LinkId, id),
     Subnet(Subnet, SubnetId, id),
+    RouteTable(RouteTable, RouteTableId, id),
+    Instance(Instance, InstanceId, id),
     Tags(Tags, TaggedId, resource),
     Account(Account, RecordId, id),
     ClientToken(ClientToken, RecordId, id),
@@ -125,7 +129,10 @@ keys! {
     TargetGroup(TargetGroupId),
     EndpointService(EndpointServiceId),
     Endpoint(EndpointId),
+    Link(LinkId),
     Subnet(SubnetId),
+    RouteTable(RouteTableId),
+    Instance(InstanceId),
     Tags(TaggedId),
     SecurityGroup(SecurityGroupId),
 }

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{EndpointId, EndpointServiceId, Principal, VpcId};
+use super::{EndpointId, EndpointServiceId, NetworkInterfaceId, Principal, VpcId};
 
 fn digest(parts: &[&str]) -> [u8; 32] {
     let mut hash = Sha256::new();
@@ -38,10 +38,15 @@ pub fn connection_id(service: &EndpointServiceId, endpoint: &EndpointId) -> Stri
     format!("vpce-con-{}", hex(17, &["connection", service.as_str(), endpoint.as_str()]))
 }
 
-/// The id of the network interface that has `address` in `vpc`, `eni-` + 17 hex digits; `by` is the load balancer or
-/// endpoint that owns it.
-pub fn interface_id(vpc: &VpcId, address: Ipv4Addr, by: &str) -> String {
-    format!("eni-{}", hex(17, &["interface", vpc.as_str(), &address.to_string(), by]))
+/// The id of the network interface that has `address` in `vpc`, `eni-` + 17 hex digits; `by` is the load balancer,
+/// endpoint or instance that owns it.
+pub fn interface_id(vpc: &VpcId, address: Ipv4Addr, by: &str) -> NetworkInterfaceId {
+    NetworkInterfaceId::derived(&["interface", vpc.as_str(), &address.to_string(), by])
+}
+
+/// The id of a VPC's default network ACL, `acl-` + 17 hex digits. It lets everything pass, and nothing changes that.
+pub fn default_network_acl(vpc: &VpcId) -> String {
+    format!("acl-{}", hex(17, &["network ACL", vpc.as_str()]))
 }
 
 /// The id of the hosted zone of a region's names of this kind, one for each region.

@@ -185,8 +185,12 @@ mod tests {
             address: Ipv4Addr::new(10, 0, 0, 50),
             further_addresses: Vec::new(),
             state: EndpointState::Available,
+            policy: None,
             security_groups: Default::default(),
             private_dns: None,
+            payer: Default::default(),
+            private_dns_on_acceptance: false,
+            aliases: Default::default(),
             created_at: Timestamp::UNIX_EPOCH,
         }
     }

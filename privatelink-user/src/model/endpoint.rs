@@ -1,11 +1,15 @@
 //! An endpoint: an address in a consumer's VPC that leads to one endpoint service.
 
-use std::{fmt, net::Ipv4Addr};
+use std::{collections::BTreeSet, fmt, net::Ipv4Addr};
 
+use ipnet::Ipv4Net;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointId, EndpointServiceId, Owner, PrivateDnsName, SecurityGroups, ServiceName, VpcId};
+use super::{
+    Alias, EndpointId, EndpointServiceId, Owner, PayerResponsibility, PolicyDocument, PrivateDnsName, SecurityGroups,
+    ServiceName, VpcId,
+};
 
 /// An address in a consumer's VPC that leads to one endpoint service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +26,11 @@ pub struct Endpoint {
     /// Addresses in further subnets, one a zone; as good as the first.
     #[serde(default)]
     pub further_addresses: Vec<Ipv4Addr>,
+    /// Addresses that hosts of the VPC route to it. Several endpoints of a VPC may have overlapping ones, of which the longest
+    /// counts, but no equal ones. Outside the VPC's range, or single addresses of it that are nobody's; those are answered for
+    /// like its own.
+    #[serde(default)]
+    pub aliases: BTreeSet<Alias>,
     pub state: EndpointState,
     /// Who in the VPC may connect.
     #[serde(default)]
@@ -30,6 +39,14 @@ pub struct Endpoint {
     /// changes or loses its verification.
     #[serde(default)]
     pub private_dns: Option<PrivateDnsName>,
+    /// Whether it is to answer for that name as soon as its acceptance and the name's verification allow it.
+    #[serde(default)]
+    pub private_dns_on_acceptance: bool,
+    /// None: the default one.
+    #[serde(default)]
+    pub policy: Option<PolicyDocument>,
+    #[serde(default)]
+    pub payer: PayerResponsibility,
     pub created_at: Timestamp,
 }
 
@@ -37,6 +54,11 @@ impl Endpoint {
     /// Every address, the first one first.
     pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> + '_ {
         std::iter::once(self.address).chain(self.further_addresses.iter().copied())
+    }
+
+    /// The aliases that are addresses of its VPC, whose range is `cidr`.
+    pub fn inner_aliases(&self, cidr: Ipv4Net) -> impl Iterator<Item = Ipv4Addr> + '_ {
+        self.aliases.iter().filter_map(|alias| alias.address()).filter(move |address| cidr.contains(address))
     }
 
     /// The name of the service that it leads to.
@@ -61,7 +83,7 @@ impl Endpoint {
 ///                                      ▲  accept / reject                │
 ///                                      └──────────── accept ─────────────┘
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum EndpointState {
     /// The service's owner has not answered yet.

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    EndpointServiceId, InvalidValue, LoadBalancerId, Owner, Principal, PrivateDns, Region, ResourceName,
-    invalid::serde_as_text,
+    AccountId, Consent, ConsumerLists, EndpointId, EndpointServiceId, EndpointState, InvalidValue, LoadBalancerId,
+    Owner, Principal, PrivateDns, Region, ResourceName, invalid::serde_as_text,
 };
 
 /// Load balancers that endpoints of other VPCs may lead to.
@@ -27,10 +27,59 @@ pub struct EndpointService {
     pub acceptance_required: bool,
     /// Who may make endpoints, besides the service's own account.
     pub principals: BTreeSet<Principal>,
+    /// Whose endpoints are accepted or rejected without asking.
+    #[serde(default)]
+    pub consumers: ConsumerLists,
+    /// The load balancer that was made with the service, which publishes addresses: it goes with the service, and so do its
+    /// listeners and target groups. One of the service's load balancers.
+    #[serde(default)]
+    pub owned_load_balancer: Option<LoadBalancerId>,
     /// The name by which consumers may reach their endpoints, once it is verified.
     #[serde(default)]
     pub private_dns: Option<PrivateDns>,
+    /// Who pays for new endpoints; once it is the service's owner, it stays so.
+    #[serde(default)]
+    pub payer: PayerResponsibility,
     pub created_at: Timestamp,
+}
+
+/// Whose account pays for an endpoint. Nobody counts money here: it is kept and shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PayerResponsibility {
+    #[default]
+    EndpointOwner,
+    ServiceOwner,
+}
+
+impl PayerResponsibility {
+    /// As an endpoint's settings name it.
+    pub fn account_type(self) -> &'static str {
+        match self {
+            Self::EndpointOwner => "vpc-endpoint-account",
+            Self::ServiceOwner => "vpc-endpoint-service-account",
+        }
+    }
+}
+
+impl fmt::Display for PayerResponsibility {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::EndpointOwner => "endpoint-owner",
+            Self::ServiceOwner => "service-owner",
+        })
+    }
+}
+
+impl EndpointService {
+    /// The state of a new endpoint, `endpoint` of `account`.
+    pub fn first_state(&self, account: &AccountId, endpoint: &EndpointId) -> EndpointState {
+        match self.consumers.answer(account, endpoint) {
+            Consent::Accept => EndpointState::Available,
+            Consent::Reject => EndpointState::Rejected,
+            Consent::Ask => EndpointState::initial(self.acceptance_required),
+        }
+    }
 }
 
 /// The name of an endpoint service, `com.amazonaws.vpce.<region>.<service id>`.

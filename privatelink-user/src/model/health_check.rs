@@ -4,10 +4,13 @@ use std::{fmt, ops::RangeInclusive, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{InvalidValue, invalid::serde_as_text};
+use super::{
+    InvalidValue,
+    invalid::{serde_as_text, text_value},
+};
 
 /// A target group's health check settings. Built and changed through [`HealthCheck::validate`] only; times in seconds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HealthCheck {
     pub protocol: HealthCheckProtocol,
@@ -181,22 +184,9 @@ serde_as_text!(HealthCheckPort);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpPath(String);
 
-impl HttpPath {
-    /// The path's text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 impl Default for HttpPath {
     fn default() -> Self {
         Self("/".to_owned())
-    }
-}
-
-impl fmt::Display for HttpPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
     }
 }
 
@@ -217,7 +207,7 @@ impl FromStr for HttpPath {
     }
 }
 
-serde_as_text!(HttpPath);
+text_value!(HttpPath);
 
 /// The HTTP status codes that pass a check: codes and ranges between 200 and 599, such as `200,202` or `200-299`.
 #[derive(Debug, Clone, PartialEq, Eq)]

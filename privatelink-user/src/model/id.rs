@@ -1,8 +1,8 @@
 //! Identifiers, typed. Forms: EC2 ids carry 17 hex digits, load balancing ARNs 16.
 
-use std::{fmt, str::FromStr};
+use std::str::FromStr;
 
-use super::{InvalidValue, Owner, ResourceName, invalid::serde_as_text};
+use super::{InvalidValue, LoadBalancerKind, Owner, ResourceName, derived, invalid::text_value};
 
 /// Where new identifiers come from. Random in the agent, a counter in tests.
 pub trait IdSource {
@@ -29,15 +29,9 @@ macro_rules! ec2_id {
                 Self(format!(concat!($prefix, "{}"), ids.hex(17)))
             }
 
-            /// The identifier's text.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&self.0)
+            /// The identifier that follows from `parts`, always the same.
+            pub fn derived(parts: &[&str]) -> Self {
+                Self(format!(concat!($prefix, "{}"), derived::hex(17, parts)))
             }
         }
 
@@ -57,7 +51,7 @@ macro_rules! ec2_id {
             }
         }
 
-        serde_as_text!($name);
+        text_value!($name);
     };
 }
 
@@ -70,12 +64,28 @@ ec2_id!(
     SubnetId, "subnet id", "subnet-"
 );
 ec2_id!(
+    /// A route table's id, `rtb-` + 17 hex digits.
+    RouteTableId, "route table id", "rtb-"
+);
+ec2_id!(
+    /// A network interface's id, `eni-` + 17 hex digits.
+    NetworkInterfaceId, "network interface id", "eni-"
+);
+ec2_id!(
+    /// An instance's id, `i-` + 17 hex digits.
+    InstanceId, "instance id", "i-"
+);
+ec2_id!(
     /// An endpoint service's id, `vpce-svc-` + 17 hex digits.
     EndpointServiceId, "endpoint service id", "vpce-svc-"
 );
 ec2_id!(
     /// An endpoint's id, `vpce-` + 17 hex digits.
     EndpointId, "endpoint id", "vpce-"
+);
+ec2_id!(
+    /// A two-way link's id, `link-` + 17 hex digits.
+    LinkId, "link id", "link-"
 );
 ec2_id!(
     /// A security group's id, `sg-` + 17 hex digits.
@@ -93,17 +103,12 @@ fn arn_parts(text: &str) -> Option<(&str, &str, &str)> {
 }
 
 macro_rules! elb_arn {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $kind:literal, $segments:literal) => {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $kind:literal $(or $other:literal)?, $segments:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(String);
 
         impl $name {
-            /// The identifier's text, an ARN.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-
             /// Region and account of the ARN.
             pub fn scope(&self) -> (&str, &str) {
                 arn_parts(&self.0).map_or_else(Default::default, |(region, account, _)| (region, account))
@@ -113,12 +118,6 @@ macro_rules! elb_arn {
             pub fn belongs_to(&self, owner: &Owner) -> bool {
                 let Owner { account, region } = owner;
                 self.scope() == (region.as_str(), account.as_str())
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&self.0)
             }
         }
 
@@ -136,7 +135,8 @@ macro_rules! elb_arn {
                 };
                 let (region, account, resource) = arn_parts(text).ok_or_else(invalid)?;
                 let owned = region.parse::<Region>().is_ok() && account.parse::<AccountId>().is_ok();
-                let resource = resource.strip_prefix($kind).filter(|_| owned).ok_or_else(invalid)?;
+                let suffix = resource.strip_prefix($kind)$(.or_else(|| resource.strip_prefix($other)))?;
+                let resource = suffix.filter(|_| owned).ok_or_else(invalid)?;
                 let mut segments = resource.split('/');
                 let named = segments.next().is_some_and(|name| name.parse::<ResourceName>().is_ok());
                 let hex = segments.clone().count() == $segments && segments.all(|segment| is_hex(segment, 16));
@@ -144,13 +144,13 @@ macro_rules! elb_arn {
             }
         }
 
-        serde_as_text!($name);
+        text_value!($name);
     };
 }
 
 elb_arn!(
-    /// A load balancer's ARN, `…:loadbalancer/net/<name>/<16 hex>`.
-    LoadBalancerId, "load balancer ARN", "loadbalancer/net/", 1
+    /// A load balancer's ARN, `…:loadbalancer/net/<name>/<16 hex>`; `app` instead of `net` for one of type application.
+    LoadBalancerId, "load balancer ARN", "loadbalancer/net/" or "loadbalancer/app/", 1
 );
 elb_arn!(
     /// A listener's ARN, `…:listener/net/<load balancer>/<16 hex>/<16 hex>`.
@@ -162,19 +162,35 @@ elb_arn!(
 );
 
 impl LoadBalancerId {
-    /// What follows `loadbalancer/net/` in the ARN: `<name>/<16 hex>`.
+    /// What follows the type in the ARN: `<name>/<16 hex>`.
     pub(super) fn suffix(&self) -> &str {
-        self.0.split_once("loadbalancer/net/").map_or("", |(_, suffix)| suffix)
+        self.dimension().split_once('/').map_or("", |(_, suffix)| suffix)
     }
 
     /// How CloudWatch names it: `net/<name>/<16 hex>`.
-    pub fn dimension(&self) -> String {
-        format!("net/{}", self.suffix())
+    pub fn dimension(&self) -> &str {
+        self.0.split_once("loadbalancer/").map_or("", |(_, resource)| resource)
+    }
+
+    /// Its type.
+    pub fn kind(&self) -> LoadBalancerKind {
+        let application = self.dimension().starts_with("app/");
+        if application { LoadBalancerKind::Application } else { LoadBalancerKind::Network }
     }
 
     /// A new ARN for the load balancer `name`.
-    pub fn generate(region: &Region, account: &AccountId, name: &ResourceName, ids: &mut dyn IdSource) -> Self {
-        Self(format!("arn:aws:elasticloadbalancing:{region}:{account}:loadbalancer/net/{name}/{}", ids.hex(16)))
+    pub fn generate(
+        kind: LoadBalancerKind,
+        region: &Region,
+        account: &AccountId,
+        name: &ResourceName,
+        ids: &mut dyn IdSource,
+    ) -> Self {
+        let kind = match kind {
+            LoadBalancerKind::Network => "net",
+            LoadBalancerKind::Application => "app",
+        };
+        Self(format!("arn:aws:elasticloadbalancing:{region}:{account}:loadbalancer/{kind}/{name}/{}", ids.hex(16)))
     }
 }
 
@@ -209,19 +225,6 @@ impl TargetGroupId {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Region(String);
 
-impl Region {
-    /// The region's text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Region {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
 impl FromStr for Region {
     type Err = InvalidValue;
 
@@ -241,24 +244,11 @@ impl FromStr for Region {
     }
 }
 
-serde_as_text!(Region);
+text_value!(Region);
 
 /// The twelve digits of an account: whose a resource is, and what ARNs carry.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AccountId(String);
-
-impl AccountId {
-    /// The account's text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for AccountId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
 
 impl FromStr for AccountId {
     type Err = InvalidValue;
@@ -272,4 +262,4 @@ impl FromStr for AccountId {
     }
 }
 
-serde_as_text!(AccountId);
+text_value!(AccountId);

@@ -34,7 +34,7 @@ impl InvalidValue {
     }
 }
 
-/// Implements serde for a type through its `Display` and `FromStr`.
+/// Implements serde for a type through its `Display` and `FromStr`, and describes it as a text.
 macro_rules! serde_as_text {
     ($type:ty) => {
         impl serde::Serialize for $type {
@@ -51,6 +51,36 @@ macro_rules! serde_as_text {
                 })
             }
         }
+
+        impl utoipa::PartialSchema for $type {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                <String as utoipa::PartialSchema>::schema()
+            }
+        }
+
+        impl utoipa::ToSchema for $type {}
     };
 }
 pub(crate) use serde_as_text;
+
+/// What every value has that is a text with a rule, a tuple struct of one private [`String`]: its text, its `Display`, and
+/// [`serde_as_text`]. The rule is its [`std::str::FromStr`].
+macro_rules! text_value {
+    ($type:ident) => {
+        impl $type {
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        $crate::model::invalid::serde_as_text!($type);
+    };
+}
+pub(crate) use text_value;

@@ -5,10 +5,13 @@ use std::{
     net::Ipv4Addr,
 };
 
+use ipnet::Ipv4Net;
+
 use super::{
-    AddressUse, Direction, EndpointId, EndpointService, EndpointServiceId, Forward, InterfaceName, ListenerId,
-    LoadBalancerId, Peer, ResourceName, SecurityGroup, SecurityGroupId, SecurityGroupName, State, Subnet, SubnetId,
-    TaggedId, TargetGroupId, Vpc, VpcId, VpcIndex,
+    AddressUse, Alias, Direction, EndpointId, EndpointService, EndpointServiceId, Forward, Instance, InstanceId,
+    InterfaceName, LinkId, ListenerId, LoadBalancerId, Peer, ResourceName, RouteTableId, SecurityGroup,
+    SecurityGroupId, SecurityGroupName, State, Subnet, SubnetId, TaggedId, TargetGroup, TargetGroupId, TargetType, Vpc,
+    VpcId, VpcIndex,
 };
 
 /// A rule between resources that does not hold.
@@ -46,6 +49,10 @@ pub enum InvariantViolation {
     LoadBalancerWithoutAddress(LoadBalancerId),
     #[error("target group '{0}' is in a VPC that does not exist")]
     TargetGroupVpcMissing(TargetGroupId),
+    #[error("target group '{0}' has a target that does not fit its target type")]
+    TargetGroupTargets(TargetGroupId),
+    #[error("instance '{0}' is in a VPC that does not exist")]
+    InstanceVpcMissing(InstanceId),
     #[error("target group '{0}' has settings outside their range")]
     TargetGroupSettings(TargetGroupId),
     #[error("listener '{0}' belongs to a load balancer that does not exist")]
@@ -64,10 +71,18 @@ pub enum InvariantViolation {
     LoadBalancerShared(LoadBalancerId),
     #[error("endpoint '{0}' is in a VPC that does not exist")]
     EndpointVpcMissing(EndpointId),
+    #[error("{1} in VPC '{0}' is an alias of two endpoints, or overlaps the VPC's range")]
+    AliasConflict(VpcId, Alias),
     #[error("endpoint '{0}' leads to a service of another region")]
     EndpointRegion(EndpointId),
     #[error("endpoint '{0}' leads to an endpoint service that does not exist")]
     EndpointServiceMissing(EndpointId),
+    #[error("endpoint service '{0}' says that it owns a load balancer that it does not have")]
+    OwnedLoadBalancer(EndpointServiceId),
+    #[error(
+        "link '{0}' has services or endpoints that do not exist, are another owner's, or do not lead to each other"
+    )]
+    LinkParts(LinkId),
     #[error("{address} is {by}, but VPC '{vpc}' has no such host address")]
     AddressOutsideVpc { vpc: VpcId, address: Ipv4Addr, by: AddressUse },
     #[error("{address} of VPC '{vpc}' is both {first} and {second}")]
@@ -76,10 +91,21 @@ pub enum InvariantViolation {
     SubnetOutsideVpc(SubnetId),
     #[error("subnets '{0}' and '{1}' overlap")]
     SubnetsOverlap(SubnetId, SubnetId),
+    #[error(
+        "route table '{0}' is in a VPC that does not exist, has its range as a destination, or another VPC's subnet"
+    )]
+    RouteTable(RouteTableId),
+    #[error("subnet '{0}' has two route tables")]
+    SubnetRouteTables(SubnetId),
     #[error("'{0}' has tags and does not exist")]
     TagsWithoutResource(TaggedId),
     #[error("port 0 in '{0}'")]
     PortZero(String),
+}
+
+/// Whether two prefixes have an address in common: one then holds the other.
+pub fn overlap(one: Ipv4Net, other: Ipv4Net) -> bool {
+    one.contains(&other) || other.contains(&one)
 }
 
 /// The first of `values` that comes twice.
@@ -122,6 +148,16 @@ impl State {
                 return Err(InvariantViolation::SubnetsOverlap(first.id.clone(), second.id.clone()));
             }
         }
+        for table in self.route_tables.values() {
+            let foreign = |id: &SubnetId| self.subnets.get(id).is_none_or(|subnet| subnet.vpc != table.vpc);
+            let local = |vpc: &Vpc| table.routes.contains_key(&vpc.cidr.net());
+            if self.vpcs.get(&table.vpc).is_none_or(local) || table.subnets.iter().any(foreign) {
+                return Err(InvariantViolation::RouteTable(table.id.clone()));
+            }
+        }
+        if let Some(subnet) = duplicate(self.route_tables.values().flat_map(|table| &table.subnets)) {
+            return Err(InvariantViolation::SubnetRouteTables(subnet.clone()));
+        }
         match self.tags.keys().find(|id| !self.has_tagged(id)) {
             Some(id) => Err(InvariantViolation::TagsWithoutResource(id.clone())),
             None => Ok(()),
@@ -143,7 +179,15 @@ impl State {
                 let names = self.target_groups.values().map(|group| (group.id.scope(), &group.name));
                 duplicate(names).map(|(_, name)| name.clone())
             })
-            .or_else(|| duplicate(self.endpoint_services.values().filter_map(named)).map(|(_, alias)| alias));
+            .or_else(|| {
+                let alive = self.instances.values().filter(|instance| instance.is_alive());
+                let names = alive.map(|instance| (self.vpcs.get(&instance.vpc).map(|vpc| &vpc.owner), &instance.name));
+                duplicate(names).map(|(_, name)| name.clone())
+            })
+            .or_else(|| duplicate(self.endpoint_services.values().filter_map(named)).map(|(_, alias)| alias))
+            .or_else(|| {
+                duplicate(self.links.values().map(|link| (&link.owner, &link.name))).map(|(_, name)| name.clone())
+            });
         name.map_or(Ok(()), |name| Err(InvariantViolation::DuplicateName(name)))
     }
 
@@ -174,8 +218,16 @@ impl State {
             if group.port == 0 || group.targets.keys().any(|target| target.port == 0) {
                 return Err(InvariantViolation::PortZero(group.id.to_string()));
             }
+            if !self.fits_target_type(group) {
+                return Err(InvariantViolation::TargetGroupTargets(group.id.clone()));
+            }
             if group.health_check.clone().validate().is_err() {
                 return Err(InvariantViolation::TargetGroupSettings(group.id.clone()));
+            }
+        }
+        for instance in self.instances.values() {
+            if !self.vpcs.contains_key(&instance.vpc) {
+                return Err(InvariantViolation::InstanceVpcMissing(instance.id.clone()));
             }
         }
         for service in self.endpoint_services.values() {
@@ -185,6 +237,9 @@ impl State {
             }
             if !service.load_balancers.iter().all(|lb| lb.belongs_to(&service.owner)) {
                 return Err(InvariantViolation::ServiceOwner(service.id.clone()));
+            }
+            if service.owned_load_balancer.as_ref().is_some_and(|owned| !service.load_balancers.contains(owned)) {
+                return Err(InvariantViolation::OwnedLoadBalancer(service.id.clone()));
             }
         }
         if let Some(lb) = duplicate(self.endpoint_services.values().flat_map(|service| &service.load_balancers)) {
@@ -207,7 +262,30 @@ impl State {
                 Some(_) | None => {}
             }
         }
+        for link in self.links.values() {
+            let [first, second] = &link.sides;
+            let leads = |endpoint: &EndpointId, service: &EndpointServiceId| {
+                self.endpoints.get(endpoint).is_some_and(|at| at.owner == link.owner && at.service == *service)
+                    && self.endpoint_services.get(service).is_some_and(|service| service.owner == link.owner)
+            };
+            if !leads(&first.endpoint, &second.service) || !leads(&second.endpoint, &first.service) {
+                return Err(InvariantViolation::LinkParts(link.id.clone()));
+            }
+        }
         Ok(())
+    }
+
+    /// Whether a group of type `ip` has addresses only, and one of type `instance` instances of its VPC that are there, each
+    /// at its primary address; one that drains may be gone.
+    fn fits_target_type(&self, group: &TargetGroup) -> bool {
+        group.targets.values().all(|target| match (group.target_type, &target.instance) {
+            (TargetType::Ip, instance) => instance.is_none(),
+            (TargetType::Instance, None) => false,
+            (TargetType::Instance, Some(_)) if target.draining_since.is_some() => true,
+            (TargetType::Instance, Some(id)) => self.instances.get(id).is_some_and(|instance| {
+                instance.is_alive() && instance.vpc == group.vpc && instance.address == target.address.ip
+            }),
+        })
     }
 
     fn check_security_groups(&self) -> Result<(), InvariantViolation> {
@@ -237,7 +315,12 @@ impl State {
             .endpoints
             .values()
             .map(|endpoint| (endpoint.id.to_string(), &endpoint.vpc, &endpoint.security_groups.groups));
-        for (carrier, vpc, groups) in by_load_balancers.chain(by_endpoints) {
+        let by_instances = self
+            .instances
+            .values()
+            .filter(|instance| instance.is_alive())
+            .map(|instance: &Instance| (instance.id.to_string(), &instance.vpc, &instance.security_groups));
+        for (carrier, vpc, groups) in by_load_balancers.chain(by_endpoints).chain(by_instances) {
             if groups.len() > SecurityGroup::MAX_PER_RESOURCE {
                 return Err(InvariantViolation::SecurityGroupsTooMany(carrier));
             }
@@ -279,13 +362,24 @@ impl State {
     }
 
     fn check_addresses(&self) -> Result<(), InvariantViolation> {
+        let aliases = || self.endpoints.values().flat_map(|at| at.aliases.iter().map(|alias| (&at.vpc, *alias)));
+        let overlaps = |(vpc, alias): &(&VpcId, Alias)| {
+            alias.address().is_none() && self.vpcs.get(*vpc).is_some_and(|vpc| overlap(vpc.cidr.net(), alias.net()))
+        };
+        if let Some((vpc, alias)) = duplicate(aliases()).or_else(|| aliases().find(overlaps)) {
+            return Err(InvariantViolation::AliasConflict(vpc.clone(), alias));
+        }
         for (id, vpc) in &self.vpcs {
             let mut owned: BTreeMap<Ipv4Addr, AddressUse> = BTreeMap::new();
             for (address, by) in self.address_uses(id) {
-                // A target may lie behind the VPC's gateway, and several groups may share a target.
+                // A target may lie behind the VPC's gateway, several groups may share a target, and a host may be all three.
                 let (inside, shareable) = match by {
                     AddressUse::Gateway(_) | AddressUse::Node(_) | AddressUse::Endpoint(_) => {
                         (vpc.cidr.has_host(address), false)
+                    }
+                    AddressUse::Instance(_) => {
+                        let gateway = matches!(owned.get(&address), Some(AddressUse::Gateway(_)));
+                        (vpc.cidr.has_host(address), gateway)
                     }
                     AddressUse::Target(_) => (true, true),
                 };
@@ -293,7 +387,8 @@ impl State {
                     return Err(InvariantViolation::AddressOutsideVpc { vpc: id.clone(), address, by });
                 }
                 match owned.get(&address) {
-                    Some(AddressUse::Target(_) | AddressUse::Gateway(_)) if shareable => {}
+                    Some(AddressUse::Gateway(_)) if shareable => drop(owned.insert(address, by)),
+                    Some(AddressUse::Target(_) | AddressUse::Instance(_)) if shareable => {}
                     Some(first) => {
                         return Err(InvariantViolation::AddressConflict {
                             vpc: id.clone(),

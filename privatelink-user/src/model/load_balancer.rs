@@ -1,4 +1,4 @@
-//! A Network Load Balancer: node addresses in the provider's VPC.
+//! A load balancer: node addresses in the provider's VPC.
 
 use std::{fmt, net::Ipv4Addr, str::FromStr};
 
@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{InvalidValue, LoadBalancerId, ResourceName, SecurityGroups, VpcId};
 
-/// A Network Load Balancer.
+/// A load balancer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoadBalancer {
+    /// Says its type as well.
     pub id: LoadBalancerId,
     /// Unique among its owner's load balancers.
     pub name: ResourceName,
@@ -33,8 +34,54 @@ pub struct LoadBalancer {
     pub created_at: Timestamp,
 }
 
+/// A load balancer's type.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LoadBalancerKind {
+    #[default]
+    Network,
+    /// A record with addresses of its own; nothing serves it, so that it has neither listeners nor a service.
+    Application,
+}
+
+impl LoadBalancerKind {
+    /// Why a load balancer of this type carries nothing; none for one that does.
+    pub fn unserved(self) -> Option<&'static str> {
+        match self {
+            Self::Network => None,
+            Self::Application => Some("load balancers of type application are recorded, and nothing serves them"),
+        }
+    }
+}
+
+impl fmt::Display for LoadBalancerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Network => "network",
+            Self::Application => "application",
+        })
+    }
+}
+
+impl FromStr for LoadBalancerKind {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        match text {
+            "network" => Ok(Self::Network),
+            "application" => Ok(Self::Application),
+            _ => Err(InvalidValue::new(
+                "Type",
+                text,
+                "must be one of '[application, network]'",
+                "use network; nothing serves the others",
+            )),
+        }
+    }
+}
+
 /// What a load balancer is for, as its creator says; the datapath treats both alike.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scheme {
     #[default]

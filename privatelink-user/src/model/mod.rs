@@ -5,8 +5,10 @@
 //! between resources are [`State::check_invariants`].
 
 mod account;
+mod alias;
 mod attribute;
 mod change;
+mod consumers;
 pub mod derived;
 pub mod dns_name;
 mod endpoint;
@@ -14,15 +16,21 @@ mod endpoint_service;
 mod forward;
 mod health_check;
 mod id;
+mod instance;
 mod invalid;
 mod invariant;
+mod link;
 mod listener;
 mod load_balancer;
 mod name;
+mod network_interface;
 mod owner;
+pub mod pattern;
+mod policy;
 mod port;
 mod principal;
 pub mod private_dns;
+mod route_table;
 mod security_group;
 mod state;
 mod subnet;
@@ -32,36 +40,43 @@ mod target_group;
 mod vpc;
 
 pub use account::{Account, ClientToken, RecordId};
+pub use alias::Alias;
 pub use attribute::{Attribute, AttributeMap};
 pub use change::{Change, Edit, Key, Record};
+pub use consumers::{Consent, ConsumerLists, ConsumerPattern};
 pub use dns_name::{ServiceDomain, ZonedAddress};
 pub use endpoint::{Endpoint, EndpointState};
-pub use endpoint_service::{EndpointService, ServiceName};
+pub use endpoint_service::{EndpointService, PayerResponsibility, ServiceName};
 pub use forward::{Forward, Weight};
 pub use health_check::{HealthCheck, HealthCheckPort, HealthCheckProtocol, HttpPath, Matcher};
 pub use id::{
-    AccountId, EndpointId, EndpointServiceId, IdSource, ListenerId, LoadBalancerId, Region, SecurityGroupId,
-    SecurityGroupRuleId, SubnetId, TargetGroupId, VpcId,
+    AccountId, EndpointId, EndpointServiceId, IdSource, InstanceId, LinkId, ListenerId, LoadBalancerId,
+    NetworkInterfaceId, Region, RouteTableId, SecurityGroupId, SecurityGroupRuleId, SubnetId, TargetGroupId, VpcId,
 };
+pub use instance::{Instance, InstanceLabel, InstanceState};
 pub use invalid::InvalidValue;
 pub(crate) use invalid::serde_as_text;
-pub use invariant::InvariantViolation;
+pub use invariant::{InvariantViolation, overlap};
+pub use link::{Link, LinkSide};
 pub use listener::{Listener, ListenerAttributes};
-pub use load_balancer::{LoadBalancer, LoadBalancerAttributes, Scheme};
+pub use load_balancer::{LoadBalancer, LoadBalancerAttributes, LoadBalancerKind, Scheme};
 pub use name::{InterfaceName, ResourceName};
+pub use network_interface::{InterfaceOwner, NetworkInterface};
 pub use owner::Owner;
+pub use policy::PolicyDocument;
 pub use port::{Hook, Port};
 pub use principal::{Identity, Principal};
 pub use private_dns::{PrivateDns, PrivateDnsName, VerificationState};
+pub use route_table::{RouteState, RouteTable, RouteTarget};
 pub use security_group::{
-    Direction, IcmpKind, Opening, Peer, PortRange, SecurityGroup, SecurityGroupName, SecurityGroupRule,
+    Direction, Hosts, IcmpKind, Members, Opening, Peer, PortRange, SecurityGroup, SecurityGroupName, SecurityGroupRule,
     SecurityGroupText, SecurityGroups, Traffic,
 };
 pub use state::{AddressUse, State};
 pub use subnet::{Subnet, SubnetCidr, Zone};
 pub use tag::{TagKey, TagValue, TaggedId, Tags};
 pub use target::{Target, TargetAddress};
-pub use target_group::{CrossZone, HealthThreshold, Protocol, TargetGroup, TargetGroupAttributes};
+pub use target_group::{CrossZone, HealthThreshold, Protocol, TargetGroup, TargetGroupAttributes, TargetType};
 pub use vpc::{Vpc, VpcAttributes, VpcCidr, VpcIndex};
 
 #[cfg(test)]

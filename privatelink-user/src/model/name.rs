@@ -1,29 +1,18 @@
 //! Names: of resources, and of interfaces.
 
-use std::{fmt, str::FromStr};
+use std::str::FromStr;
 
-use super::{InvalidValue, invalid::serde_as_text};
+use super::{InstanceId, InvalidValue, invalid::text_value};
 
-/// The name of a VPC, load balancer or target group, or the alias of an endpoint service: 1 to 32 letters, digits and
-/// hyphens, not starting or ending with a hyphen, without two hyphens in a row, not starting with `internal-` or with
-/// the prefix of an id (`vpc-`, `vpce-`), so that a name is never mistaken for an id.
+/// The name of a VPC, load balancer, target group or instance, or the alias of an endpoint service: 1 to 32 letters, digits
+/// and hyphens, not starting or ending with a hyphen, without two hyphens in a row, not starting with `internal-` or with
+/// the prefix of an id (`vpc-`, `vpce-`), and no instance's id, so that a name is never mistaken for an id.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ResourceName(String);
 
 impl ResourceName {
     /// The longest name, in bytes.
     pub const MAX_LEN: usize = 32;
-
-    /// The name's text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for ResourceName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
 }
 
 impl FromStr for ResourceName {
@@ -43,6 +32,8 @@ impl FromStr for ResourceName {
             "cannot contain two hyphens in a row".to_owned()
         } else if let Some(prefix) = ["internal-", "vpc-", "vpce-"].iter().find(|prefix| text.starts_with(**prefix)) {
             format!("cannot begin with '{prefix}', which is reserved")
+        } else if text.parse::<InstanceId>().is_ok() {
+            "cannot have the form of an instance's id".to_owned()
         } else {
             return Ok(Self(text.to_owned()));
         };
@@ -50,7 +41,7 @@ impl FromStr for ResourceName {
     }
 }
 
-serde_as_text!(ResourceName);
+text_value!(ResourceName);
 
 /// The name of a network interface of the host, as the kernel allows it: 1 to 15 bytes, no `/`, no `:`, no white
 /// space, neither `.` nor `..` (`dev_valid_name` in the kernel's net/core/dev.c; IFNAMSIZ is 16 with the final NUL).
@@ -60,17 +51,6 @@ pub struct InterfaceName(String);
 impl InterfaceName {
     /// The longest name, in bytes.
     pub const MAX_LEN: usize = 15;
-
-    /// The name's text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for InterfaceName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
 }
 
 impl FromStr for InterfaceName {
@@ -92,4 +72,4 @@ impl FromStr for InterfaceName {
     }
 }
 
-serde_as_text!(InterfaceName);
+text_value!(InterfaceName);

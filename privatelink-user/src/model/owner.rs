@@ -8,7 +8,7 @@ use super::{AccountId, Region, State};
 
 /// Whose a resource is: an account's, in one region. Two owners never see each other's resources, except what consent
 /// makes visible.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Owner {
     pub account: AccountId,
@@ -37,8 +37,8 @@ fn own<K: Ord + Clone, V: Clone>(all: &BTreeMap<K, V>, mine: impl Fn(&V) -> bool
 impl State {
     /// What `owner` works with: its own resources and nothing else. Names, addresses and references are decided on this,
     /// so that an operation cannot touch what its caller does not own. VPCs, endpoint services and endpoints say whose
-    /// they are; load balancers, target groups and listeners carry it in their ARN; ports and security groups
-    /// are their VPC's.
+    /// they are; load balancers, target groups and listeners carry it in their ARN; ports, subnets, route tables, instances
+    /// and security groups are their VPC's.
     pub fn seen_by(&self, owner: &Owner) -> Cow<'_, Self> {
         let Self {
             vpcs,
@@ -49,7 +49,10 @@ impl State {
             target_groups,
             endpoint_services,
             endpoints,
+            links,
             subnets,
+            route_tables,
+            instances,
             tags,
             accounts,
             client_tokens,
@@ -62,6 +65,7 @@ impl State {
             && target_groups.keys().all(|id| id.belongs_to(owner))
             && endpoint_services.values().all(|service| service.owner == *owner)
             && endpoints.values().all(|endpoint| endpoint.owner == *owner)
+            && links.values().all(|link| link.owner == *owner)
             && accounts.values().all(|account| account.owner == *owner)
             && client_tokens.values().all(|token| token.owner == *owner);
         if alone {
@@ -70,7 +74,10 @@ impl State {
         let vpcs = own(vpcs, |vpc| vpc.owner == *owner);
         let mut seen = Self {
             ports: own(ports, |port| vpcs.contains_key(&port.vpc)),
+            links: own(links, |link| link.owner == *owner),
             subnets: own(subnets, |subnet| vpcs.contains_key(&subnet.vpc)),
+            route_tables: own(route_tables, |table| vpcs.contains_key(&table.vpc)),
+            instances: own(instances, |instance| vpcs.contains_key(&instance.vpc)),
             security_groups: own(security_groups, |group| vpcs.contains_key(&group.vpc)),
             vpcs,
             load_balancers: own(load_balancers, |lb| lb.id.belongs_to(owner)),

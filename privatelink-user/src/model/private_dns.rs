@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointServiceId, InvalidValue, derived, dns_name::host_name, invalid::serde_as_text};
+use super::{EndpointServiceId, InvalidValue, derived, dns_name::host_name, invalid::text_value};
 
 /// A private DNS name: a domain, or `*.` and a domain, which stands for every name below it. Lower case.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,11 +14,6 @@ pub struct PrivateDnsName(String);
 impl PrivateDnsName {
     /// The longest name, in bytes, without a dot at the end (RFC 1035 section 2.3.4).
     pub const MAX_LEN: usize = 253;
-
-    /// The name's text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 
     /// The domain that a wildcard stands below; none if the name stands for itself.
     pub fn wildcard(&self) -> Option<&str> {
@@ -30,12 +25,6 @@ impl PrivateDnsName {
         let own = self.wildcard().unwrap_or(&self.0);
         let parents = own.match_indices('.').filter_map(|(dot, _)| own.get(dot + 1..));
         std::iter::once(own).chain(parents.filter(|parent| parent.contains('.')))
-    }
-}
-
-impl fmt::Display for PrivateDnsName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
     }
 }
 
@@ -55,10 +44,10 @@ impl FromStr for PrivateDnsName {
     }
 }
 
-serde_as_text!(PrivateDnsName);
+text_value!(PrivateDnsName);
 
 /// A service's private DNS name, and where its verification stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PrivateDns {
     pub name: PrivateDnsName,
@@ -91,7 +80,7 @@ impl PrivateDns {
 }
 
 /// Where the verification of a private DNS name stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum VerificationState {
     /// Nobody has asked for the record yet.

@@ -12,7 +12,10 @@ use ipnet::{IpNet, Ipv4Net};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{InvalidValue, SecurityGroupId, SecurityGroupRuleId, VpcId, invalid::serde_as_text};
+use super::{
+    InvalidValue, SecurityGroupId, SecurityGroupRuleId, Vpc, VpcId,
+    invalid::{serde_as_text, text_value},
+};
 
 /// A security group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +39,33 @@ impl SecurityGroup {
     /// Groups that a load balancer or an endpoint may carry (AWS's default).
     pub const MAX_PER_RESOURCE: usize = 5;
 
+    /// The group that every VPC has: made and deleted with it. What carries it may connect to what carries it, and it may
+    /// connect everywhere, until its rules are changed. Its ids follow from the VPC's.
+    pub fn default_of(vpc: &Vpc) -> Self {
+        let id = SecurityGroupId::derived(&["default security group", vpc.id.as_str()]);
+        let rule_id = |direction: &str| SecurityGroupRuleId::derived(&["default rule", id.as_str(), direction]);
+        let inbound = SecurityGroupRule {
+            direction: Direction::Ingress,
+            traffic: Traffic::All,
+            peer: Peer::Group(id.clone()),
+            description: None,
+        };
+        Self {
+            name: SecurityGroupName(SecurityGroupName::DEFAULT.to_owned()),
+            description: SecurityGroupText("default VPC security group".to_owned()),
+            vpc: vpc.id.clone(),
+            rules: [(rule_id("ingress"), inbound), (rule_id("egress"), SecurityGroupRule::allow_all_outbound())].into(),
+            applies_to_established: false,
+            created_at: vpc.created_at,
+            id,
+        }
+    }
+
+    /// Whether it is its VPC's default group; no other group can have the name.
+    pub fn is_default(&self) -> bool {
+        self.name.is_default()
+    }
+
     /// The rules of one direction.
     pub fn rules(&self, direction: Direction) -> impl Iterator<Item = (&SecurityGroupRuleId, &SecurityGroupRule)> {
         self.rules.iter().filter(move |(_, rule)| rule.direction == direction)
@@ -43,7 +73,7 @@ impl SecurityGroup {
 }
 
 /// The security groups that a load balancer or an endpoint carries. None: everything may pass.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecurityGroups {
     pub groups: BTreeSet<SecurityGroupId>,
@@ -52,7 +82,7 @@ pub struct SecurityGroups {
 }
 
 /// One permission.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecurityGroupRule {
     pub direction: Direction,
@@ -281,7 +311,7 @@ fn parse_traffic(text: &str) -> Option<Traffic> {
 pub enum Peer {
     /// Addresses; host bits are zero.
     Cidr(IpNet),
-    /// What carries a security group of the same VPC.
+    /// What a security group of the same VPC stands for ([`Members`]).
     Group(SecurityGroupId),
 }
 
@@ -316,12 +346,53 @@ impl FromStr for Peer {
 
 serde_as_text!(Peer);
 
+/// The addresses that a security group stands for as a peer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Members {
+    /// Of what carries the group.
+    pub carriers: BTreeSet<Ipv4Addr>,
+    /// Of hosts that carry the group because nobody has named another: every VPC's default one.
+    pub hosts: Option<Hosts>,
+}
+
+/// The hosts of a VPC for which nobody has named a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hosts {
+    /// The VPC's.
+    pub range: Ipv4Net,
+    /// Instances in it that carry other groups.
+    pub others: BTreeSet<Ipv4Addr>,
+}
+
+impl Members {
+    pub fn contains(&self, ip: Ipv4Addr) -> bool {
+        let host = |hosts: &Hosts| hosts.range.contains(&ip) && !hosts.others.contains(&ip);
+        self.carriers.contains(&ip) || self.hosts.as_ref().is_some_and(host)
+    }
+
+    /// The same as inclusive ranges, which may overlap.
+    pub fn ranges(&self) -> Vec<(Ipv4Addr, Ipv4Addr)> {
+        let mut ranges: Vec<(Ipv4Addr, Ipv4Addr)> = self.carriers.iter().map(|ip| (*ip, *ip)).collect();
+        let Some(Hosts { range, others }) = &self.hosts else { return ranges };
+        let (first, last) = (u32::from(range.network()), u32::from(range.broadcast()));
+        let inside = others.iter().map(|ip| u32::from(*ip)).filter(|ip| (first..=last).contains(ip));
+        // None: nothing is left behind the last address of all.
+        let mut from = Some(first);
+        for other in inside {
+            ranges.extend(from.filter(|from| *from < other).map(|from| (from.into(), (other - 1).into())));
+            from = other.checked_add(1);
+        }
+        ranges.extend(from.filter(|from| *from <= last).map(|from| (from.into(), last.into())));
+        ranges
+    }
+}
+
 impl Peer {
-    /// Whether `ip` is such a peer; `members` are the addresses of what carries a group.
-    pub fn contains(&self, ip: Ipv4Addr, members: &impl Fn(&SecurityGroupId) -> BTreeSet<Ipv4Addr>) -> bool {
+    /// Whether `ip` is such a peer; `members` says what a group stands for.
+    pub fn contains(&self, ip: Ipv4Addr, members: &impl Fn(&SecurityGroupId) -> Members) -> bool {
         match self {
             Self::Cidr(net) => net.contains(&IpAddr::V4(ip)),
-            Self::Group(group) => members(group).contains(&ip),
+            Self::Group(group) => members(group).contains(ip),
         }
     }
 }
@@ -340,14 +411,11 @@ const TEXT_RULE: &str = "must be 1 to 255 of a-z, A-Z, 0-9, spaces and ._-:/()#,
 pub struct SecurityGroupName(String);
 
 impl SecurityGroupName {
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
+    const DEFAULT: &str = "default";
 
-impl fmt::Display for SecurityGroupName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+    /// Whether it is the name of VPCs' default groups.
+    pub fn is_default(&self) -> bool {
+        self.0 == Self::DEFAULT
     }
 }
 
@@ -366,7 +434,7 @@ impl FromStr for SecurityGroupName {
     }
 }
 
-serde_as_text!(SecurityGroupName);
+text_value!(SecurityGroupName);
 
 /// The description of a security group or of a rule.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -402,6 +470,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn the_ranges_of_a_default_group_leave_out_who_carries_another() {
+        let ip = |text: &str| text.parse::<Ipv4Addr>().expect("an address");
+        let others = ["10.0.0.0", "10.0.0.3", "10.0.0.4", "10.0.0.7", "10.1.0.0"].map(ip).into();
+        let hosts = Some(Hosts { range: "10.0.0.0/29".parse().expect("a range"), others });
+        let members = Members { carriers: [ip("10.0.0.3")].into(), hosts };
+        let ranges = [("10.0.0.3", "10.0.0.3"), ("10.0.0.1", "10.0.0.2"), ("10.0.0.5", "10.0.0.6")];
+        assert_eq!(members.ranges(), ranges.map(|(first, last)| (ip(first), ip(last))));
+        for last in 0..=255 {
+            let one = Ipv4Addr::new(10, 0, 0, last);
+            let in_ranges = members.ranges().iter().any(|(first, last)| (*first..=*last).contains(&one));
+            assert_eq!(members.contains(one), in_ranges, "{one}");
+        }
+    }
 
     fn traffic() -> impl Strategy<Value = Traffic> {
         let ports = || any::<(u16, u16)>().prop_filter_map("in order", |(first, last)| PortRange::new(first, last));

@@ -1,15 +1,14 @@
 //! The whole desired world.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    net::Ipv4Addr,
-};
+use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
+
+use ipnet::Ipv4Net;
 
 use super::{
-    Account, Change, ClientToken, Edit, Endpoint, EndpointId, EndpointService, EndpointServiceId, InterfaceName, Key,
-    Listener, ListenerId, LoadBalancer, LoadBalancerId, Port, Record, RecordId, SecurityGroup, SecurityGroupId,
-    ServiceDomain, Subnet, SubnetId, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
+    Account, Change, ClientToken, Edit, Endpoint, EndpointId, EndpointService, EndpointServiceId, Hosts, Instance,
+    InstanceId, InterfaceName, InterfaceOwner, Key, Link, LinkId, Listener, ListenerId, LoadBalancer, LoadBalancerId,
+    Members, Port, Record, RecordId, RouteTable, RouteTableId, RouteTarget, SecurityGroup, SecurityGroupId,
+    ServiceDomain, Subnet, SubnetId, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex, overlap,
 };
 
 /// Every resource, by identity.
@@ -23,7 +22,10 @@ pub struct State {
     pub target_groups: BTreeMap<TargetGroupId, TargetGroup>,
     pub endpoint_services: BTreeMap<EndpointServiceId, EndpointService>,
     pub endpoints: BTreeMap<EndpointId, Endpoint>,
+    pub links: BTreeMap<LinkId, Link>,
     pub subnets: BTreeMap<SubnetId, Subnet>,
+    pub route_tables: BTreeMap<RouteTableId, RouteTable>,
+    pub instances: BTreeMap<InstanceId, Instance>,
     pub tags: BTreeMap<TaggedId, Tags>,
     pub accounts: BTreeMap<RecordId, Account>,
     pub client_tokens: BTreeMap<RecordId, ClientToken>,
@@ -40,6 +42,7 @@ pub enum AddressUse {
     Gateway(VpcId),
     Node(LoadBalancerId),
     Endpoint(EndpointId),
+    Instance(InstanceId),
     Target(TargetGroupId),
 }
 
@@ -51,6 +54,7 @@ impl fmt::Display for AddressUse {
                 write!(f, "a node address of load balancer '{load_balancer}'")
             }
             Self::Endpoint(endpoint) => write!(f, "the address of endpoint '{endpoint}'"),
+            Self::Instance(instance) => write!(f, "an address of instance '{instance}'"),
             Self::Target(target_group) => write!(f, "a target of target group '{target_group}'"),
         }
     }
@@ -79,7 +83,10 @@ impl State {
             Record::TargetGroup(group) => drop(self.target_groups.insert(group.id.clone(), group)),
             Record::EndpointService(service) => drop(self.endpoint_services.insert(service.id.clone(), service)),
             Record::Endpoint(endpoint) => drop(self.endpoints.insert(endpoint.id.clone(), endpoint)),
+            Record::Link(link) => drop(self.links.insert(link.id.clone(), link)),
             Record::Subnet(subnet) => drop(self.subnets.insert(subnet.id.clone(), subnet)),
+            Record::RouteTable(table) => drop(self.route_tables.insert(table.id.clone(), table)),
+            Record::Instance(instance) => drop(self.instances.insert(instance.id.clone(), instance)),
             Record::Tags(tags) => drop(self.tags.insert(tags.resource.clone(), tags)),
             Record::Account(account) => drop(self.accounts.insert(account.id.clone(), account)),
             Record::ClientToken(token) => drop(self.client_tokens.insert(token.id.clone(), token)),
@@ -97,7 +104,10 @@ impl State {
             Key::TargetGroup(id) => drop(self.target_groups.remove(id)),
             Key::EndpointService(id) => drop(self.endpoint_services.remove(id)),
             Key::Endpoint(id) => drop(self.endpoints.remove(id)),
+            Key::Link(id) => drop(self.links.remove(id)),
             Key::Subnet(id) => drop(self.subnets.remove(id)),
+            Key::RouteTable(id) => drop(self.route_tables.remove(id)),
+            Key::Instance(id) => drop(self.instances.remove(id)),
             Key::Tags(id) => drop(self.tags.remove(id)),
             Key::Account(id) => drop(self.accounts.remove(id)),
             Key::ClientToken(id) => drop(self.client_tokens.remove(id)),
@@ -114,21 +124,32 @@ impl State {
         let listeners = self.listeners.values().cloned().map(Record::Listener);
         let services = self.endpoint_services.values().cloned().map(Record::EndpointService);
         let endpoints = self.endpoints.values().cloned().map(Record::Endpoint);
+        let links = self.links.values().cloned().map(Record::Link);
         let subnets = self.subnets.values().cloned().map(Record::Subnet);
+        let route_tables = self.route_tables.values().cloned().map(Record::RouteTable);
+        let instances = self.instances.values().cloned().map(Record::Instance);
         let tags = self.tags.values().cloned().map(Record::Tags);
         let accounts = self.accounts.values().cloned().map(Record::Account);
         let tokens = self.client_tokens.values().cloned().map(Record::ClientToken);
         vpcs.chain(ports)
             .chain(security_groups)
             .chain(load_balancers)
+            .chain(instances)
             .chain(target_groups)
             .chain(listeners)
             .chain(services)
             .chain(endpoints)
+            .chain(links)
             .chain(subnets)
+            .chain(route_tables)
             .chain(tags)
             .chain(accounts)
             .chain(tokens)
+    }
+
+    /// The default security group of a VPC.
+    pub fn default_group(&self, vpc: &VpcId) -> Option<&SecurityGroup> {
+        self.security_groups.values().find(|group| group.vpc == *vpc && group.is_default())
     }
 
     /// Every use of an address of `vpc`.
@@ -144,18 +165,64 @@ impl State {
             .filter(move |lb| lb.vpc == *vpc)
             .flat_map(|lb| lb.addresses.iter().map(|address| (*address, AddressUse::Node(lb.id.clone()))));
         let endpoints = self.endpoints.values().filter(move |endpoint| endpoint.vpc == *vpc).flat_map(|endpoint| {
-            endpoint.addresses().map(|address| (address, AddressUse::Endpoint(endpoint.id.clone())))
+            let cidr = self.vpcs.get(&endpoint.vpc).map(|found| found.cidr.net());
+            let aliases = cidr.into_iter().flat_map(|cidr| endpoint.inner_aliases(cidr));
+            endpoint.addresses().chain(aliases).map(|address| (address, AddressUse::Endpoint(endpoint.id.clone())))
         });
         let targets = self
             .target_groups
             .values()
             .filter(move |group| group.vpc == *vpc)
             .flat_map(|group| group.targets.keys().map(|target| (target.ip, AddressUse::Target(group.id.clone()))));
-        gateway.into_iter().chain(nodes).chain(endpoints).chain(targets)
+        let instances = self.instances_of(vpc).flat_map(|instance| {
+            instance.addresses().map(|address| (address, AddressUse::Instance(instance.id.clone())))
+        });
+        gateway.into_iter().chain(nodes).chain(endpoints).chain(instances).chain(targets)
     }
 
-    /// The addresses of what carries a security group: nodes of load balancers, and endpoints.
-    pub fn members(&self, group: &SecurityGroupId) -> BTreeSet<Ipv4Addr> {
+    /// The prefixes whose packets are an endpoint's, by VPC: the endpoints' aliases, and what the VPC's route tables lead to them.
+    /// Of equal ones an alias counts, then the first table. A route that overlaps the VPC's own range leads nothing here: that
+    /// range is always local.
+    pub fn aliases(&self) -> BTreeMap<(&VpcId, Ipv4Net), &Endpoint> {
+        let named = |endpoint: &'_ Endpoint| endpoint.aliases.iter().map(|alias| alias.net()).collect::<Vec<_>>();
+        let mut all: BTreeMap<(&VpcId, Ipv4Net), &Endpoint> = BTreeMap::new();
+        for endpoint in self.endpoints.values() {
+            all.extend(named(endpoint).into_iter().map(|net| ((&endpoint.vpc, net), endpoint)));
+        }
+        for table in self.route_tables.values().filter(|table| !table.routes.is_empty()) {
+            let Some(cidr) = self.vpcs.get(&table.vpc).map(|vpc| vpc.cidr.net()) else { continue };
+            for (net, target) in table.routes.iter().filter(|(net, _)| !overlap(cidr, **net)) {
+                let id = match target {
+                    RouteTarget::Endpoint(id) => Some(id),
+                    RouteTarget::NetworkInterface(id) => self.network_interfaces().find_map(|one| match one.by {
+                        InterfaceOwner::Endpoint(endpoint) if one.id == *id => Some(endpoint),
+                        InterfaceOwner::Endpoint(_)
+                        | InterfaceOwner::LoadBalancer(_)
+                        | InterfaceOwner::Instance(..) => None,
+                    }),
+                };
+                let endpoint = id.and_then(|id| self.endpoints.get(id)).filter(|endpoint| endpoint.vpc == table.vpc);
+                if let Some(endpoint) = endpoint {
+                    all.entry((&table.vpc, *net)).or_insert(endpoint);
+                }
+            }
+        }
+        all
+    }
+
+    /// The endpoint of `vpc` for which packets to `address` are, and the prefix by which they are; none if the address is its own.
+    pub fn endpoint_at(&self, vpc: &VpcId, address: Ipv4Addr) -> Option<(&Endpoint, Option<Ipv4Net>)> {
+        let mut in_vpc = self.endpoints.values().filter(|endpoint| endpoint.vpc == *vpc);
+        let own = in_vpc.find(|endpoint| endpoint.addresses().any(|own| own == address));
+        own.map(|endpoint| (endpoint, None)).or_else(|| {
+            let around = self.aliases().into_iter().filter(|((of, net), _)| *of == vpc && net.contains(&address));
+            around.max_by_key(|((_, net), _)| net.prefix_len()).map(|((_, net), endpoint)| (endpoint, Some(net)))
+        })
+    }
+
+    /// What a security group stands for as a peer: the nodes of load balancers, the endpoints and the instances that carry
+    /// it. A host of a VPC carries the VPC's default group, as an interface does in AWS for which nobody has named another.
+    pub fn members(&self, group: &SecurityGroupId) -> Members {
         let nodes = self
             .load_balancers
             .values()
@@ -165,8 +232,22 @@ impl State {
             .endpoints
             .values()
             .filter(|endpoint| endpoint.security_groups.groups.contains(group))
-            .map(|endpoint| endpoint.address);
-        nodes.chain(endpoints).collect()
+            .flat_map(Endpoint::addresses);
+        let instances = self
+            .instances
+            .values()
+            .filter(|instance| instance.is_alive() && instance.security_groups.contains(group))
+            .flat_map(Instance::addresses);
+        let default = self.security_groups.get(group).filter(|group| group.is_default());
+        let hosts = default.and_then(|group| self.vpcs.get(&group.vpc)).map(|vpc| Hosts {
+            range: vpc.cidr.net(),
+            others: self
+                .instances_of(&vpc.id)
+                .filter(|instance| !instance.security_groups.is_empty() && !instance.security_groups.contains(group))
+                .flat_map(Instance::addresses)
+                .collect(),
+        });
+        Members { carriers: nodes.chain(endpoints).chain(instances).collect(), hosts }
     }
 
     /// The first use of `address` in `vpc`.

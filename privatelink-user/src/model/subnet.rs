@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{InvalidValue, Region, SubnetId, VpcId, invalid::serde_as_text};
 
 /// A part of a VPC's range in one availability zone. It belongs to its VPC's owner.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Subnet {
     pub id: SubnetId,
@@ -19,6 +19,10 @@ pub struct Subnet {
     pub zone: Zone,
     /// One of those that a fresh account has.
     pub is_default: bool,
+    /// AWS `MapPublicIpOnLaunch`: kept and shown; no address here is public.
+    #[serde(default)]
+    pub public_ip_on_launch: bool,
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
@@ -77,7 +81,7 @@ impl FromStr for SubnetCidr {
 serde_as_text!(SubnetCidr);
 
 /// An availability zone of a region, by its letter. This host serves all of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Zone {
     A,

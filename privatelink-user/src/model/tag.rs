@@ -1,12 +1,12 @@
 //! Tags: words that an account puts on its resources.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{collections::BTreeMap, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    EndpointId, EndpointServiceId, InvalidValue, ListenerId, LoadBalancerId, SecurityGroupId, State, SubnetId,
-    TargetGroupId, VpcId, invalid::serde_as_text,
+    EndpointId, EndpointServiceId, InstanceId, InvalidValue, ListenerId, LoadBalancerId, RouteTableId, SecurityGroupId,
+    State, SubnetId, TargetGroupId, VpcId, invalid::text_value,
 };
 
 /// The tags of one resource; none are kept for a resource without tags.
@@ -27,11 +27,6 @@ impl Tags {
 pub struct TaggedId(String);
 
 impl TaggedId {
-    /// The identifier's text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// The kind of resource, as EC2 names it.
     pub fn kind(&self) -> &'static str {
         let text = self.0.as_str();
@@ -45,15 +40,13 @@ impl TaggedId {
             "security-group"
         } else if text.starts_with("subnet-") {
             "subnet"
+        } else if text.starts_with("rtb-") {
+            "route-table"
+        } else if text.starts_with("i-") {
+            "instance"
         } else {
             "elastic-load-balancing"
         }
-    }
-}
-
-impl fmt::Display for TaggedId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
     }
 }
 
@@ -63,7 +56,9 @@ impl FromStr for TaggedId {
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         let known = text.parse::<VpcId>().is_ok()
             || text.parse::<SubnetId>().is_ok()
+            || text.parse::<RouteTableId>().is_ok()
             || text.parse::<SecurityGroupId>().is_ok()
+            || text.parse::<InstanceId>().is_ok()
             || text.parse::<EndpointServiceId>().is_ok()
             || text.parse::<EndpointId>().is_ok()
             || text.parse::<LoadBalancerId>().is_ok()
@@ -76,32 +71,19 @@ impl FromStr for TaggedId {
                 "resource",
                 text,
                 "is not the id or ARN of a resource that can have tags",
-                "use the id of a VPC, subnet, security group, endpoint service or endpoint, or a load balancing ARN",
+                "use the id of a VPC, subnet, route table, security group, instance, endpoint service or endpoint, or a load balancing ARN",
             ))
         }
     }
 }
 
-serde_as_text!(TaggedId);
+text_value!(TaggedId);
 
 macro_rules! tag_text {
     ($(#[$doc:meta])* $name:ident, $what:literal, $least:literal, $most:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(String);
-
-        impl $name {
-            /// The text.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&self.0)
-            }
-        }
 
         impl FromStr for $name {
             type Err = InvalidValue;
@@ -121,7 +103,7 @@ macro_rules! tag_text {
             }
         }
 
-        serde_as_text!($name);
+        text_value!($name);
     };
 }
 
@@ -140,7 +122,9 @@ impl State {
         let text = id.as_str();
         text.parse().is_ok_and(|id: VpcId| self.vpcs.contains_key(&id))
             || text.parse().is_ok_and(|id: SubnetId| self.subnets.contains_key(&id))
+            || text.parse().is_ok_and(|id: RouteTableId| self.route_tables.contains_key(&id))
             || text.parse().is_ok_and(|id: SecurityGroupId| self.security_groups.contains_key(&id))
+            || text.parse().is_ok_and(|id: InstanceId| self.instances.contains_key(&id))
             || text.parse().is_ok_and(|id: EndpointServiceId| self.endpoint_services.contains_key(&id))
             || text.parse().is_ok_and(|id: EndpointId| self.endpoints.contains_key(&id))
             || text.parse().is_ok_and(|id: LoadBalancerId| self.load_balancers.contains_key(&id))

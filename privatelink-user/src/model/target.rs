@@ -5,10 +5,13 @@ use std::{fmt, net::Ipv4Addr};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::InstanceId;
+
 /// Where a target listens. The same address may be registered with several ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TargetAddress {
+    #[schema(value_type = String)]
     pub ip: Ipv4Addr,
     /// 1 to 65,535.
     pub port: u16,
@@ -21,11 +24,16 @@ impl fmt::Display for TargetAddress {
 }
 
 /// A registered target.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Target {
     pub address: TargetAddress,
+    /// The instance that it is, in a group of target type `instance`; the address is then its primary one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<InstanceId>,
+    #[schema(value_type = String)]
     pub registered_at: Timestamp,
     /// When it was deregistered; it takes no new flows since, and goes when the group's deregistration delay has ended.
+    #[schema(value_type = Option<String>)]
     pub draining_since: Option<Timestamp>,
 }

@@ -9,7 +9,7 @@ use super::{
     HealthCheck, InvalidValue, ResourceName, Target, TargetAddress, TargetGroupId, VpcId, invalid::serde_as_text,
 };
 
-/// A target group of target type `ip`.
+/// A target group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TargetGroup {
@@ -18,6 +18,9 @@ pub struct TargetGroup {
     pub name: ResourceName,
     /// The VPC in which the targets' addresses are meant.
     pub vpc: VpcId,
+    /// What its targets are named by; fixed at creation.
+    #[serde(default)]
+    pub target_type: TargetType,
     pub protocol: Protocol,
     /// The port of a target that is registered without one; 1 to 65,535.
     pub port: u16,
@@ -28,6 +31,44 @@ pub struct TargetGroup {
     pub targets: BTreeMap<TargetAddress, Target>,
     pub created_at: Timestamp,
 }
+
+/// What the targets of a group are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TargetType {
+    /// Addresses.
+    #[default]
+    Ip,
+    /// Instances, each at its primary address.
+    Instance,
+}
+
+impl fmt::Display for TargetType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Ip => "ip",
+            Self::Instance => "instance",
+        })
+    }
+}
+
+impl FromStr for TargetType {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        match text {
+            "ip" => Ok(Self::Ip),
+            "instance" => Ok(Self::Instance),
+            _ => Err(InvalidValue::new(
+                "Target type",
+                text,
+                "must be one of '[instance, ip]'",
+                "use ip for addresses, instance for registered instances",
+            )),
+        }
+    }
+}
+
+serde_as_text!(TargetType);
 
 /// A target group's attributes; their keys, defaults and ranges are the table in `model/attribute.rs`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +84,8 @@ pub struct TargetGroupAttributes {
     pub unhealthy_connection_termination: bool,
     /// Whether a target is told each connection's client by a PROXY protocol header.
     pub proxy_protocol_v2: bool,
+    /// Whether targets see the client's own address of a connection that reaches the load balancer directly.
+    pub preserve_client_ip: bool,
     /// Seconds for which an unhealthy target whose flows are not ended is `unhealthy.draining`.
     pub unhealthy_draining_interval: u32,
     /// Below it the zone leaves DNS. Kept for who answers names; nothing in the datapath depends on it.
@@ -54,7 +97,7 @@ pub struct TargetGroupAttributes {
 }
 
 /// Healthy targets that a group must have: too few by either measure are too few.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HealthThreshold {
     /// At least 1; none: off.
@@ -77,7 +120,7 @@ impl HealthThreshold {
 }
 
 /// `load_balancing.cross_zone.enabled` of a target group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CrossZone {
     #[default]

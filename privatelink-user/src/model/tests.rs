@@ -76,8 +76,12 @@ fn identifiers_have_their_documented_forms() {
     let good = "arn:aws:elasticloadbalancing:us-east-1:123456789012:loadbalancer/net/web/0123456789abcdef";
     assert_eq!(good.parse::<LoadBalancerId>().expect("a load balancer's ARN").as_str(), good);
     refused::<LoadBalancerId>(
-        "arn:aws:elasticloadbalancing:us-east-1:123456789012:loadbalancer/app/web/0123456789abcdef",
+        "arn:aws:elasticloadbalancing:us-east-1:123456789012:loadbalancer/gwy/web/0123456789abcdef",
     );
+    for (kind, segment) in [(LoadBalancerKind::Network, "net"), (LoadBalancerKind::Application, "app")] {
+        let id: LoadBalancerId = good.replace("/net/", &format!("/{segment}/")).parse().expect("an ARN");
+        assert_eq!((id.kind(), id.dimension()), (kind, format!("{segment}/web/0123456789abcdef").as_str()));
+    }
     refused::<LoadBalancerId>(
         "arn:aws:elasticloadbalancing:us-east-1:123456789012:loadbalancer/net/web/0123456789ABCDEF",
     );
@@ -100,6 +104,7 @@ fn attributes_have_their_documented_defaults_and_ranges() {
             ("stickiness.type", "source_ip".to_owned()),
             ("target_health_state.unhealthy.connection_termination.enabled", "true".to_owned()),
             ("proxy_protocol_v2.enabled", "false".to_owned()),
+            ("preserve_client_ip.enabled", "false".to_owned()),
             ("target_health_state.unhealthy.draining_interval_seconds", "0".to_owned()),
             ("target_group_health.dns_failover.minimum_healthy_targets.count", "1".to_owned()),
             ("target_group_health.dns_failover.minimum_healthy_targets.percentage", "off".to_owned()),

@@ -27,7 +27,7 @@ pub struct Vpc {
 }
 
 /// What EC2 knows of a VPC besides its range.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VpcAttributes {
     pub dns_support: bool,
@@ -43,8 +43,9 @@ impl Default for VpcAttributes {
 }
 
 /// The number of a VPC in the kernel's tables; at least 1, because 0 marks an invalid VPC there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "u16", into = "u16")]
+#[schema(value_type = u16)]
 pub struct VpcIndex(u16);
 
 impl VpcIndex {

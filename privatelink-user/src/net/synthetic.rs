@@ -14,7 +14,7 @@ const MSS: u16 = 1_460;
 
 /// The first packet of what `question` asks about, as an Ethernet frame to the port with the address `port`.
 pub fn frame(question: &Question, port: MacAddress) -> Vec<u8> {
-    let Question { vpc: _, from, to, protocol, sequence } = question;
+    let Question { vpc: _, port: _, from, to, protocol, sequence } = question;
     let ip = PacketBuilder::ethernet2(NOBODY, port).ipv4(from.ip().octets(), to.ip().octets(), TTL);
     let mut frame = Vec::new();
     // Writing into a vector cannot fail, and none of these packets is too long.
@@ -46,6 +46,7 @@ mod tests {
         for (protocol, expected) in rows {
             let question = Question {
                 vpc: "vpc-00000000000000001".parse().expect("an id"),
+                port: None,
                 from: SocketAddrV4::new(Ipv4Addr::new(10, 0, 1, 10), 50_000),
                 to: SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 50), 80),
                 protocol,

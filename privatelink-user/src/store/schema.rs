@@ -5,7 +5,7 @@ use std::path::Path;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction};
 
 use super::StoreError;
-use crate::model::{Change, Edit, Key, Record, State, VpcIndex};
+use crate::model::{Change, Edit, Key, Record, RouteTable, SecurityGroup, State, VpcIndex};
 
 /// The version of the tables and records. A file with another one is refused.
 pub const VERSION: u32 = 3;
@@ -24,7 +24,10 @@ const LISTENERS: Table = TableDefinition::new("listeners");
 const TARGET_GROUPS: Table = TableDefinition::new("target_groups");
 const ENDPOINT_SERVICES: Table = TableDefinition::new("endpoint_services");
 const ENDPOINTS: Table = TableDefinition::new("endpoints");
+const LINKS: Table = TableDefinition::new("links");
 const SUBNETS: Table = TableDefinition::new("subnets");
+const ROUTE_TABLES: Table = TableDefinition::new("route_tables");
+const INSTANCES: Table = TableDefinition::new("instances");
 const TAGS: Table = TableDefinition::new("tags");
 const ACCOUNTS: Table = TableDefinition::new("accounts");
 const CLIENT_TOKENS: Table = TableDefinition::new("client_tokens");
@@ -40,7 +43,10 @@ fn place(key: &Key) -> (Table, &str) {
         Key::TargetGroup(id) => (TARGET_GROUPS, id.as_str()),
         Key::EndpointService(id) => (ENDPOINT_SERVICES, id.as_str()),
         Key::Endpoint(id) => (ENDPOINTS, id.as_str()),
+        Key::Link(id) => (LINKS, id.as_str()),
         Key::Subnet(id) => (SUBNETS, id.as_str()),
+        Key::RouteTable(id) => (ROUTE_TABLES, id.as_str()),
+        Key::Instance(id) => (INSTANCES, id.as_str()),
         Key::Tags(id) => (TAGS, id.as_str()),
         Key::Account(id) => (ACCOUNTS, id.as_str()),
         Key::ClientToken(id) => (CLIENT_TOKENS, id.as_str()),
@@ -57,7 +63,10 @@ fn encode(record: &Record) -> serde_json::Result<Vec<u8>> {
         Record::TargetGroup(record) => serde_json::to_vec(record),
         Record::EndpointService(record) => serde_json::to_vec(record),
         Record::Endpoint(record) => serde_json::to_vec(record),
+        Record::Link(record) => serde_json::to_vec(record),
         Record::Subnet(record) => serde_json::to_vec(record),
+        Record::RouteTable(record) => serde_json::to_vec(record),
+        Record::Instance(record) => serde_json::to_vec(record),
         Record::Tags(record) => serde_json::to_vec(record),
         Record::Account(record) => serde_json::to_vec(record),
         Record::ClientToken(record) => serde_json::to_vec(record),
@@ -144,10 +153,20 @@ pub fn read(database: &Database, file: &Path) -> Result<State, StoreError> {
     load(TARGET_GROUPS, |bytes| serde_json::from_slice(bytes).map(Record::TargetGroup))?;
     load(ENDPOINT_SERVICES, |bytes| serde_json::from_slice(bytes).map(Record::EndpointService))?;
     load(ENDPOINTS, |bytes| serde_json::from_slice(bytes).map(Record::Endpoint))?;
+    load(LINKS, |bytes| serde_json::from_slice(bytes).map(Record::Link))?;
     load(SUBNETS, |bytes| serde_json::from_slice(bytes).map(Record::Subnet))?;
+    load(ROUTE_TABLES, |bytes| serde_json::from_slice(bytes).map(Record::RouteTable))?;
+    load(INSTANCES, |bytes| serde_json::from_slice(bytes).map(Record::Instance))?;
     load(TAGS, |bytes| serde_json::from_slice(bytes).map(Record::Tags))?;
     load(ACCOUNTS, |bytes| serde_json::from_slice(bytes).map(Record::Account))?;
     load(CLIENT_TOKENS, |bytes| serde_json::from_slice(bytes).map(Record::ClientToken))?;
+    // A file may have VPCs without their default group and main route table, which follow from them until they are changed.
+    let bare = state.vpcs.values().filter(|vpc| state.default_group(&vpc.id).is_none());
+    let groups: Vec<SecurityGroup> = bare.map(SecurityGroup::default_of).collect();
+    let bare = state.vpcs.values().filter(|vpc| state.main_route_table(&vpc.id).is_none());
+    let tables: Vec<RouteTable> = bare.map(RouteTable::main_of).collect();
+    groups.into_iter().for_each(|group| state.put(group.into()));
+    tables.into_iter().for_each(|table| state.put(table.into()));
     state.check_invariants().map_err(|violation| corrupt(violation.to_string()))?;
     Ok(state)
 }

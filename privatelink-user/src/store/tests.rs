@@ -7,7 +7,7 @@ use redb::{StorageBackend, backends::InMemoryBackend};
 use tempfile::TempDir;
 
 use super::*;
-use crate::model::{Vpc, VpcId, VpcIndex};
+use crate::model::{RouteTable, SecurityGroup, Vpc, VpcId, VpcIndex};
 
 fn vpc(number: u16) -> Vpc {
     Vpc {
@@ -23,12 +23,24 @@ fn vpc(number: u16) -> Vpc {
 }
 
 fn put(number: u16) -> Change {
-    let vpc = vpc(number);
-    Change::default().last_vpc_index(vpc.index).put(vpc)
+    crate::control::vpcs::made(vpc(number))
 }
 
 fn remove(number: u16) -> Change {
-    Change::default().remove(vpc(number).id)
+    let vpc = vpc(number);
+    Change::default().remove(SecurityGroup::default_of(&vpc).id).remove(RouteTable::main_of(&vpc).id).remove(vpc.id)
+}
+
+#[test]
+fn a_file_whose_vpcs_have_no_defaults_gets_them() {
+    let dir = TempDir::new().expect("a directory");
+    let store = Store::open(dir.path()).expect("a store");
+    store.commit(&Change::default().put(vpc(1))).expect("a commit");
+    assert!(store.state().security_groups.is_empty());
+    drop(store);
+    let store = Store::open(dir.path()).expect("the same store");
+    assert_eq!(store.state().default_group(&vpc(1).id), Some(&SecurityGroup::default_of(&vpc(1))));
+    assert_eq!(store.state().main_route_table(&vpc(1).id), Some(&RouteTable::main_of(&vpc(1))));
 }
 
 fn names(store: &Store) -> Vec<String> {

@@ -7,6 +7,7 @@ pub mod nftables;
 pub mod packets;
 pub mod process;
 pub mod product;
+pub mod scale;
 pub mod sizes;
 pub mod streams;
 pub mod traffic;

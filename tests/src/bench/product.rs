@@ -262,5 +262,7 @@ fn target_record(n: u8, proto: Proto, vpc: VpcIndex, ifindex: u32, mac: Mac, poo
         mac,
         proto: proto.number(),
         _pad: 0,
+        ip6: privatelink_ebpf::abi::Ip6::UNSPECIFIED,
+        node_ip6: privatelink_ebpf::abi::Ip6::UNSPECIFIED,
     }
 }

@@ -9,7 +9,7 @@ use privatelink_tests::{
         bed::Bed,
         features,
         figure::{Figure, Machine, Report, head},
-        nftables, packets, sizes, streams,
+        nftables, packets, scale, sizes, streams,
     },
     cleanup,
 };
@@ -83,6 +83,10 @@ fn run(args: &Args) -> Result<()> {
     drop(bed);
     if args.wants("apply-10000-targets") {
         sizes::apply(rounds, &mut done)?;
+    }
+    // The longest by far: only where it is asked for.
+    if args.wants("scale") && !args.figures.is_empty() {
+        scale::compare(&mut done)?;
     }
     streams::compare(rounds, |name| args.wants(name), &mut done)?;
     features::compare(rounds, |name| args.wants(name), &mut done)?;

@@ -1,10 +1,10 @@
 //! The AWS API, driven by the `aws` command line as its makers publish it, with packets that flow.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, Permissions},
     net::{Ipv4Addr, SocketAddrV4},
     os::unix::fs::PermissionsExt as _,
-    process::Output,
     time::Duration,
 };
 
@@ -12,17 +12,19 @@ use anyhow::{Context as _, Result, ensure};
 use privatelink_tests::{
     aws::Aws,
     daemon::Agent,
+    dns::{Resolver, dig},
     eventually::eventually,
     programs::{Directory, Nginx, curl},
     require::Need,
     scenario::{Scenario, program, text},
-    topology::{Hook, Topology},
+    topology::{Hook, Topology, VpcPlan},
 };
 use serde_json::Value;
 
 use crate::{
     Run, Test,
     common::{PATIENCE, TARGET_PORT, plans},
+    dns::SECOND,
 };
 
 /// Every test of this file.
@@ -33,10 +35,17 @@ pub const TESTS: fn() -> Vec<Test> = || {
     ]
 };
 
-const NEEDS: &[Need] = &[Need::Program("python3"), Need::Program("curl"), Need::Program("nginx"), Need::AwsCli];
+pub const NEEDS: &[Need] = &[
+    Need::Program("python3"),
+    Need::Program("curl"),
+    Need::Program("nginx"),
+    Need::Program("dig"),
+    Need::Program("unshare"),
+    Need::AwsCli,
+];
 
-const PROVIDER: &str = "111111111111";
-const CONSUMER: &str = "222222222222";
+pub const PROVIDER: &str = "111111111111";
+pub const CONSUMER: &str = "222222222222";
 const ENDPOINT_URL: &str = "http://127.0.0.1:4566";
 
 /// Access keys of two accounts.
@@ -52,15 +61,21 @@ secret-access-key = "consumer-secret"
 account = "222222222222"
 "#;
 
-/// Two consumers, a provider with two servers, an agent that verifies signatures, and each account's `aws`.
-fn with_api(hook: Hook, test: impl FnOnce(&mut Scenario, &Aws, &Aws) -> Result<()>) -> Result<()> {
+/// An agent that verifies signatures, with `more` arguments, in front of `plans`, and each account's `aws`.
+pub fn with_api(
+    hook: Hook,
+    plans: Vec<VpcPlan>,
+    more: &[&str],
+    test: impl FnOnce(&mut Scenario, &Aws, &Aws) -> Result<()>,
+) -> Result<()> {
     let dir = Directory::new("aws")?;
     let file = dir.path().join("credentials.toml");
     fs::write(&file, CREDENTIALS).context("the credentials")?;
     fs::set_permissions(&file, Permissions::from_mode(0o600)).context("the credentials' mode")?;
-    let topology = Topology::build(hook, plans(2), None)?;
-    let arguments = ["--api", "127.0.0.1:4566", "--allow-reset", "--credentials"].map(str::to_owned);
-    let arguments = arguments.into_iter().chain([file.display().to_string()]).collect();
+    let topology = Topology::build(hook, plans, None)?;
+    let file = file.display().to_string();
+    let arguments = ["--api", "127.0.0.1:4566", "--allow-reset", "--credentials", &file];
+    let arguments = arguments.iter().chain(more).map(|&argument| argument.to_owned()).collect();
     let agent = Agent::start_with_arguments(&program()?, &topology.lb, arguments)?;
     let mut scenario = Scenario { cli: agent.cli(), agent, topology };
     let provider = Aws::new(&scenario.topology.lb, ENDPOINT_URL, "AKIAPROVIDER", "provider-secret");
@@ -70,28 +85,34 @@ fn with_api(hook: Hook, test: impl FnOnce(&mut Scenario, &Aws, &Aws) -> Result<(
 }
 
 /// The text at a path of keys and indexes, such as `Vpc.VpcId`.
-fn at<'a>(value: &'a Value, path: &str) -> Result<&'a str> {
+pub fn at<'a>(value: &'a Value, path: &str) -> Result<&'a str> {
     let pointer = format!("/{}", path.replace('.', "/"));
     value.pointer(&pointer).and_then(Value::as_str).with_context(|| format!("no {path} in {value}"))
 }
 
-/// A VPC with one subnet, and the interface that leads to it.
-fn network(scenario: &Scenario, aws: &Aws, account: &str, vpc: &str) -> Result<(String, String)> {
-    let made = aws.run("ec2 create-vpc --cidr-block 10.0.0.0/16")?;
-    let id = at(&made, "Vpc.VpcId")?.to_owned();
-    let subnet = format!("ec2 create-subnet --vpc-id {id} --cidr-block 10.0.0.0/24 --availability-zone us-east-1a");
-    let subnet = at(&aws.run(&subnet)?, "Subnet.SubnetId")?.to_owned();
-    let plan = scenario.topology.vpcs.iter().find(|plan| plan.name == vpc).context("no such VPC")?;
+/// Gives the API's VPC `id` the interfaces of the plan's VPC `name`.
+pub fn attach(scenario: &Scenario, account: &str, id: &str, name: &str) -> Result<()> {
+    let plan = scenario.topology.vpcs.iter().find(|plan| plan.name == name).context("no such VPC")?;
     for port in &plan.ports {
         let hook = scenario.topology.hook.name();
         scenario.cli.run(&format!("port attach {port} --vpc {id} --hook {hook} --account {account}"))?;
     }
+    Ok(())
+}
+
+/// A VPC with one subnet, and the interfaces that lead to it.
+pub fn network(scenario: &Scenario, aws: &Aws, account: &str, vpc: &str) -> Result<(String, String)> {
+    let made = aws.run("ec2 create-vpc --cidr-block 10.0.0.0/16")?;
+    let id = at(&made, "Vpc.VpcId")?.to_owned();
+    let subnet = format!("ec2 create-subnet --vpc-id {id} --cidr-block 10.0.0.0/24 --availability-zone us-east-1a");
+    let subnet = at(&aws.run(&subnet)?, "Subnet.SubnetId")?.to_owned();
+    attach(scenario, account, &id, vpc)?;
     Ok((id, subnet))
 }
 
 /// What a provider publishes and a consumer connects to, step by step as AWS documents it.
 fn workflow(hook: Hook) -> Result<()> {
-    with_api(hook, |scenario, provider, consumer| {
+    with_api(hook, plans(2), &[], |scenario, provider, consumer| {
         let mut servers = Vec::new();
         for name in ["server-1", "server-2"] {
             let host = scenario.topology.host(name);
@@ -173,9 +194,14 @@ fn workflow(hook: Hook) -> Result<()> {
         state("available")?;
 
         // The group lets nobody in yet; a rule opens the port.
-        let client = scenario.topology.host("client-b");
-        let (url, resolve) = (format!("http://{dns_name}/"), format!("{dns_name}:80:{address}"));
-        let fetch = || curl(&client.netns, &["--max-time", "2", "--resolve", &resolve, &url]);
+        let client = &scenario.topology.host("client-b").netns.clone();
+        let (url, resolver) = (format!("http://{dns_name}/"), Resolver::new(*SECOND.ip())?);
+        let fetch = || resolver.curl(client, &[&url]);
+        eventually("the name leads to the endpoint", PATIENCE, || {
+            let answer = dig(client, SECOND, &["+tries=1", "+time=1", dns_name])?;
+            ensure!(answer.addresses()? == [address], "{answer:?}");
+            Ok(())
+        })?;
         ensure!(fetch().is_err(), "a security group without rules let a client in");
         consumer.run(&format!(
             "ec2 authorize-security-group-ingress --group-id {clients} --protocol tcp --port 80 --cidr 10.0.0.0/16"
@@ -210,8 +236,15 @@ fn workflow(hook: Hook) -> Result<()> {
         scenario.agent.start_again()?;
         let after = consumer.run(&format!("ec2 describe-vpc-endpoints --vpc-endpoint-ids {endpoint}"))?;
         ensure!(at(&after, "VpcEndpoints.0.State")? == "available", "{after}");
-        let client = scenario.topology.host("client-b");
-        curl(&client.netns, &["--max-time", "2", "--resolve", &resolve, &url])?;
+        fetch()?;
+
+        // The host's other users reach neither the socket nor the state, and no secret is in the log.
+        for (path, wanted) in [(scenario.agent.socket(), 0o600), (scenario.agent.state_dir(), 0o700)] {
+            let mode = fs::metadata(&path).with_context(|| path.display().to_string())?.permissions().mode() & 0o777;
+            ensure!(mode == wanted, "{} has mode {mode:o}", path.display());
+        }
+        let log = scenario.agent.log();
+        ensure!(log.contains("CreateVpcEndpoint") && !log.contains("-secret"), "a secret is in the log");
 
         // Reset leaves nothing, in the kernel neither.
         curl(&scenario.topology.lb, &["--request", "POST", &format!("{ENDPOINT_URL}/_/reset")])?;
@@ -228,12 +261,26 @@ fn workflow(hook: Hook) -> Result<()> {
 /// Every action that answers is asked through botocore, and each raw answer compared with botocore's model of it.
 fn responses() -> Result<()> {
     const SCRIPT: &str = include_str!("aws_responses.py");
-    with_api(Hook::Auto, |_, provider, _| {
-        let Output { status, stdout, stderr } =
-            provider.command("python3")?.args(["-c", SCRIPT]).output().context("starting python3")?;
-        ensure!(status.success(), "{}", String::from_utf8_lossy(&stderr).trim());
-        let asked: usize = String::from_utf8_lossy(&stdout).trim().parse().context("how many actions were asked")?;
-        ensure!(asked == 67, "{asked} actions were asked");
+    with_api(Hook::Auto, Vec::new(), &[], |_, provider, _| {
+        let answer = provider.script(SCRIPT, &[])?;
+        let asked: BTreeSet<&str> = answer.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let answering: BTreeSet<String> = ACTIONS.lines().filter_map(answering).collect();
+        let left: Vec<&String> = answering.iter().filter(|name| !asked.contains(name.as_str())).collect();
+        ensure!(answering.len() > 60 && left.is_empty(), "these actions answer and were not asked: {left:?}");
         Ok(())
     })
+}
+
+/// The actions' table, as it is written.
+const ACTIONS: &str = include_str!("../../../privatelink-user/src/api/query/actions.rs");
+
+/// The action of a row of [`ACTIONS`] that answers, as `SERVICE:NAME`.
+fn answering(line: &str) -> Option<String> {
+    let (service, rest) = line.trim().split_once("(\"")?;
+    let service = match service {
+        "ec2" => "ec2",
+        "elb" => "elbv2",
+        _ => return None,
+    };
+    rest.split_once('"').map(|(name, _)| format!("{service}:{name}"))
 }

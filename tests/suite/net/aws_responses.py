@@ -6,11 +6,12 @@ call must be there.
 """
 
 import datetime
+import json
 import sys
 import xml.etree.ElementTree as xml
 
 import botocore.session
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, WaiterError
 
 problems = []
 seen = {}
@@ -134,6 +135,14 @@ def refused(client, action, code, **parameters):
         problems.append(f"{action}: not refused")
 
 
+def at_once(client, waiter, **parameters):
+    """What a waiter waits for is there at its first poll."""
+    try:
+        client.get_waiter(waiter).wait(WaiterConfig={"Delay": 1, "MaxAttempts": 1}, **parameters)
+    except WaiterError as error:
+        problems.append(f"the waiter {waiter} is not satisfied at once: {error}")
+
+
 tags = [{"Key": "Name", "Value": "<a & b>"}]
 
 
@@ -155,11 +164,19 @@ subnets = [call(ec2, "create_subnet", ["Subnet.AvailabilityZoneId", "Subnet.Avai
                 VpcId=vpc, CidrBlock=f"10.9.{number}.0/24", AvailabilityZone=f"us-east-1{zone}",
                 TagSpecifications=tagged("subnet"))["Subnet"]["SubnetId"]
            for number, zone in enumerate("ab")]
+call(ec2, "modify_subnet_attribute", SubnetId=subnets[0], MapPublicIpOnLaunch={"Value": True})
+shown = call(ec2, "describe_subnets", SubnetIds=[subnets[0]])["Subnets"][0]
+if shown["MapPublicIpOnLaunch"] is not True:
+    problems.append("modify_subnet_attribute: MapPublicIpOnLaunch was not set")
+at_once(ec2, "vpc_exists", VpcIds=[vpc])
+at_once(ec2, "vpc_available", VpcIds=[vpc])
+at_once(ec2, "subnet_available", SubnetIds=subnets)
 call(ec2, "describe_vpcs", ["Vpcs.0.DhcpOptionsId"], VpcIds=[vpc])
 call(ec2, "describe_subnets", ["Subnets.0.VpcId"], Filters=[{"Name": "vpc-id", "Values": [vpc]}])
 call(ec2, "describe_route_tables", ["RouteTables.0.Routes.0.GatewayId", "RouteTables.0.Associations.0.Main"])
 group = call(ec2, "create_security_group", ["SecurityGroupArn", "Tags.0.Value"], GroupName="web", Description="Web",
              VpcId=vpc, TagSpecifications=tagged("security-group"))["GroupId"]
+at_once(ec2, "security_group_exists", GroupIds=[group])
 permissions = [{"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "10.9.0.0/16", "Description": "in"}]},
                {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group}]},
                {"IpProtocol": "icmp", "FromPort": 8, "ToPort": -1, "Ipv6Ranges": [{"CidrIpv6": "2001:db8::/32"}]}]
@@ -186,12 +203,44 @@ call(elb, "modify_target_group_attributes", ["Attributes.0.Key"], TargetGroupArn
      Attributes=[{"Key": "deregistration_delay.timeout_seconds", "Value": "0"}])
 call(elb, "describe_target_group_attributes", ["Attributes.0.Value"], TargetGroupArn=target_group)
 call(elb, "register_targets", TargetGroupArn=target_group, Targets=[{"Id": "10.9.0.99"}, {"Id": "10.9.0.98", "Port": 81}])
+instance = call(ec2, "run_instances",
+                ["ReservationId", "Instances.0.Placement.AvailabilityZone", "Instances.0.LaunchTime", "Instances.0.SecurityGroups.0",
+                 "Instances.0.NetworkInterfaces.0.Attachment.AttachmentId", "Instances.0.ImageId", "Instances.0.State.Code"],
+                MinCount=1, MaxCount=1, ImageId="ami-1", InstanceType="t3.micro", ClientToken="tour",
+                TagSpecifications=tagged("instance"),
+                NetworkInterfaces=[{"DeviceIndex": 0, "SubnetId": subnets[0], "PrivateIpAddress": "10.9.0.77", "Groups": [group]}],
+                )["Instances"][0]["InstanceId"]
+instances = {"InstanceIds": [instance]}
+call(ec2, "describe_instances", ["Reservations.0.Instances.0.Tags.0.Key", "Reservations.0.Instances.0.PrivateIpAddress"],
+     Filters=[{"Name": "instance-id", "Values": [instance]}])
+call(ec2, "describe_network_interfaces", ["NetworkInterfaces.0.Attachment.InstanceId", "NetworkInterfaces.0.Attachment.AttachTime"],
+     Filters=[{"Name": "attachment.instance-id", "Values": [instance]}])
+hosts = call(elb, "create_target_group", ["TargetGroups.0.TargetType"], Name="hosts", Protocol="TCP", Port=80,
+             VpcId=vpc)["TargetGroups"][0]["TargetGroupArn"]
+call(elb, "register_targets", TargetGroupArn=hosts, Targets=[{"Id": instance}])
+call(ec2, "stop_instances", ["StoppingInstances.0.PreviousState.Name"], **instances)
+ec2.get_waiter("instance_stopped").wait(WaiterConfig={"Delay": 1, "MaxAttempts": 1}, **instances)
+call(elb, "describe_target_health", ["TargetHealthDescriptions.0.TargetHealth.Reason"], TargetGroupArn=hosts)
+refused(elb, "register_targets", "InvalidTarget", TargetGroupArn=hosts, Targets=[{"Id": instance, "Port": 81}])
+call(ec2, "start_instances", ["StartingInstances.0.CurrentState.Code"], **instances)
+ec2.get_waiter("instance_running").wait(WaiterConfig={"Delay": 1, "MaxAttempts": 1}, **instances)
+call(ec2, "terminate_instances", ["TerminatingInstances.0.CurrentState.Name"], **instances)
+ec2.get_waiter("instance_terminated").wait(WaiterConfig={"Delay": 1, "MaxAttempts": 1}, **instances)
+call(elb, "delete_target_group", TargetGroupArn=hosts)
 load_balancer = call(elb, "create_load_balancer",
                      ["LoadBalancers.0.AvailabilityZones.1.LoadBalancerAddresses.0.PrivateIPv4Address",
                       "LoadBalancers.0.DNSName", "LoadBalancers.0.State.Code", "LoadBalancers.0.SecurityGroups.0",
                       "LoadBalancers.0.CreatedTime"],
                      Name="tour", Type="network", Scheme="internal", Subnets=subnets, SecurityGroups=[group],
                      Tags=tags)["LoadBalancers"][0]["LoadBalancerArn"]
+at_once(elb, "load_balancer_exists", LoadBalancerArns=[load_balancer])
+at_once(elb, "load_balancer_available", LoadBalancerArns=[load_balancer])
+call(elb, "set_subnets", ["AvailabilityZones.0.LoadBalancerAddresses.0.PrivateIPv4Address", "IpAddressType"],
+     LoadBalancerArn=load_balancer, Subnets=subnets)
+call(elb, "describe_capacity_reservation", ["DecreaseRequestsRemaining"], LoadBalancerArn=load_balancer)
+application = call(elb, "create_load_balancer", ["LoadBalancers.0.State.Reason"], Name="application", Type="application",
+                   Scheme="internal", Subnets=subnets)["LoadBalancers"][0]["LoadBalancerArn"]
+call(elb, "delete_load_balancer", LoadBalancerArn=application)
 call(elb, "set_security_groups", ["SecurityGroupIds.0"], LoadBalancerArn=load_balancer, SecurityGroups=[group],
      EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic="off")
 call(elb, "modify_load_balancer_attributes", ["Attributes.0.Key"], LoadBalancerArn=load_balancer,
@@ -211,6 +260,9 @@ call(elb, "modify_listener_attributes", ["Attributes.0.Value"], ListenerArn=list
      Attributes=[{"Key": "tcp.idle_timeout.seconds", "Value": "60"}])
 call(elb, "describe_listener_attributes", ["Attributes.0.Key"], ListenerArn=listener)
 call(elb, "describe_listeners", ["Listeners.0.Protocol"], LoadBalancerArn=load_balancer)
+call(elb, "describe_listener_certificates", ListenerArn=listener)
+call(elb, "describe_ssl_policies")
+refused(elb, "describe_ssl_policies", "SSLPolicyNotFound", Names=["ELBSecurityPolicy-2016-08"])
 call(elb, "describe_rules", ["Rules.0.IsDefault"], ListenerArn=listener)
 call(elb, "describe_target_groups", ["TargetGroups.0.LoadBalancerArns.0"], LoadBalancerArn=load_balancer)
 call(elb, "describe_target_health", ["TargetHealthDescriptions.1.TargetHealth.State"], TargetGroupArn=target_group)
@@ -229,6 +281,7 @@ call(ec2, "modify_vpc_endpoint_service_configuration", ["Return"], ServiceId=ser
 call(ec2, "modify_vpc_endpoint_service_configuration", ["Return"], ServiceId=service["ServiceId"], PrivateDnsName="shop.example.com")
 call(ec2, "describe_vpc_endpoint_service_configurations", ["ServiceConfigurations.0.PrivateDnsNameConfiguration.Value"])
 call(ec2, "describe_vpc_endpoint_services", ["ServiceDetails.0.PrivateDnsNames.0.PrivateDnsName"])
+call(ec2, "start_vpc_endpoint_service_private_dns_verification", ["ReturnValue"], ServiceId=service["ServiceId"])
 call(ec2, "modify_vpc_endpoint_service_configuration", ServiceId=service["ServiceId"], RemovePrivateDnsName=True)
 call(ec2, "modify_vpc_endpoint_service_permissions", ["AddedPrincipals.0.ServicePermissionId", "ReturnValue"],
      ServiceId=service["ServiceId"], AddAllowedPrincipals=["*", "arn:aws:iam::333333333333:role/ci"])
@@ -241,11 +294,33 @@ endpoint = call(ec2, "create_vpc_endpoint",
                  "VpcEndpoint.CreationTimestamp", "VpcEndpoint.OwnerId", "VpcEndpoint.Tags.0"],
                 VpcEndpointType="Interface", VpcId=vpc, ServiceName=service["ServiceName"], SubnetIds=subnets,
                 SecurityGroupIds=[group], TagSpecifications=tagged("vpc-endpoint"))["VpcEndpoint"]["VpcEndpointId"]
-call(ec2, "modify_vpc_endpoint", ["Return"], VpcEndpointId=endpoint, RemoveSubnetIds=[subnets[1]], RemoveSecurityGroupIds=[group])
+default = call(ec2, "describe_security_groups", ["SecurityGroups.0.IpPermissions.0.UserIdGroupPairs.0.GroupId"],
+               Filters=[{"Name": "vpc-id", "Values": [vpc]}, {"Name": "group-name", "Values": ["default"]}])["SecurityGroups"][0]["GroupId"]
+refused(ec2, "delete_security_group", "CannotDelete", GroupId=default)
+call(ec2, "modify_vpc_endpoint", ["Return"], VpcEndpointId=endpoint, RemoveSubnetIds=[subnets[1]], AddSecurityGroupIds=[default],
+     RemoveSecurityGroupIds=[group])
 call(ec2, "describe_vpc_endpoints", ["VpcEndpoints.0.State"], VpcEndpointIds=[endpoint])
 call(ec2, "describe_vpc_endpoint_associations", VpcEndpointIds=[endpoint])
 call(ec2, "describe_network_interfaces", ["NetworkInterfaces.0.PrivateIpAddresses.0.Primary", "NetworkInterfaces.0.InterfaceType"],
      Filters=[{"Name": "vpc-id", "Values": [vpc]}])
+call(ec2, "modify_vpc_endpoint_service_payer_responsibility", ["ReturnValue"], ServiceId=service["ServiceId"],
+     PayerResponsibility="ServiceOwner")
+call(ec2, "modify_vpc_endpoint_payer_responsibility", ["VpcEndpointId", "PayerResponsibilities.0.PayerResponsibilityType"],
+     ServiceId=service["ServiceId"], VpcEndpointId=endpoint, PayerResponsibility="vpc-endpoint-service-account",
+     Scope="vpc-endpoint-charges")
+interface = call(ec2, "describe_vpc_endpoints", VpcEndpointIds=[endpoint])["VpcEndpoints"][0]["NetworkInterfaceIds"][0]
+table = call(ec2, "create_route_table", ["RouteTable.Routes.0.GatewayId", "RouteTable.OwnerId", "RouteTable.Tags.0.Key", "ClientToken"],
+             VpcId=vpc, ClientToken="table", TagSpecifications=tagged("route-table"))["RouteTable"]["RouteTableId"]
+call(ec2, "create_route", ["Return"], RouteTableId=table, DestinationCidrBlock="10.200.0.10/32", NetworkInterfaceId=interface)
+refused(ec2, "create_route", "RouteAlreadyExists", RouteTableId=table, DestinationCidrBlock="10.200.0.10/32", VpcEndpointId=endpoint)
+call(ec2, "replace_route", RouteTableId=table, DestinationCidrBlock="10.200.0.10/32", VpcEndpointId=endpoint)
+association = call(ec2, "associate_route_table", ["AssociationId", "AssociationState.State"], RouteTableId=table,
+                   SubnetId=subnets[0])["AssociationId"]
+call(ec2, "describe_route_tables", ["RouteTables.0.Routes.1.State", "RouteTables.0.Associations.0.SubnetId"], RouteTableIds=[table])
+refused(ec2, "delete_route_table", "DependencyViolation", RouteTableId=table)
+call(ec2, "disassociate_route_table", AssociationId=association)
+call(ec2, "delete_route", RouteTableId=table, DestinationCidrBlock="10.200.0.10/32")
+call(ec2, "delete_route_table", RouteTableId=table)
 call(ec2, "describe_vpc_endpoint_connections", ["VpcEndpointConnections.0.VpcEndpointConnectionId"])
 both = {"ServiceId": service["ServiceId"], "VpcEndpointIds": [endpoint]}
 call(ec2, "accept_vpc_endpoint_connections", **both)
@@ -259,7 +334,9 @@ call(ec2, "delete_vpc_endpoints", VpcEndpointIds=[endpoint])
 call(ec2, "delete_vpc_endpoint_service_configurations", ServiceIds=[service["ServiceId"]])
 call(elb, "delete_listener", ListenerArn=listener)
 call(elb, "delete_load_balancer", LoadBalancerArn=load_balancer)
+at_once(elb, "load_balancers_deleted", LoadBalancerArns=[load_balancer])
 call(elb, "deregister_targets", TargetGroupArn=target_group, Targets=[{"Id": "10.9.0.99"}])
+at_once(elb, "target_deregistered", TargetGroupArn=target_group, Targets=[{"Id": "10.9.0.99"}])
 call(elb, "delete_target_group", TargetGroupArn=target_group)
 call(ec2, "delete_security_group", GroupId=group)
 for subnet in subnets:
@@ -268,5 +345,5 @@ call(ec2, "delete_vpc", VpcId=vpc)
 
 for line in problems:
     print(line, file=sys.stderr)
-print(len(seen))
+print(json.dumps(sorted(seen)))
 sys.exit(1 if problems else 0)

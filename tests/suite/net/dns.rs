@@ -38,7 +38,7 @@ const OUTSIDE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5_300);
 const UPSTREAM: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 2), 53);
 
 /// Who is asked to verify private DNS names.
-const VERIFIER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5_301);
+pub const VERIFIER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5_301);
 
 /// Strings of one TXT record that no datagram holds.
 const LONG: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];

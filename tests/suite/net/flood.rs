@@ -1,15 +1,20 @@
-//! One consumer floods; the other does not notice.
+//! One consumer floods; the other does not notice, and its own clients connect all the same.
 
 use std::{
+    net::Ipv4Addr,
     sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use privatelink_tests::{
+    eventually::eventually,
     link::End,
+    netns::Netns,
+    programs::{Directory, Nginx, curl},
     require::Need,
-    topology::Hook,
+    scenario::Scenario,
+    topology::{Hook, Host, HostPlan},
     traffic::{
         churn::{self, CloseFirst, Plan},
         frames::{Forged, Injector, Segment},
@@ -20,17 +25,24 @@ use privatelink_tests::{
 
 use crate::{
     Run, Test,
-    common::{FIRST, FRONTEND, PATIENCE, server, target, with_web},
+    common::{FIRST, FRONTEND, PATIENCE, plans, server, target, with_plans, with_web},
     progress,
 };
 
 /// Every test of this file.
 pub const TESTS: fn() -> Vec<Test> = || {
-    vec![Test {
-        name: "syn_flood_of_one_consumer_spares_the_other",
-        needs: &[Need::WholeMachine],
-        run: Run::EachHook(flood),
-    }]
+    vec![
+        Test {
+            name: "syn_flood_of_one_consumer_spares_the_other",
+            needs: &[Need::WholeMachine],
+            run: Run::EachHook(flood),
+        },
+        Test {
+            name: "syn_flood_spares_clients_of_the_same_network",
+            needs: &[Need::WholeMachine, Need::Program("curl"), Need::Program("nginx")],
+            run: Run::EachHook(cookies),
+        },
+    ]
 };
 
 /// Consumer a sends SYNs from random addresses as fast as one thread can. Meanwhile consumer b's transfer goes on, and
@@ -42,14 +54,7 @@ fn flood(hook: Hook) -> Result<()> {
         let (attacker, customer) = (scenario.topology.host("client-a"), scenario.topology.host("client-b"));
         let mut established = stream::connect(&customer.netns, Source::ANY, FRONTEND, PATIENCE)?;
         stream::echo(&mut established, b"before")?;
-        let template = Forged {
-            from_mac: attacker.link.mac()?,
-            to_mac: End::new(&scenario.topology.lb, "consumer-a").mac()?,
-            from: std::net::SocketAddrV4::new(FIRST, 1),
-            to: FRONTEND,
-            segment: Segment::Syn,
-            sequence: 1,
-        };
+        let template = syn(scenario, attacker, "consumer-a")?;
         let injector = Injector::new(&attacker.link)?;
         let over = AtomicBool::new(false);
         let limited = || {
@@ -82,4 +87,106 @@ fn flood(hook: Hook) -> Result<()> {
         ensure!(limited()? > before, "no SYN met a limit: the flood was no flood");
         Ok(())
     })
+}
+
+/// The flood's first SYN, from a host behind a port of consumer a.
+fn syn(scenario: &Scenario, attacker: &Host, port: &str) -> Result<Forged> {
+    Ok(Forged {
+        from_mac: attacker.link.mac()?,
+        to_mac: End::new(&scenario.topology.lb, port).mac()?,
+        from: std::net::SocketAddrV4::new(FIRST, 1),
+        to: FRONTEND,
+        segment: Segment::Syn,
+        sequence: 1,
+    })
+}
+
+/// For how long real clients connect during the flood.
+const CONNECTING: Duration = Duration::from_secs(10);
+
+/// Consumer a is flooded from addresses of its own network that nobody has, to the endpoint that its real clients use, by a host
+/// that has a link of its own. Each client answers a cookie, and every one of its requests succeeds; so do all connections of
+/// consumer b.
+fn cookies(hook: Hook) -> Result<()> {
+    let mut plans = plans(1);
+    plans[0].hosts.push(HostPlan::new("attacker", 2, 10));
+    with_plans(plans, 1, hook, |scenario| {
+        let _web = Nginx::start(&server(scenario, 1).netns, Directory::new("nginx")?, target(scenario, 1), "there\n")?;
+        scenario.wait_healthy("web")?;
+        let (client, customer) = (scenario.topology.host("client-a"), scenario.topology.host("client-b"));
+        let attacker = scenario.topology.host("attacker");
+        let template = syn(scenario, attacker, "consumer-a-1")?;
+        let injector = Injector::new(&attacker.link)?;
+        let over = AtomicBool::new(false);
+        let (sent, ours, others) = std::thread::scope(|scope| {
+            let flooding = scope.spawn(|| injector.flood(template, || over.load(Ordering::Relaxed)));
+            let others = scope.spawn(|| fetch(&customer.netns, &customer.addresses));
+            let ours = eventually("the flood meets a limit", PATIENCE, || {
+                ensure!(scenario.counter("cookie_sent")? > 1_000, "no budget is used up");
+                Ok(())
+            })
+            .and_then(|()| {
+                progress!("the budget is used up; connecting for {} s", CONNECTING.as_secs());
+                fetch(&client.netns, &client.addresses)
+            });
+            over.store(true, Ordering::Relaxed);
+            (flooding.join(), ours, others.join())
+        });
+        let sent = sent.ok().context("the flood panicked")??;
+        let ours = ours.context("the flooded consumer's own clients")?;
+        let others = others.ok().context("the other consumer's clients panicked")?.context("the other consumer")?;
+        let (cookies, accepted) = (scenario.counter("cookie_sent")?, scenario.counter("cookie_accepted")?);
+        progress!(
+            "{sent} SYNs, {cookies} cookies sent, {accepted} accepted; requests of the same network {ours}, of the other {others} "
+        );
+        ensure!(sent > 100_000, "only {sent} SYNs were sent");
+        ensure!(ours.requests >= 20, "only {ours}");
+        // Nobody else has an address that could answer.
+        ensure!(accepted > 0, "no client has been verified");
+        ensure!(accepted <= 4 * ours.requests, "more cookies came back than clients could send");
+        eventually("half-open flows end with the flood", Duration::from_secs(20), || {
+            let before = scenario.counter("cookie_sent")?;
+            curl(&client.netns, &["--max-time", "5", &url()])?;
+            ensure!(scenario.counter("cookie_sent")? == before, "cookies are still being sent");
+            Ok(())
+        })
+    })
+}
+
+/// Requests that have been answered.
+struct Fetched {
+    requests: u64,
+    slowest: Duration,
+}
+
+impl std::fmt::Display for Fetched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} (the slowest {} ms)", self.requests, self.slowest.as_millis())
+    }
+}
+
+fn url() -> String {
+    format!("http://{FRONTEND}/")
+}
+
+/// A request after the other for [`CONNECTING`], from each of the addresses in turn.
+///
+/// # Errors
+///
+/// The first that fails.
+fn fetch(netns: &Netns, sources: &[Ipv4Addr]) -> Result<Fetched> {
+    let started = Instant::now();
+    let mut fetched = Fetched { requests: 0, slowest: Duration::ZERO };
+    for source in sources.iter().cycle() {
+        if started.elapsed() > CONNECTING {
+            break;
+        }
+        let begun = Instant::now();
+        let page = curl(netns, &["--interface", &source.to_string(), "--max-time", "10", &url()])
+            .with_context(|| format!("request {} from {source}", fetched.requests + 1))?;
+        ensure!(page == "there\n", "another page: {page}");
+        fetched.requests += 1;
+        fetched.slowest = fetched.slowest.max(begun.elapsed());
+    }
+    Ok(fetched)
 }

@@ -20,10 +20,12 @@ use privatelink_tests::{
     traffic,
 };
 
+mod alias;
 mod aws;
 mod churn;
 mod common;
 mod consent;
+mod direct;
 mod dns;
 mod ending;
 mod explain;
@@ -35,6 +37,7 @@ mod icmp;
 mod icmp_oracle;
 mod isolation;
 mod lifetime;
+mod link;
 mod metrics;
 mod overlap;
 mod pool;
@@ -47,6 +50,7 @@ mod targets;
 mod transfer;
 mod udp;
 mod weights;
+mod workflows;
 
 /// A test and what it needs.
 struct Test {
@@ -78,7 +82,11 @@ fn tests() -> Vec<Test> {
         ending::TESTS,
         isolation::TESTS,
         consent::TESTS,
+        direct::TESTS,
+        link::TESTS,
+        alias::TESTS,
         aws::TESTS,
+        workflows::TESTS,
         dns::TESTS,
         refusals::TESTS,
         hooks::TESTS,

@@ -225,7 +225,11 @@ fn declared_files() -> Result<()> {
             REFUSED,
             &["1", "5-300"],
         ),
-        ("[[target-group]]\nname = \"y\"\nvpc = \"provider\"\nport = 1\ntargets = [\"ten\"]\n", WRONG, &["ten"]),
+        (
+            "[[target-group]]\nname = \"y\"\nvpc = \"provider\"\nport = 1\ntargets = [\"ten\"]\n",
+            REFUSED,
+            &["ten", "IP:PORT"],
+        ),
         (
             "[[target-group]]\nname = \"y\"\nvpc = \"provider\"\nport = 1\nattributes = { \"speed\" = 9 }\n",
             REFUSED,

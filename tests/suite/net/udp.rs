@@ -81,7 +81,7 @@ pub fn no_checksum_errors(scenario: &Scenario) -> Result<()> {
 }
 
 /// A dnsmasq that knows a few names and nobody else.
-fn resolver(netns: &Netns, dir: &Directory) -> Result<Running> {
+pub fn resolver(netns: &Netns, dir: &Directory) -> Result<Running> {
     let program = require::find("dnsmasq").context("dnsmasq")?;
     let log = dir.path().join("log");
     let text = |n: usize| format!("--txt-record=big.example,{}", format!("{n:02}").repeat(120));

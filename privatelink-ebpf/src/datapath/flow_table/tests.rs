@@ -55,7 +55,7 @@ fn insert(t: View<'_, false>, key: &FlowKey) -> Result<bool, NoRoom> {
                 (&raw mut (*entry).target).write_volatile(tag(key));
                 (&raw mut (*entry).new_src).write_volatile(Ip4::from_word(tag(key)));
             }
-            let published = reserved.publish(t, key, FlowState::Established, 0, 350);
+            let published = reserved.publish(t, key, FlowState::Established, false, 0, 350);
             if published { Ok(true) } else { Err(NoRoom::Full) }
         })
     };

@@ -17,6 +17,7 @@ use crate::{
     wire::{
         ETHERTYPE_IPV4, EthHdr, Ipv4Hdr, L3, PROTO_ICMP, checksum,
         icmp::{DESTINATION_UNREACHABLE, FRAGMENTATION_NEEDED, IcmpHeader, TIME_EXCEEDED},
+        ipv6::Ipv6Header,
         tcp::TcpHeader,
     },
 };
@@ -75,9 +76,11 @@ impl Cause {
 /// Refuses a segment or datagram and tells its sender why, within the VPC's budget of errors.
 #[inline(always)]
 pub fn answer<'t, T: Tables<'t>>(t: T, segment: &Segment, cause: Cause) -> Verdict {
-    // The error lies over the packet's own headers, so one with IP options gets none; nor does one that was sent to a group
+    // The error lies over the packet's own headers, so one with IP options or extension headers gets none; nor does one that was
+    // sent to a group
     // (RFC 1122 section 3.2.2).
-    if segment.l4 as usize != L3 + Ipv4Hdr::LEN || segment.dst_mac.group() {
+    let header = if segment.key.ipv6() { Ipv6Header::LEN } else { Ipv4Hdr::LEN };
+    if segment.l4 as usize != L3 + header || segment.dst_mac.group() {
         return refuse(t, cause.counter());
     }
     if T::HOOK == Hook::Xdp {

@@ -2,11 +2,13 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    datapath::{Verdict, decide},
+    abi::Stage,
+    datapath::{Verdict, decide, v6},
     testing::{
         cases::{A, A_PORT, INTERFACES, SHARED, world},
-        frame::{SliceFrame, answer_error, apply},
-        packet::{Tcp, internet_checksum},
+        frame::{SliceFrame, answer_echo6, answer_error, apply, apply6, translate6},
+        icmp::Icmp,
+        packet::{Ndp, Tcp, internet_checksum, six},
         tables::{MemTables, Options},
         world::port_mac,
     },
@@ -45,6 +47,38 @@ fn frames() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![prop::collection::vec(any::<u8>(), 0..200), mutated]
 }
 
+/// The same over IPv6, with a solicitation among them.
+fn frames6() -> impl Strategy<Value = Vec<u8>> {
+    let segment = Tcp { ipv6: true, extensions: vec![(0, vec![1, 4, 0, 0, 0, 0])], ..syn() }.build();
+    let plain = Tcp { ipv6: true, ..syn() }.build();
+    let asked = Ndp::solicitation(A.mac, six(A.ip), six(A.service)).build();
+    let ping = Icmp {
+        kind: 128,
+        src_mac: A.mac,
+        dst_mac: port_mac(A_PORT),
+        src: A.ip,
+        dst: A.service,
+        ipv6: true,
+        body: plain[14..].to_vec(),
+        ..Icmp::default()
+    };
+    let error = Icmp { kind: 2, ..ping.clone() }.build();
+    let whole = prop_oneof![Just(segment), Just(plain), Just(asked), Just(ping.build()), Just(error)];
+    (whole, prop::collection::vec((0usize..100, any::<u8>()), 0..6), 0usize..=90, any::<bool>()).prop_map(
+        |(mut bytes, changes, len, whole)| {
+            for (at, byte) in changes {
+                if let Some(old) = bytes.get_mut(at) {
+                    *old = byte;
+                }
+            }
+            if !whole {
+                bytes.truncate(len);
+            }
+            bytes
+        },
+    )
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(5000))]
 
@@ -75,8 +109,48 @@ proptest! {
                     prop_assert_eq!(internet_checksum(&[&error[14..34]]), 0);
                     prop_assert_eq!(internet_checksum(&[&error[34..error.len() - 2]]), 0);
                 }
+                Err(Verdict::GoOn(stage)) => prop_assert!(matches!(stage, Stage::V6 | Stage::Challenge)),
+                Err(Verdict::AnswerNeighbor) => prop_assert!(false, "IPv4 has no advertisements"),
                 Err(Verdict::Pass | Verdict::ToTc | Verdict::Drop(_) | Verdict::Proxy) => {}
             }
+        }
+    }
+
+    /// The same for IPv6: nothing is read or written outside of the frame.
+    #[test]
+    fn hostile_ipv6_frames_are_judged(
+        bytes in frames6(), ifindex in *INTERFACES.start()..=*INTERFACES.end() + 50, reference: bool,
+    ) {
+        let tables = MemTables::new(world().over_ipv6(), Options { reference, ..Options::default() });
+        let frame = SliceFrame::new(&bytes);
+        if let Ok(rewrite) = v6::decide(frame, tables.xdp(), ifindex) {
+            apply6(&mut bytes.clone(), &rewrite);
+        }
+        match v6::decide(frame, tables.tc(), ifindex) {
+            Ok(rewrite) => apply6(&mut bytes.clone(), &rewrite),
+            Err(Verdict::AnswerReset) => prop_assert!(v6::parse::segment(frame, tables.tc(), VpcIndex(1)).is_some()),
+            Err(Verdict::AnswerNeighbor) => prop_assert!(v6::ndp::message(frame).is_some()),
+            Err(Verdict::AnswerError(cause)) => {
+                let error = answer_error(&bytes, cause);
+                let length = (error.len() - 2 - 54) as u16;
+                let pseudo = [&error[22..54], &[0, 0], &length.to_be_bytes(), &[0, 0, 0, 58]].concat();
+                prop_assert_eq!(internet_checksum(&[&pseudo, &error[54..error.len() - 2]]), 0);
+            }
+            Err(Verdict::GoOn(Stage::Challenge)) => {
+                prop_assert!(v6::parse::segment(frame, tables.tc(), VpcIndex(1)).is_some());
+            }
+            Err(Verdict::GoOn(stage)) => {
+                prop_assert_eq!(stage, Stage::Icmp6);
+                match v6::icmp::decide(frame, tables.tc(), ifindex) {
+                    Ok(translation) => translate6(&mut bytes.clone(), &translation),
+                    Err(Verdict::AnswerEcho) => answer_echo6(&mut bytes.clone(), port_mac(ifindex)),
+                    Err(verdict) => prop_assert!(matches!(verdict, Verdict::Pass | Verdict::Drop(_)), "{verdict:?}"),
+                }
+            }
+            Err(Verdict::AnswerArp | Verdict::AnswerEcho | Verdict::Proxy) => {
+                prop_assert!(false, "that is IPv4's");
+            }
+            Err(Verdict::Pass | Verdict::ToTc | Verdict::Drop(_)) => {}
         }
     }
 

@@ -26,7 +26,7 @@ proptest! {
 #[test]
 fn a_reset_of_ours_has_the_number_that_the_target_waits_for() {
     use crate::abi::flow::FlowState;
-    let meta = |state, flags| Meta { version: 1, state, flags, idle_s: 350 };
+    let meta = |state, flags| Meta { version: 1, state, translated: false, flags, idle_s: 350 };
     assert_eq!(to_target(1001, meta(FlowState::Established, Meta::PROXY)), 1101);
     assert_eq!(to_target(1001, meta(FlowState::SynReceived, Meta::PROXY)), 1001);
     assert_eq!(to_target(1001, meta(FlowState::Established, Meta::FORWARD)), 1001);

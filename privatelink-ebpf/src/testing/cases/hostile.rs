@@ -46,10 +46,8 @@ pub fn cases() -> Vec<Case> {
         case("SCTP on a shared port")
             .frame(syn(ON_SHARED).set(IP + 9, &[132]).dropped(Counter::OtherProtocol))
             .frame(syn(ON_SHARED.to([10, 0, 0, 99])).set(IP + 9, &[132]).passed()),
-        case("Katran: IPv6").frame(syn(A).set(12, &[0x86, 0xdd]).dropped(Counter::OtherEtherType)),
         case("a VLAN tag").frame(syn(A).set(12, &[0x81, 0]).dropped(Counter::OtherEtherType)),
         case("an IEEE 802.3 length").frame(syn(A).set(12, &[0, 46]).dropped(Counter::OtherEtherType)),
-        case("IPv6 on a shared port").frame(syn(ON_SHARED).set(12, &[0x86, 0xdd]).passed()),
         case("all bits zero").frame(raw(A_PORT, vec![0; 60]).dropped(Counter::OtherEtherType)),
         case("all bits one").frame(raw(A_PORT, vec![0xff; 60]).dropped(Counter::OtherEtherType)),
         case("IPv4 of ones")

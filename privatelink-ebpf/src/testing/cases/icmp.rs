@@ -239,6 +239,8 @@ pub fn cases() -> Vec<Case> {
             .frame(ping(A.to([10, 0, 0, 99]), 10).dropped(Counter::NotOurs))
             .frame(ping(ON_SHARED.to([10, 0, 0, 99]), 10).passed()),
         case("Cilium: icmp echo to a service").frames([0, 1, 2, 7, 56, 1400].map(|len| ping(A, len).echoed())),
+        case("an echo request of which nothing is left but zeros")
+            .frame(ping(A, 0).icmp(|icmp| icmp.rest = [0; 4]).echoed()),
         case("an echo request to the node address").handshake(A).frame(target_ping(A, 56).echoed()),
         case("an echo request on a shared port").frame(ping(ON_SHARED, 56).echoed()),
         case("an echo request with a TTL of one").frame(ping(A, 56).icmp(|icmp| icmp.ttl = 1).echoed()),

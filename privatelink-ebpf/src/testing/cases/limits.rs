@@ -13,14 +13,14 @@ pub fn cases() -> Vec<Case> {
         case("an endpoint's half-open flows are limited")
             .frame(syn(limited).opens())
             .frame(syn(limited.from_port(2)).opens())
-            .frame(syn(limited.from_port(3)).dropped(Counter::EndpointHalfOpenLimit))
+            .frame(syn(limited.from_port(3)).challenged(Counter::EndpointHalfOpenLimit))
             .check(Check::HalfOpenEndpoint(3, 2))
             .check(Check::HalfOpenVpc(1, 2))
             .check(Check::EndpointRefused(3, 1)),
         case("another endpoint goes on while one is at its limit")
             .frame(syn(limited).opens())
             .frame(syn(limited.from_port(2)).opens())
-            .frame(syn(limited.from_port(3)).dropped(Counter::EndpointHalfOpenLimit))
+            .frame(syn(limited.from_port(3)).challenged(Counter::EndpointHalfOpenLimit))
             .frame(syn(A).opens()),
         case("an established flow is no half-open one")
             .handshake(limited)
@@ -46,8 +46,8 @@ pub fn cases() -> Vec<Case> {
                 world.vpc_budgets.insert(1, Budget { half_open: 1 });
             })
             .frame(syn(A).opens())
-            .frame(syn(A.from_port(2)).dropped(Counter::VpcHalfOpenLimit))
-            .frame(syn(limited).dropped(Counter::VpcHalfOpenLimit))
+            .frame(syn(A.from_port(2)).challenged(Counter::VpcHalfOpenLimit))
+            .frame(syn(limited).challenged(Counter::VpcHalfOpenLimit))
             .check(Check::HalfOpenEndpoint(3, 0))
             .frame(syn(B).opens())
             .frame(syn(B.from_port(2)).opens()),

@@ -2,9 +2,12 @@
 //!
 //! Names of other projects' scenarios are kept where a case is one of theirs: "Katran", "Cilium", "Calico".
 
+mod alias;
 mod arp;
 mod close;
+mod cookie;
 mod counts;
+mod direct;
 mod fragment;
 mod frames;
 mod hostile;
@@ -18,6 +21,7 @@ mod reset;
 mod security;
 mod sticky;
 mod udp;
+mod v6;
 
 use super::{
     script::{Case, Client},
@@ -30,25 +34,26 @@ use crate::abi::{
 
 /// All cases.
 pub fn all() -> Vec<Case> {
-    [
+    let both: Vec<Case> = [
         open::cases(),
         frames::cases(),
-        fragment::cases(),
         close::cases(),
         counts::cases(),
         reset::cases(),
-        proxy::cases(),
-        arp::cases(),
         hostile::cases(),
-        icmp::cases(),
         isolation::cases(),
         limits::cases(),
+        cookie::cases(),
         lifetime::cases(),
         security::cases(),
         sticky::cases(),
         udp::cases(),
     ]
-    .concat()
+    .concat();
+    let ipv6: Vec<Case> = both.iter().filter_map(Case::over_ipv6).collect();
+    let ipv4 =
+        [fragment::cases(), proxy::cases(), arp::cases(), icmp::cases(), direct::cases(), alias::cases()].concat();
+    [both, ipv6, ipv4, v6::cases()].concat()
 }
 
 // Ports, by interface index.
@@ -77,12 +82,14 @@ pub const PROVIDER_NO_XDP: u32 = 20;
 pub const BOTH: u32 = 21;
 /// The host port.
 pub const HOST: u32 = 22;
+/// Provider VPC 3 once more: clients of the load balancer itself.
+pub const PROVIDER_OTHER: u32 = 23;
 
 /// The id of endpoint 1; the others have none.
 pub const ENDPOINT_ID: &[u8; 22] = b"vpce-08d2bf15fac5001c9";
 
 /// All interfaces that the kernel's run needs.
-pub const INTERFACES: std::ops::RangeInclusive<u32> = A_PORT..=HOST;
+pub const INTERFACES: std::ops::RangeInclusive<u32> = A_PORT..=PROVIDER_OTHER;
 
 /// The load balancer's address in the provider VPC.
 pub const NODE: [u8; 4] = [10, 0, 0, 5];
@@ -121,6 +128,10 @@ pub const UDP_TC_TARGET: u16 = 56;
 pub const UDP_EMPTY: u16 = 57;
 /// Target 1, whose group wants the PROXY protocol.
 pub const PROXIED: u16 = 86;
+/// TCP and UDP: one target each, whose groups want to see clients' own addresses; at the node address too.
+pub const DIRECT: u16 = 87;
+/// The same target by TCP, on another port of the node address.
+pub const DIRECT_TOO: u16 = 88;
 /// Three targets.
 pub const HTTPS: u16 = 443;
 
@@ -165,6 +176,7 @@ pub fn world() -> World {
     world.port(PROVIDER_NO_XDP, 3, 1500, PortFlags(0));
     world.port(BOTH, 8, 1500, xdp);
     world.port(HOST, u16::MAX, 1500, xdp);
+    world.port(PROVIDER_OTHER, 3, 1500, xdp);
 
     world.listener(1, 350, &[1]);
     world.listener(2, 350, &[2, 3, 4]);
@@ -175,6 +187,9 @@ pub fn world() -> World {
     world.listener(7, 60, &[1]);
     world.listener(8, 350, &[8]);
     world.listener(20, 350, &[1 | RingEntry::PROXY]);
+
+    world.listener(21, 350, &[1 | RingEntry::PRESERVE]);
+    world.listener(22, 120, &[9 | RingEntry::PRESERVE]);
 
     world.target(1, 3, CLIENT, 8080, PROVIDER, 0);
     world.target(2, 3, [10, 0, 2, 1], 8443, PROVIDER, 1);
@@ -220,6 +235,11 @@ pub fn world() -> World {
     world.udp_frontend(1, ENDPOINT, UDP_TC_TARGET, 11, 1);
     world.udp_frontend(1, ENDPOINT, UDP_EMPTY, 12, 1);
     world.udp_frontend(1, LIMITED, DNS, 9, 3);
+    for (vpc, ip, endpoint) in [(1, ENDPOINT, 1), (3, NODE, 0)] {
+        world.frontend(vpc, ip, DIRECT, 21, endpoint);
+        world.udp_frontend(vpc, ip, DIRECT, 22, endpoint);
+    }
+    world.frontend(3, NODE, DIRECT_TOO, 21, 0);
     world.address(u16::MAX, INTERNAL, AddressKind::Internal);
     world.frontend(u16::MAX, INTERNAL, 8080, 1, 0);
     world

@@ -189,5 +189,15 @@ pub fn cases() -> Vec<Case> {
             .frame(sent(ack(P).numbers(0, 5001).establishes().shown(with_header)))
             .frame(target_ack(P).numbers(5001, 100).shown(acknowledges).by_tc())
             .frame(data(P, 5).numbers(0, 5001).shown(behind).by_tc()),
+        case("PROXY: above a half-open budget a client answers a cookie, and the flow is as any")
+            .world(|world| {
+                world.vpc_budgets.insert(1, Budget { half_open: 1 });
+            })
+            .frame(syn(A.at([10, 0, 9, 1])).opens())
+            .frame(syn(P).challenged(Counter::VpcHalfOpenLimit))
+            .frame(rst(P).cookie(Cookie::Sent).dropped(Counter::CookieAccepted))
+            .frame(syn(P).opens())
+            .frame(syn_ack(P).by_tc())
+            .frame(sent(ack(P).establishes().shown(with_header))),
     ]
 }

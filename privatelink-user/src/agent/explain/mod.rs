@@ -8,7 +8,7 @@ mod tests;
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use privatelink_ebpf::{
-    abi::{VpcIndex, explain::Trace, flow::FlowState, pool, service::PortFlags},
+    abi::{Counter, VpcIndex, explain::Trace, flow::FlowState, pool, service::PortFlags},
     datapath::Verdict,
 };
 
@@ -17,7 +17,7 @@ use super::{index::TargetKey, plan::Plan, security};
 use crate::{
     control::view,
     model::{
-        Direction, EndpointState, InterfaceName, Listener, LoadBalancerId, Opening, Protocol, State, TargetGroup, VpcId,
+        Direction, EndpointState, InterfaceName, Listener, LoadBalancerId, Opening, Port, Protocol, State, TargetGroup,
     },
     net::{links::Links, neighbor::MacAddress},
     runtime::{
@@ -55,14 +55,17 @@ pub struct Facts<'a> {
     pub interface: &'a dyn Fn(u32) -> Option<String>,
 }
 
-/// The first attached port of a VPC, in the order of the interfaces' names.
+/// The attached port of the question's VPC that it names, or else the first one in the order of the interfaces' names.
 pub fn entry(
     state: &State,
-    vpc: &VpcId,
+    question: &Question,
     statuses: &BTreeMap<InterfaceName, PortStatus>,
     links: &Links,
 ) -> Option<Entry> {
-    state.ports.values().filter(|port| port.vpc == *vpc).find_map(|port| {
+    let meant = |port: &&Port| {
+        port.vpc == question.vpc && question.port.as_ref().is_none_or(|interface| port.interface == *interface)
+    };
+    state.ports.values().filter(meant).find_map(|port| {
         let hook = statuses.get(&port.interface)?.hook?;
         let link = links.values().find(|link| link.name == port.interface.as_str())?;
         Some(Entry { ifindex: link.ifindex, mac: link.mac?, interface: port.interface.clone(), hook })
@@ -147,7 +150,14 @@ impl<'a> Story<'a> {
 
     fn destination(&mut self, ip: Ipv4Addr) -> Destination<'a> {
         let (state, vpc) = (self.facts.state, &self.question.vpc);
-        if let Some(endpoint) = state.endpoints.values().find(|e| e.vpc == *vpc && e.address == ip) {
+        if let Some((endpoint, alias)) = state.endpoint_at(vpc, ip) {
+            if let Some(alias) = alias {
+                self.find(
+                    Object::Address,
+                    ip.to_string(),
+                    format!("an alias of the endpoint at {}, by {alias}", endpoint.address),
+                );
+            }
             let service = state.endpoint_services.get(&endpoint.service);
             let to = service.map_or_else(|| endpoint.service.to_string(), |service| service.service_name.to_string());
             self.find(Object::Endpoint, endpoint.id.to_string(), format!("{}, leads to {to}", endpoint.state));
@@ -223,7 +233,7 @@ impl<'a> Story<'a> {
             PacketProtocol::Icmp => return,
         };
         let Some(lb) = state.load_balancers.get(&listener.load_balancer) else { return };
-        let endpoint = state.endpoints.values().find(|e| e.vpc == question.vpc && e.address == *question.to.ip());
+        let endpoint = state.endpoint_at(&question.vpc, *question.to.ip()).map(|(endpoint, _)| endpoint);
         let verdicts = security::verdicts(state, endpoint, lb, opening, *question.from.ip());
         for (group, rule) in verdicts {
             let text = match rule {
@@ -270,7 +280,9 @@ impl<'a> Story<'a> {
             let text = format!("the client's port {} has one already, {state}", self.question.from.port());
             self.find(Object::Flow, None, text);
         }
-        let target = trace.has(Trace::TARGET).then(|| self.target(trace.target, *used, groups)).flatten();
+        // A flow that shows its client takes no port of the pool.
+        let used = used.filter(|_| !trace.counted(Counter::ClientIpPreserved));
+        let target = trace.has(Trace::TARGET).then(|| self.target(trace.target, used, groups)).flatten();
         if trace.verdict == Trace::FORWARD {
             return self.forwarded(trace, target);
         }
@@ -298,7 +310,13 @@ impl<'a> Story<'a> {
             ),
             Verdict::AnswerArp => (Object::Address, "it is answered by ARP", "nothing to do"),
             Verdict::AnswerEcho => (Object::Address, "it is answered by an echo reply", "nothing to do"),
-            Verdict::ToTc | Verdict::Drop(_) | Verdict::AnswerReset | Verdict::AnswerError(_) | Verdict::Proxy => {
+            Verdict::AnswerNeighbor => (Object::Address, "it is answered by neighbour discovery", "nothing to do"),
+            Verdict::ToTc
+            | Verdict::Drop(_)
+            | Verdict::AnswerReset
+            | Verdict::AnswerError(_)
+            | Verdict::Proxy
+            | Verdict::GoOn(_) => {
                 (Object::Kernel, "the kernel refused it without a reason", "`privatelink stats --drops` lists refusals")
             }
         };
@@ -347,6 +365,26 @@ impl<'a> Story<'a> {
         Some(key)
     }
 
+    /// The source that the target sees, and why if that is not a matter of course.
+    fn source(&mut self, trace: &Trace, node: Ipv4Addr) -> String {
+        let (own, node) = (format!("{}, the client itself", self.question.from.ip()), node.to_string());
+        let direct =
+            "the target group has preserve_client_ip.enabled, and the client comes to the load balancer itself";
+        let (source, text) = if trace.counted(Counter::ClientIpPreserved) {
+            (own, format!("{direct}: the target sees {}", self.question.from))
+        } else if trace.counted(Counter::ClientIpSamePort) {
+            let why = "client and target are behind one port, so replies would not come back through the load balancer";
+            (node, format!("{direct}; but {why}: the target sees the node address"))
+        } else if trace.counted(Counter::ClientIpCollision) {
+            let why = "another flow to the target shows the client's address and port";
+            (node, format!("{direct}; but {why}: the target sees the node address"))
+        } else {
+            return node;
+        };
+        self.find(Object::Source, None, text);
+        source
+    }
+
     fn forwarded(mut self, trace: &Trace, target: Option<TargetKey>) -> Explanation {
         let out = (self.facts.interface)(trace.out_ifindex).unwrap_or_else(|| trace.out_ifindex.to_string());
         if let Some(entry) = self.facts.port {
@@ -363,7 +401,8 @@ impl<'a> Story<'a> {
         }
         let verdict = match target {
             Some(TargetKey { vpc: _, node, ip, port, proto: _ }) => {
-                format!("it goes to {ip}:{port}, which sees {node} as its source, through {out}")
+                let source = self.source(trace, node);
+                format!("it goes to {ip}:{port}, which sees {source} as its source, through {out}")
             }
             None => format!("it is forwarded through {out}"),
         };

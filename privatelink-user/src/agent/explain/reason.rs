@@ -28,6 +28,9 @@ pub const fn reason(counter: Counter) -> Option<Reason> {
     const REPORT: &str = "this is a defect of the datapath if it lasts; `privatelink stats` shows whether it does";
     match counter {
         Counter::FlowOpened
+        | Counter::ClientIpPreserved
+        | Counter::ClientIpSamePort
+        | Counter::ClientIpCollision
         | Counter::FlowEstablished
         | Counter::FlowClosed
         | Counter::FlowResetByClient
@@ -44,7 +47,10 @@ pub const fn reason(counter: Counter) -> Option<Reason> {
         | Counter::PortReleasedAfterHold
         | Counter::PortReusedEarly
         | Counter::ProxyHeaderSent
+        | Counter::CookieSent
+        | Counter::CookieAccepted
         | Counter::ArpAnswered
+        | Counter::NdpAnswered
         | Counter::ResetSent
         | Counter::FragmentForwarded
         | Counter::IcmpErrorTranslated
@@ -89,7 +95,7 @@ pub const fn reason(counter: Counter) -> Option<Reason> {
             "let the sender's firewall accept ICMP, or give the interfaces of consumer and provider the same MTU",
         ),
         Counter::OtherEtherType => {
-            by(Packet, "it is neither IPv4 nor ARP, and the port is isolated", "use IPv4, or a shared port")
+            by(Packet, "it is neither IP nor ARP, and the port is isolated", "use IP, or a shared port")
         }
         Counter::OtherProtocol => {
             by(Listener, "no listener can have this IP protocol", "use a protocol that a listener can have")
@@ -119,9 +125,20 @@ pub const fn reason(counter: Counter) -> Option<Reason> {
             "its source is an address that the datapath itself owns in this VPC",
             "give the host another address than the endpoint's or load balancer's",
         ),
-        Counter::ArpForged => {
+        Counter::ArpForged | Counter::NdpForged => {
             by(Packet, "it claims an address that the datapath owns", "find the host that has the endpoint's address")
         }
+        Counter::NdpIgnored => {
+            by(Packet, "the neighbour discovery asks for nothing that the datapath owns", "nothing to do")
+        }
+        Counter::RoutingHeader => {
+            by(Packet, "it has an IPv6 routing header, which would lead it past the rules", "send it without")
+        }
+        Counter::ExtensionHeaders => by(
+            Packet,
+            "it has more or longer IPv6 extension headers than are looked behind",
+            "send it with at most four, within 128 bytes of the frame",
+        ),
         Counter::ArpIgnored => by(Packet, "the ARP packet asks for nothing that the datapath owns", "nothing to do"),
         Counter::NoFlow => {
             by(Flow, "it belongs to no open connection, so it is answered with RST", "open a connection with a SYN")
@@ -168,12 +185,19 @@ pub const fn reason(counter: Counter) -> Option<Reason> {
         Counter::EndpointHalfOpenLimit => by(
             Endpoint,
             "the endpoint has as many half-open connections as it may have",
-            "look for a SYN flood from this consumer, or for a target that does not answer",
+            "clients of TCP that answer a SYN cookie connect all the same, after one more round trip; look for a SYN flood from \
+             this consumer, or for a target that does not answer",
         ),
         Counter::VpcHalfOpenLimit => by(
             Budget,
             "the VPC has as many half-open connections as it may have",
-            "look for a SYN flood from this VPC, or for a target that does not answer",
+            "clients of TCP that answer a SYN cookie connect all the same, after one more round trip; look for a SYN flood from \
+             this VPC, or for a target that does not answer",
+        ),
+        Counter::CookieRejected => by(
+            Packet,
+            "a reset that belongs to no connection, while too many are half-open, and that does not bring a SYN cookie back",
+            "look for who forges resets in this VPC",
         ),
         Counter::SynFromTarget => by(
             Address,
@@ -235,7 +259,9 @@ pub fn decisive(trace: &Trace) -> Option<Counter> {
         | Verdict::AnswerReset
         | Verdict::AnswerEcho
         | Verdict::AnswerError(_)
-        | Verdict::Proxy => trace.counts().find(|counter| counter.kind() == CounterKind::Drop),
+        | Verdict::Proxy
+        | Verdict::AnswerNeighbor
+        | Verdict::GoOn(_) => trace.counts().find(|counter| counter.kind() == CounterKind::Drop),
     }
 }
 

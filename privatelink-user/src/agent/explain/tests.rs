@@ -50,6 +50,7 @@ fn state() -> State {
         created_at: now(),
     }));
     state.put(Record::TargetGroup(TargetGroup {
+        target_type: Default::default(),
         id: group.clone(),
         name: "web".parse().expect("a name"),
         vpc: provider.id.clone(),
@@ -89,7 +90,10 @@ fn state() -> State {
         load_balancers: vec![lb],
         acceptance_required: false,
         principals: [].into(),
+        consumers: Default::default(),
+        owned_load_balancer: None,
         private_dns: None,
+        payer: Default::default(),
         created_at: now(),
     }));
     state.put(Record::Endpoint(Endpoint {
@@ -99,9 +103,13 @@ fn state() -> State {
         vpc: consumer.id.clone(),
         address: ENDPOINT,
         state: EndpointState::Available,
+        policy: None,
         security_groups: SecurityGroups::default(),
         further_addresses: Vec::new(),
         private_dns: None,
+        payer: Default::default(),
+        private_dns_on_acceptance: false,
+        aliases: Default::default(),
         created_at: now(),
     }));
     state.put(Record::Vpc(provider));
@@ -112,6 +120,7 @@ fn state() -> State {
 fn question(to: SocketAddrV4) -> Question {
     Question {
         vpc: vpc(2, "consumer").id,
+        port: None,
         from: SocketAddrV4::new(Ipv4Addr::new(10, 0, 1, 10), 50_000),
         to,
         protocol: PacketProtocol::Tcp,
@@ -130,6 +139,7 @@ fn ask(state: &State, question: &Question, port: Option<&Entry>, trace: Option<T
     let health = |_: &TargetGroup| {
         vec![TargetHealthReport {
             address: TARGET,
+            instance: None,
             health_check_port: TARGET.port,
             health: TargetHealth::Timeout,
             next_hop: NextHop::Unresolvable { asked: TARGET.ip },
@@ -240,5 +250,29 @@ fn an_endpoint_that_waits_or_was_rejected_decides() {
         let explanation = ask(&state, &question(SocketAddrV4::new(ENDPOINT, 80)), Some(&entered()), Some(trace));
         assert_eq!(explanation.decided_by, Object::Endpoint);
         assert!(explanation.verdict.contains(&waits.to_string()), "{}", explanation.verdict);
+    }
+}
+
+#[test]
+fn the_source_that_the_target_sees_is_named_with_its_reason() {
+    for (counter, sees, why) in [
+        (Counter::ClientIpPreserved, "10.0.1.10, the client itself", "the target sees 10.0.1.10:50000"),
+        (Counter::ClientIpSamePort, "10.0.0.5", "client and target are behind one port"),
+        (Counter::ClientIpCollision, "10.0.0.5", "another flow to the target shows the client's address and port"),
+    ] {
+        let mut trace = Trace {
+            verdict: Trace::FORWARD,
+            found: Trace::FRONTEND | Trace::TARGET,
+            target: 3,
+            out_ifindex: 7,
+            ..Trace::question(false)
+        };
+        trace.counters[counter as usize / 64] |= 1 << (counter as u32 % 64);
+        let explanation = ask(&state(), &question(SocketAddrV4::new(ENDPOINT, 80)), Some(&entered()), Some(trace));
+        let verdict = format!("it goes to 10.0.1.10:8080, which sees {sees} as its source, through eth7");
+        assert_eq!(explanation.verdict, verdict);
+        assert!(found(&explanation, Object::Source).text.contains(why), "{explanation:?}");
+        let pool = explanation.findings.iter().any(|finding| finding.object == Object::Pool);
+        assert_eq!(pool, counter != Counter::ClientIpPreserved, "a client's own port is none of the pool's");
     }
 }

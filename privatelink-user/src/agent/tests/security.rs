@@ -177,6 +177,25 @@ fn a_group_stands_for_what_carries_it_in_its_own_vpc_only() {
 }
 
 #[test]
+fn the_default_group_stands_for_the_hosts_of_its_vpc_as_well() {
+    let mut bed = Bed::new();
+    let range = bed.inputs.state.vpcs[&vpc(2).id].cidr.net();
+    let inside = Ipv4Addr::from(u32::from(range.network()) + 77).octets();
+    let outside = [192, 168, 0, 1];
+    assert!(!range.contains(&Ipv4Addr::from(outside)));
+    bed.change(|state| {
+        let default = SecurityGroup::default_of(&state.vpcs[&vpc(2).id]);
+        let id = default.id.clone();
+        state.put(default.into());
+        let endpoint = state.endpoints.values_mut().next().expect("an endpoint");
+        endpoint.security_groups.groups = [id].into();
+    });
+    assert!(bed.at_endpoint(inside) && !bed.at_endpoint(outside));
+    bed.change(|state| state.security_groups.values_mut().for_each(|group| group.rules.clear()));
+    assert!(!bed.at_endpoint(inside), "its rules can be taken away");
+}
+
+#[test]
 fn outbound_rules_decide_about_targets_and_their_checks() {
     let mut bed = Bed::new();
     let listener = |bed: &Bed| {

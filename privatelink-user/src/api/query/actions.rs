@@ -3,8 +3,8 @@
 use super::{
     call::Call,
     ec2::{
-        connections, endpoints, interfaces, permissions, route_tables, security_groups, services, subnets, tags, vpcs,
-        zones,
+        connections, endpoints, instances, interfaces, permissions, route_tables, security_groups, services, subnets,
+        tags, vpcs, zones,
     },
     elb::{self, listeners, load_balancers, target_groups, targets},
     refusal::Refusal,
@@ -96,12 +96,8 @@ const fn not_elb(name: &'static str, why: &'static str) -> Action {
 }
 
 const NOTIFICATIONS: &str = "connections are listed, nobody is notified";
-const PAYER: &str = "nobody pays";
-const ROUTES: &str = "a VPC has its local route only";
 const CERTIFICATES: &str = "there are no TLS listeners";
 const RULES: &str = "a listener has its default action only";
-const INSTANCES: &str =
-    "an instance is a host, namespace or container; attach its interface with `privatelink port attach`";
 
 /// Every action.
 pub const ACTIONS: &[Action] = &[
@@ -125,8 +121,8 @@ pub const ACTIONS: &[Action] = &[
     not_ec2("DescribeVpcEndpointConnectionNotifications", NOTIFICATIONS),
     not_ec2("ModifyVpcEndpointConnectionNotification", NOTIFICATIONS),
     not_ec2("DeleteVpcEndpointConnectionNotifications", NOTIFICATIONS),
-    not_ec2("ModifyVpcEndpointServicePayerResponsibility", PAYER),
-    not_ec2("ModifyVpcEndpointPayerResponsibility", PAYER),
+    ec2("ModifyVpcEndpointServicePayerResponsibility", services::modify_payer),
+    ec2("ModifyVpcEndpointPayerResponsibility", endpoints::modify_payer),
     ec2("CreateVpc", vpcs::create),
     ec2("DescribeVpcs", vpcs::describe),
     ec2("DeleteVpc", vpcs::delete),
@@ -135,15 +131,15 @@ pub const ACTIONS: &[Action] = &[
     ec2("CreateSubnet", subnets::create),
     ec2("DescribeSubnets", subnets::describe),
     ec2("DeleteSubnet", subnets::delete),
-    not_ec2("ModifySubnetAttribute", "subnets have no attributes that can be changed"),
+    ec2("ModifySubnetAttribute", subnets::modify_attribute),
     ec2("DescribeRouteTables", route_tables::describe),
-    not_ec2("CreateRouteTable", ROUTES),
-    not_ec2("AssociateRouteTable", ROUTES),
-    not_ec2("DisassociateRouteTable", ROUTES),
-    not_ec2("DeleteRouteTable", ROUTES),
-    not_ec2("CreateRoute", ROUTES),
-    not_ec2("ReplaceRoute", ROUTES),
-    not_ec2("DeleteRoute", ROUTES),
+    ec2("CreateRouteTable", route_tables::create),
+    ec2("AssociateRouteTable", route_tables::associate),
+    ec2("DisassociateRouteTable", route_tables::disassociate),
+    ec2("DeleteRouteTable", route_tables::delete),
+    ec2("CreateRoute", route_tables::create_route),
+    ec2("ReplaceRoute", route_tables::replace_route),
+    ec2("DeleteRoute", route_tables::delete_route),
     ec2("CreateSecurityGroup", security_groups::create),
     ec2("DescribeSecurityGroups", security_groups::describe),
     ec2("DescribeSecurityGroupRules", security_groups::describe_rules),
@@ -159,16 +155,18 @@ pub const ACTIONS: &[Action] = &[
     ec2("CreateTags", tags::create),
     ec2("DeleteTags", tags::delete),
     ec2("DescribeTags", tags::describe),
-    not_ec2("DescribeInstances", INSTANCES),
-    not_ec2("RunInstances", INSTANCES),
-    not_ec2("TerminateInstances", INSTANCES),
+    ec2("RunInstances", instances::run),
+    ec2("DescribeInstances", instances::describe),
+    ec2("StartInstances", instances::start),
+    ec2("StopInstances", instances::stop),
+    ec2("TerminateInstances", instances::terminate),
     elb("CreateLoadBalancer", load_balancers::create),
     elb("DescribeLoadBalancers", load_balancers::describe),
     elb("DeleteLoadBalancer", load_balancers::delete),
     elb("ModifyLoadBalancerAttributes", load_balancers::modify_attributes),
     elb("DescribeLoadBalancerAttributes", load_balancers::describe_attributes),
     elb("SetSecurityGroups", load_balancers::set_security_groups),
-    not_elb("SetSubnets", "a load balancer keeps the addresses that it was made with"),
+    elb("SetSubnets", load_balancers::set_subnets),
     elb("SetIpAddressType", load_balancers::set_ip_address_type),
     elb("CreateTargetGroup", target_groups::create),
     elb("DescribeTargetGroups", target_groups::describe),
@@ -187,8 +185,8 @@ pub const ACTIONS: &[Action] = &[
     elb("ModifyListenerAttributes", listeners::modify_attributes),
     not_elb("AddListenerCertificates", CERTIFICATES),
     not_elb("RemoveListenerCertificates", CERTIFICATES),
-    not_elb("DescribeListenerCertificates", CERTIFICATES),
-    not_elb("DescribeSSLPolicies", CERTIFICATES),
+    elb("DescribeListenerCertificates", listeners::describe_certificates),
+    elb("DescribeSSLPolicies", listeners::describe_ssl_policies),
     elb("AddTags", elb::add_tags),
     elb("RemoveTags", elb::remove_tags),
     elb("DescribeTags", elb::describe_tags),
@@ -198,6 +196,6 @@ pub const ACTIONS: &[Action] = &[
     not_elb("ModifyRule", RULES),
     not_elb("DeleteRule", RULES),
     not_elb("SetRulePriorities", RULES),
-    not_elb("DescribeCapacityReservation", "capacity is not reserved"),
+    elb("DescribeCapacityReservation", load_balancers::capacity_reservation),
     Action { service: Service::Sts, name: "GetCallerIdentity", answer: Answer::Does(sts::get_caller_identity) },
 ];

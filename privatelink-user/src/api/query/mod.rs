@@ -15,11 +15,17 @@ mod elb;
 mod filter;
 mod params;
 mod refusal;
+mod replay;
 mod sigv4;
 mod sts;
 mod xml;
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -33,6 +39,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use credentials::{Credentials, CredentialsError};
+pub use replay::Replays;
 
 use self::{
     actions::{Action, Answer, Service},
@@ -60,6 +67,8 @@ pub struct QueryApi {
     pub trust_loopback: bool,
     /// `POST /_/reset` from loopback removes everything.
     pub allow_reset: bool,
+    /// Signed requests that were done.
+    pub replays: Mutex<Replays>,
 }
 
 /// Serves the API on `listener` until `shutdown`; requests that are under way are answered first.
@@ -187,6 +196,8 @@ impl QueryApi {
         handle: &tokio::runtime::Handle,
     ) -> Result<(&'static str, xml::Structure), Refusal> {
         let body = incoming.body.as_ref().map_err(Clone::clone)?;
+        let signed = authorization.as_ref().and_then(|parsed| parsed.as_ref().ok());
+        let signature = signed.filter(|_| !self.trusts(incoming)).map(|signed| signed.signature.clone());
         let caller = self.caller(incoming, body, authorization, service)?;
         let params = params?;
         let root = params.root();
@@ -199,6 +210,15 @@ impl QueryApi {
                 format!("The action {name} is not valid for this web service."),
             ));
         };
+        // Who repeats a question learns nothing that it was not told before.
+        let asks = ["Describe", "Get"].iter().any(|verb| action.starts_with(verb));
+        if let Some(signature) = signature.filter(|_| !asks) {
+            let mut replays = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
+            if !replays.counts(&signature, Timestamp::now()) {
+                let message = "The request has been received before. Sign it again to have it done again.";
+                return Err(denied(service, "RequestExpired", message));
+            }
+        }
         let dry_run = service == Service::Ec2 && root.boolean("DryRun")?.unwrap_or(false);
         self.ensure_defaults(&caller, service)?;
         let call = Call { api: &self.api, caller: &caller, params: &params, action, dry_run, handle };
@@ -220,6 +240,11 @@ impl QueryApi {
         Ok((action, value))
     }
 
+    /// Whether the request's signature need not be valid.
+    fn trusts(&self, incoming: &Incoming) -> bool {
+        self.trust_loopback && incoming.peer.ip().to_canonical().is_loopback()
+    }
+
     /// Who calls: the owner of the key that has signed, or whom a trusted request names.
     fn caller(
         &self,
@@ -228,7 +253,7 @@ impl QueryApi {
         authorization: Option<Result<Authorization, SignatureError>>,
         service: Service,
     ) -> Result<Caller, Refusal> {
-        let trusted = self.trust_loopback && incoming.peer.ip().to_canonical().is_loopback();
+        let trusted = self.trusts(incoming);
         let default = &self.api.default_owner;
         let authorization = match authorization {
             Some(Ok(authorization)) => authorization,

@@ -72,6 +72,7 @@ impl Refusal {
                     (ControlError::Invalid(invalid), true) if invalid.what == "Principal" => "InvalidPrincipal",
                     (ControlError::InvalidSecurityGroup(_), true) => "InvalidGroup.NotFound",
                     (ControlError::Invalid(_), true) => "InvalidParameterValue",
+                    (ControlError::LoadBalancerNotServed { .. }, true) => "InvalidParameter",
                     (_, _) => error.code(),
                 };
                 (StatusCode::BAD_REQUEST, Cow::Borrowed(code), error.to_string())

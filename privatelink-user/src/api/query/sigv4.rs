@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 /// How far a request's time may be from ours, in seconds.
-const WINDOW: i64 = 15 * 60;
+pub const WINDOW: i64 = 15 * 60;
 
 /// A request's parts that are signed.
 #[derive(Debug)]
@@ -97,7 +97,13 @@ impl Authorization {
         if header("x-amz-content-sha256").is_some_and(|named| named != body) {
             return Err(SignatureError::Mismatch);
         }
-        let canonical = self.canonical(request, &body)?;
+        // Compares in constant time.
+        self.mac(request, secret, stamp, &body)?.verify_slice(&self.signature).map_err(|_| SignatureError::Mismatch)
+    }
+
+    /// What the signature of `secret` is made of; `body` is the payload's hash.
+    fn mac(&self, request: &Signed<'_>, secret: &str, stamp: &str, body: &str) -> Result<Hmac<Sha256>, SignatureError> {
+        let canonical = self.canonical(request, body)?;
         let Self { date, region, service, .. } = self;
         let to_sign = format!(
             "AWS4-HMAC-SHA256\n{stamp}\n{date}/{region}/{service}/aws4_request\n{}",
@@ -106,8 +112,20 @@ impl Authorization {
         let key = [date.as_str(), region, service, "aws4_request"]
             .into_iter()
             .fold(format!("AWS4{secret}").into_bytes(), |key, part| sign(&key, part.as_bytes()));
-        // Compares in constant time.
-        mac(&key, to_sign.as_bytes()).verify_slice(&self.signature).map_err(|_| SignatureError::Mismatch)
+        Ok(mac(&key, to_sign.as_bytes()))
+    }
+
+    /// The header of a request that is signed with `secret`: its host and its time.
+    #[cfg(test)]
+    pub fn header(request: &Signed<'_>, key: &str, secret: &str, service: &str) -> String {
+        let stamp = request.headers["x-amz-date"].clone();
+        let date = stamp.chars().take(8).collect::<String>();
+        let scope = format!("{key}/{date}/us-east-1/{service}/aws4_request");
+        let head = format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host;x-amz-date, Signature=");
+        let unsigned = Self::parse(&format!("{head}{}", "0".repeat(64))).expect("a header");
+        let body = hex(&Sha256::digest(request.body));
+        let mac = unsigned.mac(request, secret, &stamp, &body).expect("the signed headers");
+        format!("{head}{}", hex(&mac.finalize().into_bytes()))
     }
 
     fn canonical(&self, request: &Signed<'_>, body: &str) -> Result<String, SignatureError> {

@@ -1,3 +1,7 @@
+mod fuzz;
+mod security;
+mod texts;
+
 use std::net::Ipv4Addr;
 
 use proptest::prelude::*;
@@ -27,7 +31,13 @@ impl Rig {
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let credentials = Credentials::default();
-        let query = QueryApi { api: Arc::new(api), credentials, trust_loopback: true, allow_reset: true };
+        let query = QueryApi {
+            api: Arc::new(api),
+            credentials,
+            trust_loopback: true,
+            allow_reset: true,
+            replays: Default::default(),
+        };
         Self { query, runtime, _dir: dir }
     }
 
@@ -71,23 +81,30 @@ impl Rig {
 
     /// A published load balancer of account A; the service's id and name.
     fn published(&self) -> (String, String) {
-        let subnets = self.ec2(A, "Action=DescribeSubnets");
+        self.published_by(A)
+    }
+
+    /// The same of another account.
+    fn published_by(&self, account: &str) -> (String, String) {
+        let subnets = self.ec2(account, "Action=DescribeSubnets");
         let (subnet, vpc) = (text(&subnets, "subnetId"), text(&subnets, "vpcId"));
-        let group =
-            self.elb(A, &format!("Action=CreateTargetGroup&Name=web&Protocol=TCP&Port=8080&TargetType=ip&VpcId={vpc}"));
+        let group = self.elb(
+            account,
+            &format!("Action=CreateTargetGroup&Name=web&Protocol=TCP&Port=8080&TargetType=ip&VpcId={vpc}"),
+        );
         let group = text(&group, "TargetGroupArn");
-        self.elb(A, &format!("Action=RegisterTargets&TargetGroupArn={group}&Targets.member.1.Id=172.31.9.9"));
+        self.elb(account, &format!("Action=RegisterTargets&TargetGroupArn={group}&Targets.member.1.Id=172.31.9.9"));
         let lb = format!("Action=CreateLoadBalancer&Name=web&Type=network&Scheme=internal&Subnets.member.1={subnet}");
-        let lb = text(&self.elb(A, &lb), "LoadBalancerArn");
+        let lb = text(&self.elb(account, &lb), "LoadBalancerArn");
         self.elb(
-            A,
+            account,
             &format!(
                 "Action=CreateListener&LoadBalancerArn={lb}&Protocol=TCP&Port=80&\
                  DefaultActions.member.1.Type=forward&DefaultActions.member.1.TargetGroupArn={group}"
             ),
         );
         let service = format!("Action=CreateVpcEndpointServiceConfiguration&NetworkLoadBalancerArn.1={lb}");
-        let service = self.ec2(A, &service);
+        let service = self.ec2(account, &service);
         (text(&service, "serviceId"), text(&service, "serviceName"))
     }
 }
@@ -169,7 +186,8 @@ fn every_action_has_one_row_and_answers_in_its_dialect() {
             }
         }
     }
-    assert_eq!(actions::ACTIONS.len(), 95, "the actions above and GetCallerIdentity");
+    let more = ["StartInstances", "StopInstances", "GetCallerIdentity"];
+    assert_eq!(actions::ACTIONS.len(), 94 + more.len(), "the actions above and {more:?}");
     let (status, code, message) = rig.refused(A, Service::Ec2, "Action=Nonsense");
     assert_eq!((status, code.as_str()), (400, "InvalidAction"));
     assert_eq!(message, "The action Nonsense is not valid for this web service.");
@@ -277,6 +295,120 @@ fn the_workflow_of_publishing_and_connecting_across_accounts() {
 }
 
 #[test]
+fn an_endpoint_carries_the_default_group_unless_others_are_named() {
+    let rig = Rig::new();
+    let (_, name) = rig.published();
+    let vpc = text(&rig.ec2(A, "Action=DescribeVpcs"), "vpcId");
+    let default = format!(
+        "Action=DescribeSecurityGroups&Filter.1.Name=vpc-id&Filter.1.Value.1={vpc}&Filter.2.Name=group-name&\
+         Filter.2.Value.1=default"
+    );
+    let default = rig.ec2(A, &default);
+    assert_eq!(text(&default, "groupDescription"), "default VPC security group");
+    let default = text(&default, "groupId");
+    let made = format!("Action=CreateVpcEndpoint&VpcEndpointType=Interface&ServiceName={name}&VpcId={vpc}");
+    let made = rig.ec2(A, &made);
+    assert_eq!((text(&made, "groupId"), text(&made, "groupName").as_str()), (default.clone(), "default"));
+    let delete = format!("Action=DeleteSecurityGroup&GroupId={default}");
+    let message = format!("the specified group: \"{default}\" name: \"default\" cannot be deleted by a user");
+    let (_, code, found) = rig.refused(A, Service::Ec2, &delete);
+    assert_eq!((code.as_str(), found.replace("&quot;", "\"")), ("CannotDelete", message));
+    let last = format!(
+        "Action=ModifyVpcEndpoint&VpcEndpointId={}&RemoveSecurityGroupId.1={default}",
+        text(&made, "vpcEndpointId")
+    );
+    assert_eq!(rig.refused(A, Service::Ec2, &last).1, "InvalidParameterValue", "without a group it would be open");
+    let by_name = "Action=AuthorizeSecurityGroupIngress&GroupName=default&IpProtocol=tcp&FromPort=80&ToPort=80&\
+                   CidrIp=10.0.0.0/8";
+    assert_eq!(text(&rig.ec2(A, by_name), "groupId"), default);
+}
+
+#[test]
+fn a_route_to_an_endpoint_s_interface_is_made_and_shown() {
+    let rig = Rig::new();
+    let (_, name) = rig.published();
+    let vpc = text(&rig.ec2(A, "Action=DescribeVpcs"), "vpcId");
+    let made = format!("Action=CreateVpcEndpoint&VpcEndpointType=Interface&ServiceName={name}&VpcId={vpc}");
+    let interface = text(&text(&rig.ec2(A, &made), "networkInterfaceIdSet"), "item");
+    let table = text(&rig.ec2(A, &format!("Action=CreateRouteTable&VpcId={vpc}")), "routeTableId");
+    let route = format!("RouteTableId={table}&DestinationCidrBlock=10.200.0.10/32");
+    rig.ec2(A, &format!("Action=CreateRoute&{route}&NetworkInterfaceId={interface}"));
+    let shown = rig.ec2(A, &format!("Action=DescribeRouteTables&RouteTableId.1={table}"));
+    assert_eq!(text(&shown, "networkInterfaceId"), interface);
+    assert_eq!(texts(&shown, "destinationCidrBlock"), ["172.31.0.0/16", "10.200.0.10/32"]);
+    let gateway = format!("Action=CreateRoute&RouteTableId={table}&DestinationCidrBlock=0.0.0.0/0&GatewayId=igw-1");
+    let (_, code, message) = rig.refused(A, Service::Ec2, &gateway);
+    assert_eq!(
+        (code.as_str(), message.as_str()),
+        ("InvalidGatewayID.NotFound", "The gateway ID 'igw-1' does not exist")
+    );
+    assert_eq!(rig.refused(B, Service::Ec2, &format!("Action=DeleteRoute&{route}")).1, "InvalidRouteTableID.NotFound");
+    rig.ec2(A, &format!("Action=DeleteRoute&{route}"));
+    rig.ec2(A, &format!("Action=DeleteRouteTable&RouteTableId={table}"));
+}
+
+#[test]
+fn a_load_balancer_of_type_application_is_a_record_that_says_so() {
+    let rig = Rig::new();
+    let subnets = texts(&rig.ec2(A, "Action=DescribeSubnets"), "subnetId");
+    let create = |count: usize| {
+        let list = subnets.iter().take(count).enumerate();
+        let list: Vec<String> = list.map(|(n, id)| format!("Subnets.member.{}={id}", n + 1)).collect();
+        format!("Action=CreateLoadBalancer&Name=web&{}", list.join("&"))
+    };
+    assert_eq!(rig.refused(A, Service::LoadBalancing, &create(1)).1, "ValidationError");
+    let made = rig.elb(A, &create(2));
+    let lb = text(&made, "LoadBalancerArn");
+    assert!(lb.contains(":loadbalancer/app/web/"), "{lb}");
+    assert_eq!((text(&made, "Type"), text(&made, "Code")), ("application".to_owned(), "failed".to_owned()));
+    assert!(text(&made, "Reason").contains("nothing serves them"), "{made}");
+    assert_eq!(text(&rig.elb(A, &create(2)), "LoadBalancerArn"), lb, "the same again is the same");
+    let other = format!("{}&Type=network", create(2));
+    assert_eq!(rig.refused(A, Service::LoadBalancing, &other).1, "DuplicateLoadBalancerName");
+    let vpc = text(&made, "VpcId");
+    let group = format!("Action=CreateTargetGroup&Name=g&Protocol=TCP&Port=80&TargetType=ip&VpcId={vpc}");
+    let group = text(&rig.elb(A, &group), "TargetGroupArn");
+    let listener = format!(
+        "Action=CreateListener&LoadBalancerArn={lb}&Protocol=TCP&Port=80&DefaultActions.member.1.Type=forward&\
+         DefaultActions.member.1.TargetGroupArn={group}"
+    );
+    assert_eq!(rig.refused(A, Service::LoadBalancing, &listener).1, "InvalidConfigurationRequest");
+    let service = format!("Action=CreateVpcEndpointServiceConfiguration&NetworkLoadBalancerArn.1={lb}");
+    assert_eq!(rig.refused(A, Service::Ec2, &service).1, "InvalidParameter");
+    rig.elb(A, &format!("Action=DeleteLoadBalancer&LoadBalancerArn={lb}"));
+    assert!(rig.query.api.store.state().load_balancers.is_empty());
+}
+
+/// README says of every action what it does, and of those that are refused that they are.
+#[test]
+fn the_readme_names_every_action_in_one_row() {
+    let readme = include_str!("../../../../README.md");
+    let rows: Vec<&str> = readme
+        .lines()
+        .skip_while(|line| !line.starts_with("| Actions | What they do |"))
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .collect();
+    let named = |row: &&str, name: &str| row.contains(&format!("`{name}`"));
+    for action in actions::ACTIONS {
+        let service = match action.service {
+            Service::Ec2 | Service::Sts => 0,
+            Service::LoadBalancing => 1,
+        };
+        let found: Vec<&&str> = rows.iter().filter(|row| named(row, action.name)).collect();
+        let both = actions::ACTIONS.iter().filter(|other| other.name == action.name).count();
+        assert_eq!(found.len(), both, "{} of service {service}", action.name);
+        let refused = matches!(action.answer, Answer::Refuses(_));
+        let said = found.iter().filter(|row| row.contains("refused:")).count();
+        assert_eq!(said == both, refused, "README has {} among the wrong ones", action.name);
+    }
+    let words = rows.iter().flat_map(|row| row.split('|').nth(1).unwrap_or_default().split('`').skip(1).step_by(2));
+    for word in words {
+        assert!(actions::ACTIONS.iter().any(|action| action.name == word), "README has '{word}', which is no action");
+    }
+}
+
+#[test]
 fn dry_run_decides_and_does_nothing() {
     let rig = Rig::new();
     rig.ec2(A, "Action=DescribeVpcs");
@@ -303,6 +435,16 @@ fn a_client_token_makes_one_thing_however_often_it_is_sent() {
     let other = format!("{create}&TagSpecification.1.ResourceType=vpc-endpoint&TagSpecification.1.Tag.1.Key=k");
     assert_eq!(rig.refused(A, Service::Ec2, &other).1, "IdempotentParameterMismatch");
     assert_eq!(rig.query.api.store.state().endpoints.len(), 1);
+    // Tokens are an account's own, and an action's.
+    let subnet = text(&rig.ec2(A, "Action=DescribeSubnets"), "subnetId");
+    let lb = format!("Action=CreateLoadBalancer&Name=other&Type=network&Subnets.member.1={subnet}");
+    let lb = text(&rig.elb(A, &lb), "LoadBalancerArn");
+    let service = format!("Action=CreateVpcEndpointServiceConfiguration&NetworkLoadBalancerArn.1={lb}&ClientToken=t");
+    let (first, second) = (rig.ec2(A, &service), rig.ec2(A, &service));
+    assert_eq!(text(&first, "serviceId"), text(&second, "serviceId"));
+    let other = format!("{service}&AcceptanceRequired=false");
+    assert_eq!(rig.refused(A, Service::Ec2, &other).1, "IdempotentParameterMismatch");
+    assert_eq!(rig.refused(B, Service::Ec2, &service).1, "LoadBalancerNotFound");
     let old = Timestamp::now() + jiff::SignedDuration::from_hours(25);
     assert!(!accounts::expire_tokens(&rig.query.api.store.state(), old).is_empty());
 }
@@ -485,4 +627,56 @@ proptest! {
         let (status, body) = rig.ask(A, service, &format!("Action={name}&{form}"));
         prop_assert!(status < 500, "{name} {form}: {body}");
     }
+}
+
+#[test]
+fn an_instance_is_adopted_and_serves_as_a_target_until_it_is_terminated() {
+    let rig = Rig::new();
+    let vpc = text(&rig.ec2(A, "Action=DescribeSubnets"), "vpcId");
+    let run = "Action=RunInstances&MinCount=1&MaxCount=1&ImageId=ami-1&InstanceType=t3.micro&ClientToken=once&\
+               PrivateIpAddress=172.31.0.20&TagSpecification.1.ResourceType=instance&TagSpecification.1.Tag.1.Key=Name&\
+               TagSpecification.1.Tag.1.Value=web-1";
+    let ran = rig.ec2(A, run);
+    let id = text(&ran, "instanceId");
+    assert_eq!(text(&rig.ec2(A, run), "instanceId"), id, "the same token makes nothing new");
+    assert_eq!((text(&ran, "privateIpAddress"), text(&ran, "vpcId")), ("172.31.0.20".to_owned(), vpc.clone()));
+    let two = "Action=RunInstances&MinCount=1&MaxCount=2";
+    assert_eq!(rig.refused(A, Service::Ec2, two).1, "InvalidParameterValue");
+    let script = "Action=RunInstances&MinCount=1&MaxCount=1&UserData=x";
+    assert_eq!(rig.refused(A, Service::Ec2, script).1, "UnknownParameter", "nothing runs here");
+    let tagged = "Action=DescribeInstances&Filter.1.Name=tag:Name&Filter.1.Value.1=web-*&\
+                  Filter.2.Name=instance-state-name&Filter.2.Value.1=running";
+    assert_eq!(texts(&rig.ec2(A, tagged), "instanceId"), [id.clone()]);
+    assert!(texts(&rig.ec2(B, tagged), "instanceId").is_empty());
+    let interface =
+        format!("Action=DescribeNetworkInterfaces&Filter.1.Name=attachment.instance-id&Filter.1.Value.1={id}");
+    assert_eq!(text(&rig.ec2(A, &interface), "requesterManaged"), "false");
+
+    // The target type is instance unless it is said.
+    let group = rig.elb(A, &format!("Action=CreateTargetGroup&Name=hosts&Protocol=TCP&Port=80&VpcId={vpc}"));
+    assert_eq!(text(&group, "TargetType"), "instance");
+    let group = text(&group, "TargetGroupArn");
+    let targets = |action: &str, id: &str| format!("Action={action}&TargetGroupArn={group}&Targets.member.1.Id={id}");
+    rig.elb(A, &targets("RegisterTargets", &id));
+    let (_, code, message) = rig.refused(A, Service::LoadBalancing, &targets("RegisterTargets", "172.31.0.20"));
+    assert_eq!((code.as_str(), message.as_str()), ("ValidationError", "Instance ID '172.31.0.20' is not valid"));
+    let health = |form: &str| {
+        let body = rig.elb(A, form);
+        (text(&body, "Id"), text(&body, "State"), texts(&body, "Reason"))
+    };
+    let all = format!("Action=DescribeTargetHealth&TargetGroupArn={group}");
+    assert_eq!(health(&all).0, id);
+    let stopped = rig.ec2(A, &format!("Action=StopInstances&InstanceId.1={id}"));
+    assert_eq!(texts(&stopped, "name"), ["stopped", "running"]);
+    assert_eq!(health(&all), (id.clone(), "unused".to_owned(), vec!["Target.InvalidState".to_owned()]));
+    rig.ec2(A, &format!("Action=StartInstances&InstanceId.1={id}"));
+    let terminated = rig.ec2(A, &format!("Action=TerminateInstances&InstanceId.1={id}"));
+    assert_eq!(texts(&terminated, "code"), ["48", "16"]);
+    assert_eq!(health(&targets("DescribeTargetHealth", &id)).1, "draining");
+    let gone = rig.ec2(A, &format!("Action=DescribeInstances&InstanceId.1={id}"));
+    assert_eq!((text(&gone, "name"), texts(&gone, "vpcId")), ("terminated".to_owned(), vec![]));
+    let unknown = health(&targets("DescribeTargetHealth", "i-0123456789abcdef0"));
+    assert_eq!(unknown.2, ["Target.NotRegistered"]);
+    let missing = "Action=TerminateInstances&InstanceId.1=i-0123456789abcdef0";
+    assert_eq!(rig.refused(A, Service::Ec2, missing).1, "InvalidInstanceID.NotFound");
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     control::{connections::*, permissions::*},
-    model::{EndpointState, Identity},
+    model::{EndpointState, Identity, PayerResponsibility},
 };
 
 const PROVIDER: &str = "123456789012";
@@ -181,4 +181,55 @@ fn force_rejects_what_is_connected_and_deletes_the_service() {
     for id in ids {
         assert_eq!(world.state.endpoints[&id].state, EndpointState::Rejected);
     }
+}
+
+#[test]
+fn who_pays_is_the_service_s_owner_s_to_take_over_and_the_endpoint_s_to_take_back() {
+    let mut world = World::published();
+    let endpoint = world.state.endpoints.keys().next().unwrap().clone();
+    let payer = |world: &World| world.state.endpoints[&endpoint].payer;
+    let own = |payer: &str| json!({"endpoint": endpoint, "payer": payer});
+    assert_eq!(refusal(world.json::<ModifyEndpointPayer>(own("service-owner"))).0, "OperationNotPermitted");
+    let by_service = json!({"endpoint_service": "shop", "endpoint": endpoint, "payer": "service-owner"});
+    world.json::<ModifyEndpointPayer>(by_service).unwrap();
+    assert_eq!(payer(&world), PayerResponsibility::ServiceOwner);
+    world.json::<ModifyEndpointPayer>(own("endpoint-owner")).unwrap();
+    assert_eq!(payer(&world), PayerResponsibility::EndpointOwner);
+    let service = |payer: &str| json!({"endpoint_service": "shop", "payer": payer});
+    world.json::<ModifyServicePayer>(service("service-owner")).unwrap();
+    assert_eq!(refusal(world.json::<ModifyServicePayer>(service("endpoint-owner"))).0, "InvalidParameter");
+    let made = world.json::<CreateEndpoint>(json!({"service_name": "shop", "vpc": "consumer"})).unwrap();
+    assert_eq!(made.payer, PayerResponsibility::ServiceOwner);
+    assert_eq!(payer(&world), PayerResponsibility::EndpointOwner, "those that there are keep theirs");
+}
+
+#[test]
+fn an_endpoint_has_an_address_in_each_of_its_subnets_and_keeps_its_policy() {
+    use crate::control::subnets::CreateSubnet;
+    let mut world = World::published();
+    let mut subnets = Vec::new();
+    for (number, zone) in ["us-east-1a", "us-east-1b", "us-east-1a"].into_iter().enumerate() {
+        let subnet = json!({"vpc": "consumer", "cidr": format!("10.0.{}.0/24", number + 1), "zone": zone});
+        subnets.push(world.json::<CreateSubnet>(subnet).unwrap().id);
+    }
+    let policy = r#"{"Statement":{"Effect":"Deny"}}"#;
+    let create = json!({"service_name": "shop", "vpc": "consumer", "policy": policy,
+        "subnets": [{"subnet": subnets[0], "address": "10.0.1.77"}, {"subnet": "consumer/10.0.2.0/24"}]});
+    let made = world.json::<CreateEndpoint>(create).unwrap();
+    let texts: Vec<String> = made.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(texts, ["10.0.1.77", "10.0.2.4"]);
+    assert_eq!(made.policy.as_str(), policy);
+    let twin = json!({"endpoint": made.id, "add_subnets": [{"subnet": subnets[2]}]});
+    assert_eq!(refusal(world.json::<ModifyEndpoint>(twin)).0, "DuplicateSubnetsInSameZone");
+    let moved = json!({"endpoint": made.id, "add_subnets": [{"subnet": subnets[2]}], "remove_subnets": [subnets[0]],
+        "reset_policy": true});
+    let moved = world.json::<ModifyEndpoint>(moved).unwrap();
+    let texts: Vec<String> = moved.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(texts, ["10.0.2.4", "10.0.3.4"]);
+    assert_eq!(moved.policy, Default::default());
+    let none = json!({"endpoint": made.id, "remove_subnets": [subnets[1], subnets[2]]});
+    assert_eq!(refusal(world.json::<ModifyEndpoint>(none)).0, "InvalidParameter");
+    let both = json!({"service_name": "shop", "vpc": "consumer", "address": "10.0.0.60",
+        "subnets": [{"subnet": subnets[0]}]});
+    assert_eq!(refusal(world.json::<CreateEndpoint>(both)).0, "InvalidParameterCombination");
 }

@@ -1,12 +1,17 @@
 //! Operations on states, through one door that checks what must hold after every one of them.
 
 mod accounts;
+mod aliases;
 mod consent;
 mod declarations;
 mod forward;
+mod instances;
+mod notes;
 mod private_dns;
 mod protocols;
+mod publish;
 mod refusals;
+mod routes;
 mod rules;
 mod security_groups;
 mod walk;
@@ -31,8 +36,8 @@ impl IdSource for Counter {
 }
 
 /// A state, its clock and its identifiers; every accepted change must keep the invariants, every refused one the state.
-struct World {
-    state: State,
+pub(crate) struct World {
+    pub(crate) state: State,
     /// Who calls.
     account: AccountId,
     identity: Identity,
@@ -97,7 +102,7 @@ impl World {
     }
 
     /// Two VPCs with equal addresses, a published web service in `provider`, and an endpoint in `consumer`.
-    fn published() -> Self {
+    pub(crate) fn published() -> Self {
         let mut world = Self::new();
         world.json::<CreateVpc>(serde_json::json!({"name": "provider", "cidr": "10.0.0.0/16"})).unwrap();
         world

@@ -16,7 +16,7 @@ fn verify(world: &mut World, found: impl Fn(&PrivateDns) -> Vec<String>) -> Veri
     let places = vec![Place { name, found: found(&private), error: None }];
     let outcome = DomainVerification::new(service, private, places);
     let state = outcome.state;
-    world.with_context(|state, _| Ok((outcome.noted(state), ()))).expect("never refused");
+    world.with_context(|state, context| Ok((outcome.noted(state, context.world), ()))).expect("never refused");
     state
 }
 
@@ -107,5 +107,23 @@ fn a_verification_that_was_overtaken_changes_nothing() {
     let place = Place { name: "a.example.com".to_owned(), found: right(&private), error: None };
     let outcome = DomainVerification::new(service, private, vec![place]);
     world.json::<ModifyEndpointService>(name("b.example.com")).unwrap();
-    assert!(outcome.noted(&world.state).is_empty());
+    assert!(outcome.noted(&world.state, &world.state).is_empty());
+}
+
+#[test]
+fn a_vpc_without_names_has_no_private_ones() {
+    let mut world = World::published();
+    let modify = json!({"endpoint_service": "shop", "private_dns_name": "api.example.com"});
+    world.json::<ModifyEndpointService>(modify).unwrap();
+    verify(&mut world, right);
+    let vpc = lookup::vpc(&world.state, &"consumer".into()).unwrap().id.clone();
+    for off in ["dns_support", "dns_hostnames"] {
+        world.json::<ModifyVpc>(json!({"vpc": "consumer", off: false})).unwrap();
+        let text = format!(
+            "Enabling private DNS requires both enableDnsSupport and enableDnsHostnames VPC attributes set to true for {vpc}"
+        );
+        assert_eq!(refusal(enable(&mut world)), ("InvalidParameter".to_owned(), text));
+        world.json::<ModifyVpc>(json!({"vpc": "consumer", off: true})).unwrap();
+    }
+    enable(&mut world).unwrap();
 }

@@ -108,3 +108,38 @@ fn a_group_with_udp_ends_flows_with_the_draining_and_not_with_the_health() {
         assert_eq!(world.run(request).is_err(), protocol.has_udp(), "{protocol}");
     }
 }
+
+/// What a Network Load Balancer does unless it is told otherwise.
+#[test]
+fn client_addresses_are_preserved_by_target_type_and_protocol() {
+    const KEY: &str = "preserve_client_ip.enabled";
+    let mut world = World::published();
+    for (number, (target_type, protocol)) in
+        [("ip", Protocol::Tcp), ("instance", Protocol::Tcp), ("ip", Protocol::Udp), ("instance", Protocol::TcpUdp)]
+            .into_iter()
+            .enumerate()
+    {
+        let request = serde_json::json!({
+            "name": format!("p-{number}"), "vpc": "provider", "protocol": protocol.to_string(), "port": 53,
+            "target_type": target_type,
+        });
+        let made = world.json::<CreateTargetGroup>(request).expect("a group");
+        let preserved = target_type == "instance" || protocol.has_udp();
+        assert_eq!(made.attributes[KEY], preserved.to_string(), "{target_type} {protocol}");
+        let mut set = |value: &str| {
+            world.json::<ModifyTargetGroup>(
+                serde_json::json!({"target_group": made.name.to_string(), "attributes": {KEY: value}}),
+            )
+        };
+        assert!(set("true").is_ok());
+        match set("false") {
+            Ok(changed) => assert!(!protocol.has_udp() && changed.attributes[KEY] == "false"),
+            Err(error) => {
+                assert!(protocol.has_udp(), "{error}");
+                let text =
+                    format!("'{KEY}' value 'false' is not supported for target groups with the {protocol} protocol");
+                assert_eq!((error.code(), error.to_string()), ("ValidationError", text));
+            }
+        }
+    }
+}

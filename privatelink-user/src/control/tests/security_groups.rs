@@ -23,6 +23,32 @@ fn a_new_group_lets_nobody_in_and_out_everywhere() {
 }
 
 #[test]
+fn every_vpc_has_a_default_group_that_goes_with_it_and_not_before() {
+    let mut world = World::published();
+    let request = DescribeSecurityGroups { security_groups: Some(vec!["consumer/default".into()]) };
+    let group = world.ask(request).unwrap().remove(0);
+    let rules = |rules: &[view::SecurityGroupRuleView]| -> Vec<String> {
+        rules.iter().map(|rule| format!("{} {}", rule.traffic, rule.peer)).collect()
+    };
+    assert_eq!(rules(&group.ingress), [format!("all {}", group.id)]);
+    assert_eq!(rules(&group.egress), ["all 0.0.0.0/0"]);
+    assert!(group.carried_by.is_empty(), "what names no group carries none");
+    let (code, text) = refusal(world.json::<DeleteSecurityGroup>(json!({"security_group": group.id})));
+    let expected = format!("the specified group: \"{}\" name: \"default\" cannot be deleted by a user", group.id);
+    assert_eq!((code.as_str(), text), ("CannotDelete", expected));
+    world.json::<ModifyEndpoint>(json!({"endpoint": "consumer/10.0.0.50", "security_groups": ["default"]})).unwrap();
+    world
+        .json::<RevokeSecurityGroup>(json!({"security_group": group.id, "direction": "ingress",
+            "rules": [{"traffic": "all", "peer": group.id}]}))
+        .unwrap();
+    world.json::<DeleteEndpoint>(json!({"endpoint": "consumer/10.0.0.50"})).unwrap();
+    world.json::<DetachPort>(json!({"port": "veth-c"})).unwrap();
+    world.json::<DeleteVpc>(json!({"vpc": "consumer"})).unwrap();
+    let left: Vec<_> = world.state.security_groups.values().map(|group| group.vpc.clone()).collect();
+    assert_eq!(left, world.state.vpcs.keys().cloned().collect::<Vec<_>>());
+}
+
+#[test]
 fn rules_come_and_go() {
     let mut world = world();
     let group = world

@@ -7,7 +7,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    control::{connections::*, permissions::*},
+    control::{
+        connections::*,
+        instances::{DeregisterInstances, RegisterInstance, StartInstances, StopInstances},
+        permissions::*,
+    },
     model::{EndpointState, Owner},
 };
 
@@ -49,7 +53,7 @@ fn consent(before: &State, after: &State, caller: &str) -> Result<(), TestCaseEr
 
 /// One random request on few names, so that they meet, and which of two accounts makes it.
 fn requests() -> impl Strategy<Value = ((u8, u8, u8, u8, bool), bool)> {
-    ((0u8..20, 0u8..3, 0u8..3, 0u8..8, any::<bool>()), any::<bool>())
+    ((0u8..24, 0u8..3, 0u8..3, 0u8..8, any::<bool>()), any::<bool>())
 }
 
 fn random(world: &mut World, (what, name, other, number, flag): (u8, u8, u8, u8, bool)) -> Result<(), ControlError> {
@@ -69,7 +73,8 @@ fn random(world: &mut World, (what, name, other, number, flag): (u8, u8, u8, u8,
         6 => world.json::<DeleteLoadBalancer>(json!({"load_balancer": name})),
         7 => world
             .json::<CreateTargetGroup>(
-                json!({"name": name, "vpc": other, "protocol": "TCP", "port": number, "attributes": attributes}),
+                json!({"name": name, "vpc": other, "protocol": "TCP", "port": number, "attributes": attributes,
+                    "target_type": if number > 5 { "instance" } else { "ip" }}),
             )
             .map(drop),
         8 => world.json::<DeleteTargetGroup>(json!({"target_group": name})),
@@ -111,6 +116,15 @@ fn random(world: &mut World, (what, name, other, number, flag): (u8, u8, u8, u8,
                 world.json::<RejectConnections>(request).map(drop)
             }
         }
+        19 => world
+            .json::<RegisterInstance>(
+                json!({"name": name, "vpc": other, "addresses": if flag { vec![address] } else { vec![] }}),
+            )
+            .map(drop),
+        20 => world.json::<DeregisterInstances>(json!({"instances": [name], "force": flag})).map(drop),
+        21 if flag => world.json::<StopInstances>(json!({"instances": [name, other]})).map(drop),
+        21 => world.json::<StartInstances>(json!({"instances": [name, other]})).map(drop),
+        22 => world.json::<RegisterTargets>(json!({"target_group": name, "targets": [other]})).map(drop),
         18 => world.json::<DeleteEndpointService>(json!({"endpoint_service": name, "force": flag})),
         _ => world.json::<DeleteEndpoint>(json!({"endpoint": format!("{name}/{address}")})),
     }
@@ -132,8 +146,11 @@ proptest! {
             }
             consent(&before, &world.state, caller)?;
             prop_assert_eq!(others(&world.state, &bystander), others(&before, &bystander), "{} touched {}", caller, other);
-            world.now += SignedDuration::from_secs(1);
-            let change = expire(&world.state, world.now);
+            let has_defaults =
+                |vpc| world.state.default_group(vpc).is_some() && world.state.main_route_table(vpc).is_some();
+            prop_assert!(world.state.vpcs.keys().all(has_defaults));
+            world.now += SignedDuration::from_secs(60);
+            let change = expire(&world.state, world.now).then(crate::control::instances::expire(&world.state, world.now));
             world.state.apply(&change);
             prop_assert!(world.state.check_invariants().is_ok());
         }

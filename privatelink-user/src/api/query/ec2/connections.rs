@@ -1,6 +1,9 @@
 //! The endpoints that lead to the caller's services.
 
-use super::{endpoints::dns_entries, one, tag_set, unsuccessful};
+use super::{
+    endpoints::{dns_entries, payers},
+    one, tag_set, unsuccessful,
+};
 use crate::{
     api::query::{
         call::Call,
@@ -28,6 +31,7 @@ fn view(world: &State, service: &EndpointService, endpoint: &Endpoint) -> Struct
         .text("vpcEndpointConnectionId", derived::connection_id(&service.id, &endpoint.id))
         .list("tagSet", tag_set(&State::default(), ""))
         .text("vpcEndpointRegion", &endpoint.owner.region)
+        .list("payerResponsibilitySet", payers(endpoint.payer))
 }
 
 pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {

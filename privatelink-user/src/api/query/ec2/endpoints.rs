@@ -1,8 +1,6 @@
 //! Endpoints.
 
-use std::collections::BTreeSet;
-
-use super::{chosen, done, interfaces, one, security_groups, services, tag_set, unsuccessful};
+use super::{chosen, done, one, security_groups, tag_set, unsuccessful};
 use crate::{
     api::query::{
         call::{Call, tag_specification, with_tags},
@@ -12,16 +10,13 @@ use crate::{
         xml::Structure,
     },
     control::{
-        ControlError, Mutation as _, Reference, connections,
-        endpoints::{self, CreateEndpoint, DeleteEndpoint, ModifyEndpoint},
+        Mutation as _, Reference, connections,
+        endpoints::{CreateEndpoint, DeleteEndpoint, ModifyEndpoint, ModifyEndpointPayer},
         lookup,
-        subnets::{self, Placement},
+        subnets::Placement,
     },
-    model::{Endpoint, EndpointId, EndpointService, Owner, State, Subnet, derived},
+    model::{Endpoint, EndpointId, InvalidValue, Owner, PayerResponsibility, PolicyDocument, State, Subnet, derived},
 };
-
-/// What an endpoint without a policy of its own allows.
-const FULL_ACCESS: &str = r#"{"Statement": [{"Action": "*", "Effect": "Allow", "Principal": "*", "Resource": "*"}]}"#;
 
 /// The subnets in which an endpoint has addresses.
 fn subnets_of<'a>(world: &'a State, endpoint: &'a Endpoint) -> impl Iterator<Item = &'a Subnet> {
@@ -38,14 +33,15 @@ pub fn dns_entries(world: &State, endpoint: &Endpoint) -> Vec<Structure> {
 }
 
 fn view(state: &State, endpoint: &Endpoint) -> Structure {
-    let interfaces = interfaces::all(state).into_iter().filter(|interface| interface.by == endpoint.id.as_str());
+    let interfaces =
+        endpoint.addresses().map(|address| derived::interface_id(&endpoint.vpc, address, endpoint.id.as_str()));
     Structure::new()
         .text("vpcEndpointId", &endpoint.id)
         .text("vpcEndpointType", "Interface")
         .text("vpcId", &endpoint.vpc)
         .text("serviceName", endpoint.service_name())
         .text("state", endpoint.state)
-        .text("policyDocument", FULL_ACCESS)
+        .text("policyDocument", endpoint.policy.clone().unwrap_or_default())
         .list("routeTableIdSet", [] as [Structure; 0])
         .texts("subnetIdSet", subnets_of(state, endpoint).map(|subnet| &subnet.id))
         .list("groupSet", security_groups::group_set(state, &endpoint.security_groups.groups))
@@ -53,13 +49,22 @@ fn view(state: &State, endpoint: &Endpoint) -> Structure {
         .value("dnsOptions", Structure::new().text("dnsRecordIpType", "ipv4"))
         .text("privateDnsEnabled", endpoint.private_dns.is_some())
         .text("requesterManaged", false)
-        .texts("networkInterfaceIdSet", interfaces.map(|interface| interface.id))
+        .texts("networkInterfaceIdSet", interfaces)
         .list("dnsEntrySet", dns_entries(state, endpoint))
         .time("creationTimestamp", endpoint.created_at)
         .list("tagSet", tag_set(state, endpoint.id.as_str()))
         .text("ownerId", &endpoint.owner.account)
         .text("serviceRegion", &endpoint.owner.region)
+        .list("payerResponsibilitySet", payers(endpoint.payer))
 }
+
+/// Who pays for what of an endpoint.
+pub fn payers(payer: PayerResponsibility) -> [Structure; 1] {
+    [Structure::new().text("scope", CHARGES).text("payerResponsibilityType", payer.account_type())]
+}
+
+/// What is paid for an endpoint.
+const CHARGES: &str = "vpc-endpoint-charges";
 
 fn unknown(id: &str) -> Refusal {
     Refusal::coded("InvalidVpcEndpointId.NotFound", format!("The Vpc Endpoint Id '{id}' does not exist"))
@@ -81,36 +86,20 @@ fn placements(scope: &Scope<'_>, ids: &str) -> Result<Vec<Placement>, Refusal> {
     Ok(placements)
 }
 
-/// Refuses subnets in zones that the service does not offer.
-fn check_zones(
-    state: &State,
-    world: &State,
-    service: &EndpointService,
-    placements: &[Placement],
-) -> Result<(), Refusal> {
-    let zones = services::zones(world, service);
-    for Placement { subnet, address: _ } in placements {
-        let subnet = subnets::find(state, subnet)?;
-        if !zones.contains(&subnet.zone) {
-            let name = &service.service_name;
-            return Err(Refusal::coded(
-                "InvalidParameter",
-                format!(
-                    "The VPC endpoint service {name} does not support the availability zone of the subnet: {}.",
-                    subnet.id
-                ),
-            ));
-        }
-    }
-    Ok(())
-}
-
 /// Refuses what is not IPv4, and reads `PrivateDnsEnabled`.
 fn private_dns(scope: &Scope<'_>) -> Result<Option<bool>, Refusal> {
     if scope.text("IpAddressType").is_some_and(|kind| kind != "ipv4") {
         return Err(Refusal::value("IpAddressType", scope.required("IpAddressType")?, "must be ipv4"));
     }
     scope.boolean("PrivateDnsEnabled")
+}
+
+/// The policy of a request.
+fn policy(scope: &Scope<'_>) -> Result<Option<PolicyDocument>, Refusal> {
+    let refused =
+        |error: InvalidValue| Refusal::coded("InvalidPolicyDocument", format!("Invalid Policy Document: {error}"));
+    let parse = |text: &str| text.parse().map_err(refused);
+    scope.text("PolicyDocument").map(parse).transpose()
 }
 
 pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
@@ -125,9 +114,10 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
         return Err(Refusal::value("ServiceRegion", scope.required("ServiceRegion")?, "must be the endpoint's own"));
     }
     let private_dns = private_dns(&scope)?.unwrap_or(false);
+    let policy = policy(&scope)?;
     let id = call.create(|state, context| {
         let caller = (context.account, context.region, context.identity);
-        let service = connections::offered(state, context.world, caller, &name.into())?;
+        connections::offered(state, context.world, caller, &name.into())?;
         if kind != "Interface" {
             return Err(Refusal::coded(
                 "InvalidParameter",
@@ -135,26 +125,18 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
             ));
         }
         let found = lookup::vpc(state, &vpc.into())?;
-        check_zones(state, context.world, service, &placements)?;
-        let (address, further_addresses) = if placements.is_empty() {
-            (None, Vec::new())
-        } else {
-            let (of, mut addresses) = subnets::place(state, &placements, &BTreeSet::new())?;
-            if of.id != found.id {
-                let named = placements.iter().map(|one| one.subnet.as_str()).collect::<Vec<_>>().join(", ");
-                let message = format!("The subnet '{named}' does not belong to VPC '{}'", found.id);
-                return Err(Refusal::coded("InvalidParameter", message));
-            }
-            let first = addresses.remove(0);
-            (Some(first), addresses)
-        };
+        // Nobody has named a group: the VPC's default one, as with AWS.
+        let default = || state.default_group(&found.id).map(|group| Reference::from(&group.id));
+        let security_groups = if groups.is_empty() { default().into_iter().collect() } else { groups };
         let request = CreateEndpoint {
             service_name: name.into(),
             vpc: vpc.into(),
-            address,
-            further_addresses,
-            security_groups: groups,
+            subnets: placements,
+            aliases: Default::default(),
+            security_groups,
             private_dns,
+            policy,
+            ..CreateEndpoint::default()
         };
         let (change, made) = request.decide(state, context)?;
         Ok((with_tags(state, change, made.id.as_str(), &tags)?, made.id.to_string()))
@@ -185,10 +167,11 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
                 _ => None,
             };
             if filters.admit(state, endpoint.id.as_str(), values)? {
-                found.push((endpoint.id.to_string(), view(state, endpoint)));
+                found.push((endpoint.id.to_string(), endpoint));
             }
         }
         let (items, token) = page.cut(found);
+        let items = items.into_iter().map(|endpoint| view(state, endpoint));
         Ok(Structure::new().list("vpcEndpointSet", items).maybe("nextToken", token))
     })
 }
@@ -201,50 +184,52 @@ pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
     let (add_groups, remove_groups) = (scope.list("AddSecurityGroupId"), scope.list("RemoveSecurityGroupId"));
     let parsed: Option<EndpointId> = id.parse().ok();
     let private_dns = private_dns(&scope)?;
+    let (policy, reset_policy) = (policy(&scope)?, scope.boolean("ResetPolicy")?.unwrap_or(false));
     call.update(|state, context| {
         let endpoint = parsed.as_ref().and_then(|id| state.endpoints.get(id)).ok_or_else(|| unknown(id))?;
-        if let Some(service) = context.world.endpoint_services.get(&endpoint.service) {
-            check_zones(state, context.world, service, &add)?;
-        }
-        let mut left: Vec<std::net::Ipv4Addr> = endpoint.addresses().collect();
-        for id in &remove {
-            let subnet = subnets::find(state, &(*id).into())?;
-            left.retain(|address| !subnet.cidr.net().contains(address));
-        }
-        for placement in &add {
-            let subnet = subnets::find(state, &placement.subnet)?;
-            let present = left.iter().filter_map(|address| state.subnet_of(&endpoint.vpc, *address));
-            if present.into_iter().any(|present| present.zone == subnet.zone) {
-                return Err(ControlError::SubnetsInOneZone(subnet.id.clone()).into());
-            }
-        }
-        if !add.is_empty() {
-            let (vpc, addresses) = subnets::place(state, &add, &BTreeSet::new())?;
-            if vpc.id != endpoint.vpc {
-                return Err(ControlError::SubnetsOfSeveralVpcs.into());
-            }
-            left.extend(addresses);
-        }
-        let change = endpoints::with_addresses(endpoint, left)?;
         let regroup = !add_groups.is_empty() || !remove_groups.is_empty();
-        if !regroup && private_dns.is_none() {
-            return Ok((change, ()));
-        }
-        let mut state = state.clone();
-        state.apply(&change);
         let present = endpoint.security_groups.groups.iter().map(|id| id.to_string());
         let kept = present.filter(|id| !remove_groups.contains(&id.as_str()));
         let groups: Vec<Reference> = kept.chain(add_groups.iter().map(|id| (*id).to_owned())).map(Into::into).collect();
+        if regroup && groups.is_empty() {
+            let message = "You must specify at least one security group";
+            return Err(Refusal::coded("InvalidParameterValue", message));
+        }
         let request = ModifyEndpoint {
             endpoint: (&endpoint.id).into(),
+            aliases: None,
             security_groups: regroup.then_some(groups),
-            private_dns,
             apply_to_established: endpoint.security_groups.applies_to_established,
+            private_dns,
+            private_dns_on_acceptance: None,
+            add_subnets: add,
+            remove_subnets: remove.into_iter().map(Into::into).collect(),
+            policy,
+            reset_policy,
         };
-        let (regrouped, _) = request.decide(&state, context)?;
-        Ok((change.then(regrouped), ()))
+        Ok((request.decide(state, context)?.0, ()))
     })?;
     Ok(done())
+}
+
+pub fn modify_payer(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let (service, id) = (scope.text("ServiceId"), scope.required("VpcEndpointId")?);
+    match scope.required("Scope")? {
+        CHARGES => {}
+        other => return Err(Refusal::value("Scope", other, "must be one of '[vpc-endpoint-charges]'")),
+    }
+    let payer = match scope.required("PayerResponsibility")? {
+        "vpc-endpoint-account" => PayerResponsibility::EndpointOwner,
+        "vpc-endpoint-service-account" => PayerResponsibility::ServiceOwner,
+        other => {
+            let rule = "must be one of '[vpc-endpoint-account, vpc-endpoint-service-account]'";
+            return Err(Refusal::value("PayerResponsibility", other, rule));
+        }
+    };
+    let request = ModifyEndpointPayer { endpoint_service: service.map(Into::into), endpoint: id.into(), payer };
+    call.mutate(&request)?;
+    Ok(Structure::new().text("vpcEndpointId", id).list("payerResponsibilitySet", payers(payer)))
 }
 
 pub fn delete(call: &Call<'_>) -> Result<Structure, Refusal> {

@@ -1,6 +1,6 @@
-//! Network interfaces: each address of a load balancer or an endpoint is one.
+//! Network interfaces.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use super::{one, security_groups::group_set, tag_set};
 use crate::{
@@ -10,83 +10,84 @@ use crate::{
         refusal::Refusal,
         xml::Structure,
     },
-    model::{LoadBalancer, Owner, SecurityGroupId, State, Subnet, VpcId, derived},
+    control::ControlError,
+    model::{Instance, InterfaceOwner, NetworkInterface, NetworkInterfaceId, Owner, State, derived},
 };
 
-/// A network interface.
-pub struct Interface<'a> {
-    pub id: String,
-    /// The id of the load balancer or endpoint that owns it.
-    pub by: &'a str,
-    pub description: String,
-    /// `network_load_balancer` or `vpc_endpoint`.
-    pub kind: &'static str,
-    pub vpc: &'a VpcId,
-    /// None for an address that was chosen outside every subnet.
-    pub subnet: Option<&'a Subnet>,
-    pub address: Ipv4Addr,
-    pub groups: &'a BTreeSet<SecurityGroupId>,
+/// The instance that an interface belongs to, and its number there.
+fn attached<'a>(interface: &NetworkInterface<'a>) -> Option<(&'a Instance, usize)> {
+    match interface.by {
+        InterfaceOwner::Instance(instance, number) => Some((instance, number)),
+        InterfaceOwner::LoadBalancer(_) | InterfaceOwner::Endpoint(_) => None,
+    }
 }
 
-/// `ELB net/<name>/<id>`, as the interface of a load balancer is described.
-fn described(lb: &LoadBalancer) -> String {
-    let resource = lb.id.as_str().rsplit_once("loadbalancer/").map_or("", |(_, resource)| resource);
-    format!("ELB {resource}")
-}
-
-/// Every network interface of an owner.
-pub fn all(state: &State) -> Vec<Interface<'_>> {
-    let make = |by, description, kind, vpc, address, groups| Interface {
-        id: derived::interface_id(vpc, address, by),
-        by,
-        description,
-        kind,
-        vpc,
-        subnet: state.subnet_of(vpc, address),
-        address,
-        groups,
-    };
-    let nodes = state.load_balancers.values().flat_map(|lb| lb.addresses.iter().map(move |address| (lb, *address)));
-    let nodes = nodes.map(|(lb, address)| {
-        make(lb.id.as_str(), described(lb), "network_load_balancer", &lb.vpc, address, &lb.security_groups.groups)
-    });
-    let endpoints =
-        state.endpoints.values().flat_map(|endpoint| endpoint.addresses().map(move |address| (endpoint, address))).map(
-            |(endpoint, address)| {
-                let description = format!("VPC Endpoint Interface {}", endpoint.id);
-                make(
-                    endpoint.id.as_str(),
-                    description,
-                    "vpc_endpoint",
-                    &endpoint.vpc,
-                    address,
-                    &endpoint.security_groups.groups,
-                )
-            },
-        );
-    nodes.chain(endpoints).collect()
-}
-
-fn view(state: &State, owner: &Owner, interface: &Interface<'_>) -> Structure {
-    let Owner { account, region } = owner;
-    let Interface { id, by: _, description, kind, vpc, subnet, address, groups } = interface;
-    let private = Structure::new().text("primary", true).text("privateIpAddress", address);
+/// The attachment of the interface `id`, number `number` of its instance.
+fn attachment(id: &NetworkInterfaceId, instance: &Instance, number: usize) -> Structure {
     Structure::new()
-        .maybe("availabilityZone", subnet.map(|subnet| subnet.zone.name(region)))
-        .text("description", description)
+        .time("attachTime", instance.created_at)
+        .text("attachmentId", format!("eni-attach-{}", derived::hex(17, &["attachment", id.as_str()])))
+        .text("deleteOnTermination", true)
+        .text("deviceIndex", number)
+        .text("status", "attached")
+}
+
+fn private_addresses(address: Ipv4Addr) -> [Structure; 1] {
+    [Structure::new().text("primary", true).text("privateIpAddress", address)]
+}
+
+/// The interface as its instance shows it.
+pub fn of_instance(state: &State, owner: &Owner, interface: &NetworkInterface<'_>) -> Structure {
+    let NetworkInterface { id, vpc, address, by, groups } = interface;
+    let subnet = state.subnet_of(vpc, *address);
+    let structure = Structure::new();
+    let structure = match attached(interface) {
+        Some((instance, number)) => structure.value("attachment", attachment(id, instance, number)),
+        None => structure,
+    };
+    structure
+        .text("description", by.description())
         .list("groupSet", group_set(state, groups))
-        .text("interfaceType", kind)
+        .text("interfaceType", by.interface_type())
+        .list("ipv6AddressesSet", [] as [Structure; 0])
+        .text("networkInterfaceId", id)
+        .text("ownerId", &owner.account)
+        .text("privateIpAddress", address)
+        .list("privateIpAddressesSet", private_addresses(*address))
+        .text("sourceDestCheck", true)
+        .text("status", "in-use")
+        .maybe("subnetId", subnet.map(|subnet| &subnet.id))
+        .text("vpcId", vpc)
+}
+
+fn view(state: &State, owner: &Owner, interface: &NetworkInterface<'_>) -> Structure {
+    let Owner { account, region } = owner;
+    let NetworkInterface { id, vpc, address, by, groups } = interface;
+    let subnet = state.subnet_of(vpc, *address);
+    let structure = Structure::new();
+    let structure = match attached(interface) {
+        Some((instance, number)) => {
+            let attachment = attachment(id, instance, number);
+            let attachment = attachment.text("instanceId", &instance.id).text("instanceOwnerId", account);
+            structure.value("attachment", attachment)
+        }
+        None => structure.text("requesterId", account),
+    };
+    structure
+        .maybe("availabilityZone", subnet.map(|subnet| subnet.zone.name(region)))
+        .text("description", by.description())
+        .list("groupSet", group_set(state, groups))
+        .text("interfaceType", by.interface_type())
         .list("ipv6AddressesSet", [] as [Structure; 0])
         .text("networkInterfaceId", id)
         .text("ownerId", account)
         .text("privateIpAddress", address)
-        .list("privateIpAddressesSet", [private])
-        .text("requesterId", account)
-        .text("requesterManaged", true)
+        .list("privateIpAddressesSet", private_addresses(*address))
+        .text("requesterManaged", attached(interface).is_none())
         .text("sourceDestCheck", true)
         .text("status", "in-use")
         .maybe("subnetId", subnet.map(|subnet| &subnet.id))
-        .list("tagSet", tag_set(&State::default(), id))
+        .list("tagSet", tag_set(&State::default(), id.as_str()))
         .text("vpcId", vpc)
 }
 
@@ -95,34 +96,38 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
     let (filters, page, ids) = (Filters::read(&scope)?, Page::ec2(&scope)?, scope.list("NetworkInterfaceId"));
     let Owner { account, region } = call.owner();
     call.read(|state, _| {
-        let all = all(state);
-        let known = |wanted: &&&str| all.iter().any(|interface| interface.id == **wanted);
+        let all: Vec<NetworkInterface<'_>> = state.network_interfaces().collect();
+        let known = |wanted: &&&str| all.iter().any(|interface| interface.id.as_str() == **wanted);
         if let Some(unknown) = ids.iter().find(|wanted| !known(wanted)) {
-            let message = format!("The networkInterface ID '{unknown}' does not exist");
-            return Err(Refusal::coded("InvalidNetworkInterfaceID.NotFound", message));
+            return Err(ControlError::NetworkInterfaceNotFound((*unknown).to_owned()).into());
         }
         let mut found = Vec::new();
         for interface in &all {
+            let subnet = state.subnet_of(interface.vpc, interface.address);
             let values = |name: &str| match name {
                 "network-interface-id" => one(&interface.id),
                 "vpc-id" => one(interface.vpc),
-                "subnet-id" => Some(interface.subnet.map(|subnet| subnet.id.to_string()).into_iter().collect()),
-                "availability-zone" => Some(interface.subnet.map(|s| s.zone.name(region)).into_iter().collect()),
+                "subnet-id" => Some(subnet.map(|subnet| subnet.id.to_string()).into_iter().collect()),
+                "availability-zone" => Some(subnet.map(|s| s.zone.name(region)).into_iter().collect()),
                 "group-id" => Some(interface.groups.iter().map(ToString::to_string).collect()),
                 "private-ip-address" | "addresses.private-ip-address" => one(interface.address),
-                "interface-type" => one(interface.kind),
-                "description" => one(&interface.description),
+                "interface-type" => one(interface.by.interface_type()),
+                "description" => one(interface.by.description()),
                 "owner-id" => one(account),
-                "requester-managed" => one(true),
+                "requester-managed" => one(attached(interface).is_none()),
+                "attachment.instance-id" => {
+                    Some(attached(interface).map(|(instance, _)| instance.id.to_string()).into_iter().collect())
+                }
                 "status" => one("in-use"),
                 _ => None,
             };
             let asked = ids.is_empty() || ids.contains(&interface.id.as_str());
-            if filters.admit(state, &interface.id, values)? && asked {
-                found.push((interface.id.clone(), view(state, call.owner(), interface)));
+            if filters.admit(state, interface.id.as_str(), values)? && asked {
+                found.push((interface.id.to_string(), interface));
             }
         }
         let (items, token) = page.cut(found);
+        let items = items.into_iter().map(|interface| view(state, call.owner(), interface));
         Ok(Structure::new().list("networkInterfaceSet", items).maybe("nextToken", token))
     })
 }

@@ -1,69 +1,243 @@
-//! Route tables: each VPC has its main one, with the local route.
+//! Route tables.
 
-use super::one;
+use ipnet::Ipv4Net;
+
+use super::{chosen, done, one, tag_set};
 use crate::{
     api::query::{
-        call::Call,
+        call::{Call, tag_specification, with_tags},
         filter::{Filters, Page},
+        params::Scope,
         refusal::Refusal,
         xml::Structure,
     },
-    model::{Vpc, derived},
+    control::{
+        ControlError, Mutation as _,
+        route_tables::{
+            AssociateRouteTable, CreateRoute, CreateRouteTable, DeleteRoute, DeleteRouteTable, DisassociateRouteTable,
+            ReplaceRoute, RouteTargetSpec,
+        },
+    },
+    model::{Owner, RouteState, RouteTable, RouteTableId, RouteTarget, State, VpcCidr},
 };
 
-/// The id of a VPC's main route table.
-fn id(vpc: &Vpc) -> String {
-    format!("rtb-{}", derived::hex(17, &["route table", vpc.id.as_str()]))
+fn association(table: &RouteTable, id: String) -> Structure {
+    Structure::new()
+        .text("main", false)
+        .text("routeTableAssociationId", id)
+        .text("routeTableId", &table.id)
+        .value("associationState", Structure::new().text("state", "associated"))
 }
 
-fn view(vpc: &Vpc) -> Structure {
-    let id = id(vpc);
-    let association = Structure::new()
-        .text("main", true)
-        .text("routeTableAssociationId", format!("rtbassoc-{}", derived::hex(17, &["association", &id])))
-        .text("routeTableId", &id)
-        .value("associationState", Structure::new().text("state", "associated"));
-    let local = Structure::new()
-        .text("destinationCidrBlock", vpc.cidr)
+fn associations(table: &RouteTable) -> Vec<Structure> {
+    let main = table.is_main().then(|| {
+        Structure::new()
+            .text("main", true)
+            .text("routeTableAssociationId", table.main_association())
+            .text("routeTableId", &table.id)
+            .value("associationState", Structure::new().text("state", "associated"))
+    });
+    let subnets =
+        table.subnets.iter().map(|subnet| association(table, table.association(subnet)).text("subnetId", subnet));
+    main.into_iter().chain(subnets).collect()
+}
+
+fn local(cidr: VpcCidr) -> Structure {
+    Structure::new()
+        .text("destinationCidrBlock", cidr)
         .text("gatewayId", "local")
         .text("origin", "CreateRouteTable")
-        .text("state", "active");
+        .text("state", RouteState::Active)
+}
+
+fn route(state: &State, owner: &Owner, table: &RouteTable, destination: Ipv4Net, target: &RouteTarget) -> Structure {
+    let structure = Structure::new().text("destinationCidrBlock", destination);
+    let structure = match target {
+        RouteTarget::NetworkInterface(id) => {
+            structure.text("instanceOwnerId", &owner.account).text("networkInterfaceId", id)
+        }
+        // EC2 shows a route to an endpoint as one to a gateway.
+        RouteTarget::Endpoint(id) => structure.text("gatewayId", id),
+    };
+    structure.text("origin", "CreateRoute").text("state", state.route_state(&table.vpc, target))
+}
+
+fn view(state: &State, owner: &Owner, table: &RouteTable) -> Structure {
+    let local = state.vpcs.get(&table.vpc).map(|vpc| local(vpc.cidr));
+    let routes = table.routes.iter().map(|(destination, target)| route(state, owner, table, *destination, target));
     Structure::new()
-        .list("associationSet", [association])
+        .list("associationSet", associations(table))
         .list("propagatingVgwSet", [] as [Structure; 0])
-        .text("routeTableId", &id)
-        .list("routeSet", [local])
-        .list("tagSet", [] as [Structure; 0])
-        .text("vpcId", &vpc.id)
-        .text("ownerId", &vpc.owner.account)
+        .text("routeTableId", &table.id)
+        .list("routeSet", local.into_iter().chain(routes))
+        .list("tagSet", tag_set(state, table.id.as_str()))
+        .text("vpcId", &table.vpc)
+        .text("ownerId", &owner.account)
+}
+
+fn unknown(id: &str) -> Refusal {
+    ControlError::RouteTableNotFound(id.to_owned()).into()
+}
+
+pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let request = CreateRouteTable { vpc: scope.required("VpcId")?.into() };
+    let tags = tag_specification(&scope, "route-table")?;
+    let token = scope.text("ClientToken");
+    let id = call.create(|state, context| {
+        let (change, made) = request.decide(state, context)?;
+        Ok((with_tags(state, change, made.id.as_str(), &tags)?, made.id.to_string()))
+    })?;
+    call.read(|state, _| {
+        let found = id.parse().ok().and_then(|id: RouteTableId| state.route_tables.get(&id));
+        let table = found.ok_or_else(|| unknown(&id))?;
+        Ok(Structure::new().value("routeTable", view(state, call.owner(), table)).maybe("clientToken", token))
+    })
 }
 
 pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
     let (filters, page, ids) = (Filters::read(&scope)?, Page::ec2(&scope)?, scope.list("RouteTableId"));
+    let owner = call.owner();
     call.read(|state, _| {
-        let known = |wanted: &&&str| state.vpcs.values().any(|vpc| id(vpc) == **wanted);
-        if let Some(unknown) = ids.iter().find(|wanted| !known(wanted)) {
-            let message = format!("The routeTable ID '{unknown}' does not exist");
-            return Err(Refusal::coded("InvalidRouteTableID.NotFound", message));
-        }
         let mut found = Vec::new();
-        for vpc in state.vpcs.values() {
-            let id = id(vpc);
+        for table in chosen(&state.route_tables, &ids, unknown)? {
+            let subnets = || table.subnets.iter().map(ToString::to_string).collect();
+            let cidr = state.vpcs.get(&table.vpc).map(|vpc| vpc.cidr.net());
+            let target =
+                |wanted: fn(&RouteTarget) -> Option<String>| table.routes.values().filter_map(wanted).collect();
             let values = |name: &str| match name {
-                "route-table-id" | "association.route-table-id" => one(&id),
-                "vpc-id" => one(&vpc.id),
-                "owner-id" => one(&vpc.owner.account),
-                "association.main" => one(true),
-                "association.subnet-id" => Some(Vec::new()),
+                "route-table-id" | "association.route-table-id" => one(&table.id),
+                "vpc-id" => one(&table.vpc),
+                "owner-id" => one(&owner.account),
+                "association.main" => one(table.is_main()),
+                "association.subnet-id" => Some(subnets()),
+                "association.route-table-association-id" => {
+                    let subnets = table.subnets.iter().map(|subnet| table.association(subnet));
+                    Some(table.is_main().then(|| table.main_association()).into_iter().chain(subnets).collect())
+                }
+                "route.destination-cidr-block" => {
+                    Some(cidr.iter().chain(table.routes.keys()).map(ToString::to_string).collect())
+                }
+                "route.state" => {
+                    let states = table.routes.values().map(|target| state.route_state(&table.vpc, target).to_string());
+                    Some(states.chain([RouteState::Active.to_string()]).collect())
+                }
+                "route.gateway-id" => Some(target(|target| match target {
+                    RouteTarget::Endpoint(id) => Some(id.to_string()),
+                    RouteTarget::NetworkInterface(_) => None,
+                })),
+                "route.network-interface-id" => Some(target(|target| match target {
+                    RouteTarget::NetworkInterface(id) => Some(id.to_string()),
+                    RouteTarget::Endpoint(_) => None,
+                })),
                 _ => None,
             };
-            let asked = ids.is_empty() || ids.contains(&id.as_str());
-            if filters.admit(state, &id, values)? && asked {
-                found.push((id, view(vpc)));
+            if filters.admit(state, table.id.as_str(), values)? {
+                found.push((table.id.to_string(), view(state, owner, table)));
             }
         }
         let (items, token) = page.cut(found);
         Ok(Structure::new().list("routeTableSet", items).maybe("nextToken", token))
     })
+}
+
+pub fn delete(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let id: RouteTableId = table(&call.scope())?;
+    call.mutate(&DeleteRouteTable { route_table: (&id).into(), force: false })?;
+    Ok(done())
+}
+
+/// The route table that a request names, by id only.
+fn table(scope: &Scope<'_>) -> Result<RouteTableId, Refusal> {
+    let text = scope.required("RouteTableId")?;
+    text.parse().map_err(|_| unknown(text))
+}
+
+pub fn associate(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let (table, subnet) = (table(&scope)?, scope.required("SubnetId")?);
+    let made = call.mutate(&AssociateRouteTable { route_table: (&table).into(), subnet: subnet.into() })?;
+    let association =
+        made.associations.into_iter().find(|one| one.subnet.as_ref().is_some_and(|s| s.as_str() == subnet));
+    Ok(Structure::new()
+        .maybe("associationId", association.map(|one| one.id))
+        .value("associationState", Structure::new().text("state", "associated")))
+}
+
+pub fn disassociate(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let text = call.scope().required("AssociationId")?;
+    if !text.starts_with("rtbassoc-") {
+        return Err(ControlError::AssociationNotFound(text.to_owned()).into());
+    }
+    call.mutate(&DisassociateRouteTable { association: text.into() })?;
+    Ok(done())
+}
+
+/// Destination of a route.
+fn destination(scope: &Scope<'_>) -> Result<Ipv4Net, Refusal> {
+    let text = scope.required("DestinationCidrBlock")?;
+    text.parse().map_err(|_| {
+        Refusal::coded(
+            "InvalidParameterValue",
+            format!("Value ({text}) for parameter destinationCidrBlock is invalid. This is not a valid CIDR block."),
+        )
+    })
+}
+
+/// What a route may lead to elsewhere and not here, with the code of what does not exist and EC2's word for it.
+const ELSEWHERE: [(&str, &str, &str); 5] = [
+    ("GatewayId", "InvalidGatewayID.NotFound", "gateway"),
+    ("NatGatewayId", "NatGatewayNotFound", "natGateway"),
+    ("TransitGatewayId", "InvalidTransitGatewayID.NotFound", "transitGateway"),
+    ("VpcPeeringConnectionId", "InvalidVpcPeeringConnectionID.NotFound", "vpcPeeringConnection"),
+    ("EgressOnlyInternetGatewayId", "InvalidGatewayID.NotFound", "egressOnlyInternetGateway"),
+];
+
+fn target(scope: &Scope<'_>) -> Result<RouteTargetSpec, Refusal> {
+    let endpoint = scope.text("VpcEndpointId").or_else(|| endpoint_as_gateway(scope));
+    let interface = scope.text("NetworkInterfaceId").map(|id| RouteTargetSpec::NetworkInterface(id.into()));
+    let endpoint = endpoint.map(|id| RouteTargetSpec::Endpoint(id.into()));
+    let instance = scope.text("InstanceId").map(|id| RouteTargetSpec::Instance(id.into()));
+    let mut given = [interface, endpoint, instance].into_iter().flatten();
+    match (given.next(), given.next()) {
+        (Some(target), None) => Ok(target),
+        (Some(_), Some(_)) => Err(Refusal::coded(
+            "InvalidParameterCombination",
+            "Exactly one of NetworkInterfaceId, VpcEndpointId and InstanceId must be specified",
+        )),
+        (None, _) => {
+            let named = ELSEWHERE.iter().find_map(|(name, code, word)| Some((scope.text(name)?, *code, *word)));
+            Err(named.map_or_else(
+                || Refusal::missing("NetworkInterfaceId"),
+                |(id, code, word)| Refusal::coded(code, format!("The {word} ID '{id}' does not exist")),
+            ))
+        }
+    }
+}
+
+/// EC2 takes an endpoint's id as a gateway's too.
+fn endpoint_as_gateway<'a>(scope: &Scope<'a>) -> Option<&'a str> {
+    scope.text("GatewayId").filter(|id| id.starts_with("vpce-"))
+}
+
+pub fn create_route(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let (table, destination, target) = (table(&scope)?, destination(&scope)?, target(&scope)?);
+    call.mutate(&CreateRoute { route_table: (&table).into(), destination, target })?;
+    Ok(done())
+}
+
+pub fn replace_route(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let (table, destination, target) = (table(&scope)?, destination(&scope)?, target(&scope)?);
+    call.mutate(&ReplaceRoute { route_table: (&table).into(), destination, target })?;
+    Ok(done())
+}
+
+pub fn delete_route(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let (table, destination) = (table(&scope)?, destination(&scope)?);
+    call.mutate(&DeleteRoute { route_table: (&table).into(), destination })?;
+    Ok(done())
 }

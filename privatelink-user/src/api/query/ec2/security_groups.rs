@@ -218,7 +218,12 @@ pub fn describe_rules(call: &Call<'_>) -> Result<Structure, Refusal> {
 fn named(call: &Call<'_>) -> Result<SecurityGroupId, Refusal> {
     let scope = call.scope();
     let text = scope.text("GroupId").or_else(|| scope.text("GroupName")).ok_or_else(|| Refusal::missing("GroupId"))?;
-    call.read(|state, _| Ok(lookup::security_group(state, &text.into(), None)?.id.clone()))
+    // A name means a group of the default VPC.
+    let by_name = scope.text("GroupId").is_none();
+    call.read(|state, _| {
+        let default = state.vpcs.values().find(|vpc| by_name && vpc.attributes.is_default).map(|vpc| &vpc.id);
+        Ok(lookup::security_group(state, &text.into(), default)?.id.clone())
+    })
 }
 
 pub fn delete(call: &Call<'_>) -> Result<Structure, Refusal> {

@@ -15,20 +15,13 @@ use crate::{
     },
     control::{
         ControlError, Mutation as _, Reference, connections,
-        endpoint_services::{CreateEndpointService, DeleteEndpointService, ModifyEndpointService},
+        endpoint_services::{
+            CreateEndpointService, DeleteEndpointService, ModifyEndpointService, ModifyServicePayer, zones,
+        },
         private_dns::VerifyDomain,
     },
-    model::{EndpointService, EndpointServiceId, Owner, State, Zone},
+    model::{EndpointService, EndpointServiceId, Owner, PayerResponsibility, State},
 };
-
-/// The zones in which a service's load balancers have addresses. One whose addresses are in no subnet is reached in all.
-pub fn zones(world: &State, service: &EndpointService) -> Vec<Zone> {
-    let lbs = service.load_balancers.iter().filter_map(|id| world.load_balancers.get(id));
-    let subnets = lbs.flat_map(|lb| lb.addresses.iter().map(|address| world.subnet_of(&lb.vpc, *address)));
-    let found: Vec<Option<Zone>> = subnets.map(|subnet| subnet.map(|subnet| subnet.zone)).collect();
-    let all = found.contains(&None);
-    Zone::ALL.into_iter().filter(|zone| all || found.contains(&Some(*zone))).collect()
-}
 
 fn view(state: &State, world: &State, service: &EndpointService) -> Structure {
     let EndpointService {
@@ -39,9 +32,16 @@ fn view(state: &State, world: &State, service: &EndpointService) -> Structure {
         load_balancers,
         acceptance_required,
         principals: _,
+        consumers: _,
+        owned_load_balancer: _,
         private_dns,
+        payer,
         created_at: _,
     } = service;
+    let payer = match payer {
+        PayerResponsibility::EndpointOwner => None,
+        PayerResponsibility::ServiceOwner => Some("ServiceOwner"),
+    };
     let zones = zones(world, service);
     let verification = private_dns.as_ref().map(|private| {
         Structure::new()
@@ -63,6 +63,7 @@ fn view(state: &State, world: &State, service: &EndpointService) -> Structure {
         .texts("supportedIpAddressTypeSet", ["ipv4"])
         .texts("baseEndpointDnsNameSet", [world.service_domain.endpoint_service(region, id)])
         .list("tagSet", tag_set(state, id.as_str()))
+        .maybe("payerResponsibility", payer)
         .text("remoteAccessEnabled", false)
         .maybe("privateDnsName", private_dns.as_ref().map(|private| &private.name));
     match verification {
@@ -96,6 +97,7 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
         acceptance_required: scope.boolean("AcceptanceRequired")?.unwrap_or(true),
         principals: Vec::new(),
         private_dns_name: scope.parsed("PrivateDnsName")?,
+        consumers: Default::default(),
     };
     let tags = tag_specification(&scope, "vpc-endpoint-service")?;
     let token = scope.text("ClientToken");
@@ -133,10 +135,11 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
                 _ => None,
             };
             if filters.admit(state, service.id.as_str(), values)? {
-                found.push((service.id.to_string(), view(state, world, service)));
+                found.push((service.id.to_string(), service));
             }
         }
         let (items, token) = page.cut(found);
+        let items = items.into_iter().map(|service| view(state, world, service));
         Ok(Structure::new().list("serviceConfigurationSet", items).maybe("nextToken", token))
     })
 }
@@ -152,8 +155,20 @@ pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
         remove_load_balancers: references(scope.list("RemoveNetworkLoadBalancerArn")),
         private_dns_name: scope.parsed("PrivateDnsName")?,
         remove_private_dns_name: scope.boolean("RemovePrivateDnsName")?.unwrap_or(false),
+        ..ModifyEndpointService::default()
     };
     call.mutate(&request)?;
+    Ok(done())
+}
+
+pub fn modify_payer(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let endpoint_service = scope.required("ServiceId")?.into();
+    match scope.required("PayerResponsibility")? {
+        "ServiceOwner" => {}
+        other => return Err(Refusal::value("PayerResponsibility", other, "must be one of '[ServiceOwner]'")),
+    }
+    call.mutate(&ModifyServicePayer { endpoint_service, payer: PayerResponsibility::ServiceOwner })?;
     Ok(done())
 }
 

@@ -10,13 +10,13 @@ use crate::{
     },
     control::{
         ControlError, Mutation as _,
-        subnets::{self, CreateSubnet, DeleteSubnet},
+        subnets::{self, CreateSubnet, DeleteSubnet, ModifySubnet},
     },
-    model::{Owner, State, Subnet, SubnetCidr, Zone},
+    model::{Owner, State, Subnet, SubnetCidr},
 };
 
 fn view(state: &State, owner: &Owner, subnet: &Subnet) -> Structure {
-    let Subnet { id, vpc, cidr, zone, is_default, created_at: _ } = subnet;
+    let Subnet { id, vpc, cidr, zone, is_default, public_ip_on_launch, created_at: _ } = subnet;
     let Owner { account, region } = owner;
     let names = Structure::new()
         .text("hostnameType", "ip-name")
@@ -37,15 +37,10 @@ fn view(state: &State, owner: &Owner, subnet: &Subnet) -> Structure {
         .text("state", "available")
         .text("vpcId", vpc)
         .text("cidrBlock", cidr)
-        .text("availableIpAddressCount", free(state, subnet))
+        .text("availableIpAddressCount", subnets::free(state, subnet))
         .text("availabilityZone", zone.name(region))
         .text("defaultForAz", is_default)
-        .text("mapPublicIpOnLaunch", false)
-}
-
-fn free(state: &State, subnet: &Subnet) -> usize {
-    let size = usize::try_from(subnet.cidr.size()).unwrap_or(usize::MAX);
-    size.saturating_sub(subnets::uses(state, subnet).count())
+        .text("mapPublicIpOnLaunch", public_ip_on_launch)
 }
 
 fn unknown(id: &str) -> Refusal {
@@ -55,25 +50,17 @@ fn unknown(id: &str) -> Refusal {
 pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
     let cidr: SubnetCidr = scope.required("CidrBlock")?.parse()?;
-    let region = &call.owner().region;
-    let find = |text: &str| {
-        Zone::find(region, text).ok_or_else(|| {
-            let zones = Zone::ALL.map(|zone| zone.name(region)).join(", ");
-            let message = format!(
-                "Value ({text}) for parameter availabilityZone is invalid. Subnets can currently only \
-                                   be created in the following availability zones: {zones}."
-            );
-            Refusal::coded("InvalidParameterValue", message)
-        })
-    };
-    let zone = scope.text("AvailabilityZone").or_else(|| scope.text("AvailabilityZoneId")).map(find).transpose()?;
+    let zone = scope.text("AvailabilityZone").or_else(|| scope.text("AvailabilityZoneId")).map(str::to_owned);
     let request = CreateSubnet { vpc: scope.required("VpcId")?.into(), cidr, zone };
     let tags = tag_specification(&scope, "subnet")?;
     let subnet = call.update(|state, context| {
         let (change, subnet) = request.decide(state, context)?;
         Ok((with_tags(state, change, subnet.id.as_str(), &tags)?, subnet))
     })?;
-    call.read(|state, _| Ok(Structure::new().value("subnet", view(state, call.owner(), &subnet))))
+    call.read(|state, _| {
+        let found = state.subnets.get(&subnet.id).ok_or_else(|| unknown(subnet.id.as_str()))?;
+        Ok(Structure::new().value("subnet", view(state, call.owner(), found)))
+    })
 }
 
 pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
@@ -90,18 +77,45 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
                 "availability-zone-id" | "availabilityZoneId" => one(subnet.zone.id(region)),
                 "cidr" | "cidr-block" | "cidrBlock" => one(subnet.cidr),
                 "default-for-az" | "defaultForAz" => one(subnet.is_default),
-                "available-ip-address-count" => one(free(state, subnet)),
+                "available-ip-address-count" => one(subnets::free(state, subnet)),
                 "owner-id" => one(account),
+                "map-public-ip-on-launch" | "mapPublicIpOnLaunch" => one(subnet.public_ip_on_launch),
                 "state" => one("available"),
                 _ => None,
             };
             if filters.admit(state, subnet.id.as_str(), values)? {
-                found.push((subnet.id.to_string(), view(state, call.owner(), subnet)));
+                found.push((subnet.id.to_string(), subnet));
             }
         }
         let (items, token) = page.cut(found);
+        let items = items.into_iter().map(|subnet| view(state, call.owner(), subnet));
         Ok(Structure::new().list("subnetSet", items).maybe("nextToken", token))
     })
+}
+
+/// Whether instances get public addresses is kept and shown; what else can be changed keeps the only value that it has here.
+pub fn modify_attribute(call: &Call<'_>) -> Result<Structure, Refusal> {
+    const OFF: [&str; 6] = [
+        "AssignIpv6AddressOnCreation",
+        "MapCustomerOwnedIpOnLaunch",
+        "EnableDns64",
+        "EnableResourceNameDnsARecordOnLaunch",
+        "EnableResourceNameDnsAAAARecordOnLaunch",
+        "DisableLniAtDeviceIndex",
+    ];
+    let scope = call.scope();
+    let unsupported = |name: &str| Refusal::coded("UnsupportedOperation", format!("{name} cannot be changed here"));
+    for name in OFF {
+        if scope.structure(name).boolean("Value")? == Some(true) {
+            return Err(unsupported(name));
+        }
+    }
+    if scope.text("PrivateDnsHostnameTypeOnLaunch").is_some_and(|kind| kind != "ip-name") {
+        return Err(unsupported("PrivateDnsHostnameTypeOnLaunch"));
+    }
+    let public_ip_on_launch = scope.structure("MapPublicIpOnLaunch").boolean("Value")?;
+    call.mutate(&ModifySubnet { subnet: scope.required("SubnetId")?.into(), public_ip_on_launch })?;
+    Ok(done())
 }
 
 pub fn delete(call: &Call<'_>) -> Result<Structure, Refusal> {

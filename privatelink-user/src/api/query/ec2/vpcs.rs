@@ -9,7 +9,7 @@ use crate::{
         xml::Structure,
     },
     control::{ControlError, lookup, vpcs},
-    model::{Change, State, Vpc, VpcAttributes, VpcCidr, derived},
+    model::{State, Vpc, VpcAttributes, VpcCidr, derived},
 };
 
 fn view(state: &State, vpc: &Vpc) -> Structure {
@@ -53,8 +53,7 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
     let id = call.update(|state, context| {
         let vpc = vpcs::nameless(state, context, cidr, VpcAttributes::default())?;
         let id = vpc.id.clone();
-        let change = Change::default().last_vpc_index(vpc.index).put(vpc);
-        Ok((with_tags(state, change, id.as_str(), &tags)?, id))
+        Ok((with_tags(state, vpcs::made(vpc), id.as_str(), &tags)?, id))
     })?;
     call.read(|state, _| {
         let vpc = state.vpcs.get(&id).ok_or_else(|| unknown(id.as_str()))?;
@@ -103,14 +102,7 @@ pub fn modify_attribute(call: &Call<'_>) -> Result<Structure, Refusal> {
             "Exactly one of EnableDnsHostnames and EnableDnsSupport must be specified",
         ));
     }
-    call.update(|state, _| {
-        let vpc = lookup::vpc(state, &id)?;
-        let mut changed = vpc.clone();
-        let VpcAttributes { dns_support, dns_hostnames, is_default: _ } = &mut changed.attributes;
-        *dns_support = support.unwrap_or(*dns_support);
-        *dns_hostnames = hostnames.unwrap_or(*dns_hostnames);
-        Ok((if changed == *vpc { Change::default() } else { Change::default().put(changed) }, ()))
-    })?;
+    call.mutate(&vpcs::ModifyVpc { vpc: id, gateway: None, dns_support: support, dns_hostnames: hostnames })?;
     Ok(done())
 }
 

@@ -207,6 +207,27 @@ fn default_rule(listener: &Listener) -> String {
     format!("{arn}/{}", crate::model::derived::hex(16, &["default rule", listener.id.as_str()]))
 }
 
+/// The certificates of a listener: none of the protocols that there are has any.
+pub fn describe_certificates(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let (id, page) = (arn(&scope)?, Page::elb(&scope)?);
+    call.read(|state, _| Ok(lookup::listener(state, &(&id).into()).map(drop)?))?;
+    let (items, token) = page.cut(Vec::<(String, Structure)>::new());
+    Ok(Structure::new().list("Certificates", items).maybe("NextMarker", token))
+}
+
+/// The policies that a listener with certificates could have: there is none.
+pub fn describe_ssl_policies(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let (names, page) = (scope.list("Names"), Page::elb(&scope)?);
+    let _ = scope.text("LoadBalancerType");
+    if let Some(name) = names.first() {
+        return Err(Refusal::coded("SSLPolicyNotFound", format!("SSL policy '{name}' not found")));
+    }
+    let (items, token) = page.cut(Vec::<(String, Structure)>::new());
+    Ok(Structure::new().list("SslPolicies", items).maybe("NextMarker", token))
+}
+
 pub fn describe_rules(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
     let (listener, arns, page) = (scope.text("ListenerArn"), scope.list("RuleArns"), Page::elb(&scope)?);

@@ -1,4 +1,4 @@
-//! Network Load Balancers.
+//! Load balancers.
 
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
@@ -12,11 +12,14 @@ use crate::{
     },
     control::{
         ControlError, Mutation as _, Reference,
-        load_balancers::{CreateLoadBalancer, DeleteLoadBalancer, ModifyLoadBalancer, SetSecurityGroups},
+        load_balancers::{self, CreateLoadBalancer, DeleteLoadBalancer, ModifyLoadBalancer, SetSecurityGroups},
         lookup,
         subnets::{self, Placement},
     },
-    model::{AttributeMap as _, LoadBalancer, LoadBalancerId, Region, ResourceName, Scheme, State, Subnet, derived},
+    model::{
+        AttributeMap as _, LoadBalancer, LoadBalancerId, LoadBalancerKind, Region, ResourceName, Scheme, State, Subnet,
+        derived,
+    },
 };
 
 fn zone(region: &Region, subnet: &Subnet, addresses: &[Ipv4Addr]) -> Structure {
@@ -36,6 +39,10 @@ fn subnets_of<'a>(state: &'a State, lb: &'a LoadBalancer) -> Vec<&'a Subnet> {
 
 fn view(state: &State, region: &Region, lb: &LoadBalancer) -> Structure {
     let zones = subnets_of(state, lb).into_iter().map(|subnet| zone(region, subnet, &lb.addresses));
+    let condition = match lb.id.kind().unserved() {
+        None => Structure::new().text("Code", "active"),
+        Some(why) => Structure::new().text("Code", "failed").text("Reason", why),
+    };
     let structure = Structure::new()
         .text("LoadBalancerArn", &lb.id)
         .text("DNSName", state.service_domain.load_balancer(&lb.id))
@@ -44,8 +51,8 @@ fn view(state: &State, region: &Region, lb: &LoadBalancer) -> Structure {
         .text("LoadBalancerName", &lb.name)
         .text("Scheme", lb.scheme)
         .text("VpcId", &lb.vpc)
-        .value("State", Structure::new().text("Code", "active"))
-        .text("Type", "network")
+        .value("State", condition)
+        .text("Type", lb.id.kind())
         .list("AvailabilityZones", zones)
         .text("IpAddressType", "ipv4");
     // Absent is not empty: a load balancer without groups has neither member.
@@ -53,9 +60,12 @@ fn view(state: &State, region: &Region, lb: &LoadBalancer) -> Structure {
     if groups.is_empty() {
         return structure;
     }
-    structure
-        .texts("SecurityGroups", groups)
-        .text("EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic", enforcement(lb.enforce_on_private_link))
+    let structure = structure.texts("SecurityGroups", groups);
+    match lb.id.kind() {
+        LoadBalancerKind::Network => structure
+            .text("EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic", enforcement(lb.enforce_on_private_link)),
+        LoadBalancerKind::Application => structure,
+    }
 }
 
 fn enforcement(on: bool) -> &'static str {
@@ -96,17 +106,17 @@ fn in_own_words(error: ControlError) -> Refusal {
 
 pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
-    let kind = scope.text("Type").unwrap_or("application");
-    if kind != "network" {
-        let message = format!("Load balancers of type '{kind}' are not supported here; use type network");
-        return Err(Refusal::coded("InvalidConfigurationRequest", message));
-    }
+    let kind = scope.parsed("Type")?.unwrap_or(LoadBalancerKind::Application);
     if scope.text("IpAddressType").is_some_and(|kind| kind != "ipv4") {
         return Err(Refusal::value("IpAddressType", scope.required("IpAddressType")?, "must be ipv4"));
     }
     let name: ResourceName = scope.required("Name")?.parse()?;
     let scheme = scope.parsed("Scheme")?.unwrap_or(Scheme::InternetFacing);
     let placements = placements(&scope)?;
+    if kind == LoadBalancerKind::Application && placements.len() < 2 {
+        let message = "At least two subnets in two different Availability Zones must be specified";
+        return Err(Refusal::coded("ValidationError", message));
+    }
     let tags = read_tags(&scope.structures("Tags"))?;
     let groups: Vec<Reference> = scope.list("SecurityGroups").into_iter().map(Into::into).collect();
     let id = call.update(|state, context| {
@@ -114,7 +124,7 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
         let wanted: BTreeSet<&str> = placements.iter().map(|one| one.subnet.as_str()).collect();
         let same = |lb: &&LoadBalancer| {
             let present: BTreeSet<&str> = subnets_of(state, lb).iter().map(|subnet| subnet.id.as_str()).collect();
-            lb.name == name && lb.scheme == scheme && present == wanted
+            lb.name == name && lb.id.kind() == kind && lb.scheme == scheme && present == wanted
         };
         if let Some(lb) = state.load_balancers.values().find(same) {
             return Ok((crate::model::Change::default(), lb.id.clone()));
@@ -122,6 +132,7 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
         let (vpc, addresses) = subnets::place(state, &placements, &BTreeSet::new()).map_err(in_own_words)?;
         let request = CreateLoadBalancer {
             name: name.clone(),
+            kind,
             vpc: (&vpc.id).into(),
             addresses,
             scheme,
@@ -156,8 +167,8 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
             (arns.is_empty() || arns.contains(&lb.id.as_str()))
                 && (names.is_empty() || names.contains(&lb.name.as_str()))
         };
-        let rows = all().filter(wanted).map(|lb| (lb.id.to_string(), view(state, &call.owner().region, lb)));
-        let (items, token) = page.cut(rows.collect());
+        let (items, token) = page.cut(all().filter(wanted).map(|lb| (lb.id.to_string(), lb)).collect());
+        let items = items.into_iter().map(|lb| view(state, &call.owner().region, lb));
         Ok(Structure::new().list("LoadBalancers", items).maybe("NextMarker", token))
     })
 }
@@ -205,6 +216,62 @@ pub fn set_security_groups(call: &Call<'_>) -> Result<Structure, Refusal> {
         Ok(Structure::new()
             .texts("SecurityGroupIds", &lb.security_groups.groups)
             .text(name, enforcement(lb.enforce_on_private_link)))
+    })
+}
+
+/// The subnets from now on: what stays keeps its addresses, what comes gets one, what is not named loses them.
+pub fn set_subnets(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let arn: LoadBalancerId = scope.required("LoadBalancerArn")?.parse()?;
+    if scope.text("IpAddressType").is_some_and(|kind| kind != "ipv4") {
+        return Err(Refusal::value("IpAddressType", scope.required("IpAddressType")?, "must be ipv4"));
+    }
+    let placements = placements(&scope)?;
+    call.update(|state, _| {
+        let lb = state.load_balancers.get(&arn).ok_or_else(not_found)?;
+        let mut zones = BTreeSet::new();
+        let (mut kept, mut fresh) = (Vec::new(), Vec::new());
+        for placement in &placements {
+            let subnet = subnets::find(state, &placement.subnet).map_err(in_own_words)?;
+            if subnet.vpc != lb.vpc {
+                return Err(in_own_words(ControlError::SubnetsOfSeveralVpcs));
+            }
+            if !zones.insert(subnet.zone) {
+                return Err(in_own_words(ControlError::SubnetsInOneZone(subnet.id.clone())));
+            }
+            let present: Vec<Ipv4Addr> =
+                lb.addresses.iter().copied().filter(|address| subnet.cidr.net().contains(address)).collect();
+            match placement.address {
+                None if !present.is_empty() => kept.extend(present),
+                Some(address) if present.contains(&address) => kept.extend(present),
+                Some(_) | None => fresh.push(placement.clone()),
+            }
+        }
+        if !fresh.is_empty() {
+            let (_, added) = subnets::place(state, &fresh, &BTreeSet::new()).map_err(in_own_words)?;
+            kept.extend(added);
+        }
+        if kept.is_empty() {
+            return Err(in_own_words(ControlError::SubnetMissing));
+        }
+        Ok((load_balancers::with_addresses(lb, kept)?, ()))
+    })?;
+    call.read(|state, _| {
+        let lb = state.load_balancers.get(&arn).ok_or_else(not_found)?;
+        let region = &call.owner().region;
+        let zones = subnets_of(state, lb).into_iter().map(|subnet| zone(region, subnet, &lb.addresses));
+        Ok(Structure::new().list("AvailabilityZones", zones).text("IpAddressType", "ipv4"))
+    })
+}
+
+/// No capacity is reserved for any load balancer: all have what the host has.
+pub fn capacity_reservation(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let arn: LoadBalancerId = call.scope().required("LoadBalancerArn")?.parse()?;
+    call.read(|state, _| {
+        if !state.load_balancers.contains_key(&arn) {
+            return Err(not_found());
+        }
+        Ok(Structure::new().text("DecreaseRequestsRemaining", 0).list("CapacityReservationState", [] as [Structure; 0]))
     })
 }
 

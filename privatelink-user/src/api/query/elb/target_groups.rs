@@ -12,7 +12,7 @@ use crate::{
         ControlError, Mutation as _, lookup,
         target_groups::{CreateTargetGroup, DeleteTargetGroup, HealthCheckSettings, ModifyTargetGroup},
     },
-    model::{AttributeMap as _, HealthCheckProtocol, State, TargetGroup, TargetGroupId},
+    model::{AttributeMap as _, HealthCheckProtocol, InvalidValue, State, TargetGroup, TargetGroupId},
 };
 
 fn view(state: &State, group: &TargetGroup) -> Structure {
@@ -43,7 +43,7 @@ fn view(state: &State, group: &TargetGroup) -> Structure {
         .map(|listener| &listener.load_balancer)
         .collect();
     lbs.dedup();
-    structure.texts("LoadBalancerArns", lbs).text("TargetType", "ip").text("IpAddressType", "ipv4")
+    structure.texts("LoadBalancerArns", lbs).text("TargetType", group.target_type).text("IpAddressType", "ipv4")
 }
 
 fn health_check(scope: &Scope<'_>) -> Result<HealthCheckSettings, Refusal> {
@@ -68,17 +68,11 @@ fn must(value: Option<&str>, what: &str) -> Result<(), Refusal> {
 
 pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
-    let name = scope.required("Name")?.parse()?;
+    let name = scope.required("Name")?.parse().map_err(|error: InvalidValue| error.named("Target group name"))?;
     must(scope.text("Protocol"), "A protocol")?;
     must(scope.text("Port"), "A port")?;
     must(scope.text("VpcId"), "A VPC ID")?;
-    match scope.text("TargetType").unwrap_or("instance") {
-        "ip" => {}
-        other => {
-            let message = format!("Target type '{other}' must be one of '[ip]'");
-            return Err(Refusal::coded("ValidationError", message));
-        }
-    }
+    let target_type = scope.text("TargetType").unwrap_or("instance").parse()?;
     if scope.text("IpAddressType").is_some_and(|kind| kind != "ipv4") {
         return Err(Refusal::value("IpAddressType", scope.required("IpAddressType")?, "must be ipv4"));
     }
@@ -86,6 +80,7 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
     let request = CreateTargetGroup {
         name,
         vpc: scope.required("VpcId")?.into(),
+        target_type,
         protocol: scope.required("Protocol")?.parse()?,
         port: scope.number("Port")?.unwrap_or(0),
         health_check: health_check(&scope)?,

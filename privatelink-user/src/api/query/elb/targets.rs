@@ -6,22 +6,21 @@ use crate::{
     api::query::{call::Call, params::Scope, refusal::Refusal, xml::Structure},
     control::{
         Reference, lookup,
-        targets::{DeregisterTargets, RegisterTargets, TargetSpec},
+        targets::{DeregisterTargets, RegisterTargets, TargetHost, TargetSpec},
     },
     model::TargetAddress,
     runtime::TargetHealthReport,
 };
 
+/// What is no address is meant as an instance; whether the group has such targets is for the operation to say.
 fn targets(scope: &Scope<'_>) -> Result<Vec<TargetSpec>, Refusal> {
     let target = |one: Scope<'_>| {
         let id = one.required("Id")?;
         let port = one.number::<u16>("Port")?;
-        let ip = id.parse().map_err(|_| {
-            Refusal::coded("ValidationError", format!("The IP address '{id}' is not a valid IPv4 address"))
-        })?;
+        let host = id.parse().map_or_else(|_| TargetHost::Instance(id.into()), TargetHost::Ip);
         // Every zone is this host.
         one.text("AvailabilityZone");
-        Ok(TargetSpec { ip, port })
+        Ok(TargetSpec { host, port })
     };
     scope.structures("Targets").into_iter().map(target).collect()
 }
@@ -42,8 +41,15 @@ pub fn deregister(call: &Call<'_>) -> Result<Structure, Refusal> {
     Ok(Structure::new())
 }
 
-fn row(address: TargetAddress, check_port: u16, state: &str, reason: Option<&str>, words: Option<String>) -> Structure {
-    let target = Structure::new().text("Id", address.ip).text("Port", address.port);
+fn row(
+    id: impl ToString,
+    port: u16,
+    check_port: u16,
+    state: &str,
+    reason: Option<&str>,
+    words: Option<String>,
+) -> Structure {
+    let target = Structure::new().text("Id", id.to_string()).text("Port", port);
     let health = Structure::new().text("State", state).maybe("Reason", reason).maybe("Description", words);
     Structure::new().value("Target", target).text("HealthCheckPort", check_port).value("TargetHealth", health)
 }
@@ -56,21 +62,23 @@ pub fn health(call: &Call<'_>) -> Result<Structure, Refusal> {
         let mut reports: BTreeMap<TargetAddress, TargetHealthReport> =
             call.target_health(state, &group.id).into_iter().map(|report| (report.address, report)).collect();
         let known = |report: TargetHealthReport| {
-            let TargetHealthReport { address, health_check_port, health, next_hop: _ } = report;
-            row(address, health_check_port, health.state(), health.reason(), health.description())
+            let TargetHealthReport { address, instance, health_check_port, health, next_hop: _ } = report;
+            let id = instance.map_or_else(|| address.ip.to_string(), |instance| instance.to_string());
+            row(id, address.port, health_check_port, health.state(), health.reason(), health.description())
         };
         let rows: Vec<Structure> = if wanted.is_empty() {
             reports.into_values().map(known).collect()
         } else {
             let find = |spec: &TargetSpec| {
-                let address = spec.resolve(group.port);
-                reports.remove(&address).map(known).unwrap_or_else(|| {
-                    let port = group.health_check.port.resolve(address.port);
+                let registered = spec.registered(state, group)?;
+                Ok(registered.and_then(|address| reports.remove(&address)).map(known).unwrap_or_else(|| {
+                    let port = spec.port.unwrap_or(group.port);
+                    let check_port = group.health_check.port.resolve(port);
                     let words = "Target is not registered to the target group".to_owned();
-                    row(address, port, "unused", Some("Target.NotRegistered"), Some(words))
-                })
+                    row(&spec.host, port, check_port, "unused", Some("Target.NotRegistered"), Some(words))
+                }))
             };
-            wanted.iter().map(find).collect()
+            wanted.iter().map(find).collect::<Result<_, Refusal>>()?
         };
         Ok(Structure::new().list("TargetHealthDescriptions", rows))
     })

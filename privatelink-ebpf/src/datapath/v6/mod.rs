@@ -1,0 +1,171 @@
+//! IPv6: the same flows, another header.
+//!
+//! A flow's key holds a keyed hash of the two addresses in place of the addresses ([`pair`]), so that the flow table, the
+//! states, the ports and the sweep are those of IPv4. A packet to a target gets its new addresses from the target's record, a
+//! packet to a client from `CLIENTS6`. All of IPv6 is in stages of its own: a packet over IPv4 pays nothing for it.
+
+pub mod icmp;
+pub mod ndp;
+pub mod parse;
+pub mod reset;
+
+use super::{
+    Family, Way, consider, entrance,
+    flow_table::{self, SlotRef},
+    forward_plain,
+    frame::Frame,
+    refusal,
+    tables::{Hook, Tables},
+    tcp_state::lifetime_unchanged,
+    udp,
+    verdict::{Mss, Verdict},
+};
+use crate::{
+    abi::{
+        Ip4, Ip6, L4Port, MacBits, Proto, VpcIndex,
+        flow::FlowKey,
+        service::{Port, PortFlags, Target},
+    },
+    wire::ipv6::Ipv6Header,
+};
+
+/// What stands for two addresses in a flow's key. The hash is keyed; who makes a collision all the same, with another
+/// source address of its own VPC, does no more than who forges the address itself.
+#[inline(always)]
+pub fn pair(src: &Ip6, dst: &Ip6, seed: u64) -> (Ip4, Ip4) {
+    let first = flow_table::hash(src.halves(), seed.rotate_left(23));
+    let [a, b] = dst.halves();
+    let both = flow_table::hash([a ^ first, b], !seed);
+    (Ip4::from_word(both as u32), Ip4::from_word((both >> 32) as u32))
+}
+
+/// What changes in a forwarded IPv6 packet; as [`super::Rewrite`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rewrite6<'t> {
+    pub proto: Proto,
+    pub src: &'t Ip6,
+    pub dst: &'t Ip6,
+    pub src_port: L4Port,
+    pub dst_port: L4Port,
+    /// What the address change adds to the TCP or UDP checksum.
+    pub d_addr: u16,
+    pub d_port: u16,
+    pub src_mac: MacBits,
+    pub dst_mac: MacBits,
+    pub l4: u16,
+    pub mss: Mss,
+    pub ifindex: u32,
+    pub out: PortFlags,
+}
+
+/// IPv6 in and out.
+#[derive(Clone, Copy)]
+pub struct V6;
+
+impl<'t> Family<'t> for V6 {
+    type Rewrite = Rewrite6<'t>;
+    const TRANSLATES: bool = false;
+    const HEADER_IN: u32 = Ipv6Header::LEN as u32;
+    const HEADER_OUT: u32 = Ipv6Header::LEN as u32;
+
+    #[inline(always)]
+    fn replace_differences(rewrite: &mut Rewrite6<'t>, differences: [u16; 2]) {
+        [rewrite.d_addr, rewrite.d_port] = differences;
+    }
+
+    #[inline(always)]
+    fn rewrite<T: Tables<'t>>(
+        t: T,
+        slot: SlotRef,
+        way: &Way,
+        target: &'t Target,
+        out: &Port,
+        l4: u16,
+        mss: Mss,
+        proto: Proto,
+    ) -> Option<Rewrite6<'t>> {
+        let (src, dst) = addresses(t, slot, target)?;
+        Some(Rewrite6 {
+            proto,
+            src,
+            dst,
+            src_port: slot.new_src_port(),
+            dst_port: slot.new_dst_port(),
+            d_addr: slot.d_addr(),
+            d_port: slot.d_port(),
+            src_mac: out.mac_bits(),
+            dst_mac: way.dst_mac(),
+            l4,
+            mss,
+            ifindex: way.ifindex(),
+            out: out.flags,
+        })
+    }
+}
+
+/// The IPv6 addresses that an entry's packets get.
+#[inline(always)]
+pub fn addresses<'t, T: Tables<'t>>(t: T, slot: SlotRef, target: &'t Target) -> Option<(&'t Ip6, &'t Ip6)> {
+    if slot.meta().forward() {
+        return Some((&target.node_ip6, &target.ip6));
+    }
+    let client = t.client6(&slot.key())?;
+    Some((&client.dst, &client.src))
+}
+
+/// A plain segment or datagram of a flow about which nothing is to be done; as [`super::fast`].
+#[inline(always)]
+pub fn fast<'t, F: Frame, T: Tables<'t>, R>(
+    frame: F,
+    t: T,
+    ifindex: u32,
+    apply: impl FnOnce(&Rewrite6<'t>) -> R,
+) -> Option<R> {
+    let port = t.port(ifindex)?;
+    if port.vpc == VpcIndex::NONE {
+        return None;
+    }
+    let plain = parse::plain(frame, port.vpc, t.hash_seed(), T::HOOK == Hook::Xdp)?;
+    let slot = flow_table::find_primary(t, plain.key)?;
+    let meta = slot.meta();
+    let proto = Proto::from_number((plain.key[1] >> 48) as u8);
+    if meta.translated {
+        return None;
+    }
+    let lifetime = lifetime_unchanged(meta)?;
+    forward_plain::<V6, _, _, _>(frame, t, ifindex, &plain, slot, lifetime, parse::PLAIN_L4, proto, apply)
+}
+
+/// [`fast`], then [`slow`].
+#[inline(always)]
+pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result<Rewrite6<'t>, Verdict> {
+    match fast(frame, t, ifindex, |rewrite| *rewrite) {
+        Some(rewrite) => Ok(rewrite),
+        None => slow(frame, t, ifindex),
+    }
+}
+
+/// Everything else.
+#[inline(always)]
+pub fn slow<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result<Rewrite6<'t>, Verdict> {
+    let port = entrance(t, ifindex)?;
+    match parse::lend(frame, t, port.vpc) {
+        true => {
+            let segment = t.lent();
+            match Proto::from_number(segment.key.proto) {
+                Proto::Tcp => consider::<V6, false, _, _>(frame, t, port, ifindex, segment),
+                Proto::Udp => udp::consider::<V6, _, _>(frame, t, port, ifindex, segment),
+            }
+        }
+        false if ndp::is_discovery(frame) => Err(Verdict::from_bits(ndp::judge_bits(frame, t, port, ifindex))),
+        false => Err(refusal::judge_unparsed6(frame, t, port)),
+    }
+}
+
+/// The key of an IPv6 packet.
+#[inline(always)]
+pub fn key(vpc: VpcIndex, pair: (Ip4, Ip4), ports: u32, proto: u8) -> FlowKey {
+    let (src, dst) = pair;
+    let (src_port, dst_port) = (L4Port::from_word(ports as u16), L4Port::from_word((ports >> 16) as u16));
+    FlowKey::tcp(vpc, src, src_port, dst, dst_port).with_proto(proto)
+}
