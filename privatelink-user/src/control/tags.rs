@@ -82,7 +82,9 @@ fn tagged(key: &Key) -> Option<TaggedId> {
         Key::SecurityGroup(id) => id.as_str(),
         Key::RouteTable(id) => id.as_str(),
         Key::Instance(id) => id.as_str(),
-        Key::Port(_) | Key::Link(_) | Key::Tags(_) | Key::Account(_) | Key::ClientToken(_) => return None,
+        Key::Port(_) | Key::Link(_) | Key::Tags(_) | Key::Account(_) | Key::ClientToken(_) | Key::Certificate(_) => {
+            return None;
+        }
     };
     text.parse().ok()
 }

@@ -8,10 +8,10 @@ use std::{
 use ipnet::Ipv4Net;
 
 use super::{
-    AddressUse, Alias, Direction, EndpointId, EndpointService, EndpointServiceId, Forward, Instance, InstanceId,
-    InterfaceName, LinkId, ListenerId, LoadBalancerId, Peer, ResourceName, RouteTableId, SecurityGroup,
-    SecurityGroupId, SecurityGroupName, State, Subnet, SubnetId, TaggedId, TargetGroup, TargetGroupId, TargetType, Vpc,
-    VpcId, VpcIndex,
+    AddressUse, Alias, CertificateId, Direction, EndpointId, EndpointService, EndpointServiceId, Forward, Instance,
+    InstanceId, InterfaceName, LinkId, ListenerId, LoadBalancerId, Peer, Protocol, ResourceName, RouteTableId,
+    SecurityGroup, SecurityGroupId, SecurityGroupName, State, Subnet, SubnetId, TaggedId, TargetGroup, TargetGroupId,
+    TargetType, Vpc, VpcId, VpcIndex,
 };
 
 /// A rule between resources that does not hold.
@@ -63,6 +63,8 @@ pub enum InvariantViolation {
     ListenerTargetGroupMismatch(ListenerId),
     #[error("listener '{0}' has a forward action that cannot be")]
     ListenerForward(ListenerId),
+    #[error("listener '{0}' has TLS settings that do not fit, or a certificate that does not exist")]
+    ListenerTls(ListenerId),
     #[error("load balancer '{0}' has two listeners on port {1}")]
     DuplicateListener(LoadBalancerId, u16),
     #[error("endpoint service '{0}' has no load balancer, or one that does not exist")]
@@ -343,6 +345,11 @@ impl State {
             if !(1..=Forward::MAX_GROUPS).contains(&listener.forward.weights.len()) {
                 return Err(InvariantViolation::ListenerForward(listener.id.clone()));
             }
+            let foreign = |id: &CertificateId| !self.certificates.contains_key(id);
+            let known = listener.tls.as_ref().is_none_or(|tls| !tls.certificates().any(foreign));
+            if listener.tls.is_some() != (listener.protocol == Protocol::Tls) || !known {
+                return Err(InvariantViolation::ListenerTls(listener.id.clone()));
+            }
             for id in listener.forward.groups() {
                 let Some(group) = self.target_groups.get(id) else {
                     return Err(InvariantViolation::ListenerTargetGroupMissing(listener.id.clone()));
@@ -350,7 +357,10 @@ impl State {
                 if group.vpc != lb.vpc || !listener.protocol.leads_to(group.protocol) {
                     return Err(InvariantViolation::ListenerTargetGroupMismatch(listener.id.clone()));
                 }
-                if group.attributes.stickiness && listener.forward.weights.len() > 1 && !listener.forward.stickiness {
+                let sticky = listener.tls.is_some() && (group.attributes.stickiness || listener.forward.stickiness);
+                if sticky
+                    || group.attributes.stickiness && listener.forward.weights.len() > 1 && !listener.forward.stickiness
+                {
                     return Err(InvariantViolation::ListenerForward(listener.id.clone()));
                 }
             }

@@ -37,7 +37,7 @@ fn own<K: Ord + Clone, V: Clone>(all: &BTreeMap<K, V>, mine: impl Fn(&V) -> bool
 impl State {
     /// What `owner` works with: its own resources and nothing else. Names, addresses and references are decided on this,
     /// so that an operation cannot touch what its caller does not own. VPCs, endpoint services and endpoints say whose
-    /// they are; load balancers, target groups and listeners carry it in their ARN; ports, subnets, route tables, instances
+    /// they are; load balancers, target groups, listeners and certificates carry it in their ARN; ports, subnets, route tables, instances
     /// and security groups are their VPC's.
     pub fn seen_by(&self, owner: &Owner) -> Cow<'_, Self> {
         let Self {
@@ -56,6 +56,7 @@ impl State {
             tags,
             accounts,
             client_tokens,
+            certificates,
             last_vpc_index,
             service_domain,
         } = self;
@@ -67,7 +68,8 @@ impl State {
             && endpoints.values().all(|endpoint| endpoint.owner == *owner)
             && links.values().all(|link| link.owner == *owner)
             && accounts.values().all(|account| account.owner == *owner)
-            && client_tokens.values().all(|token| token.owner == *owner);
+            && client_tokens.values().all(|token| token.owner == *owner)
+            && certificates.keys().all(|id| id.belongs_to(owner));
         if alone {
             return Cow::Borrowed(self);
         }
@@ -88,6 +90,7 @@ impl State {
             tags: BTreeMap::new(),
             accounts: own(accounts, |account| account.owner == *owner),
             client_tokens: own(client_tokens, |token| token.owner == *owner),
+            certificates: own(certificates, |certificate| certificate.id.belongs_to(owner)),
             last_vpc_index: *last_vpc_index,
             service_domain: service_domain.clone(),
         };

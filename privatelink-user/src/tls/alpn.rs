@@ -1,5 +1,9 @@
 //! ALPN policies by their AWS names.
 
+use std::{fmt, str::FromStr};
+
+use crate::model::{InvalidValue, serde_as_text};
+
 /// Which application protocols a TLS listener prefers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AlpnPolicy {
@@ -22,11 +26,6 @@ impl AlpnPolicy {
         (Self::Http2Preferred, "HTTP2Preferred", &["h2", "http/1.1", "http/1.0"]),
     ];
 
-    /// The policy of this name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::TABLE.iter().find(|(_, own, _)| *own == name).map(|(policy, _, _)| *policy)
-    }
-
     fn row(self) -> &'static (Self, &'static str, &'static [&'static str]) {
         Self::TABLE.iter().find(|(policy, _, _)| *policy == self).unwrap_or(&Self::TABLE[0])
     }
@@ -47,6 +46,26 @@ impl AlpnPolicy {
     }
 }
 
+impl fmt::Display for AlpnPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for AlpnPolicy {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        Self::TABLE.iter().find(|(_, own, _)| *own == text).map(|(policy, _, _)| *policy).ok_or_else(|| {
+            let names = Self::TABLE.map(|(_, name, _)| name).join(", ");
+            let rule = format!("must be one of '[{names}]'");
+            InvalidValue::new("ALPN policy", text, rule, "use HTTP2Preferred for clients of HTTP/2 and HTTP/1.1")
+        })
+    }
+}
+
+serde_as_text!(AlpnPolicy);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,10 +80,10 @@ mod tests {
             ("HTTP2Optional", Some("http/1.1")),
             ("HTTP2Preferred", Some("h2")),
         ] {
-            let policy = AlpnPolicy::named(name).expect("a policy");
+            let policy = name.parse::<AlpnPolicy>().expect("a policy");
             assert_eq!((policy.name(), policy.choose(both)), (name, chosen));
             assert_eq!(policy.choose(&[b"spdy/3"]), None);
         }
-        assert_eq!(AlpnPolicy::named("http2only"), None);
+        "http2only".parse::<AlpnPolicy>().expect_err("AWS's spelling counts");
     }
 }

@@ -4,21 +4,19 @@ use std::{fmt, sync::Arc};
 
 use jiff::Timestamp;
 use rustls::{
-    crypto::ring::sign::any_supported_type,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
 use thiserror::Error;
 use x509_parser::{
-    certificate::X509Certificate,
-    extensions::GeneralName,
-    prelude::FromDer as _,
-    public_key::PublicKey,
+    certificate::X509Certificate, extensions::GeneralName, prelude::FromDer as _, public_key::PublicKey,
 };
 
+use super::crypto::any_supported_type;
+
 /// Why PEM text is no certificate with its key.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CertificateError {
     #[error("the certificate is no PEM text with a CERTIFICATE block")]
     NoCertificate,
@@ -26,10 +24,57 @@ pub enum CertificateError {
     NoKey,
     #[error("the certificate does not parse: {0}")]
     Malformed(String),
-    #[error("the private key is of no kind that can be used (RSA of at least 2048 bits, ECDSA P-256 or P-384, Ed25519)")]
+    #[error(
+        "the private key is of no kind that can be used (RSA of at least 2048 bits, ECDSA P-256 or P-384, Ed25519)"
+    )]
     KeyUnusable,
     #[error("the private key does not belong to the certificate")]
     KeyOfOther,
+}
+
+impl CertificateError {
+    /// The way out.
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::NoCertificate | Self::Malformed(_) => {
+                "give the file that begins with -----BEGIN CERTIFICATE-----, the server's own certificate first"
+            }
+            Self::NoKey => "take its passphrase off with `openssl pkey -in KEY.pem -out PLAIN.pem`",
+            Self::KeyUnusable => "make a key with `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256`",
+            Self::KeyOfOther => {
+                "`openssl x509 -in CERT.pem -noout -pubkey` and `openssl pkey -in KEY.pem -pubout` must agree"
+            }
+        }
+    }
+}
+
+/// How a certificate is signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signature {
+    /// As `DescribeCertificate` writes it.
+    pub name: &'static str,
+    /// How strong the digest is, in bits.
+    pub digest_bits: u16,
+}
+
+impl Signature {
+    const fn new(name: &'static str, digest_bits: u16) -> Self {
+        Self { name, digest_bits }
+    }
+
+    /// By the algorithm's object identifier (RFC 8017, RFC 5758, RFC 8410).
+    fn of(identifier: &str) -> Self {
+        match identifier {
+            "1.2.840.113549.1.1.11" => Self::new("SHA256WITHRSA", 256),
+            "1.2.840.113549.1.1.12" => Self::new("SHA384WITHRSA", 384),
+            "1.2.840.113549.1.1.13" => Self::new("SHA512WITHRSA", 512),
+            "1.2.840.10045.4.3.2" => Self::new("SHA256WITHECDSA", 256),
+            "1.2.840.10045.4.3.3" => Self::new("SHA384WITHECDSA", 384),
+            "1.2.840.10045.4.3.4" => Self::new("SHA512WITHECDSA", 512),
+            "1.3.101.112" => Self::new("ED25519", 512),
+            _ => Self::new("OTHER", 160),
+        }
+    }
 }
 
 /// What a certificate says of itself.
@@ -45,8 +90,7 @@ pub struct Facts {
     pub not_before: Timestamp,
     pub not_after: Timestamp,
     pub key: KeyKind,
-    /// How strong the signature's digest is, in bits.
-    pub digest_bits: u16,
+    pub signature: Signature,
 }
 
 /// A kind of key, with its bits.
@@ -80,6 +124,15 @@ impl fmt::Display for KeyKind {
 }
 
 impl Facts {
+    /// Reads the first certificate of PEM text.
+    ///
+    /// # Errors
+    ///
+    /// [`CertificateError::NoCertificate`] and [`CertificateError::Malformed`].
+    pub fn of_pem(pem: &[u8]) -> Result<Self, CertificateError> {
+        Self::read(&CertificateDer::from_pem_slice(pem).map_err(|_| CertificateError::NoCertificate)?)
+    }
+
     /// Reads a certificate.
     ///
     /// # Errors
@@ -113,12 +166,6 @@ impl Facts {
             PublicKey::EC(point) => KeyKind::Ecdsa(bits(point.key_size())),
             _ => KeyKind::Ed25519,
         };
-        let digest_bits = match certificate.signature_algorithm.algorithm.to_id_string().as_str() {
-            "1.2.840.113549.1.1.11" | "1.2.840.10045.4.3.2" => 256,
-            "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" => 384,
-            "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" | "1.3.101.112" => 512,
-            _ => 160,
-        };
         Ok(Self {
             subject,
             issuer: common(certificate.issuer()),
@@ -127,7 +174,7 @@ impl Facts {
             not_before: at(certificate.validity().not_before)?,
             not_after: at(certificate.validity().not_after)?,
             key,
-            digest_bits,
+            signature: Signature::of(&certificate.signature_algorithm.algorithm.to_id_string()),
         })
     }
 
@@ -191,7 +238,7 @@ impl Certificates {
         let Some(name) = name.map(str::to_ascii_lowercase) else { return &self.default };
         let all = std::iter::once(&self.default).chain(&self.by_name);
         all.filter(|served| served.facts.is_for(&name))
-            .max_by_key(|Served { facts, .. }| (facts.digest_bits, facts.key.bits(), facts.not_after))
+            .max_by_key(|Served { facts, .. }| (facts.signature.digest_bits, facts.key.bits(), facts.not_after))
             .unwrap_or(&self.default)
     }
 }

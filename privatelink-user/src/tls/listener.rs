@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -14,9 +14,11 @@ use std::{
 use jiff::Timestamp;
 use rustls::{
     ServerConfig,
-    crypto::{CryptoProvider, ring},
+    crypto::CryptoProvider,
+    pki_types::ServerName,
     server::{Acceptor, ProducesTickets, ServerSessionMemoryCache, StoresServerSessions},
 };
+use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -25,15 +27,18 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tokio_rustls::{LazyConfigAcceptor, TlsConnector};
-use crate::unverified::unverified;
 
-use crate::{
+use super::{
     alpn::AlpnPolicy,
     certificate::Certificates,
-    policy::Offer,
+    crypto,
+    policy::{Offer, suite_name, version_name},
     proxy_header::{HEAD, Head, HeaderError, Origin},
     pump::{self, Lazy, Relayed},
+    relay::wire::Group,
+    unverified,
 };
+use crate::health::dial::Dialer;
 
 /// Bounds of a listener.
 #[derive(Clone, Copy, Debug)]
@@ -48,15 +53,38 @@ pub struct Bounds {
     pub connections: usize,
 }
 
+impl Default for Bounds {
+    /// Those of a Network Load Balancer where it names any.
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(10),
+            connect: Duration::from_secs(5),
+            idle: Duration::from_secs(350),
+            connections: 20_000,
+        }
+    }
+}
+
 /// Where a listener's connections go.
 #[derive(Clone, Debug)]
 pub struct Upstream {
-    /// Where the datapath takes connections to the targets that may have new ones.
-    pub targets: Vec<SocketAddr>,
-    /// Re-encrypt.
-    pub tls: bool,
-    /// Begin with a PROXY protocol header.
-    pub proxy_v2: bool,
+    pub groups: Vec<Group>,
+    /// How targets are reached.
+    pub dialer: Dialer,
+}
+
+impl Upstream {
+    /// The group of the connection of this number: as often as its weight says, without a pattern that clients could meet.
+    fn group(&self, turn: u64) -> Option<&Group> {
+        let groups = || self.groups.iter().filter(|group| !group.targets.is_empty());
+        let total: u64 = groups().map(|group| u64::from(group.weight)).sum();
+        let mut at = turn.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32).checked_rem(total)?;
+        groups().find(|group| {
+            let found = at < u64::from(group.weight);
+            at = at.saturating_sub(group.weight.into());
+            found
+        })
+    }
 }
 
 /// A listener's configuration. Connections keep the one that they began with.
@@ -69,7 +97,8 @@ pub struct Listener {
     certificates: Arc<Certificates>,
 }
 
-/// What all listeners of the process share: sessions survive a change of configuration.
+/// What lets a client of a listener come back without a full handshake. It outlives changes of the configuration, and is one
+/// listener's alone: with another one's ticket a client would trust whoever has that one's certificate.
 #[derive(Clone)]
 pub struct Sessions {
     tickets: Arc<dyn ProducesTickets>,
@@ -81,8 +110,9 @@ impl Sessions {
     ///
     /// If there is no randomness.
     pub fn new() -> Result<Self, rustls::Error> {
-        const SESSIONS: usize = 16_384;
-        Ok(Self { tickets: ring::Ticketer::new()?, store: ServerSessionMemoryCache::new(SESSIONS) })
+        // Clients that know no tickets are few.
+        const SESSIONS: usize = 512;
+        Ok(Self { tickets: crypto::ticketer()?, store: ServerSessionMemoryCache::new(SESSIONS) })
     }
 }
 
@@ -99,7 +129,7 @@ impl Listener {
         sessions: &Sessions,
     ) -> Result<Self, rustls::Error> {
         let certificates = Arc::new(certificates);
-        let provider = Arc::new(CryptoProvider { cipher_suites: offer.suites.clone(), ..ring::default_provider() });
+        let provider = Arc::new(CryptoProvider { cipher_suites: offer.suites.clone(), ..crypto::provider() });
         let answers = alpn.protocols().iter().copied().map(Some).chain([None]);
         let configs = answers.map(|protocol| {
             let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -127,7 +157,7 @@ pub enum Refusal {
     Slow(Duration),
     #[error("TLS with the client: {0}")]
     Client(io::Error),
-    #[error("no target is healthy")]
+    #[error("there is no target")]
     NoTarget,
     #[error("connecting to {target}: {error}")]
     Connect { target: SocketAddr, error: io::Error },
@@ -135,10 +165,22 @@ pub enum Refusal {
     Target { target: SocketAddr, error: io::Error },
 }
 
+impl Refusal {
+    /// The alert by which the client broke the handshake off (RFC 8446 section 6).
+    fn alert(&self) -> Option<u8> {
+        let Self::Client(error) = self else { return None };
+        match error.get_ref()?.downcast_ref::<rustls::Error>()? {
+            rustls::Error::AlertReceived(alert) => Some((*alert).into()),
+            _ => None,
+        }
+    }
+}
+
 /// What is known of a connection, for the access log and the metrics.
 #[derive(Debug, Default)]
 pub struct Record {
     pub began: Option<Timestamp>,
+    pub ended: Option<Timestamp>,
     pub origin: Option<Origin>,
     pub target: Option<SocketAddr>,
     /// From the first byte to the end of the connection.
@@ -147,11 +189,16 @@ pub struct Record {
     pub certificate_arn: Option<String>,
     pub certificate_serial: Option<String>,
     pub cipher: Option<String>,
-    pub version: Option<String>,
+    pub version: Option<&'static str>,
     pub group: Option<String>,
     pub server_name: Option<String>,
+    /// What was agreed upon with the client.
     pub alpn: Option<&'static str>,
+    /// And with a target that speaks TLS.
+    pub alpn_target: Option<String>,
     pub alpn_offered: Vec<String>,
+    /// By which the client broke the handshake off.
+    pub alert: Option<u8>,
     pub relayed: Option<Relayed>,
 }
 
@@ -170,7 +217,7 @@ impl Endpoints {
 
 /// What connections of a listener take turns by.
 #[derive(Debug, Default)]
-pub struct Turn(AtomicUsize);
+pub struct Turn(AtomicU64);
 
 /// Serves one connection. `record` holds what became known, however it ends.
 ///
@@ -182,11 +229,29 @@ pub async fn serve(
     endpoints: &Endpoints,
     turn: &Turn,
     client: &TlsConnector,
-    mut stream: TcpStream,
+    stream: TcpStream,
     record: &mut Record,
 ) -> Result<(), Refusal> {
-    let Listener { alpn, upstream, bounds, configs, certificates } = listener;
     let began = Instant::now();
+    record.began = Some(Timestamp::now());
+    let served = relayed(listener, endpoints, turn, client, stream, record, began).await;
+    record.alert = served.as_ref().err().and_then(Refusal::alert);
+    record.took = began.elapsed();
+    record.ended = Some(Timestamp::now());
+    served
+}
+
+async fn relayed(
+    listener: &Listener,
+    endpoints: &Endpoints,
+    turn: &Turn,
+    client: &TlsConnector,
+    mut stream: TcpStream,
+    record: &mut Record,
+    began: Instant,
+) -> Result<(), Refusal> {
+    let Listener { alpn, upstream, bounds, configs, certificates } = listener;
+    keep_alive(&stream);
     let shake = async {
         let origin = match origin(&mut stream).await? {
             Some(origin) => record.origin.insert(origin),
@@ -214,25 +279,39 @@ pub async fn serve(
     let Some((_place, tls)) = shaken else { return Ok(()) };
     record.handshake = Some(began.elapsed());
     let (_, session) = tls.get_ref();
-    record.version = session.protocol_version().and_then(|version| version.as_str()).map(str::to_owned);
-    record.cipher = session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).map(str::to_owned);
-    record.group = session.negotiated_key_exchange_group().map(|group| format!("{:?}", group.name()));
-    let (target, mut socket) = connect(upstream, turn, bounds.connect).await?;
+    record.version = session.protocol_version().and_then(version_name);
+    record.cipher = session.negotiated_cipher_suite().map(suite_name);
+    record.group = session.negotiated_key_exchange_group().map(|group| format!("{:?}", group.name()).to_lowercase());
+    let (group, target, mut socket) = connect(upstream, turn, bounds.connect).await?;
     record.target = Some(target);
-    let header = record.origin.as_ref().filter(|_| upstream.proxy_v2).map(Origin::header);
-    if let Some(header) = header {
-        socket.write_all(&header).await.map_err(|error| Refusal::Connect { target, error })?;
+    if let Some(origin) = record.origin.as_ref().filter(|_| group.proxy_v2) {
+        socket.write_all(&origin.header()).await.map_err(|error| Refusal::Connect { target, error })?;
     }
-    let relayed = if upstream.tls {
-        let shaken = timeout(bounds.connect, client.connect(target.ip().into(), socket)).await;
+    let relayed = if group.tls {
+        let connector = client.with_alpn(record.alpn.iter().map(|name| name.as_bytes().to_vec()).collect());
+        let shaken =
+            timeout(bounds.connect, connector.connect(ServerName::IpAddress(target.ip().into()), socket)).await;
         let shaken = shaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        pump::relay(tls, shaken.map_err(|error| Refusal::Target { target, error })?, bounds.idle).await
+        let backend = shaken.map_err(|error| Refusal::Target { target, error })?;
+        let agreed = backend.get_ref().1.alpn_protocol();
+        record.alpn_target = agreed.map(|name| String::from_utf8_lossy(name).into_owned());
+        pump::relay(tls, backend, bounds.idle).await
     } else {
         pump::relay(tls, Lazy::new(socket), bounds.idle).await
     };
     record.relayed = Some(relayed);
-    record.took = began.elapsed();
     Ok(())
+}
+
+/// Probes of an idle connection, as often as a Network Load Balancer sends them: neither end's firewall forgets it, nor does the
+/// datapath.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// A peer that has gone is found; small writes do not wait for each other. A socket that cannot is served all the same.
+fn keep_alive(stream: &TcpStream) {
+    let probes = TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE);
+    let _ = SockRef::from(stream).set_tcp_keepalive(&probes);
+    let _ = stream.set_nodelay(true);
 }
 
 /// Who connects, by the header that the datapath puts before its first byte; none for a check.
@@ -254,22 +333,33 @@ async fn origin(stream: &mut TcpStream) -> Result<Option<Origin>, Refusal> {
 ///
 /// When the cryptography that this was built with supports no version.
 pub fn upstream_connector() -> Result<TlsConnector, rustls::Error> {
-    Ok(TlsConnector::from(Arc::new(unverified()?)))
+    Ok(TlsConnector::from(Arc::new(unverified::config()?)))
 }
 
 /// A connection to one of the targets: the next one in turn, or the one after it if that does not answer.
-async fn connect(upstream: &Upstream, turn: &Turn, limit: Duration) -> Result<(SocketAddr, TcpStream), Refusal> {
-    const ATTEMPTS: usize = 3;
-    let Upstream { targets, .. } = upstream;
+async fn connect<'a>(
+    upstream: &'a Upstream,
+    turn: &Turn,
+    limit: Duration,
+) -> Result<(&'a Group, SocketAddr, TcpStream), Refusal> {
+    const ATTEMPTS: u64 = 3;
     let first = turn.0.fetch_add(1, Ordering::Relaxed);
+    let group = upstream.group(first).ok_or(Refusal::NoTarget)?;
+    let mut targets = group.targets.iter().cycle();
+    let count = group.targets.len() as u64;
+    let mut target = targets.nth(usize::try_from(first % count.max(1)).unwrap_or(0));
     let mut failed = Refusal::NoTarget;
-    for attempt in 0..ATTEMPTS.min(targets.len()) {
-        let Some(target) = targets.get((first + attempt) % targets.len()).copied() else { break };
-        let connected = timeout(limit, TcpStream::connect(target)).await;
+    for _ in 0..ATTEMPTS.min(count) {
+        let Some(at) = target.map(|target| SocketAddr::from(*target)) else { break };
+        let connected = timeout(limit, upstream.dialer.connect(at)).await;
         match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok(stream) => return Ok((target, stream)),
-            Err(error) => failed = Refusal::Connect { target, error },
+            Ok(stream) => {
+                keep_alive(&stream);
+                return Ok((group, at, stream));
+            }
+            Err(error) => failed = Refusal::Connect { target: at, error },
         }
+        target = targets.next();
     }
     Err(failed)
 }
@@ -278,26 +368,22 @@ async fn connect(upstream: &Upstream, turn: &Turn, limit: Duration) -> Result<(S
 mod tests {
     use std::{net::SocketAddrV4, str::FromStr as _};
 
-    use rustls::{ClientConfig, pki_types::ServerName};
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::{certificate::tests::served, policy::SslPolicy};
+    use crate::tls::{certificate::tests::served, policy::SslPolicy};
 
-    const BOUNDS: Bounds = Bounds {
-        handshake: Duration::from_secs(10),
-        connect: Duration::from_secs(5),
-        idle: Duration::from_secs(350),
-        connections: 2,
-    };
-
-    fn listener(targets: Vec<SocketAddr>, proxy_v2: bool) -> Listener {
-        let offer = SslPolicy::named("ELBSecurityPolicy-TLS13-1-2-Res-2021-06").expect("a policy").offer().expect("honoured");
+    fn listener(targets: Vec<SocketAddrV4>, proxy_v2: bool) -> Listener {
+        let offer =
+            SslPolicy::named("ELBSecurityPolicy-TLS13-1-2-Res-2021-06").expect("a policy").offer().expect("honoured");
         let certificates =
             Certificates { default: served("default", &["a.test"]), by_name: vec![served("other", &["*.b.test"])] };
-        let upstream = Upstream { targets, tls: false, proxy_v2 };
+        let group = Group { weight: 1, tls: false, proxy_v2, targets };
+        let upstream = Upstream { groups: vec![group], dialer: Dialer::default() };
+        let bounds = Bounds { connections: 2, ..Bounds::default() };
         let sessions = Sessions::new().expect("randomness");
-        Listener::new(&offer, AlpnPolicy::Http2Preferred, certificates, upstream, BOUNDS, &sessions).expect("a listener")
+        Listener::new(&offer, AlpnPolicy::Http2Preferred, certificates, upstream, bounds, &sessions)
+            .expect("a listener")
     }
 
     fn origin() -> Origin {
@@ -309,9 +395,9 @@ mod tests {
     }
 
     /// A target that says what it reads until the client closes.
-    async fn echo() -> SocketAddr {
+    async fn echo() -> SocketAddrV4 {
         let socket = TcpListener::bind("127.0.0.1:0").await.expect("bound");
-        let address = socket.local_addr().expect("an address");
+        let SocketAddr::V4(address) = socket.local_addr().expect("an address") else { panic!("an IPv4 address") };
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = socket.accept().await {
                 tokio::spawn(async move {
@@ -338,8 +424,12 @@ mod tests {
         tokio::join!(serving, connecting).0
     }
 
-    async fn shake(stream: TcpStream, name: &'static str, alpn: &[&[u8]]) -> tokio_rustls::client::TlsStream<TcpStream> {
-        let mut config = unverified().expect("a client");
+    async fn shake(
+        stream: TcpStream,
+        name: &'static str,
+        alpn: &[&[u8]],
+    ) -> tokio_rustls::client::TlsStream<TcpStream> {
+        let mut config = unverified::config().expect("a client");
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         let name = ServerName::try_from(name).expect("a name");
         TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("a handshake")
@@ -360,12 +450,13 @@ mod tests {
         .await;
         result.expect("relayed");
         assert_eq!(record.origin, Some(origin()));
-        assert_eq!(record.target, Some(target));
+        assert_eq!(record.target, Some(target.into()));
         assert_eq!(record.certificate_arn.as_deref(), Some("other"));
         assert_eq!(record.alpn, Some("h2"));
         assert_eq!(record.alpn_offered, ["http/1.1", "h2"]);
         assert_eq!(record.server_name.as_deref(), Some("www.b.test"));
-        assert_eq!(record.version.as_deref(), Some("TLSv1_3"));
+        assert_eq!(record.version, Some("tlsv13"));
+        assert_eq!(record.cipher.as_deref(), Some("TLS_AES_256_GCM_SHA384"));
         let relayed = record.relayed.expect("relayed");
         assert_eq!((relayed.up, relayed.down), (5, 105));
     }
@@ -390,9 +481,11 @@ mod tests {
         assert!(matches!(result, Err(Refusal::Header(HeaderError::NoHeader))), "{result:?}");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_slow_client_has_until_the_deadline() {
-        let (result, _) = run(listener(vec![], false), async |mut stream: TcpStream| {
+        let mut listener = listener(vec![], false);
+        listener.bounds.handshake = Duration::from_millis(100);
+        let (result, _) = run(listener, async |mut stream: TcpStream| {
             stream.write_all(&origin().header()).await.expect("written");
             let mut end = [0];
             let _ = stream.read(&mut end).await;

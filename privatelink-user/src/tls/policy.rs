@@ -5,16 +5,20 @@
 //! policy whose oldest version rustls lacks is refused: who asks for it has clients that would be turned away. Suites that
 //! rustls lacks are left out of what is offered, and of what is shown, which only makes a listener stricter.
 
+use std::{fmt, str::FromStr};
+
 use rustls::{
-    SupportedCipherSuite, SupportedProtocolVersion,
-    crypto::ring::cipher_suite::{
-        TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-        TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, TLS13_AES_128_GCM_SHA256,
-        TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256,
-    },
+    ProtocolVersion, SupportedCipherSuite, SupportedProtocolVersion,
     version::{TLS12, TLS13},
 };
 use thiserror::Error;
+
+use super::crypto::cipher_suite::{
+    TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+    TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, TLS13_AES_128_GCM_SHA256,
+    TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256,
+};
+use crate::model::{InvalidValue, serde_as_text};
 
 /// A version of TLS, from the oldest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,6 +97,21 @@ const SUITES: [(&str, Class, Option<SupportedCipherSuite>); 21] = {
         ("AES256-SHA", RsaSha1, None),
     ]
 };
+
+/// A suite by its name in the table.
+pub fn suite_name(suite: SupportedCipherSuite) -> String {
+    let row = SUITES.iter().find(|(_, _, own)| own.is_some_and(|own| own.suite() == suite.suite()));
+    row.map_or_else(|| format!("{:?}", suite.suite()), |(name, _, _)| (*name).to_owned())
+}
+
+/// A version as access logs write it.
+pub fn version_name(version: ProtocolVersion) -> Option<&'static str> {
+    match version {
+        ProtocolVersion::TLSv1_2 => Some("tlsv12"),
+        ProtocolVersion::TLSv1_3 => Some("tlsv13"),
+        _ => None,
+    }
+}
 
 /// A security policy.
 #[derive(Debug, PartialEq, Eq)]
@@ -192,10 +211,12 @@ pub struct Offer {
 /// Why a policy cannot be honoured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum PolicyError {
-    #[error("{policy} asks for {}, which is not offered here for its weaknesses (RFC 8996); take {DEFAULT}", version.name())]
-    Version { policy: &'static str, version: Version },
-    #[error("{policy} asks for a post-quantum key exchange, which is not offered here; take {DEFAULT}")]
-    PostQuantum { policy: &'static str },
+    #[error("asks for {}, which is not offered here for its weaknesses (RFC 8996)", .0.name())]
+    Version(Version),
+    #[error("asks for a post-quantum key exchange, which is not offered here")]
+    PostQuantum,
+    #[error("asks for cryptography that is validated by FIPS 140-3, which is not what is built in here")]
+    Fips,
 }
 
 impl SslPolicy {
@@ -220,18 +241,68 @@ impl SslPolicy {
     ///
     /// # Errors
     ///
-    /// If its oldest version, or the key exchange that it asks for, is none of rustls'.
+    /// If its oldest version, its key exchange, or who has validated its cryptography is not what there is here.
     pub fn offer(&self) -> Result<Offer, PolicyError> {
-        let Self { name: policy, post_quantum, .. } = *self;
-        if post_quantum {
-            return Err(PolicyError::PostQuantum { policy });
+        if self.post_quantum {
+            return Err(PolicyError::PostQuantum);
         }
-        let supported = |version: Version| version.supported().ok_or(PolicyError::Version { policy, version });
+        if self.name.contains("-FIPS-") {
+            return Err(PolicyError::Fips);
+        }
+        let supported = |version: Version| version.supported().ok_or(PolicyError::Version(version));
         let versions = self.versions().map(supported).collect::<Result<_, _>>()?;
         let chosen = SUITES.iter().filter(|(_, class, _)| self.classes.contains(class));
         Ok(Offer { versions, suites: chosen.filter_map(|(_, _, suite)| *suite).collect() })
     }
 }
+
+/// A policy that a listener can have: one that is honoured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ListenerPolicy(&'static SslPolicy);
+
+impl ListenerPolicy {
+    /// Every one, in the order of the table.
+    pub fn all() -> impl Iterator<Item = Self> {
+        POLICIES.iter().filter(|policy| policy.offer().is_ok()).map(Self)
+    }
+
+    /// The policy itself.
+    pub fn policy(self) -> &'static SslPolicy {
+        self.0
+    }
+}
+
+impl Default for ListenerPolicy {
+    fn default() -> Self {
+        Self(SslPolicy::named(DEFAULT).unwrap_or(&POLICIES[0]))
+    }
+}
+
+impl fmt::Debug for ListenerPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.name)
+    }
+}
+
+impl fmt::Display for ListenerPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.0.name)
+    }
+}
+
+impl FromStr for ListenerPolicy {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let refused = |rule: String| InvalidValue::new("SSL policy", text, rule, format!("use {DEFAULT}"));
+        let policy =
+            SslPolicy::named(text).ok_or_else(|| refused("is not the name of a security policy".to_owned()))?;
+        policy.offer().map_err(|error| refused(error.to_string()))?;
+        Ok(Self(policy))
+    }
+}
+
+serde_as_text!(ListenerPolicy);
 
 #[cfg(test)]
 mod tests {
@@ -259,10 +330,13 @@ mod tests {
 
     #[test]
     fn old_versions_and_post_quantum_are_refused_by_name() {
-        let refusal = |name: &str| SslPolicy::named(name).expect("in the table").offer().expect_err("refused").to_string();
+        let refusal = |name: &str| name.parse::<ListenerPolicy>().expect_err("refused").to_string();
         assert!(refusal("ELBSecurityPolicy-2016-08").contains("TLSv1"));
         assert!(refusal("ELBSecurityPolicy-TLS13-1-1-2021-06").contains("TLSv1.1"));
         assert!(refusal("ELBSecurityPolicy-TLS13-1-2-Res-PQ-2025-09").contains("post-quantum"));
+        assert!(refusal("ELBSecurityPolicy-TLS13-1-3-FIPS-2023-04").contains("FIPS"));
+        assert!(refusal("ELBSecurityPolicy-TLS13-1-4").contains("is not the name"));
+        assert_eq!(ListenerPolicy::default().to_string(), DEFAULT);
     }
 
     #[test]

@@ -3,10 +3,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use privatelink_ebpf::{
-    abi::L4Port,
-    wire::proxy_v2,
-};
+use privatelink_ebpf::{abi::L4Port, wire::proxy_v2};
 use thiserror::Error;
 
 /// Who connected, as the datapath says.
