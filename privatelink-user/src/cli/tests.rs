@@ -156,7 +156,7 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ("target-group create web- --vpc a --protocol TCP --port 80", "name 'web-' cannot begin or end with a hyphen; use"),
     (
         "target-group create w --vpc a --protocol HTTP --port 80",
-        "Protocol 'HTTP' must be one of '[TCP, UDP, TCP_UDP]'; use TCP_UDP",
+        "Protocol 'HTTP' must be one of '[UDP, TCP, TLS, TCP_UDP]'; use TCP_UDP",
     ),
     ("target-group create w --vpc a --protocol TCP --port 0", "Port '0' must be between '1-65535' inclusive; use"),
     ("target-group create w --vpc a --protocol TCP --port 65536", "Port '65536' must be between '1-65535' inclusive"),
@@ -201,7 +201,7 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ("load-balancer create internal-w --vpc a --address 10.0.0.5", "cannot begin with 'internal-', which is reserved"),
     (
         "listener create w --protocol SCTP --port 80 --target-group w",
-        "Protocol 'SCTP' must be one of '[TCP, UDP, TCP_UDP]'; use TCP_UDP",
+        "Protocol 'SCTP' must be one of '[UDP, TCP, TLS, TCP_UDP]'; use TCP_UDP",
     ),
     ("listener create w --protocol TCP --port x --target-group w", "Port 'x' must be between '1-65535' inclusive; use"),
     ("listener create w --protocol TCP --port 80", "--target-group <GROUP[=WEIGHT]>"),
@@ -512,7 +512,7 @@ const BAD_FIELDS: &[(&str, &str, &str)] = &[
     (
         "protocol = \"TCP\"\nport = 80\n",
         "protocol = \"SCTP\"\nport = 80\n",
-        "Protocol 'SCTP' must be one of '[TCP, UDP, TCP_UDP]'; use TCP_UDP",
+        "Protocol 'SCTP' must be one of '[UDP, TCP, TLS, TCP_UDP]'; use TCP_UDP",
     ),
     ("port = 80\n", "port = 65536\n", "Port '65536' must be between '1-65535' inclusive; use"),
     ("port = 80\n", "", "missing field `port`"),

@@ -78,7 +78,8 @@ fn state() -> State {
         protocol: Protocol::Tcp,
         port: 80,
         forward: Forward::to(group),
-        attributes: ListenerAttributes::default(),
+        tls: None,
+            attributes: ListenerAttributes::default(),
         created_at: now(),
     }));
     let service: crate::model::EndpointServiceId = "vpce-svc-00000000000000001".parse().expect("an id");
