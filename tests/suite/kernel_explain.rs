@@ -10,6 +10,7 @@ use privatelink_ebpf::{
         event::Event,
         explain::Trace,
         flow::Slot,
+        limit::EndpointUse,
         pool::PortPool,
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
@@ -79,6 +80,7 @@ struct Visible {
     slots: Vec<[u8; 64]>,
     pools: Vec<Vec<u64>>,
     half_open: Vec<u32>,
+    uses: Vec<EndpointUse>,
     endpoints: Vec<EndpointStats>,
     listeners: Vec<ListenerStats>,
     targets: Vec<TargetStats>,
@@ -102,6 +104,7 @@ impl Explained {
                 .into_iter()
                 .chain((0..ENDPOINTS).map(|index| kernel.half_open_endpoint(index)).collect::<Outcome<Vec<u32>>>()?)
                 .collect(),
+            uses: (0..ENDPOINTS).map(|index| kernel.endpoint_use(index)).collect::<Outcome<_>>()?,
             endpoints: (0..ENDPOINTS as usize).map(|index| kernel.endpoint_stats(index)).collect::<Outcome<_>>()?,
             listeners: (0..LISTENERS as usize).map(|index| kernel.listener_stats(index)).collect::<Outcome<_>>()?,
             targets: (0..TARGETS as usize).map(|index| kernel.target_stats(index)).collect::<Outcome<_>>()?,
@@ -198,6 +201,10 @@ impl Backend for Explained {
 
     fn half_open_endpoint(&mut self, endpoint: u32) -> Outcome<u32> {
         self.kernel.half_open_endpoint(endpoint)
+    }
+
+    fn endpoint_use(&mut self, endpoint: u32) -> Outcome<EndpointUse> {
+        self.kernel.endpoint_use(endpoint)
     }
 
     fn endpoint_stats(&mut self, index: usize) -> Outcome<EndpointStats> {

@@ -12,6 +12,7 @@ pub mod event;
 pub mod explain;
 pub mod flow;
 pub mod fragment;
+pub mod limit;
 pub mod pool;
 pub mod security;
 pub mod service;
@@ -24,7 +25,7 @@ pub use counters::Counter;
 pub use stage::{STAGES, Stage};
 
 /// The layout of everything in this module.
-pub const ABI_VERSION: u32 = 10;
+pub const ABI_VERSION: u32 = 11;
 
 /// One row a map: the name in the object and on bpffs, what it holds, who owns what is in it, and how many entries it has
 /// unless the loader asks for more.
@@ -87,16 +88,18 @@ maps! {
     TARGETS = 4_096, true;
     /// target index → `pool::PortPool`: the source ports towards that target
     POOLS = 4_096, true;
-    /// VPC index → half-open budget (`service::Budget`)
+    /// VPC index → half-open budget (`limit::Budget`)
     VPCS = 65_536, true;
-    /// endpoint index → half-open budget (`service::Budget`)
+    /// endpoint index → its limits (`limit::EndpointBudget`)
     ENDPOINTS = 65_536, true;
     /// endpoint index → the endpoint's id as text (`service::EndpointIdText`), for the PROXY protocol
-    ENDPOINT_IDS = 65_536, false;
+    ENDPOINT_IDS = 65_536, true;
     /// VPC index → half-open flows now (u32), counted by the kernel
     VPC_HALF_OPEN = 65_536, false;
     /// endpoint index → half-open flows now (u32), counted by the kernel
     ENDPOINT_HALF_OPEN = 65_536, false;
+    /// endpoint index → what it uses of its other limits (`limit::EndpointUse`)
+    ENDPOINT_USE = 65_536, false;
     /// bucket index → `flow::Bucket`
     FLOWS = 262_144, true;
     /// `flow::FlowKey` → `flow::Slot`: what found no room in its buckets (8 % of the entries where FLOWS holds 90 % of what

@@ -42,9 +42,10 @@ pub async fn collect(shared: &Shared, stop: CancellationToken) {
             () = tokio::time::sleep(pass / slices) => {}
         }
         let first = next * SLICE;
+        let rules = if shared.plan.borrow().ends_by_rule { CollectRequest::RULES } else { 0 };
         let run = tokio::task::block_in_place(|| {
             let mut dataplane = shared.dataplane();
-            let flags = if next == 0 { CollectRequest::STASH } else { 0 };
+            let flags = rules | if next == 0 { CollectRequest::STASH } else { 0 };
             dataplane.collect(first, SLICE.min(buckets - first), flags)?;
             if next == 0 { dataplane.half_open().map(Some) } else { Ok(None) }
         });

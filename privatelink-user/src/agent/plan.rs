@@ -41,6 +41,8 @@ pub struct Plan {
     pub doors: BTreeMap<ListenerId, TargetKey>,
     /// Where the relay takes the connections of each TLS listener.
     pub upstreams: BTreeMap<ListenerId, Vec<Group>>,
+    /// Some flows end while their target, endpoint and port go on: by weight, or by security group.
+    pub ends_by_rule: bool,
     /// What found no room.
     pub full: BTreeSet<&'static str>,
 }
@@ -56,6 +58,9 @@ pub struct Check {
     pub next_hop: Option<HopKey>,
     /// The connection begins with a PROXY protocol header.
     pub proxy_protocol: bool,
+    /// Clients' connections that fail bring it forward. Not with stickiness: a few clients that fail are no sign where the same
+    /// clients meet the same target again and again.
+    pub passive: bool,
     pub settings: HealthCheck,
 }
 

@@ -11,10 +11,11 @@ use jiff::Timestamp;
 use privatelink_ebpf::abi::{
     Ip4, Ip6, L4Port, Mac, Proto, VpcIndex,
     flow::{FlowState, Meta, Slot},
+    limit::{Budget, EndpointBudget},
     security::Policy,
     service::{
-        Address, AddressKey, Alias, AliasKey, Budget, Frontend, FrontendKey, Listener as ListenerRecord, ListenerFlags,
-        Parted, Port as PortRecord, PortFlags, Target as TargetRecord, TargetFlags,
+        Address, AddressKey, Alias, AliasKey, Frontend, FrontendKey, Listener as ListenerRecord, ListenerFlags, Parted,
+        Port as PortRecord, PortFlags, Target as TargetRecord, TargetFlags,
     },
 };
 use proptest::prelude::*;
@@ -40,6 +41,7 @@ use crate::{
 mod consent;
 mod forward;
 mod resolver;
+mod scale;
 mod security;
 
 const CAPACITY: Capacity = Capacity {
@@ -192,7 +194,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
                 port: 8_000 + u16::from(port),
                 forward: Forward::to(group.clone()),
                 tls: None,
-            attributes: ListenerAttributes::default(),
+                attributes: ListenerAttributes::default(),
                 created_at: now(),
             }));
         }
@@ -208,6 +210,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
             consumers: Default::default(),
             owned_load_balancer: None,
             private_dns: None,
+            limits: Default::default(),
             payer: Default::default(),
             created_at: now(),
         }));
@@ -227,6 +230,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
                 policy: None,
                 security_groups: SecurityGroups::default(),
                 private_dns: None,
+                limits: Default::default(),
                 payer: Default::default(),
                 private_dns_on_acceptance: false,
                 aliases: Default::default(),
@@ -300,7 +304,7 @@ fn garbage() -> impl Strategy<Value = Tables> {
         ),
         0..20,
     );
-    let budgets = prop::collection::btree_map(1u16..60, (1u32..9).prop_map(|half_open| Budget { half_open }), 0..6);
+    let budgets = prop::collection::btree_map(1u16..60, (1u32..9).prop_map(EndpointBudget::half_open), 0..6);
     (ports, prop::collection::btree_set(1u32..64, 0..4), addresses, frontends, listeners, targets, budgets).prop_map(
         |(ports, xdp_ports, addresses, frontends, listeners, targets, endpoints)| Tables {
             ports,

@@ -32,9 +32,9 @@ use super::{
 };
 use crate::{
     model::{
-        AttributeMap, Change, ConsumerLists, Endpoint, EndpointId, EndpointService, InvalidValue, ListenerAttributes,
-        LoadBalancer, LoadBalancerAttributes, ResourceName, SecurityGroup, State, Target, TargetAddress,
-        TargetGroupAttributes,
+        AttributeMap, Change, ConsumerLists, Endpoint, EndpointId, EndpointService, InvalidValue, Limits,
+        ListenerAttributes, LoadBalancer, LoadBalancerAttributes, ResourceName, SecurityGroup, State, Target,
+        TargetAddress, TargetGroupAttributes,
     },
     tls::{alpn::AlpnPolicy, policy::ListenerPolicy},
 };
@@ -503,6 +503,7 @@ impl Planner<'_, '_> {
             accept,
             reject,
             private_dns_name,
+            limits,
         } = declared.clone();
         let load_balancers = load_balancer.all().to_vec();
         let consent = if acceptance_required { "acceptance required" } else { "accepts at once" };
@@ -577,6 +578,7 @@ impl Planner<'_, '_> {
             // Untouched lists answer nobody anew.
             accept: (present.consumers != answers).then_some(accept),
             reject: (present.consumers != answers).then_some(reject),
+            limits: Limits::from(limits).into(),
             ..ModifyEndpointService::default()
         };
         self.step(&request, Action::Modify, "endpoint-service", &shown, consent)?;
@@ -625,7 +627,7 @@ impl Planner<'_, '_> {
 
     /// Deletes the endpoints, endpoint services, load balancers with their listeners, and ports that are not declared.
     fn prune(&mut self, declaration: &Declaration) -> Result<(), ControlError> {
-        for link in self.state.links.clone().into_values() {
+        for link in self.state.links.clone().values() {
             if !declaration.link.iter().any(|declared| declared.name == link.name) {
                 self.step(
                     &DeleteLink { link: (&link.id).into() },

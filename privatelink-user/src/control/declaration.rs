@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     net::Ipv4Addr,
+    str::FromStr,
 };
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -14,9 +15,9 @@ use super::{
 };
 use crate::{
     model::{
-        Alias, ConsumerPattern, HealthCheckPort, HealthCheckProtocol, Hook, HttpPath, InterfaceName, InvalidValue,
-        Matcher, Principal, PrivateDnsName, Protocol, ResourceName, SecurityGroupName, SecurityGroupText, TargetType,
-        VpcCidr,
+        Alias, BitRate, ConnectionRate, Connections, ConsumerPattern, HealthCheckPort, HealthCheckProtocol, Hook,
+        HttpPath, InterfaceName, InvalidValue, Limit, Limits, Matcher, Principal, PrivateDnsName, Protocol,
+        ResourceName, SecurityGroupName, SecurityGroupText, TargetType, VpcCidr,
     },
     tls::{alpn::AlpnPolicy, policy::ListenerPolicy},
 };
@@ -187,6 +188,30 @@ pub struct DeclaredEndpointService {
     pub reject: BTreeSet<ConsumerPattern>,
     #[serde(default)]
     pub private_dns_name: Option<PrivateDnsName>,
+    #[serde(default)]
+    pub limits: DeclaredLimits,
+}
+
+/// `limits` of an endpoint service, for each of its endpoints: what is not declared is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct DeclaredLimits {
+    #[serde(deserialize_with = "limit")]
+    #[schema(value_type = String)]
+    pub connections: Limit<Connections>,
+    #[serde(deserialize_with = "limit")]
+    #[schema(value_type = String)]
+    pub connections_per_second: Limit<ConnectionRate>,
+    #[serde(deserialize_with = "limit")]
+    #[schema(value_type = String)]
+    pub bits_per_second: Limit<BitRate>,
+}
+
+impl From<DeclaredLimits> for Limits {
+    fn from(declared: DeclaredLimits) -> Self {
+        let DeclaredLimits { connections, connections_per_second, bits_per_second } = declared;
+        Self { connections, connections_per_second, bits_per_second }
+    }
 }
 
 /// One reference, or a list of them.
@@ -309,6 +334,11 @@ fn parse_address<E: serde::de::Error>(text: &str) -> Result<Ipv4Addr, E> {
     text.parse().map_err(|_| {
         refuse(&InvalidValue::new("Address", text, "must be an IPv4 address", "use an address like 10.0.0.5"))
     })
+}
+
+/// A limit as text or as a bare number.
+fn limit<'de, T: FromStr<Err = InvalidValue>, D: Deserializer<'de>>(deserializer: D) -> Result<Limit<T>, D::Error> {
+    AttributeValue::deserialize(deserializer)?.to_string().parse().map_err(|error| refuse(&error))
 }
 
 /// serde's own refusal of an address names neither the value nor the way out.

@@ -13,8 +13,8 @@ use super::{
     view::EndpointView,
 };
 use crate::model::{
-    Alias, Change, Endpoint, EndpointId, EndpointService, EndpointState, PayerResponsibility, PolicyDocument,
-    SecurityGroups, State, Vpc,
+    Alias, Change, Endpoint, EndpointId, EndpointService, EndpointState, OwnLimits, PayerResponsibility,
+    PolicyDocument, SecurityGroups, State, Vpc,
 };
 
 /// Makes an endpoint: an address in `vpc` that leads to a service of the caller or one that admits it. If the service
@@ -77,8 +77,8 @@ impl Mutation for CreateEndpoint {
             (None, true) => (address::first_free(state, vpc)?, Vec::new()),
             (Some(address), true) => {
                 let same = |endpoint: &&Endpoint| {
-                    endpoint.vpc == vpc.id
-                        && endpoint.address == address
+                    endpoint.address == address
+                        && endpoint.vpc == vpc.id
                         && endpoint.service == service.id
                         && endpoint.security_groups.groups == security_groups.groups
                         && endpoint.aliases == *aliases
@@ -110,6 +110,7 @@ impl Mutation for CreateEndpoint {
             vpc: vpc.id.clone(),
             address,
             further_addresses,
+            limits: OwnLimits::default(),
             aliases: aliases.clone(),
             state: endpoint_state,
             security_groups,

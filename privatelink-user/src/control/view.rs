@@ -19,10 +19,10 @@ use crate::{
     model::{
         AccountId, Alias, AttributeMap, Certificate, CertificateId, ConsumerLists, Direction, Endpoint, EndpointId,
         EndpointService, EndpointServiceId, EndpointState, Forward, HealthCheck, Hook, Instance, InstanceId,
-        InstanceLabel, InstanceState, InterfaceName, Link, LinkId, LinkSide, Listener, ListenerAttributes, ListenerId,
-        LoadBalancer, LoadBalancerId, NetworkInterface, NetworkInterfaceId, Owner, PayerResponsibility, Peer,
-        PolicyDocument, Port, Principal, PrivateDns, PrivateDnsName, Protocol, ResourceName, RouteState, RouteTable,
-        RouteTableId, RouteTarget, SecurityGroup, SecurityGroupId, SecurityGroupName, SecurityGroupRule,
+        InstanceLabel, InstanceState, InterfaceName, Limits, Link, LinkId, LinkSide, Listener, ListenerAttributes,
+        ListenerId, LoadBalancer, LoadBalancerId, NetworkInterface, NetworkInterfaceId, Owner, PayerResponsibility,
+        Peer, PolicyDocument, Port, Principal, PrivateDns, PrivateDnsName, Protocol, ResourceName, RouteState,
+        RouteTable, RouteTableId, RouteTarget, SecurityGroup, SecurityGroupId, SecurityGroupName, SecurityGroupRule,
         SecurityGroupRuleId, SecurityGroupText, ServiceName, State, Subnet, SubnetCidr, SubnetId, Target,
         TargetAddress, TargetGroup, TargetGroupId, TargetType, TlsSettings, Traffic, Vpc, VpcAttributes, VpcCidr,
         VpcId, VpcIndex, Weight, derived,
@@ -544,6 +544,9 @@ pub struct EndpointServiceView {
     pub published: Option<PublishedView>,
     /// The private DNS name and the TXT record that verifies it.
     pub private_dns: Option<PrivateDns>,
+    /// Of each endpoint that has none of its own.
+    #[serde(default)]
+    pub limits: Limits,
     /// Who pays for new endpoints.
     pub payer: PayerResponsibility,
     pub connections: Vec<ConnectionView>,
@@ -554,7 +557,8 @@ pub struct EndpointServiceView {
 impl EndpointServiceView {
     /// As `state`, its owner's part of `world`, has it.
     pub fn new(state: &State, world: &State, service: &EndpointService) -> Self {
-        let connections = endpoints_of(state, world, service).map(ConnectionView::new).collect();
+        let view = |endpoint: &Endpoint| ConnectionView::new(service, endpoint);
+        let connections = endpoints_of(state, world, service).map(view).collect();
         let EndpointService {
             id,
             owner,
@@ -566,6 +570,7 @@ impl EndpointServiceView {
             consumers,
             owned_load_balancer: _,
             private_dns,
+            limits,
             payer,
             created_at,
         } = service.clone();
@@ -581,6 +586,7 @@ impl EndpointServiceView {
             acceptance_required,
             principals: principals.into_iter().collect(),
             private_dns,
+            limits,
             payer,
             connections,
             created_at,
@@ -704,19 +710,22 @@ pub struct ConnectionView {
     /// The consumer's account.
     pub account: AccountId,
     pub state: EndpointState,
+    /// Those that hold for it.
+    pub limits: Limits,
     #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
 impl ConnectionView {
-    /// Of `endpoint`.
-    pub fn new(endpoint: &Endpoint) -> Self {
+    /// Of `endpoint`, which leads to `service`.
+    pub fn new(service: &EndpointService, endpoint: &Endpoint) -> Self {
         Self {
             id: derived::connection_id(&endpoint.service, &endpoint.id),
             service: endpoint.service.clone(),
             endpoint: endpoint.id.clone(),
             account: endpoint.owner.account.clone(),
             state: endpoint.state,
+            limits: endpoint.limits(service.limits),
             created_at: endpoint.created_at,
         }
     }
@@ -771,6 +780,7 @@ impl EndpointView {
             security_groups,
             private_dns,
             private_dns_on_acceptance,
+            limits: _,
             policy,
             payer,
             created_at,

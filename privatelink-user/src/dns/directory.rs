@@ -174,6 +174,7 @@ mod tests {
             state: EndpointState::PendingAcceptance,
             security_groups: Default::default(),
             private_dns: None,
+            limits: Default::default(),
             payer: Default::default(),
             private_dns_on_acceptance: false,
             aliases: Default::default(),

@@ -20,6 +20,7 @@ mod id;
 mod instance;
 mod invalid;
 mod invariant;
+mod limit;
 mod link;
 mod listener;
 mod load_balancer;
@@ -35,6 +36,7 @@ mod route_table;
 mod security_group;
 mod state;
 mod subnet;
+mod table;
 mod tag;
 mod target;
 mod target_group;
@@ -59,6 +61,9 @@ pub use instance::{Instance, InstanceLabel, InstanceState};
 pub use invalid::InvalidValue;
 pub(crate) use invalid::serde_as_text;
 pub use invariant::{InvariantViolation, overlap};
+pub use limit::{
+    BitRate, ConnectionRate, Connections, Limit, LimitChange, Limits, Override, OwnLimitChange, OwnLimits,
+};
 pub use link::{Link, LinkSide};
 pub use listener::{Listener, ListenerAttributes, TlsSettings};
 pub use load_balancer::{LoadBalancer, LoadBalancerAttributes, LoadBalancerKind, Scheme};
@@ -76,6 +81,7 @@ pub use security_group::{
 };
 pub use state::{AddressUse, State};
 pub use subnet::{Subnet, SubnetCidr, Zone};
+pub use table::Table;
 pub use tag::{TagKey, TagValue, TaggedId, Tags};
 pub use target::{Target, TargetAddress};
 pub use target_group::{CrossZone, HealthThreshold, Protocol, TargetGroup, TargetGroupAttributes, TargetType};

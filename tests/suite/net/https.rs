@@ -42,8 +42,7 @@ pub const TESTS: fn() -> Vec<Test> = || {
 };
 
 const NEEDS: &[Need] = &[Need::Program("curl"), Need::Program("nginx"), Need::Program("openssl")];
-const BUSY: &[Need] =
-    &[Need::Program("curl"), Need::Program("nginx"), Need::Program("openssl"), Need::WholeMachine];
+const BUSY: &[Need] = &[Need::Program("curl"), Need::Program("nginx"), Need::Program("openssl"), Need::WholeMachine];
 const WITH_AWS: &[Need] =
     &[AWS[0], AWS[1], AWS[2], AWS[3], AWS[4], AWS[5], Need::Program("dnsmasq"), Need::Program("openssl")];
 
@@ -231,7 +230,9 @@ fn targets() -> Result<()> {
         let checks = "--health-check-interval 5 --health-check-timeout 2";
         let tls_only = SocketAddrV4::new(host.address(), 8_443);
         let nginx = Nginx::start_tls(&host.netns, Directory::new("tls")?, tls_only, "by TLS", "TLSv1.3")?;
-        cli.run(&format!("target-group create tls --vpc provider --protocol TLS --port 8443 {checks} --health-check-protocol HTTPS"))?;
+        cli.run(&format!(
+            "target-group create tls --vpc provider --protocol TLS --port 8443 {checks} --health-check-protocol HTTPS"
+        ))?;
         cli.run(&format!("target register tls {}", host.address()))?;
         let mixed = cli.run("listener modify web:443 --target-group tls=1 --target-group web=1");
         says(&format!("{:#}", mixed.err().context("mixed groups were accepted")?), "TCP and TLS target groups")?;
@@ -239,9 +240,7 @@ fn targets() -> Result<()> {
         says(&format!("{:#}", by_tcp.err().context("TCP to a TLS group was accepted")?), "protocol TLS")?;
         cli.run("listener modify web:443 --target-group tls")?;
         scenario.wait_healthy("tls")?;
-        eventually("the page comes from the TLS server", PATIENCE, || {
-            says(&lab.page(client, NAME, "")?, "by TLS")
-        })?;
+        eventually("the page comes from the TLS server", PATIENCE, || says(&lab.page(client, NAME, "")?, "by TLS"))?;
         let requests = nginx.tls_requests()?;
         ensure!(requests.iter().any(|line| line.starts_with("TLSv1.3 www.lab.example curl/")), "{requests:?}");
 
@@ -299,7 +298,15 @@ fn outlives() -> Result<()> {
         let file = lab.path("download");
         let download = || {
             let mut command = client.command("curl");
-            command.args(["--silent", "--show-error", "--fail", "--limit-rate", "2M", "--cacert", &lab.path("ca/ca.pem")]);
+            command.args([
+                "--silent",
+                "--show-error",
+                "--fail",
+                "--limit-rate",
+                "2M",
+                "--cacert",
+                &lab.path("ca/ca.pem"),
+            ]);
             command.args(["--resolve", &format!("{NAME}:443:{ENDPOINT}"), "--output", &file]);
             command.arg(format!("https://{NAME}/file")).stdin(Stdio::null()).stderr(Stdio::piped());
             Running::start(&mut command)
@@ -334,7 +341,11 @@ fn outlives() -> Result<()> {
                 })?;
                 scenario.agent.start_again()?;
                 whole(downloading)?;
-                progress!("a download of {} MiB outlived the agent, {} requests beside it", size >> 20, done.load(Ordering::Relaxed));
+                progress!(
+                    "a download of {} MiB outlived the agent, {} requests beside it",
+                    size >> 20,
+                    done.load(Ordering::Relaxed)
+                );
 
                 // The certificate changes under load.
                 let mut serials = vec![serial(client)?];
@@ -464,7 +475,8 @@ fn document() -> Result<()> {
 
         let (vpc, subnet) = network(scenario, consumer, CONSUMER, "consumer")?;
         consumer.run(&format!("ec2 modify-vpc-attribute --vpc-id {vpc} --enable-dns-hostnames"))?;
-        let group = consumer.run(&format!("ec2 create-security-group --group-name web --description web --vpc-id {vpc}"))?;
+        let group =
+            consumer.run(&format!("ec2 create-security-group --group-name web --description web --vpc-id {vpc}"))?;
         let group = at(&group, "GroupId")?;
         consumer.run(&format!(
             "ec2 authorize-security-group-ingress --group-id {group} --protocol tcp --port 443 --cidr 10.0.1.0/24"
@@ -527,7 +539,10 @@ fn certificates(provider: &Aws, consumer: &Aws, dir: &Directory, name: &str) -> 
     let public = provider.run(&format!("acm get-certificate --certificate-arn {arn}"))?;
     ensure!(at(&public, "Certificate")? == fs::read_to_string(path("certificate.pem"))?, "{public}");
     // Another account sees nothing of it, and a key of another certificate is refused.
-    says(&consumer.refused(&format!("acm describe-certificate --certificate-arn {arn}"))?, "ResourceNotFoundException")?;
+    says(
+        &consumer.refused(&format!("acm describe-certificate --certificate-arn {arn}"))?,
+        "ResourceNotFoundException",
+    )?;
     ensure!(consumer.run("acm list-certificates")?["CertificateSummaryList"].as_array().is_some_and(Vec::is_empty));
     let old = path("certificate.old");
     fs::copy(path("certificate.pem"), &old)?;

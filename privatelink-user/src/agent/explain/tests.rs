@@ -79,7 +79,7 @@ fn state() -> State {
         port: 80,
         forward: Forward::to(group),
         tls: None,
-            attributes: ListenerAttributes::default(),
+        attributes: ListenerAttributes::default(),
         created_at: now(),
     }));
     let service: crate::model::EndpointServiceId = "vpce-svc-00000000000000001".parse().expect("an id");
@@ -94,6 +94,7 @@ fn state() -> State {
         consumers: Default::default(),
         owned_load_balancer: None,
         private_dns: None,
+        limits: Default::default(),
         payer: Default::default(),
         created_at: now(),
     }));
@@ -108,6 +109,7 @@ fn state() -> State {
         security_groups: SecurityGroups::default(),
         further_addresses: Vec::new(),
         private_dns: None,
+        limits: Default::default(),
         payer: Default::default(),
         private_dns_on_acceptance: false,
         aliases: Default::default(),
@@ -227,7 +229,7 @@ fn without_a_port_no_packet_is_needed() {
     let to = question(SocketAddrV4::new(ENDPOINT, 80));
     let explanation = ask(&state, &to, None, None);
     assert_eq!(explanation.verdict, "no port of VPC 'consumer' is attached, so the datapath sees none of its packets");
-    state.ports.clear();
+    state.ports = Default::default();
     let explanation = ask(&state, &to, None, None);
     assert_eq!((explanation.decided_by, explanation.reason), (Object::Port, None));
     assert_eq!(explanation.verdict, "VPC 'consumer' has no port, so the datapath sees none of its packets");

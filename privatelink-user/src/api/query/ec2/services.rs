@@ -35,6 +35,7 @@ fn view(state: &State, world: &State, service: &EndpointService) -> Structure {
         consumers: _,
         owned_load_balancer: _,
         private_dns,
+        limits: _,
         payer,
         created_at: _,
     } = service;
