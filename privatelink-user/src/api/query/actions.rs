@@ -96,10 +96,6 @@ const fn not_ec2(name: &'static str, why: &'static str) -> Action {
     Action { service: Service::Ec2, name, answer: Answer::Refuses(why) }
 }
 
-const fn not_elb(name: &'static str, why: &'static str) -> Action {
-    Action { service: Service::LoadBalancing, name, answer: Answer::Refuses(why) }
-}
-
 const NOTIFICATIONS: &str = "connections are listed, nobody is notified";
 
 /// Every action.
