@@ -158,8 +158,12 @@ pub struct Options {
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks at what the relay does.
 const LOOK: Duration = Duration::from_secs(1);
+/// Between two looks for one that does not answer.
+const SOON: Duration = Duration::from_millis(50);
 /// Between two attempts to start one.
-const RETRY: Duration = Duration::from_secs(1);
+const RETRY: Duration = Duration::from_secs(2);
+/// How long one may be away that passes its sockets on.
+const AWAY: Duration = Duration::from_millis(500);
 
 /// A control connection.
 struct Control(UnixStream);
@@ -212,64 +216,93 @@ fn start(state_dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// The relay as the agent knows it.
+struct Driver {
+    state_dir: PathBuf,
+    control: Option<Control>,
+    /// What it was told last on this connection.
+    sent: Option<Config>,
+    /// When it answered last.
+    answered: Option<Instant>,
+    started: Option<Instant>,
+}
+
+impl Driver {
+    /// Starts a relay, but not twice within a second.
+    fn start(&mut self) {
+        if self.started.is_some_and(|at| at.elapsed() < RETRY) {
+            return;
+        }
+        self.started = Some(Instant::now());
+        match start(&self.state_dir) {
+            Ok(()) => tracing::info!("started a relay for TLS listeners"),
+            Err(error) => tracing::error!(%error, "no relay could be started; TLS listeners are not served"),
+        }
+    }
+
+    /// Tells the relay to serve `config`, if it does not know, and answers what it does; none while it is not reached.
+    async fn tell(&mut self, config: &Config) -> Option<Status> {
+        if self.control.is_none() {
+            self.control = Control::open(&self.state_dir).await.ok();
+            self.sent = None;
+        }
+        let connected = self.control.as_mut()?;
+        let known = self.sent.as_ref() == Some(config);
+        let request = if known { Request::Status } else { Request::Configure(Box::new(config.clone())) };
+        match connected.ask(&request).await {
+            Ok(status) => {
+                self.sent = Some(config.clone());
+                self.answered = Some(Instant::now());
+                if status.build != build() {
+                    tracing::info!(pid = status.pid, "a relay of another build runs; this one's takes over");
+                    self.start();
+                }
+                Some(status)
+            }
+            Err(error) => {
+                self.control = None;
+                // One that understands something else is replaced; one that has ended is found gone at the next attempt.
+                if error.kind() == io::ErrorKind::InvalidData {
+                    tracing::info!(%error, "the relay is replaced");
+                    self.start();
+                }
+                None
+            }
+        }
+    }
+}
+
 /// Tells the relay what to serve until `stop`, and starts one where it is needed and none answers.
 pub async fn run(shared: Arc<Shared>, options: Options, stop: CancellationToken) {
     let Options { state_dir, access_log } = options;
     let mut plans = shared.plan.subscribe();
     let mut states = shared.store.watch();
-    let mut control: Option<Control> = None;
-    let mut sent: Option<Config> = None;
-    let mut replaced = false;
-    let mut started: Option<Instant> = None;
+    let mut driver = Driver { state_dir, control: None, sent: None, answered: None, started: None };
     loop {
-        let device = shared.links().values().find(|link| link.name == shared.host_pair.host).map(|link| link.ifindex);
-        let device = device.map(|index| Device { name: shared.host_pair.host.clone(), index });
         let (state, plan) = (states.borrow_and_update().clone(), plans.borrow_and_update().clone());
-        let place =
-            device.map(|device| Place { address: shared.host_pair.address, device, access_log: access_log.clone() });
-        let wanted = place.as_ref().and_then(|place| config(&state, &plan, place));
+        let wanted = place(&shared, access_log.clone()).and_then(|place| config(&state, &plan, &place));
         // Without listeners there is nothing to say but to one that has had some.
         let say = wanted.or_else(|| {
-            let before = sent.as_ref().filter(|sent| !sent.listeners.is_empty())?;
+            let before = driver.sent.as_ref().filter(|sent| !sent.listeners.is_empty())?;
             Some(Config { listeners: BTreeMap::new(), certificates: BTreeMap::new(), ..before.clone() })
         });
-        if let Some(config) = &say {
-            if control.is_none() {
-                control = Control::open(&state_dir).await.ok();
-                sent = None;
-            }
-            if let Some(connected) = &mut control {
-                let same = sent.as_ref() == Some(config);
-                let request = if same { Request::Status } else { Request::Configure(Box::new(config.clone())) };
-                match connected.ask(&request).await {
-                    Ok(status) => {
-                        sent = Some(config.clone());
-                        if status.build != build() && !replaced {
-                            replaced = true;
-                            tracing::info!(pid = status.pid, "a relay of another build runs; this one's takes over");
-                            if let Err(error) = start(&state_dir) {
-                                tracing::warn!(%error, "no relay could be started");
-                            }
-                        }
-                        shared.set_relay(status);
-                    }
-                    Err(error) => {
-                        tracing::debug!(%error, "the relay's control connection ended");
-                        control = None;
-                        continue;
+        let mut wait = LOOK;
+        match &say {
+            Some(config) => match driver.tell(config).await {
+                Some(status) => shared.set_relay(status),
+                None => {
+                    wait = SOON;
+                    // A relay that passes its sockets on is away for a moment; of one that stays away nothing is left.
+                    let away = driver.answered.is_none_or(|at| at.elapsed() >= AWAY);
+                    if away && driver.control.is_none() && !config.listeners.is_empty() {
+                        shared.set_relay(Status::default());
+                        driver.start();
                     }
                 }
-            } else if !config.listeners.is_empty() && started.is_none_or(|at| at.elapsed() >= RETRY) {
-                // Nobody answers: whatever was relayed has ended.
-                shared.set_relay(Status::default());
-                started = Some(Instant::now());
-                match start(&state_dir) {
-                    Ok(()) => tracing::info!("started a relay for TLS listeners"),
-                    Err(error) => tracing::error!(%error, "no relay could be started; TLS listeners are not served"),
-                }
-            }
+            },
+            // A relay that nobody talks to and that has no connection ends by itself.
+            None => driver.control = None,
         }
-        let wait = if control.is_none() && say.is_some() { Duration::from_millis(50) } else { LOOK };
         tokio::select! {
             () = stop.cancelled() => return,
             changed = plans.changed() => if changed.is_err() { return },
@@ -277,4 +310,13 @@ pub async fn run(shared: Arc<Shared>, options: Options, stop: CancellationToken)
             () = sleep(wait) => {}
         }
     }
+}
+
+/// Where the relay listens; none while there is no host port.
+fn place(shared: &Shared, access_log: Option<PathBuf>) -> Option<Place> {
+    let pair = &shared.host_pair;
+    let links = shared.links();
+    let link = links.values().find(|link| link.name == pair.host)?;
+    let device = Device { name: pair.host.clone(), index: link.ifindex };
+    Some(Place { address: pair.address, device, access_log })
 }

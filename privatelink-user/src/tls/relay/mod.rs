@@ -19,7 +19,10 @@ use std::{
         },
     },
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -64,6 +67,8 @@ struct Relay {
     serving: Serving,
     /// Somebody else has the sockets, or is to have them: end with the last connection.
     drain: Notify,
+    /// Somebody else has the sockets, or is getting them: this one says nothing more.
+    handed_over: AtomicBool,
     stop: Notify,
 }
 
@@ -78,7 +83,12 @@ pub async fn run(state_dir: &Path) -> Result<(), RelayError> {
     let _ = nix::unistd::setsid();
     raise_file_limit();
     let socket = wire::socket(state_dir);
-    let relay = Arc::new(Relay { serving: Serving::new()?, drain: Notify::new(), stop: Notify::new() });
+    let relay = Arc::new(Relay {
+        serving: Serving::new()?,
+        drain: Notify::new(),
+        handed_over: AtomicBool::new(false),
+        stop: Notify::new(),
+    });
     let unusable = |source| RelayError::Socket { socket: socket.clone(), source };
     let Taken { config, sockets } = take_over(&socket).await;
     for (listener, taken) in sockets {
@@ -176,6 +186,9 @@ async fn answer(relay: Arc<Relay>, mut stream: UnixStream) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return,
             Err(error) => return tracing::debug!(%error, "a control connection ended"),
         };
+        if relay.handed_over.load(Ordering::Acquire) {
+            return;
+        }
         match request {
             Request::Configure(config) => relay.serving.configure(*config),
             Request::Status => {}
@@ -188,8 +201,9 @@ async fn answer(relay: Arc<Relay>, mut stream: UnixStream) {
     }
 }
 
-/// Passes everything on. Whatever comes of it, the other relay serves from now on: this one has no say any more.
+/// Passes everything on to the relay that asks for it.
 async fn hand_over(relay: &Arc<Relay>, stream: UnixStream) {
+    relay.handed_over.store(true, Ordering::Release);
     let given = async {
         let stream = stream.into_std()?;
         stream.set_nonblocking(false)?;
@@ -205,7 +219,10 @@ async fn hand_over(relay: &Arc<Relay>, stream: UnixStream) {
             tracing::info!("another relay has taken over");
             relay.drain.notify_one();
         }
-        Err(error) => tracing::warn!(%error, "another relay could not take over"),
+        Err(error) => {
+            tracing::warn!(%error, "another relay could not take over");
+            relay.handed_over.store(false, Ordering::Release);
+        }
     }
 }
 

@@ -129,6 +129,22 @@ pub struct Counts {
     pub sent: u64,
 }
 
+impl Counts {
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            active: self.active + other.active,
+            accepted: self.accepted + other.accepted,
+            client_failed: self.client_failed + other.client_failed,
+            target_failed: self.target_failed + other.target_failed,
+            rejected: self.rejected + other.rejected,
+            received: self.received + other.received,
+            sent: self.sent + other.sent,
+        }
+    }
+}
+
 /// Sends one frame.
 ///
 /// # Errors
