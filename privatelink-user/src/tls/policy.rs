@@ -250,6 +250,8 @@ impl SslPolicy {
             return Err(PolicyError::Fips);
         }
         let supported = |version: Version| version.supported().ok_or(PolicyError::Version(version));
+        // The oldest is what is missing if any is.
+        supported(self.oldest)?;
         let versions = self.versions().map(supported).collect::<Result<_, _>>()?;
         let chosen = SUITES.iter().filter(|(_, class, _)| self.classes.contains(class));
         Ok(Offer { versions, suites: chosen.filter_map(|(_, _, suite)| *suite).collect() })

@@ -34,10 +34,10 @@ use crate::{
 /// Every test of this file.
 pub const TESTS: fn() -> Vec<Test> = || {
     vec![
-        Test { name: "https_ends_at_the_load_balancer", needs: NEEDS, run: Run::EachHook(https) },
-        Test { name: "tls_targets_and_proxy_headers_behind_tls", needs: NEEDS, run: Run::Once(targets) },
-        Test { name: "https_outlives_agent_certificate_and_relay", needs: BUSY, run: Run::Once(outlives) },
-        Test { name: "aws_cli_publishes_https_by_a_private_name", needs: WITH_AWS, run: Run::Once(document) },
+        Test { name: "tls_listener_ends_https_at_the_load_balancer", needs: NEEDS, run: Run::EachHook(https) },
+        Test { name: "tls_listener_leads_to_tls_targets_and_proxy_headers", needs: NEEDS, run: Run::Once(targets) },
+        Test { name: "tls_listener_outlives_agent_certificate_and_relay", needs: BUSY, run: Run::Once(outlives) },
+        Test { name: "aws_cli_publishes_a_tls_listener_by_a_private_name", needs: WITH_AWS, run: Run::Once(document) },
     ]
 };
 
