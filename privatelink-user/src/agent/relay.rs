@@ -222,7 +222,7 @@ struct Driver {
     control: Option<Control>,
     /// What it was told last on this connection.
     sent: Option<Config>,
-    /// When it answered last.
+    /// When it was there last.
     answered: Option<Instant>,
     started: Option<Instant>,
 }
@@ -261,6 +261,8 @@ impl Driver {
             }
             Err(error) => {
                 self.control = None;
+                // Until now it was there.
+                self.answered = Some(Instant::now());
                 // One that understands something else is replaced; one that has ended is found gone at the next attempt.
                 if error.kind() == io::ErrorKind::InvalidData {
                     tracing::info!(%error, "the relay is replaced");

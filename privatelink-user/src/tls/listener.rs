@@ -137,6 +137,8 @@ impl Listener {
                 .with_no_client_auth()
                 .with_cert_resolver(Arc::clone(&certificates) as _);
             config.alpn_protocols = protocol.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+            // Ours is the policy's order of suites.
+            config.ignore_client_order = true;
             config.ticketer = Arc::clone(&sessions.tickets);
             config.session_storage = Arc::clone(&sessions.store);
             Ok((protocol, Arc::new(config)))
@@ -456,7 +458,7 @@ mod tests {
         assert_eq!(record.alpn_offered, ["http/1.1", "h2"]);
         assert_eq!(record.server_name.as_deref(), Some("www.b.test"));
         assert_eq!(record.version, Some("tlsv13"));
-        assert_eq!(record.cipher.as_deref(), Some("TLS_AES_256_GCM_SHA384"));
+        assert_eq!(record.cipher.as_deref(), Some("TLS_AES_128_GCM_SHA256"));
         let relayed = record.relayed.expect("relayed");
         assert_eq!((relayed.up, relayed.down), (5, 105));
     }

@@ -5,7 +5,10 @@ use std::{
     io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream},
     process::{Command, Output, Stdio},
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -37,12 +40,16 @@ pub const TESTS: fn() -> Vec<Test> = || {
         Test { name: "tls_listener_ends_https_at_the_load_balancer", needs: NEEDS, run: Run::EachHook(https) },
         Test { name: "tls_listener_leads_to_tls_targets_and_proxy_headers", needs: NEEDS, run: Run::Once(targets) },
         Test { name: "tls_listener_outlives_agent_certificate_and_relay", needs: BUSY, run: Run::Once(outlives) },
+        Test { name: "tls_listener_holds_ten_thousand_idle_connections", needs: BUSY, run: Run::Once(idle) },
+        Test { name: "tls_listener_is_found_sound_by_testssl", needs: SCANNED, run: Run::Once(scanned) },
         Test { name: "aws_cli_publishes_a_tls_listener_by_a_private_name", needs: WITH_AWS, run: Run::Once(document) },
     ]
 };
 
 const NEEDS: &[Need] = &[Need::Program("curl"), Need::Program("nginx"), Need::Program("openssl")];
 const BUSY: &[Need] = &[Need::Program("curl"), Need::Program("nginx"), Need::Program("openssl"), Need::WholeMachine];
+const SCANNED: &[Need] =
+    &[Need::Program("curl"), Need::Program("nginx"), Need::Program("openssl"), Need::Program("testssl")];
 const WITH_AWS: &[Need] =
     &[AWS[0], AWS[1], AWS[2], AWS[3], AWS[4], AWS[5], Need::Program("dnsmasq"), Need::Program("openssl")];
 
@@ -216,7 +223,7 @@ fn tell(mut stream: TcpStream) -> Result<()> {
     }
     let address = |at: usize| Ipv4Addr::from([body[at], body[at + 1], body[at + 2], body[at + 3]]);
     let port = u16::from_be_bytes([body[10], body[11]]);
-    let id = String::from_utf8_lossy(&body[23..44]).into_owned();
+    let id = String::from_utf8_lossy(&body[23..45]).into_owned();
     let page = format!("{} to {}:{port} by {id}", address(0), address(4));
     write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{page}", page.len())?;
     Ok(())
@@ -553,4 +560,124 @@ fn certificates(provider: &Aws, consumer: &Aws, dir: &Directory, name: &str) -> 
     let unsigned = provider.with_secret("wrong").refused("acm list-certificates")?;
     says(&unsigned, "InvalidSignatureException")?;
     Ok(arn)
+}
+
+/// Connections that are open at once in [`idle`].
+const IDLE: usize = 10_000;
+/// What each of them may cost the relay, in bytes: two sockets' worth of buffers would be more than this.
+const EACH: u64 = 64 << 10;
+
+/// A server that accepts and says nothing; how many connections it has.
+fn silent(netns: &Netns, address: SocketAddrV4) -> Result<Arc<AtomicU64>> {
+    let listener = netns.run(|| {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&std::net::SocketAddr::from(address).into())?;
+        socket.listen(4_096)?;
+        Ok::<TcpListener, std::io::Error>(socket.into())
+    })??;
+    let accepted = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&accepted);
+    thread::spawn(move || {
+        let mut held = Vec::new();
+        for stream in listener.incoming().flatten() {
+            held.push(stream);
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    Ok(accepted)
+}
+
+/// The resident memory of a process, in bytes.
+fn resident(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the relay's status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? << 10)
+}
+
+fn idle() -> Result<()> {
+    with_tls(Hook::Tc, |scenario, _, _| {
+        let host = server(scenario, 1);
+        let accepted = silent(&host.netns, SocketAddrV4::new(host.address(), 9_000))?;
+        let cli = &scenario.cli;
+        cli.run("target-group create idle --vpc provider --protocol TCP --port 9000")?;
+        cli.run(&format!("target register idle {}", host.address()))?;
+        cli.run("listener modify web:443 --target-group idle")?;
+        scenario.wait_healthy("idle")?;
+        let client = scenario.topology.host("client-a");
+        let config = Arc::new(privatelink_user::tls::unverified::config()?);
+        let open = |source: Ipv4Addr| -> Result<(TcpStream, rustls::ClientConnection)> {
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+            socket.bind(&std::net::SocketAddr::from((source, 0)).into())?;
+            socket.connect_timeout(&std::net::SocketAddr::from(TLS).into(), PATIENCE)?;
+            let mut stream = TcpStream::from(socket);
+            stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+            let mut tls = rustls::ClientConnection::new(Arc::clone(&config), NAME.to_owned().try_into()?)?;
+            while tls.is_handshaking() {
+                tls.complete_io(&mut stream)?;
+            }
+            Ok((stream, tls))
+        };
+        let [pid] = relays(&scenario.topology.lb)?[..] else { bail!("not one relay") };
+        // The first ones pay for what all share.
+        let warm: Vec<_> = client.netns.run(|| (0..50).map(|_| open(FIRST)).collect::<Result<Vec<_>>>())??;
+        let (before, since) = (resident(pid)?, Instant::now());
+        let per_thread = IDLE / 4;
+        let held: Vec<_> = thread::scope(|scope| {
+            let open = &open;
+            let threads: Vec<_> = (0..4)
+                .map(|number| {
+                    scope.spawn(move || {
+                        let sources = &client.addresses[number * 8..number * 8 + 8];
+                        client.netns.run(|| (0..per_thread).map(|at| open(sources[at % 8])).collect::<Result<Vec<_>>>())
+                    })
+                })
+                .collect();
+            let joined =
+                threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?);
+            joined.map(|held| held?).collect::<Result<Vec<_>>>()
+        })?;
+        let opened: usize = held.iter().map(Vec::len).sum();
+        let wanted = (opened + warm.len()) as u64;
+        eventually("all connections have reached the server", PATIENCE, || {
+            let count = accepted.load(Ordering::Relaxed);
+            ensure!(count >= wanted, "{count} of {wanted}");
+            Ok(())
+        })?;
+        let each = resident(pid)?.saturating_sub(before) / opened as u64;
+        progress!(
+            "{opened} idle connections take {each} bytes of the relay's memory each; {:.0} handshakes a second in this build",
+            opened as f64 / since.elapsed().as_secs_f64()
+        );
+        ensure!(each < EACH, "{each} bytes a connection");
+        Ok(())
+    })
+}
+
+/// What testssl.sh finds wrong with the default policy: nothing.
+fn scanned() -> Result<()> {
+    with_tls(Hook::Tc, |scenario, lab, _| {
+        let client = &scenario.topology.host("client-a").netns;
+        let mut command = client.command("testssl");
+        command.args(["--quiet", "--color", "0", "--warnings", "off", "--nodns", "none", "--sneaky"]);
+        // Protocols, forward secrecy, the server's preference, vulnerabilities.
+        command.args(["-p", "-f", "-P", "-U", &TLS.to_string()]).env("CA_BUNDLES_PATH", lab.path("ca"));
+        let Output { stdout, .. } = command.stdin(Stdio::null()).output().context("starting testssl")?;
+        let said = String::from_utf8_lossy(&stdout).into_owned();
+        for old in ["SSLv2", "SSLv3", "TLS 1 ", "TLS 1.1"] {
+            let line = said.lines().find(|line| line.trim_start().starts_with(old)).with_context(|| said.clone())?;
+            ensure!(line.contains("not offered"), "{line}");
+        }
+        for new in ["TLS 1.2", "TLS 1.3"] {
+            let line = said.lines().find(|line| line.trim_start().starts_with(new)).with_context(|| said.clone())?;
+            ensure!(line.contains("offered (OK)"), "{line}");
+        }
+        let wrong: Vec<&str> = said
+            .lines()
+            .filter(|line| line.contains("VULNERABLE") || line.contains("NOT ok"))
+            .filter(|line| !line.contains("not vulnerable"))
+            .collect();
+        ensure!(said.contains("Heartbleed") && wrong.is_empty(), "{wrong:?}");
+        Ok(())
+    })
 }
