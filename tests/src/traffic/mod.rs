@@ -61,6 +61,8 @@ impl fmt::Display for Tally {
 pub fn raise_file_limit() -> Result<()> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    // Beyond the hard limit it takes root.
+    let more = hard.max(1 << 16);
+    setrlimit(Resource::RLIMIT_NOFILE, more, more).or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, hard, hard))?;
     Ok(())
 }

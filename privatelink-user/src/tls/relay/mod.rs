@@ -228,8 +228,12 @@ async fn hand_over(relay: &Arc<Relay>, stream: UnixStream) {
 
 /// Two descriptors a connection, as many as the system allows.
 fn raise_file_limit() {
-    let raised =
-        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    const WANTED: u64 = 1 << 20;
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| {
+        let more = hard.max(WANTED);
+        // Beyond the hard limit it takes CAP_SYS_RESOURCE.
+        setrlimit(Resource::RLIMIT_NOFILE, more, more).or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, hard, hard))
+    });
     if let Err(error) = raised {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
