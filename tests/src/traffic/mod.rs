@@ -61,8 +61,6 @@ impl fmt::Display for Tally {
 pub fn raise_file_limit() -> Result<()> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    // Beyond the hard limit it takes root.
-    let more = hard.max(1 << 16);
-    setrlimit(Resource::RLIMIT_NOFILE, more, more).or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, hard, hard))?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     Ok(())
 }
