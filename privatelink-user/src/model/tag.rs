@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    EndpointId, EndpointServiceId, InstanceId, InvalidValue, Key, ListenerId, LoadBalancerId, RouteTableId, SecurityGroupId,
-    State, SubnetId, TargetGroupId, VpcId, invalid::text_value,
+    EndpointId, EndpointServiceId, InstanceId, InvalidValue, Key, ListenerId, LoadBalancerId, RouteTableId,
+    SecurityGroupId, State, SubnetId, TargetGroupId, VpcId, invalid::text_value,
 };
 
 /// The tags of one resource; none are kept for a resource without tags.
@@ -130,7 +130,14 @@ impl Key {
             Self::SecurityGroup(id) => id.as_str(),
             Self::RouteTable(id) => id.as_str(),
             Self::Instance(id) => id.as_str(),
-            Self::Port(_) | Self::Link(_) | Self::Tags(_) | Self::Account(_) | Self::ClientToken(_) => return None,
+            Self::Port(_)
+            | Self::Link(_)
+            | Self::Tags(_)
+            | Self::Account(_)
+            | Self::ClientToken(_)
+            | Self::Certificate(_) => {
+                return None;
+            }
         };
         text.parse().ok()
     }

@@ -163,7 +163,8 @@ fn any_order(hook: Hook) -> Result<()> {
             }
         }
         ensure!(scenario.counter("fragment_orphan")? == 0, "{}", scenario.counter("fragment_orphan")?);
-        ensure!(scenario.counter("fragments_released")? >= 16, "{}", scenario.counter("fragments_released")?);
+        // Two of the orders leave the first fragment of a short datagram where it was.
+        ensure!(scenario.counter("fragments_released")? >= 14, "{}", scenario.counter("fragments_released")?);
 
         // More than have room wait for first fragments that never come.
         let held = scenario.counter("fragments_held")?;
