@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     abi::{
-        Ip4, Ip6, VpcIndex,
+        Ip4, Ip6, L4Port, VpcIndex,
         addr::IPV6,
         flow::{Addresses6, FlowKey},
         security::Bound,
@@ -31,16 +31,43 @@ pub fn packet<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> Option<&'t Addresses6> 
     if key.ipv6() { lent(t) } else { None }
 }
 
-/// The listener at an IPv4 address and port; at an alias, the one of the endpoint's own address.
+/// The listener at an IPv4 address and port: the port's own, else the one of its range; at an alias, that of the endpoint's
+/// own address.
 #[inline(always)]
 fn frontend4<'t, T: Tables<'t>>(t: T, key: FrontendKey) -> Option<&'t Frontend> {
     let own = t.frontend(&key);
     if own.is_some() {
         return own;
     }
-    match t.alias(key.vpc, key.ip) {
+    match t.elsewhere(&key) {
         0 => None,
-        endpoint => t.frontend(&FrontendKey { ip: Ip4::from_word(endpoint), ..key }),
+        bits => t.frontend(&FrontendKey {
+            ip: Ip4::from_word(bits as u32),
+            port: L4Port::from_word((bits >> 32) as u16),
+            ..key
+        }),
+    }
+}
+
+/// Where the frontend of an address and port is kept for which there is none by itself: the address, as a word, and the port
+/// above it; 0 if there is none at all.
+#[inline(always)]
+pub fn elsewhere_bits<'t, T: Tables<'t>>(t: T, key: &FrontendKey) -> u64 {
+    let at = |ip: Ip4, port: u16| ip.word() as u64 | (port as u64) << 32;
+    let range = t.port_range(key);
+    if range != 0 {
+        return at(key.ip, range);
+    }
+    let endpoint = match t.alias(key.vpc, key.ip) {
+        0 => return 0,
+        endpoint => FrontendKey { ip: Ip4::from_word(endpoint), ..*key },
+    };
+    if t.frontend(&endpoint).is_some() {
+        return at(endpoint.ip, endpoint.port.word());
+    }
+    match t.port_range(&endpoint) {
+        0 => 0,
+        range => at(endpoint.ip, range),
     }
 }
 

@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use privatelink_ebpf::{
     abi::{
-        Counter, Ip4, VpcIndex,
+        Counter, Ip4, L4Port, VpcIndex,
         cookie::Source,
         event::Event,
         flow::{Addresses6, Bucket, FlowKey, Slot},
@@ -17,7 +17,7 @@ use privatelink_ebpf::{
         security::{Bound, Policy},
         service::{
             Address, Address6Key, AddressKey, AddressKind, AliasKey, Frontend, Frontend6Key, FrontendKey, Listener,
-            Parted, Port, StandIn, Target,
+            Parted, Port, RangeKey, StandIn, Target,
         },
         settings::{Clock, FLOW_EVENTS, IcmpBudget, ResetBudget},
         stats::{EndpointStats, ListenerStats, TargetStats},
@@ -74,6 +74,26 @@ extern "C" fn alias_of(vpc: u32, ip: u32) -> u32 {
         Some(alias) => alias.endpoint.word(),
         None => 0,
     }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn range_of(vpc_and_proto: u32, ip: u32, port: u32) -> u32 {
+    let (vpc, proto) = (VpcIndex(vpc_and_proto as u16), (vpc_and_proto >> 16) as u8);
+    let data = RangeKey::new(vpc, Ip4::from_word(ip), L4Port::from_word(port as u16), proto);
+    match PORT_RANGES.get(Key::new(RangeKey::FIXED_BITS + u16::BITS, data)) {
+        Some(range) => range.port.word() as u32,
+        None => 0,
+    }
+}
+
+/// What it asks is in functions of their own, so that it takes next to nothing of the stack that they share.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn frontend_elsewhere(vpc_and_proto: u32, ip: u32, port: u32) -> u64 {
+    let (vpc, port) = (VpcIndex(vpc_and_proto as u16), L4Port::from_word(port as u16));
+    let key = FrontendKey { ip: Ip4::from_word(ip), vpc, port, proto: (vpc_and_proto >> 16) as u8, _pad: [0; 3] };
+    addresses::elsewhere_bits(Maps::<false>, &key)
 }
 
 /// The segment that an entry program is at, for the cold path that it calls: beside the entry program's own 512 bytes of
@@ -254,6 +274,16 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn alias(self, vpc: VpcIndex, ip: Ip4) -> u32 {
         alias_of(vpc.0 as u32, ip.word())
+    }
+
+    #[inline(always)]
+    fn port_range(self, key: &FrontendKey) -> u16 {
+        range_of(key.vpc.0 as u32 | (key.proto as u32) << 16, key.ip.word(), key.port.word() as u32) as u16
+    }
+
+    #[inline(always)]
+    fn elsewhere(self, key: &FrontendKey) -> u64 {
+        frontend_elsewhere(key.vpc.0 as u32 | (key.proto as u32) << 16, key.ip.word(), key.port.word() as u32)
     }
 
     #[inline(always)]

@@ -13,7 +13,7 @@ use crate::{
         listeners::{CreateListener, DeleteListener, DescribeListeners, ModifyListener, TargetGroupWeight},
         view::ListenerView,
     },
-    model::{AttributeMap as _, ListenerAttributes, Protocol},
+    model::{AttributeMap as _, ListenerAttributes, ListenerPorts, Protocol},
 };
 
 #[derive(Debug, Subcommand)]
@@ -44,9 +44,10 @@ pub struct CreateArgs {
     /// TCP, UDP, or TCP_UDP for both on one port.
     #[arg(long, value_parser = value::parse::<Protocol>)]
     protocol: Protocol,
-    /// The port on which endpoints and node addresses answer.
-    #[arg(long, value_name = "N", value_parser = value::port)]
-    port: u16,
+    /// The port on which endpoints and node addresses answer, several as FIRST-LAST, or `all`. Of several, targets get the port
+    /// that the client has asked for, and the port with which they are registered is for health checks only.
+    #[arg(long, value_name = "N|FIRST-LAST|all", value_parser = value::parse::<ListenerPorts>)]
+    port: ListenerPorts,
     /// Where connections go; name or ARN. Several share them by weight: --target-group a=70 --target-group b=30, each
     /// weight 0 to 999.
     #[arg(long = "target-group", value_name = "GROUP[=WEIGHT]", required = true, value_parser = value::parse::<TargetGroupWeight>)]

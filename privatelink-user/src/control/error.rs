@@ -7,8 +7,8 @@ use ipnet::Ipv4Net;
 
 use crate::model::{
     AddressUse, Alias, EndpointId, EndpointServiceId, EndpointState, InstanceId, InterfaceName, InvalidValue,
-    LoadBalancerId, PrivateDnsName, Protocol, Region, ResourceName, RouteTableId, SecurityGroupId, SecurityGroupName,
-    ServiceName, SubnetCidr, SubnetId, TargetGroupId, VpcId, Zone,
+    ListenerPorts, LoadBalancerId, PrivateDnsName, Protocol, Region, ResourceName, RouteTableId, SecurityGroupId,
+    SecurityGroupName, ServiceName, SubnetCidr, SubnetId, TargetGroupId, VpcId, Zone,
 };
 
 fn zone_names(region: &Region) -> String {
@@ -58,7 +58,7 @@ pub enum ControlError {
     #[error("Listener '{0}' not found")]
     ListenerNotFound(String),
     #[error("A listener already exists on this port for this load balancer '{load_balancer}'")]
-    DuplicateListener { load_balancer: LoadBalancerId, port: u16 },
+    DuplicateListener { load_balancer: LoadBalancerId, port: ListenerPorts },
     #[error(
         "The target group '{target_group}' is in VPC '{group_vpc}', the load balancer '{load_balancer}' in VPC '{lb_vpc}'"
     )]

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Context, ControlError, Mutation, Query, Reference, lookup, operation, sorted, view::ListenerView};
 use crate::model::{
-    AttributeMap, Change, Forward, InvalidValue, Listener, ListenerAttributes, ListenerId, LoadBalancer, Protocol,
-    State, TargetGroup, TargetGroupId, Weight, serde_as_text,
+    AttributeMap, Change, Forward, InvalidValue, Listener, ListenerAttributes, ListenerId, ListenerPorts, LoadBalancer,
+    Protocol, State, TargetGroup, TargetGroupId, Weight, serde_as_text,
 };
 
 /// Makes a listener. Idempotent.
@@ -16,7 +16,8 @@ use crate::model::{
 pub struct CreateListener {
     pub load_balancer: Reference,
     pub protocol: Protocol,
-    pub port: u16,
+    /// One port, a range like `1024-2047`, or `all`: of several, targets get the port that the client has asked for.
+    pub port: ListenerPorts,
     /// One group; or, if several are given, their weights.
     #[serde(default)]
     pub target_group: Option<Reference>,
@@ -36,19 +37,20 @@ impl Mutation for CreateListener {
         let Self { load_balancer, protocol, port, target_group, target_groups, stickiness, attributes } = self;
         let lb = lookup::load_balancer(state, load_balancer)?;
         super::load_balancers::check_served(&lb.id)?;
-        check_port("Listener port", *port)?;
         let wanted =
             resolve(state, lb, *protocol, target_group.as_ref(), target_groups)?.ok_or(ControlError::ForwardMissing)?;
         let forward = checked(state, Forward { weights: wanted, stickiness: *stickiness })?;
         let attributes = listener_attributes(ListenerAttributes::default(), *protocol, attributes)?;
-        let on_port = |listener: &&Listener| listener.load_balancer == lb.id && listener.port == *port;
+        let on_port = |listener: &&Listener| listener.port.overlaps(*port) && listener.load_balancer == lb.id;
         if let Some(listener) = state.listeners.values().find(on_port) {
-            let same =
-                listener.protocol == *protocol && listener.forward == forward && listener.attributes == attributes;
+            let same = listener.port == *port
+                && listener.protocol == *protocol
+                && listener.forward == forward
+                && listener.attributes == attributes;
             return if same {
                 Ok((Change::default(), ListenerView::new(state, listener)))
             } else {
-                Err(ControlError::DuplicateListener { load_balancer: lb.id.clone(), port: *port })
+                Err(ControlError::DuplicateListener { load_balancer: lb.id.clone(), port: listener.port })
             };
         }
         let listener = Listener {

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::ControlError;
 use crate::model::{
     Endpoint, EndpointId, EndpointService, EndpointServiceId, Instance, InstanceId, Link, LinkId, Listener, ListenerId,
-    LoadBalancer, LoadBalancerId, NetworkInterface, Port, RouteTable, RouteTableId, SecurityGroup, SecurityGroupId,
-    ServiceName, State, TargetGroup, TargetGroupId, Vpc, VpcId,
+    ListenerPorts, LoadBalancer, LoadBalancerId, NetworkInterface, Port, RouteTable, RouteTableId, SecurityGroup,
+    SecurityGroupId, ServiceName, State, TargetGroup, TargetGroupId, Vpc, VpcId,
 };
 
 /// A resource as a person names it: by id, ARN or name. What it may be depends on where it stands.
@@ -59,9 +59,9 @@ pub fn listener<'a>(state: &'a State, reference: &Reference) -> Result<&'a Liste
     let text = reference.as_str();
     let by_port = || {
         let (lb, port) = text.rsplit_once(':')?;
-        let port: u16 = port.parse().ok()?;
+        let port: ListenerPorts = port.parse().ok()?;
         let lb = load_balancer(state, &lb.into()).ok()?;
-        state.listeners.values().find(|listener| listener.load_balancer == lb.id && listener.port == port)
+        state.listeners.values().find(|listener| listener.port == port && listener.load_balancer == lb.id)
     };
     text.parse::<ListenerId>()
         .ok()

@@ -10,9 +10,9 @@ use ipnet::Ipv4Net;
 
 use super::{
     AddressUse, Alias, Change, Direction, Edit, Endpoint, EndpointId, EndpointService, EndpointServiceId, Forward,
-    Instance, InstanceId, InterfaceName, Key, Link, LinkId, Listener, ListenerId, LoadBalancer, LoadBalancerId, Peer,
-    Port, ResourceName, RouteTableId, SecurityGroup, SecurityGroupId, SecurityGroupName, State, Subnet, SubnetId,
-    TaggedId, TargetGroup, TargetGroupId, TargetType, Vpc, VpcId, VpcIndex,
+    Instance, InstanceId, InterfaceName, Key, Link, LinkId, Listener, ListenerId, ListenerPorts, LoadBalancer,
+    LoadBalancerId, Peer, Port, ResourceName, RouteTableId, SecurityGroup, SecurityGroupId, SecurityGroupName, State,
+    Subnet, SubnetId, TaggedId, TargetGroup, TargetGroupId, TargetType, Vpc, VpcId, VpcIndex,
 };
 
 /// A rule between resources that does not hold.
@@ -64,8 +64,8 @@ pub enum InvariantViolation {
     ListenerTargetGroupMismatch(ListenerId),
     #[error("listener '{0}' has a forward action that cannot be")]
     ListenerForward(ListenerId),
-    #[error("load balancer '{0}' has two listeners on port {1}")]
-    DuplicateListener(LoadBalancerId, u16),
+    #[error("load balancer '{0}' has two listeners on port {1}, or on some of these ports")]
+    DuplicateListener(LoadBalancerId, ListenerPorts),
     #[error("endpoint service '{0}' has no load balancer, or one that does not exist")]
     ServiceLoadBalancerMissing(EndpointServiceId),
     #[error("load balancer '{0}' serves two endpoint services")]
@@ -536,9 +536,6 @@ impl State {
     }
 
     fn check_listener(&self, listener: &Listener) -> Result<(), InvariantViolation> {
-        if listener.port == 0 {
-            return Err(InvariantViolation::PortZero(listener.id.to_string()));
-        }
         let Some(lb) = self.load_balancers.get(&listener.load_balancer) else {
             return Err(InvariantViolation::ListenerLoadBalancerMissing(listener.id.clone()));
         };
@@ -560,8 +557,16 @@ impl State {
     }
 
     fn check_listener_ports(&self) -> Result<(), InvariantViolation> {
-        match duplicate(self.listeners.values().map(|listener| (&listener.load_balancer, listener.port))) {
-            Some((lb, port)) => Err(InvariantViolation::DuplicateListener(lb.clone(), port)),
+        let mut all: Vec<_> =
+            self.listeners.values().map(|listener| (&listener.load_balancer, listener.port)).collect();
+        all.sort_unstable();
+        // In the order of their first ports, listeners that overlap are neighbours.
+        let overlap = all
+            .iter()
+            .zip(all.iter().skip(1))
+            .find(|((lb, ports), (other_lb, other))| lb == other_lb && ports.overlaps(*other));
+        match overlap {
+            Some((_, (lb, ports))) => Err(InvariantViolation::DuplicateListener((*lb).clone(), *ports)),
             None => Ok(()),
         }
     }

@@ -63,7 +63,7 @@ pub use limit::{
     BitRate, ConnectionRate, Connections, Limit, LimitChange, Limits, Override, OwnLimitChange, OwnLimits,
 };
 pub use link::{Link, LinkSide};
-pub use listener::{Listener, ListenerAttributes};
+pub use listener::{Listener, ListenerAttributes, ListenerPorts};
 pub use load_balancer::{LoadBalancer, LoadBalancerAttributes, LoadBalancerKind, Scheme};
 pub use name::{InterfaceName, ResourceName};
 pub use network_interface::{InterfaceOwner, NetworkInterface};

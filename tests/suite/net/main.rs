@@ -43,6 +43,7 @@ mod metrics;
 mod overlap;
 mod pool;
 mod proxy;
+mod range;
 mod refusals;
 mod restart;
 mod routing;
@@ -86,6 +87,7 @@ fn tests() -> Vec<Test> {
         direct::TESTS,
         link::TESTS,
         alias::TESTS,
+        range::TESTS,
         aws::TESTS,
         workflows::TESTS,
         dns::TESTS,
