@@ -362,8 +362,11 @@ fn insert<'t, T: Tables<'t>>(t: T, segment: &Segment, target: &Target, plan: &Pl
 fn insert_locked<'t, T: Tables<'t>>(t: T, segment: &Segment, target: &Target, plan: &Plan) -> Result<(), Counter> {
     let (ip, node_ip) = target_pair(t, plan.target);
     let key = &segment.key;
-    let port = target.port_for(key.dst_port);
-    let mut seen = FlowKey::tcp(target.vpc, ip, port, key.src, key.src_port).with_proto(target.proto);
+    let mut seen = FlowKey::tcp(target.vpc, ip, target.port, key.src, key.src_port).with_proto(target.proto);
+    // As `Target::port_for`, in place: the function has no stack to spare.
+    if seen.src_port.word() == 0 {
+        seen.src_port = key.dst_port;
+    }
     let preserved = plan.preserve && preserves(t, segment, target, plan, &seen);
     let mut d_addr = checksum::difference32(key.dst.word(), ip.word());
     if !preserved {

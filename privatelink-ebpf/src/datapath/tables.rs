@@ -44,9 +44,6 @@ pub trait Tables<'t>: Copy {
     fn frontend(self, key: &FrontendKey) -> Option<&'t Frontend>;
     /// The address, as a word, of the endpoint of which `ip` is an alias; 0 if it is nobody's.
     fn alias(self, vpc: VpcIndex, ip: Ip4) -> u32;
-    /// The port, as a word, under which the frontend of the address is kept that serves the key's port among others; 0 if there
-    /// is none.
-    fn port_range(self, key: &FrontendKey) -> u16;
     /// [`addresses::elsewhere_bits`].
     fn elsewhere(self, key: &FrontendKey) -> u64;
     /// ARP for the client's address is answered on that interface.

@@ -440,11 +440,6 @@ impl Tables<'static> for Dry {
     }
 
     #[inline(always)]
-    fn port_range(self, key: &FrontendKey) -> u16 {
-        REAL.port_range(key)
-    }
-
-    #[inline(always)]
     fn elsewhere(self, key: &FrontendKey) -> u64 {
         REAL.elsewhere(key)
     }

@@ -1,5 +1,7 @@
 //! `Tables` over BPF maps.
 
+use core::mem::ManuallyDrop;
+
 use aya_ebpf::{
     helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns},
     macros::map,
@@ -76,24 +78,51 @@ extern "C" fn alias_of(vpc: u32, ip: u32) -> u32 {
     }
 }
 
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn range_of(vpc_and_proto: u32, ip: u32, port: u32) -> u32 {
-    let (vpc, proto) = (VpcIndex(vpc_and_proto as u16), (vpc_and_proto >> 16) as u8);
-    let data = RangeKey::new(vpc, Ip4::from_word(ip), L4Port::from_word(port as u16), proto);
-    match PORT_RANGES.get(Key::new(RangeKey::FIXED_BITS + u16::BITS, data)) {
-        Some(range) => range.port.word() as u32,
-        None => 0,
+/// The key of one look-up after another.
+union Asked {
+    range: ManuallyDrop<Key<RangeKey>>,
+    alias: ManuallyDrop<Key<AliasKey>>,
+    frontend: FrontendKey,
+}
+
+impl addresses::Places for Asked {
+    #[inline(always)]
+    fn range(&mut self, key: &FrontendKey) -> u16 {
+        let FrontendKey { ip, vpc, port, proto, _pad } = *key;
+        let data = RangeKey::new(vpc, ip, port, proto);
+        self.range = ManuallyDrop::new(Key::new(RangeKey::FIXED_BITS + u16::BITS, data));
+        // SAFETY: what was just written.
+        match PORT_RANGES.get(unsafe { &*self.range }) {
+            Some(range) => range.port.word(),
+            None => 0,
+        }
+    }
+
+    #[inline(always)]
+    fn alias(&mut self, vpc: VpcIndex, ip: Ip4) -> u32 {
+        self.alias = ManuallyDrop::new(Key::new(AliasKey::VPC_BITS + u32::BITS, AliasKey::new(vpc, ip)));
+        // SAFETY: what was just written.
+        match ALIASES.get(unsafe { &*self.alias }) {
+            Some(alias) => alias.endpoint.word(),
+            None => 0,
+        }
+    }
+
+    #[inline(always)]
+    fn exact(&mut self, key: &FrontendKey) -> bool {
+        self.frontend = *key;
+        // SAFETY: what was just written.
+        FRONTENDS.get_ptr(unsafe { &self.frontend }).is_some()
     }
 }
 
-/// What it asks is in functions of their own, so that it takes next to nothing of the stack that they share.
+/// Sixteen bytes of stack: as deep as this is called there are no more.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn frontend_elsewhere(vpc_and_proto: u32, ip: u32, port: u32) -> u64 {
     let (vpc, port) = (VpcIndex(vpc_and_proto as u16), L4Port::from_word(port as u16));
     let key = FrontendKey { ip: Ip4::from_word(ip), vpc, port, proto: (vpc_and_proto >> 16) as u8, _pad: [0; 3] };
-    addresses::elsewhere_bits(Maps::<false>, &key)
+    addresses::elsewhere_bits(&mut Asked { frontend: key }, &key)
 }
 
 /// The segment that an entry program is at, for the cold path that it calls: beside the entry program's own 512 bytes of
@@ -274,11 +303,6 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn alias(self, vpc: VpcIndex, ip: Ip4) -> u32 {
         alias_of(vpc.0 as u32, ip.word())
-    }
-
-    #[inline(always)]
-    fn port_range(self, key: &FrontendKey) -> u16 {
-        range_of(key.vpc.0 as u32 | (key.proto as u32) << 16, key.ip.word(), key.port.word() as u32) as u16
     }
 
     #[inline(always)]

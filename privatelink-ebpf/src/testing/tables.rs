@@ -311,6 +311,20 @@ static NO_TARGET: Target = Target {
     node_ip6: crate::abi::Ip6::UNSPECIFIED,
 };
 
+impl<const XDP: bool> addresses::Places for View<'_, XDP> {
+    fn range(&mut self, key: &FrontendKey) -> u16 {
+        self.tables.world.range_of(key).map_or(0, L4Port::word)
+    }
+
+    fn alias(&mut self, vpc: VpcIndex, ip: Ip4) -> u32 {
+        Tables::alias(*self, vpc, ip)
+    }
+
+    fn exact(&mut self, key: &FrontendKey) -> bool {
+        self.frontend(key).is_some()
+    }
+}
+
 impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
     const HOOK: Hook = if XDP { Hook::Xdp } else { Hook::Tc };
 
@@ -334,12 +348,8 @@ impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
         self.tables.world.endpoint_of(vpc, ip).map_or(0, Ip4::word)
     }
 
-    fn port_range(self, key: &FrontendKey) -> u16 {
-        self.tables.world.range_of(key).map_or(0, L4Port::word)
-    }
-
-    fn elsewhere(self, key: &FrontendKey) -> u64 {
-        addresses::elsewhere_bits(self, key)
+    fn elsewhere(mut self, key: &FrontendKey) -> u64 {
+        addresses::elsewhere_bits(&mut self, key)
     }
 
     fn parted(self, key: &Parted) -> bool {
