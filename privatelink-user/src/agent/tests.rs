@@ -387,7 +387,7 @@ fn check(fake: &Fake, inputs: &Inputs, plan: &Plan) -> Result<(), TestCaseError>
                 vpc: VpcIndex(1),
                 node: *node,
                 ip: target.address.ip,
-                port: target.address.port,
+                port: listener.port.of_target(target.address.port),
                 proto: *proto,
             })
         })
