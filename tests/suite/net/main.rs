@@ -48,6 +48,7 @@ mod neighbours;
 mod overlap;
 mod pool;
 mod proxy;
+mod range;
 mod refusals;
 mod restart;
 mod routing;
@@ -91,6 +92,7 @@ fn tests() -> Vec<Test> {
         direct::TESTS,
         link::TESTS,
         alias::TESTS,
+        range::TESTS,
         aws::TESTS,
         workflows::TESTS,
         dns::TESTS,

@@ -19,6 +19,7 @@ mod limits;
 mod node;
 mod open;
 mod proxy;
+mod range;
 mod reset;
 mod security;
 mod sticky;
@@ -64,6 +65,7 @@ pub fn all() -> Vec<Case> {
         icmp::cases(),
         direct::cases(),
         alias::cases(),
+        range::cases(),
     ]
     .concat();
     [both, ipv6, ipv4, v6::cases()].concat()
