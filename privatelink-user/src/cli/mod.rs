@@ -1,4 +1,4 @@
-//! The command line. Everything but `agent`, `completions`, `man` and `openapi` is a client of the API and has no other door.
+//! The command line. Everything but `agent`, `completions`, `man`, `openapi` and `systemd-unit` is a client of the API and has no other door.
 
 mod agent;
 mod apply;
@@ -21,6 +21,7 @@ mod route;
 mod security_group;
 mod stats;
 mod subnet;
+mod systemd;
 mod tag;
 mod target;
 mod target_group;
@@ -112,6 +113,9 @@ enum Command {
     Completions(manual::CompletionsArgs),
     /// Write the man pages into a directory.
     Man(manual::ManArgs),
+    /// Print a systemd unit that runs the agent with no more rights than it needs:
+    /// privatelink systemd-unit --metrics 127.0.0.1:9420 > /etc/systemd/system/privatelink.service
+    SystemdUnit(systemd::UnitArgs),
     /// Print the agent's native API as an OpenAPI document. The agent serves the same at /openapi.json on its socket:
     /// curl --unix-socket /run/privatelink.sock http://localhost/openapi.json
     Openapi,
@@ -203,6 +207,7 @@ pub fn main() -> ExitCode {
         Command::Agent(args) => args.run(socket, account, region),
         Command::Completions(args) => args.run(),
         Command::Man(args) => args.run(),
+        Command::SystemdUnit(args) => args.run(),
         Command::Openapi => manual::openapi(),
         Command::Client(command) => {
             let client = Client::new(socket).on_behalf_of(account, region);

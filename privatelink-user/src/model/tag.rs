@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    EndpointId, EndpointServiceId, InstanceId, InvalidValue, Key, ListenerId, LoadBalancerId, RouteTableId, SecurityGroupId,
-    State, SubnetId, TargetGroupId, VpcId, invalid::text_value,
+    EndpointId, EndpointServiceId, InstanceId, InvalidValue, Key, ListenerId, LoadBalancerId, RouteTableId,
+    SecurityGroupId, State, SubnetId, TargetGroupId, VpcId, invalid::text_value,
 };
 
 /// The tags of one resource; none are kept for a resource without tags.
