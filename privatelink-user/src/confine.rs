@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use caps::{CapSet, Capability, errors::CapsError};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// The capabilities that the agent keeps, and what for.
 pub const KEPT: [(Capability, &str); 5] = [
@@ -54,4 +55,17 @@ pub fn drop_capabilities() -> Result<(), ConfineError> {
     caps::set(None, CapSet::Permitted, &left).map_err(failed("permitted capabilities"))?;
     caps::set(None, CapSet::Inheritable, &inherited).map_err(failed("inheritable capabilities"))?;
     nix::sys::prctl::set_no_new_privs().map_err(ConfineError::NoNewPrivileges)
+}
+
+/// As many open files as the system allows: a connection that the relay carries takes two.
+pub fn raise_file_limit() {
+    const WANTED: u64 = 1 << 20;
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| {
+        let more = hard.max(WANTED);
+        // Beyond the hard limit it takes CAP_SYS_RESOURCE.
+        setrlimit(Resource::RLIMIT_NOFILE, more, more).or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, hard, hard))
+    });
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }

@@ -37,6 +37,7 @@ mod flood;
 mod fragments;
 mod health;
 mod hooks;
+mod https;
 mod icmp;
 mod icmp_oracle;
 mod isolation;
@@ -97,6 +98,7 @@ fn tests() -> Vec<Test> {
         dns::TESTS,
         refusals::TESTS,
         hooks::TESTS,
+        https::TESTS,
         icmp::TESTS,
         icmp_oracle::TESTS,
         restart::TESTS,
