@@ -19,7 +19,7 @@ use privatelink_ebpf::{
         security::{Bound, Policy},
         service::{
             Address, Address6Key, AddressKey, Alias, AliasKey, EndpointIdText, Frontend, Frontend6Key, FrontendKey,
-            Listener, Parted, Port, PortFlags, StandIn, Target,
+            Listener, Parted, Port, PortFlags, Range, RangeKey, StandIn, Target,
         },
         settings::{Clock, CollectRequest, FLOW_EVENTS, IcmpBudget, ResetBudget, Settings, globals},
         stats::{EndpointStats, ListenerStats, TargetStats},
@@ -106,6 +106,7 @@ pub struct Kernel {
     frontends: HashMap<MapData, FrontendKey, Frontend>,
     addresses6: HashMap<MapData, Address6Key, Address>,
     aliases: LpmTrie<MapData, AliasKey, Alias>,
+    ranges: LpmTrie<MapData, RangeKey, Range>,
     frontends6: HashMap<MapData, Frontend6Key, Frontend>,
     clients6: HashMap<MapData, FlowKey, Addresses6>,
     listeners: Array<MapData, Listener>,
@@ -168,6 +169,7 @@ impl Kernel {
             frontends: take!("FRONTENDS"),
             addresses6: take!("ADDRESSES6"),
             aliases: take!("ALIASES"),
+            ranges: take!("PORT_RANGES"),
             frontends6: take!("FRONTENDS6"),
             clients6: take!("CLIENTS6"),
             listeners: take!("LISTENERS"),
@@ -258,6 +260,12 @@ impl Kernel {
         }
         for ((key, bits), alias) in &world.aliases {
             self.aliases.insert(&Key::new(AliasKey::VPC_BITS + bits, *key), alias, 0)?;
+        }
+        for key in self.ranges.keys().collect::<Result<Vec<_>, _>>()? {
+            self.ranges.remove(&key)?;
+        }
+        for ((key, bits), range) in &world.ranges {
+            self.ranges.insert(&Key::new(RangeKey::FIXED_BITS + bits, *key), range, 0)?;
         }
         replace(&mut self.addresses6, world.addresses6.iter())?;
         replace(&mut self.frontends6, world.frontends6.iter())?;

@@ -25,7 +25,7 @@ pub use counters::Counter;
 pub use stage::{STAGES, Stage};
 
 /// The layout of everything in this module.
-pub const ABI_VERSION: u32 = 11;
+pub const ABI_VERSION: u32 = 12;
 
 /// One row a map: the name in the object and on bpffs, what it holds, who owns what is in it, and how many entries it has
 /// unless the loader asks for more.
@@ -66,6 +66,8 @@ maps! {
     ADDRESSES = 65_536, false;
     /// (VPC, longest prefix of an address) → the endpoint whose alias it is (`service::Alias`); not answered by ARP
     ALIASES = 65_536, false;
+    /// (VPC, protocol, address, longest prefix of an L4 port) → the port under which the frontend is kept (`service::Range`)
+    PORT_RANGES = 131_072, false;
     /// (VPC, IPv6 address) → what it is (`service::Address`): answered by neighbour advertisements
     ADDRESSES6 = 65_536, false;
     /// (VPC, IPv6 address, L4 port, protocol) → listener and endpoint (`service::Frontend`)

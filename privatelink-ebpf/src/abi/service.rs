@@ -130,6 +130,46 @@ pub struct Alias {
     pub endpoint: Ip4,
 }
 
+/// What the keys of map `PORT_RANGES` hold behind their prefix length, which counts [`RangeKey::FIXED_BITS`] and the leading bits
+/// of the port. A frontend for many ports is kept once in `FRONTENDS`, under the first of them; a port for which there is a
+/// frontend of its own is not looked for here.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Pod, Zeroable)]
+pub struct RangeKey {
+    pub ip: Ip4,
+    pub vpc: VpcIndex,
+    pub proto: u8,
+    pub _pad: u8,
+    pub port: L4Port,
+    pub _end: u16,
+}
+
+impl RangeKey {
+    /// The bits in front of the port: all count.
+    pub const FIXED_BITS: u32 = 64;
+
+    #[inline(always)]
+    pub const fn new(vpc: VpcIndex, ip: Ip4, port: L4Port, proto: u8) -> Self {
+        Self { ip, vpc, proto, _pad: 0, port, _end: 0 }
+    }
+}
+
+/// Value of map `PORT_RANGES`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+pub struct Range {
+    /// Under which the frontend of all these ports is in `FRONTENDS`; never zero.
+    pub port: L4Port,
+    pub _pad: u16,
+}
+
+impl Range {
+    #[inline(always)]
+    pub const fn new(port: L4Port) -> Self {
+        Self { port, _pad: 0 }
+    }
+}
+
 /// Key of map `ADDRESSES6`.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Pod, Zeroable)]
@@ -307,6 +347,7 @@ pub struct Target {
     pub ip: Ip4,
     /// The load balancer's address: the only source that the target sees.
     pub node_ip: Ip4,
+    /// 0: the port that the client asked for ([`Target::port_for`]).
     pub port: L4Port,
     pub vpc: VpcIndex,
     /// Raised by the agent to end every flow to this target at its next packet. An index that is used again goes on
@@ -327,6 +368,12 @@ pub struct Target {
 }
 
 impl Target {
+    /// The target's port for a client that asks for `port`.
+    #[inline(always)]
+    pub const fn port_for(&self, port: L4Port) -> L4Port {
+        if self.port.word() == 0 { port } else { self.port }
+    }
+
     /// The target is reached by IPv6.
     #[inline(always)]
     pub const fn ipv6(&self) -> bool {
@@ -358,6 +405,8 @@ assert_size!(
     Address = 4,
     AliasKey = 8,
     Alias = 4,
+    RangeKey = 12,
+    Range = 4,
     FrontendKey = 12,
     Frontend = 12,
     Listener = 16,
@@ -376,6 +425,8 @@ aya_pod!(
     Address,
     AliasKey,
     Alias,
+    RangeKey,
+    Range,
     FrontendKey,
     Frontend,
     Listener,

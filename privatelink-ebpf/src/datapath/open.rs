@@ -110,7 +110,8 @@ pub fn end_hold_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
     let index = listener.and_then(|listener| select(t, listener, segment));
     let (Some(index), Some(target)) = (index, index.and_then(|index| t.target(index))) else { return 0 };
     let (ip, node_ip) = target_pair(t, index);
-    let mut key = FlowKey::tcp(target.vpc, ip, target.port, node_ip, L4Port::new(0)).with_proto(target.proto);
+    let port = target.port_for(segment.key.dst_port);
+    let mut key = FlowKey::tcp(target.vpc, ip, port, node_ip, L4Port::new(0)).with_proto(target.proto);
     let [lo, hi] = segment.key.words();
     let hint = flow_table::hash([hi, lo ^ segment.seq as u64], t.hash_seed()) as u32;
     let now = t.now();
@@ -137,7 +138,8 @@ pub fn give_hold_back_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, port: u32
     let Some(target) = t.target(index) else { return 0 };
     let (ip, node_ip) = target_pair(t, index);
     let node_port = L4Port::new(port as u16);
-    let key = FlowKey::tcp(target.vpc, ip, target.port, node_ip, node_port).with_proto(target.proto);
+    let port = target.port_for(segment.key.dst_port);
+    let key = FlowKey::tcp(target.vpc, ip, port, node_ip, node_port).with_proto(target.proto);
     t.close(&key, Counter::PortReusedEarly as u32)
 }
 
@@ -361,6 +363,10 @@ fn insert_locked<'t, T: Tables<'t>>(t: T, segment: &Segment, target: &Target, pl
     let (ip, node_ip) = target_pair(t, plan.target);
     let key = &segment.key;
     let mut seen = FlowKey::tcp(target.vpc, ip, target.port, key.src, key.src_port).with_proto(target.proto);
+    // As `Target::port_for`, in place: the function has no stack to spare.
+    if seen.src_port.word() == 0 {
+        seen.src_port = key.dst_port;
+    }
     let preserved = plan.preserve && preserves(t, segment, target, plan, &seen);
     let mut d_addr = checksum::difference32(key.dst.word(), ip.word());
     if !preserved {
@@ -419,7 +425,7 @@ fn insert_pair<'t, T: Tables<'t>>(
     let key = &segment.key;
     let d_port = checksum::fold(
         checksum::difference16(key.src_port.word(), reverse_key.dst_port.word())
-            + checksum::difference16(key.dst_port.word(), target.port.word()),
+            + checksum::difference16(key.dst_port.word(), reverse_key.src_port.word()),
     );
     let plan = &Plan { differences: Differences::of(d_addr, d_port), ..*plan };
     if key.ipv6() && !t.put_client6(reverse_key) {

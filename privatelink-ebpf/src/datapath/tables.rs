@@ -44,6 +44,8 @@ pub trait Tables<'t>: Copy {
     fn frontend(self, key: &FrontendKey) -> Option<&'t Frontend>;
     /// The address, as a word, of the endpoint of which `ip` is an alias; 0 if it is nobody's.
     fn alias(self, vpc: VpcIndex, ip: Ip4) -> u32;
+    /// [`addresses::elsewhere_bits`].
+    fn elsewhere(self, key: &FrontendKey) -> u64;
     /// ARP for the client's address is answered on that interface.
     fn stands_in(self, key: &StandIn) -> bool;
     /// A flow shows the client's address to a target there.

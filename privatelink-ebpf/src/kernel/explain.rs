@@ -440,6 +440,11 @@ impl Tables<'static> for Dry {
     }
 
     #[inline(always)]
+    fn elsewhere(self, key: &FrontendKey) -> u64 {
+        REAL.elsewhere(key)
+    }
+
+    #[inline(always)]
     fn parted(self, key: &Parted) -> bool {
         REAL.parted(key)
     }

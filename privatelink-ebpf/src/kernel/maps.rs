@@ -17,7 +17,7 @@ use privatelink_ebpf::abi::{
     security::{Bound, Policy},
     service::{
         Address, Address6Key, AddressKey, Alias, AliasKey, EndpointIdText, Frontend, Frontend6Key, FrontendKey,
-        Listener, Parted, Port, StandIn, Target,
+        Listener, Parted, Port, Range, RangeKey, StandIn, Target,
     },
     settings::{IcmpBudget, ResetBudget, Settings},
     stats::{EndpointStats, ListenerStats, TargetStats},
@@ -77,6 +77,10 @@ pub static XDP_PORTS: DevMap = DevMap::with_max_entries(entries::XDP_PORTS, 0);
 /// Addresses that are routed to an endpoint; a trie, so never preallocated.
 #[map]
 pub static ALIASES: LpmTrie<AliasKey, Alias> = LpmTrie::with_max_entries(entries::ALIASES, 0);
+
+/// Ports that one frontend serves together; a trie, so never preallocated.
+#[map]
+pub static PORT_RANGES: LpmTrie<RangeKey, Range> = LpmTrie::with_max_entries(entries::PORT_RANGES, 0);
 
 /// The stages of the TC program.
 #[map]

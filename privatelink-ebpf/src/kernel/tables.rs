@@ -1,5 +1,7 @@
 //! `Tables` over BPF maps.
 
+use core::mem::ManuallyDrop;
+
 use aya_ebpf::{
     helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns},
     macros::map,
@@ -7,7 +9,7 @@ use aya_ebpf::{
 };
 use privatelink_ebpf::{
     abi::{
-        Counter, Ip4, VpcIndex,
+        Counter, Ip4, L4Port, VpcIndex,
         cookie::Source,
         event::Event,
         flow::{Addresses6, Bucket, FlowKey, Slot},
@@ -17,7 +19,7 @@ use privatelink_ebpf::{
         security::{Bound, Policy},
         service::{
             Address, Address6Key, AddressKey, AddressKind, AliasKey, Frontend, Frontend6Key, FrontendKey, Listener,
-            Parted, Port, StandIn, Target,
+            Parted, Port, RangeKey, StandIn, Target,
         },
         settings::{Clock, FLOW_EVENTS, IcmpBudget, ResetBudget},
         stats::{EndpointStats, ListenerStats, TargetStats},
@@ -74,6 +76,53 @@ extern "C" fn alias_of(vpc: u32, ip: u32) -> u32 {
         Some(alias) => alias.endpoint.word(),
         None => 0,
     }
+}
+
+/// The key of one look-up after another.
+union Asked {
+    range: ManuallyDrop<Key<RangeKey>>,
+    alias: ManuallyDrop<Key<AliasKey>>,
+    frontend: FrontendKey,
+}
+
+impl addresses::Places for Asked {
+    #[inline(always)]
+    fn range(&mut self, key: &FrontendKey) -> u16 {
+        let FrontendKey { ip, vpc, port, proto, _pad } = *key;
+        let data = RangeKey::new(vpc, ip, port, proto);
+        self.range = ManuallyDrop::new(Key::new(RangeKey::FIXED_BITS + u16::BITS, data));
+        // SAFETY: what was just written.
+        match PORT_RANGES.get(unsafe { &*self.range }) {
+            Some(range) => range.port.word(),
+            None => 0,
+        }
+    }
+
+    #[inline(always)]
+    fn alias(&mut self, vpc: VpcIndex, ip: Ip4) -> u32 {
+        self.alias = ManuallyDrop::new(Key::new(AliasKey::VPC_BITS + u32::BITS, AliasKey::new(vpc, ip)));
+        // SAFETY: what was just written.
+        match ALIASES.get(unsafe { &*self.alias }) {
+            Some(alias) => alias.endpoint.word(),
+            None => 0,
+        }
+    }
+
+    #[inline(always)]
+    fn exact(&mut self, key: &FrontendKey) -> bool {
+        self.frontend = *key;
+        // SAFETY: what was just written.
+        FRONTENDS.get_ptr(unsafe { &self.frontend }).is_some()
+    }
+}
+
+/// Sixteen bytes of stack: as deep as this is called there are no more.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn frontend_elsewhere(vpc_and_proto: u32, ip: u32, port: u32) -> u64 {
+    let (vpc, port) = (VpcIndex(vpc_and_proto as u16), L4Port::from_word(port as u16));
+    let key = FrontendKey { ip: Ip4::from_word(ip), vpc, port, proto: (vpc_and_proto >> 16) as u8, _pad: [0; 3] };
+    addresses::elsewhere_bits(&mut Asked { frontend: key }, &key)
 }
 
 /// The segment that an entry program is at, for the cold path that it calls: beside the entry program's own 512 bytes of
@@ -254,6 +303,11 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn alias(self, vpc: VpcIndex, ip: Ip4) -> u32 {
         alias_of(vpc.0 as u32, ip.word())
+    }
+
+    #[inline(always)]
+    fn elsewhere(self, key: &FrontendKey) -> u64 {
+        frontend_elsewhere(key.vpc.0 as u32 | (key.proto as u32) << 16, key.ip.word(), key.port.word() as u32)
     }
 
     #[inline(always)]

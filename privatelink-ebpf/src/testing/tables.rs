@@ -12,7 +12,7 @@ use std::{
 use super::world::{CLOCK, ENDPOINTS, LISTENERS, POLICIES, POOLS, PORTS, SOURCE_BOUNDS, TARGETS, VPCS, World};
 use crate::{
     abi::{
-        Counter, Ip4, VpcIndex,
+        Counter, Ip4, L4Port, VpcIndex,
         cookie::Source,
         event::Event,
         flow::{Addresses6, Bucket, FlowKey, Slot},
@@ -28,7 +28,7 @@ use crate::{
         stats::{Counts, EndpointStats, ListenerStats, TargetStats},
     },
     datapath::{
-        Hook, Tables,
+        Hook, Tables, addresses,
         atomic::{add64, store64},
         parse::Segment,
         ports::{self, Claim},
@@ -298,7 +298,7 @@ static NO_LIMITS: EndpointBudget = EndpointBudget::half_open(0);
 static NO_TARGET: Target = Target {
     ip: Ip4::UNSPECIFIED,
     node_ip: Ip4::UNSPECIFIED,
-    port: crate::abi::L4Port::new(0),
+    port: L4Port::new(0),
     vpc: VpcIndex::NONE,
     generation: 0,
     flags: crate::abi::service::TargetFlags(0),
@@ -310,6 +310,20 @@ static NO_TARGET: Target = Target {
     ip6: crate::abi::Ip6::UNSPECIFIED,
     node_ip6: crate::abi::Ip6::UNSPECIFIED,
 };
+
+impl<const XDP: bool> addresses::Places for View<'_, XDP> {
+    fn range(&mut self, key: &FrontendKey) -> u16 {
+        self.tables.world.range_of(key).map_or(0, L4Port::word)
+    }
+
+    fn alias(&mut self, vpc: VpcIndex, ip: Ip4) -> u32 {
+        Tables::alias(*self, vpc, ip)
+    }
+
+    fn exact(&mut self, key: &FrontendKey) -> bool {
+        self.frontend(key).is_some()
+    }
+}
 
 impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
     const HOOK: Hook = if XDP { Hook::Xdp } else { Hook::Tc };
@@ -332,6 +346,10 @@ impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
 
     fn alias(self, vpc: VpcIndex, ip: Ip4) -> u32 {
         self.tables.world.endpoint_of(vpc, ip).map_or(0, Ip4::word)
+    }
+
+    fn elsewhere(mut self, key: &FrontendKey) -> u64 {
+        addresses::elsewhere_bits(&mut self, key)
     }
 
     fn parted(self, key: &Parted) -> bool {

@@ -11,7 +11,7 @@ use crate::abi::{
     security::{Bound, Policy},
     service::{
         Address, Address6Key, AddressKey, AddressKind, Alias, AliasKey, Frontend, Frontend6Key, FrontendKey, Listener,
-        Parted, Port, PortFlags, Target, TargetFlags,
+        Parted, Port, PortFlags, Range, RangeKey, Target, TargetFlags,
     },
     settings::Clock,
 };
@@ -38,6 +38,8 @@ pub struct World {
     pub frontends: BTreeMap<FrontendKey, Frontend>,
     /// By address and the length of its prefix.
     pub aliases: BTreeMap<(AliasKey, u32), Alias>,
+    /// By ports and the length of their prefix.
+    pub ranges: BTreeMap<(RangeKey, u32), Range>,
     pub parted: BTreeSet<Parted>,
     pub addresses6: BTreeMap<Address6Key, Address>,
     pub frontends6: BTreeMap<Frontend6Key, Frontend>,
@@ -61,6 +63,7 @@ impl World {
             addresses: BTreeMap::new(),
             frontends: BTreeMap::new(),
             aliases: BTreeMap::new(),
+            ranges: BTreeMap::new(),
             parted: BTreeSet::new(),
             addresses6: BTreeMap::new(),
             frontends6: BTreeMap::new(),
@@ -107,6 +110,32 @@ impl World {
         };
         let aliases = self.aliases.iter().filter(|((key, bits), _)| around(key, *bits));
         aliases.max_by_key(|((_, bits), _)| *bits).map(|(_, alias)| alias.endpoint)
+    }
+
+    /// The ports that share the leading `bits` with `port` are served by the frontend of `canonical`.
+    pub fn range(&mut self, vpc: u16, ip: [u8; 4], proto: Proto, port: u16, bits: u32, canonical: u16) {
+        let key = RangeKey::new(VpcIndex(vpc), Ip4::from_wire(ip), L4Port::new(port), proto.number());
+        self.ranges.insert((key, bits), Range::new(L4Port::new(canonical)));
+    }
+
+    /// A listener of one target that is reached at the port that the client asks for.
+    pub fn same_port(&mut self, listener: u32, target: u32, proto: Proto) {
+        self.listener(listener, 350, &[target]);
+        let pool = target - 6;
+        match proto {
+            Proto::Tcp => self.target(target, 3, [10, 0, 4, 1], 0, super::cases::PROVIDER, pool),
+            Proto::Udp => self.udp_target(target, 3, [10, 0, 4, 1], 0, super::cases::PROVIDER, pool),
+        }
+    }
+
+    /// The port under which the frontend is kept that serves the key's port among others: by the longest prefix.
+    pub fn range_of(&self, wanted: &FrontendKey) -> Option<L4Port> {
+        let around = |key: &RangeKey, bits: u32| {
+            let differ = u32::from(key.port.get() ^ wanted.port.get()) << 16;
+            (key.vpc, key.ip, key.proto) == (wanted.vpc, wanted.ip, wanted.proto) && differ.leading_zeros() >= bits
+        };
+        let ranges = self.ranges.iter().filter(|((key, bits), _)| around(key, *bits));
+        ranges.max_by_key(|((_, bits), _)| *bits).map(|(_, range)| range.port)
     }
 
     /// The same for UDP.

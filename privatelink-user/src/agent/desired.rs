@@ -15,7 +15,7 @@ use privatelink_ebpf::abi::{
     limit::{Budget, EndpointBudget},
     service::{
         Address, AddressKey, AddressKind, Alias, AliasKey, EndpointIdText, Frontend, FrontendKey, IDLE_NEVER,
-        ListenerFlags, Parted, Port, PortFlags, RingEntry, Target, TargetFlags,
+        ListenerFlags, Parted, Port, PortFlags, Range, RangeKey, RingEntry, Target, TargetFlags,
     },
 };
 
@@ -31,8 +31,9 @@ use crate::{
     dataplane::{Capacity, Hook, Tables},
     health::state::Checked,
     model::{
-        BitRate, ConnectionRate, Connections, Endpoint, EndpointId, EndpointState, Limits, Listener, LoadBalancer,
-        LoadBalancerId, Opening, Protocol, State, TargetAddress, TargetGroup, TargetGroupId, Vpc, VpcId,
+        BitRate, ConnectionRate, Connections, Endpoint, EndpointId, EndpointState, Limits, Listener, ListenerPorts,
+        LoadBalancer, LoadBalancerId, Opening, Protocol, SecurityGroups, State, TargetAddress, TargetGroup,
+        TargetGroupId, Vpc, VpcId,
     },
     net::links::{Link, LinkKind, Links},
 };
@@ -75,6 +76,7 @@ pub struct Desired {
     pub addresses: BTreeMap<AddressKey, Address>,
     pub frontends: BTreeMap<FrontendKey, Frontend>,
     pub aliases: BTreeMap<(AliasKey, u8), Alias>,
+    pub ranges: BTreeMap<(RangeKey, u8), Range>,
     pub parted: BTreeSet<Parted>,
     pub policies: BTreeMap<u32, Guard>,
     pub listeners: BTreeMap<u32, DesiredListener>,
@@ -137,9 +139,13 @@ impl Use<'_> {
         nodes
     }
 
-    /// The transports of all its listeners.
-    fn transports(&self) -> BTreeSet<Proto> {
-        self.listeners.iter().flat_map(|(listener, _)| transports(listener.protocol)).collect()
+    /// By which ports and transports its listeners reach a target that is registered with `port`.
+    fn reached(&self, port: u16) -> BTreeSet<(Proto, u16)> {
+        let of = |listener: &Listener| {
+            let port = listener.port.of_target(port);
+            transports(listener.protocol).map(move |proto| (proto, port))
+        };
+        self.listeners.iter().flat_map(|(listener, _)| of(listener)).collect()
     }
 }
 
@@ -246,7 +252,6 @@ fn targets(world: &World<'_>, uses: &[Use<'_>], resolvers: &[Resolver], desired:
     let owned = owned_addresses(world.state);
     for used in uses {
         let nodes = used.nodes();
-        let transports = used.transports();
         for target in used.group.targets.values() {
             let address = target.address;
             if world.state.is_stopped(target) || owned.contains(&(&used.vpc.id, address.ip)) {
@@ -261,8 +266,9 @@ fn targets(world: &World<'_>, uses: &[Use<'_>], resolvers: &[Resolver], desired:
                 port,
                 proto,
             };
+            let reached = used.reached(address.port);
             let keys: Vec<TargetKey> =
-                nodes.iter().flat_map(|node| transports.iter().map(|proto| key(*node, address.port, *proto))).collect();
+                nodes.iter().flat_map(|node| reached.iter().map(|(proto, port)| key(*node, *port, *proto))).collect();
             for key in &keys {
                 hops.insert(*key, hop);
                 let ends = used.group.attributes.deregistration_connection_termination;
@@ -425,7 +431,7 @@ fn listeners(
             let lb = state.load_balancers.get(&listener.load_balancer)?;
             let vpc = state.vpcs.get(&lb.vpc).and_then(vpc_index)?;
             let node = *lb.addresses.first()?;
-            let door = move |proto| (frontend_key(vpc, node, listener.port, proto), (listener, proto));
+            let door = move |proto| (frontend_key(vpc, node, listener.port.first(), proto), (listener, proto));
             Some(transports(listener.protocol).map(door))
         })
         .flatten()
@@ -495,10 +501,12 @@ fn listeners(
                 false => flags,
             };
             desired.listeners.insert(index, DesiredListener { idle_s, flags, ring });
-            for node in &lb.addresses {
-                let key = frontend_key(vpc, *node, listener.port, *proto);
+            let parts = parts(&compiler, listener, *proto, [&lb.security_groups, &lb.security_groups]);
+            for (node, part) in lb.addresses.iter().flat_map(|node| parts.iter().map(move |part| (node, *part))) {
+                let key = frontend_key(vpc, *node, part.first(), *proto);
                 desired.frontends.insert(key, Frontend { listener: index, endpoint: 0, ..Frontend::default() });
-                guards.extend(compiler.at_node(lb, opening(*proto, listener.port)).map(|guard| (key, guard)));
+                guards.extend(compiler.at_node(lb, opening(*proto, part.first())).map(|guard| (key, guard)));
+                ranges(key, part, desired, plan);
             }
         }
     }
@@ -520,15 +528,16 @@ fn listeners(
         desired.endpoint_ids.insert(number, id_text(&endpoint.id));
         for (listener, proto) in service.load_balancers.iter().filter_map(|lb| by_lb.get(lb)).flatten() {
             let Some(&index) = plan.listeners.get(&(listener.id.clone(), *proto)) else { continue };
-            for address in &addresses {
-                let key = frontend_key(vpc, *address, listener.port, *proto);
+            let Some(lb) = state.load_balancers.get(&listener.load_balancer) else { continue };
+            let parts = parts(&compiler, listener, *proto, [&endpoint.security_groups, &lb.security_groups]);
+            for (address, part) in addresses.iter().flat_map(|address| parts.iter().map(move |part| (address, *part))) {
+                let key = frontend_key(vpc, *address, part.first(), *proto);
                 // Of two load balancers with a listener on one port the first serves it.
                 let Entry::Vacant(vacant) = desired.frontends.entry(key) else { continue };
                 vacant.insert(Frontend { listener: index, endpoint: number, ..Frontend::default() });
-                if let Some(lb) = state.load_balancers.get(&listener.load_balancer) {
-                    let guard = compiler.at_endpoint(endpoint, lb, opening(*proto, listener.port));
-                    guards.extend(guard.map(|guard| (key, guard)));
-                }
+                let guard = compiler.at_endpoint(endpoint, lb, opening(*proto, part.first()));
+                guards.extend(guard.map(|guard| (key, guard)));
+                ranges(key, part, desired, plan);
             }
         }
     }
@@ -567,6 +576,35 @@ fn budget(limits: Limits) -> EndpointBudget {
 fn answered(state: &State, endpoint: &Endpoint) -> Vec<Ipv4Addr> {
     let cidr = state.vpcs.get(&endpoint.vpc).map(|vpc| vpc.cidr.net());
     endpoint.addresses().chain(cidr.into_iter().flat_map(|cidr| endpoint.inner_aliases(cidr))).collect()
+}
+
+/// The ports of a listener, in parts for each of which the inbound rules of some groups say one thing.
+fn parts(
+    compiler: &Compiler<'_>,
+    listener: &Listener,
+    proto: Proto,
+    carried: [&SecurityGroups; 2],
+) -> Vec<ListenerPorts> {
+    if !listener.port.is_range() {
+        return vec![listener.port];
+    }
+    let cuts = carried.into_iter().flat_map(|carried| compiler.cuts(&carried.groups, opening(proto, 0)));
+    listener.port.parts(cuts.collect::<BTreeSet<u16>>())
+}
+
+/// Leads several ports to the frontend of the first of them.
+fn ranges(key: FrontendKey, ports: ListenerPorts, desired: &mut Desired, plan: &mut Plan) {
+    if !ports.is_range() {
+        return;
+    }
+    for (first, bits) in ports.prefixes() {
+        if desired.ranges.len() as u32 == entries::PORT_RANGES {
+            plan.full.insert("PORT_RANGES");
+            return;
+        }
+        let range = RangeKey::new(key.vpc, key.ip, L4Port::new(first), key.proto);
+        desired.ranges.entry((range, bits)).or_insert(Range::new(key.port));
+    }
 }
 
 /// What a connection to a port is to a rule.
@@ -666,12 +704,19 @@ fn members(
         let entry_flags = if proxied { RingEntry::PROXY } else { 0 } | if preserved { RingEntry::PRESERVE } else { 0 };
         let mut members = Vec::new();
         for target in chosen.get(id).into_iter().flatten() {
-            if !security::outbound(state, lb, opening(proto, target.port), target.ip) {
+            let port = listener.port.of_target(target.port);
+            // Between the ends of a range that a rule allows it allows all.
+            let ends = match listener.port.is_range() {
+                true => [listener.port.first(), listener.port.last()],
+                false => [target.port; 2],
+            };
+            let ends = ends.map(|port| opening(proto, port));
+            if !security::outbound(state, lb, ends, target.ip) {
                 denied = true;
                 continue;
             }
             for node in &lb.addresses {
-                let key = TargetKey { vpc, node: *node, ip: target.ip, port: target.port, proto };
+                let key = TargetKey { vpc, node: *node, ip: target.ip, port, proto };
                 if let Some(index) = indexes.get(&key) {
                     members.push((identity(&key), *index | entry_flags));
                 }
@@ -719,6 +764,7 @@ fn parted(
         .difference(&live)
         .flat_map(|target| lb.addresses.iter().map(move |node| (*node, *target)))
         .filter_map(|(node, TargetAddress { ip, port })| {
+            let port = listener.port.of_target(port);
             plan.targets.get(&TargetKey { vpc, node, ip, port, proto }).copied()
         })
         .map(|target| Parted { listener: index, target })
@@ -759,13 +805,13 @@ fn checks(world: &World<'_>, uses: &[Use<'_>], desired: &mut Desired, plan: &mut
             let key = TargetKey { vpc: used.vpc_index, node, ip: target.address.ip, port, proto: Proto::Tcp };
             let address = world.host_port.zip(plan.targets.get(&key).copied()).and_then(|(host_port, index)| {
                 // A check obeys the outbound rules: what they forbid is refused like a customer's connection.
-                let allowed = security::outbound(world.state, lb, Opening::Tcp(port), target.address.ip);
+                let allowed = security::outbound(world.state, lb, [Opening::Tcp(port); 2], target.address.ip);
                 way_to(world, &host_port, index, port, allowed, desired)
             });
             let settings = used.group.health_check.clone();
             let hop = next_hop(used.vpc, target.address.ip).map(|ip| HopKey { vpc: used.vpc_index, ip });
             let proxy_protocol = used.group.attributes.proxy_protocol_v2;
-            let listener_port = listener.port;
+            let listener_port = listener.port.first();
             let passive = !used.group.attributes.stickiness;
             let found = Check { address, node, listener_port, next_hop: hop, proxy_protocol, passive, settings };
             plan.checks.insert(check, found);

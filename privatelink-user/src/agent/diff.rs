@@ -53,11 +53,13 @@ pub fn diff(desired: &Desired, actual: &Tables, capacity: Capacity) -> (Vec<Op>,
             ops.push(Op::PutFrontend(*key, *frontend));
         }
     }
+    put(&mut ops, &desired.ranges, &actual.ranges, |(key, bits), range| Op::PutRange(*key, *bits, *range));
 
     // Keys mean what they say only while the indexes in them do: of those that stay.
     ops.extend(desired.parted.difference(&actual.parted).map(|key| Op::PutParted(*key)));
     ops.extend(actual.parted.difference(&desired.parted).map(|key| Op::RemoveParted(*key)));
     remove(&mut ops, &desired.aliases, &actual.aliases, |(key, bits)| Op::RemoveAlias(*key, *bits));
+    remove(&mut ops, &desired.ranges, &actual.ranges, |(key, bits)| Op::RemoveRange(*key, *bits));
     remove(&mut ops, &desired.frontends, &actual.frontends, |key| Op::RemoveFrontend(*key));
     remove(&mut ops, &desired.addresses, &actual.addresses, |key| Op::RemoveAddress(*key));
     ops.extend(actual.xdp_ports.difference(&desired.xdp_ports).map(|ifindex| Op::RemoveXdpPort(*ifindex)));

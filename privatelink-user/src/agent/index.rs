@@ -21,6 +21,7 @@ pub struct TargetKey {
     pub vpc: VpcIndex,
     pub node: Ipv4Addr,
     pub ip: Ipv4Addr,
+    /// 0: whatever the client asks for.
     pub port: u16,
     pub proto: Proto,
 }

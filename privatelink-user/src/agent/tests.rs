@@ -15,7 +15,7 @@ use privatelink_ebpf::abi::{
     security::Policy,
     service::{
         Address, AddressKey, Alias, AliasKey, Frontend, FrontendKey, Listener as ListenerRecord, ListenerFlags, Parted,
-        Port as PortRecord, PortFlags, Target as TargetRecord, TargetFlags,
+        Port as PortRecord, PortFlags, Range, RangeKey, Target as TargetRecord, TargetFlags,
     },
 };
 use proptest::prelude::*;
@@ -32,14 +32,16 @@ use crate::{
     health::state::{Checked, Failure},
     model::{
         Endpoint, EndpointService, EndpointState, Forward, HealthCheck, HealthCheckProtocol, HealthThreshold, Hook,
-        Listener, ListenerAttributes, LoadBalancer, LoadBalancerAttributes, Port, Protocol, Record, SecurityGroups,
-        ServiceName, State, Target, TargetAddress, TargetGroup, TargetGroupAttributes, TargetGroupId, Vpc,
+        Listener, ListenerAttributes, ListenerPorts, LoadBalancer, LoadBalancerAttributes, Port, Protocol, Record,
+        SecurityGroups, ServiceName, State, Target, TargetAddress, TargetGroup, TargetGroupAttributes, TargetGroupId,
+        Vpc,
     },
     net::links::{Link, LinkKind, Links},
 };
 
 mod consent;
 mod forward;
+mod relay;
 mod resolver;
 mod scale;
 mod security;
@@ -48,7 +50,7 @@ const CAPACITY: Capacity = Capacity {
     ports: 64,
     listeners: 256,
     endpoints: 64,
-    targets: 64,
+    targets: 128,
     rings: 40_000,
     policies: 64,
     source_bounds: 400,
@@ -135,6 +137,15 @@ fn link(ifindex: u32, name: &str) -> Link {
     }
 }
 
+/// Of a load balancer's listeners: the second has several.
+fn ports(listener: u8) -> ListenerPorts {
+    match listener {
+        1 => ListenerPorts::new(8_001, 8_009),
+        listener => ListenerPorts::new(8_000 + u16::from(listener), 8_000 + u16::from(listener)),
+    }
+    .expect("ports")
+}
+
 /// A world with a provider VPC (1), a consumer VPC (2), a port each, and a group with its own load balancer for each shape.
 fn inputs(shapes: &[GroupShape]) -> Inputs {
     let mut state = State::default();
@@ -191,7 +202,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
                 id: id.parse().expect("an ARN"),
                 load_balancer: lb.clone(),
                 protocol: [Protocol::Tcp, Protocol::TcpUdp, Protocol::Udp][usize::from(port) % 3],
-                port: 8_000 + u16::from(port),
+                port: ports(port),
                 forward: Forward::to(group.clone()),
                 tls: None,
                 attributes: ListenerAttributes::default(),
@@ -312,6 +323,11 @@ fn garbage() -> impl Strategy<Value = Tables> {
             addresses,
             frontends,
             aliases: [((AliasKey::new(VpcIndex(1), Ip4::UNSPECIFIED), 8), Alias { endpoint: Ip4::UNSPECIFIED })].into(),
+            ranges: [(
+                (RangeKey::new(VpcIndex(1), Ip4::UNSPECIFIED, L4Port::new(4), 6), 14),
+                Range::new(L4Port::new(9)),
+            )]
+            .into(),
             parted: [Parted { listener: 1, target: 1 }, Parted { listener: 77, target: 3 }].into(),
             policies: garbage_policies(),
             listeners,
@@ -373,7 +389,7 @@ fn check(fake: &Fake, inputs: &Inputs, plan: &Plan) -> Result<(), TestCaseError>
                 vpc: VpcIndex(1),
                 node: *node,
                 ip: target.address.ip,
-                port: target.address.port,
+                port: listener.port.of_target(target.address.port),
                 proto: *proto,
             })
         })
@@ -505,7 +521,8 @@ proptest! {
                 Op::PutPort(..) | Op::RemovePort(_) | Op::PutXdpPort(_) | Op::RemoveXdpPort(_) | Op::RemoveAddress(_)
                 | Op::RemoveFrontend(_) | Op::PutVpc(..) | Op::RemoveVpc(_) | Op::PutEndpoint(..) | Op::PutEndpointId(..)
                 | Op::ResetEndpointStats(_) | Op::WriteBounds { .. } | Op::PutPolicy(..) | Op::RemovePolicy(_)
-                | Op::PutParted(_) | Op::RemoveParted(_) | Op::PutAlias(..) | Op::RemoveAlias(..) => {
+                | Op::PutParted(_) | Op::RemoveParted(_) | Op::PutAlias(..) | Op::RemoveAlias(..)
+                | Op::PutRange(..) | Op::RemoveRange(..) => {
                     prop_assert!(false, "{op:?} has nothing to do with the change");
                 }
             }

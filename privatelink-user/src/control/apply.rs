@@ -555,7 +555,7 @@ impl Planner<'_, '_> {
                     unchanged(what(), "VPC", &view::vpc_name(&self.state, present.vpc), &vpc.name.to_string())?;
                     unchanged(what(), "protocol", &present.listener.protocol, &protocol)?;
                     let (port, _) = publish::shape(&targets, port)?;
-                    unchanged(what(), "port", &present.listener.port, &port)?;
+                    unchanged(what(), "port", &present.listener.port.to_string(), &port.to_string())?;
                     let group = present.group.name.clone();
                     let specs: Vec<TargetSpec> = targets.iter().map(|target| target.resolve(port).into()).collect();
                     self.targets(&group, &specs, prune)?;

@@ -16,8 +16,8 @@ use super::{
 use crate::{
     model::{
         Alias, BitRate, ConnectionRate, Connections, ConsumerPattern, HealthCheckPort, HealthCheckProtocol, Hook,
-        HttpPath, InterfaceName, InvalidValue, Limit, Limits, Matcher, Principal, PrivateDnsName, Protocol,
-        ResourceName, SecurityGroupName, SecurityGroupText, TargetType, VpcCidr,
+        HttpPath, InterfaceName, InvalidValue, Limit, Limits, ListenerPorts, Matcher, Principal, PrivateDnsName,
+        Protocol, ResourceName, SecurityGroupName, SecurityGroupText, TargetType, VpcCidr,
     },
     tls::{alpn::AlpnPolicy, policy::ListenerPolicy},
 };
@@ -137,8 +137,7 @@ pub struct DeclaredLoadBalancer {
 pub struct DeclaredListener {
     #[serde(default = "tcp")]
     pub protocol: Protocol,
-    #[serde(deserialize_with = "port")]
-    pub port: u16,
+    pub port: ListenerPorts,
     #[serde(default)]
     pub target_group: Option<Reference>,
     /// Each as `NAME=WEIGHT`.

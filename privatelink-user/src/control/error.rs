@@ -8,8 +8,8 @@ use ipnet::Ipv4Net;
 use crate::{
     model::{
         AddressUse, Alias, CertificateId, EndpointId, EndpointServiceId, EndpointState, InstanceId, InterfaceName,
-        InvalidValue, LoadBalancerId, PrivateDnsName, Protocol, Region, ResourceName, RouteTableId, SecurityGroupId,
-        SecurityGroupName, ServiceName, SubnetCidr, SubnetId, TargetGroupId, VpcId, Zone,
+        InvalidValue, ListenerPorts, LoadBalancerId, PrivateDnsName, Protocol, Region, ResourceName, RouteTableId,
+        SecurityGroupId, SecurityGroupName, ServiceName, SubnetCidr, SubnetId, TargetGroupId, VpcId, Zone,
     },
     tls::certificate::CertificateError,
 };
@@ -61,7 +61,7 @@ pub enum ControlError {
     #[error("Listener '{0}' not found")]
     ListenerNotFound(String),
     #[error("A listener already exists on this port for this load balancer '{load_balancer}'")]
-    DuplicateListener { load_balancer: LoadBalancerId, port: u16 },
+    DuplicateListener { load_balancer: LoadBalancerId, port: ListenerPorts },
     #[error(
         "The target group '{target_group}' is in VPC '{group_vpc}', the load balancer '{load_balancer}' in VPC '{lb_vpc}'"
     )]

@@ -13,7 +13,9 @@ use super::{
     sorted,
     view::LinkView,
 };
-use crate::model::{Change, InvalidValue, Link, LinkId, LinkSide, Protocol, ResourceName, State, serde_as_text};
+use crate::model::{
+    Change, InvalidValue, Link, LinkId, LinkSide, ListenerPorts, Protocol, ResourceName, State, serde_as_text,
+};
 
 /// One VPC's part of a link, as a person gives it: `vpc=V,target=IP:PORT,address=IP`, in any order; several targets are
 /// several `target=`. Optional: `address=` (by which the other side is reached here), `port=` and `protocol=` (of the targets'
@@ -174,7 +176,7 @@ fn is_as(state: &State, side: &LinkSide, spec: &LinkSideSpec) -> Result<bool, Co
     let service = state.endpoint_services.get(&side.service);
     let published = service.and_then(|service| publish::published(state, service)).is_some_and(|found| {
         *found.vpc == vpc.id
-            && found.listener.port == port
+            && ListenerPorts::try_from(port) == Ok(found.listener.port)
             && found.listener.protocol == spec.protocol
             && found.targets() == targets
             && spec.node_address.is_none_or(|node| found.node_addresses == [node])

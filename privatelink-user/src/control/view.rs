@@ -20,12 +20,12 @@ use crate::{
         AccountId, Alias, AttributeMap, Certificate, CertificateId, ConsumerLists, Direction, Endpoint, EndpointId,
         EndpointService, EndpointServiceId, EndpointState, Forward, HealthCheck, Hook, Instance, InstanceId,
         InstanceLabel, InstanceState, InterfaceName, Limits, Link, LinkId, LinkSide, Listener, ListenerAttributes,
-        ListenerId, LoadBalancer, LoadBalancerId, NetworkInterface, NetworkInterfaceId, Owner, PayerResponsibility,
-        Peer, PolicyDocument, Port, Principal, PrivateDns, PrivateDnsName, Protocol, ResourceName, RouteState,
-        RouteTable, RouteTableId, RouteTarget, SecurityGroup, SecurityGroupId, SecurityGroupName, SecurityGroupRule,
-        SecurityGroupRuleId, SecurityGroupText, ServiceName, State, Subnet, SubnetCidr, SubnetId, Target,
-        TargetAddress, TargetGroup, TargetGroupId, TargetType, TlsSettings, Traffic, Vpc, VpcAttributes, VpcCidr,
-        VpcId, VpcIndex, Weight, derived,
+        ListenerId, ListenerPorts, LoadBalancer, LoadBalancerId, NetworkInterface, NetworkInterfaceId, Owner,
+        PayerResponsibility, Peer, PolicyDocument, Port, Principal, PrivateDns, PrivateDnsName, Protocol, ResourceName,
+        RouteState, RouteTable, RouteTableId, RouteTarget, SecurityGroup, SecurityGroupId, SecurityGroupName,
+        SecurityGroupRule, SecurityGroupRuleId, SecurityGroupText, ServiceName, State, Subnet, SubnetCidr, SubnetId,
+        Target, TargetAddress, TargetGroup, TargetGroupId, TargetType, TlsSettings, Traffic, Vpc, VpcAttributes,
+        VpcCidr, VpcId, VpcIndex, Weight, derived,
     },
     runtime::{HookInUse, NextHop, PortStatus},
     tls::{
@@ -393,7 +393,7 @@ pub struct ListenerView {
     pub name: String,
     pub load_balancer: LoadBalancerId,
     pub protocol: Protocol,
-    pub port: u16,
+    pub port: ListenerPorts,
     /// The only target group; none if there are several.
     pub target_group: Option<TargetGroupId>,
     /// Its name; of several, each with its weight.
@@ -615,7 +615,7 @@ impl PublishedView {
         Self {
             vpc_name: vpc_name(state, vpc),
             protocol: listener.protocol,
-            port: listener.port,
+            port: listener.port.first(),
             targets: published.targets().into_iter().collect(),
             node_addresses: node_addresses.to_vec(),
         }
@@ -664,7 +664,7 @@ impl LinkView {
                 vpc_name: found.map(|at| vpc_name(state, &at.vpc)).unwrap_or_default(),
                 address: found.map_or(Ipv4Addr::UNSPECIFIED, |at| at.address),
                 protocol: published.as_ref().map_or(Protocol::Tcp, |at| at.listener.protocol),
-                port: published.as_ref().map_or(0, |at| at.listener.port),
+                port: published.as_ref().map_or(0, |at| at.listener.port.first()),
                 reaches: published.map(|at| at.targets().into_iter().collect()).unwrap_or_default(),
                 service,
                 endpoint,

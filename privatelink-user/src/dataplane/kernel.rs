@@ -20,7 +20,8 @@ use privatelink_ebpf::abi::{
     pool::{PortPool, SUMMARIES},
     security::{Bound, Policy},
     service::{
-        Address, AddressKey, Alias, AliasKey, EndpointIdText, Frontend, FrontendKey, Listener, Parted, Port, Target,
+        Address, AddressKey, Alias, AliasKey, EndpointIdText, Frontend, FrontendKey, Listener, Parted, Port, Range,
+        RangeKey, Target,
     },
     settings::{Clock, CollectRequest},
     stats::{self, EndpointStats, ListenerStats, TargetStats},
@@ -71,6 +72,7 @@ struct Maps {
     addresses: HashTable<AddressKey, Address>,
     frontends: HashTable<FrontendKey, Frontend>,
     aliases: LpmTrie<MapData, AliasKey, Alias>,
+    ranges: LpmTrie<MapData, RangeKey, Range>,
     stash: aya::maps::HashMap<MapData, FlowKey, Slot>,
     /// Entries that the stash has room for.
     stash_entries: u32,
@@ -90,9 +92,26 @@ fn alias_key(key: AliasKey, bits: u8) -> lpm_trie::Key<AliasKey> {
     lpm_trie::Key::new(AliasKey::VPC_BITS + u32::from(bits), key)
 }
 
-/// How many bits of the address a key of the trie counts.
-fn prefix_bits(length: u32) -> u8 {
-    u8::try_from(length.saturating_sub(AliasKey::VPC_BITS)).unwrap_or(u8::MAX)
+/// The trie's key of the ports of a prefix of `bits`.
+fn range_key(key: RangeKey, bits: u8) -> lpm_trie::Key<RangeKey> {
+    lpm_trie::Key::new(RangeKey::FIXED_BITS + u32::from(bits), key)
+}
+
+/// How many bits behind those that always count a key of a trie counts.
+fn prefix_bits(length: u32, fixed: u32) -> u8 {
+    u8::try_from(length.saturating_sub(fixed)).unwrap_or(u8::MAX)
+}
+
+/// The contents of a trie, by key and length of prefix.
+fn trie<K: Pod + Ord, V: Pod>(
+    trie: &LpmTrie<MapData, K, V>,
+    fixed: u32,
+    name: &'static str,
+) -> Result<BTreeMap<(K, u8), V>, DataplaneError> {
+    trie.iter()
+        .map(|entry| entry.map(|(key, value)| ((key.data(), prefix_bits(key.prefix_len(), fixed)), value)))
+        .collect::<Result<_, _>>()
+        .map_err(DataplaneError::map(name))
 }
 
 /// An array that is read through memory and written through the kernel, which copies a value at a time.
@@ -197,6 +216,7 @@ impl Kernel {
             addresses: HashTable::open(&mut ebpf, "ADDRESSES")?,
             frontends: HashTable::open(&mut ebpf, "FRONTENDS")?,
             aliases: typed(&mut ebpf, "ALIASES")?,
+            ranges: typed(&mut ebpf, "PORT_RANGES")?,
             stash: Map::HashMap(stash).try_into().map_err(DataplaneError::map("STASH"))?,
             stash_entries,
             trace: typed(&mut ebpf, "TRACE")?,
@@ -338,12 +358,8 @@ impl Dataplane for Kernel {
             xdp_ports,
             addresses: maps.addresses.all()?,
             frontends: maps.frontends.all()?,
-            aliases: maps
-                .aliases
-                .iter()
-                .map(|entry| entry.map(|(key, alias)| ((key.data(), prefix_bits(key.prefix_len())), alias)))
-                .collect::<Result<_, _>>()
-                .map_err(DataplaneError::map("ALIASES"))?,
+            aliases: trie(&maps.aliases, AliasKey::VPC_BITS, "ALIASES")?,
+            ranges: trie(&maps.ranges, RangeKey::FIXED_BITS, "PORT_RANGES")?,
             parted: maps.parted.keys().collect::<Result<_, _>>().map_err(DataplaneError::map("PARTED"))?,
             policies,
             listeners,
@@ -382,6 +398,8 @@ impl Dataplane for Kernel {
             Op::RemoveAddress(key) => gone(maps.addresses.remove(key)).map_err(refused),
             Op::PutAlias(key, bits, alias) => maps.aliases.insert(&alias_key(*key, *bits), alias, 0).map_err(refused),
             Op::RemoveAlias(key, bits) => gone(maps.aliases.remove(&alias_key(*key, *bits))).map_err(refused),
+            Op::PutRange(key, bits, range) => maps.ranges.insert(&range_key(*key, *bits), range, 0).map_err(refused),
+            Op::RemoveRange(key, bits) => gone(maps.ranges.remove(&range_key(*key, *bits))).map_err(refused),
             Op::PutFrontend(key, frontend) => maps.frontends.insert(key, frontend).map_err(refused),
             Op::RemoveFrontend(key) => gone(maps.frontends.remove(key)).map_err(refused),
             Op::WriteRing { base, slots } => {

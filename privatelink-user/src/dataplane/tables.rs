@@ -10,7 +10,8 @@ use privatelink_ebpf::abi::{
     limit::{Budget, EndpointBudget},
     security::{Bound, Policy},
     service::{
-        Address, AddressKey, Alias, AliasKey, EndpointIdText, Frontend, FrontendKey, Listener, Parted, Port, Target,
+        Address, AddressKey, Alias, AliasKey, EndpointIdText, Frontend, FrontendKey, Listener, Parted, Port, Range,
+        RangeKey, Target,
     },
 };
 
@@ -25,6 +26,8 @@ pub struct Tables {
     pub frontends: BTreeMap<FrontendKey, Frontend>,
     /// By address and the length of its prefix.
     pub aliases: BTreeMap<(AliasKey, u8), Alias>,
+    /// By ports and the length of their prefix.
+    pub ranges: BTreeMap<(RangeKey, u8), Range>,
     pub parted: BTreeSet<Parted>,
     pub policies: BTreeMap<u32, InstalledPolicy>,
     pub listeners: BTreeMap<u32, Installed>,
@@ -64,6 +67,9 @@ pub enum Op {
     /// The addresses of a prefix of this length.
     PutAlias(AliasKey, u8, Alias),
     RemoveAlias(AliasKey, u8),
+    /// The ports of a prefix of this length.
+    PutRange(RangeKey, u8, Range),
+    RemoveRange(RangeKey, u8),
     PutFrontend(FrontendKey, Frontend),
     RemoveFrontend(FrontendKey),
     /// Fills `RINGS` from `base` on. No listener may point there yet.
@@ -104,6 +110,7 @@ impl Op {
             Self::PutXdpPort(_) | Self::RemoveXdpPort(_) => "XDP_PORTS",
             Self::PutAddress(..) | Self::RemoveAddress(_) => "ADDRESSES",
             Self::PutAlias(..) | Self::RemoveAlias(..) => "ALIASES",
+            Self::PutRange(..) | Self::RemoveRange(..) => "PORT_RANGES",
             Self::PutFrontend(..) | Self::RemoveFrontend(_) => "FRONTENDS",
             Self::WriteRing { .. } => "RINGS",
             Self::PutParted(_) | Self::RemoveParted(_) => "PARTED",

@@ -11,8 +11,9 @@ use ipnet::Ipv4Net;
 use super::{
     AddressUse, Alias, CertificateId, Change, Direction, Edit, Endpoint, EndpointId, EndpointService,
     EndpointServiceId, Forward, Instance, InstanceId, InterfaceName, Key, Link, LinkId, Listener, ListenerId,
-    LoadBalancer, LoadBalancerId, Peer, Port, Protocol, ResourceName, RouteTableId, SecurityGroup, SecurityGroupId,
-    SecurityGroupName, State, Subnet, SubnetId, TaggedId, TargetGroup, TargetGroupId, TargetType, Vpc, VpcId, VpcIndex,
+    ListenerPorts, LoadBalancer, LoadBalancerId, Peer, Port, Protocol, ResourceName, RouteTableId, SecurityGroup,
+    SecurityGroupId, SecurityGroupName, State, Subnet, SubnetId, TaggedId, TargetGroup, TargetGroupId, TargetType, Vpc,
+    VpcId, VpcIndex,
 };
 
 /// A rule between resources that does not hold.
@@ -66,8 +67,8 @@ pub enum InvariantViolation {
     ListenerForward(ListenerId),
     #[error("listener '{0}' has TLS settings that do not fit, or a certificate that does not exist")]
     ListenerTls(ListenerId),
-    #[error("load balancer '{0}' has two listeners on port {1}")]
-    DuplicateListener(LoadBalancerId, u16),
+    #[error("load balancer '{0}' has two listeners on port {1}, or on some of these ports")]
+    DuplicateListener(LoadBalancerId, ListenerPorts),
     #[error("endpoint service '{0}' has no load balancer, or one that does not exist")]
     ServiceLoadBalancerMissing(EndpointServiceId),
     #[error("load balancer '{0}' serves two endpoint services")]
@@ -541,9 +542,6 @@ impl State {
     }
 
     fn check_listener(&self, listener: &Listener) -> Result<(), InvariantViolation> {
-        if listener.port == 0 {
-            return Err(InvariantViolation::PortZero(listener.id.to_string()));
-        }
         let Some(lb) = self.load_balancers.get(&listener.load_balancer) else {
             return Err(InvariantViolation::ListenerLoadBalancerMissing(listener.id.clone()));
         };
@@ -552,7 +550,8 @@ impl State {
         }
         let unknown = |id: &CertificateId| !self.certificates.contains_key(id);
         let known = listener.tls.as_ref().is_none_or(|tls| !tls.certificates().any(unknown));
-        if listener.tls.is_some() != (listener.protocol == Protocol::Tls) || !known {
+        let one_port = listener.tls.is_none() || !listener.port.is_range();
+        if listener.tls.is_some() != (listener.protocol == Protocol::Tls) || !known || !one_port {
             return Err(InvariantViolation::ListenerTls(listener.id.clone()));
         }
         for id in listener.forward.groups() {
@@ -572,8 +571,16 @@ impl State {
     }
 
     fn check_listener_ports(&self) -> Result<(), InvariantViolation> {
-        match duplicate(self.listeners.values().map(|listener| (&listener.load_balancer, listener.port))) {
-            Some((lb, port)) => Err(InvariantViolation::DuplicateListener(lb.clone(), port)),
+        let mut all: Vec<_> =
+            self.listeners.values().map(|listener| (&listener.load_balancer, listener.port)).collect();
+        all.sort_unstable();
+        // In the order of their first ports, listeners that overlap are neighbours.
+        let overlap = all
+            .iter()
+            .zip(all.iter().skip(1))
+            .find(|((lb, ports), (other_lb, other))| lb == other_lb && ports.overlaps(*other));
+        match overlap {
+            Some((_, (lb, ports))) => Err(InvariantViolation::DuplicateListener((*lb).clone(), *ports)),
             None => Ok(()),
         }
     }

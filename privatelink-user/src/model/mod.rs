@@ -65,7 +65,7 @@ pub use limit::{
     BitRate, ConnectionRate, Connections, Limit, LimitChange, Limits, Override, OwnLimitChange, OwnLimits,
 };
 pub use link::{Link, LinkSide};
-pub use listener::{Listener, ListenerAttributes, TlsSettings};
+pub use listener::{Listener, ListenerAttributes, ListenerPorts, TlsSettings};
 pub use load_balancer::{LoadBalancer, LoadBalancerAttributes, LoadBalancerKind, Scheme};
 pub use name::{InterfaceName, ResourceName};
 pub use network_interface::{InterfaceOwner, NetworkInterface};

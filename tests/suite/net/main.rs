@@ -49,6 +49,7 @@ mod neighbours;
 mod overlap;
 mod pool;
 mod proxy;
+mod range;
 mod refusals;
 mod restart;
 mod routing;
@@ -93,6 +94,7 @@ fn tests() -> Vec<Test> {
         direct::TESTS,
         link::TESTS,
         alias::TESTS,
+        range::TESTS,
         aws::TESTS,
         workflows::TESTS,
         dns::TESTS,

@@ -18,6 +18,7 @@ mod lifetime;
 mod limits;
 mod open;
 mod proxy;
+mod range;
 mod reset;
 mod security;
 mod sticky;
@@ -62,6 +63,7 @@ pub fn all() -> Vec<Case> {
         icmp::cases(),
         direct::cases(),
         alias::cases(),
+        range::cases(),
     ]
     .concat();
     [both, ipv6, ipv4, v6::cases()].concat()

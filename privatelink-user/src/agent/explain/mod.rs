@@ -140,7 +140,7 @@ impl<'a> Story<'a> {
         let Destination::LoadBalancers(behind) = destination else { return None };
         let of = move |lb: &'a LoadBalancerId| state.listeners.values().filter(move |l| l.load_balancer == *lb);
         let of_lb = || behind.iter().flat_map(of);
-        let found = of_lb().find(|listener| listener.port == question.to.port() && speaks(listener.protocol));
+        let found = of_lb().find(|listener| listener.port.contains(question.to.port()) && speaks(listener.protocol));
         if found.is_none() {
             let there = of_lb().map(|listener| format!("{} {}", listener.protocol, listener.port)).collect();
             let text = format!("none for {} {}; there are: {}", question.protocol, question.to.port(), listed(there));
@@ -229,8 +229,8 @@ impl<'a> Story<'a> {
     fn security_groups(&mut self, listener: &Listener) {
         let (state, question) = (self.facts.state, self.question);
         let opening = match question.protocol {
-            PacketProtocol::Tcp => Opening::Tcp(listener.port),
-            PacketProtocol::Udp => Opening::Udp(listener.port),
+            PacketProtocol::Tcp => Opening::Tcp(question.to.port()),
+            PacketProtocol::Udp => Opening::Udp(question.to.port()),
             PacketProtocol::Icmp => return,
         };
         let Some(lb) = state.load_balancers.get(&listener.load_balancer) else { return };
@@ -345,7 +345,9 @@ impl<'a> Story<'a> {
     /// What the target's index stands for.
     fn target(&mut self, index: u32, used: Option<u32>, groups: &[&TargetGroup]) -> Option<TargetKey> {
         let key = self.facts.plan.targets.iter().find(|(_, of)| **of == index).map(|(key, _)| *key)?;
-        let name = format!("{}:{}", key.ip, key.port);
+        // Behind several ports a target is reached at the one that was asked for.
+        let port = if key.port == 0 { self.question.to.port() } else { key.port };
+        let name = format!("{}:{port}", key.ip);
         if let Some((listener, _)) = self.facts.plan.doors.iter().find(|(_, door)| **door == key) {
             self.relay(listener, name);
             return Some(key);
@@ -355,7 +357,9 @@ impl<'a> Story<'a> {
             return Some(key);
         }
         let reports: Vec<_> = groups.iter().flat_map(|group| (self.facts.health)(group)).collect();
-        let report = reports.iter().find(|report| report.address.ip == key.ip && report.address.port == key.port);
+        let report = reports
+            .iter()
+            .find(|report| report.address.ip == key.ip && (key.port == 0 || report.address.port == key.port));
         let health = report.map_or_else(|| "no longer registered".to_owned(), |report| health(&report.health));
         let vpc = self.facts.plan.vpcs.get(&key.vpc);
         let vpc = vpc.map_or_else(|| vpc_number(key.vpc), |vpc| view::vpc_name(self.facts.state, vpc));

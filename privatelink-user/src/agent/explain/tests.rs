@@ -76,7 +76,7 @@ fn state() -> State {
         id: arn("listener/net/web/0000000000000001/0000000000000001"),
         load_balancer: lb.clone(),
         protocol: Protocol::Tcp,
-        port: 80,
+        port: 80.try_into().expect("a port"),
         forward: Forward::to(group),
         tls: None,
         attributes: ListenerAttributes::default(),

@@ -82,7 +82,8 @@ fn random(world: &mut World, (what, name, other, number, flag): (u8, u8, u8, u8,
         10 => world.json::<DeregisterTargets>(json!({"target_group": name, "targets": [address]})).map(drop),
         11 => world
             .json::<CreateListener>(
-                json!({"load_balancer": name, "protocol": "TCP", "port": number, "target_group": other}),
+                json!({"load_balancer": name, "protocol": "TCP", "port": if flag { json!(number.max(1)) } else { json!(format!("2-{}", number.max(2))) },
+                    "target_group": other}),
             )
             .map(drop),
         12 => world.json::<DeleteListener>(json!({"listener": format!("{name}:{number}")})),
