@@ -195,7 +195,7 @@ impl State {
                 Key::LoadBalancer(id) => {
                     touched.load_balancers = true;
                     let (old, new) = (before.load_balancers.get(id), self.load_balancers.get(id));
-                    old.into_iter().chain(new).for_each(|lb| touched.addresses(&lb.vpc, lb.addresses.iter().copied()));
+                    old.into_iter().chain(new).for_each(|lb| touched.addresses(&lb.vpc, lb.nodes()));
                     new.map_or(Ok(()), |lb| self.check_load_balancer(lb))?;
                     if old.is_some_and(|old| new.is_none_or(|new| new.vpc != old.vpc)) {
                         let mut behind = self.listeners.values().filter(|listener| listener.load_balancer == *id);

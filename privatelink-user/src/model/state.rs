@@ -263,7 +263,7 @@ impl State {
         let gateway = || of.filter(|of| of.gateway == Some(address)).map(|_| AddressUse::Gateway(vpc.clone()));
         let node = || {
             let mut nodes = self.load_balancers.values();
-            let found = nodes.find(|lb| lb.addresses.contains(&address) && lb.vpc == *vpc);
+            let found = nodes.find(|lb| lb.nodes().any(|node| node == address) && lb.vpc == *vpc);
             found.map(|lb| AddressUse::Node(lb.id.clone()))
         };
         let endpoint = || {
