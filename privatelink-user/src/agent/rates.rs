@@ -107,8 +107,9 @@ impl Rates {
 
     /// Adds what is measured a second to what is counted.
     pub fn complete(&self, usage: &mut LoadBalancerUsage) {
-        let samples: Vec<(u64, Totals)> =
-            self.0.iter().filter_map(|sample| Some((sample.at, *sample.totals.get(&usage.load_balancer)?))).collect();
+        // One that was not there yet had nothing to count.
+        let of = |sample: &Sample| sample.totals.get(&usage.load_balancer).copied().unwrap_or_default();
+        let samples: Vec<(u64, Totals)> = self.0.iter().map(|sample| (sample.at, of(sample))).collect();
         let spans = samples.iter().zip(samples.iter().skip(1));
         let per_second =
             |count: u64, from: u64, to: u64| count as f64 * 1_000.0 / to.saturating_sub(from).max(1) as f64;
@@ -203,6 +204,16 @@ mod tests {
         let mut seen = usage(total(0, 0, 0), Total::default());
         rates.complete(&mut seen);
         assert_eq!(seen.peak_bytes_per_second, 0, "the minute is over");
+    }
+
+    #[test]
+    fn what_a_new_load_balancer_does_before_it_is_seen_counts() {
+        let mut rates = Rates::default();
+        rates.note(0, &[]);
+        rates.note(10_000, &[usage(total(0, 20_000, 100), Total::default())]);
+        let mut seen = usage(total(0, 0, 0), Total::default());
+        rates.complete(&mut seen);
+        assert_eq!((seen.peak_bytes_per_second, seen.peak_packets_per_second), (2_000, 10));
     }
 
     #[test]
