@@ -41,6 +41,7 @@ use crate::{
 
 mod consent;
 mod forward;
+mod relay;
 mod resolver;
 mod scale;
 mod security;

@@ -11,19 +11,20 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{CliError, DEFAULT_STATE_DIR, value};
+use super::{CliError, DEFAULT_STATE_DIR, systemd, value};
 use crate::{
     agent::{self, Agent, AgentError, host_port},
     api::{
         self, Api, SocketFile,
         query::{self, Credentials, QueryApi},
     },
-    dataplane::load,
+    confine::{self, ConfineError},
+    dataplane::{load, pin},
     dns::{self, upstream::Upstreams},
     logging::{self, LogFormat},
     metrics::{self, Metrics, MetricsError},
     model::{AccountId, InvalidValue, Owner, Region, ServiceDomain},
-    store::{DirectoryLock, Store},
+    store::{self, DirectoryLock, Store},
 };
 
 #[derive(Debug, Args)]
@@ -113,9 +114,22 @@ struct QueryArgs {
 }
 
 impl QueryArgs {
+    /// The access keys.
+    fn credentials(&self) -> Result<Credentials, CliError> {
+        let Some(file) = &self.credentials else { return Ok(Credentials::default()) };
+        Credentials::load(file).map_err(|error| CliError::Input {
+            message: error.to_string(),
+            hint: "see `privatelink agent --help` for what the file holds".to_owned(),
+        })
+    }
+
     /// The listener and what it serves; none without --api.
-    async fn listen(self, api: &Arc<Api>) -> Result<Option<(TcpListener, Arc<QueryApi>)>, CliError> {
-        let Self { api: address, credentials, trust_loopback, allow_reset } = self;
+    async fn listen(
+        self,
+        api: &Arc<Api>,
+        credentials: Credentials,
+    ) -> Result<Option<(TcpListener, Arc<QueryApi>)>, CliError> {
+        let Self { api: address, credentials: _, trust_loopback, allow_reset } = self;
         let Some(address) = address else { return Ok(None) };
         if allow_reset && !address.ip().is_loopback() {
             return Err(CliError::Input {
@@ -123,13 +137,6 @@ impl QueryArgs {
                 hint: "use --api 127.0.0.1:PORT".to_owned(),
             });
         }
-        let credentials = match &credentials {
-            Some(file) => Credentials::load(file).map_err(|error| CliError::Input {
-                message: error.to_string(),
-                hint: "see `privatelink agent --help` for what the file holds".to_owned(),
-            })?,
-            None => Credentials::default(),
-        };
         let listener = TcpListener::bind(address).await.map_err(|error| CliError::Agent {
             message: format!("listening on {address} for the AWS API: {error}"),
             hint: "give --api an address of this host and a free port".to_owned(),
@@ -199,13 +206,17 @@ impl AgentArgs {
     pub fn run(self, socket: PathBuf, account: Option<AccountId>, region: Option<Region>) -> Result<(), CliError> {
         logging::init(&self.log, self.log_format)
             .map_err(|error| CliError::Input { message: error.to_string(), hint: error.hint().to_owned() })?;
+        let credentials = self.query.credentials()?;
+        if !self.remove {
+            self.confine()?;
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime)?;
         runtime.block_on(async {
             // Spawned, because the agent's start blocks in place, which only a worker thread may.
             let task = if self.remove {
                 tokio::spawn(self.take_out())
             } else {
-                tokio::spawn(self.serve(socket, default_owner(account, region)))
+                tokio::spawn(self.serve(socket, default_owner(account, region), credentials))
             };
             task.await.unwrap_or_else(|error| {
                 Err(CliError::Agent { message: format!("the agent was aborted: {error}"), hint: String::new() })
@@ -213,7 +224,22 @@ impl AgentArgs {
         })
     }
 
-    async fn serve(self, socket: PathBuf, default_owner: Result<Owner, InvalidValue>) -> Result<(), CliError> {
+    /// Does what takes more rights than forwarding does, and gives them up. What the kernel lacks is said first.
+    fn confine(&self) -> Result<(), CliError> {
+        load::check_host().map_err(AgentError::from)?;
+        pin::ensure_bpffs(&self.datapath.bpffs).map_err(AgentError::from)?;
+        store::make_directory(&self.state_dir)?;
+        // For the relay, which the agent starts.
+        confine::raise_file_limit();
+        Ok(confine::drop_capabilities()?)
+    }
+
+    async fn serve(
+        self,
+        socket: PathBuf,
+        default_owner: Result<Owner, InvalidValue>,
+        credentials: Credentials,
+    ) -> Result<(), CliError> {
         let Self { state_dir, remove: _, log: _, log_format: _, metrics, access_log, query, datapath, names } = self;
         // The relay need not run where the agent does.
         let access_log = access_log.map(std::path::absolute).transpose().map_err(CliError::Runtime)?;
@@ -231,7 +257,7 @@ impl AgentArgs {
         stop_on_signals(shutdown.clone())?;
         let agent = Agent::start(datapath.options(state_dir.clone(), dns, access_log), store.clone()).await?;
         let api = Arc::new(Api { store, runtime: agent.runtime(), default_owner, domain_resolvers });
-        let query = query.listen(&api).await?;
+        let query = query.listen(&api, credentials).await?;
         let query = query.map(|(listener, query)| tokio::spawn(query::serve(listener, query, shutdown.clone())));
         if let Some(listener) = scraped {
             let metrics = Arc::new(Metrics { store: api.store.clone(), runtime: api.runtime.clone() });
@@ -243,9 +269,12 @@ impl AgentArgs {
             });
         }
         tracing::info!(socket = %socket.display(), state = %state_dir.display(), "ready");
+        systemd::ready();
+        tokio::spawn(systemd::watchdog(api.runtime.clone(), shutdown.clone()));
         let forwarding = tokio::spawn(agent.run(shutdown.clone()));
         let served = api::serve(listener, api, shutdown.clone()).await;
         shutdown.cancel();
+        systemd::stopping();
         if let Some(query) = query
             && let Err(error) = query.await
         {
@@ -287,6 +316,15 @@ impl From<MetricsError> for CliError {
         Self::Agent {
             message: error.to_string(),
             hint: "give --metrics an address of this host and a port that nobody uses".to_owned(),
+        }
+    }
+}
+
+impl From<ConfineError> for CliError {
+    fn from(error: ConfineError) -> Self {
+        Self::Agent {
+            message: error.to_string(),
+            hint: "run the agent as root, or as `privatelink systemd-unit` says".to_owned(),
         }
     }
 }

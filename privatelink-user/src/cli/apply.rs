@@ -58,6 +58,8 @@ const AFTER_HELP: &str = r#"The file, with every resource that there is (what is
   target-group = "web"              # or several: target-groups = ["web=70", "next=30"]
   stickiness = false                # optional: true keeps a client in one target group
   attributes = { "tcp.idle_timeout.seconds" = 350 }
+  # protocol = "TLS" takes certificates = ["www.example.com"]: imported ones, by ARN or a name that each alone
+  # is for, the first for clients without a server name; optional: ssl-policy, alpn-policy = "HTTP2Preferred"
 
   [[endpoint-service]]
   name = "shop"                     # optional: an alias

@@ -425,6 +425,7 @@ fn every_argument_with_a_rule_is_in_the_table() {
             "association",
             "remove_subnets",
             "instance",
+            "arguments",
             "access_log",
             "certificate",
             "certificates",

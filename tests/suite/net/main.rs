@@ -27,6 +27,7 @@ mod alias;
 mod aws;
 mod churn;
 mod common;
+mod confinement;
 mod consent;
 mod direct;
 mod dns;
@@ -88,6 +89,7 @@ fn tests() -> Vec<Test> {
         metrics::TESTS,
         ending::TESTS,
         isolation::TESTS,
+        confinement::TESTS,
         consent::TESTS,
         direct::TESTS,
         link::TESTS,

@@ -14,6 +14,7 @@ mod refusals;
 mod routes;
 mod rules;
 mod security_groups;
+mod tls;
 mod walk;
 
 use jiff::Timestamp;
