@@ -92,6 +92,11 @@ const fn elb(name: &'static str, run: fn(&Call<'_>) -> Result<Structure, Refusal
     Action { service: Service::LoadBalancing, name, answer: Answer::Does(run) }
 }
 
+/// An action that finds out which refusal of its own is the right one, and never does anything.
+const fn elb_declines(name: &'static str, run: fn(&Call<'_>) -> Result<Structure, Refusal>) -> Action {
+    elb(name, run)
+}
+
 const fn not_ec2(name: &'static str, why: &'static str) -> Action {
     Action { service: Service::Ec2, name, answer: Answer::Refuses(why) }
 }
@@ -191,10 +196,10 @@ pub const ACTIONS: &[Action] = &[
     elb("DescribeTags", elb::describe_tags),
     elb("DescribeAccountLimits", elb::account_limits),
     elb("DescribeRules", rules::describe),
-    elb("CreateRule", rules::create),
-    elb("ModifyRule", rules::modify),
-    elb("DeleteRule", rules::delete),
-    elb("SetRulePriorities", rules::set_priorities),
+    elb_declines("CreateRule", rules::create),
+    elb_declines("ModifyRule", rules::modify),
+    elb_declines("DeleteRule", rules::delete),
+    elb_declines("SetRulePriorities", rules::set_priorities),
     elb("DescribeCapacityReservation", load_balancers::capacity_reservation),
     Action { service: Service::Sts, name: "GetCallerIdentity", answer: Answer::Does(sts::get_caller_identity) },
 ];
