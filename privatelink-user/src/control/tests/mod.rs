@@ -2,11 +2,14 @@
 
 mod accounts;
 mod aliases;
+mod cascade;
 mod consent;
 mod declarations;
+mod dns_targets;
 mod forward;
 mod instances;
 mod notes;
+mod notifications;
 mod private_dns;
 mod protocols;
 mod publish;
