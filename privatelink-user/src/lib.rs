@@ -16,6 +16,7 @@ pub mod logging;
 pub mod metrics;
 pub mod model;
 pub mod net;
+pub mod notify;
 pub mod runtime;
 pub mod store;
 pub mod tls;

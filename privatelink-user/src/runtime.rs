@@ -2,12 +2,13 @@
 //!
 //! The state says what is wanted; the agent knows what is. The API reaches it through [`Runtime`] only.
 
-use std::{collections::BTreeMap, fmt, future::Future, net::SocketAddrV4, pin::Pin};
+use std::{collections::BTreeMap, fmt, future::Future, net::SocketAddrV4, pin::Pin, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::{
-    control::Limits,
+    control::{Installed, Limits},
     model::{
         EndpointId, Hook, InstanceId, InterfaceName, InvalidValue, ListenerId, LoadBalancerId, State, TargetAddress,
         TargetGroupId, VpcId,
@@ -30,6 +31,10 @@ pub trait Runtime: Send + Sync {
 
     /// What the datapath has room for.
     fn limits(&self) -> Limits;
+
+    /// What the kernel's tables say, each time that a pass has ended; none if nothing forwards, so that there is nothing to wait
+    /// for.
+    fn installed(&self) -> Option<watch::Receiver<Arc<Installed>>>;
 
     /// The health of each target of the group `target_group` of `state`, draining ones included; in the order of
     /// their addresses.
@@ -779,6 +784,10 @@ impl Runtime for NoRuntime {
 
     fn limits(&self) -> Limits {
         Limits::NONE
+    }
+
+    fn installed(&self) -> Option<watch::Receiver<Arc<Installed>>> {
+        None
     }
 
     fn target_health<'a>(

@@ -13,6 +13,7 @@ use privatelink_ebpf::abi::{
     pool,
     stats::ListenerStats,
 };
+use tokio::sync::watch;
 
 use super::{
     Shared, desired, explain,
@@ -22,7 +23,7 @@ use super::{
     usage::{self, Active},
 };
 use crate::{
-    control::Limits,
+    control::{Installed, Limits},
     dataplane::{Counts, Hook, stats::Wanted},
     health::state::{Checked, Failure},
     model::{Hook as WantedHook, InterfaceName, ListenerId, State, Target, TargetGroup, TargetGroupId},
@@ -335,6 +336,16 @@ impl Answers {
     }
 }
 
+/// What the tables have room for. Index 0 stands for nothing in each of them.
+pub fn limits(shared: &Shared) -> Limits {
+    let capacity = shared.dataplane().capacity();
+    Limits {
+        targets: capacity.targets.saturating_sub(1),
+        listeners: desired::first_check_listener(capacity).saturating_sub(1),
+        endpoints: capacity.endpoints.saturating_sub(1),
+    }
+}
+
 /// What both entries of a flow agree on: the target's view of it.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct FlowId {
@@ -471,13 +482,11 @@ impl Runtime for Answers {
     }
 
     fn limits(&self) -> Limits {
-        let capacity = self.shared.dataplane().capacity();
-        // Index 0 stands for nothing in every table.
-        Limits {
-            targets: capacity.targets.saturating_sub(1),
-            listeners: desired::first_check_listener(capacity).saturating_sub(1),
-            endpoints: capacity.endpoints.saturating_sub(1),
-        }
+        limits(&self.shared)
+    }
+
+    fn installed(&self) -> Option<watch::Receiver<Arc<Installed>>> {
+        Some(self.shared.installed.subscribe())
     }
 
     fn target_health<'a>(

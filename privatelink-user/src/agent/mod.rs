@@ -20,6 +20,7 @@ pub mod explain;
 pub mod gc;
 pub mod host_port;
 pub mod index;
+pub mod names;
 pub mod neighbors;
 pub mod passive;
 pub mod plan;
@@ -56,6 +57,7 @@ use self::{
     rates::Rates,
 };
 use crate::{
+    control::Installed,
     dataplane::{
         Dataplane, DataplaneError, events,
         kernel::{Kernel, Streams},
@@ -127,6 +129,8 @@ pub struct Shared {
     rates: Mutex<Rates>,
     /// What the last pass decided.
     pub plan: watch::Sender<Arc<Plan>>,
+    /// What the kernel's tables say since the last pass.
+    installed: watch::Sender<Arc<Installed>>,
     /// Something changed that the reconciler cannot see by itself.
     pub reconcile: Notify,
     host_port: Mutex<Option<HostPort>>,
@@ -221,6 +225,8 @@ struct Names {
     from: Arc<dns::server::Names>,
     outside: Vec<dns::server::Sockets>,
     inside: Option<dns::server::Sockets>,
+    /// Who is asked for the names of targets.
+    resolver: dns::upstream::Upstreams,
 }
 
 impl Agent {
@@ -248,6 +254,7 @@ impl Agent {
             let bound = dns::server::Sockets::bind(address).await;
             outside.push(bound.map_err(|source| AgentError::Dns { address, source })?);
         }
+        let resolver = dns::upstream::Upstreams::new(upstreams.clone());
         let from = Arc::new(dns::server::Names::new(Arc::clone(&store), upstreams));
         let instance = pin::instance(&load.state_dir);
         let (kernel, streams) = tokio::task::block_in_place(|| Kernel::open(&load))?;
@@ -272,6 +279,7 @@ impl Agent {
             ports: Mutex::default(),
             rates: Mutex::default(),
             plan: watch::Sender::default(),
+            installed: watch::Sender::default(),
             reconcile: Notify::new(),
             host_port: Mutex::new(Some(host_port)),
             resolver: door,
@@ -289,7 +297,7 @@ impl Agent {
             tracing::warn!(%error, "flows that have ended stay until their next packet or the next sweep");
         }
         let relay = relay::Options { state_dir: load.state_dir, access_log };
-        Ok(Self { shared, streams, reconciler, tls, names: Names { from, outside, inside }, relay })
+        Ok(Self { shared, streams, reconciler, tls, names: Names { from, outside, inside, resolver }, relay })
     }
 
     /// What the API asks.
@@ -324,7 +332,9 @@ impl Agent {
         tasks.spawn(async move { gc::sweep(&d, stop_d).await });
         let (e, stop_e) = (Arc::clone(&shared), stop.clone());
         tasks.spawn(async move { rates::sample(&e, stop_e).await });
-        let Names { from, outside, inside } = names;
+        let Names { from, outside, inside, resolver } = names;
+        let (f, stop_f) = (Arc::clone(&shared), stop.clone());
+        tasks.spawn(async move { names::run(&f, resolver, stop_f).await });
         if !outside.is_empty() {
             let anybody = Box::new(|_| Some(dns::server::Asker::Outside));
             tasks.spawn(dns::server::serve(Arc::clone(&from), anybody, outside, stop.clone()));

@@ -169,7 +169,16 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
             health.insert(CheckKey { group: group.clone(), target: address }, (*checked).into());
             let hop = Hop { ifindex: 1, mac: [2, 1, 0, 0, 0, *octet] };
             next_hops.insert(HopKey { vpc: VpcIndex(1), ip: address.ip }, hop);
-            (address, Target { address, instance: None, registered_at: now(), draining_since: draining.then(now) })
+            (
+                address,
+                Target {
+                    address,
+                    instance: None,
+                    dns_name: None,
+                    registered_at: now(),
+                    draining_since: draining.then(now),
+                },
+            )
         });
         state.put(Record::TargetGroup(TargetGroup {
             target_type: Default::default(),
@@ -180,6 +189,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
             port: 80,
             health_check: HealthCheck::defaults(HealthCheckProtocol::Tcp),
             attributes: TargetGroupAttributes::default(),
+            dns_targets: BTreeSet::new(),
             targets: targets.collect(),
             created_at: now(),
         }));

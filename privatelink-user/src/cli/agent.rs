@@ -1,6 +1,6 @@
 //! `privatelink agent`: parse, log, open the store, start forwarding, serve the API, wait for a signal, stop.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::{Args, builder::PossibleValuesParser};
 use ipnet::Ipv4Net;
@@ -24,6 +24,7 @@ use crate::{
     logging::{self, LogFormat},
     metrics::{self, Metrics, MetricsError},
     model::{AccountId, InvalidValue, Owner, Region, ServiceDomain},
+    notify::{self, Allowed, Targets, Trust},
     store::{self, DirectoryLock, Store},
 };
 
@@ -53,9 +54,33 @@ pub struct AgentArgs {
     #[command(flatten)]
     query: QueryArgs,
     #[command(flatten)]
+    notify: NotifyArgs,
+    #[command(flatten)]
     datapath: DatapathArgs,
     #[command(flatten)]
     names: NamesArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Connection notifications")]
+struct NotifyArgs {
+    /// Whom connection notifications may tell: https://HOST/PATH (http:// too), file:/PATH or exec:/PATH; requests name nothing
+    /// else. With an SNS topic's ARN and an equals sign before it, requests name the topic. May be repeated.
+    #[arg(long = "notify", value_name = "[TOPIC=]TARGET", value_parser = value::parse::<Allowed>)]
+    notify: Vec<Allowed>,
+    /// Whose certificates are believed of https:// targets: a file of PEM.
+    #[arg(long, value_name = "FILE", default_value = "/etc/ssl/certs/ca-certificates.crt")]
+    notify_ca: PathBuf,
+}
+
+impl NotifyArgs {
+    fn targets(self) -> Result<Targets, CliError> {
+        let Self { notify, notify_ca } = self;
+        Targets::new(notify, &Trust(notify_ca)).map_err(|error| CliError::Input {
+            message: error.to_string(),
+            hint: "give --notify a URL of a host by its name, and --notify-ca a file of PEM certificates".to_owned(),
+        })
+    }
 }
 
 #[derive(Debug, Args)]
@@ -76,21 +101,30 @@ struct NamesArgs {
     /// Who is asked for the TXT records that verify private DNS names; the upstreams unless given. May be repeated.
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = value::dns_server)]
     dns_verification_resolver: Vec<SocketAddr>,
+    /// How often they are asked for again, for names that were asked for before: one whose record is gone is not verified any more,
+    /// so that no further endpoint may answer for it.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3_600, value_parser = clap::value_parser!(u32).range(1..=604_800))]
+    dns_verification_interval: u32,
     /// Do not serve names inside the VPCs: base address + 2 and 169.254.169.253 are left to whoever has them.
     #[arg(long)]
     no_vpc_dns: bool,
 }
 
 impl NamesArgs {
-    /// Under which domain, how names are served, and who is asked to verify one.
-    fn options(self) -> (ServiceDomain, dns::Options, Upstreams) {
-        let Self { service_domain, dns, dns_upstream, dns_verification_resolver, no_vpc_dns } = self;
-        let asked = if dns_verification_resolver.is_empty() { dns_upstream.clone() } else { dns_verification_resolver };
-        (
+    /// Under which domain, how names are served, who is asked to verify one, and how often.
+    fn options(self) -> (ServiceDomain, dns::Options, Vec<SocketAddr>, Duration) {
+        let Self {
             service_domain,
-            dns::Options { listen: dns, upstreams: dns_upstream, outside_only: no_vpc_dns },
-            Upstreams::new(asked),
-        )
+            dns,
+            dns_upstream,
+            dns_verification_resolver,
+            dns_verification_interval,
+            no_vpc_dns,
+        } = self;
+        let asked = if dns_verification_resolver.is_empty() { dns_upstream.clone() } else { dns_verification_resolver };
+        let every = Duration::from_secs(dns_verification_interval.into());
+        let options = dns::Options { listen: dns, upstreams: dns_upstream, outside_only: no_vpc_dns };
+        (service_domain, options, asked, every)
     }
 }
 
@@ -240,12 +274,14 @@ impl AgentArgs {
         default_owner: Result<Owner, InvalidValue>,
         credentials: Credentials,
     ) -> Result<(), CliError> {
-        let Self { state_dir, remove: _, log: _, log_format: _, metrics, access_log, query, datapath, names } = self;
+        let Self { state_dir, remove: _, log: _, log_format: _, metrics, access_log, query, notify, datapath, names } =
+            self;
         // The relay need not run where the agent does.
         let access_log = access_log.map(std::path::absolute).transpose().map_err(CliError::Runtime)?;
-        let (service_domain, dns, domain_resolvers) = names.options();
+        let (service_domain, dns, resolvers, recheck) = names.options();
         let default_owner =
             default_owner.map_err(|error| CliError::Input { message: error.to_string(), hint: error.hint.clone() })?;
+        let notify = Arc::new(notify.targets()?);
         let store = Arc::new(Store::open(&state_dir)?.with_service_domain(service_domain));
         // Clients may connect from here on; they are answered when the agent forwards.
         let (listener, _socket_file) = SocketFile::listen(&socket)?;
@@ -256,7 +292,11 @@ impl AgentArgs {
         let shutdown = CancellationToken::new();
         stop_on_signals(shutdown.clone())?;
         let agent = Agent::start(datapath.options(state_dir.clone(), dns, access_log), store.clone()).await?;
-        let api = Arc::new(Api { store, runtime: agent.runtime(), default_owner, domain_resolvers });
+        tokio::spawn(notify::run(store.clone(), Arc::clone(&notify), shutdown.clone()));
+        let again = Upstreams::new(resolvers.clone());
+        tokio::spawn(dns::verification::run(store.clone(), again, recheck, shutdown.clone()));
+        let domain_resolvers = Upstreams::new(resolvers);
+        let api = Arc::new(Api { store, runtime: agent.runtime(), default_owner, domain_resolvers, notify });
         let query = query.listen(&api, credentials).await?;
         let query = query.map(|(listener, query)| tokio::spawn(query::serve(listener, query, shutdown.clone())));
         if let Some(listener) = scraped {
@@ -292,8 +332,18 @@ impl AgentArgs {
     }
 
     async fn take_out(self) -> Result<(), CliError> {
-        let Self { state_dir, remove: _, log: _, log_format: _, metrics: _, access_log, query: _, datapath, names } =
-            self;
+        let Self {
+            state_dir,
+            remove: _,
+            log: _,
+            log_format: _,
+            metrics: _,
+            access_log,
+            query: _,
+            notify: _,
+            datapath,
+            names,
+        } = self;
         // An agent that runs would put everything back.
         let _lock = if state_dir.exists() { Some(DirectoryLock::acquire(&state_dir)?) } else { None };
         let load::Removed { ports } =

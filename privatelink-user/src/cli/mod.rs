@@ -17,6 +17,7 @@ mod link;
 mod listener;
 mod load_balancer;
 mod manual;
+mod notification;
 mod output;
 mod port;
 mod relay;
@@ -178,6 +179,9 @@ enum ClientCommand {
     /// Connections of endpoints to your endpoint services: say yes or no.
     #[command(subcommand)]
     Connection(connection::ConnectionCommand),
+    /// Connection notifications: who is told what happens to endpoints.
+    #[command(subcommand)]
+    Notification(notification::NotificationCommand),
     /// Endpoints: addresses in a consumer's VPC that lead to an endpoint service.
     #[command(subcommand)]
     Endpoint(endpoint::EndpointCommand),
@@ -264,6 +268,7 @@ fn run_client(command: ClientCommand, mut session: Session) -> Result<(), CliErr
             ClientCommand::SecurityGroup(command) => command.run(session).await,
             ClientCommand::EndpointService(command) => command.run(session).await,
             ClientCommand::Connection(command) => command.run(session).await,
+            ClientCommand::Notification(command) => command.run(session).await,
             ClientCommand::Endpoint(command) => command.run(session).await,
             ClientCommand::Link(command) => command.run(session).await,
             ClientCommand::Flow(command) => command.run(session).await,

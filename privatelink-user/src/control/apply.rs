@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use super::declaration::*;
 use super::{
     Context, ControlError, Mutation, Reference,
+    dns_targets::ModifyDnsTargets,
     endpoint_services::{CreateEndpointService, DeleteEndpointService, ModifyEndpointService},
     endpoints::{CreateEndpoint, DeleteEndpoint, ModifyEndpoint},
     instances::{DeregisterInstances, ModifyInstance, RegisterInstance},
@@ -304,8 +305,17 @@ impl Planner<'_, '_> {
     }
 
     fn target_group(&mut self, declared: &DeclaredTargetGroup, prune: bool) -> Result<(), ControlError> {
-        let DeclaredTargetGroup { name, vpc, target_type, protocol, port, health_check, attributes, targets } =
-            declared;
+        let DeclaredTargetGroup {
+            name,
+            vpc,
+            target_type,
+            protocol,
+            port,
+            health_check,
+            attributes,
+            targets,
+            dns_targets,
+        } = declared;
         let health_check = HealthCheckSettings::from(health_check.clone());
         let attributes = over(&TargetGroupAttributes::defaults(*target_type, *protocol), attributes);
         if let Some(present) = self.state.target_groups.values().find(|group| group.name == *name) {
@@ -334,6 +344,15 @@ impl Planner<'_, '_> {
             let detail = format!("VPC {}, {protocol} {port}", vpc.as_str());
             self.step(&request, Action::Create, "target-group", name, detail)?;
         }
+        let present = &lookup::target_group(&self.state, &name.into())?.dns_targets;
+        let request = ModifyDnsTargets {
+            target_group: name.into(),
+            add: dns_targets.difference(present).cloned().collect(),
+            remove: present.difference(dns_targets).cloned().collect(),
+        };
+        if dns_targets != present {
+            self.step(&request, Action::Modify, "target-group", name, "targets by DNS name")?;
+        }
         self.targets(name, targets, prune)
     }
 
@@ -352,7 +371,8 @@ impl Planner<'_, '_> {
             .filter(|(address, _)| !active(address))
             .map(|(address, spec)| TargetSpec { port: Some(address.port), ..spec.clone() })
             .collect();
-        let undeclared = |target: &&Target| target.draining_since.is_none() && !kept.contains(&target.address);
+        let by_hand = |target: &Target| target.draining_since.is_none() && target.dns_name.is_none();
+        let undeclared = |target: &&Target| by_hand(target) && !kept.contains(&target.address);
         let surplus: Vec<TargetSpec> =
             present.targets.values().filter(|_| prune).filter(undeclared).map(TargetSpec::from).collect();
         if !missing.is_empty() {

@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     model::{
-        Alias, BitRate, ConnectionRate, Connections, ConsumerPattern, HealthCheckPort, HealthCheckProtocol, Hook,
-        HttpPath, InterfaceName, InvalidValue, Limit, Limits, ListenerPorts, Matcher, Principal, PrivateDnsName,
+        Alias, BitRate, ConnectionRate, Connections, ConsumerPattern, DnsTarget, HealthCheckPort, HealthCheckProtocol,
+        Hook, HttpPath, InterfaceName, InvalidValue, Limit, Limits, ListenerPorts, Matcher, Principal, PrivateDnsName,
         Protocol, ResourceName, SecurityGroupName, SecurityGroupText, TargetType, VpcCidr,
     },
     tls::{alpn::AlpnPolicy, policy::ListenerPolicy},
@@ -110,6 +110,9 @@ pub struct DeclaredTargetGroup {
     pub attributes: BTreeMap<String, AttributeValue>,
     #[serde(default)]
     pub targets: Vec<TargetSpec>,
+    /// Names whose addresses are targets too.
+    #[serde(default)]
+    pub dns_targets: BTreeSet<DnsTarget>,
 }
 
 /// `[[load-balancer]]`.

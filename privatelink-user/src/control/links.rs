@@ -5,9 +5,9 @@ use std::{fmt, net::Ipv4Addr, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Context, ControlError, Mutation, Query, Reference,
+    Context, ControlError, Installed, Mutation, Query, Reference,
     connections::AcceptConnections,
-    endpoints::CreateEndpoint,
+    endpoints::{self, CreateEndpoint},
     lookup, operation,
     publish::{self, AddressSpec, Parts, PublishTargets},
     sorted,
@@ -227,5 +227,10 @@ impl Query for DescribeLinks {
                 .map(|reference| lookup::link(state, reference).map(|link| LinkView::new(state, link)))
                 .collect(),
         }
+    }
+
+    fn settle(answer: &mut Vec<LinkView>, world: &State, installed: &Installed) -> bool {
+        let sides = answer.iter_mut().flat_map(|link| &mut link.sides);
+        endpoints::settle(sides.map(|side| (&side.endpoint, &mut side.state)), world, installed)
     }
 }

@@ -8,8 +8,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Context, ControlError, Mutation, Query, Reference, address, listeners::with_attributes, lookup, operation,
-    security_groups, sorted, view::LoadBalancerView,
+    Context, ControlError, Installed, Mutation, Query, Reference, address, listeners::with_attributes, lookup,
+    operation, security_groups, sorted, status::LoadBalancerStatus, view::LoadBalancerView,
 };
 use crate::model::{
     Change, InvalidValue, LoadBalancer, LoadBalancerAttributes, LoadBalancerId, LoadBalancerKind, ResourceName, Scheme,
@@ -228,5 +228,16 @@ impl Query for DescribeLoadBalancers {
                 .map(|reference| lookup::load_balancer(state, reference).map(|lb| LoadBalancerView::new(state, lb)))
                 .collect(),
         }
+    }
+
+    fn settle(answer: &mut Vec<LoadBalancerView>, world: &State, installed: &Installed) -> bool {
+        let mut passing = false;
+        for view in answer {
+            if let Some(lb) = world.load_balancers.get(&view.id) {
+                view.state = LoadBalancerStatus::new(installed, lb);
+                passing |= view.state.is_passing();
+            }
+        }
+        passing
     }
 }

@@ -13,19 +13,21 @@ use super::{
     connections::endpoints_of,
     instances,
     publish::{self, Published},
-    security_groups, subnets,
+    security_groups,
+    status::{EndpointStatus, Installed, LoadBalancerStatus, ServiceStatus},
+    subnets,
 };
 use crate::{
     model::{
-        AccountId, Alias, AttributeMap, Certificate, CertificateId, ConsumerLists, Direction, Endpoint, EndpointId,
-        EndpointService, EndpointServiceId, EndpointState, Forward, HealthCheck, Hook, Instance, InstanceId,
-        InstanceLabel, InstanceState, InterfaceName, Limits, Link, LinkId, LinkSide, Listener, ListenerAttributes,
-        ListenerId, ListenerPorts, LoadBalancer, LoadBalancerId, NetworkInterface, NetworkInterfaceId, Owner,
-        PayerResponsibility, Peer, PolicyDocument, Port, Principal, PrivateDns, PrivateDnsName, Protocol, ResourceName,
-        RouteState, RouteTable, RouteTableId, RouteTarget, SecurityGroup, SecurityGroupId, SecurityGroupName,
-        SecurityGroupRule, SecurityGroupRuleId, SecurityGroupText, ServiceName, State, Subnet, SubnetCidr, SubnetId,
-        Target, TargetAddress, TargetGroup, TargetGroupId, TargetType, TlsSettings, Traffic, Vpc, VpcAttributes,
-        VpcCidr, VpcId, VpcIndex, Weight, derived,
+        AccountId, Alias, AttributeMap, Certificate, CertificateId, ConsumerLists, Direction, DnsTarget, Endpoint,
+        EndpointId, EndpointService, EndpointServiceId, EndpointState, Forward, HealthCheck, Hook, Instance,
+        InstanceId, InstanceLabel, InstanceState, InterfaceName, Limits, Link, LinkId, LinkSide, Listener,
+        ListenerAttributes, ListenerId, ListenerPorts, LoadBalancer, LoadBalancerId, NetworkInterface,
+        NetworkInterfaceId, Owner, PayerResponsibility, Peer, PolicyDocument, Port, Principal, PrivateDns,
+        PrivateDnsName, Protocol, ResourceName, RouteState, RouteTable, RouteTableId, RouteTarget, SecurityGroup,
+        SecurityGroupId, SecurityGroupName, SecurityGroupRule, SecurityGroupRuleId, SecurityGroupText, ServiceName,
+        State, Subnet, SubnetCidr, SubnetId, Target, TargetAddress, TargetGroup, TargetGroupId, TargetType,
+        TlsSettings, Traffic, Vpc, VpcAttributes, VpcCidr, VpcId, VpcIndex, Weight, derived,
     },
     runtime::{HookInUse, NextHop, PortStatus},
     tls::{
@@ -341,6 +343,8 @@ pub struct LoadBalancerView {
     pub listeners: Vec<ListenerView>,
     /// The endpoint service that it serves.
     pub endpoint_service: Option<EndpointServiceId>,
+    /// `provisioning` in the answer that makes it: the datapath comes after.
+    pub state: LoadBalancerStatus,
     #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
@@ -386,6 +390,7 @@ impl LoadBalancerView {
             enforce_on_private_link,
             listeners,
             endpoint_service,
+            state: LoadBalancerStatus::new(&Installed::default(), lb),
             created_at,
         }
     }
@@ -484,6 +489,8 @@ pub struct TargetGroupView {
     pub health_check: HealthCheck,
     pub attributes: BTreeMap<String, String>,
     pub targets: Vec<Target>,
+    /// Names whose addresses are targets.
+    pub dns_targets: BTreeSet<DnsTarget>,
     /// The listeners that lead to it, each as `LOAD-BALANCER:PORT`.
     pub listeners: Vec<String>,
     #[schema(value_type = String)]
@@ -493,8 +500,19 @@ pub struct TargetGroupView {
 impl TargetGroupView {
     /// As `state` has it.
     pub fn new(state: &State, group: &TargetGroup) -> Self {
-        let TargetGroup { id, name, vpc, target_type, protocol, port, health_check, attributes, targets, created_at } =
-            group.clone();
+        let TargetGroup {
+            id,
+            name,
+            vpc,
+            target_type,
+            protocol,
+            port,
+            health_check,
+            attributes,
+            dns_targets,
+            targets,
+            created_at,
+        } = group.clone();
         let listeners = state
             .listeners
             .values()
@@ -512,6 +530,7 @@ impl TargetGroupView {
             health_check,
             attributes: attribute_map(&attributes),
             targets: targets.into_values().collect(),
+            dns_targets,
             listeners,
             created_at,
         }
@@ -556,6 +575,8 @@ pub struct EndpointServiceView {
     /// Who pays for new endpoints.
     pub payer: PayerResponsibility,
     pub connections: Vec<ConnectionView>,
+    /// `Available` in the answer that makes it.
+    pub state: ServiceStatus,
     #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
@@ -595,6 +616,7 @@ impl EndpointServiceView {
             limits,
             payer,
             connections,
+            state: ServiceStatus::Available,
             created_at,
         }
     }
@@ -653,7 +675,7 @@ pub struct LinkSideView {
     /// Publishes this side's targets.
     pub service: EndpointServiceId,
     pub endpoint: EndpointId,
-    pub state: EndpointState,
+    pub state: EndpointStatus,
     /// The names that lead to the address.
     pub dns_names: Vec<String>,
 }
@@ -674,7 +696,7 @@ impl LinkView {
                 reaches: published.map(|at| at.targets().into_iter().collect()).unwrap_or_default(),
                 service,
                 endpoint,
-                state: found.map_or(EndpointState::Rejected, |at| at.state),
+                state: found.map_or(EndpointState::Rejected, |at| at.state).into(),
                 dns_names: found.map(|at| state.endpoint_names(at)).unwrap_or_default(),
             }
         };
@@ -715,7 +737,8 @@ pub struct ConnectionView {
     pub endpoint: EndpointId,
     /// The consumer's account.
     pub account: AccountId,
-    pub state: EndpointState,
+    /// In the answer that changes it: where consent stands.
+    pub state: EndpointStatus,
     /// Those that hold for it.
     pub limits: Limits,
     #[schema(value_type = String)]
@@ -730,7 +753,7 @@ impl ConnectionView {
             service: endpoint.service.clone(),
             endpoint: endpoint.id.clone(),
             account: endpoint.owner.account.clone(),
-            state: endpoint.state,
+            state: endpoint.state.into(),
             limits: endpoint.limits(service.limits),
             created_at: endpoint.created_at,
         }
@@ -756,7 +779,8 @@ pub struct EndpointView {
     pub aliases: BTreeSet<Alias>,
     /// The names that lead to it: regional, then one a zone.
     pub dns_names: Vec<String>,
-    pub state: EndpointState,
+    /// In the answer that makes or changes it: where consent stands.
+    pub state: EndpointStatus,
     pub security_groups: Vec<SecurityGroupId>,
     /// The groups' names, sorted.
     pub security_group_names: Vec<String>,
@@ -804,7 +828,7 @@ impl EndpointView {
             address,
             addresses: endpoint.addresses().collect(),
             aliases,
-            state: endpoint_state,
+            state: endpoint_state.into(),
             private_dns,
             private_dns_on_acceptance,
             security_group_names: security_groups::names(state, &security_groups),

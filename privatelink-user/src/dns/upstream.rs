@@ -1,6 +1,7 @@
 //! Asks other servers for what is not ours: one question each, nothing kept.
 
 use std::{
+    collections::BTreeSet,
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
@@ -112,6 +113,43 @@ impl Upstreams {
             _ => None,
         };
         Ok(answer.answers.iter().filter_map(value).collect())
+    }
+}
+
+/// The addresses of a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved {
+    pub addresses: BTreeSet<Ipv4Addr>,
+    /// How long they may be kept: the least of the records' TTLs.
+    pub ttl: Duration,
+}
+
+impl Upstreams {
+    /// The IPv4 addresses of `name`, behind its aliases (CNAME) too; none if there are none or there is no such name.
+    ///
+    /// # Errors
+    ///
+    /// [`UpstreamError`], also when the server answers with a failure.
+    pub async fn addresses(&self, name: &str) -> Result<Resolved, UpstreamError> {
+        let asked = Name::from_ascii(format!("{name}.")).map_err(|error| UpstreamError::Name(error.to_string()))?;
+        let mut question = Message::query();
+        question.add_query(Query::query(asked, RecordType::A));
+        question.metadata.recursion_desired = true;
+        let mut answer = self.ask(&question, Transport::Udp).await?;
+        if answer.metadata.truncation {
+            answer = self.ask(&question, Transport::Tcp).await?;
+        }
+        match answer.metadata.response_code {
+            ResponseCode::NoError | ResponseCode::NXDomain => {}
+            code => return Err(UpstreamError::Failure(code)),
+        }
+        let address = |record: &Record| match &record.data {
+            RData::A(address) => Some(address.0),
+            _ => None,
+        };
+        let ttl = answer.answers.iter().map(|record| record.ttl).min().unwrap_or(0);
+        let addresses = answer.answers.iter().filter_map(address).collect();
+        Ok(Resolved { addresses, ttl: Duration::from_secs(ttl.into()) })
     }
 }
 

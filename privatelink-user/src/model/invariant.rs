@@ -9,11 +9,11 @@ use std::{
 use ipnet::Ipv4Net;
 
 use super::{
-    AddressUse, Alias, CertificateId, Change, Direction, Edit, Endpoint, EndpointId, EndpointService,
-    EndpointServiceId, Forward, Instance, InstanceId, InterfaceName, Key, Link, LinkId, Listener, ListenerId,
-    ListenerPorts, LoadBalancer, LoadBalancerId, Peer, Port, Protocol, ResourceName, RouteTableId, SecurityGroup,
-    SecurityGroupId, SecurityGroupName, State, Subnet, SubnetId, TaggedId, TargetGroup, TargetGroupId, TargetType, Vpc,
-    VpcId, VpcIndex,
+    AddressUse, Alias, CertificateId, Change, ConnectionNotification, Direction, Edit, Endpoint, EndpointId,
+    EndpointService, EndpointServiceId, Forward, Instance, InstanceId, InterfaceName, Key, Link, LinkId, Listener,
+    ListenerId, ListenerPorts, LoadBalancer, LoadBalancerId, NotificationId, NotificationSubject, Peer, Port, Protocol,
+    ResourceName, RouteTableId, SecurityGroup, SecurityGroupId, SecurityGroupName, State, Subnet, SubnetId, TaggedId,
+    TargetGroup, TargetGroupId, TargetType, Vpc, VpcId, VpcIndex,
 };
 
 /// A rule between resources that does not hold.
@@ -99,6 +99,8 @@ pub enum InvariantViolation {
         "route table '{0}' is in a VPC that does not exist, has its range as a destination, or another VPC's subnet"
     )]
     RouteTable(RouteTableId),
+    #[error("connection notification '{0}' is about nothing that its owner has, or about no event")]
+    Notification(NotificationId),
     #[error("subnet '{0}' has two route tables")]
     SubnetRouteTables(SubnetId),
     #[error("'{0}' has tags and does not exist")]
@@ -146,6 +148,7 @@ impl State {
         self.links.values().try_for_each(|link| self.check_link(link))?;
         self.instances.values().try_for_each(|instance| self.check_instance(instance))?;
         self.tags.keys().try_for_each(|resource| self.check_tags(resource))?;
+        self.check_notifications()?;
         self.check_vpcs()?;
         self.check_security_group_names()?;
         self.check_load_balancer_names()?;
@@ -226,6 +229,7 @@ impl State {
                     let (old, new) = (before.endpoint_services.get(id), self.endpoint_services.get(id));
                     new.map_or(Ok(()), |service| self.check_endpoint_service(service))?;
                     if old.is_some_and(|old| new.is_none_or(|new| new.owner != old.owner)) {
+                        self.check_notifications()?;
                         let mut led = self.endpoints.values().filter(|endpoint| endpoint.service == *id);
                         led.try_for_each(|endpoint| self.check_endpoint(endpoint))?;
                         self.links.values().try_for_each(|link| self.check_link(link))?;
@@ -240,6 +244,9 @@ impl State {
                     }
                     new.map_or(Ok(()), |endpoint| self.check_endpoint(endpoint))?;
                     if old.is_some() {
+                        if new.is_none_or(|new| Some(&new.owner) != old.map(|old| &old.owner)) {
+                            self.check_notifications()?;
+                        }
                         let mut parts = self.links.values().filter(|link| link.has_endpoint(id));
                         parts.try_for_each(|link| self.check_link(link))?;
                     }
@@ -265,10 +272,13 @@ impl State {
                 Key::Tags(resource) => {
                     self.tags.get(resource).map_or(Ok(()), |tags| self.check_tags(&tags.resource))?
                 }
+                Key::ConnectionNotification(id) => {
+                    self.notifications.get(id).map_or(Ok(()), |one| self.check_notification(one))?;
+                }
                 Key::Certificate(id) if !self.certificates.contains_key(id) => {
                     self.listeners_with(id).try_for_each(|listener| self.check_listener(listener))?;
                 }
-                Key::Certificate(_) | Key::Account(_) | Key::ClientToken(_) => {}
+                Key::Certificate(_) | Key::Account(_) | Key::ClientToken(_) | Key::Notice(_) => {}
             }
             // What is gone has no tags.
             if let Some(resource) = key.tagged()
@@ -341,6 +351,22 @@ impl State {
             return Err(InvariantViolation::SubnetRouteTables(subnet.clone()));
         }
         Ok(())
+    }
+
+    fn check_notification(&self, one: &ConnectionNotification) -> Result<(), InvariantViolation> {
+        let owner = match &one.subject {
+            NotificationSubject::EndpointService(id) => self.endpoint_services.get(id).map(|found| &found.owner),
+            NotificationSubject::Endpoint(id) => self.endpoints.get(id).map(|found| &found.owner),
+        };
+        if owner == Some(&one.owner) && !one.events.is_empty() {
+            Ok(())
+        } else {
+            Err(InvariantViolation::Notification(one.id.clone()))
+        }
+    }
+
+    fn check_notifications(&self) -> Result<(), InvariantViolation> {
+        self.notifications.values().try_for_each(|one| self.check_notification(one))
     }
 
     fn check_tags(&self, resource: &TaggedId) -> Result<(), InvariantViolation> {

@@ -12,6 +12,7 @@ mod change;
 mod consumers;
 pub mod derived;
 pub mod dns_name;
+mod dns_target;
 mod endpoint;
 mod endpoint_service;
 mod forward;
@@ -26,6 +27,7 @@ mod listener;
 mod load_balancer;
 mod name;
 mod network_interface;
+mod notification;
 mod owner;
 pub mod pattern;
 mod policy;
@@ -49,13 +51,15 @@ pub use certificate::{Certificate, CertificateId, SecretText};
 pub use change::{Change, Edit, Key, Record};
 pub use consumers::{Consent, ConsumerLists, ConsumerPattern};
 pub use dns_name::{ServiceDomain, ZonedAddress};
+pub use dns_target::DnsTarget;
 pub use endpoint::{Endpoint, EndpointState};
 pub use endpoint_service::{EndpointService, PayerResponsibility, ServiceName};
 pub use forward::{Forward, Weight};
 pub use health_check::{HealthCheck, HealthCheckPort, HealthCheckProtocol, HttpPath, Matcher};
 pub use id::{
     AccountId, EndpointId, EndpointServiceId, IdSource, InstanceId, LinkId, ListenerId, LoadBalancerId,
-    NetworkInterfaceId, Region, RouteTableId, SecurityGroupId, SecurityGroupRuleId, SubnetId, TargetGroupId, VpcId,
+    NetworkInterfaceId, NoticeId, NotificationId, Region, RouteTableId, SecurityGroupId, SecurityGroupRuleId, SubnetId,
+    TargetGroupId, VpcId,
 };
 pub use instance::{Instance, InstanceLabel, InstanceState};
 pub use invalid::InvalidValue;
@@ -69,6 +73,7 @@ pub use listener::{Listener, ListenerAttributes, ListenerPorts, TlsSettings};
 pub use load_balancer::{LoadBalancer, LoadBalancerAttributes, LoadBalancerKind, Scheme};
 pub use name::{InterfaceName, ResourceName};
 pub use network_interface::{InterfaceOwner, NetworkInterface};
+pub use notification::{ConnectionEvent, ConnectionNotification, Notice, NotificationSubject, NotificationTarget};
 pub use owner::Owner;
 pub use policy::PolicyDocument;
 pub use port::{Hook, Port};

@@ -46,6 +46,7 @@ mod limits;
 mod link;
 mod metrics;
 mod neighbours;
+mod notify;
 mod overlap;
 mod pool;
 mod proxy;
@@ -82,6 +83,7 @@ fn tests() -> Vec<Test> {
     [
         routing::TESTS,
         overlap::TESTS,
+        notify::TESTS,
         transfer::TESTS,
         lifetime::TESTS,
         targets::TESTS,

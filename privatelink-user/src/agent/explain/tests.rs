@@ -58,6 +58,7 @@ fn state() -> State {
         port: 8080,
         health_check: HealthCheck::defaults(HealthCheckProtocol::Tcp),
         attributes: TargetGroupAttributes::default(),
+        dns_targets: Default::default(),
         targets: BTreeMap::new(),
         created_at: now(),
     }));

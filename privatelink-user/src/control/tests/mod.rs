@@ -2,12 +2,15 @@
 
 mod accounts;
 mod aliases;
+mod cascade;
 mod consent;
 mod declarations;
+mod dns_targets;
 mod forward;
 mod instances;
 mod nodes;
 mod notes;
+mod notifications;
 mod private_dns;
 mod protocols;
 mod publish;
