@@ -25,7 +25,7 @@ use crate::{
     metrics::{self, Metrics, MetricsError},
     model::{AccountId, InvalidValue, Owner, Region, ServiceDomain},
     notify::{self, Allowed, Targets, Trust},
-    store::{self, DirectoryLock, Store},
+    store::{DirectoryLock, Store},
 };
 
 #[derive(Debug, Args)]
@@ -241,16 +241,13 @@ impl AgentArgs {
         logging::init(&self.log, self.log_format)
             .map_err(|error| CliError::Input { message: error.to_string(), hint: error.hint().to_owned() })?;
         let credentials = self.query.credentials()?;
-        if !self.remove {
-            self.confine()?;
-        }
+        let store = if self.remove { None } else { Some(self.confine()?) };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime)?;
         runtime.block_on(async {
             // Spawned, because the agent's start blocks in place, which only a worker thread may.
-            let task = if self.remove {
-                tokio::spawn(self.take_out())
-            } else {
-                tokio::spawn(self.serve(socket, default_owner(account, region), credentials))
+            let task = match store {
+                Some(store) => tokio::spawn(self.serve(store, socket, default_owner(account, region), credentials)),
+                None => tokio::spawn(self.take_out()),
             };
             task.await.unwrap_or_else(|error| {
                 Err(CliError::Agent { message: format!("the agent was aborted: {error}"), hint: String::new() })
@@ -258,18 +255,21 @@ impl AgentArgs {
         })
     }
 
-    /// Does what takes more rights than forwarding does, and gives them up. What the kernel lacks is said first.
-    fn confine(&self) -> Result<(), CliError> {
+    /// Does what takes more rights than forwarding does, and gives them up. What the kernel lacks, and a state that cannot be
+    /// used, are found before anything is mounted.
+    fn confine(&self) -> Result<Store, CliError> {
         load::check_host().map_err(AgentError::from)?;
+        let store = Store::open(&self.state_dir)?;
         pin::ensure_bpffs(&self.datapath.bpffs).map_err(AgentError::from)?;
-        store::make_directory(&self.state_dir)?;
         // For the relay, which the agent starts.
         confine::raise_file_limit();
-        Ok(confine::drop_capabilities()?)
+        confine::drop_capabilities()?;
+        Ok(store)
     }
 
     async fn serve(
         self,
+        store: Store,
         socket: PathBuf,
         default_owner: Result<Owner, InvalidValue>,
         credentials: Credentials,
@@ -282,7 +282,7 @@ impl AgentArgs {
         let default_owner =
             default_owner.map_err(|error| CliError::Input { message: error.to_string(), hint: error.hint.clone() })?;
         let notify = Arc::new(notify.targets()?);
-        let store = Arc::new(Store::open(&state_dir)?.with_service_domain(service_domain));
+        let store = Arc::new(store.with_service_domain(service_domain));
         // Clients may connect from here on; they are answered when the agent forwards.
         let (listener, _socket_file) = SocketFile::listen(&socket)?;
         let scraped = match metrics {

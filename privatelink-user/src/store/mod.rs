@@ -44,7 +44,7 @@ pub struct Store {
 
 /// Makes the state directory if it is missing. Refuses one that others may write to: whoever does decides what the kernel
 /// forwards.
-pub fn make_directory(directory: &Path) -> Result<(), StoreError> {
+fn make_directory(directory: &Path) -> Result<(), StoreError> {
     let unusable =
         |source: std::io::Error| StoreError::Directory { directory: directory.to_owned(), source: source.into() };
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(unusable)?;
