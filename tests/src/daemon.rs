@@ -22,8 +22,11 @@ use crate::{
     netns::Netns,
 };
 
-/// Longer than a start ever takes; a start that fails is noticed at once.
-const READY: Duration = Duration::from_secs(20);
+/// Longer than a start ever takes; a start that fails is noticed at once. An emulated processor says how long it needs.
+fn ready() -> Duration {
+    let told = std::env::var("PRIVATELINK_READY_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs(told.unwrap_or(20))
+}
 
 /// `privatelink agent` in a namespace. Dropping it ends the agent and takes its pins and files away.
 #[derive(Debug)]
@@ -132,7 +135,7 @@ impl Agent {
         let started = Instant::now();
         self.child = Some(self.spawn(&log, &[])?);
         let cli = self.cli();
-        eventually("the agent answers", READY, || {
+        eventually("the agent answers", ready(), || {
             if let Some(status) = self.ended()? {
                 // Ends the wait: the error below carries the log.
                 return Ok(Err(status));
@@ -151,6 +154,17 @@ impl Agent {
         let mut child = self.child.take().context("the agent is not running")?;
         child.kill().context("killing the agent")?;
         child.wait().context("waiting for the agent").map(drop)
+    }
+
+    /// Starts it after [`Agent::kill`], and kills it again so long after.
+    pub fn start_and_kill(&mut self, after: Duration) -> Result<()> {
+        ensure!(self.child.is_none(), "the agent is running");
+        let path = self.dir.join("log");
+        let log = fs::OpenOptions::new().create(true).append(true).open(&path);
+        let log = log.with_context(|| format!("opening {}", path.display()))?;
+        self.child = Some(self.spawn(&log, &[])?);
+        std::thread::sleep(after);
+        self.kill()
     }
 
     /// Asks it to end (SIGTERM) and returns how it did.

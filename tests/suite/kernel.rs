@@ -153,6 +153,11 @@ impl Kernel {
             load::load_program(&mut ebpf, name)?;
         }
         load::fill_stages(&mut ebpf)?;
+        Self::of(ebpf, reference)
+    }
+
+    /// The same of programs that are loaded, with the stages where the attached ones find them.
+    pub fn of(mut ebpf: Ebpf, reference: bool) -> Result<Self> {
         // A veth device has the receive queue that a test run asks for only while a program is attached.
         let xdp: &mut Xdp = ebpf.program_mut(XDP).context(XDP)?.try_into()?;
         for index in INTERFACES {

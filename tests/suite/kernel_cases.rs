@@ -25,11 +25,11 @@ pub fn reference_table() -> Result<()> {
 fn all_cases(reference: bool) -> Result<()> {
     let netns = Netns::new("cases")?;
     kernel::interfaces(&netns)?;
-    netns.run(|| compare(reference))?
+    netns.run(|| compare(Kernel::load(reference)?, reference))?
 }
 
-fn compare(reference: bool) -> Result<()> {
-    let mut kernel = Kernel::load(reference)?;
+/// Every case through `kernel`, in the namespace with the interfaces.
+pub fn compare(mut kernel: Kernel, reference: bool) -> Result<()> {
     let mut host = Host::new(Options { reference, ..Options::default() });
     let (mut frames, mut by_xdp) = (0, 0);
     let mut wrong = Vec::new();

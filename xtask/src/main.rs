@@ -9,6 +9,7 @@ mod bench;
 mod build;
 mod demo;
 mod fuzz;
+mod kernels;
 mod packages;
 mod pins;
 mod process;
@@ -63,12 +64,20 @@ enum Command {
     Test {
         #[arg(value_enum)]
         suite: Option<test::Suite>,
+        /// For the suite `kernels`: versions as in 6.1, 6.12.88 or newest; all supported ones if none is named.
+        versions: Vec<String>,
         /// Only tests whose name contains this.
         #[arg(long)]
         filter: Option<String>,
         /// How long the suite `fuzz` runs.
         #[arg(long, default_value_t = 5)]
         minutes: u64,
+        /// How often the suite `crash` kills the agent.
+        #[arg(long, default_value_t = 1_000)]
+        kills: u32,
+        /// Where the suite `crash` gets its chances from.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
     },
     /// Fuzzes the packet core by libFuzzer, guided by coverage. Needs a C++ compiler.
     Fuzz {
@@ -121,9 +130,10 @@ fn command() -> Result<()> {
             setup::everything(&pins)?;
             demo::run(&pins, which, keep, remove)
         }
-        Command::Test { suite, filter, minutes } => {
+        Command::Test { suite, versions, filter, minutes, kills, seed } => {
             setup::everything(&pins)?;
-            test::run(&pins, suite, filter.as_deref(), minutes)
+            let options = test::Options { versions, filter, minutes, kills, seed };
+            test::run(&pins, suite, &options)
         }
         Command::Fuzz { target, minutes, keep } => fuzz::run(&pins, target, minutes, keep),
         Command::Bench { figures, json, rounds } => {

@@ -7,6 +7,7 @@ use clap::ValueEnum;
 
 use crate::{
     build::{self, Profile},
+    kernels,
     pins::Pins,
     process,
 };
@@ -20,13 +21,30 @@ pub enum Suite {
     Kernel,
     /// Real clients and servers in network namespaces.
     Net,
+    /// Other kernels, in QEMU: loading, packet cases, a smoke test, native XDP on virtio. As a part of all, the oldest supported
+    /// kernel and the newest.
+    Kernels,
+    /// The agent killed in the middle of operations, `--kills` times. No part of all: there it is killed a few times.
+    Crash,
     /// Random sequences through the loaded programs and the host's core, then random requests to the API and the DNS
     /// server, each for as long as `--minutes` says. No part of all.
     Fuzz,
 }
 
+/// What suites are told.
+pub struct Options {
+    /// Kernels, for the suite `kernels`.
+    pub versions: Vec<String>,
+    pub filter: Option<String>,
+    /// How long the suite `fuzz` runs.
+    pub minutes: u64,
+    /// How often the suite `crash` kills, and what its chances follow from.
+    pub kills: u32,
+    pub seed: u64,
+}
+
 impl Suite {
-    const ALL: [Self; 3] = [Self::Unit, Self::Kernel, Self::Net];
+    const ALL: [Self; 4] = [Self::Unit, Self::Kernel, Self::Net, Self::Kernels];
 
     /// What this suite is, for the reader.
     fn title(self) -> &'static str {
@@ -34,6 +52,8 @@ impl Suite {
             Self::Unit => "unit: logic without root",
             Self::Kernel => "kernel: packet cases through the loaded programs",
             Self::Net => "net: real clients and servers in network namespaces",
+            Self::Kernels => "kernels: the programs in other kernels, in QEMU",
+            Self::Crash => "crash: the agent killed in the middle of operations",
             Self::Fuzz => {
                 "fuzz: random sequences through the loaded programs and the host's core, then random requests"
             }
@@ -42,14 +62,26 @@ impl Suite {
 }
 
 /// Runs `suite`, or all of them; later ones run even if an earlier one failed.
-pub fn run(pins: &Pins, suite: Option<Suite>, filter: Option<&str>, minutes: u64) -> Result<()> {
+pub fn run(pins: &Pins, suite: Option<Suite>, options: &Options) -> Result<()> {
+    if !options.versions.is_empty() && suite != Some(Suite::Kernels) {
+        bail!("only the suite `kernels` takes versions; `--filter` chooses tests of the others");
+    }
+    let versions = match suite {
+        Some(_) => options.versions.clone(),
+        None => kernels::EDGES.map(str::to_owned).to_vec(),
+    };
     let suites = suite.map_or(Suite::ALL.to_vec(), |one| vec![one]);
     let mut failed = Vec::new();
     for suite in suites {
         println!("\n== {}", suite.title());
-        let mut ran = command(pins, suite, filter, minutes).and_then(|mut command| process::run(&mut command));
+        let mut ran = match suite {
+            Suite::Kernels => kernels::run(pins, &versions, options.filter.as_deref()),
+            Suite::Unit | Suite::Kernel | Suite::Net | Suite::Crash | Suite::Fuzz => {
+                command(pins, suite, options).and_then(|mut command| process::run(&mut command))
+            }
+        };
         if suite == Suite::Fuzz {
-            let requests = process::run(&mut requests(pins, minutes));
+            let requests = process::run(&mut requests(pins, options.minutes));
             ran = ran.and(requests);
         }
         if let Err(error) = ran {
@@ -64,7 +96,7 @@ pub fn run(pins: &Pins, suite: Option<Suite>, filter: Option<&str>, minutes: u64
 }
 
 /// The command that runs one suite.
-fn command(pins: &Pins, suite: Suite, filter: Option<&str>, minutes: u64) -> Result<Command> {
+fn command(pins: &Pins, suite: Suite, options: &Options) -> Result<Command> {
     let mut command = build::cargo(pins, "test", Profile::Dev);
     command.arg("--workspace");
     match suite {
@@ -77,7 +109,15 @@ fn command(pins: &Pins, suite: Suite, filter: Option<&str>, minutes: u64) -> Res
         }
         Suite::Fuzz => {
             command.args(["--test", "suite", "--", "--test-threads=1", "kernel_fuzz::for_minutes"]);
-            command.env("PRIVATELINK_FUZZ_MINUTES", minutes.to_string());
+            command.env("PRIVATELINK_FUZZ_MINUTES", options.minutes.to_string());
+            as_root(&mut command);
+        }
+        Suite::Kernels => bail!("the suite `kernels` is no single command"),
+        Suite::Crash => {
+            build::programs(pins, Profile::Dev)?;
+            command.args(["--test", "net", "--", "--test-threads=1", "killed_in_any_operation"]);
+            command.env("PRIVATELINK_KILLS", options.kills.to_string());
+            command.env("PRIVATELINK_SEED", options.seed.to_string());
             as_root(&mut command);
         }
         Suite::Net => {
@@ -87,7 +127,7 @@ fn command(pins: &Pins, suite: Suite, filter: Option<&str>, minutes: u64) -> Res
             as_root(&mut command);
         }
     }
-    command.args(filter);
+    command.args(options.filter.as_deref());
     Ok(command)
 }
 

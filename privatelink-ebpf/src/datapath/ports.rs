@@ -49,7 +49,8 @@ const ATTEMPTS: u32 = 16;
 pub unsafe fn claim(pool: *mut PortPool, hint: u32) -> Claim {
     let mut hint = hint;
     for _ in 0..ATTEMPTS {
-        hint = hint.wrapping_mul(0x9e37_79b1) ^ (hint >> 15);
+        // The product last: of 32 bits that were combined bit by bit, kernel 6.1 does not know that they are no more than 32.
+        hint = (hint ^ hint >> 15).wrapping_mul(0x9e37_79b1);
         // SAFETY: as the caller promises.
         match unsafe { attempt(pool, hint) } {
             Attempt::Port(port) => return Claim::Port(port),

@@ -138,6 +138,10 @@ pub trait Tables<'t>: Copy {
     fn find(self, key: &FlowKey) -> Option<SlotRef> {
         flow_table::find_anywhere(self, key)
     }
+    /// Whether there is an entry, wherever it is.
+    fn has(self, key: &FlowKey) -> bool {
+        self.find(key).is_some()
+    }
     fn reserve(self, key: &FlowKey) -> i64 {
         flow_table::reserve_index(self, key)
     }

@@ -5,7 +5,7 @@
 //! and not taken; counters are noted in the [`Trace`] and not raised; events are not sent.
 
 use aya_ebpf::{
-    bindings::TC_ACT_OK,
+    bindings::{__sk_buff, TC_ACT_OK},
     macros::{classifier, map},
     maps::Array,
     programs::TcContext,
@@ -43,7 +43,7 @@ use privatelink_ebpf::{
 use super::{
     maps::{POOLS, TRACE},
     packet::{Packet, opaque},
-    tables::Maps,
+    tables::{Maps, no_segment},
 };
 
 /// What a packet changes in place of the tables. One question at a time: the agent holds a lock over the run.
@@ -98,11 +98,26 @@ fn note(write: impl FnOnce(*mut Trace)) {
     }
 }
 
+/// The question's frame, all of it directly accessible. Each judge looks for itself, because a copy would be on the stack that all
+/// share.
+#[inline(always)]
+fn packet(skb: *mut __sk_buff) -> Packet {
+    // SAFETY: the context is valid while the program runs. Volatile: who called would hand on the pointers as numbers of 32 bits.
+    unsafe {
+        Packet {
+            data: (&raw const (*skb).data).read_volatile() as usize,
+            end: (&raw const (*skb).data_end).read_volatile() as usize,
+            len: (*skb).len as usize,
+            segment_size: (*skb).gso_size,
+        }
+    }
+}
+
 #[classifier]
 pub fn privatelink_explain(ctx: TcContext) -> i32 {
     let skb = ctx.skb.skb;
     // SAFETY: the context is valid while the program runs.
-    let (ifindex, segment_size) = unsafe { ((*skb).ifindex, (*skb).gso_size) };
+    let ifindex = unsafe { (*skb).ifindex };
     let Some(run) = run() else { return -1 };
     // SAFETY: a live map value, used by this run alone.
     unsafe {
@@ -116,16 +131,14 @@ pub fn privatelink_explain(ctx: TcContext) -> i32 {
         (&raw mut (*run).budgeted).write_volatile(0);
         (&raw mut (*run).released).cast::<u64>().write_volatile(0);
     }
-    let (data, end) = (ctx.data(), ctx.data_end());
-    let packet = Packet { data, end, len: end - data, segment_size };
-    let verdict = match stage(packet) {
-        Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend => judge_tcp(packet, ifindex),
-        Stage::Udp => judge_udp(packet, ifindex),
-        Stage::Icmp => judge_icmp(packet, ifindex),
-        Stage::Fragment => match judge_fragment(packet, ifindex) {
-            FIRST_OF_TCP => judge_tcp(packet, ifindex),
-            FIRST_OF_UDP => judge_udp(packet, ifindex),
-            bits if bits == Verdict::GoOn(Stage::Wait).to_bits() => judge_wait(packet, ifindex),
+    let verdict = match stage(packet(skb)) {
+        Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend => judge_tcp(skb, ifindex),
+        Stage::Udp => judge_udp(skb, ifindex),
+        Stage::Icmp => judge_icmp(skb, ifindex),
+        Stage::Fragment => match judge_fragment(skb, ifindex) {
+            FIRST_OF_TCP => judge_tcp(skb, ifindex),
+            FIRST_OF_UDP => judge_udp(skb, ifindex),
+            bits if bits == Verdict::GoOn(Stage::Wait).to_bits() => judge_wait(skb, ifindex),
             verdict => verdict,
         },
         // Nobody can ask about IPv6.
@@ -140,11 +153,11 @@ pub fn privatelink_explain(ctx: TcContext) -> i32 {
 
 /// What becomes of a fragment that waits, or for which others wait: that one is sent in again.
 #[inline(never)]
-fn judge_wait(packet: Packet, ifindex: u32) -> u32 {
-    let Some(key) = Dry.port(ifindex).and_then(|port| fragment::key_of(packet, port.vpc)) else {
+fn judge_wait(skb: *mut __sk_buff, ifindex: u32) -> u32 {
+    let Some(key) = Dry.port(ifindex).and_then(|port| fragment::key_of(packet(skb), port.vpc)) else {
         return Verdict::Pass.to_bits();
     };
-    match held::decide(packet, Dry, &key) {
+    match held::decide(packet(skb), Dry, &key) {
         held::RELEASE => Trace::FORWARD,
         held::REFUSED => Verdict::Drop(Counter::FragmentOrphan).to_bits(),
         _ => Verdict::Drop(Counter::FragmentHeld).to_bits(),
@@ -153,10 +166,10 @@ fn judge_wait(packet: Packet, ifindex: u32) -> u32 {
 
 /// [`judge_slow`], and what it leaves to another stage.
 #[inline(always)]
-fn judge_tcp(packet: Packet, ifindex: u32) -> u32 {
-    match judge_slow(packet, ifindex) {
-        bits if bits == Verdict::Proxy.to_bits() => judge_proxy(packet, ifindex),
-        bits if bits == Verdict::GoOn(Stage::Challenge).to_bits() => judge_challenge(packet, ifindex),
+fn judge_tcp(skb: *mut __sk_buff, ifindex: u32) -> u32 {
+    match judge_slow(skb, ifindex) {
+        bits if bits == Verdict::Proxy.to_bits() => judge_proxy(skb, ifindex),
+        bits if bits == Verdict::GoOn(Stage::Challenge).to_bits() => judge_challenge(skb, ifindex),
         bits => bits,
     }
 }
@@ -166,8 +179,8 @@ macro_rules! judges {
     ($($name:ident = $stage:path;)+) => { $(
         // With a stack of its own.
         #[inline(never)]
-        fn $name(packet: Packet, ifindex: u32) -> u32 {
-            concluded($stage(packet, Dry, ifindex).map(|sent| leaving(sent.ifindex, sent.out)))
+        fn $name(skb: *mut __sk_buff, ifindex: u32) -> u32 {
+            concluded($stage(packet(skb), Dry, ifindex).map(|sent| leaving(sent.ifindex, sent.out)))
         }
     )+ };
 }
@@ -180,14 +193,14 @@ judges! {
 
 // With a stack of its own.
 #[inline(never)]
-fn judge_proxy(packet: Packet, ifindex: u32) -> u32 {
-    concluded(proxy::decide(packet, Dry, ifindex, |proxied| leaving(proxied.rewrite.ifindex, proxied.rewrite.out)))
+fn judge_proxy(skb: *mut __sk_buff, ifindex: u32) -> u32 {
+    concluded(proxy::decide(packet(skb), Dry, ifindex, |proxied| leaving(proxied.rewrite.ifindex, proxied.rewrite.out)))
 }
 
 /// A challenge that would be sent, or what would become of an answer to one. With a stack of its own.
 #[inline(never)]
-fn judge_challenge(packet: Packet, ifindex: u32) -> u32 {
-    match challenge::decide(packet, Dry, ifindex) {
+fn judge_challenge(skb: *mut __sk_buff, ifindex: u32) -> u32 {
+    match challenge::decide(packet(skb), Dry, ifindex) {
         Ok(_) => Verdict::GoOn(Stage::Challenge).to_bits(),
         Err(verdict) => verdict.to_bits(),
     }
@@ -198,8 +211,8 @@ const FIRST_OF_TCP: u32 = u32::MAX;
 const FIRST_OF_UDP: u32 = u32::MAX - 1;
 
 #[inline(never)]
-fn judge_fragment(packet: Packet, ifindex: u32) -> u32 {
-    match fragment::decide(packet, Dry, ifindex) {
+fn judge_fragment(skb: *mut __sk_buff, ifindex: u32) -> u32 {
+    match fragment::decide(packet(skb), Dry, ifindex) {
         Ok(Fragment::First(Proto::Tcp)) => FIRST_OF_TCP,
         Ok(Fragment::First(Proto::Udp)) => FIRST_OF_UDP,
         Ok(Fragment::Later(relay)) => {
@@ -825,7 +838,7 @@ impl Tables<'static> for Dry {
                 &*(opaque(lent as usize) as *const Segment)
             },
             // The array has its one element.
-            None => &Segment::NONE,
+            None => no_segment(),
         }
     }
 
@@ -838,7 +851,7 @@ impl Tables<'static> for Dry {
                 (&raw mut (*lent).ack).write_volatile(ack);
                 &*(opaque(lent as usize) as *const Segment)
             },
-            None => &Segment::NONE,
+            None => no_segment(),
         }
     }
 
@@ -847,7 +860,7 @@ impl Tables<'static> for Dry {
         match run() {
             // SAFETY: this run's own record.
             Some(run) => unsafe { &*(opaque((&raw const (*run).segment) as usize) as *const Segment) },
-            None => &Segment::NONE,
+            None => no_segment(),
         }
     }
 

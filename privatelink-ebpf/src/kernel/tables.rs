@@ -1,6 +1,6 @@
 //! `Tables` over BPF maps.
 
-use core::mem::ManuallyDrop;
+use core::{cell::UnsafeCell, mem::ManuallyDrop};
 
 use aya_ebpf::{
     helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns},
@@ -39,6 +39,13 @@ use privatelink_ebpf::{
 use super::{maps::*, packet::opaque};
 
 const BPF_NOEXIST: u64 = 1;
+
+/// A copy of the key, on the stack: memory that a global function was lent is no key of a map for kernel 6.1.
+#[inline(always)]
+fn own<K: Copy>(key: &K) -> K {
+    *key
+}
+
 const LOCK_MASK: u32 = privatelink_ebpf::abi::entries::LOCKS - 1;
 
 /// The maps, seen from one of the two hooks.
@@ -142,6 +149,22 @@ extern "C" fn frontend_elsewhere(vpc_and_proto: u32, ip: u32, port: u32) -> u64 
 #[map]
 pub static SEGMENT: PerCpuArray<Segment> = PerCpuArray::with_max_entries(privatelink_ebpf::abi::entries::SEGMENT, 0);
 
+/// What is lent where [`SEGMENT`] is not to be had. Not constant: kernel 6.1 lets functions that it checks on their own write to
+/// all that they are lent, which constants forbid.
+static NO_SEGMENT: NoSegment = NoSegment(UnsafeCell::new(Segment::NONE));
+
+struct NoSegment(UnsafeCell<Segment>);
+
+// SAFETY: never written.
+unsafe impl Sync for NoSegment {}
+
+/// A segment of nothing; a per-CPU array has its first element, so nobody sees it.
+#[inline(always)]
+pub fn no_segment() -> &'static Segment {
+    // SAFETY: never written.
+    unsafe { &*NO_SEGMENT.0.get() }
+}
+
 /// A slot's number in `FLOWS`, or one of two others.
 const NOT_FOUND: i64 = -1;
 const IN_STASH: i64 = -2;
@@ -159,7 +182,7 @@ extern "C" fn find_flow(key: *const FlowKey) -> i64 {
     let Some(key) = (unsafe { key.as_ref() }) else { return NOT_FOUND };
     match flow_table::find_index(Maps::<false>, key) {
         Some(index) => index as i64,
-        None if STASH.get_ptr(key).is_some() => IN_STASH,
+        None if STASH.get_ptr(own(key)).is_some() => IN_STASH,
         None => NOT_FOUND,
     }
 }
@@ -359,7 +382,7 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn client6(self, key: &FlowKey) -> Option<&'static Addresses6> {
         // SAFETY: a live map value, written once; what is removed stays readable until this program has ended.
-        CLIENTS6.get_ptr(key).map(|client| unsafe { &*client })
+        CLIENTS6.get_ptr(own(key)).map(|client| unsafe { &*client })
     }
 
     #[inline(always)]
@@ -373,7 +396,7 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
 
     #[inline(always)]
     fn remove_client6(self, key: &FlowKey) {
-        let _ = CLIENTS6.remove(key);
+        let _ = CLIENTS6.remove(own(key));
     }
 
     #[inline(always)]
@@ -463,14 +486,17 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
 
     #[inline(always)]
     fn stash(self, key: &FlowKey) -> Option<*mut Slot> {
-        STASH.get_ptr_mut(key)
+        STASH.get_ptr_mut(own(key))
     }
 
     #[inline(always)]
-    fn stash_insert(self, key: &FlowKey) -> bool {
+    fn stash_insert(self, _key: &FlowKey) -> bool {
         match SCRATCH.get_ptr(0) {
-            // SAFETY: this CPU's own entry, just filled.
-            Some(slot) => STASH.insert(key, unsafe { &*slot }, BPF_NOEXIST).is_ok(),
+            // SAFETY: this CPU's own entry, just filled; its words of the key are a whole one, in a map's value, which needs no copy.
+            Some(slot) => unsafe {
+                let key = (&raw const (*slot).key).cast::<FlowKey>();
+                STASH.insert(&*key, &*slot, BPF_NOEXIST).is_ok()
+            },
             None => false,
         }
     }
@@ -524,7 +550,7 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     fn fragment(self, key: &FragmentKey) -> Option<FirstFragment> {
         // SAFETY: a live map value; one that is used again meanwhile is another packet's, whose fragments it would misguide no
         // further than an attacker could himself.
-        FRAGMENTS.get_ptr(key).map(|first| unsafe { *first })
+        FRAGMENTS.get_ptr(own(key)).map(|first| unsafe { *first })
     }
 
     #[inline(always)]
@@ -559,7 +585,7 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
 
     #[inline(always)]
     fn note_fragment(self, key: &FragmentKey, first: &FirstFragment) {
-        let _ = FRAGMENTS.insert(key, first, 0);
+        let _ = FRAGMENTS.insert(own(key), first, 0);
     }
 
     #[inline(always)]
@@ -652,8 +678,7 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
                 // Through an opaque pointer, so that the fields are read from there and not kept in registers.
                 &*(opaque(lent as usize) as *const Segment)
             },
-            // A per-CPU array has its first element.
-            None => &Segment::NONE,
+            None => no_segment(),
         }
     }
 
@@ -665,7 +690,7 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
                 (&raw mut (*lent).ack).write_volatile(ack);
                 &*(opaque(lent as usize) as *const Segment)
             },
-            None => &Segment::NONE,
+            None => no_segment(),
         }
     }
 
@@ -674,8 +699,7 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
         match SEGMENT.get_ptr(0) {
             // SAFETY: this CPU's own record; a frame's program is not interrupted by another frame's.
             Some(lent) => unsafe { &*(opaque(lent as usize) as *const Segment) },
-            // A per-CPU array has its first element.
-            None => &Segment::NONE,
+            None => no_segment(),
         }
     }
 
@@ -686,6 +710,11 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
             NOT_FOUND => None,
             index => flow_table::slot_by_index(self, key, index as u32),
         }
+    }
+
+    #[inline(always)]
+    fn has(self, key: &FlowKey) -> bool {
+        find_flow(key) != NOT_FOUND
     }
 
     #[inline(always)]

@@ -16,6 +16,7 @@ use privatelink_ebpf::{
         fragment::{FragmentKey, HELD_SLOTS, HeldFrame},
     },
     datapath::{Tables as _, fragment, held},
+    wire::L3,
 };
 
 use super::{
@@ -49,18 +50,29 @@ pub fn privatelink_tc_wait(ctx: TcContext) -> i32 {
     }
 }
 
+/// The length of a frame that has a header and fits. Bound after bound, each on a value that the compiler does not know: kernel
+/// 6.1 learns nothing from "not zero", nor from both bounds in one comparison.
+#[inline(always)]
+fn bounded(len: usize) -> Option<usize> {
+    if len < L3 {
+        return None;
+    }
+    let len = opaque(len);
+    if len <= HeldFrame::LEN { Some(len) } else { None }
+}
+
 /// Puts the frame aside in a slot. Whose first one has come meanwhile is sent in again at once.
 #[inline(always)]
 fn hold(skb: *mut __sk_buff, key: &FragmentKey, slot: u32, ifindex: u32) -> Option<i32> {
     let t = Maps::<false>;
     // SAFETY: the context is valid while the program runs.
     let len = opaque(unsafe { (*skb).len } as usize);
-    let stored = match HELD_FRAMES.get_ptr_mut(slot) {
-        Some(frame) if len != 0 && len <= HeldFrame::LEN => {
+    let stored = match (HELD_FRAMES.get_ptr_mut(slot), bounded(len)) {
+        (Some(frame), Some(len)) => {
             // SAFETY: a helper on the program's own context and a live map value, which is this CPU's while the slot is.
             unsafe { bpf_skb_load_bytes(skb.cast(), 0, frame.cast(), len as u32) == 0 }
         }
-        Some(_) | None => false,
+        (Some(_) | None, Some(_) | None) => false,
     };
     if !stored {
         held::free(t, slot);
@@ -88,7 +100,7 @@ fn release(skb: *mut __sk_buff, key: &FragmentKey, ifindex: u32) -> Option<i32> 
             continue;
         }
         if let Some(frame) = HELD_FRAMES.get_ptr(slot)
-            && len <= HeldFrame::LEN
+            && let Some(len) = bounded(len)
             && follow(skb, ifindex, frame.cast(), len as u32) == 0
         {
             sent = true;

@@ -7,7 +7,7 @@ pub mod ipv6;
 pub mod proxy_v2;
 pub mod tcp;
 pub mod udp;
-mod window;
+pub mod window;
 
 pub use window::Window;
 

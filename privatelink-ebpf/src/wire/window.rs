@@ -74,3 +74,20 @@ impl<const LEN: usize> Window<LEN> {
         load64 store64 u64, "u64";
     }
 }
+
+/// The low byte of an offset. In the kernel by an instruction that stays: the compiler may know that the value is small, but the
+/// verifier of 6.1 takes packet offsets of unknown size for too large.
+#[inline(always)]
+pub fn low_byte(offset: usize) -> usize {
+    #[cfg(not(target_arch = "bpf"))]
+    return offset & 0xff;
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut low = offset;
+        // SAFETY: one arithmetic instruction on a register.
+        unsafe {
+            core::arch::asm!("{low} &= 255", low = inout(reg) low, options(pure, nomem, nostack, preserves_flags));
+        }
+        low
+    }
+}

@@ -7,7 +7,7 @@ use std::{io, path::PathBuf};
 pub enum DataplaneError {
     #[error("this privatelink was built without its kernel object; run `cargo xtask setup` and build again")]
     NoObject,
-    #[error("kernel {found} is too old: the datapath needs 6.1 or later")]
+    #[error("kernel {found} is too old: the datapath needs 6.1 or later (XDP on frames of several buffers, bpf_loop)")]
     KernelTooOld { found: String },
     #[error(
         "missing {}: run the agent as root, or give it the capability (AmbientCapabilities= in a systemd unit)",

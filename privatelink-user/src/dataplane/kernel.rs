@@ -29,6 +29,7 @@ use privatelink_ebpf::abi::{
 
 use super::{
     Capacity, Counts, Dataplane, DataplaneError, Hook, HookPlan, Installed, InstalledPolicy, Op, Tables,
+    features::{self, TCX},
     hashed::HashTable,
     load::{self, Loaded, Options},
     mapped::Mapping,
@@ -178,6 +179,7 @@ impl Kernel {
     ///
     /// Every one of [`DataplaneError`] that is about loading.
     pub fn open(options: &Options) -> Result<(Self, Streams), DataplaneError> {
+        features::report();
         let Loaded { mut ebpf, settings, clock } = load::load(options)?;
         let log = match options.log_level {
             Some(_) => aya_log::EbpfLogger::init(&mut ebpf)
@@ -245,8 +247,7 @@ impl Kernel {
             ebpf,
             clock,
             pins: options.pins(),
-            clsact: options.clsact
-                || KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(6, 6, 0)),
+            clsact: options.clsact || KernelVersion::current().is_ok_and(|version| TCX.missing_in(version)),
             capacity,
             cpus: nr_cpus().map_err(|(_, source)| DataplaneError::Mmap { table: "COUNTERS", source })?,
             attached: BTreeMap::new(),

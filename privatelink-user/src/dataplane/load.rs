@@ -238,8 +238,15 @@ fn write_settings(ebpf: &mut Ebpf, settings: Settings) -> Result<(), DataplaneEr
 
 /// Loads the stages and puts them where the attached programs find them.
 pub fn fill_stages(ebpf: &mut Ebpf) -> Result<(), DataplaneError> {
-    for StageProgram { stage, name, table } in stage::programs() {
+    for StageProgram { stage: _, name, table: _ } in stage::programs() {
         load_program(ebpf, name)?;
+    }
+    place_stages(ebpf)
+}
+
+/// Puts the stages, which are loaded, where the attached programs find them.
+pub fn place_stages(ebpf: &mut Ebpf) -> Result<(), DataplaneError> {
+    for StageProgram { stage, name, table } in stage::programs() {
         let program = ebpf.program(name).ok_or(DataplaneError::Missing { kind: "program", name })?;
         let program = program
             .fd()

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod error;
 pub mod events;
 pub mod fake;
+pub mod features;
 mod hashed;
 pub mod kernel;
 mod links;

@@ -29,6 +29,7 @@ mod churn;
 mod common;
 mod confinement;
 mod consent;
+mod crash;
 mod direct;
 mod dns;
 mod ending;
@@ -106,6 +107,7 @@ fn tests() -> Vec<Test> {
         icmp::TESTS,
         icmp_oracle::TESTS,
         restart::TESTS,
+        crash::TESTS,
         security::TESTS,
         weights::TESTS,
         flood::TESTS,

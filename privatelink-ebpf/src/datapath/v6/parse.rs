@@ -15,6 +15,7 @@ use crate::{
         ipv6::{self, ETHERTYPE_IPV6, Ipv6Header, next},
         tcp::{Flags, TcpHeader},
         udp::UdpHeader,
+        window::low_byte,
     },
 };
 
@@ -137,7 +138,7 @@ pub fn segment<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, vpc: VpcIndex) -> Op
             if bits < 0 {
                 return None;
             }
-            (bits as u8, (bits >> 8) as usize & 0xff)
+            (bits as u8, low_byte((bits >> 8) as usize))
         }
     };
     let ip_len = payload + Ipv6Header::LEN as u16;
