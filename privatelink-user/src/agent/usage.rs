@@ -89,7 +89,7 @@ fn load_balancer(
         zone_healthy: true,
     };
     let vpc = state.vpcs.get(&lb.vpc).and_then(desired::vpc_index);
-    let own = plan.targets.iter().filter(|(key, _)| Some(key.vpc) == vpc && lb.addresses.contains(&key.node));
+    let own = plan.targets.iter().filter(|(key, _)| Some(key.vpc) == vpc && lb.nodes().any(|node| node == key.node));
     for (key, index) in own {
         let TargetStats {
             packets_in,

@@ -1,6 +1,6 @@
 //! `privatelink endpoint`.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use clap::{Args, Subcommand};
 
@@ -16,7 +16,7 @@ use crate::{
         subnets::Placement,
         view::EndpointView,
     },
-    model::{Alias, PolicyDocument},
+    model::{Alias, IpAddressType, PolicyDocument},
 };
 
 #[derive(Debug, Subcommand)]
@@ -52,6 +52,8 @@ pub struct CreateArgs {
     /// A free address of the VPC. Without it the first free one is taken, after the first four.
     #[arg(long, value_name = "IP", value_parser = value::address)]
     address: Option<Ipv4Addr>,
+    #[command(flatten)]
+    families: FamilyArgs,
     /// A subnet in which it has an address, free or this one: id, or VPC/CIDR. May be repeated, one a zone.
     #[arg(long = "subnet", value_name = "SUBNET[=IP]", value_parser = placement, conflicts_with = "address")]
     subnets: Vec<Placement>,
@@ -74,13 +76,25 @@ pub struct CreateArgs {
     policy: Option<PolicyDocument>,
 }
 
+/// The IP families of an endpoint.
+#[derive(Debug, Args)]
+struct FamilyArgs {
+    /// ipv4, or dualstack: with IPv6 addresses too, one in each of its subnets, or one of the VPC. The service's load balancers
+    /// must be dualstack.
+    #[arg(long, value_name = "TYPE", value_parser = value::parse::<IpAddressType>)]
+    ip_address_type: Option<IpAddressType>,
+    /// A free IPv6 address of the VPC. Without it the first free one is taken.
+    #[arg(long, value_name = "IP", value_parser = value::ipv6_address)]
+    ipv6_address: Option<Ipv6Addr>,
+}
+
 /// `SUBNET` or `SUBNET=IP`.
 fn placement(argument: &str) -> Result<Placement, String> {
     match argument.split_once('=') {
         Some((subnet, address)) => {
-            Ok(Placement { subnet: value::reference(subnet)?, address: Some(value::address(address)?) })
+            Ok(Placement { subnet: value::reference(subnet)?, address: Some(value::address(address)?), ipv6_address: None })
         }
-        None => Ok(Placement { subnet: value::reference(argument)?, address: None }),
+        None => Ok(Placement { subnet: value::reference(argument)?, address: None, ipv6_address: None }),
     }
 }
 
@@ -89,6 +103,8 @@ pub struct ModifyArgs {
     /// Id, or VPC/ADDRESS.
     #[arg(value_parser = value::reference)]
     endpoint: Reference,
+    #[command(flatten)]
+    families: FamilyArgs,
     /// An alias instead of the present ones: an address or prefix that hosts of the VPC route to the endpoint. May be repeated.
     #[arg(long = "alias", value_name = "PREFIX", value_parser = value::parse::<Alias>)]
     aliases: Vec<Alias>,
@@ -146,6 +162,7 @@ impl EndpointCommand {
                     service_name,
                     vpc,
                     address,
+                    families,
                     subnets,
                     aliases,
                     security_groups,
@@ -153,10 +170,13 @@ impl EndpointCommand {
                     private_dns_on_acceptance,
                     policy,
                 } = args;
+                let FamilyArgs { ip_address_type, ipv6_address } = families;
                 let request = CreateEndpoint {
                     service_name,
                     vpc,
                     address,
+                    ip_address_type,
+                    ipv6_address,
                     subnets,
                     aliases: aliases.into_iter().collect(),
                     security_groups,
@@ -177,6 +197,7 @@ impl EndpointCommand {
             }
             Self::Modify(ModifyArgs {
                 endpoint,
+                families: FamilyArgs { ip_address_type, ipv6_address },
                 aliases,
                 no_aliases,
                 groups,
@@ -189,6 +210,8 @@ impl EndpointCommand {
             }) => {
                 let request = ModifyEndpoint {
                     endpoint,
+                    ip_address_type,
+                    ipv6_address,
                     aliases: (no_aliases || !aliases.is_empty()).then(|| aliases.into_iter().collect()),
                     security_groups: groups.wanted(),
                     apply_to_established: groups.apply_to_established,
@@ -241,6 +264,7 @@ fn describe(endpoint: &EndpointView) -> String {
         vpc_name,
         address: _,
         addresses,
+        ip_address_type,
         aliases,
         dns_names,
         state,
@@ -261,6 +285,7 @@ fn describe(endpoint: &EndpointView) -> String {
         ("ID", id.to_string()),
         ("VPC", vpc_name.clone()),
         ("Address", list(addresses)),
+        ("IP address type", ip_address_type.to_string()),
         ("Aliases", list(aliases)),
         ("DNS names", list(dns_names)),
         ("Service name", service_name.to_string()),

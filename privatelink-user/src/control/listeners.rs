@@ -1,12 +1,18 @@
 //! Listeners.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, ControlError, Mutation, Query, Reference, lookup, operation, sorted, view::ListenerView};
+use super::{
+    Context, ControlError, Mutation, Query, Reference, ipv6::Ipv6Refusal, lookup, operation, sorted, view::ListenerView,
+};
 use crate::model::{
-    AttributeMap, Change, Forward, InvalidValue, Listener, ListenerAttributes, ListenerId, LoadBalancer, Protocol,
+    AttributeMap, Change, Forward, InvalidValue, IpFamily, Listener, ListenerAttributes, ListenerId, LoadBalancer, Protocol,
     State, TargetGroup, TargetGroupId, Weight, serde_as_text,
 };
 
@@ -206,6 +212,11 @@ fn resolve(
 fn checked(state: &State, forward: Forward) -> Result<Forward, ControlError> {
     let sticky = |id: &&TargetGroupId| state.target_groups.get(*id).is_some_and(|group| group.attributes.stickiness);
     let found = forward.groups().find(sticky).cloned();
+    let families: BTreeSet<IpFamily> =
+        forward.groups().filter_map(|id| state.target_groups.get(id)).map(|group| group.ip_address_type).collect();
+    if families.len() > 1 {
+        return Err(Ipv6Refusal::MixedFamilies.into());
+    }
     match found {
         Some(group) if forward.weights.len() > 1 && !forward.stickiness => Err(ControlError::StickinessRequired(group)),
         Some(_) | None => Ok(forward),
@@ -221,6 +232,10 @@ fn check_leads(lb: &LoadBalancer, protocol: Protocol, group: &TargetGroup) -> Re
             load_balancer: lb.id.clone(),
             lb_vpc: lb.vpc.clone(),
         });
+    }
+    if group.ip_address_type == IpFamily::Ipv6 && lb.ipv6_addresses.is_empty() {
+        let (target_group, load_balancer) = (group.id.clone(), lb.id.clone());
+        return Err(Ipv6Refusal::LoadBalancerWithoutIpv6 { target_group, load_balancer }.into());
     }
     if !protocol.leads_to(group.protocol) {
         return Err(ControlError::IncompatibleProtocols {

@@ -2,15 +2,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use ipnet::Ipv4Net;
 
 use super::{
     AddressUse, Alias, Direction, EndpointId, EndpointService, EndpointServiceId, Forward, Instance, InstanceId,
-    InterfaceName, LinkId, ListenerId, LoadBalancerId, Peer, ResourceName, RouteTableId, SecurityGroup,
-    SecurityGroupId, SecurityGroupName, State, Subnet, SubnetId, TaggedId, TargetGroup, TargetGroupId, TargetType, Vpc,
+    InterfaceName, IpFamily, LinkId, ListenerId, LoadBalancerId, Peer, ResourceName, RouteTableId, SecurityGroup,
+    SecurityGroupId, SecurityGroupName, State, Subnet, SubnetId, TaggedId, Target, TargetGroup, TargetGroupId, TargetType, Vpc,
     VpcId, VpcIndex,
 };
 
@@ -61,6 +61,8 @@ pub enum InvariantViolation {
     ListenerTargetGroupMissing(ListenerId),
     #[error("listener '{0}' leads to a target group of another VPC or of a protocol that does not fit")]
     ListenerTargetGroupMismatch(ListenerId),
+    #[error("listener '{0}' leads to targets of both IP families, or to IPv6 ones without an IPv6 node address")]
+    ListenerFamilies(ListenerId),
     #[error("listener '{0}' has a forward action that cannot be")]
     ListenerForward(ListenerId),
     #[error("load balancer '{0}' has two listeners on port {1}")]
@@ -84,9 +86,9 @@ pub enum InvariantViolation {
     )]
     LinkParts(LinkId),
     #[error("{address} is {by}, but VPC '{vpc}' has no such host address")]
-    AddressOutsideVpc { vpc: VpcId, address: Ipv4Addr, by: AddressUse },
+    AddressOutsideVpc { vpc: VpcId, address: IpAddr, by: AddressUse },
     #[error("{address} of VPC '{vpc}' is both {first} and {second}")]
-    AddressConflict { vpc: VpcId, address: Ipv4Addr, first: AddressUse, second: AddressUse },
+    AddressConflict { vpc: VpcId, address: IpAddr, first: AddressUse, second: AddressUse },
     #[error("subnet '{0}' is in a VPC that does not exist, or outside its range")]
     SubnetOutsideVpc(SubnetId),
     #[error("subnets '{0}' and '{1}' overlap")]
@@ -133,10 +135,23 @@ impl State {
 
     fn check_subnets(&self) -> Result<(), InvariantViolation> {
         let mut ranges: BTreeMap<(&VpcId, Ipv4Addr), &Subnet> = BTreeMap::new();
+        let mut ranges6: BTreeMap<(&VpcId, Ipv6Addr), (&Subnet, Ipv6Addr)> = BTreeMap::new();
         for subnet in self.subnets.values() {
             let inside = |vpc: &Vpc| vpc.cidr.net().contains(&subnet.cidr.net());
             if !self.vpcs.get(&subnet.vpc).is_some_and(inside) {
                 return Err(InvariantViolation::SubnetOutsideVpc(subnet.id.clone()));
+            }
+            let inside = |vpc: &Vpc| {
+                let range = vpc.ipv6.map(|ipv6| ipv6.cidr.net());
+                subnet.ipv6_cidr.is_none_or(|cidr| range.is_some_and(|range| range.contains(&cidr.net())))
+            };
+            if !self.vpcs.get(&subnet.vpc).is_some_and(inside) {
+                return Err(InvariantViolation::SubnetOutsideVpc(subnet.id.clone()));
+            }
+            if let Some(other) = subnet.ipv6_cidr.and_then(|cidr| {
+                ranges6.insert((&subnet.vpc, cidr.net().network()), (subnet, cidr.net().broadcast())).map(|(other, _)| other)
+            }) {
+                return Err(InvariantViolation::SubnetsOverlap(other.id.clone(), subnet.id.clone()));
             }
             if let Some(other) = ranges.insert((&subnet.vpc, subnet.cidr.net().network()), subnet) {
                 return Err(InvariantViolation::SubnetsOverlap(other.id.clone(), subnet.id.clone()));
@@ -146,6 +161,11 @@ impl State {
         for (first, second) in ranges.values().zip(ranges.values().skip(1)) {
             if first.vpc == second.vpc && first.cidr.net().contains(&second.cidr.net().network()) {
                 return Err(InvariantViolation::SubnetsOverlap(first.id.clone(), second.id.clone()));
+            }
+        }
+        for (((vpc, _), (subnet, last)), ((of, first), (other, _))) in ranges6.iter().zip(ranges6.iter().skip(1)) {
+            if vpc == of && first <= last {
+                return Err(InvariantViolation::SubnetsOverlap(subnet.id.clone(), other.id.clone()));
             }
         }
         for table in self.route_tables.values() {
@@ -278,12 +298,17 @@ impl State {
     /// Whether a group of type `ip` has addresses only, and one of type `instance` instances of its VPC that are there, each
     /// at its primary address; one that drains may be gone.
     fn fits_target_type(&self, group: &TargetGroup) -> bool {
+        let family = |target: &Target| IpFamily::of(target.address.ip) == group.ip_address_type;
+        let possible = group.target_type == TargetType::Ip || group.ip_address_type == IpFamily::Ipv4;
+        if !possible || !group.targets.values().all(family) {
+            return false;
+        }
         group.targets.values().all(|target| match (group.target_type, &target.instance) {
             (TargetType::Ip, instance) => instance.is_none(),
             (TargetType::Instance, None) => false,
             (TargetType::Instance, Some(_)) if target.draining_since.is_some() => true,
             (TargetType::Instance, Some(id)) => self.instances.get(id).is_some_and(|instance| {
-                instance.is_alive() && instance.vpc == group.vpc && instance.address == target.address.ip
+                instance.is_alive() && instance.vpc == group.vpc && target.address.ip == instance.address
             }),
         })
     }
@@ -343,6 +368,7 @@ impl State {
             if !(1..=Forward::MAX_GROUPS).contains(&listener.forward.weights.len()) {
                 return Err(InvariantViolation::ListenerForward(listener.id.clone()));
             }
+            let mut families = BTreeSet::new();
             for id in listener.forward.groups() {
                 let Some(group) = self.target_groups.get(id) else {
                     return Err(InvariantViolation::ListenerTargetGroupMissing(listener.id.clone()));
@@ -350,9 +376,13 @@ impl State {
                 if group.vpc != lb.vpc || !listener.protocol.leads_to(group.protocol) {
                     return Err(InvariantViolation::ListenerTargetGroupMismatch(listener.id.clone()));
                 }
+                families.insert(group.ip_address_type);
                 if group.attributes.stickiness && listener.forward.weights.len() > 1 && !listener.forward.stickiness {
                     return Err(InvariantViolation::ListenerForward(listener.id.clone()));
                 }
+            }
+            if families.len() > 1 || families.contains(&IpFamily::Ipv6) && lb.ipv6_addresses.is_empty() {
+                return Err(InvariantViolation::ListenerFamilies(listener.id.clone()));
             }
         }
         match duplicate(self.listeners.values().map(|listener| (&listener.load_balancer, listener.port))) {
@@ -370,16 +400,18 @@ impl State {
             return Err(InvariantViolation::AliasConflict(vpc.clone(), alias));
         }
         for (id, vpc) in &self.vpcs {
-            let mut owned: BTreeMap<Ipv4Addr, AddressUse> = BTreeMap::new();
+            let mut owned: BTreeMap<IpAddr, AddressUse> = BTreeMap::new();
             for (address, by) in self.address_uses(id) {
                 // A target may lie behind the VPC's gateway, several groups may share a target, and a host may be all three.
                 let (inside, shareable) = match by {
-                    AddressUse::Gateway(_) | AddressUse::Node(_) | AddressUse::Endpoint(_) => {
-                        (vpc.cidr.has_host(address), false)
-                    }
+                    AddressUse::Gateway(_) => match address {
+                        IpAddr::V4(_) => (vpc.has_host(address), false),
+                        IpAddr::V6(router) => (vpc.ipv6.is_some_and(|ipv6| ipv6.has_router(router)), false),
+                    },
+                    AddressUse::Node(_) | AddressUse::Endpoint(_) => (vpc.has_host(address), false),
                     AddressUse::Instance(_) => {
                         let gateway = matches!(owned.get(&address), Some(AddressUse::Gateway(_)));
-                        (vpc.cidr.has_host(address), gateway)
+                        (vpc.has_host(address), gateway)
                     }
                     AddressUse::Target(_) => (true, true),
                 };

@@ -35,6 +35,7 @@ mod health;
 mod hooks;
 mod icmp;
 mod icmp_oracle;
+mod ipv6;
 mod isolation;
 mod lifetime;
 mod link;
@@ -80,6 +81,7 @@ fn tests() -> Vec<Test> {
         health::TESTS,
         metrics::TESTS,
         ending::TESTS,
+        ipv6::TESTS,
         isolation::TESTS,
         consent::TESTS,
         direct::TESTS,
