@@ -70,7 +70,7 @@ fn destination(argument: &str) -> Result<SocketAddr, String> {
     if let Ok(SocketAddr::V6(at)) = argument.parse() {
         return Ok(SocketAddr::new((*at.ip()).into(), value::port(&at.port().to_string())?));
     }
-    let Some((ip, port)) = argument.split_once(':') else {
+    let Some((ip, port)) = argument.split_once(':').filter(|_| argument.parse::<IpAddr>().is_err()) else {
         let error = InvalidValue::new(
             "Destination",
             argument,

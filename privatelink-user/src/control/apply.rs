@@ -427,7 +427,7 @@ impl Planner<'_, '_> {
             let vpc = lookup::vpc(&self.state, vpc)?;
             unchanged(what(), "VPC", &view::vpc_name(&self.state, &present.vpc), &vpc.name.to_string())?;
             let (own, ipv6_addresses) = by_family(addresses.iter().copied());
-            unchanged(what(), "IPv4 node addresses", &list(&present.addresses), &list(&own))?;
+            unchanged(what(), "node addresses", &list(&present.addresses), &list(&own))?;
             let request =
                 ModifyLoadBalancer { load_balancer: name.into(), attributes, ipv6_addresses: Some(ipv6_addresses) };
             self.step(&request, Action::Modify, "load-balancer", name, "attributes, IPv6 addresses")?;
