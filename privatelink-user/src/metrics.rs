@@ -155,6 +155,21 @@ const ENDPOINT: &[Row<EndpointUsage>] = &[
     counter("bytes_processed_total", "BytesProcessed: IP bytes both ways", |endpoint| endpoint.bytes),
     counter("new_connections_total", "NewConnections: flows opened", |endpoint| endpoint.new_connections),
     counter("packets_dropped_total", "PacketsDropped: connections refused, a packet each", |endpoint| endpoint.dropped),
+    counter(
+        "limited_connections_total",
+        "not of AWS: connections refused because the endpoint had as many as its provider allows",
+        |endpoint| endpoint.limited_connections,
+    ),
+    counter(
+        "limited_new_connections_total",
+        "not of AWS: connections refused because the endpoint opened more in a second than its provider allows",
+        |endpoint| endpoint.limited_new_connections,
+    ),
+    counter(
+        "limited_packets_total",
+        "not of AWS: packets dropped because the endpoint had more bits in a second than its provider allows",
+        |endpoint| endpoint.limited_packets,
+    ),
     counter("rst_packets_received_total", "RstPacketsReceived: RST from the service", |endpoint| endpoint.resets),
 ];
 

@@ -400,6 +400,11 @@ pub struct EndpointTraffic {
     pub refused: u64,
     /// ... by the security groups.
     pub denied: u64,
+    /// ... by the endpoint's limits of connections, and of new connections a second.
+    pub limited_connections: u64,
+    pub limited_new_connections: u64,
+    /// Packets dropped by its limit of bits a second.
+    pub limited_packets: u64,
     /// From the consumer.
     pub packets_in: u64,
     pub bytes_in: u64,
@@ -557,13 +562,27 @@ pub struct EndpointUsage {
     pub dropped: u64,
     /// RST from the service.
     pub resets: u64,
+    /// Connections that the endpoint's limits refused, and packets that they dropped.
+    pub limited_connections: u64,
+    pub limited_new_connections: u64,
+    pub limited_packets: u64,
 }
 
 impl EndpointUsage {
     /// The two together, under the first one's name.
     #[must_use]
     pub fn plus(self, other: &Self) -> Self {
-        let Self { endpoint: _, active_connections, new_connections, bytes, dropped, resets } = other;
+        let Self {
+            endpoint: _,
+            active_connections,
+            new_connections,
+            bytes,
+            dropped,
+            resets,
+            limited_connections,
+            limited_new_connections,
+            limited_packets,
+        } = other;
         Self {
             endpoint: self.endpoint,
             active_connections: self.active_connections + active_connections,
@@ -571,6 +590,9 @@ impl EndpointUsage {
             bytes: self.bytes + bytes,
             dropped: self.dropped + dropped,
             resets: self.resets + resets,
+            limited_connections: self.limited_connections + limited_connections,
+            limited_new_connections: self.limited_new_connections + limited_new_connections,
+            limited_packets: self.limited_packets + limited_packets,
         }
     }
 }
@@ -645,7 +667,7 @@ pub enum Object {
     NextHop,
     /// A connection that is open already.
     Flow,
-    /// A limit on a VPC.
+    /// A limit on a VPC or an endpoint.
     Budget,
     Hook,
     Kernel,

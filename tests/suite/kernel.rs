@@ -14,15 +14,17 @@ use privatelink_ebpf::{
         explain::Trace,
         flow::{Addresses6, Bucket, FlowKey, Slot},
         fragment::{FirstFragment, FragmentKey},
+        limit::{Budget, EndpointBudget, EndpointUse},
         pool::PortPool,
         security::{Bound, Policy},
         service::{
-            Address, Address6Key, AddressKey, Alias, AliasKey, Budget, EndpointIdText, Frontend, Frontend6Key,
-            FrontendKey, Listener, Parted, Port, PortFlags, StandIn, Target,
+            Address, Address6Key, AddressKey, Alias, AliasKey, EndpointIdText, Frontend, Frontend6Key, FrontendKey,
+            Listener, Parted, Port, PortFlags, StandIn, Target,
         },
         settings::{Clock, CollectRequest, FLOW_EVENTS, IcmpBudget, ResetBudget, Settings, globals},
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
+    datapath::limit,
     testing::{
         cases::{ENDPOINT_ID, INTERFACES},
         run::{Backend, Fate, Outcome, Path, Seen},
@@ -114,9 +116,10 @@ pub struct Kernel {
     targets: Array<MapData, Target>,
     pools: Array<MapData, PortPool>,
     vpcs: Array<MapData, Budget>,
-    endpoints: Array<MapData, Budget>,
+    endpoints: Array<MapData, EndpointBudget>,
     vpc_half_open: Array<MapData, u32>,
     endpoint_half_open: Array<MapData, u32>,
+    endpoint_use: Array<MapData, EndpointUse>,
     reset_budgets: Array<MapData, ResetBudget>,
     icmp_budgets: Array<MapData, IcmpBudget>,
     verified: HashMap<MapData, Source, u32>,
@@ -178,6 +181,7 @@ impl Kernel {
             endpoints: take!("ENDPOINTS"),
             vpc_half_open: take!("VPC_HALF_OPEN"),
             endpoint_half_open: take!("ENDPOINT_HALF_OPEN"),
+            endpoint_use: take!("ENDPOINT_USE"),
             reset_budgets: take!("RESET_BUDGETS"),
             icmp_budgets: take!("ICMP_BUDGETS"),
             verified: take!("VERIFIED"),
@@ -223,6 +227,7 @@ impl Kernel {
         }
         for index in 0..ENDPOINTS {
             self.endpoint_half_open.set(index, 0, 0)?;
+            self.endpoint_use.set(index, EndpointUse::default(), 0)?;
             zero(&mut self.endpoint_stats, index)?;
         }
         for index in 0..LISTENERS {
@@ -345,12 +350,19 @@ impl Kernel {
                 Place::Stash(key) => self.stash.insert(key, slot, 0)?,
             }
         }
+        for index in 0..ENDPOINTS {
+            let mut used = self.endpoint_use.get(&index, 0)?;
+            for moment in limit::moments(&mut used) {
+                *moment = moment.wrapping_sub(u64::from(seconds) * 1_000_000_000);
+            }
+            self.endpoint_use.set(index, used, 0)?;
+        }
         Ok(())
     }
 
     fn sweep(&mut self) -> Result<()> {
-        let request =
-            CollectRequest { first_bucket: 0, buckets: self.flows.len(), flags: CollectRequest::STASH, port: 0 };
+        let flags = CollectRequest::STASH | CollectRequest::RULES;
+        let request = CollectRequest { first_bucket: 0, buckets: self.flows.len(), flags, port: 0 };
         let bytes: [u8; size_of::<CollectRequest>()] = [
             request.first_bucket.to_ne_bytes(),
             request.buckets.to_ne_bytes(),
@@ -511,6 +523,10 @@ impl Backend for Kernel {
 
     fn half_open_endpoint(&mut self, endpoint: u32) -> Outcome<u32> {
         words(self.endpoint_half_open.get(&endpoint, 0).map_err(Into::into))
+    }
+
+    fn endpoint_use(&mut self, endpoint: u32) -> Outcome<EndpointUse> {
+        words(self.endpoint_use.get(&endpoint, 0).map_err(Into::into))
     }
 
     fn endpoint_stats(&mut self, index: usize) -> Outcome<EndpointStats> {

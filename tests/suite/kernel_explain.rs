@@ -10,6 +10,7 @@ use privatelink_ebpf::{
         event::Event,
         explain::Trace,
         flow::Slot,
+        limit::EndpointUse,
         pool::PortPool,
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
@@ -41,10 +42,8 @@ pub fn every_case() -> Result<()> {
     kernel::interfaces(&netns)?;
     netns.run(|| {
         let mut explained = Explained { kernel: Kernel::load(false)?, named: BTreeSet::new(), frames: 0 };
-        let wrong: Vec<String> = cases::all()
-            .iter()
-            .filter_map(|case| run(case, Path::Tc, &mut explained).err())
-            .collect();
+        let wrong: Vec<String> =
+            cases::all().iter().filter_map(|case| run(case, Path::Tc, &mut explained).err()).collect();
         let Explained { kernel: _, named, frames } = explained;
         ensure!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
         let reasons: Vec<&str> = Counter::ALL
@@ -73,6 +72,7 @@ struct Visible {
     slots: Vec<[u8; 64]>,
     pools: Vec<Vec<u64>>,
     half_open: Vec<u32>,
+    uses: Vec<EndpointUse>,
     endpoints: Vec<EndpointStats>,
     listeners: Vec<ListenerStats>,
     targets: Vec<TargetStats>,
@@ -96,6 +96,7 @@ impl Explained {
                 .into_iter()
                 .chain((0..ENDPOINTS).map(|index| kernel.half_open_endpoint(index)).collect::<Outcome<Vec<u32>>>()?)
                 .collect(),
+            uses: (0..ENDPOINTS).map(|index| kernel.endpoint_use(index)).collect::<Outcome<_>>()?,
             endpoints: (0..ENDPOINTS as usize).map(|index| kernel.endpoint_stats(index)).collect::<Outcome<_>>()?,
             listeners: (0..LISTENERS as usize).map(|index| kernel.listener_stats(index)).collect::<Outcome<_>>()?,
             targets: (0..TARGETS as usize).map(|index| kernel.target_stats(index)).collect::<Outcome<_>>()?,
@@ -192,6 +193,10 @@ impl Backend for Explained {
 
     fn half_open_endpoint(&mut self, endpoint: u32) -> Outcome<u32> {
         self.kernel.half_open_endpoint(endpoint)
+    }
+
+    fn endpoint_use(&mut self, endpoint: u32) -> Outcome<EndpointUse> {
+        self.kernel.endpoint_use(endpoint)
     }
 
     fn endpoint_stats(&mut self, index: usize) -> Outcome<EndpointStats> {

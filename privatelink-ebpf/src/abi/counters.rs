@@ -184,6 +184,12 @@ counters! {
     EndpointHalfOpenLimit = Drop "endpoint_half_open_limit";
     /// the VPC has too many half-open flows
     VpcHalfOpenLimit = Drop "vpc_half_open_limit";
+    /// the endpoint has as many open connections as its provider allows (TCP is answered with RST)
+    EndpointConnectionLimit = Drop "endpoint_connection_limit";
+    /// more new connections a second through the endpoint than its provider allows
+    EndpointConnectionRateLimit = Drop "endpoint_connection_rate_limit";
+    /// more bits a second through the endpoint than its provider allows
+    EndpointBitRateLimit = Drop "endpoint_bit_rate_limit";
     /// reset of no flow whose number is no cookie, while a half-open budget is used up: forged, or too late
     CookieRejected = Drop "cookie_rejected";
     /// SYN from a target's side into an existing flow or to a node address: providers cannot open connections

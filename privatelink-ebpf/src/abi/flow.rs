@@ -170,8 +170,10 @@ impl Meta {
     pub const PROXY: u8 = 64;
     /// With [`Meta::PROXY`]: the target has acknowledged the header. (What [`Meta::TC_ONLY`] says goes without saying there.)
     pub const HEADER_ACKNOWLEDGED: u8 = Self::TC_ONLY;
-    /// What belongs to one entry and not to its flow.
-    pub const OWN: u8 = Self::FORWARD | Self::TC_ONLY | Self::STASHED | Self::PROXY;
+    /// The flow's bits count against its endpoint's limit (both entries): `datapath::limit`.
+    pub const METERED: u8 = 128;
+    /// What belongs to one entry and not to its flow's state.
+    pub const OWN: u8 = Self::FORWARD | Self::TC_ONLY | Self::STASHED | Self::PROXY | Self::METERED;
 
     #[inline(always)]
     pub const fn pack(self) -> u64 {
@@ -253,6 +255,20 @@ impl FlowState {
             | Self::LastAck
             | Self::TimeWait
             | Self::Resetting => false,
+        }
+    }
+
+    /// Counts against its endpoint's limit of connections: it is not over yet for one of its ends.
+    #[inline(always)]
+    pub const fn open(self) -> bool {
+        match self {
+            Self::SynSent
+            | Self::SynReceived
+            | Self::Unreplied
+            | Self::Established
+            | Self::Closing
+            | Self::Resetting => true,
+            Self::Free | Self::Busy | Self::LastAck | Self::TimeWait => false,
         }
     }
 

@@ -12,6 +12,7 @@ pub mod event;
 pub mod explain;
 pub mod flow;
 pub mod fragment;
+pub mod limit;
 pub mod pool;
 pub mod security;
 pub mod service;
@@ -87,9 +88,9 @@ maps! {
     TARGETS = 4_096, true;
     /// target index → `pool::PortPool`: the source ports towards that target
     POOLS = 4_096, true;
-    /// VPC index → half-open budget (`service::Budget`)
+    /// VPC index → half-open budget (`limit::Budget`)
     VPCS = 65_536, true;
-    /// endpoint index → half-open budget (`service::Budget`)
+    /// endpoint index → its limits (`limit::EndpointBudget`)
     ENDPOINTS = 65_536, true;
     /// endpoint index → the endpoint's id as text (`service::EndpointIdText`), for the PROXY protocol
     ENDPOINT_IDS = 65_536, false;
@@ -97,6 +98,8 @@ maps! {
     VPC_HALF_OPEN = 65_536, false;
     /// endpoint index → half-open flows now (u32), counted by the kernel
     ENDPOINT_HALF_OPEN = 65_536, false;
+    /// endpoint index → what it uses of its other limits (`limit::EndpointUse`)
+    ENDPOINT_USE = 65_536, false;
     /// bucket index → `flow::Bucket`
     FLOWS = 262_144, true;
     /// `flow::FlowKey` → `flow::Slot`: what found no room in its buckets (8 % of the entries where FLOWS holds 90 % of what

@@ -352,24 +352,6 @@ impl TargetFlags {
     pub const RETIRED: Self = Self(2);
 }
 
-/// Limits of one VPC or endpoint. Maps `VPCS`, `ENDPOINTS`.
-#[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
-pub struct Budget {
-    /// Half-open flows that it may have at once; 0: no limit.
-    pub half_open: u32,
-}
-
-impl Budget {
-    /// The record of an endpoint that is gone: the collector ends the flows that still name its index.
-    pub const ENDED: Self = Self { half_open: u32::MAX };
-
-    #[inline(always)]
-    pub const fn ended(self) -> bool {
-        self.half_open == Self::ENDED.half_open
-    }
-}
-
 assert_size!(
     Port = 16,
     AddressKey = 8,
@@ -384,7 +366,6 @@ assert_size!(
     Target = 64,
     Address6Key = 20,
     Frontend6Key = 24,
-    Budget = 4,
     EndpointIdText = 22
 );
 aya_pod!(
@@ -401,6 +382,5 @@ aya_pod!(
     Parted,
     StandIn,
     Target,
-    Budget,
     EndpointIdText
 );

@@ -107,6 +107,8 @@ impl CollectRequest {
     pub const STASH: u32 = 1;
     /// The agent has sent resets to both ends of the flows that end: count them.
     pub const RESET: u32 = 2;
+    /// Some flows end by weight or by security group: each one's frontend is looked up. Without it no flow's is.
+    pub const RULES: u32 = 4;
 }
 
 /// Output of `privatelink_clock` (written over the frame of its test run).

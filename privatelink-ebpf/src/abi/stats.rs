@@ -40,7 +40,11 @@ pub struct EndpointStats {
     pub resets_out: u64,
     /// Connections that the security groups refused.
     pub denied: u64,
-    pub _pad: [u64; 3],
+    /// Connections refused for want of connections, and of new connections in this second.
+    pub limited_connections: u64,
+    pub limited_new_connections: u64,
+    /// Packets dropped for want of bits in this second.
+    pub limited_packets: u64,
 }
 
 /// Map `LISTENER_STATS`.

@@ -34,7 +34,7 @@ use super::{
     verdict::Verdict,
 };
 use crate::{
-    abi::{Counter, Stage, cookie::Source, flow::FlowKey, service::Budget},
+    abi::{Counter, Stage, cookie::Source, flow::FlowKey},
     wire::tcp::Flags,
 };
 
@@ -162,18 +162,18 @@ fn redeem<'t, T: Tables<'t>>(t: T, segment: &Segment) -> Counter {
 #[inline(always)]
 fn under_pressure<'t, T: Tables<'t>>(t: T, segment: &Segment) -> bool {
     let vpc = segment.key.vpc.0 as u32;
-    if used_up(t.vpc_half_open(vpc), t.vpc_budget(vpc)) {
+    if used_up(t.vpc_half_open(vpc), t.vpc_budget(vpc).map(|b| b.half_open)) {
         return true;
     }
     let endpoint = frontend(t, &segment.key).map_or(0, |frontend| frontend.endpoint as u32);
-    endpoint != 0 && used_up(t.endpoint_half_open(endpoint), t.endpoint_budget(endpoint))
+    endpoint != 0 && used_up(t.endpoint_half_open(endpoint), t.endpoint_budget(endpoint).map(|b| b.half_open))
 }
 
 #[inline(always)]
-fn used_up(count: Option<*mut u32>, budget: Option<&Budget>) -> bool {
-    let (Some(count), Some(Budget { half_open: limit })) = (count, budget) else { return false };
+fn used_up(count: Option<*mut u32>, limit: Option<u32>) -> bool {
+    let (Some(count), Some(limit)) = (count, limit) else { return false };
     // SAFETY: the word is in a live map value.
-    *limit != 0 && unsafe { count.read_volatile() } >= *limit
+    limit != 0 && unsafe { count.read_volatile() } >= limit
 }
 
 /// The segment's source in its VPC.

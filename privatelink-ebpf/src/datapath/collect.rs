@@ -12,6 +12,7 @@ use super::{
 use crate::abi::{
     Counter, Proto,
     flow::{Bucket, FlowState, Meta, Slot, WAYS},
+    limit::EndpointBudget,
     settings::CollectRequest,
 };
 
@@ -56,14 +57,17 @@ fn judge<'t, T: Tables<'t>>(t: T, own: SlotRef, port: u32, flags: u32) {
         None => own.last_seen(),
     };
     let silent = t.now().wrapping_sub(last);
-    let unwanted = own.endpoint() != 0 && t.endpoint_budget(own.endpoint() as u32).is_some_and(|budget| budget.ended());
+    let unwanted = own.endpoint() != 0 && t.endpoint_budget(own.endpoint() as u32).is_some_and(EndpointBudget::ended);
     let (_, ifindex) = own.peer();
     let moved = port != 0 && ifindex as u32 == port;
     let ended = match pair {
-        Some(pair) => t.ended(&pair.forward.key(), own.target()),
-        None => 0,
+        Some(pair) if flags & CollectRequest::RULES != 0 => t.ended(&pair.forward.key(), own.target()),
+        Some(_) | None => 0,
     };
     if !gone && !unwanted && !moved && ended == 0 && silent <= t.clock().ticks(lifetime(meta.state, meta.idle_s)) {
+        if t.metered_wrongly(own.endpoint() as u32, meta.flags as u32) != 0 {
+            t.meter_anew(&own.key());
+        }
         return;
     }
     let why = if gone {

@@ -265,10 +265,10 @@ impl SlotRef {
         Meta::unpack(self.meta)
     }
 
-    /// The state that the fast path is for, of a flow without a PROXY protocol header.
+    /// The state that the fast path is for, of a flow without a PROXY protocol header or a limit of its bits.
     #[inline(always)]
     pub fn plainly_established(self) -> bool {
-        const LOOKED_AT: u64 = 0xff | (Meta::PROXY as u64) << 8;
+        const LOOKED_AT: u64 = 0xff | ((Meta::PROXY | Meta::METERED) as u64) << 8;
         (self.meta >> 32) & LOOKED_AT == FlowState::Established as u64
     }
 

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     abi::{
         Counter, Ip4, L4Port, Proto, VpcIndex,
-        flow::FlowKey,
+        flow::{FlowKey, Meta},
         fragment::{FirstFragment, FragmentKey, LIFETIME},
         service::Port,
     },
@@ -133,6 +133,9 @@ fn later<'t, T: Tables<'t>>(t: T, key: &FragmentKey, offset: u32, ttl: u8, ip_le
     let endpoint = slot.endpoint();
     if !slot.current() {
         return Err(refuse(t, Counter::FlowRaced));
+    }
+    if meta.flags & Meta::METERED != 0 && t.meter(endpoint as u32, ip_len as u32) == 0 {
+        return Err(Verdict::Drop(Counter::EndpointBitRateLimit));
     }
     slot.touch(t.now());
     t.count(Counter::FragmentForwarded);

@@ -5,6 +5,7 @@
 
 use super::{
     flow_table::SlotRef,
+    limit,
     parse::Segment,
     tables::Tables,
     tcp_state::{self, Event, Flow, Step},
@@ -94,9 +95,7 @@ impl Pair {
         // Read while the reverse entry is as it was found: afterwards another CPU may close the flow and use the slot again.
         let (vpc, endpoint) = (self.forward.key().vpc, self.forward.endpoint());
         let Some(_) = self.reverse.transition(next.state, was.flags & Meta::OWN | next.flags) else { return false };
-        if was.state.half_open() && !next.state.half_open() {
-            give_back_half_open(t, vpc, endpoint);
-        }
+        leave(t, vpc, endpoint, was.state, next.state);
         let forward = self.forward.meta();
         // The forward entry's copy steers the fast path only; a lost race leaves it on the slow path, which corrects it.
         let _ = self.forward.transition(next.state, forward.flags & Meta::OWN | next.flags);
@@ -113,11 +112,11 @@ impl Pair {
         super::open::report_flow(t, &key, EventKind::FlowClosed, why);
         let vpc = key.vpc;
         let endpoint = forward.endpoint();
-        let half_open = reverse.meta().state.half_open();
+        let was = reverse.meta().state;
         // Who takes the reverse entry away closes the flow, and returns its budgets: the forward entry shows that it is not
         // to be taken for a half that was left alone (`forget_half`). It must not stay behind: its port is free then.
         let Meta { version: _, state, translated: _, flags, idle_s: _ } = forward.meta();
-        let forward = forward.transition(FlowState::Closing, flags).unwrap_or(forward);
+        let forward = forward.transition(FlowState::LastAck, flags).unwrap_or(forward);
         if !release(t, reverse) {
             let _ = forward.transition(state, flags);
             return false;
@@ -127,9 +126,7 @@ impl Pair {
         {
             changed.remove(t);
         }
-        if half_open {
-            give_back_half_open(t, vpc, endpoint);
-        }
+        leave(t, vpc, endpoint, was, FlowState::Free);
         t.count(why);
         true
     }
@@ -158,11 +155,17 @@ pub fn release<'t, T: Tables<'t>>(t: T, reverse: SlotRef) -> bool {
     true
 }
 
+/// Returns what a flow that leaves a state has no claim to in the next one.
 #[inline(always)]
-fn give_back_half_open<'t, T: Tables<'t>>(t: T, vpc: VpcIndex, endpoint: u16) {
-    super::open::give_back(t.vpc_half_open(vpc.0 as u32));
-    if endpoint != 0 {
-        super::open::give_back(t.endpoint_half_open(endpoint as u32));
+fn leave<'t, T: Tables<'t>>(t: T, vpc: VpcIndex, endpoint: u16, was: FlowState, is: FlowState) {
+    if was.half_open() && !is.half_open() {
+        super::open::give_back(t.vpc_half_open(vpc.0 as u32));
+        if endpoint != 0 {
+            super::open::give_back(t.endpoint_half_open(endpoint as u32));
+        }
+    }
+    if was.open() && !is.open() {
+        limit::give_connection_back(t, endpoint);
     }
 }
 
@@ -172,8 +175,8 @@ fn give_back_half_open<'t, T: Tables<'t>>(t: T, vpc: VpcIndex, endpoint: u16) {
 pub fn forget_half<'t, T: Tables<'t>>(t: T, forward: SlotRef) -> bool {
     let (vpc, endpoint) = (forward.key().vpc, forward.endpoint());
     let removed = forward.remove(t);
-    if removed && forward.meta().state.half_open() {
-        give_back_half_open(t, vpc, endpoint);
+    if removed {
+        leave(t, vpc, endpoint, forward.meta().state, FlowState::Free);
     }
     removed
 }

@@ -20,6 +20,7 @@ pub mod fragment;
 pub mod frame;
 pub mod icmp;
 pub mod lifecycle;
+pub mod limit;
 pub mod mss;
 pub mod open;
 pub mod parse;
@@ -235,6 +236,10 @@ fn consider<'t, A: Family<'t>, const PROXIED: bool, F: Frame, T: Tables<'t>>(
     if !fresh {
         if T::HOOK == Hook::Xdp && partial_checksum(t, segment) {
             return Err(to_tc(t));
+        }
+        // Before the segment changes anything; a new flow's first one has been counted with it.
+        if meta.flags & Meta::METERED != 0 && t.meter(slot.endpoint() as u32, segment.ip_len as u32) == 0 {
+            return Err(Verdict::Drop(Counter::EndpointBitRateLimit));
         }
         // Both ends may move a flow at the same time on two CPUs: who comes second judges what the first has left.
         let outcome = match lifecycle::step(t, segment) {

@@ -8,6 +8,7 @@ use super::{
     challenge,
     flow_table::{self, NoRoom, SlotRef},
     lifecycle::target_pair,
+    limit,
     parse::Segment,
     ports::Claim,
     refusal, security,
@@ -271,6 +272,12 @@ fn admit<'t, T: Tables<'t>>(t: T, segment: &Segment) -> Result<Admission, Counte
             give_back(t.vpc_half_open(vpc));
             return Err(counter);
         }
+        let refused = t.admit_flow(endpoint, segment.ip_len as u32);
+        if refused != 0 {
+            give_back(t.vpc_half_open(vpc));
+            give_back(t.endpoint_half_open(endpoint));
+            return Err(Counter::from_bits(refused as u8));
+        }
     }
     // Other VPCs' addresses mean nothing to the target, and another family's it cannot see.
     let preserve = entry.preserve() && endpoint == 0 && target.vpc == key.vpc && !key.ipv6() && !target.ipv6();
@@ -289,11 +296,12 @@ pub fn insert_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, admission: i64, i
         target: index,
         idle_s,
         ifindex: ifindex_and_flag & 0xffff,
-        flags: match proxy {
-            true => Meta::PROXY,
-            false if ifindex_and_flag >> 31 != 0 => Meta::TC_ONLY,
-            false => 0,
-        },
+        flags: limit::metered(t, endpoint)
+            | match proxy {
+                true => Meta::PROXY,
+                false if ifindex_and_flag >> 31 != 0 => Meta::TC_ONLY,
+                false => 0,
+            },
         differences: Differences(0),
         preserve,
     };
@@ -305,6 +313,7 @@ pub fn insert_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, admission: i64, i
     give_back(t.vpc_half_open(segment.key.vpc.0 as u32));
     if endpoint != 0 {
         give_back(t.endpoint_half_open(endpoint as u32));
+        limit::give_connection_back(t, endpoint);
     }
     match outcome {
         Ok(_) => 0,
@@ -317,7 +326,7 @@ struct Plan {
     target: u32,
     idle_s: u16,
     ifindex: u32,
-    /// Of the forward entry's meta; [`Meta::PROXY`] of both.
+    /// Of the forward entry's meta; [`Plan::OF_BOTH`] of both.
     flags: u8,
     differences: Differences,
     /// The target is to see the client's own address.
@@ -325,6 +334,8 @@ struct Plan {
 }
 
 impl Plan {
+    const OF_BOTH: u8 = Meta::PROXY | Meta::METERED;
+
     /// What an entry holds in the place of its differences, see [`Meta::PROXY`].
     #[inline(always)]
     fn held(&self, segment: &Segment, differences: Differences) -> Differences {
@@ -492,7 +503,7 @@ fn insert_reverse<'t, T: Tables<'t>>(
         (&raw mut (*entry).ack).write(segment.seq.wrapping_add(1));
     }
     let translated = segment.key.ipv6() != target.ipv6();
-    let flags = plan.flags & Meta::PROXY;
+    let flags = plan.flags & Plan::OF_BOTH;
     match reserved.publish(t, reverse_key, first_state(proto), translated, flags, plan.idle_s) {
         true => Ok(()),
         false => Err(Counter::FlowTableFull),
@@ -575,9 +586,9 @@ fn take_half_open<'t, T: Tables<'t>>(
     Err(refusal)
 }
 
-/// Takes one from a half-open budget.
+/// Takes one from a budget.
 #[inline(always)]
-fn take(count: Option<*mut u32>, limit: Option<u32>, refusal: Counter) -> Result<(), Counter> {
+pub(super) fn take(count: Option<*mut u32>, limit: Option<u32>, refusal: Counter) -> Result<(), Counter> {
     let (Some(count), Some(limit)) = (count, limit) else { return Err(refusal) };
     // SAFETY: the word is in a live map value.
     if unsafe { add32(count, 1) } >= limit && limit != 0 {
@@ -587,7 +598,7 @@ fn take(count: Option<*mut u32>, limit: Option<u32>, refusal: Counter) -> Result
     Ok(())
 }
 
-/// Returns one to a half-open budget.
+/// Returns one to a budget.
 #[inline(always)]
 pub fn give_back(count: Option<*mut u32>) {
     if let Some(count) = count {

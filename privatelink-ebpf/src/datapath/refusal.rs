@@ -124,7 +124,10 @@ fn connection_refused<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counte
         return error::answer(t, segment, Cause::TimeExceeded).to_bits();
     }
     let answered = Proto::from_number(segment.key.proto) == Proto::Tcp
-        && matches!(reason, Counter::NoTarget | Counter::PortsExhausted | Counter::FlowTableFull);
+        && matches!(
+            reason,
+            Counter::NoTarget | Counter::PortsExhausted | Counter::FlowTableFull | Counter::EndpointConnectionLimit
+        );
     if T::HOOK == Hook::Xdp && answered {
         return to_tc(t).to_bits();
     }
@@ -139,6 +142,9 @@ fn connection_refused<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counte
             if let Some(stats) = t.endpoint_stats(frontend.endpoint as u32) {
                 (*stats).refused += 1;
                 (*stats).denied += (reason == Counter::SecurityGroupDenied) as u64;
+                (*stats).limited_connections += (reason == Counter::EndpointConnectionLimit) as u64;
+                (*stats).limited_new_connections += (reason == Counter::EndpointConnectionRateLimit) as u64;
+                (*stats).limited_packets += (reason == Counter::EndpointBitRateLimit) as u64;
             }
             if let Some(stats) = t.listener_stats(frontend.listener) {
                 (*stats).refused += 1;

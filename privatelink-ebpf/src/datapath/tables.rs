@@ -3,7 +3,7 @@
 use super::{
     addresses, challenge,
     flow_table::{self, SlotRef},
-    icmp, lifecycle, open,
+    icmp, lifecycle, limit, open,
     parse::Segment,
     refusal, security,
 };
@@ -13,10 +13,10 @@ use crate::abi::{
     event::Event,
     flow::{Addresses6, Bucket, FlowKey, Slot},
     fragment::{FirstFragment, FragmentKey},
+    limit::{Budget, EndpointBudget, EndpointUse},
     security::{Bound, Policy},
     service::{
-        Address, Address6Key, AddressKey, Budget, Frontend, Frontend6Key, FrontendKey, Listener, Parted, Port, StandIn,
-        Target,
+        Address, Address6Key, AddressKey, Frontend, Frontend6Key, FrontendKey, Listener, Parted, Port, StandIn, Target,
     },
     settings::{Clock, IcmpBudget, ResetBudget},
     stats::{EndpointStats, ListenerStats, TargetStats},
@@ -88,9 +88,10 @@ pub trait Tables<'t>: Copy {
     fn lock(self, stripe: u32) -> Option<*mut u32>;
 
     fn vpc_budget(self, vpc: u32) -> Option<&'t Budget>;
-    fn endpoint_budget(self, endpoint: u32) -> Option<&'t Budget>;
+    fn endpoint_budget(self, endpoint: u32) -> Option<&'t EndpointBudget>;
     fn vpc_half_open(self, vpc: u32) -> Option<*mut u32>;
     fn endpoint_half_open(self, endpoint: u32) -> Option<*mut u32>;
+    fn endpoint_use(self, endpoint: u32) -> Option<*mut EndpointUse>;
     fn reset_budget(self, vpc: u32) -> Option<*mut ResetBudget>;
     /// What the first fragment of a packet said.
     fn fragment(self, key: &FragmentKey) -> Option<FirstFragment>;
@@ -104,6 +105,8 @@ pub trait Tables<'t>: Copy {
     fn clock(self) -> Clock;
     /// Now, in ticks.
     fn now(self) -> u32;
+    /// Now, in nanoseconds of the monotonic clock: for rates, which ticks are too coarse for.
+    fn nanoseconds(self) -> u64;
 
     fn count(self, counter: Counter);
     fn endpoint_stats(self, endpoint: u32) -> Option<*mut EndpointStats>;
@@ -139,6 +142,18 @@ pub trait Tables<'t>: Copy {
     }
     fn ended(self, forward: &FlowKey, target: u32) -> u32 {
         security::ended_bits(self, forward, target)
+    }
+    fn admit_flow(self, endpoint: u32, bytes: u32) -> u32 {
+        limit::admit_flow_bits(self, endpoint, bytes)
+    }
+    fn meter(self, endpoint: u32, bytes: u32) -> u32 {
+        limit::meter_bits(self, endpoint, bytes)
+    }
+    fn metered_wrongly(self, endpoint: u32, flags: u32) -> u32 {
+        limit::metered_wrongly_bits(self, endpoint, flags)
+    }
+    fn meter_anew(self, key: &FlowKey) -> u32 {
+        limit::meter_anew_bits(self, key)
     }
     fn verified(self, segment: &Segment) -> u32 {
         challenge::verified_bits(self, segment)

@@ -5,7 +5,7 @@ use crate::{
     abi::{
         L4Port,
         flow::{FlowKey, FlowState},
-        service::Budget,
+        limit::EndpointBudget,
         settings::CollectRequest,
     },
     testing::{
@@ -208,7 +208,7 @@ fn resets_to_both_ends_are_counted_with_the_sweep() {
         establish(&tables, &crate::testing::cases::B, 1000);
         sweep_with(&tables, 0, CollectRequest::RESET);
         assert_eq!(tables.counter(Counter::ResetSent), 0, "flows that live are not reset");
-        tables.world.endpoint_budgets.insert(1, Budget::ENDED);
+        tables.world.endpoint_budgets.insert(1, EndpointBudget::ENDED);
         sweep_with(&tables, 0, CollectRequest::RESET);
         assert_eq!(tables.counter(Counter::FlowEndedWithEndpoint), 1);
         assert_eq!((tables.counter(Counter::ResetSent), tables.target_stats_of(1).resets_sent), (2, 2));
@@ -330,7 +330,7 @@ fn live(tables: &MemTables, cpu: usize, seed: u32) {
         if random >> 24 == 0x42 {
             for bucket in tables.buckets() {
                 // SAFETY: a live bucket of these tables.
-                unsafe { collect::bucket(t, bucket, 0, 0) };
+                unsafe { collect::bucket(t, bucket, 0, CollectRequest::RULES) };
             }
         }
     }

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     abi::{
         Counter, Ip4, L4Port, MacBits, Proto, VpcIndex,
-        flow::{FlowKey, FlowState},
+        flow::{FlowKey, FlowState, Meta},
         service::Port,
     },
     wire::{ETHERTYPE_IPV4, Ipv4Hdr, L3, tcp::Flags, udp::UdpHeader},
@@ -55,7 +55,7 @@ pub fn fast<'t, F: Frame, T: Tables<'t>, R>(
     let datagram = plain(frame, port.vpc, T::HOOK == Hook::Xdp)?;
     let slot = flow_table::find_primary(t, datagram.key)?;
     let meta = slot.meta();
-    if meta.translated {
+    if meta.translated || meta.flags & Meta::METERED != 0 {
         return None;
     }
     let lifetime = lifetime_unchanged(meta)?;
@@ -106,6 +106,10 @@ pub fn consider<'t, A: Family<'t>, F: Frame, T: Tables<'t>>(
     let Some(target) = t.target(index) else { return Err(refuse(t, Counter::FlowRaced)) };
     let way = Way::of(slot, meta, target);
     let out = passage::<A, _, _>(frame, t, &way, meta, segment)?;
+    // A new flow's first datagram has been counted with it.
+    if !fresh && meta.flags & Meta::METERED != 0 && t.meter(slot.endpoint() as u32, segment.ip_len as u32) == 0 {
+        return Err(Verdict::Drop(Counter::EndpointBitRateLimit));
+    }
     if !fresh && meta.state == FlowState::Unreplied && !meta.forward() && t.replied(segment) == 0 {
         return Err(refuse(t, Counter::NoFlow));
     }

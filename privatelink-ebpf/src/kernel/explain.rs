@@ -19,10 +19,11 @@ use privatelink_ebpf::{
         explain::Trace,
         flow::{Addresses6, Bucket, FlowKey, FlowState, Meta, Slot},
         fragment::{FirstFragment, FragmentKey},
+        limit::{Budget, EndpointBudget, EndpointUse},
         security::{Bound, Policy},
         service::{
-            Address, Address6Key, AddressKey, Budget, Frontend, Frontend6Key, FrontendKey, Listener, Parted, Port,
-            PortFlags, StandIn, Target,
+            Address, Address6Key, AddressKey, Frontend, Frontend6Key, FrontendKey, Listener, Parted, Port, PortFlags,
+            StandIn, Target,
         },
         settings::{Clock, IcmpBudget, ResetBudget},
         stats::{EndpointStats, ListenerStats, TargetStats},
@@ -32,7 +33,7 @@ use privatelink_ebpf::{
         atomic::load64,
         challenge, flow_table,
         fragment::{self, Fragment},
-        icmp, lifecycle, open,
+        icmp, lifecycle, limit, open,
         parse::Segment,
         ports::{self, Claim},
         proxy, refusal, slow, stage, udp, v6,
@@ -60,8 +61,10 @@ struct DryRun {
     /// Copies of half-open counts, and of which VPC and endpoint they are (index plus one).
     half_open: [u32; 2],
     half_open_of: [u32; 2],
+    /// What the endpoint uses of its limits, if it has been copied.
+    endpoint_use: EndpointUse,
     lock: u32,
-    /// Which budgets have been copied: 1 of resets, 2 of ICMP.
+    /// Which budgets have been copied: 1 of resets, 2 of ICMP, 4 of the endpoint (a packet is about one).
     budgeted: u32,
     /// A port that the packet gave back: its pool plus one, and its number. 0: none.
     released: [u32; 2],
@@ -348,6 +351,18 @@ cold! {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
+extern "C" fn dry_admit_flow(endpoint: u32, bytes: u32) -> u32 {
+    limit::admit_flow_bits(Dry, endpoint, bytes)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn dry_meter(endpoint: u32, bytes: u32) -> u32 {
+    limit::meter_bits(Dry, endpoint, bytes)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
 extern "C" fn dry_open(segment: *const Segment, admission: i64, ifindex_and_flag: u32) -> u32 {
     // SAFETY: the verifier has checked that it is null or a whole record.
     match unsafe { segment.as_ref() } {
@@ -609,7 +624,7 @@ impl Tables<'static> for Dry {
     }
 
     #[inline(always)]
-    fn endpoint_budget(self, endpoint: u32) -> Option<&'static Budget> {
+    fn endpoint_budget(self, endpoint: u32) -> Option<&'static EndpointBudget> {
         REAL.endpoint_budget(endpoint)
     }
 
@@ -621,6 +636,19 @@ impl Tables<'static> for Dry {
     #[inline(always)]
     fn endpoint_half_open(self, endpoint: u32) -> Option<*mut u32> {
         Self::half_open(1, endpoint, REAL.endpoint_half_open(endpoint))
+    }
+
+    #[inline(always)]
+    fn endpoint_use(self, endpoint: u32) -> Option<*mut EndpointUse> {
+        let (run, real) = (run()?, REAL.endpoint_use(endpoint)?);
+        // SAFETY: this run's alone, and a live map value that is read.
+        unsafe {
+            let copy = &raw mut (*run).endpoint_use;
+            if Self::first(&raw mut (*run).budgeted, 4) {
+                copy.write_volatile(real.read_volatile());
+            }
+            Some(copy)
+        }
     }
 
     #[inline(always)]
@@ -688,6 +716,11 @@ impl Tables<'static> for Dry {
     #[inline(always)]
     fn now(self) -> u32 {
         REAL.now()
+    }
+
+    #[inline(always)]
+    fn nanoseconds(self) -> u64 {
+        REAL.nanoseconds()
     }
 
     #[inline(always)]
@@ -765,6 +798,16 @@ impl Tables<'static> for Dry {
     #[inline(always)]
     fn admit(self, segment: &Segment) -> i64 {
         dry_admit(segment)
+    }
+
+    #[inline(always)]
+    fn admit_flow(self, endpoint: u32, bytes: u32) -> u32 {
+        dry_admit_flow(endpoint, bytes)
+    }
+
+    #[inline(always)]
+    fn meter(self, endpoint: u32, bytes: u32) -> u32 {
+        dry_meter(endpoint, bytes)
     }
 
     #[inline(always)]

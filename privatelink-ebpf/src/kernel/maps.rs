@@ -12,10 +12,11 @@ use privatelink_ebpf::abi::{
     explain::Trace,
     flow::{Addresses6, Bucket, FlowKey, Slot},
     fragment::{FirstFragment, FragmentKey},
+    limit::{Budget, EndpointBudget, EndpointUse},
     pool::PortPool,
     security::{Bound, Policy},
     service::{
-        Address, Address6Key, AddressKey, Alias, AliasKey, Budget, EndpointIdText, Frontend, Frontend6Key, FrontendKey,
+        Address, Address6Key, AddressKey, Alias, AliasKey, EndpointIdText, Frontend, Frontend6Key, FrontendKey,
         Listener, Parted, Port, StandIn, Target,
     },
     settings::{IcmpBudget, ResetBudget, Settings},
@@ -48,9 +49,10 @@ maps! {
     TARGETS: Array<Target>, BPF_F_MMAPABLE;
     POOLS: Array<PortPool>, BPF_F_MMAPABLE;
     VPCS: Array<Budget>, BPF_F_MMAPABLE;
-    ENDPOINTS: Array<Budget>, BPF_F_MMAPABLE;
+    ENDPOINTS: Array<EndpointBudget>, BPF_F_MMAPABLE;
     VPC_HALF_OPEN: Array<u32>;
     ENDPOINT_HALF_OPEN: Array<u32>;
+    ENDPOINT_USE: Array<EndpointUse>;
     FLOWS: Array<Bucket>, BPF_F_MMAPABLE;
     STASH: HashMap<FlowKey, Slot>;
     LOCKS: Array<u32>;

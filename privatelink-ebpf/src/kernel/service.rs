@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use privatelink_ebpf::{
     abi::{
-        flow::{FlowKey, Slot},
+        flow::{FlowKey, Slot, WAYS},
         settings::{ClockSample, CollectRequest},
     },
     datapath::{Frame as _, collect},
@@ -32,7 +32,7 @@ pub fn privatelink_collect(ctx: TcContext) -> i32 {
     let CollectRequest { first_bucket: _, buckets, flags, port: _ } = request;
     // SAFETY: the callbacks have the signatures that the helpers ask for; the context outlives the calls.
     unsafe {
-        bpf_loop(buckets, sweep_bucket as *mut c_void, (&raw mut request).cast(), 0);
+        bpf_loop(buckets * WAYS as u32, sweep_slot as *mut c_void, (&raw mut request).cast(), 0);
         if flags & CollectRequest::STASH != 0 {
             bpf_for_each_map_elem(
                 (&raw const STASH).cast_mut().cast(),
@@ -45,12 +45,14 @@ pub fn privatelink_collect(ctx: TcContext) -> i32 {
     TC_ACT_OK as i32
 }
 
-unsafe extern "C" fn sweep_bucket(index: u64, request: *mut CollectRequest) -> i64 {
+/// One slot at a time: the verifier follows the judgement once and not once a way of the bucket.
+unsafe extern "C" fn sweep_slot(index: u64, request: *mut CollectRequest) -> i64 {
     // SAFETY: the context that `privatelink_collect` passes.
     let (first, port, flags) = unsafe { ((*request).first_bucket, (*request).port, (*request).flags) };
-    if let Some(bucket) = FLOWS.get_ptr_mut(first.wrapping_add(index as u32)) {
-        // SAFETY: a live map value.
-        unsafe { collect::bucket(Maps::<false>, bucket, port, flags) };
+    let (bucket, way) = (first.wrapping_add(index as u32 / WAYS as u32), index as usize & (WAYS - 1));
+    if let Some(bucket) = FLOWS.get_ptr_mut(bucket) {
+        // SAFETY: a live map value; the way is below WAYS.
+        unsafe { collect::slot(Maps::<false>, bucket.cast::<Slot>().add(way), port, flags) };
     }
     0
 }

@@ -1,7 +1,7 @@
 //! `Tables` over BPF maps.
 
 use aya_ebpf::{
-    helpers::generated::bpf_jiffies64,
+    helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns},
     macros::map,
     maps::{PerCpuArray, lpm_trie::Key},
 };
@@ -12,11 +12,12 @@ use privatelink_ebpf::{
         event::Event,
         flow::{Addresses6, Bucket, FlowKey, Slot},
         fragment::{FirstFragment, FragmentKey},
+        limit::{Budget, EndpointBudget, EndpointUse},
         pool::PortPool,
         security::{Bound, Policy},
         service::{
-            Address, Address6Key, AddressKey, AddressKind, AliasKey, Budget, Frontend, Frontend6Key, FrontendKey,
-            Listener, Parted, Port, StandIn, Target,
+            Address, Address6Key, AddressKey, AddressKind, AliasKey, Frontend, Frontend6Key, FrontendKey, Listener,
+            Parted, Port, StandIn, Target,
         },
         settings::{Clock, FLOW_EVENTS, IcmpBudget, ResetBudget},
         stats::{EndpointStats, ListenerStats, TargetStats},
@@ -26,7 +27,7 @@ use privatelink_ebpf::{
         atomic::add64,
         challenge,
         flow_table::{self, SlotRef},
-        icmp, lifecycle, open,
+        icmp, lifecycle, limit, open,
         parse::Segment,
         ports::{self, Claim},
         refusal, security,
@@ -138,6 +139,24 @@ extern "C" fn admits_source(policy: u32, hi: u64, lo: u64) -> u32 {
     security::admits_source_bits(Maps::<false>, policy, hi, lo)
 }
 
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn admit_flow(endpoint: u32, bytes: u32) -> u32 {
+    limit::admit_flow_bits(Maps::<false>, endpoint, bytes)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn metered_wrongly(endpoint: u32, flags: u32) -> u32 {
+    limit::metered_wrongly_bits(Maps::<false>, endpoint, flags)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn meter_packet(endpoint: u32, bytes: u32) -> u32 {
+    limit::meter_bits(Maps::<false>, endpoint, bytes)
+}
+
 /// The cold paths that differ by hook.
 macro_rules! cold {
     ($($tc:ident $xdp:ident = $body:path, $record:ty $(, $scalar:ident)?;)+) => { $(
@@ -192,6 +211,7 @@ cold_shared! {
     step_flow = lifecycle::step_bits, Segment;
     close_flow = lifecycle::close_bits, FlowKey, why;
     acknowledge_header = lifecycle::acknowledge_header_bits, FlowKey;
+    meter_flow_anew = limit::meter_anew_bits, FlowKey;
     supersede_flow = lifecycle::supersede_bits, Segment;
     flow_ended = security::ended_bits, FlowKey, target;
     flow_silent = lifecycle::silent_bits, Segment;
@@ -383,7 +403,7 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     }
 
     #[inline(always)]
-    fn endpoint_budget(self, endpoint: u32) -> Option<&'static Budget> {
+    fn endpoint_budget(self, endpoint: u32) -> Option<&'static EndpointBudget> {
         ENDPOINTS.get(endpoint)
     }
 
@@ -395,6 +415,11 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn endpoint_half_open(self, endpoint: u32) -> Option<*mut u32> {
         ENDPOINT_HALF_OPEN.get_ptr_mut(endpoint)
+    }
+
+    #[inline(always)]
+    fn endpoint_use(self, endpoint: u32) -> Option<*mut EndpointUse> {
+        ENDPOINT_USE.get_ptr_mut(endpoint)
     }
 
     #[inline(always)]
@@ -449,6 +474,12 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     fn now(self) -> u32 {
         // SAFETY: a helper without arguments; the verifier inlines it as a load.
         (unsafe { bpf_jiffies64() } >> TICK_SHIFT.load()) as u32
+    }
+
+    #[inline(always)]
+    fn nanoseconds(self) -> u64 {
+        // SAFETY: a helper without arguments.
+        unsafe { bpf_ktime_get_ns() }
     }
 
     #[inline(always)]
@@ -567,6 +598,26 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn ended(self, forward: &FlowKey, target: u32) -> u32 {
         flow_ended(forward, target)
+    }
+
+    #[inline(always)]
+    fn admit_flow(self, endpoint: u32, bytes: u32) -> u32 {
+        admit_flow(endpoint, bytes)
+    }
+
+    #[inline(always)]
+    fn meter(self, endpoint: u32, bytes: u32) -> u32 {
+        meter_packet(endpoint, bytes)
+    }
+
+    #[inline(always)]
+    fn metered_wrongly(self, endpoint: u32, flags: u32) -> u32 {
+        metered_wrongly(endpoint, flags)
+    }
+
+    #[inline(always)]
+    fn meter_anew(self, key: &FlowKey) -> u32 {
+        meter_flow_anew(key)
     }
 
     #[inline(always)]

@@ -110,6 +110,7 @@ struct Observed {
     events: Vec<Event>,
     entries: BTreeMap<[u64; 2], String>,
     pools: Vec<u32>,
+    /// Half-open flows of VPCs and of endpoints, and open ones of endpoints.
     half_open: Vec<u32>,
 }
 
@@ -253,6 +254,7 @@ fn perform(backend: &mut dyn Backend, path: Path, action: &Action) -> Outcome<Ob
         .collect::<Outcome<Vec<_>>>()?
         .into_iter()
         .chain((0..ENDPOINTS).map(|index| backend.half_open_endpoint(index)).collect::<Outcome<Vec<_>>>()?)
+        .chain((0..ENDPOINTS).map(|index| Ok(backend.endpoint_use(index)?.connections)).collect::<Outcome<Vec<_>>>()?)
         .collect();
     let mut events = backend.events()?;
     // A sweep goes over the stash in its own order.

@@ -11,7 +11,9 @@ use crate::{
         Counter, Mac, Stage,
         event::Event,
         flow::Slot,
+        limit::EndpointUse,
         pool::PortPool,
+        settings::CollectRequest,
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
     datapath::{
@@ -259,11 +261,11 @@ impl Backend for Host {
     fn collect(&mut self) -> Outcome<()> {
         for bucket in self.tables.buckets() {
             // SAFETY: a live bucket of these tables.
-            unsafe { collect::bucket(self.tables.tc(), bucket, 0, 0) };
+            unsafe { collect::bucket(self.tables.tc(), bucket, 0, CollectRequest::RULES) };
         }
         for slot in self.tables.stash_slots() {
             // SAFETY: a live slot of these tables.
-            unsafe { collect::slot(self.tables.tc(), slot, 0, 0) };
+            unsafe { collect::slot(self.tables.tc(), slot, 0, CollectRequest::RULES) };
         }
         Ok(())
     }
@@ -278,6 +280,10 @@ impl Backend for Host {
 
     fn half_open_endpoint(&mut self, endpoint: u32) -> Outcome<u32> {
         Ok(self.tables.half_open_of_endpoint(endpoint))
+    }
+
+    fn endpoint_use(&mut self, endpoint: u32) -> Outcome<EndpointUse> {
+        Ok(self.tables.use_of_endpoint(endpoint))
     }
 
     fn endpoint_stats(&mut self, index: usize) -> Outcome<EndpointStats> {

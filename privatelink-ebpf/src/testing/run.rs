@@ -15,6 +15,7 @@ use crate::{
         addr::IPV6,
         event::{Event, EventKind},
         flow::{FlowKey, Meta, Slot},
+        limit::EndpointUse,
         pool::PortPool,
         service::{RingEntry, Target},
         stats::{EndpointStats, ListenerStats, TargetStats},
@@ -83,6 +84,7 @@ pub trait Backend {
     fn pool(&mut self, index: usize) -> Outcome<PortPool>;
     fn half_open_vpc(&mut self, vpc: u16) -> Outcome<u32>;
     fn half_open_endpoint(&mut self, endpoint: u32) -> Outcome<u32>;
+    fn endpoint_use(&mut self, endpoint: u32) -> Outcome<EndpointUse>;
     fn endpoint_stats(&mut self, index: usize) -> Outcome<EndpointStats>;
     fn listener_stats(&mut self, index: usize) -> Outcome<ListenerStats>;
     fn target_stats(&mut self, index: usize) -> Outcome<TargetStats>;
@@ -590,6 +592,14 @@ impl Run<'_> {
                 let headers = if ipv6 { 20 } else { 0 };
                 let more = (stats.packets_in * headers, stats.packets_out * headers);
                 same("bytes", &(stats.bytes_in, stats.bytes_out), &(bytes_in + more.0, bytes_out + more.1))
+            }
+            Check::EndpointConnections(endpoint, count) => {
+                same("connections of the endpoint", &backend.endpoint_use(endpoint)?.connections, &count)
+            }
+            Check::EndpointLimited(index, counts) => {
+                let stats = backend.endpoint_stats(index)?;
+                let found = [stats.limited_connections, stats.limited_new_connections, stats.limited_packets];
+                same("limited", &found, &counts)
             }
             Check::EndpointRefused(index, refused) => {
                 same("refused", &backend.endpoint_stats(index)?.refused, &refused)

@@ -266,6 +266,10 @@ pub enum Check {
     EndpointPackets(usize, u64, u64),
     /// IP bytes in and out of an endpoint.
     EndpointBytes(usize, u64, u64),
+    /// Open connections of an endpoint.
+    EndpointConnections(u32, u32),
+    /// What an endpoint's limits refused: connections, new connections, packets.
+    EndpointLimited(usize, [u64; 3]),
     EndpointRefused(usize, u64),
     /// Connections that the security groups refused at an endpoint.
     EndpointDenied(usize, u64),

@@ -17,10 +17,11 @@ use crate::{
         event::Event,
         flow::{Addresses6, Bucket, FlowKey, Slot},
         fragment::{FirstFragment, FragmentKey},
+        limit::{Budget, EndpointBudget, EndpointUse},
         pool::PortPool,
         security::{Bound, Policy},
         service::{
-            Address, Address6Key, AddressKey, AddressKind, Budget, Frontend, Frontend6Key, FrontendKey, Listener,
+            Address, Address6Key, AddressKey, AddressKind, Frontend, Frontend6Key, FrontendKey, Listener,
             ListenerFlags, Parted, Port, StandIn, Target,
         },
         settings::{Clock, IcmpBudget, ResetBudget},
@@ -114,6 +115,7 @@ pub struct MemTables {
     pools: Cells<PortPool>,
     vpc_half_open: Cells<u32>,
     endpoint_half_open: Cells<u32>,
+    endpoint_use: Cells<EndpointUse>,
     reset_budgets: Cells<ResetBudget>,
     icmp_budgets: Cells<IcmpBudget>,
     verified: Mutex<HashMap<Source, u32>>,
@@ -122,6 +124,7 @@ pub struct MemTables {
     counters: Vec<AtomicU64>,
     events: Mutex<Vec<Event>>,
     now: AtomicU32,
+    nanoseconds: AtomicU64,
     cpus: Vec<Cpu>,
 }
 
@@ -143,6 +146,7 @@ impl MemTables {
             pools,
             vpc_half_open: Cells::new(0, VPCS as usize),
             endpoint_half_open: Cells::new(0, ENDPOINTS as usize),
+            endpoint_use: Cells::new(EndpointUse::default(), ENDPOINTS as usize),
             reset_budgets: Cells::new(ResetBudget::default(), VPCS as usize),
             icmp_budgets: Cells::new(IcmpBudget::default(), VPCS as usize),
             verified: Mutex::default(),
@@ -152,6 +156,7 @@ impl MemTables {
             events: Mutex::new(Vec::new()),
             // Near the wrap, so that every case crosses it or shows that it does not matter.
             now: AtomicU32::new(u32::MAX - 50),
+            nanoseconds: AtomicU64::new(1 << 40),
             cpus: (0..options.cpus)
                 .map(|_| Cpu {
                     scratch: Cells::new(Slot::FREE, 1),
@@ -183,6 +188,8 @@ impl MemTables {
     /// Lets time pass.
     pub fn advance_ticks(&self, ticks: u32) {
         self.now.store(self.now.load(Relaxed).wrapping_add(ticks), Relaxed);
+        let nanoseconds = u64::from(ticks) * 256_000_000_000 / u64::from(CLOCK.ticks_per_256_s);
+        self.nanoseconds.store(self.nanoseconds.load(Relaxed).wrapping_add(nanoseconds), Relaxed);
     }
 
     pub fn counter(&self, counter: Counter) -> u64 {
@@ -208,6 +215,10 @@ impl MemTables {
 
     pub fn half_open_of_endpoint(&self, endpoint: u32) -> u32 {
         self.endpoint_half_open.copy(endpoint as usize)
+    }
+
+    pub fn use_of_endpoint(&self, endpoint: u32) -> EndpointUse {
+        self.endpoint_use.copy(endpoint as usize)
     }
 
     /// Sums over CPUs.
@@ -283,6 +294,7 @@ static NO_PORT: Port = Port {
 static NO_LISTENER: Listener = Listener { ring_base: 0, ring_len: 0, idle_s: 0, flags: ListenerFlags(0), _pad: [0; 4] };
 static NO_BOUND: Bound = Bound { hi: 0, lo: 0 };
 static NO_BUDGET: Budget = Budget { half_open: 0 };
+static NO_LIMITS: EndpointBudget = EndpointBudget::half_open(0);
 static NO_TARGET: Target = Target {
     ip: Ip4::UNSPECIFIED,
     node_ip: Ip4::UNSPECIFIED,
@@ -458,8 +470,8 @@ impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
         record(&self.tables.world.vpc_budgets, vpc, VPCS, &NO_BUDGET)
     }
 
-    fn endpoint_budget(self, endpoint: u32) -> Option<&'t Budget> {
-        record(&self.tables.world.endpoint_budgets, endpoint, ENDPOINTS, &NO_BUDGET)
+    fn endpoint_budget(self, endpoint: u32) -> Option<&'t EndpointBudget> {
+        record(&self.tables.world.endpoint_budgets, endpoint, ENDPOINTS, &NO_LIMITS)
     }
 
     fn vpc_half_open(self, vpc: u32) -> Option<*mut u32> {
@@ -468,6 +480,10 @@ impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
 
     fn endpoint_half_open(self, endpoint: u32) -> Option<*mut u32> {
         self.tables.endpoint_half_open.get(endpoint as usize)
+    }
+
+    fn endpoint_use(self, endpoint: u32) -> Option<*mut EndpointUse> {
+        self.tables.endpoint_use.get(endpoint as usize)
     }
 
     fn reset_budget(self, vpc: u32) -> Option<*mut ResetBudget> {
@@ -508,6 +524,10 @@ impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
 
     fn now(self) -> u32 {
         self.tables.now.load(Relaxed)
+    }
+
+    fn nanoseconds(self) -> u64 {
+        self.tables.nanoseconds.load(Relaxed)
     }
 
     fn count(self, counter: Counter) {

@@ -6,11 +6,12 @@ use super::packet::six;
 use crate::abi::{
     Ip4, Ip6, L4Port, Mac, Proto, VpcIndex,
     addr::IPV6,
+    limit::{Budget, EndpointBudget},
     pool::PortPool,
     security::{Bound, Policy},
     service::{
-        Address, Address6Key, AddressKey, AddressKind, Alias, AliasKey, Budget, Frontend, Frontend6Key, FrontendKey,
-        Listener, Parted, Port, PortFlags, Target, TargetFlags,
+        Address, Address6Key, AddressKey, AddressKind, Alias, AliasKey, Frontend, Frontend6Key, FrontendKey, Listener,
+        Parted, Port, PortFlags, Target, TargetFlags,
     },
     settings::Clock,
 };
@@ -46,7 +47,7 @@ pub struct World {
     pub rings: Vec<u32>,
     pub targets: BTreeMap<u32, Target>,
     pub vpc_budgets: BTreeMap<u32, Budget>,
-    pub endpoint_budgets: BTreeMap<u32, Budget>,
+    pub endpoint_budgets: BTreeMap<u32, EndpointBudget>,
     /// The pools' state when a case begins.
     pub pools: Vec<PortPool>,
     /// Flow events are wanted.

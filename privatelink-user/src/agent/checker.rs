@@ -124,7 +124,7 @@ fn adjust(schedule: &mut Schedule<CheckKey>, shared: &Shared, plan: &Plan) {
 
 async fn probe(how: &Probes, check: &Check) -> Outcome {
     let Probes { dialer, tls } = how;
-    let Check { address, node, listener_port, next_hop: _, proxy_protocol, settings } = check;
+    let Check { address, node, listener_port, next_hop: _, proxy_protocol, passive: _, settings } = check;
     let dialer = &Dialer { proxy_protocol: *proxy_protocol, ..dialer.clone() };
     let Some(address) = address else { return Outcome::Failed(Failure::Internal) };
     let HealthCheck {

@@ -12,9 +12,10 @@ use privatelink_ebpf::abi::{
     Ip4, Ip6, Mac, Proto, VpcIndex,
     addr::{IPV6, L4Port},
     entries,
+    limit::{Budget, EndpointBudget},
     service::{
-        Address, AddressKind, Alias, AliasKey, Budget, EndpointIdText, Frontend, IDLE_NEVER, ListenerFlags,
-        Parted, Port, PortFlags, RingEntry, Target, TargetFlags,
+        Address, AddressKind, Alias, AliasKey, EndpointIdText, Frontend, IDLE_NEVER, ListenerFlags, Parted, Port,
+        PortFlags, RingEntry, Target, TargetFlags,
     },
 };
 
@@ -29,8 +30,8 @@ use crate::{
     dataplane::{AddressAt, Capacity, FrontendAt, Hook, Tables},
     health::state::Checked,
     model::{
-        Endpoint, EndpointId, EndpointState, IpFamily, Listener, LoadBalancer, LoadBalancerId, Opening, Protocol, State,
-        TargetAddress, TargetGroup, TargetGroupId, Vpc, VpcId,
+        BitRate, ConnectionRate, Connections, Endpoint, EndpointId, EndpointState, IpFamily, Limits, Listener,
+        LoadBalancer, LoadBalancerId, Opening, Protocol, State, TargetAddress, TargetGroup, TargetGroupId, Vpc, VpcId,
     },
     net::links::{Link, LinkKind, Links},
 };
@@ -77,7 +78,7 @@ pub struct Desired {
     pub targets: BTreeMap<u32, Target>,
     pub vpcs: BTreeMap<VpcIndex, Budget>,
     /// Those that are gone too.
-    pub endpoints: BTreeMap<u16, Budget>,
+    pub endpoints: BTreeMap<u16, EndpointBudget>,
     pub endpoint_ids: BTreeMap<u16, EndpointIdText>,
 }
 
@@ -176,8 +177,9 @@ pub fn desired(world: &World<'_>, rings: &mut RingCache) -> (Desired, Plan) {
     listeners(world, &chosen, &resolvers, rings, &mut desired, &mut plan);
     checks(world, &uses, &mut desired, &mut plan);
     for index in world.actual.endpoints.keys() {
-        desired.endpoints.entry(*index).or_insert(Budget::ENDED);
+        desired.endpoints.entry(*index).or_insert(EndpointBudget::ENDED);
     }
+    plan.ends_by_rule = !desired.parted.is_empty() || desired.policies.values().any(|guard| guard.established);
     rings.sweep();
     (desired, plan)
 }
@@ -512,7 +514,7 @@ fn listeners(
         let first = AddressAt::new(vpc, endpoint.address);
         let Some(&number) = endpoints.get(&first) else { continue };
         plan.endpoints.insert(endpoint.id.clone(), number);
-        desired.endpoints.insert(number, Budget { half_open: ENDPOINT_HALF_OPEN });
+        desired.endpoints.insert(number, budget(endpoint.limits(service.limits)));
         desired.endpoint_ids.insert(number, id_text(&endpoint.id));
         for (listener, proto) in service.load_balancers.iter().filter_map(|lb| by_lb.get(lb)).flatten() {
             let Some(&index) = plan.listeners.get(&(listener.id.clone(), *proto)) else { continue };
@@ -545,6 +547,18 @@ fn listeners(
     }
     resolver::install(resolvers, &indexes, desired, plan);
     policies(world, guards, desired, plan);
+}
+
+/// An endpoint's limits as the kernel has them.
+fn budget(limits: Limits) -> EndpointBudget {
+    let Limits { connections, connections_per_second, bits_per_second } = limits;
+    EndpointBudget {
+        half_open: ENDPOINT_HALF_OPEN,
+        connections: connections.get().map_or(0, Connections::get),
+        connections_per_second: connections_per_second.get().map_or(0, ConnectionRate::get),
+        _pad: 0,
+        bits_per_second: bits_per_second.get().map_or(0, BitRate::get),
+    }
 }
 
 /// The addresses of an endpoint for which ARP and neighbour discovery are answered: its own, and those aliases that are
@@ -742,7 +756,8 @@ fn checks(world: &World<'_>, uses: &[Use<'_>], desired: &mut Desired, plan: &mut
             let hop = used.vpc.next_hop(target.address.ip).map(|ip| HopKey { vpc: used.vpc_index, ip });
             let proxy_protocol = used.group.attributes.proxy_protocol_v2;
             let listener_port = listener.port;
-            let found = Check { address, node, listener_port, next_hop: hop, proxy_protocol, settings };
+            let passive = !used.group.attributes.stickiness;
+            let found = Check { address, node, listener_port, next_hop: hop, proxy_protocol, passive, settings };
             plan.checks.insert(check, found);
         }
     }

@@ -42,9 +42,10 @@ pub async fn collect(shared: &Shared, stop: CancellationToken) {
             () = tokio::time::sleep(pass / slices) => {}
         }
         let first = next * SLICE;
+        let rules = if shared.plan.borrow().ends_by_rule { CollectRequest::RULES } else { 0 };
         let run = tokio::task::block_in_place(|| {
             let mut dataplane = shared.dataplane();
-            let flags = if next == 0 { CollectRequest::STASH } else { 0 };
+            let flags = rules | if next == 0 { CollectRequest::STASH } else { 0 };
             dataplane.collect(first, SLICE.min(buckets - first), flags)?;
             if next == 0 { dataplane.half_open().map(Some) } else { Ok(None) }
         });
@@ -194,8 +195,13 @@ mod tests {
 
     fn reverse_entry(target: u32, port: u16) -> Slot {
         let meta = Meta { version: 1, state: FlowState::Established, translated: false, flags: 0, idle_s: 350 };
-        let key =
-            FlowKey::tcp(VpcIndex(1), Ip4::from_wire([10, 0, 1, 10]), L4Port::new(80), NODE_IP.into(), L4Port::new(port));
+        let key = FlowKey::tcp(
+            VpcIndex(1),
+            Ip4::from_wire([10, 0, 1, 10]),
+            L4Port::new(80),
+            NODE_IP.into(),
+            L4Port::new(port),
+        );
         Slot { meta: meta.pack(), key: key.words(), target, endpoint: 3, ..Slot::FREE }
     }
 

@@ -78,7 +78,10 @@ mod tests {
         assert!(pair.prefix.contains(&pair.address) && pair.prefix.contains(&pair.gateway));
         assert!(RANGE.contains(&pair.prefix));
         let host_port = HostPort::new(1, pair.prefix, pair.gateway);
-        assert_eq!(host_port.internal(65_279, crate::model::IpFamily::Ipv4), Some(Ipv4Addr::new(100, 64, 255, 255).into()));
+        assert_eq!(
+            host_port.internal(65_279, crate::model::IpFamily::Ipv4),
+            Some(Ipv4Addr::new(100, 64, 255, 255).into())
+        );
         for vpc in [1, 258, 65_534].map(VpcIndex) {
             let address = host_port.of_vpc(vpc).expect("in the prefix");
             assert!(pair.prefix.contains(&address), "{address}");

@@ -47,13 +47,7 @@ impl TargetKey {
             false => (IpAddr::V4(node_ip.into()), IpAddr::V4(ip.into())),
             true => (IpAddr::V6(node_ip6.into()), IpAddr::V6(ip6.into())),
         };
-        (vpc != VpcIndex::NONE).then(|| Self {
-            vpc,
-            node,
-            ip,
-            port: port.get(),
-            proto: Proto::from_number(proto),
-        })
+        (vpc != VpcIndex::NONE).then(|| Self { vpc, node, ip, port: port.get(), proto: Proto::from_number(proto) })
     }
 }
 

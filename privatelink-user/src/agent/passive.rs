@@ -31,7 +31,7 @@ pub async fn run(shared: Arc<Shared>, suspicions: mpsc::Sender<Suspicion>, stop:
         let healthy: Vec<CheckKey> = {
             let health = shared.health();
             let takes_traffic = |key: &&CheckKey| health.get(key).is_some_and(|checked| checked.takes_traffic());
-            plan.checks.keys().filter(takes_traffic).cloned().collect()
+            watched(&plan).filter(takes_traffic).cloned().collect()
         };
         let connections = match tokio::task::block_in_place(|| read(&shared, &plan, &healthy)) {
             Ok(connections) => connections,
@@ -54,6 +54,11 @@ pub async fn run(shared: Arc<Shared>, suspicions: mpsc::Sender<Suspicion>, stop:
             }
         }
     }
+}
+
+/// The checks that clients' connections may bring forward.
+fn watched(plan: &Plan) -> impl Iterator<Item = &CheckKey> {
+    plan.checks.iter().filter(|(_, check)| check.passive).map(|(key, _)| key)
 }
 
 fn read(

@@ -34,6 +34,8 @@ pub struct Plan {
     pub lingering: BTreeMap<TargetKey, TargetGroupId>,
     /// Groups all of whose targets are used because too few are healthy.
     pub fail_open: BTreeSet<TargetGroupId>,
+    /// Some flows end while their target, endpoint and port go on: by weight, or by security group.
+    pub ends_by_rule: bool,
     /// What found no room.
     pub full: BTreeSet<&'static str>,
 }
@@ -49,6 +51,9 @@ pub struct Check {
     pub next_hop: Option<HopKey>,
     /// The connection begins with a PROXY protocol header.
     pub proxy_protocol: bool,
+    /// Clients' connections that fail bring it forward. Not with stickiness: a few clients that fail are no sign where the same
+    /// clients meet the same target again and again.
+    pub passive: bool,
     pub settings: HealthCheck,
 }
 

@@ -186,7 +186,8 @@ impl Reconciler {
             }
         }
         let has_ipv6 = |port: &&Port| state.vpcs.get(&port.vpc).is_some_and(|vpc| vpc.ipv6.is_some());
-        let index = |port: &Port| links.values().find(|link| link.name == port.interface.as_str()).map(|link| link.ifindex);
+        let index =
+            |port: &Port| links.values().find(|link| link.name == port.interface.as_str()).map(|link| link.ifindex);
         let wanted: BTreeSet<u32> = state.ports.values().filter(has_ipv6).filter_map(index).collect();
         let present: BTreeSet<u32> = self.all_multicast.iter().copied().filter(|at| links.contains_key(at)).collect();
         self.all_multicast.clone_from(&present);

@@ -11,10 +11,11 @@ use jiff::Timestamp;
 use privatelink_ebpf::abi::{
     Ip4, Ip6, L4Port, Mac, Proto, VpcIndex,
     flow::{FlowState, Meta, Slot},
+    limit::{Budget, EndpointBudget},
     security::Policy,
     service::{
-        Address, AddressKey, Alias, AliasKey, Budget, Frontend, FrontendKey, Listener as ListenerRecord, ListenerFlags,
-        Parted, Port as PortRecord, PortFlags, Target as TargetRecord, TargetFlags,
+        Address, AddressKey, Alias, AliasKey, Frontend, FrontendKey, Listener as ListenerRecord, ListenerFlags, Parted,
+        Port as PortRecord, PortFlags, Target as TargetRecord, TargetFlags,
     },
 };
 use proptest::prelude::*;
@@ -218,6 +219,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
             consumers: Default::default(),
             owned_load_balancer: None,
             private_dns: None,
+            limits: Default::default(),
             payer: Default::default(),
             created_at: now(),
         }));
@@ -238,6 +240,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
                 policy: None,
                 security_groups: SecurityGroups::default(),
                 private_dns: None,
+                limits: Default::default(),
                 payer: Default::default(),
                 private_dns_on_acceptance: false,
                 aliases: Default::default(),
@@ -311,7 +314,7 @@ fn garbage() -> impl Strategy<Value = Tables> {
         ),
         0..20,
     );
-    let budgets = prop::collection::btree_map(1u16..60, (1u32..9).prop_map(|half_open| Budget { half_open }), 0..6);
+    let budgets = prop::collection::btree_map(1u16..60, (1u32..9).prop_map(EndpointBudget::half_open), 0..6);
     (ports, prop::collection::btree_set(1u32..64, 0..4), addresses, frontends, listeners, targets, budgets).prop_map(
         |(ports, xdp_ports, addresses, frontends, listeners, targets, endpoints)| Tables {
             ports,
@@ -592,7 +595,8 @@ fn flows_of_an_unhealthy_target_end_once_and_not_in_fail_open() {
     let (plan, _) = pass(&mut fake, &inputs(&one_group(&[(1, Shape::Healthy, false), (2, Shape::Healthy, false)])))
         .expect("no failure");
     let before = record(&fake, &plan, 2).generation;
-    let check = CheckKey { group: group_id(0), target: TargetAddress { ip: Ipv4Addr::new(10, 0, 1, 2).into(), port: 80 } };
+    let check =
+        CheckKey { group: group_id(0), target: TargetAddress { ip: Ipv4Addr::new(10, 0, 1, 2).into(), port: 80 } };
     let mut one_down = inputs(&one_group(&[(1, Shape::Healthy, false), (2, Shape::Unhealthy, false)]));
     one_down.unhealthy = [check.clone()].into();
     let (plan, _) = pass(&mut fake, &one_down).expect("no failure was asked for");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use privatelink_ebpf::abi::{
     Proto, VpcIndex,
-    flow::{FlowKey, FlowState, Meta, Slot},
+    flow::{FlowKey, Meta, Slot},
     stats::{EndpointStats, ListenerStats, TargetStats},
 };
 
@@ -35,17 +35,7 @@ impl Active {
     pub fn add(&mut self, slot: &Slot) {
         self.entries += 1;
         let meta = Meta::unpack(slot.meta);
-        let open = match meta.state {
-            FlowState::SynSent
-            | FlowState::SynReceived
-            | FlowState::Established
-            | FlowState::Closing
-            | FlowState::Unreplied => true,
-            FlowState::Free | FlowState::Busy | FlowState::LastAck | FlowState::TimeWait | FlowState::Resetting => {
-                false
-            }
-        };
-        if !open || !meta.forward() || FlowKey::from_words(slot.key).vpc == VpcIndex::HOST {
+        if !meta.state.open() || !meta.forward() || FlowKey::from_words(slot.key).vpc == VpcIndex::HOST {
             return;
         }
         *self.targets.entry(slot.target).or_default() += 1;
@@ -179,7 +169,18 @@ pub fn target_groups(state: &State, health: &BTreeMap<CheckKey, Checked>) -> Vec
 pub fn endpoints(plan: &Plan, counts: &Counts, active: &Active) -> Vec<EndpointUsage> {
     let usage = |(id, index): (&crate::model::EndpointId, &u16)| {
         let EndpointStats {
-            packets_in: _, bytes_in, packets_out: _, bytes_out, new_flows, refused, resets_out, ..
+            packets_in: _,
+            bytes_in,
+            packets_out: _,
+            bytes_out,
+            new_flows,
+            refused,
+            resets_in: _,
+            resets_out,
+            denied: _,
+            limited_connections,
+            limited_new_connections,
+            limited_packets,
         } = counts.endpoints.get(index).copied().unwrap_or_default();
         EndpointUsage {
             endpoint: id.clone(),
@@ -188,6 +189,9 @@ pub fn endpoints(plan: &Plan, counts: &Counts, active: &Active) -> Vec<EndpointU
             bytes: bytes_in + bytes_out,
             dropped: refused,
             resets: resets_out,
+            limited_connections,
+            limited_new_connections,
+            limited_packets,
         }
     };
     plan.endpoints.iter().map(usage).collect()
@@ -195,7 +199,7 @@ pub fn endpoints(plan: &Plan, counts: &Counts, active: &Active) -> Vec<EndpointU
 
 #[cfg(test)]
 mod tests {
-    use privatelink_ebpf::abi::{Ip4, L4Port};
+    use privatelink_ebpf::abi::{Ip4, L4Port, flow::FlowState};
 
     use super::*;
 

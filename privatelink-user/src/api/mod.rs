@@ -136,6 +136,7 @@ fn surface() -> Surface {
         .query::<DescribePermissions>()
         .mutation::<AcceptConnections>()
         .mutation::<RejectConnections>()
+        .mutation::<LimitConnections>()
         .query::<DescribeConnections>()
         .mutation::<CreateEndpoint>()
         .mutation::<ModifyEndpoint>()

@@ -68,6 +68,7 @@ const AFTER_HELP: &str = r#"The file, with every resource that there is (what is
   accept = []                       # optional: consumers that are accepted without asking: "2222*", "vpce-..."
   reject = []                       # optional: ... and rejected
   private-dns-name = "api.example.com"   # optional, none
+  limits = { connections = "none", connections-per-second = "none", bits-per-second = "none" }   # of each endpoint
 
   [[endpoint]]
   service-name = "shop"

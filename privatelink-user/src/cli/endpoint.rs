@@ -91,9 +91,11 @@ struct FamilyArgs {
 /// `SUBNET` or `SUBNET=IP`.
 fn placement(argument: &str) -> Result<Placement, String> {
     match argument.split_once('=') {
-        Some((subnet, address)) => {
-            Ok(Placement { subnet: value::reference(subnet)?, address: Some(value::address(address)?), ipv6_address: None })
-        }
+        Some((subnet, address)) => Ok(Placement {
+            subnet: value::reference(subnet)?,
+            address: Some(value::address(address)?),
+            ipv6_address: None,
+        }),
         None => Ok(Placement { subnet: value::reference(argument)?, address: None, ipv6_address: None }),
     }
 }

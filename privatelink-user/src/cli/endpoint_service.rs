@@ -22,8 +22,8 @@ use crate::{
         view::{EndpointServiceView, PermissionView, PublishedView},
     },
     model::{
-        ConsumerLists, ConsumerPattern, Principal, PrivateDns, PrivateDnsName, Protocol, ResourceName,
-        VerificationState,
+        BitRate, ConnectionRate, Connections, ConsumerLists, ConsumerPattern, Limit, LimitChange, Principal,
+        PrivateDns, PrivateDnsName, Protocol, ResourceName, VerificationState,
     },
 };
 
@@ -39,7 +39,7 @@ pub enum EndpointServiceCommand {
         #[arg(value_parser = value::reference)]
         endpoint_service: Reference,
     },
-    /// Change whether acceptance is required, and the load balancers.
+    /// Change whether acceptance is required, the load balancers, and what each endpoint may use.
     Modify(ModifyArgs),
     /// Who may make endpoints to a service, besides the account that it belongs to.
     #[command(subcommand)]
@@ -132,6 +132,17 @@ pub struct ModifyArgs {
     /// Have no private DNS name.
     #[arg(long, conflicts_with = "private_dns_name")]
     remove_private_dns_name: bool,
+    /// Open connections that each endpoint may have at once: a number, or none. Further ones are reset.
+    /// `privatelink connection limit` sets another limit for one endpoint.
+    #[arg(long, value_name = "N", value_parser = value::parse::<Limit<Connections>>)]
+    limit_connections: Option<Limit<Connections>>,
+    /// New connections a second through each endpoint: a number, or none. Further ones are dropped: the client tries again.
+    #[arg(long, value_name = "N", value_parser = value::parse::<Limit<ConnectionRate>>)]
+    limit_connections_per_second: Option<Limit<ConnectionRate>>,
+    /// Bits a second through each endpoint, both directions together: a number, which may end in k, M, G or T, or none.
+    /// Packets above are dropped.
+    #[arg(long, value_name = "BITS", value_parser = value::parse::<Limit<BitRate>>)]
+    limit_bits_per_second: Option<Limit<BitRate>>,
     /// Accept endpoints of these consumers without asking, instead of those that are listed; those that wait at once. An account,
     /// or an endpoint's id, with * for any text and ? for one character. May be given several times.
     #[arg(long, value_name = "CONSUMER", value_parser = value::parse::<ConsumerPattern>)]
@@ -243,6 +254,9 @@ impl EndpointServiceCommand {
                     remove_load_balancer,
                     private_dns_name,
                     remove_private_dns_name,
+                    limit_connections,
+                    limit_connections_per_second,
+                    limit_bits_per_second,
                     accept,
                     no_accept,
                     reject,
@@ -256,6 +270,11 @@ impl EndpointServiceCommand {
                     remove_load_balancers: remove_load_balancer,
                     private_dns_name,
                     remove_private_dns_name,
+                    limits: LimitChange {
+                        connections: limit_connections,
+                        connections_per_second: limit_connections_per_second,
+                        bits_per_second: limit_bits_per_second,
+                    },
                     accept: list_of(accept, no_accept),
                     reject: list_of(reject, no_reject),
                     reconcile_connections,
@@ -365,6 +384,7 @@ fn describe(service: &EndpointServiceView) -> String {
         consumers: ConsumerLists { accept, reject },
         published: own,
         private_dns,
+        limits,
         payer,
         connections,
         created_at,
@@ -389,6 +409,7 @@ fn describe(service: &EndpointServiceView) -> String {
         ("Accepted", list(accept)),
         ("Rejected", list(reject)),
         ("Private DNS name", private_dns.as_ref().map_or_else(|| "-".to_owned(), private_dns_text)),
+        ("Limits of an endpoint", limits.to_string()),
         ("Endpoints", list(connected)),
         ("Created", created_at.to_string()),
     ])

@@ -97,13 +97,14 @@ fn sections(stats: &Stats, names: &Names, all: bool) -> String {
 
 fn endpoints(endpoints: &[EndpointTraffic], names: &Names) -> String {
     table(
-        ["ENDPOINT", "NEW FLOWS", "REFUSED", "DENIED", "PACKETS IN", "BYTES IN", "PACKETS OUT", "BYTES OUT"],
+        ["ENDPOINT", "NEW FLOWS", "REFUSED", "DENIED", "LIMITED", "PACKETS IN", "BYTES IN", "PACKETS OUT", "BYTES OUT"],
         endpoints.iter().map(|row| {
             [
                 name(&names.endpoints, &row.endpoint),
                 row.new_flows.to_string(),
                 row.refused.to_string(),
                 row.denied.to_string(),
+                limited(row),
                 row.packets_in.to_string(),
                 row.bytes_in.to_string(),
                 row.packets_out.to_string(),
@@ -111,6 +112,18 @@ fn endpoints(endpoints: &[EndpointTraffic], names: &Names) -> String {
             ]
         }),
     )
+}
+
+/// What an endpoint's limits refused: connections, new ones a second, packets.
+fn limited(row: &EndpointTraffic) -> String {
+    let parts = [
+        (row.limited_connections, "connections"),
+        (row.limited_new_connections, "by rate"),
+        (row.limited_packets, "packets"),
+    ];
+    let some: Vec<String> =
+        parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    if some.is_empty() { "0".to_owned() } else { some.join(", ") }
 }
 
 fn listeners(listeners: &[ListenerTraffic], names: &Names) -> String {

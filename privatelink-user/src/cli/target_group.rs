@@ -16,8 +16,8 @@ use crate::{
         view::TargetGroupView,
     },
     model::{
-        AttributeMap as _, HealthCheckPort, HealthCheckProtocol, HttpPath, IpFamily, Matcher, Protocol, ResourceName, Target,
-        TargetGroupAttributes, TargetType,
+        AttributeMap as _, HealthCheckPort, HealthCheckProtocol, HttpPath, IpFamily, Matcher, Protocol, ResourceName,
+        Target, TargetGroupAttributes, TargetType,
     },
 };
 
@@ -138,16 +138,8 @@ impl TargetGroupCommand {
     pub async fn run(self, session: &mut Session) -> Result<(), CliError> {
         match self {
             Self::Create(args) => {
-                let CreateArgs {
-                    name,
-                    vpc,
-                    target_type,
-                    ip_address_type,
-                    protocol,
-                    port,
-                    health_check,
-                    attributes,
-                } = args;
+                let CreateArgs { name, vpc, target_type, ip_address_type, protocol, port, health_check, attributes } =
+                    args;
                 let request = CreateTargetGroup {
                     name,
                     vpc,

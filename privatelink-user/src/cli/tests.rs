@@ -98,6 +98,8 @@ fn every_documented_command_line_is_understood() {
         "endpoint-service connections shop",
         "connection accept shop vpce-0123456789abcdef0 vpce-0123456789abcdef1",
         "connection reject shop vpce-0123456789abcdef0 --account 123456789012",
+        "connection limit shop vpce-0123456789abcdef0 --connections 5 --connections-per-second none --bits-per-second default",
+        "endpoint-service modify shop --limit-connections 5 --limit-connections-per-second none --limit-bits-per-second 20M",
         "endpoint-service delete shop",
         "endpoint-service delete shop --force",
         "instance register web-1 --vpc a --address 10.0.1.12 --address 10.0.1.13 --security-group g",
@@ -240,6 +242,22 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ("link create a --side vpc=a", "side of a link 'vpc=a' must name a VPC and at least one target; use a form like"),
     ("connection accept shop", "<ENDPOINT>"),
     ("connection reject shop", "<ENDPOINT>"),
+    ("connection limit shop", "<ENDPOINT>"),
+    (
+        "connection limit shop e --connections 0",
+        "Connection limit '0' must be between '1-1000000000' inclusive, or 'none'",
+    ),
+    (
+        "connection limit shop e --connections-per-second x",
+        "Limit of new connections a second 'x' must be between '1-1000000' inclusive, or 'none'; use a number like 100",
+    ),
+    (
+        "connection limit shop e --bits-per-second 1.5G",
+        "Limit of bits a second '1.5G' must be between '1000-1000000000000'",
+    ),
+    ("endpoint-service modify s --limit-connections default", "Connection limit 'default' must be between"),
+    ("endpoint-service modify s --limit-connections-per-second 0", "Limit of new connections a second '0' must be"),
+    ("endpoint-service modify s --limit-bits-per-second 999", "use a number like 100M, which is 100,000,000"),
     ("endpoint create --vpc b", "--service-name <SERVICE>"),
     ("endpoint create --service-name shop", "--vpc <VPC>"),
     (
@@ -259,7 +277,10 @@ const BAD_VALUES: &[(&str, &str)] = &[
         "security group rule id 'sgr-1' must be 'sgr-' and 17 lower-case hexadecimal digits",
     ),
     ("vpc modify a", "--dns-support <on|off>"),
-    ("vpc create a --cidr 10.0.0.0/16 --ipv6-cidr fd00::1/56", "VPC IPv6 CIDR 'fd00::1/56' has host bits set; use fd00::/56"),
+    (
+        "vpc create a --cidr 10.0.0.0/16 --ipv6-cidr fd00::1/56",
+        "VPC IPv6 CIDR 'fd00::1/56' has host bits set; use fd00::/56",
+    ),
     ("vpc modify a --ipv6-cidr fe80::/64", "is neither a global nor a unique local unicast range; use a range like"),
     ("vpc modify a --ipv6-cidr fd00::/72", "must have a prefix length between 32 and 64; use a range like"),
     ("vpc modify a --ipv6-gateway 10.0.0.1", "Address '10.0.0.1' must be an IPv6 address; use an address like"),
@@ -290,12 +311,12 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ("tag add vpc-0123456789abcdef0 aws:x=1", "Tag key 'aws:x' cannot begin with 'aws:', which is reserved"),
     ("explain --vpc b --from x --to 10.0.0.50:80", "Address 'x' must be an IP address; use an address like"),
     ("explain --vpc b --from [fd00::1]:0 --to [fd00::50]:80", "Port '0' must be between '1-65535' inclusive; use"),
-    ("explain --vpc b --from fd00::1 --to fd00::50", "Destination 'fd00::50' must be an IP address, a colon and a port"),
-    ("explain --vpc b --from 10.0.1.10:0 --to 10.0.0.50:80", "Port '0' must be between '1-65535' inclusive; use"),
     (
-        "explain --vpc b --from 10.0.1.10 --to 10.0.0.50",
-        "must be an IP address, a colon and a port; use a destination",
+        "explain --vpc b --from fd00::1 --to fd00::50",
+        "Destination 'fd00::50' must be an IP address, a colon and a port",
     ),
+    ("explain --vpc b --from 10.0.1.10:0 --to 10.0.0.50:80", "Port '0' must be between '1-65535' inclusive; use"),
+    ("explain --vpc b --from 10.0.1.10 --to 10.0.0.50", "must be an IP address, a colon and a port; use a destination"),
     (
         "explain --vpc b --from 10.0.1.10 --to 10.0.0.50:80 --proto sctp",
         "Protocol 'sctp' must be one of '[tcp, udp, icmp]'; use tcp",
@@ -483,6 +504,7 @@ attributes = { "tcp.idle_timeout.seconds" = 350 }
 [[endpoint-service]]
 name = "shop"
 load-balancer = "lb"
+limits = { connections = 100, connections-per-second = "none", bits-per-second = "20M" }
 [[endpoint]]
 service-name = "shop"
 vpc = "a"
@@ -519,7 +541,11 @@ const BAD_FIELDS: &[(&str, &str, &str)] = &[
     ("cidr = \"10.0.0.0/16\"", "cidr = 10", "invalid type: integer `10`, expected a string"),
     ("cidr = \"10.0.0.0/16\"\n", "", "missing field `cidr`"),
     ("gateway = \"10.0.0.1\"", "gateway = \"router\"", "Address 'router' must be an IPv4 address; use an address like"),
-    ("ipv6-cidr = \"fd00:10::/56\"", "ipv6-cidr = \"fd00:10::1/56\"", "VPC IPv6 CIDR 'fd00:10::1/56' has host bits set"),
+    (
+        "ipv6-cidr = \"fd00:10::/56\"",
+        "ipv6-cidr = \"fd00:10::1/56\"",
+        "VPC IPv6 CIDR 'fd00:10::1/56' has host bits set",
+    ),
     ("\"fe80::1\"", "\"10.0.0.1\"", "Address '10.0.0.1' must be an IPv6 address; use"),
     ("\"ipv4\"", "\"ip\"", "IP address type 'ip' must be one of '[ipv4, ipv6]'; use"),
     ("\"dualstack\"", "\"ipv6\"", "IP address type 'ipv6' must be one of '[ipv4, dualstack]'; use"),
@@ -567,6 +593,12 @@ const BAD_FIELDS: &[(&str, &str, &str)] = &[
     ("target-group = \"web\"\n", "target-groups = [\"web=1000\"]\n", "Weight '1000' must be between '0-999' inclusive"),
     ("seconds\" = 350", "seconds\" = {}", "did not match any variant"),
     ("name = \"shop\"", "name = \"shop-\"", "name 'shop-' cannot begin or end with a hyphen"),
+    (
+        "connections = 100",
+        "connections = 0",
+        "Connection limit '0' must be between '1-1000000000' inclusive, or 'none'",
+    ),
+    ("per-second = \"20M\"", "per-second = \"fast\"", "Limit of bits a second 'fast' must be between"),
     ("load-balancer = \"lb\"", "load-balancer = 5", "did not match any variant"),
     ("[\"10.0.1.20:5432\"]", "[\"db\"]", "Target 'db' must be an IPv4 address"),
     ("port = 5433", "port = 0", "Port '0' must be between '1-65535' inclusive; use"),

@@ -31,9 +31,9 @@ use super::{
     vpcs::{CreateVpc, DeleteVpc, ModifyVpc},
 };
 use crate::model::{
-    AttributeMap, Change, ConsumerLists, Endpoint, EndpointId, EndpointService, InvalidValue, IpAddressType,
-    ListenerAttributes, LoadBalancer, LoadBalancerAttributes, ResourceName, SecurityGroup, State, Target, TargetAddress,
-    TargetGroupAttributes, by_family,
+    AttributeMap, Change, ConsumerLists, Endpoint, EndpointId, EndpointService, InvalidValue, IpAddressType, Limits,
+    ListenerAttributes, LoadBalancer, LoadBalancerAttributes, ResourceName, SecurityGroup, State, Target,
+    TargetAddress, TargetGroupAttributes, by_family,
 };
 
 /// Makes the state hold what is declared.
@@ -505,6 +505,7 @@ impl Planner<'_, '_> {
             accept,
             reject,
             private_dns_name,
+            limits,
         } = declared.clone();
         let load_balancers = load_balancer.all().to_vec();
         let consent = if acceptance_required { "acceptance required" } else { "accepts at once" };
@@ -579,6 +580,7 @@ impl Planner<'_, '_> {
             // Untouched lists answer nobody anew.
             accept: (present.consumers != answers).then_some(accept),
             reject: (present.consumers != answers).then_some(reject),
+            limits: Limits::from(limits).into(),
             ..ModifyEndpointService::default()
         };
         self.step(&request, Action::Modify, "endpoint-service", &shown, consent)?;

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::model::{
     AccountId, Change, Consent, Endpoint, EndpointId, EndpointService, EndpointServiceId, EndpointState, Identity,
-    Owner, ServiceName, State,
+    OwnLimitChange, Owner, ServiceName, State,
 };
 
 /// Whether `service` exists for `identity` of `owner`: it is the account's own, or one of its principals admits the
@@ -83,7 +83,9 @@ operation!(AcceptConnections -> Vec<ConnectionView>);
 impl Mutation for AcceptConnections {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, Vec<ConnectionView>), ControlError> {
         let Self { endpoint_service, endpoints } = self;
-        answered(state, context, endpoint_service, endpoints, |endpoint| Ok(endpoint.state.accepted()))
+        changed(state, context, endpoint_service, endpoints, |next, service, endpoint| {
+            Ok(in_state(next, service, endpoint, endpoint.state.accepted()))
+        })
     }
 }
 
@@ -99,22 +101,47 @@ operation!(RejectConnections -> Vec<ConnectionView>);
 impl Mutation for RejectConnections {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, Vec<ConnectionView>), ControlError> {
         let Self { endpoint_service, endpoints } = self;
-        answered(state, context, endpoint_service, endpoints, |endpoint| {
+        let rejected = |endpoint: &Endpoint| -> Result<EndpointState, ControlError> {
             endpoint.state.rejected().ok_or_else(|| ControlError::ConnectionState {
                 endpoint: endpoint.id.clone(),
                 state: endpoint.state,
                 verb: "rejected",
             })
+        };
+        changed(state, context, endpoint_service, endpoints, |next, service, endpoint| {
+            Ok(in_state(next, service, endpoint, rejected(endpoint)?))
         })
     }
 }
 
-fn answered(
+/// Limits what the consumers of endpoints that lead to a service of the caller may use of it, in place of the service's
+/// own limits. Open connections stay, those above a limit too; what they send is held to the rate within seconds.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LimitConnections {
+    pub endpoint_service: Reference,
+    pub endpoints: Vec<Reference>,
+    #[serde(default)]
+    pub limits: OwnLimitChange,
+}
+operation!(LimitConnections -> Vec<ConnectionView>);
+
+impl Mutation for LimitConnections {
+    fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, Vec<ConnectionView>), ControlError> {
+        let Self { endpoint_service, endpoints, limits } = self;
+        changed(state, context, endpoint_service, endpoints, |_, _, endpoint| {
+            Ok(Endpoint { limits: endpoint.limits.with(*limits), ..endpoint.clone() })
+        })
+    }
+}
+
+/// Makes of each endpoint, one of those that lead to a service of the caller, what `edit` says.
+fn changed(
     state: &State,
     context: &Context<'_>,
     service: &Reference,
     endpoints: &[Reference],
-    answer: impl Fn(&Endpoint) -> Result<EndpointState, ControlError>,
+    edit: impl Fn(&mut Cow<'_, State>, &EndpointService, &Endpoint) -> Result<Endpoint, ControlError>,
 ) -> Result<(Change, Vec<ConnectionView>), ControlError> {
     let service = lookup::endpoint_service(state, service)?;
     if endpoints.is_empty() {
@@ -125,10 +152,10 @@ fn answered(
     let mut next = Cow::Borrowed(context.world);
     for reference in endpoints {
         let endpoint = connection(state, context.world, service, reference)?;
-        let answered = in_state(&mut next, service, endpoint, answer(endpoint)?);
-        views.push(ConnectionView::new(&answered));
-        if answered != *endpoint {
-            change = change.put(answered);
+        let edited = edit(&mut next, service, endpoint)?;
+        views.push(ConnectionView::new(service, &edited));
+        if edited != *endpoint {
+            change = change.put(edited);
         }
     }
     Ok((change, views))
@@ -180,7 +207,8 @@ operation!(DescribeConnections -> Vec<ConnectionView>);
 impl Query for DescribeConnections {
     fn answer(&self, state: &State, world: &State) -> Result<Vec<ConnectionView>, ControlError> {
         let service = lookup::endpoint_service(state, &self.endpoint_service)?;
-        let views = endpoints_of(state, world, service).map(ConnectionView::new).collect();
+        let view = |endpoint: &Endpoint| ConnectionView::new(service, endpoint);
+        let views = endpoints_of(state, world, service).map(view).collect();
         Ok(sorted(views, |connection: &ConnectionView| (connection.created_at, connection.endpoint.clone())))
     }
 }

@@ -14,9 +14,9 @@ use super::{
     target_groups::HealthCheckSettings, targets::TargetSpec,
 };
 use crate::model::{
-    Alias, ConsumerPattern, HealthCheckPort, HealthCheckProtocol, Hook, HttpPath, InterfaceName, InvalidValue, IpAddressType, IpFamily, Matcher,
-    Principal, PrivateDnsName, Protocol, ResourceName, SecurityGroupName, SecurityGroupText, TargetType, VpcCidr,
-    VpcIpv6Cidr,
+    Alias, BitRate, ConnectionRate, Connections, ConsumerPattern, HealthCheckPort, HealthCheckProtocol, Hook, HttpPath,
+    InterfaceName, InvalidValue, IpAddressType, IpFamily, Limit, Limits, Matcher, Principal, PrivateDnsName, Protocol,
+    ResourceName, SecurityGroupName, SecurityGroupText, TargetType, VpcCidr, VpcIpv6Cidr,
 };
 
 /// Resources as a file declares them. Resources refer to each other by name or id; the order does not matter.
@@ -187,6 +187,30 @@ pub struct DeclaredEndpointService {
     pub reject: BTreeSet<ConsumerPattern>,
     #[serde(default)]
     pub private_dns_name: Option<PrivateDnsName>,
+    #[serde(default)]
+    pub limits: DeclaredLimits,
+}
+
+/// `limits` of an endpoint service, for each of its endpoints: what is not declared is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct DeclaredLimits {
+    #[serde(deserialize_with = "limit")]
+    #[schema(value_type = String)]
+    pub connections: Limit<Connections>,
+    #[serde(deserialize_with = "limit")]
+    #[schema(value_type = String)]
+    pub connections_per_second: Limit<ConnectionRate>,
+    #[serde(deserialize_with = "limit")]
+    #[schema(value_type = String)]
+    pub bits_per_second: Limit<BitRate>,
+}
+
+impl From<DeclaredLimits> for Limits {
+    fn from(declared: DeclaredLimits) -> Self {
+        let DeclaredLimits { connections, connections_per_second, bits_per_second } = declared;
+        Self { connections, connections_per_second, bits_per_second }
+    }
 }
 
 /// One reference, or a list of them.
@@ -345,6 +369,11 @@ fn optional_ipv6_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<O
 
 fn addresses_of_both<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpAddr>, D::Error> {
     Vec::<String>::deserialize(deserializer)?.iter().map(|text| parse_address(text)).collect()
+}
+
+/// A limit as text or as a bare number.
+fn limit<'de, T: FromStr<Err = InvalidValue>, D: Deserializer<'de>>(deserializer: D) -> Result<Limit<T>, D::Error> {
+    AttributeValue::deserialize(deserializer)?.to_string().parse().map_err(|error| refuse(&error))
 }
 
 /// serde's own refusal of an address names neither the value nor the way out.

@@ -11,8 +11,8 @@ use super::{
     view::EndpointServiceView,
 };
 use crate::model::{
-    Change, ConsumerLists, ConsumerPattern, Endpoint, EndpointService, EndpointServiceId, EndpointState,
-    LoadBalancerId, PayerResponsibility, Principal, PrivateDnsName, ResourceName, ServiceName, State, Zone,
+    Change, ConsumerLists, ConsumerPattern, Endpoint, EndpointService, EndpointServiceId, EndpointState, LimitChange,
+    Limits, LoadBalancerId, PayerResponsibility, Principal, PrivateDnsName, ResourceName, ServiceName, State, Zone,
 };
 
 /// Publishes load balancers. Idempotent for the same load balancers and name.
@@ -74,6 +74,7 @@ impl Mutation for CreateEndpointService {
             consumers: consumers.clone(),
             owned_load_balancer: None,
             private_dns: None,
+            limits: Limits::default(),
             payer: PayerResponsibility::default(),
             created_at: context.now,
         };
@@ -115,6 +116,9 @@ pub struct ModifyEndpointService {
     pub private_dns_name: Option<PrivateDnsName>,
     #[serde(default)]
     pub remove_private_dns_name: bool,
+    /// Of each endpoint that has none of its own.
+    #[serde(default)]
+    pub limits: LimitChange,
     /// Whose endpoints are accepted without asking, instead of the present list. Endpoints that wait are answered by the new lists.
     #[serde(default)]
     pub accept: Option<BTreeSet<ConsumerPattern>>,
@@ -136,6 +140,7 @@ impl Mutation for ModifyEndpointService {
             remove_load_balancers,
             private_dns_name,
             remove_private_dns_name,
+            limits,
             accept,
             reject,
             reconcile_connections,
@@ -143,6 +148,7 @@ impl Mutation for ModifyEndpointService {
         let service = lookup::endpoint_service(state, endpoint_service)?;
         let mut changed = service.clone();
         changed.acceptance_required = acceptance_required.unwrap_or(changed.acceptance_required);
+        changed.limits = changed.limits.with(*limits);
         if *remove_private_dns_name {
             changed.private_dns = None;
         }

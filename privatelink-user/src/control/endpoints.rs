@@ -18,8 +18,8 @@ use super::{
     view::EndpointView,
 };
 use crate::model::{
-    Alias, Change, Endpoint, EndpointId, EndpointService, EndpointState, InvalidValue, IpAddressType, PayerResponsibility, PolicyDocument,
-    SecurityGroups, State, Vpc,
+    Alias, Change, Endpoint, EndpointId, EndpointService, EndpointState, InvalidValue, IpAddressType, OwnLimits,
+    PayerResponsibility, PolicyDocument, SecurityGroups, State, Vpc,
 };
 
 /// Makes an endpoint: an address in `vpc` that leads to a service of the caller or one that admits it. If the service
@@ -133,6 +133,7 @@ impl Mutation for CreateEndpoint {
             address,
             further_addresses,
             ipv6_addresses,
+            limits: OwnLimits::default(),
             aliases: aliases.clone(),
             state: endpoint_state,
             security_groups,
@@ -353,9 +354,8 @@ fn widened(
     let service = service.ok_or_else(|| ControlError::InvalidServiceName(endpoint.service_name().to_string()))?;
     let own = endpoint.addresses().filter_map(|address| state.subnet_of(&endpoint.vpc, address));
     let own = own.filter(|subnet| wish.address.is_none() && subnet.ipv6_cidr.is_some());
-    let placements: Vec<Placement> = own
-        .map(|subnet| Placement { subnet: (&subnet.id).into(), address: None, ipv6_address: None })
-        .collect();
+    let placements: Vec<Placement> =
+        own.map(|subnet| Placement { subnet: (&subnet.id).into(), address: None, ipv6_address: None }).collect();
     wish.place(state, world, service, vpc, &placements)
 }
 

@@ -59,11 +59,14 @@ impl Ipv6Refusal {
     /// The way out.
     pub fn hint(&self) -> String {
         match self {
-            Self::VpcWithoutRange(vpc) => format!("`privatelink vpc modify {vpc} --ipv6-cidr fd00:10::/56` gives it one"),
+            Self::VpcWithoutRange(vpc) => {
+                format!("`privatelink vpc modify {vpc} --ipv6-cidr fd00:10::/56` gives it one")
+            }
             Self::VpcHasRange(_) => "make another VPC for another range".to_owned(),
             Self::SubnetWithoutRange(_) => "use a subnet that was made with --ipv6-cidr".to_owned(),
             Self::ServiceWithoutIpv6(_) => {
-                "each of the service's load balancers needs an IPv6 address; leave --ip-address-type out for IPv4".to_owned()
+                "each of the service's load balancers needs an IPv6 address; leave --ip-address-type out for IPv4"
+                    .to_owned()
             }
             Self::TargetFamily { family: IpFamily::Ipv4, .. } => {
                 "make a target group with --ip-address-type ipv6 for IPv6 addresses".to_owned()
@@ -99,7 +102,12 @@ pub fn first_free(state: &State, vpc: &Vpc) -> Result<Ipv6Addr, ControlError> {
 }
 
 /// The address `pinned` of `subnet`, or its first free one.
-pub fn in_subnet(state: &State, vpc: &Vpc, subnet: &Subnet, pinned: Option<Ipv6Addr>) -> Result<Ipv6Addr, ControlError> {
+pub fn in_subnet(
+    state: &State,
+    vpc: &Vpc,
+    subnet: &Subnet,
+    pinned: Option<Ipv6Addr>,
+) -> Result<Ipv6Addr, ControlError> {
     let range = subnet.ipv6_cidr.ok_or_else(|| Ipv6Refusal::SubnetWithoutRange(subnet.id.clone()))?.net();
     match pinned {
         Some(address) if !range.contains(&address) => {

@@ -12,8 +12,8 @@ use super::{
     Context, ControlError, Mutation, Query, Reference, ipv6::Ipv6Refusal, lookup, operation, sorted, view::ListenerView,
 };
 use crate::model::{
-    AttributeMap, Change, Forward, InvalidValue, IpFamily, Listener, ListenerAttributes, ListenerId, LoadBalancer, Protocol,
-    State, TargetGroup, TargetGroupId, Weight, serde_as_text,
+    AttributeMap, Change, Forward, InvalidValue, IpFamily, Listener, ListenerAttributes, ListenerId, LoadBalancer,
+    Protocol, State, TargetGroup, TargetGroupId, Weight, serde_as_text,
 };
 
 /// Makes a listener. Idempotent.

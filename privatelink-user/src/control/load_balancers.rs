@@ -8,11 +8,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Context, ControlError, Mutation, Query, Reference, address,
-    ipv6::Ipv6Refusal,
-    listeners::with_attributes,
-    lookup, operation,
-    security_groups, sorted, view::LoadBalancerView,
+    Context, ControlError, Mutation, Query, Reference, address, ipv6::Ipv6Refusal, listeners::with_attributes, lookup,
+    operation, security_groups, sorted, view::LoadBalancerView,
 };
 use crate::model::{
     Change, IpFamily, LoadBalancer, LoadBalancerAttributes, LoadBalancerId, LoadBalancerKind, ResourceName, Scheme,

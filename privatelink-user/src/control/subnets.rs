@@ -8,7 +8,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Context, ControlError, Mutation, Query, Reference, ipv6::Ipv6Refusal, lookup, operation, route_tables, sorted, view::SubnetView,
+    Context, ControlError, Mutation, Query, Reference, ipv6::Ipv6Refusal, lookup, operation, route_tables, sorted,
+    view::SubnetView,
 };
 use crate::model::{AddressUse, Change, State, Subnet, SubnetCidr, SubnetId, SubnetIpv6Cidr, Vpc, Zone};
 
@@ -148,7 +149,10 @@ pub fn place<'a>(
         }
         addresses.push(match *address {
             Some(address) if !subnet.cidr.has_assignable(address) => {
-                return Err(ControlError::AddressOutsideSubnet { address: address.into(), cidr: subnet.cidr.net().into() });
+                return Err(ControlError::AddressOutsideSubnet {
+                    address: address.into(),
+                    cidr: subnet.cidr.net().into(),
+                });
             }
             Some(address) => match state.address_use(&vpc.id, address.into()) {
                 Some(by) => return Err(ControlError::AddressInUse { address: address.into(), by }),

@@ -11,8 +11,8 @@ use super::{
     view::{self, TargetGroupView},
 };
 use crate::model::{
-    Change, HealthCheck, HealthCheckPort, HealthCheckProtocol, HttpPath, InvalidValue, IpFamily, Listener, Matcher, Protocol,
-    ResourceName, State, TargetGroup, TargetGroupAttributes, TargetGroupId, TargetType,
+    Change, HealthCheck, HealthCheckPort, HealthCheckProtocol, HttpPath, InvalidValue, IpFamily, Listener, Matcher,
+    Protocol, ResourceName, State, TargetGroup, TargetGroupAttributes, TargetGroupId, TargetType,
 };
 
 /// The health check settings that a request names; the others stay, or have their default.
@@ -86,7 +86,10 @@ fn group_attributes(
     let attributes = with_attributes(attributes, given)?;
     for (key, on) in [
         ("proxy_protocol_v2.enabled", attributes.proxy_protocol_v2),
-        ("preserve_client_ip.enabled", attributes.preserve_client_ip && given.contains_key("preserve_client_ip.enabled")),
+        (
+            "preserve_client_ip.enabled",
+            attributes.preserve_client_ip && given.contains_key("preserve_client_ip.enabled"),
+        ),
     ] {
         if on && family == IpFamily::Ipv6 {
             return Err(InvalidValue::new(
@@ -116,7 +119,8 @@ fn group_attributes(
     if family == IpFamily::Ipv4
         && protocol.has_udp()
         && given.contains_key("preserve_client_ip.enabled")
-         && !attributes.preserve_client_ip {
+        && !attributes.preserve_client_ip
+    {
         return Err(InvalidValue::new(
             "'preserve_client_ip.enabled' value",
             "false",
@@ -162,8 +166,12 @@ impl Mutation for CreateTargetGroup {
             )));
         }
         let health_check = health_check.complete()?;
-        let attributes =
-            group_attributes(TargetGroupAttributes::defaults(*target_type, *protocol, *ip_address_type), *protocol, *ip_address_type, attributes)?;
+        let attributes = group_attributes(
+            TargetGroupAttributes::defaults(*target_type, *protocol, *ip_address_type),
+            *protocol,
+            *ip_address_type,
+            attributes,
+        )?;
         if let Some(group) = state.target_groups.values().find(|group| group.name == *name) {
             let same = group.vpc == vpc.id
                 && group.target_type == *target_type

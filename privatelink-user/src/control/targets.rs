@@ -11,12 +11,14 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Context, ControlError, Mutation, Reference, address, ipv6::Ipv6Refusal, lookup, operation,
+    Context, ControlError, Mutation, Reference, address,
+    ipv6::Ipv6Refusal,
+    lookup, operation,
     view::{TargetGroupView, TargetHealthView},
 };
 use crate::model::{
-    AddressUse, Change, InstanceId, InstanceState, InvalidValue, IpFamily, State, Target, TargetAddress, TargetGroup, TargetType,
-    Vpc, serde_as_text,
+    AddressUse, Change, InstanceId, InstanceState, InvalidValue, IpFamily, State, Target, TargetAddress, TargetGroup,
+    TargetType, Vpc, serde_as_text,
 };
 
 /// A target as a person names it: an address or an instance, and the port if it is not the group's.

@@ -19,12 +19,13 @@ use crate::{
     model::{
         AccountId, Alias, AttributeMap, ConsumerLists, Direction, Endpoint, EndpointId, EndpointService,
         EndpointServiceId, EndpointState, Forward, HealthCheck, Hook, Instance, InstanceId, InstanceLabel,
-        InstanceState, InterfaceName, IpAddressType, IpFamily, Link, LinkId, LinkSide, Listener, ListenerAttributes, ListenerId, LoadBalancer,
-        LoadBalancerId, NetworkInterface, NetworkInterfaceId, Owner, PayerResponsibility, Peer, PolicyDocument, Port,
-        Principal, PrivateDns, PrivateDnsName, Protocol, ResourceName, RouteState, RouteTable, RouteTableId,
-        RouteTarget, SecurityGroup, SecurityGroupId, SecurityGroupName, SecurityGroupRule, SecurityGroupRuleId,
-        SecurityGroupText, ServiceName, State, Subnet, SubnetCidr, SubnetId, SubnetIpv6Cidr, Target, TargetAddress, TargetGroup,
-        TargetGroupId, TargetType, Traffic, Vpc, VpcAttributes, VpcCidr, VpcId, VpcIndex, VpcIpv6, Weight, derived,
+        InstanceState, InterfaceName, IpAddressType, IpFamily, Limits, Link, LinkId, LinkSide, Listener,
+        ListenerAttributes, ListenerId, LoadBalancer, LoadBalancerId, NetworkInterface, NetworkInterfaceId, Owner,
+        PayerResponsibility, Peer, PolicyDocument, Port, Principal, PrivateDns, PrivateDnsName, Protocol, ResourceName,
+        RouteState, RouteTable, RouteTableId, RouteTarget, SecurityGroup, SecurityGroupId, SecurityGroupName,
+        SecurityGroupRule, SecurityGroupRuleId, SecurityGroupText, ServiceName, State, Subnet, SubnetCidr, SubnetId,
+        SubnetIpv6Cidr, Target, TargetAddress, TargetGroup, TargetGroupId, TargetType, Traffic, Vpc, VpcAttributes,
+        VpcCidr, VpcId, VpcIndex, VpcIpv6, Weight, derived,
     },
     runtime::{HookInUse, NextHop, PortStatus},
 };
@@ -482,6 +483,9 @@ pub struct EndpointServiceView {
     pub published: Option<PublishedView>,
     /// The private DNS name and the TXT record that verifies it.
     pub private_dns: Option<PrivateDns>,
+    /// Of each endpoint that has none of its own.
+    #[serde(default)]
+    pub limits: Limits,
     /// Who pays for new endpoints.
     pub payer: PayerResponsibility,
     pub connections: Vec<ConnectionView>,
@@ -492,7 +496,8 @@ pub struct EndpointServiceView {
 impl EndpointServiceView {
     /// As `state`, its owner's part of `world`, has it.
     pub fn new(state: &State, world: &State, service: &EndpointService) -> Self {
-        let connections = endpoints_of(state, world, service).map(ConnectionView::new).collect();
+        let view = |endpoint: &Endpoint| ConnectionView::new(service, endpoint);
+        let connections = endpoints_of(state, world, service).map(view).collect();
         let EndpointService {
             id,
             owner,
@@ -504,6 +509,7 @@ impl EndpointServiceView {
             consumers,
             owned_load_balancer: _,
             private_dns,
+            limits,
             payer,
             created_at,
         } = service.clone();
@@ -519,6 +525,7 @@ impl EndpointServiceView {
             acceptance_required,
             principals: principals.into_iter().collect(),
             private_dns,
+            limits,
             payer,
             connections,
             created_at,
@@ -642,19 +649,22 @@ pub struct ConnectionView {
     /// The consumer's account.
     pub account: AccountId,
     pub state: EndpointState,
+    /// Those that hold for it.
+    pub limits: Limits,
     #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
 impl ConnectionView {
-    /// Of `endpoint`.
-    pub fn new(endpoint: &Endpoint) -> Self {
+    /// Of `endpoint`, which leads to `service`.
+    pub fn new(service: &EndpointService, endpoint: &Endpoint) -> Self {
         Self {
             id: derived::connection_id(&endpoint.service, &endpoint.id),
             service: endpoint.service.clone(),
             endpoint: endpoint.id.clone(),
             account: endpoint.owner.account.clone(),
             state: endpoint.state,
+            limits: endpoint.limits(service.limits),
             created_at: endpoint.created_at,
         }
     }
@@ -712,6 +722,7 @@ impl EndpointView {
             security_groups,
             private_dns,
             private_dns_on_acceptance,
+            limits: _,
             policy,
             payer,
             created_at,

@@ -5,11 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
-    Context, ControlError, Mutation, Query, Reference, address, ipv6::Ipv6Refusal, lookup, operation, route_tables, sorted, view::VpcView,
+    Context, ControlError, Mutation, Query, Reference, address, ipv6::Ipv6Refusal, lookup, operation, route_tables,
+    sorted, view::VpcView,
 };
 use crate::model::{
-    AddressUse, Change, ResourceName, RouteTable, SecurityGroup, State, Vpc, VpcAttributes, VpcCidr, VpcId, VpcIndex, VpcIpv6,
-    VpcIpv6Cidr, derived,
+    AddressUse, Change, ResourceName, RouteTable, SecurityGroup, State, Vpc, VpcAttributes, VpcCidr, VpcId, VpcIndex,
+    VpcIpv6, VpcIpv6Cidr, derived,
 };
 
 /// Makes a VPC. Idempotent: the same name with the same settings answers the VPC that there is. Unlike EC2's, its DNS
@@ -89,7 +90,17 @@ pub fn nameless(
     let id = VpcId::generate(context.ids);
     let name = id.as_str().trim_start_matches("vpc-").parse()?;
     let index = next_index(state, context.world)?;
-    Ok(Vpc { id, owner: context.owner(), name, cidr, gateway: None, ipv6: None, index, attributes, created_at: context.now })
+    Ok(Vpc {
+        id,
+        owner: context.owner(),
+        name,
+        cidr,
+        gateway: None,
+        ipv6: None,
+        index,
+        attributes,
+        created_at: context.now,
+    })
 }
 
 /// A unique local range for a VPC that wants any IPv6 range: /56, as AWS's are, and by its digits the VPC's own (RFC 4193 section

@@ -16,10 +16,11 @@ use privatelink_ebpf::abi::{
     Counter, VpcIndex,
     explain::Trace,
     flow::{Addresses6, Bucket, FlowKey, FlowState, Meta, Slot, WAYS},
+    limit::{Budget, EndpointBudget},
     pool::{PortPool, SUMMARIES},
     security::{Bound, Policy},
     service::{
-        Address, Address6Key, AddressKey, Alias, AliasKey, Budget, EndpointIdText, Frontend, Frontend6Key, FrontendKey,
+        Address, Address6Key, AddressKey, Alias, AliasKey, EndpointIdText, Frontend, Frontend6Key, FrontendKey,
         Listener, Parted, Port, Target,
     },
     settings::{Clock, CollectRequest},
@@ -64,7 +65,7 @@ struct Maps {
     listeners: Table<Listener>,
     targets: Table<Target>,
     vpcs: Table<Budget>,
-    endpoints: Table<Budget>,
+    endpoints: Table<EndpointBudget>,
     endpoint_ids: Array<MapData, EndpointIdText>,
     xdp_ports: DevMap<MapData>,
     /// For removal, which aya's device map lacks.
@@ -463,7 +464,7 @@ impl Dataplane for Kernel {
         self.each_flow(&mut |slot| {
             let gone = targets.get::<Target>(slot.target).is_none_or(|target| target.generation != slot.generation);
             let unwanted = slot.endpoint != 0
-                && endpoints.get::<Budget>(u32::from(slot.endpoint)).is_some_and(|budget| budget.ended());
+                && endpoints.get::<EndpointBudget>(u32::from(slot.endpoint)).is_some_and(|budget| budget.ended());
             if gone || unwanted {
                 any = true;
                 halves.add(slot);
@@ -474,14 +475,18 @@ impl Dataplane for Kernel {
         }
         let client6 = |reverse: &FlowKey| self.client6(reverse);
         let resets: Vec<_> = halves.resets(|ifindex| ports.get(ifindex), |index| targets.get(index), client6).collect();
-        match PacketSocket::open() {
+        let counted = match PacketSocket::open() {
             Ok(socket) => {
                 let sent = resets::send(&socket, resets.into_iter());
                 tracing::info!(sent, "flows ended: resets sent to both ends");
+                CollectRequest::RESET
             }
-            Err(error) => tracing::warn!(%error, "flows end without a reset until their next packet"),
-        }
-        self.sweep(CollectRequest::RESET, 0)
+            Err(error) => {
+                tracing::warn!(%error, "flows end without a reset");
+                0
+            }
+        };
+        self.sweep(counted, 0)
     }
 
     fn each_flow(&self, visit: &mut dyn FnMut(&Slot)) -> Result<(), DataplaneError> {

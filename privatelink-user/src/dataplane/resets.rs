@@ -152,12 +152,7 @@ fn to_client(forward: &Slot, reverse: &Slot, peers: &Peers, port: impl Fn(u32) -
     resettable(&key, state).then(|| Reset { ifindex, to: forward.peer_mac.0, frame })
 }
 
-fn to_target(
-    reverse: &Slot,
-    target: &Target,
-    peers: &Peers,
-    port: impl Fn(u32) -> Option<Port>,
-) -> Option<Reset> {
+fn to_target(reverse: &Slot, target: &Target, peers: &Peers, port: impl Fn(u32) -> Option<Port>) -> Option<Reset> {
     let key = FlowKey::from_words(reverse.key);
     let Target { ifindex, mac, .. } = *target;
     let own = port(ifindex)?;

@@ -8,9 +8,10 @@ use std::{
 
 use privatelink_ebpf::abi::{
     L4Port, Proto, VpcIndex,
+    limit::{Budget, EndpointBudget},
     security::{Bound, Policy},
     service::{
-        Address, Address6Key, AddressKey, Alias, AliasKey, Budget, EndpointIdText, Frontend, Frontend6Key, FrontendKey,
+        Address, Address6Key, AddressKey, Alias, AliasKey, EndpointIdText, Frontend, Frontend6Key, FrontendKey,
         Listener, Parted, Port, Target,
     },
 };
@@ -108,7 +109,7 @@ pub struct Tables {
     /// Retired targets too: a retired record keeps its generation and, until no flow refers to it, its identity.
     pub targets: BTreeMap<u32, Target>,
     pub vpcs: BTreeMap<VpcIndex, Budget>,
-    pub endpoints: BTreeMap<u16, Budget>,
+    pub endpoints: BTreeMap<u16, EndpointBudget>,
     /// Of endpoints that are gone too.
     pub endpoint_ids: BTreeMap<u16, EndpointIdText>,
 }
@@ -165,7 +166,7 @@ pub enum Op {
     ResetPool(u32),
     PutVpc(VpcIndex, Budget),
     RemoveVpc(VpcIndex),
-    PutEndpoint(u16, Budget),
+    PutEndpoint(u16, EndpointBudget),
     PutEndpointId(u16, EndpointIdText),
     /// Counters of an index that is about to mean something else.
     ResetListenerStats(u32),

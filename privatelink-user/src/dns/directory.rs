@@ -174,6 +174,7 @@ mod tests {
             state: EndpointState::PendingAcceptance,
             security_groups: Default::default(),
             private_dns: None,
+            limits: Default::default(),
             payer: Default::default(),
             private_dns_on_acceptance: false,
             aliases: Default::default(),
@@ -210,7 +211,11 @@ mod tests {
         assert_eq!(names.len(), 2);
         for name in names {
             let zone = "vpce.amazonaws.com".to_owned();
-            assert_eq!(directory.find(&name, None), Found::Addresses { zone, addresses: vec![address(50).into()] }, "{name}");
+            assert_eq!(
+                directory.find(&name, None),
+                Found::Addresses { zone, addresses: vec![address(50).into()] },
+                "{name}"
+            );
         }
     }
 

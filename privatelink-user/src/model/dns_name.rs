@@ -188,6 +188,7 @@ mod tests {
             policy: None,
             security_groups: Default::default(),
             private_dns: None,
+            limits: Default::default(),
             payer: Default::default(),
             private_dns_on_acceptance: false,
             aliases: Default::default(),

@@ -11,8 +11,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Alias, EndpointId, EndpointServiceId, IpAddressType, Owner, PayerResponsibility, PolicyDocument, PrivateDnsName, SecurityGroups,
-    ServiceName, VpcId,
+    Alias, EndpointId, EndpointServiceId, IpAddressType, Limits, OwnLimits, Owner, PayerResponsibility, PolicyDocument,
+    PrivateDnsName, SecurityGroups, ServiceName, VpcId,
 };
 
 /// An address in a consumer's VPC that leads to one endpoint service.
@@ -46,6 +46,9 @@ pub struct Endpoint {
     /// changes or loses its verification.
     #[serde(default)]
     pub private_dns: Option<PrivateDnsName>,
+    /// What the service's owner has set for this endpoint in place of the service's limits. A new endpoint has none.
+    #[serde(default)]
+    pub limits: OwnLimits,
     /// Whether it is to answer for that name as soon as its acceptance and the name's verification allow it.
     #[serde(default)]
     pub private_dns_on_acceptance: bool,
@@ -81,6 +84,11 @@ impl Endpoint {
     /// The name of the service that it leads to.
     pub fn service_name(&self) -> ServiceName {
         ServiceName::new(&self.owner.region, &self.service)
+    }
+
+    /// The limits that hold for it if its service has `defaults`.
+    pub fn limits(&self, defaults: Limits) -> Limits {
+        self.limits.over(defaults)
     }
 
     /// When it expires unless it is accepted before; none if it does not wait.

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AccountId, Consent, ConsumerLists, EndpointId, EndpointServiceId, EndpointState, InvalidValue, LoadBalancerId,
-    Owner, Principal, PrivateDns, Region, ResourceName, invalid::serde_as_text,
+    AccountId, Consent, ConsumerLists, EndpointId, EndpointServiceId, EndpointState, InvalidValue, Limits,
+    LoadBalancerId, Owner, Principal, PrivateDns, Region, ResourceName, invalid::serde_as_text,
 };
 
 /// Load balancers that endpoints of other VPCs may lead to.
@@ -37,6 +37,9 @@ pub struct EndpointService {
     /// The name by which consumers may reach their endpoints, once it is verified.
     #[serde(default)]
     pub private_dns: Option<PrivateDns>,
+    /// Of each endpoint that has none of its own.
+    #[serde(default)]
+    pub limits: Limits,
     /// Who pays for new endpoints; once it is the service's owner, it stays so.
     #[serde(default)]
     pub payer: PayerResponsibility,

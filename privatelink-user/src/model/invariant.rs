@@ -10,8 +10,8 @@ use ipnet::Ipv4Net;
 use super::{
     AddressUse, Alias, Direction, EndpointId, EndpointService, EndpointServiceId, Forward, Instance, InstanceId,
     InterfaceName, IpFamily, LinkId, ListenerId, LoadBalancerId, Peer, ResourceName, RouteTableId, SecurityGroup,
-    SecurityGroupId, SecurityGroupName, State, Subnet, SubnetId, TaggedId, Target, TargetGroup, TargetGroupId, TargetType, Vpc,
-    VpcId, VpcIndex,
+    SecurityGroupId, SecurityGroupName, State, Subnet, SubnetId, TaggedId, Target, TargetGroup, TargetGroupId,
+    TargetType, Vpc, VpcId, VpcIndex,
 };
 
 /// A rule between resources that does not hold.
@@ -149,7 +149,9 @@ impl State {
                 return Err(InvariantViolation::SubnetOutsideVpc(subnet.id.clone()));
             }
             if let Some(other) = subnet.ipv6_cidr.and_then(|cidr| {
-                ranges6.insert((&subnet.vpc, cidr.net().network()), (subnet, cidr.net().broadcast())).map(|(other, _)| other)
+                ranges6
+                    .insert((&subnet.vpc, cidr.net().network()), (subnet, cidr.net().broadcast()))
+                    .map(|(other, _)| other)
             }) {
                 return Err(InvariantViolation::SubnetsOverlap(other.id.clone(), subnet.id.clone()));
             }

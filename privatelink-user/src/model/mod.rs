@@ -20,6 +20,7 @@ mod id;
 mod instance;
 mod invalid;
 mod invariant;
+mod limit;
 mod link;
 mod listener;
 mod load_balancer;
@@ -59,6 +60,9 @@ pub use instance::{Instance, InstanceLabel, InstanceState};
 pub use invalid::InvalidValue;
 pub(crate) use invalid::serde_as_text;
 pub use invariant::{InvariantViolation, overlap};
+pub use limit::{
+    BitRate, ConnectionRate, Connections, Limit, LimitChange, Limits, Override, OwnLimitChange, OwnLimits,
+};
 pub use link::{Link, LinkSide};
 pub use listener::{Listener, ListenerAttributes};
 pub use load_balancer::{LoadBalancer, LoadBalancerAttributes, LoadBalancerKind, Scheme};

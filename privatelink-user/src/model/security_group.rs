@@ -483,9 +483,18 @@ mod tests {
         let ip = |text: &str| text.parse::<Ipv4Addr>().expect("an address");
         let any = |text: &str| text.parse::<IpAddr>().expect("an address");
         let others = ["10.0.0.0", "10.0.0.3", "10.0.0.4", "10.0.0.7", "10.1.0.0"].map(ip).into();
-        let hosts = Some(Hosts { range: "10.0.0.0/29".parse().expect("a range"), ipv6: Some("fd00::/64".parse().expect("a range")), others });
+        let hosts = Some(Hosts {
+            range: "10.0.0.0/29".parse().expect("a range"),
+            ipv6: Some("fd00::/64".parse().expect("a range")),
+            others,
+        });
         let members = Members { carriers: [ip("10.0.0.3").into()].into(), hosts };
-        let ranges = [("10.0.0.3", "10.0.0.3"), ("fd00::", "fd00::ffff:ffff:ffff:ffff"), ("10.0.0.1", "10.0.0.2"), ("10.0.0.5", "10.0.0.6")];
+        let ranges = [
+            ("10.0.0.3", "10.0.0.3"),
+            ("fd00::", "fd00::ffff:ffff:ffff:ffff"),
+            ("10.0.0.1", "10.0.0.2"),
+            ("10.0.0.5", "10.0.0.6"),
+        ];
         assert_eq!(members.ranges(), ranges.map(|(first, last)| (any(first), any(last))));
         for last in 0..=255 {
             let one = IpAddr::V4(Ipv4Addr::new(10, 0, 0, last));

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    HealthCheck, InvalidValue, IpFamily, ResourceName, Target, TargetAddress, TargetGroupId, VpcId, invalid::serde_as_text,
+    HealthCheck, InvalidValue, IpFamily, ResourceName, Target, TargetAddress, TargetGroupId, VpcId,
+    invalid::serde_as_text,
 };
 
 /// A target group.

@@ -189,7 +189,8 @@ impl LinkService {
         let PairIpv6 { address, gateway, prefix } = *ipv6;
         let host = &pair.host;
         let link = find(&self.links().await?, host)?;
-        for (setting, value) in [("accept_dad", "0"), ("accept_ra", "0"), ("addr_gen_mode", "1"), ("disable_ipv6", "0")] {
+        for (setting, value) in [("accept_dad", "0"), ("accept_ra", "0"), ("addr_gen_mode", "1"), ("disable_ipv6", "0")]
+        {
             // What cannot be set shows when the address is added.
             let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{host}/{setting}"), value);
         }

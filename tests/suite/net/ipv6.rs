@@ -246,7 +246,8 @@ fn resolver(hook: Hook) -> Result<()> {
                 for _ in 0..5 {
                     let mut command = netns.command("dig");
                     command.args(["-6", "-b", &format!("{FIRST6}#40000"), &format!("@{ENDPOINT6}")]);
-                    let output = command.args(["+tries=1", "+time=5", "+short", "web.example"]).args(options).output()?;
+                    let output =
+                        command.args(["+tries=1", "+time=5", "+short", "web.example"]).args(options).output()?;
                     let said = String::from_utf8_lossy(&output.stdout);
                     ensure!(said.trim() == "192.0.2.7", "{client} {options:?}: {said}");
                 }
@@ -349,7 +350,10 @@ fn refusals() -> Result<()> {
             "does not support the IP address type dualstack",
         )?;
         scenario.cli.run(&format!("load-balancer modify web --ipv6-address {NODE6}"))?;
-        refused("listener create web --protocol TCP --port 81 --target-group four=1 --target-group six=1", "same IP address type")?;
+        refused(
+            "listener create web --protocol TCP --port 81 --target-group four=1 --target-group six=1",
+            "same IP address type",
+        )?;
         scenario.cli.run("listener create web --protocol TCP --port 81 --target-group six")?;
         refused("load-balancer modify web --no-ipv6-addresses", "are used for the targets")?;
         Ok(())

@@ -38,6 +38,7 @@ mod icmp_oracle;
 mod ipv6;
 mod isolation;
 mod lifetime;
+mod limits;
 mod link;
 mod metrics;
 mod overlap;
@@ -98,6 +99,7 @@ fn tests() -> Vec<Test> {
         security::TESTS,
         weights::TESTS,
         flood::TESTS,
+        limits::TESTS,
         fragments::TESTS,
         pool::TESTS,
         churn::TESTS,

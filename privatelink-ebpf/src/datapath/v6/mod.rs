@@ -23,7 +23,7 @@ use super::{
 use crate::{
     abi::{
         Ip4, Ip6, L4Port, MacBits, Proto, VpcIndex,
-        flow::FlowKey,
+        flow::{FlowKey, Meta},
         service::{Port, PortFlags, Target},
     },
     wire::ipv6::Ipv6Header,
@@ -129,7 +129,7 @@ pub fn fast<'t, F: Frame, T: Tables<'t>, R>(
     let slot = flow_table::find_primary(t, plain.key)?;
     let meta = slot.meta();
     let proto = Proto::from_number((plain.key[1] >> 48) as u8);
-    if meta.translated {
+    if meta.translated || meta.flags & Meta::METERED != 0 {
         return None;
     }
     let lifetime = lifetime_unchanged(meta)?;

@@ -1,7 +1,10 @@
 //! SYN cookies: what a client has to do above a half-open budget. [`LIMITED`] may have two half-open flows.
 
 use super::*;
-use crate::{abi::Counter, testing::script::*};
+use crate::{
+    abi::{Counter, limit::Budget},
+    testing::script::*,
+};
 
 /// The budget of [`LIMITED`] is used up by hosts that do not answer, and `client` has been challenged.
 fn flooded(name: &'static str, client: Client) -> Case {

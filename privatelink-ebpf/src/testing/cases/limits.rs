@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    abi::{Counter, flow::FlowState},
+    abi::{Counter, flow::FlowState, limit::Budget},
     testing::script::*,
 };
 

@@ -8,6 +8,7 @@ mod close;
 mod cookie;
 mod counts;
 mod direct;
+mod endpoint_limits;
 mod fragment;
 mod frames;
 mod hostile;
@@ -29,7 +30,8 @@ use super::{
 };
 use crate::abi::{
     Mac, Proto,
-    service::{AddressKind, Budget, PortFlags, RingEntry, TargetFlags},
+    limit::EndpointBudget,
+    service::{AddressKind, PortFlags, RingEntry, TargetFlags},
 };
 
 /// All cases.
@@ -39,6 +41,7 @@ pub fn all() -> Vec<Case> {
         frames::cases(),
         close::cases(),
         counts::cases(),
+        endpoint_limits::cases(),
         reset::cases(),
         hostile::cases(),
         isolation::cases(),
@@ -51,8 +54,16 @@ pub fn all() -> Vec<Case> {
     ]
     .concat();
     let ipv6: Vec<Case> = both.iter().filter_map(Case::over_ipv6).collect();
-    let ipv4 =
-        [fragment::cases(), proxy::cases(), arp::cases(), icmp::cases(), direct::cases(), alias::cases()].concat();
+    let ipv4 = [
+        fragment::cases(),
+        proxy::cases(),
+        endpoint_limits::cases_of_ipv4(),
+        arp::cases(),
+        icmp::cases(),
+        direct::cases(),
+        alias::cases(),
+    ]
+    .concat();
     [both, ipv6, ipv4, v6::cases()].concat()
 }
 
@@ -215,7 +226,7 @@ pub fn world() -> World {
     world.frontend(2, ENDPOINT, PROXIED, 20, 2);
     world.address(1, LIMITED, AddressKind::Endpoint);
     world.frontend(1, LIMITED, HTTP, 1, 3);
-    world.endpoint_budgets.insert(3, Budget { half_open: 2 });
+    world.endpoint_budgets.insert(3, EndpointBudget::half_open(2));
     world.listener(9, 120, &[9]);
     world.listener(10, 120, &[10]);
     world.listener(11, 120, &[11]);

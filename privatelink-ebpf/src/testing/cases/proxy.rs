@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::{
-    abi::{Counter, flow::FlowState},
+    abi::{Counter, flow::FlowState, limit::Budget},
     testing::{packet::Tcp, script::*},
     wire::tcp::Flags,
 };

@@ -199,6 +199,22 @@ pub const fn reason(counter: Counter) -> Option<Reason> {
             "a reset that belongs to no connection, while too many are half-open, and that does not bring a SYN cookie back",
             "look for who forges resets in this VPC",
         ),
+        Counter::EndpointConnectionLimit => by(
+            Budget,
+            "the endpoint has as many open connections as its provider allows it",
+            "close connections, or ask the provider for more (`privatelink connection limit SERVICE ENDPOINT --connections N`)",
+        ),
+        Counter::EndpointConnectionRateLimit => by(
+            Budget,
+            "more connections a second are opened through the endpoint than its provider allows it",
+            "the client's retransmission may go through, or ask the provider for more (`privatelink connection limit SERVICE \
+             ENDPOINT --connections-per-second N`)",
+        ),
+        Counter::EndpointBitRateLimit => by(
+            Budget,
+            "more bits a second go through the endpoint than its provider allows it",
+            "send less, or ask the provider for more (`privatelink connection limit SERVICE ENDPOINT --bits-per-second N`)",
+        ),
         Counter::SynFromTarget => by(
             Address,
             "a provider's host cannot open a connection to a load balancer's address or into a consumer's VPC",

@@ -99,6 +99,7 @@ fn state() -> State {
         consumers: Default::default(),
         owned_load_balancer: None,
         private_dns: None,
+        limits: Default::default(),
         payer: Default::default(),
         created_at: now(),
     }));
@@ -114,6 +115,7 @@ fn state() -> State {
         security_groups: SecurityGroups::default(),
         further_addresses: Vec::new(),
         private_dns: None,
+        limits: Default::default(),
         payer: Default::default(),
         private_dns_on_acceptance: false,
         aliases: Default::default(),

@@ -66,3 +66,45 @@ fn a_group_of_weight_0_gets_nothing_and_its_flows_end() {
     pass(&mut fake, &back).expect("no failure was asked for");
     assert!(fake.read().expect("the fake reads").parted.is_empty());
 }
+
+#[test]
+fn an_endpoints_limits_reach_the_kernel_and_its_own_come_before_its_services() {
+    let mut inputs = inputs(&one_group(&[(1, Shape::Healthy, false)]));
+    let mut fake = Fake::new(CAPACITY);
+    let kernels = |fake: &mut Fake, inputs: &Inputs| -> Vec<EndpointBudget> {
+        pass(fake, inputs).expect("no failure was asked for");
+        fake.read().expect("the fake reads").endpoints.into_values().collect()
+    };
+    let free = EndpointBudget::half_open(desired::ENDPOINT_HALF_OPEN);
+    let before = kernels(&mut fake, &inputs);
+    assert!(!before.is_empty() && before.iter().all(|budget| *budget == free), "{before:?}");
+    let state = Arc::make_mut(&mut inputs.state);
+    let limits = "{\"connections\": \"7\", \"connections_per_second\": \"3\", \"bits_per_second\": \"20M\"}";
+    for service in state.endpoint_services.values_mut() {
+        service.limits = serde_json::from_str(limits).expect("limits");
+    }
+    let limited = EndpointBudget { connections: 7, connections_per_second: 3, bits_per_second: 20_000_000, ..free };
+    assert!(kernels(&mut fake, &inputs).iter().all(|budget| *budget == limited));
+    let state = Arc::make_mut(&mut inputs.state);
+    for endpoint in state.endpoints.values_mut() {
+        endpoint.limits = serde_json::from_str("{\"connections\": \"none\"}").expect("limits");
+    }
+    let own = EndpointBudget { connections: 0, ..limited };
+    assert!(kernels(&mut fake, &inputs).iter().all(|budget| *budget == own));
+}
+
+#[test]
+fn clients_connections_say_nothing_about_targets_of_sticky_groups() {
+    let mut inputs = inputs(&one_group(&[(1, Shape::Healthy, false)]));
+    let mut fake = Fake::new(CAPACITY);
+    let passive = |fake: &mut Fake, inputs: &Inputs| -> Vec<bool> {
+        let (plan, _) = pass(fake, inputs).expect("no failure was asked for");
+        plan.checks.values().map(|check| check.passive).collect()
+    };
+    assert_eq!(passive(&mut fake, &inputs), [true]);
+    let state = Arc::make_mut(&mut inputs.state);
+    for group in state.target_groups.values_mut() {
+        group.attributes.stickiness = true;
+    }
+    assert_eq!(passive(&mut fake, &inputs), [false]);
+}

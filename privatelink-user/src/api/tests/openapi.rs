@@ -172,6 +172,10 @@ async fn requests_and_answers_are_as_described() {
         ("DescribeSecurityGroups", json!({})),
         ("VerifyDomain", json!({"endpoint_service": "web"})),
         ("ApplyDeclaration", json!({"declaration": {"vpc": [{"name": "c", "cidr": "10.1.0.0/16"}]}, "dry_run": true})),
+        (
+            "LimitConnections",
+            json!({"endpoint_service": "web", "endpoints": ["b/10.0.0.9"], "limits": {"connections": "5"}}),
+        ),
         ("RejectConnections", json!({"endpoint_service": "web", "endpoints": ["b/10.0.0.9"]})),
         ("DeleteEndpoint", json!({"endpoint": "b/10.0.0.9"})),
         ("DeleteVpc", json!({"vpc": "nobody"})),

@@ -184,6 +184,42 @@ fn force_rejects_what_is_connected_and_deletes_the_service() {
 }
 
 #[test]
+fn limits_are_the_services_owners_and_a_new_endpoint_has_the_services() {
+    let (mut world, service) = offered(&["*"]);
+    let endpoint = connect(&mut world, &service).unwrap();
+    let other = connect(&mut world, &service).unwrap();
+    let own = json!({"endpoint_service": "shop", "endpoints": [endpoint.id], "limits": {"connections": "none"}});
+    // The consumer can name neither the service nor its limits.
+    assert_eq!(refusal(world.json::<LimitConnections>(own.clone())).0, "InvalidVpcEndpointServiceId.NotFound");
+    let by_consumer = json!({"endpoint": endpoint.id, "limits": {"connections": "none"}});
+    assert!(serde_json::from_value::<ModifyEndpoint>(by_consumer).is_err());
+
+    world.by(PROVIDER);
+    let limits = json!({"connections": "100", "bits_per_second": "20M"});
+    let service = world.json::<ModifyEndpointService>(json!({"endpoint_service": "shop", "limits": limits})).unwrap();
+    assert_eq!(service.limits.to_string(), "100 connections, 20M bits a second");
+    assert!(service.connections.iter().all(|connection| connection.limits == service.limits));
+    world.json::<LimitConnections>(own).unwrap();
+    let limits = |world: &World, id: &crate::model::EndpointId| {
+        let connections = world.ask(DescribeConnections { endpoint_service: "shop".into() }).unwrap();
+        connections.iter().find(|connection| connection.endpoint == *id).unwrap().limits.to_string()
+    };
+    assert_eq!(limits(&world, &endpoint.id), "20M bits a second");
+    assert_eq!(limits(&world, &other.id), "100 connections, 20M bits a second");
+
+    // What the service has changes for all but those that have their own; a change of something else changes no limit.
+    let change = json!({"endpoint_service": "shop", "limits": {"bits_per_second": "none"}});
+    world.json::<ModifyEndpointService>(change).unwrap();
+    world.json::<ModifyEndpointService>(json!({"endpoint_service": "shop", "acceptance_required": false})).unwrap();
+    world.json::<AcceptConnections>(json!({"endpoint_service": "shop", "endpoints": [endpoint.id]})).unwrap();
+    assert_eq!(limits(&world, &endpoint.id), "none");
+    assert_eq!(limits(&world, &other.id), "100 connections");
+    let back = json!({"endpoint_service": "shop", "endpoints": [endpoint.id], "limits": {"connections": "default"}});
+    world.json::<LimitConnections>(back).unwrap();
+    assert_eq!(limits(&world, &endpoint.id), "100 connections");
+}
+
+#[test]
 fn who_pays_is_the_service_s_owner_s_to_take_over_and_the_endpoint_s_to_take_back() {
     let mut world = World::published();
     let endpoint = world.state.endpoints.keys().next().unwrap().clone();

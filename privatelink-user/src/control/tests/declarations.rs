@@ -117,3 +117,23 @@ fn ten_thousand_targets_are_one_change() {
     let steps = apply(&mut world, DECLARED, true).unwrap();
     assert_eq!(steps.len(), 10_002, "two new targets, and those of before drain");
 }
+
+#[test]
+fn declared_limits_are_set_and_what_is_taken_out_of_the_file_is_none_again() {
+    let mut world = World::new();
+    let limited = DECLARED.replace(
+        "load-balancer = \"lb\"\n",
+        "load-balancer = \"lb\"\nlimits = { connections = 100, bits-per-second = \"20M\" }\n",
+    );
+    apply(&mut world, &limited, false).unwrap();
+    let limits =
+        |world: &World| world.state.endpoint_services.values().map(|s| s.limits.to_string()).collect::<Vec<_>>();
+    assert_eq!(limits(&world), ["100 connections, 20M bits a second"]);
+    assert_eq!(apply(&mut world, &limited, false).unwrap(), [""; 0]);
+    assert_eq!(apply(&mut world, DECLARED, false).unwrap(), ["modify endpoint-service shop"]);
+    assert_eq!(limits(&world), ["none"]);
+    for wrong in ["{ connections = 0 }", "{ connections = \"default\" }", "{ speed = 1 }", "{ bits-per-second = 10 }"] {
+        let text = DECLARED.replace("load-balancer = \"lb\"\n", &format!("load-balancer = \"lb\"\nlimits = {wrong}\n"));
+        assert!(toml::from_str::<Declaration>(&text).is_err(), "{wrong}");
+    }
+}

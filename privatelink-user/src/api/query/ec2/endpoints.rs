@@ -15,7 +15,10 @@ use crate::{
         lookup,
         subnets::Placement,
     },
-    model::{Endpoint, EndpointId, InvalidValue, IpAddressType, Owner, PayerResponsibility, PolicyDocument, State, Subnet, derived},
+    model::{
+        Endpoint, EndpointId, InvalidValue, IpAddressType, Owner, PayerResponsibility, PolicyDocument, State, Subnet,
+        derived,
+    },
 };
 
 /// The subnets in which an endpoint has addresses.
@@ -72,8 +75,11 @@ fn unknown(id: &str) -> Refusal {
 
 /// The subnets that a request names in the lists `ids` and `SubnetConfiguration`, with pinned addresses.
 fn placements(scope: &Scope<'_>, ids: &str) -> Result<Vec<Placement>, Refusal> {
-    let mut placements: Vec<Placement> =
-        scope.list(ids).into_iter().map(|id| Placement { subnet: id.into(), address: None, ipv6_address: None }).collect();
+    let mut placements: Vec<Placement> = scope
+        .list(ids)
+        .into_iter()
+        .map(|id| Placement { subnet: id.into(), address: None, ipv6_address: None })
+        .collect();
     for one in scope.structures("SubnetConfiguration") {
         let subnet = one.required("SubnetId")?.into();
         let pin = |text: &str| text.parse().map_err(|_| Refusal::value("Ipv4", text, "must be an IPv4 address"));

@@ -120,7 +120,9 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
                 "subnet-id" => Some(subnet.map(|subnet| subnet.id.to_string()).into_iter().collect()),
                 "availability-zone" => Some(subnet.map(|s| s.zone.name(region)).into_iter().collect()),
                 "group-id" => Some(interface.groups.iter().map(ToString::to_string).collect()),
-                "private-ip-address" | "addresses.private-ip-address" if interface.address.is_ipv4() => one(interface.address),
+                "private-ip-address" | "addresses.private-ip-address" if interface.address.is_ipv4() => {
+                    one(interface.address)
+                }
                 "private-ip-address" | "addresses.private-ip-address" => Some(Vec::new()),
                 "ipv6-addresses.ipv6-address" if interface.address.is_ipv6() => one(interface.address),
                 "ipv6-addresses.ipv6-address" => Some(Vec::new()),

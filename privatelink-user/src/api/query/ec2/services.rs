@@ -36,6 +36,7 @@ fn view(state: &State, world: &State, service: &EndpointService) -> Structure {
         consumers: _,
         owned_load_balancer: _,
         private_dns,
+        limits: _,
         payer,
         created_at: _,
     } = service;
@@ -149,7 +150,9 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
                 "service-id" => one(&service.id),
                 "service-name" => one(&service.service_name),
                 "service-state" => one("Available"),
-                "supported-ip-address-types" => Some(families(world, service).iter().map(ToString::to_string).collect()),
+                "supported-ip-address-types" => {
+                    Some(families(world, service).iter().map(ToString::to_string).collect())
+                }
                 _ => None,
             };
             if filters.admit(state, service.id.as_str(), values)? {
@@ -167,7 +170,9 @@ pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
     let id = scope.required("ServiceId")?;
     let added = parsed_families(&scope.list("AddSupportedIpAddressType"))?;
     if added.contains(&IpFamily::Ipv6) {
-        call.read(|state, world| check_families(&[IpFamily::Ipv4, IpFamily::Ipv6], &families(world, find(state, id)?)))?;
+        call.read(|state, world| {
+            check_families(&[IpFamily::Ipv4, IpFamily::Ipv6], &families(world, find(state, id)?))
+        })?;
     }
     let request = ModifyEndpointService {
         endpoint_service: id.into(),
@@ -248,7 +253,9 @@ pub fn offered(call: &Call<'_>) -> Result<Structure, Refusal> {
                 "service-type" => one("Interface"),
                 "service-region" => one(region),
                 "owner" => one(&service.owner.account),
-                "supported-ip-address-types" => Some(families(world, service).iter().map(ToString::to_string).collect()),
+                "supported-ip-address-types" => {
+                    Some(families(world, service).iter().map(ToString::to_string).collect())
+                }
                 _ => None,
             };
             let asked = names.is_empty() || names.contains(&name);

@@ -20,8 +20,8 @@ use crate::{
         subnets::{self, Placement},
     },
     model::{
-        AttributeMap as _, Change, IpAddressType, LoadBalancer, LoadBalancerId, LoadBalancerKind, Region, ResourceName, Scheme, State, Subnet,
-        derived,
+        AttributeMap as _, Change, IpAddressType, LoadBalancer, LoadBalancerId, LoadBalancerKind, Region, ResourceName,
+        Scheme, State, Subnet, derived,
     },
 };
 
@@ -81,7 +81,8 @@ fn enforcement(on: bool) -> &'static str {
 
 /// The subnets that a request names, with pinned addresses.
 fn placements(scope: &Scope<'_>) -> Result<Vec<Placement>, Refusal> {
-    let plain = scope.list("Subnets").into_iter().map(|id| Placement { subnet: id.into(), address: None, ipv6_address: None });
+    let plain =
+        scope.list("Subnets").into_iter().map(|id| Placement { subnet: id.into(), address: None, ipv6_address: None });
     let mapped = scope.structures("SubnetMappings").into_iter().map(|one| {
         let subnet = one.required("SubnetId")?.into();
         let pin = |text: &str| {
@@ -283,11 +284,7 @@ pub fn set_subnets(call: &Call<'_>) -> Result<Structure, Refusal> {
 }
 
 /// The IPv6 addresses of a load balancer in these subnets: those that it has there, one for each subnet where it has none.
-fn ipv6_in(
-    state: &State,
-    lb: &LoadBalancer,
-    placements: &[Placement],
-) -> Result<Vec<std::net::Ipv6Addr>, Refusal> {
+fn ipv6_in(state: &State, lb: &LoadBalancer, placements: &[Placement]) -> Result<Vec<std::net::Ipv6Addr>, Refusal> {
     let vpc = state.vpcs.get(&lb.vpc).ok_or_else(not_found)?;
     let mut found = Vec::new();
     for placement in placements {

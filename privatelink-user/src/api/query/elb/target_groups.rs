@@ -43,7 +43,10 @@ fn view(state: &State, group: &TargetGroup) -> Structure {
         .map(|listener| &listener.load_balancer)
         .collect();
     lbs.dedup();
-    structure.texts("LoadBalancerArns", lbs).text("TargetType", group.target_type).text("IpAddressType", group.ip_address_type)
+    structure
+        .texts("LoadBalancerArns", lbs)
+        .text("TargetType", group.target_type)
+        .text("IpAddressType", group.ip_address_type)
 }
 
 fn health_check(scope: &Scope<'_>) -> Result<HealthCheckSettings, Refusal> {
