@@ -25,7 +25,7 @@ pub use counters::Counter;
 pub use stage::{STAGES, Stage};
 
 /// The layout of everything in this module.
-pub const ABI_VERSION: u32 = 10;
+pub const ABI_VERSION: u32 = 11;
 
 /// One row a map: the name in the object and on bpffs, what it holds, who owns what is in it, and how many entries it has
 /// unless the loader asks for more.
@@ -93,7 +93,7 @@ maps! {
     /// endpoint index → its limits (`limit::EndpointBudget`)
     ENDPOINTS = 65_536, true;
     /// endpoint index → the endpoint's id as text (`service::EndpointIdText`), for the PROXY protocol
-    ENDPOINT_IDS = 65_536, false;
+    ENDPOINT_IDS = 65_536, true;
     /// VPC index → half-open flows now (u32), counted by the kernel
     VPC_HALF_OPEN = 65_536, false;
     /// endpoint index → half-open flows now (u32), counted by the kernel

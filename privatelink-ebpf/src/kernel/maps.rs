@@ -65,7 +65,7 @@ maps! {
     RESET_BUDGETS: Array<ResetBudget>;
     ICMP_BUDGETS: Array<IcmpBudget>;
     SCRATCH: PerCpuArray<Slot>;
-    ENDPOINT_IDS: Array<EndpointIdText>;
+    ENDPOINT_IDS: Array<EndpointIdText>, BPF_F_MMAPABLE;
     PROXY_HEADER: PerCpuArray<[u8; proxy_v2::LEN]>;
     TRACE: Array<Trace>;
 }

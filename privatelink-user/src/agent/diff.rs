@@ -2,7 +2,9 @@
 //! is referred to (targets, rings, listeners), then what refers to it (frontends), then removals the other way round.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    cell::LazyCell,
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -14,7 +16,7 @@ use privatelink_ebpf::abi::{
 use super::{
     desired::{Desired, DesiredListener},
     index::TargetKey,
-    security::{Bounds, Guard},
+    security::Guard,
 };
 use crate::dataplane::{Capacity, Installed, InstalledPolicy, Op, Tables};
 
@@ -26,8 +28,8 @@ use crate::dataplane::{Capacity, Installed, InstalledPolicy, Op, Tables};
 pub fn diff(desired: &Desired, actual: &Tables, capacity: Capacity) -> (Vec<Op>, Result<(), Full>) {
     let mut ops = Vec::new();
     put(&mut ops, &desired.vpcs, &actual.vpcs, |key, value| Op::PutVpc(*key, *value));
-    for (index, budget) in &desired.endpoints {
-        match actual.endpoints.get(index) {
+    for (index, budget, old) in wanted(&desired.endpoints, &actual.endpoints) {
+        match old {
             Some(old) if old == budget => {}
             Some(old) if old.ended() => ops.extend([Op::ResetEndpointStats(*index), Op::PutEndpoint(*index, *budget)]),
             Some(_) => ops.push(Op::PutEndpoint(*index, *budget)),
@@ -46,8 +48,8 @@ pub fn diff(desired: &Desired, actual: &Tables, capacity: Capacity) -> (Vec<Op>,
     let ready = |listener: u32| actual.listeners.contains_key(&listener) || !rings.skipped.contains(&listener);
     // Nor is one whose sources found no room.
     let guarded = |policy: u32| actual.policies.contains_key(&policy) || !bounds.skipped.contains(&policy);
-    for (key, frontend) in &desired.frontends {
-        if actual.frontends.get(key) != Some(frontend) && ready(frontend.listener) && guarded(frontend.policy) {
+    for (key, frontend, old) in wanted(&desired.frontends, &actual.frontends) {
+        if old != Some(frontend) && ready(frontend.listener) && guarded(frontend.policy) {
             ops.push(Op::PutFrontend(*key, *frontend));
         }
     }
@@ -87,26 +89,53 @@ pub enum Full {
     Bounds { frontends: usize },
 }
 
+/// Both maps side by side, in the order of their keys: a walk instead of a search for each key.
+fn beside<'a, K: Ord, D, A>(
+    desired: &'a BTreeMap<K, D>,
+    actual: &'a BTreeMap<K, A>,
+) -> impl Iterator<Item = (&'a K, Option<&'a D>, Option<&'a A>)> {
+    let (mut desired, mut actual) = (desired.iter().peekable(), actual.iter().peekable());
+    std::iter::from_fn(move || {
+        let order = match (desired.peek(), actual.peek()) {
+            (Some((wanted, _)), Some((present, _))) => wanted.cmp(present),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => return None,
+        };
+        let wanted = if order.is_le() { desired.next() } else { None };
+        let present = if order.is_ge() { actual.next() } else { None };
+        let key = wanted.map(|(key, _)| key).or(present.map(|(key, _)| key))?;
+        Some((key, wanted.map(|(_, value)| value), present.map(|(_, value)| value)))
+    })
+}
+
+/// What is desired, and what is there in its place.
+fn wanted<'a, K: Ord, D, A>(
+    desired: &'a BTreeMap<K, D>,
+    actual: &'a BTreeMap<K, A>,
+) -> impl Iterator<Item = (&'a K, &'a D, Option<&'a A>)> {
+    beside(desired, actual).filter_map(|(key, wanted, present)| Some((key, wanted?, present)))
+}
+
 fn put<K: Ord, V: PartialEq>(
     ops: &mut Vec<Op>,
     desired: &BTreeMap<K, V>,
     actual: &BTreeMap<K, V>,
     op: impl Fn(&K, &V) -> Op,
 ) {
-    ops.extend(
-        desired.iter().filter(|(key, value)| actual.get(key) != Some(*value)).map(|(key, value)| op(key, value)),
-    );
+    let changed = wanted(desired, actual).filter(|(_, value, old)| *old != Some(*value));
+    ops.extend(changed.map(|(key, value, _)| op(key, value)));
 }
 
 fn remove<K: Ord, D, A>(ops: &mut Vec<Op>, desired: &BTreeMap<K, D>, actual: &BTreeMap<K, A>, op: impl Fn(&K) -> Op) {
-    ops.extend(actual.keys().filter(|key| !desired.contains_key(key)).map(op));
+    let surplus = beside(desired, actual).filter(|(_, wanted, _)| wanted.is_none());
+    ops.extend(surplus.map(|(key, _, _)| op(key)));
 }
 
 /// Records of targets, retired or not. Indexes that the desired state knows nothing of cannot be: retired ones are part of it.
 fn targets(ops: &mut Vec<Op>, desired: &Desired, actual: &Tables, retired: bool) {
-    let records = desired.targets.iter().filter(|(_, record)| record.flags.has(TargetFlags::RETIRED) == retired);
-    for (index, record) in records {
-        let old = actual.targets.get(index);
+    let records = wanted(&desired.targets, &actual.targets);
+    for (index, record, old) in records.filter(|(_, record, _)| record.flags.has(TargetFlags::RETIRED) == retired) {
         if old == Some(record) {
             continue;
         }
@@ -117,20 +146,43 @@ fn targets(ops: &mut Vec<Op>, desired: &Desired, actual: &Tables, retired: bool)
     }
 }
 
+/// Where the contents of a flat table lie: whatever lies there already serves others too, and is not overwritten.
+fn slices_of<'a, T: Ord + 'a>(installed: impl Iterator<Item = (u32, &'a Arc<[T]>)>) -> BTreeMap<Arc<[T]>, u32> {
+    let mut seen = HashSet::new();
+    let once = installed.filter(|(base, slice)| seen.insert((*base, slice.len())));
+    once.map(|(base, slice)| (Arc::clone(slice), base)).collect()
+}
+
+/// Compares slices that many share, each pair once.
+#[derive(Default)]
+struct Equal<T>(HashMap<[*const T; 2], bool>);
+
+impl<T: PartialEq> Equal<T> {
+    fn are(&mut self, one: &Arc<[T]>, other: &Arc<[T]>) -> bool {
+        one.len() == other.len() && *self.0.entry([one.as_ptr(), other.as_ptr()]).or_insert_with(|| one == other)
+    }
+}
+
 #[derive(Default)]
 struct Placed {
     skipped: BTreeSet<u32>,
 }
 
-/// New rings are written where no listener points, then the listener is switched. Equal rings share a slice; a ring of
-/// one target lies at the target's own index, where nothing else ever lies, unless its flows differ from a health check's.
+/// New rings are written where no listener points, then the listener is switched. Equal rings share a slice,
+/// also with those that are there already; a ring of one target lies at the target's own index, where nothing else ever lies, unless its flows differ from a health check's.
 fn listeners(ops: &mut Vec<Op>, desired: &Desired, actual: &Tables, capacity: Capacity) -> Placed {
     let mut placed = Placed::default();
     let mut slices = Slices::of_rings(actual, capacity);
-    let mut written: BTreeMap<Arc<[u32]>, u32> = BTreeMap::new();
-    for (index, wanted) in &desired.listeners {
-        let DesiredListener { idle_s, flags, ring } = wanted;
-        let old = actual.listeners.get(index);
+    let installed = || {
+        let all = actual.listeners.values().filter(|installed| {
+            let Installed { record: Listener { ring_base, ring_len, .. }, ring } = installed;
+            *ring_base >= capacity.targets && ring.len() > 1 && *ring_len as usize == ring.len()
+        });
+        slices_of(all.map(|installed| (installed.record.ring_base, &installed.ring)))
+    };
+    let mut written = LazyCell::new(installed);
+    let mut equal = Equal::default();
+    for (index, DesiredListener { idle_s, flags, ring }, old) in wanted(&desired.listeners, &actual.listeners) {
         let record = |ring_base: u32| Listener {
             ring_base,
             ring_len: ring.len() as u32,
@@ -139,7 +191,9 @@ fn listeners(ops: &mut Vec<Op>, desired: &Desired, actual: &Tables, capacity: Ca
             ..Listener::default()
         };
         let base = match old {
-            Some(Installed { record, ring: slots }) if slots == ring && record.ring_len as usize == ring.len() => {
+            Some(Installed { record, ring: slots })
+                if record.ring_len as usize == ring.len() && equal.are(slots, ring) =>
+            {
                 record.ring_base
             }
             Some(_) | None => {
@@ -171,21 +225,25 @@ fn listeners(ops: &mut Vec<Op>, desired: &Desired, actual: &Tables, capacity: Ca
     placed
 }
 
-/// New sets of sources are written where no policy points, then the policy is switched. Equal sets share a slice.
+/// New sets of sources are written where no policy points, then the policy is switched. Equal sets share a slice,
+/// also with those that are there already.
 fn policies(ops: &mut Vec<Op>, desired: &Desired, actual: &Tables, capacity: Capacity) -> Placed {
     let mut placed = Placed::default();
     let used = actual.policies.values().map(|installed| (installed.record.base, installed.record.len()));
     // The empty set lies at 1: a record that is all zero is none.
     let mut slices = Slices::between(used, 1, capacity.source_bounds);
-    let mut written: BTreeMap<Bounds, u32> = BTreeMap::new();
-    for (index, Guard { sources, established }) in &desired.policies {
-        let old = actual.policies.get(index);
+    let whole = |installed: &InstalledPolicy| {
+        installed.record.len() as usize == installed.bounds.len() && installed.record.base != 0
+    };
+    let installed = || {
+        let all = actual.policies.values().filter(|installed| whole(installed));
+        slices_of(all.map(|installed| (installed.record.base, &installed.bounds)))
+    };
+    let mut written = LazyCell::new(installed);
+    let mut equal = Equal::default();
+    for (index, Guard { sources, established }, old) in wanted(&desired.policies, &actual.policies) {
         let base = match old {
-            Some(InstalledPolicy { record, bounds })
-                if bounds == sources && record.len() as usize == sources.len() && record.base != 0 =>
-            {
-                record.base
-            }
+            Some(old) if whole(old) && equal.are(&old.bounds, sources) => old.record.base,
             Some(_) | None => {
                 let known = written.get(sources).copied();
                 let base = known.or_else(|| match sources.len() as u32 {

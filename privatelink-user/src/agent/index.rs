@@ -2,7 +2,8 @@
 //! over changes and restarts alike.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
+    hash::Hash,
     net::IpAddr,
 };
 
@@ -88,30 +89,22 @@ pub fn targets(wanted: &BTreeSet<TargetKey>, actual: &Tables, busy: &Busy, capac
 }
 
 /// Finds an index for every wanted key: the one of `held` (what the kernel has for it) if no other key has it, else one
-/// that nothing holds, lowest first. `taken` are indexes that new keys must not get.
-pub fn assign<K: Ord + Clone, I: Copy + Ord>(
+/// that nothing holds, in the order of `range`. `taken` are indexes that new keys must not get.
+pub fn assign<K: Ord + Clone, I: Copy + Ord + Hash>(
     wanted: &BTreeSet<K>,
     held: &BTreeMap<K, I>,
     taken: &BTreeSet<I>,
     range: impl Iterator<Item = I>,
 ) -> BTreeMap<K, I> {
-    let mut assigned = BTreeMap::new();
-    let mut used = taken.clone();
-    let mut claimed = BTreeSet::new();
-    for (key, &index) in held {
-        if wanted.contains(key) && claimed.insert(index) {
-            assigned.insert(key.clone(), index);
-        }
-        used.insert(index);
-    }
-    let mut free = range.filter(|index| !used.contains(index));
-    for key in wanted {
-        if !assigned.contains_key(key) {
-            match free.next() {
-                Some(index) => drop(assigned.insert(key.clone(), index)),
-                None => break,
-            }
-        }
+    let mut claimed: HashSet<I> = HashSet::with_capacity(held.len());
+    let first =
+        |(key, index): (&K, &I)| (wanted.contains(key) && claimed.insert(*index)).then(|| (key.clone(), *index));
+    let mut assigned: BTreeMap<K, I> = held.iter().filter_map(first).collect();
+    if assigned.len() < wanted.len() {
+        let used: HashSet<I> = held.values().copied().collect();
+        let mut free = range.filter(|index| !taken.contains(index) && !used.contains(index));
+        let missing: Vec<&K> = wanted.iter().filter(|key| !assigned.contains_key(key)).collect();
+        assigned.extend(missing.into_iter().cloned().zip(&mut free));
     }
     assigned
 }

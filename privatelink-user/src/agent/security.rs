@@ -23,7 +23,7 @@ pub type Bounds = Arc<[Bound]>;
 
 /// A set of addresses, IPv4 ones as IPv4-mapped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sources(Vec<Bound>);
+pub struct Sources(Bounds);
 
 impl Sources {
     /// The union of inclusive ranges.
@@ -49,7 +49,7 @@ impl Sources {
         if let Some(after) = last.and_then(|last| last.checked_add(1)) {
             bounds.push(Bound::from_number(after));
         }
-        Self(bounds)
+        Self(bounds.into())
     }
 
     /// What both sets have.
@@ -70,11 +70,7 @@ impl Sources {
                 bounds.push(at);
             }
         }
-        Self(bounds)
-    }
-
-    pub fn into_bounds(self) -> Bounds {
-        self.0.into()
+        Self(bounds.into())
     }
 }
 
@@ -109,17 +105,22 @@ enum Peers {
     Addresses,
 }
 
-type Question = (BTreeSet<SecurityGroupId>, Opening, Peers);
+/// What inbound rules are asked.
+type Question = (Opening, Peers);
 
 /// Answers from one state, each computed once.
 pub struct Compiler<'a> {
     state: &'a State,
-    inbound: BTreeMap<Question, Arc<Sources>>,
+    inbound: BTreeMap<BTreeSet<SecurityGroupId>, BTreeMap<Question, Sources>>,
+    /// What two sets have in common, by where their bounds are: those of `inbound` stay there.
+    common: BTreeMap<[*const Bound; 2], Sources>,
+    /// The addresses of what carries a group.
+    members: BTreeMap<&'a SecurityGroupId, Vec<(u128, u128)>>,
 }
 
 impl<'a> Compiler<'a> {
     pub fn new(state: &'a State) -> Self {
-        Self { state, inbound: BTreeMap::new() }
+        Self { state, inbound: BTreeMap::new(), common: BTreeMap::new(), members: BTreeMap::new() }
     }
 
     /// Who may connect to a load balancer's own addresses. Nothing: everybody.
@@ -128,9 +129,9 @@ impl<'a> Compiler<'a> {
         if groups.is_empty() {
             return None;
         }
-        let sources = self.inbound(groups, opening, Peers::All);
+        let Sources(sources) = self.inbound(groups, (opening, Peers::All));
         let established = lb.security_groups.applies_to_established || self.applies_to_established(groups);
-        Some(Guard { sources: (*sources).clone().into_bounds(), established })
+        Some(Guard { sources, established })
     }
 
     /// Who may connect to an endpoint that leads to `lb`. Nothing: everybody.
@@ -140,39 +141,49 @@ impl<'a> Compiler<'a> {
         let mut sources = None;
         let mut established = false;
         if !own.groups.is_empty() {
-            sources = Some(self.inbound(&own.groups, opening, Peers::All));
+            sources = Some(self.inbound(&own.groups, (opening, Peers::All)));
             established |= own.applies_to_established || self.applies_to_established(&own.groups);
         }
         if !behind.groups.is_empty() && lb.enforce_on_private_link {
-            let enforced = self.inbound(&behind.groups, opening, Peers::Addresses);
+            let enforced = self.inbound(&behind.groups, (opening, Peers::Addresses));
             established |= behind.applies_to_established || self.applies_to_established(&behind.groups);
             sources = Some(match sources {
-                Some(own) => Arc::new(own.intersection(&enforced)),
+                Some(own) => {
+                    let both = [own.0.as_ptr(), enforced.0.as_ptr()];
+                    self.common.entry(both).or_insert_with(|| own.intersection(&enforced)).clone()
+                }
                 None => enforced,
             });
         }
-        sources.map(|sources| Guard { sources: (*sources).clone().into_bounds(), established })
+        sources.map(|Sources(sources)| Guard { sources, established })
     }
 
     fn applies_to_established(&self, groups: &BTreeSet<SecurityGroupId>) -> bool {
         groups.iter().any(|id| self.state.security_groups.get(id).is_some_and(|group| group.applies_to_established))
     }
 
-    fn inbound(&mut self, groups: &BTreeSet<SecurityGroupId>, opening: Opening, peers: Peers) -> Arc<Sources> {
-        let state = self.state;
-        let question = (groups.clone(), opening, peers);
-        let compute = || {
-            let rules = groups.iter().filter_map(|id| state.security_groups.get(id)).flat_map(|group| {
-                group.rules(Direction::Ingress).map(|(_, rule)| rule).filter(|rule| rule.traffic.contains(opening))
-            });
-            let ranges = rules.flat_map(|rule| match (&rule.peer, peers) {
-                (Peer::Cidr(net), _) => vec![range(net)],
-                (Peer::Group(group), Peers::All) => state.members(group).ranges().into_iter().map(mapped).collect(),
-                (Peer::Group(_), Peers::Addresses) => Vec::new(),
-            });
-            Arc::new(Sources::union(ranges))
-        };
-        Arc::clone(self.inbound.entry(question).or_insert_with(compute))
+    fn inbound(&mut self, groups: &BTreeSet<SecurityGroupId>, question: Question) -> Sources {
+        if let Some(known) = self.inbound.get(groups).and_then(|answers| answers.get(&question)) {
+            return known.clone();
+        }
+        let (state, (opening, peers)) = (self.state, question);
+        let mut ranges = Vec::new();
+        for group in groups.iter().filter_map(|id| state.security_groups.get(id)) {
+            let rules = group.rules(Direction::Ingress).map(|(_, rule)| rule);
+            for rule in rules.filter(|rule| rule.traffic.contains(opening)) {
+                match (&rule.peer, peers) {
+                    (Peer::Cidr(net), _) => ranges.push(range(net)),
+                    (Peer::Group(group), Peers::All) => {
+                        let members = || state.members(group).ranges().into_iter().map(mapped).collect();
+                        ranges.extend(self.members.entry(group).or_insert_with(members).iter().copied());
+                    }
+                    (Peer::Group(_), Peers::Addresses) => {}
+                }
+            }
+        }
+        let sources = Sources::union(ranges);
+        self.inbound.entry(groups.clone()).or_default().insert(question, sources.clone());
+        sources
     }
 }
 

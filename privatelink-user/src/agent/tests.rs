@@ -41,6 +41,7 @@ use crate::{
 mod consent;
 mod forward;
 mod resolver;
+mod scale;
 mod security;
 
 const CAPACITY: Capacity = Capacity {

@@ -263,12 +263,17 @@ pub async fn explain_packet(
 
 pub async fn apply(Shared(api): Shared<Arc<Api>>, caller: Caller, request: Request<ApplyDeclaration>) -> Answer<Plan> {
     let Json(request) = request?;
-    let plan = api.consider(&caller.0, |state, context| request.decide(state, context))?;
-    for port in request.ports_to_inspect(&api.store.state().seen_by(&caller.0)) {
-        api.runtime.inspect_interface(&port.interface, port.hook, port.shared).await?;
-    }
-    if request.dry_run {
-        return Ok(Json(plan));
+    let seen = api.store.state().seen_by(&caller.0);
+    let ports: Vec<_> = request.ports_to_inspect(&seen).collect();
+    if request.dry_run || !ports.is_empty() {
+        // Refused for what the state says before any interface is looked at.
+        let plan = api.consider(&caller.0, |state, context| request.decide(state, context))?;
+        for port in ports {
+            api.runtime.inspect_interface(&port.interface, port.hook, port.shared).await?;
+        }
+        if request.dry_run {
+            return Ok(Json(plan));
+        }
     }
     let plan = api.update(caller, move |state, context| request.decide(state, context)).await?;
     tracing::info!(operation = ApplyDeclaration::NAME, changes = plan.steps.len(), "done");

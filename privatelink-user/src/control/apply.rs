@@ -643,7 +643,7 @@ impl Planner<'_, '_> {
 
     /// Deletes the endpoints, endpoint services, load balancers with their listeners, and ports that are not declared.
     fn prune(&mut self, declaration: &Declaration) -> Result<(), ControlError> {
-        for link in self.state.links.clone().into_values() {
+        for link in self.state.links.clone().values() {
             if !declaration.link.iter().any(|declared| declared.name == link.name) {
                 self.step(
                     &DeleteLink { link: (&link.id).into() },

@@ -93,10 +93,10 @@ impl Mutation for CreateEndpoint {
             (Some(address), true) => {
                 let same = |endpoint: &&Endpoint| {
                     let dualstack = endpoint.ip_address_type() == IpAddressType::Dualstack;
-                    dualstack == ipv6.is_some()
+                    endpoint.address == address
+                        && dualstack == ipv6.is_some()
                         && ipv6_address.is_none_or(|address| endpoint.ipv6_addresses.contains(&address))
                         && endpoint.vpc == vpc.id
-                        && endpoint.address == address
                         && endpoint.service == service.id
                         && endpoint.security_groups.groups == security_groups.groups
                         && endpoint.aliases == *aliases

@@ -30,6 +30,12 @@ impl Limits {
         if exceeds(next.endpoints.len(), endpoints) && next.endpoints.len() > present.endpoints.len() {
             return Err(ControlError::TooManyEndpoints { limit: endpoints });
         }
+        let same = present.listeners.same(&next.listeners)
+            && present.load_balancers.same(&next.load_balancers)
+            && present.target_groups.same(&next.target_groups);
+        if same {
+            return Ok(());
+        }
         let wanted = targets_in_use(next);
         if exceeds(wanted, targets) && wanted > targets_in_use(present) {
             return Err(ControlError::TooManyTargets { wanted, limit: targets });

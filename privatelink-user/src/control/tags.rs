@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Context, ControlError, Mutation, Query, operation};
-use crate::model::{Change, Edit, Key, State, TagKey, TagValue, TaggedId, Tags};
+use crate::model::{Change, Edit, State, TagKey, TagValue, TaggedId, Tags};
 
 /// Adds tags to a resource of the caller, over those of the same keys.
 pub fn tag(state: &State, resource: &str, tags: &BTreeMap<TagKey, TagValue>) -> Result<Change, ControlError> {
@@ -61,30 +61,12 @@ pub fn with_removed_tags(world: &State, change: Change) -> Change {
         .edits()
         .iter()
         .filter_map(|edit| match edit {
-            Edit::Remove(key) => tagged(key),
+            Edit::Remove(key) => key.tagged(),
             Edit::Put(_) | Edit::LastVpcIndex(_) => None,
         })
         .filter(|id| world.tags.contains_key(id))
         .collect();
     ids.into_iter().fold(change, Change::remove)
-}
-
-/// The identity under which a resource has tags.
-fn tagged(key: &Key) -> Option<TaggedId> {
-    let text = match key {
-        Key::Vpc(id) => id.as_str(),
-        Key::LoadBalancer(id) => id.as_str(),
-        Key::Listener(id) => id.as_str(),
-        Key::TargetGroup(id) => id.as_str(),
-        Key::EndpointService(id) => id.as_str(),
-        Key::Endpoint(id) => id.as_str(),
-        Key::Subnet(id) => id.as_str(),
-        Key::SecurityGroup(id) => id.as_str(),
-        Key::RouteTable(id) => id.as_str(),
-        Key::Instance(id) => id.as_str(),
-        Key::Port(_) | Key::Link(_) | Key::Tags(_) | Key::Account(_) | Key::ClientToken(_) => return None,
-    };
-    text.parse().ok()
 }
 
 /// Puts tags on resources of the caller, over those of the same keys.

@@ -1,7 +1,7 @@
 //! The real [`Dataplane`]: aya's handles on the pinned tables, the programs and their links.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     io,
     os::fd::{AsFd as _, OwnedFd},
     sync::Arc,
@@ -9,7 +9,7 @@ use std::{
 
 use aya::{
     Ebpf, Pod,
-    maps::{Array, DevMap, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, RingBuf, lpm_trie},
+    maps::{Array, DevMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, RingBuf, lpm_trie},
     util::{KernelVersion, nr_cpus},
 };
 use privatelink_ebpf::abi::{
@@ -59,14 +59,14 @@ pub struct Kernel {
 
 struct Maps {
     ports: Table<Port>,
-    parted: HashMap<MapData, Parted, u32>,
+    parted: aya::maps::HashMap<MapData, Parted, u32>,
     policies: Mapping,
     source_bounds: Mapping,
     listeners: Table<Listener>,
     targets: Table<Target>,
     vpcs: Table<Budget>,
     endpoints: Table<EndpointBudget>,
-    endpoint_ids: Array<MapData, EndpointIdText>,
+    endpoint_ids: Table<EndpointIdText>,
     xdp_ports: DevMap<MapData>,
     /// For removal, which aya's device map lacks.
     xdp_ports_fd: OwnedFd,
@@ -74,9 +74,9 @@ struct Maps {
     frontends: HashTable<FrontendKey, Frontend>,
     addresses6: HashTable<Address6Key, Address>,
     frontends6: HashTable<Frontend6Key, Frontend>,
-    clients6: HashMap<MapData, FlowKey, Addresses6>,
+    clients6: aya::maps::HashMap<MapData, FlowKey, Addresses6>,
     aliases: LpmTrie<MapData, AliasKey, Alias>,
-    stash: HashMap<MapData, FlowKey, Slot>,
+    stash: aya::maps::HashMap<MapData, FlowKey, Slot>,
     /// Entries that the stash has room for.
     stash_entries: u32,
     trace: Array<MapData, Trace>,
@@ -196,7 +196,7 @@ impl Kernel {
             targets: Table::open(&mut ebpf, "TARGETS")?,
             vpcs: Table::open(&mut ebpf, "VPCS")?,
             endpoints: Table::open(&mut ebpf, "ENDPOINTS")?,
-            endpoint_ids: typed(&mut ebpf, "ENDPOINT_IDS")?,
+            endpoint_ids: Table::open(&mut ebpf, "ENDPOINT_IDS")?,
             xdp_ports: Map::DevMap(xdp_ports).try_into().map_err(DataplaneError::map("XDP_PORTS"))?,
             xdp_ports_fd,
             addresses: HashTable::open(&mut ebpf, "ADDRESSES")?,
@@ -313,14 +313,6 @@ impl Dataplane for Kernel {
 
     fn read(&self) -> Result<Tables, DataplaneError> {
         let maps = &self.maps;
-        // Ids are looked at where there is, or was, an endpoint.
-        let mut endpoint_ids = BTreeMap::new();
-        for index in maps.endpoints.all().keys() {
-            let id = maps.endpoint_ids.get(index, 0).map_err(DataplaneError::map("ENDPOINT_IDS"))?;
-            if id != EndpointIdText::default() {
-                endpoint_ids.insert(*index as u16, id);
-            }
-        }
         let ports = maps.ports.all();
         let mut xdp_ports = std::collections::BTreeSet::new();
         for ifindex in ports.keys() {
@@ -330,16 +322,24 @@ impl Dataplane for Kernel {
                 Err(error) => return Err(DataplaneError::map("XDP_PORTS")(error)),
             }
         }
+        // Equal rings and equal sets of sources share a slice, which is read once.
+        let mut rings: HashMap<(u32, u32), Arc<[u32]>> = HashMap::new();
+        let mut ring = |record: &Listener| {
+            Arc::clone(rings.entry((record.ring_base, record.ring_len)).or_insert_with(|| self.ring(record)))
+        };
         let listeners = maps
             .listeners
             .all()
             .into_iter()
-            .map(|(index, record)| (index, Installed { ring: self.ring(&record), record }))
+            .map(|(index, record)| (index, Installed { ring: ring(&record), record }))
             .collect();
+        let mut sets: HashMap<(u32, u32), Arc<[Bound]>> = HashMap::new();
+        let mut bounds =
+            |record: Policy| Arc::clone(sets.entry((record.base, record.len())).or_insert_with(|| self.bounds(record)));
         let policies = maps
             .policies
             .nonzero::<Policy>()
-            .map(|(index, record)| (index, InstalledPolicy { bounds: self.bounds(record), record }))
+            .map(|(index, record)| (index, InstalledPolicy { bounds: bounds(record), record }))
             .collect();
         Ok(Tables {
             ports,
@@ -358,7 +358,7 @@ impl Dataplane for Kernel {
             targets: maps.targets.all(),
             vpcs: maps.vpcs.all().into_iter().map(|(index, budget)| (VpcIndex(index as u16), budget)).collect(),
             endpoints: maps.endpoints.all().into_iter().map(|(index, budget)| (index as u16, budget)).collect(),
-            endpoint_ids,
+            endpoint_ids: maps.endpoint_ids.all().into_iter().map(|(index, id)| (index as u16, id)).collect(),
         })
     }
 
@@ -432,7 +432,7 @@ impl Dataplane for Kernel {
             Op::PutVpc(index, budget) => maps.vpcs.put(u32::from(index.0), *budget),
             Op::RemoveVpc(index) => maps.vpcs.remove(u32::from(index.0)),
             Op::PutEndpoint(index, budget) => maps.endpoints.put(u32::from(*index), *budget),
-            Op::PutEndpointId(index, id) => maps.endpoint_ids.set(u32::from(*index), *id, 0).map_err(refused),
+            Op::PutEndpointId(index, id) => maps.endpoint_ids.put(u32::from(*index), *id),
             Op::ResetListenerStats(index) => clear(&mut maps.listener_stats, *index, self.cpus).map_err(refused),
             Op::ResetTargetStats(index) => clear(&mut maps.target_stats, *index, self.cpus).map_err(refused),
             Op::ResetEndpointStats(index) => {

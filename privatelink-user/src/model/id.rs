@@ -1,6 +1,6 @@
-//! Identifiers, typed. Forms: EC2 ids carry 17 hex digits, load balancing ARNs 16.
+//! Identifiers, typed. Forms: EC2 ids carry 17 hex digits, load balancing ARNs 16. Copies share their text.
 
-use std::str::FromStr;
+use std::{str::FromStr, sync::Arc};
 
 use super::{InvalidValue, LoadBalancerKind, Owner, ResourceName, derived, invalid::text_value};
 
@@ -18,7 +18,7 @@ macro_rules! ec2_id {
     ($(#[$doc:meta])* $name:ident, $what:literal, $prefix:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// The length of every one, in bytes.
@@ -26,12 +26,12 @@ macro_rules! ec2_id {
 
             /// A new identifier.
             pub fn generate(ids: &mut dyn IdSource) -> Self {
-                Self(format!(concat!($prefix, "{}"), ids.hex(17)))
+                Self(format!(concat!($prefix, "{}"), ids.hex(17)).into())
             }
 
             /// The identifier that follows from `parts`, always the same.
             pub fn derived(parts: &[&str]) -> Self {
-                Self(format!(concat!($prefix, "{}"), derived::hex(17, parts)))
+                Self(format!(concat!($prefix, "{}"), derived::hex(17, parts)).into())
             }
         }
 
@@ -40,7 +40,7 @@ macro_rules! ec2_id {
 
             fn from_str(text: &str) -> Result<Self, InvalidValue> {
                 match text.strip_prefix($prefix) {
-                    Some(digits) if is_hex(digits, 17) => Ok(Self(text.to_owned())),
+                    Some(digits) if is_hex(digits, 17) => Ok(Self(text.into())),
                     Some(_) | None => Err(InvalidValue::new(
                         $what,
                         text,
@@ -106,7 +106,7 @@ macro_rules! elb_arn {
     ($(#[$doc:meta])* $name:ident, $what:literal, $kind:literal $(or $other:literal)?, $segments:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Region and account of the ARN.
@@ -140,7 +140,7 @@ macro_rules! elb_arn {
                 let mut segments = resource.split('/');
                 let named = segments.next().is_some_and(|name| name.parse::<ResourceName>().is_ok());
                 let hex = segments.clone().count() == $segments && segments.all(|segment| is_hex(segment, 16));
-                if named && hex { Ok(Self(text.to_owned())) } else { Err(invalid()) }
+                if named && hex { Ok(Self(text.into())) } else { Err(invalid()) }
             }
         }
 
@@ -190,7 +190,10 @@ impl LoadBalancerId {
             LoadBalancerKind::Network => "net",
             LoadBalancerKind::Application => "app",
         };
-        Self(format!("arn:aws:elasticloadbalancing:{region}:{account}:loadbalancer/{kind}/{name}/{}", ids.hex(16)))
+        Self(
+            format!("arn:aws:elasticloadbalancing:{region}:{account}:loadbalancer/{kind}/{name}/{}", ids.hex(16))
+                .into(),
+        )
     }
 }
 
@@ -203,7 +206,7 @@ impl ListenerId {
         ids: &mut dyn IdSource,
     ) -> Self {
         let suffix = load_balancer.suffix();
-        Self(format!("arn:aws:elasticloadbalancing:{region}:{account}:listener/net/{suffix}/{}", ids.hex(16)))
+        Self(format!("arn:aws:elasticloadbalancing:{region}:{account}:listener/net/{suffix}/{}", ids.hex(16)).into())
     }
 }
 
@@ -215,7 +218,7 @@ impl TargetGroupId {
 
     /// A new ARN for the target group `name`.
     pub fn generate(region: &Region, account: &AccountId, name: &ResourceName, ids: &mut dyn IdSource) -> Self {
-        Self(format!("arn:aws:elasticloadbalancing:{region}:{account}:targetgroup/{name}/{}", ids.hex(16)))
+        Self(format!("arn:aws:elasticloadbalancing:{region}:{account}:targetgroup/{name}/{}", ids.hex(16)).into())
     }
 }
 
@@ -223,7 +226,7 @@ impl TargetGroupId {
 /// other. At most 30 characters, so that the first label of an endpoint's zonal name keeps to its 63 (RFC 1035 section
 /// 2.3.4).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Region(String);
+pub struct Region(Arc<str>);
 
 impl FromStr for Region {
     type Err = InvalidValue;
@@ -232,7 +235,7 @@ impl FromStr for Region {
         let letters = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
         let edges = text.starts_with('-') || text.ends_with('-');
         if (1..=30).contains(&text.len()) && text.bytes().all(letters) && !edges {
-            Ok(Self(text.to_owned()))
+            Ok(Self(text.into()))
         } else {
             Err(InvalidValue::new(
                 "region",
@@ -248,14 +251,14 @@ text_value!(Region);
 
 /// The twelve digits of an account: whose a resource is, and what ARNs carry.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AccountId(String);
+pub struct AccountId(Arc<str>);
 
 impl FromStr for AccountId {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         if text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit()) {
-            Ok(Self(text.to_owned()))
+            Ok(Self(text.into()))
         } else {
             Err(InvalidValue::new("account", text, "must be 12 digits", "use an account id like 123456789012"))
         }

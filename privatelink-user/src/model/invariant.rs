@@ -2,16 +2,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use ipnet::Ipv4Net;
 
 use super::{
-    AddressUse, Alias, Direction, EndpointId, EndpointService, EndpointServiceId, Forward, Instance, InstanceId,
-    InterfaceName, IpFamily, LinkId, ListenerId, LoadBalancerId, Peer, ResourceName, RouteTableId, SecurityGroup,
-    SecurityGroupId, SecurityGroupName, State, Subnet, SubnetId, TaggedId, Target, TargetGroup, TargetGroupId,
-    TargetType, Vpc, VpcId, VpcIndex,
+    AddressUse, Alias, Change, Direction, Edit, Endpoint, EndpointId, EndpointService, EndpointServiceId, Forward,
+    Instance, InstanceId, InterfaceName, IpFamily, Key, Link, LinkId, Listener, ListenerId, LoadBalancer,
+    LoadBalancerId, Peer, Port, ResourceName, RouteTableId, SecurityGroup, SecurityGroupId, SecurityGroupName, State,
+    Subnet, SubnetId, TaggedId, Target, TargetGroup, TargetGroupId, TargetType, Vpc, VpcId, VpcIndex,
 };
 
 /// A rule between resources that does not hold.
@@ -122,15 +123,194 @@ fn duplicate<T: Ord>(values: impl IntoIterator<Item = T>) -> Option<T> {
     None
 }
 
+/// Refuses a name that comes twice within its scope.
+fn unique<'a, S: Ord>(names: impl IntoIterator<Item = (S, &'a ResourceName)>) -> Result<(), InvariantViolation> {
+    match duplicate(names) {
+        Some((_, name)) => Err(InvariantViolation::DuplicateName(name.clone())),
+        None => Ok(()),
+    }
+}
+
 impl State {
     /// Whether every rule between resources holds. Each accepted operation keeps it so.
     pub fn check_invariants(&self) -> Result<(), InvariantViolation> {
-        self.check_names()?;
-        self.check_references()?;
-        self.check_security_groups()?;
-        self.check_listeners()?;
-        self.check_subnets()?;
-        self.check_addresses()
+        self.vpcs.values().try_for_each(|vpc| self.check_addresses(vpc, None))?;
+        self.ports.values().try_for_each(|port| self.check_port(port))?;
+        self.security_groups.values().try_for_each(|group| self.check_security_group(group))?;
+        self.load_balancers.values().try_for_each(|lb| self.check_load_balancer(lb))?;
+        self.target_groups.values().try_for_each(|group| self.check_target_group(group))?;
+        self.listeners.values().try_for_each(|listener| self.check_listener(listener))?;
+        self.endpoint_services.values().try_for_each(|service| self.check_endpoint_service(service))?;
+        self.endpoints.values().try_for_each(|endpoint| self.check_endpoint(endpoint))?;
+        self.links.values().try_for_each(|link| self.check_link(link))?;
+        self.instances.values().try_for_each(|instance| self.check_instance(instance))?;
+        self.tags.keys().try_for_each(|resource| self.check_tags(resource))?;
+        self.check_vpcs()?;
+        self.check_security_group_names()?;
+        self.check_load_balancer_names()?;
+        self.check_target_group_names()?;
+        self.check_listener_ports()?;
+        self.check_services()?;
+        self.check_aliases()?;
+        self.check_link_names()?;
+        self.check_instance_names()?;
+        self.check_subnets()
+    }
+
+    /// The same, if every rule held in `before` and `change` has led from there to here: looks at what the change touches, at
+    /// what refers to that, and at nothing else but what a kind of resource has only once.
+    pub fn check_change(&self, before: &Self, change: &Change) -> Result<(), InvariantViolation> {
+        let keys: BTreeSet<Key> = change
+            .edits()
+            .iter()
+            .filter_map(|edit| match edit {
+                Edit::Put(record) => Some(record.key()),
+                Edit::Remove(key) => Some(key.clone()),
+                Edit::LastVpcIndex(_) => None,
+            })
+            .collect();
+        let mut touched = Touched::default();
+        for key in &keys {
+            match key {
+                Key::Vpc(id) => match (before.vpcs.get(id), self.vpcs.get(id)) {
+                    // Nothing can have referred to it.
+                    (None, Some(vpc)) => {
+                        touched.vpcs = true;
+                        let routers = vpc.gateway.map(IpAddr::V4).into_iter();
+                        touched.addresses(id, routers.chain(vpc.ipv6.and_then(|ipv6| ipv6.gateway).map(IpAddr::V6)));
+                    }
+                    (None, None) => {}
+                    // Everything in it depends on it.
+                    (Some(_), _) => return self.check_invariants(),
+                },
+                Key::Port(interface) => self.ports.get(interface).map_or(Ok(()), |port| self.check_port(port))?,
+                Key::SecurityGroup(id) => {
+                    touched.security_groups = true;
+                    self.security_groups.get(id).map_or(Ok(()), |group| self.check_security_group(group))?;
+                    let vpc = |state: &Self| state.security_groups.get(id).map(|group| group.vpc.clone());
+                    if vpc(before).is_some() && vpc(self) != vpc(before) {
+                        self.check_carriers_of(id)?;
+                    }
+                }
+                Key::LoadBalancer(id) => {
+                    touched.load_balancers = true;
+                    let (old, new) = (before.load_balancers.get(id), self.load_balancers.get(id));
+                    old.into_iter().chain(new).for_each(|lb| touched.addresses(&lb.vpc, lb.nodes()));
+                    new.map_or(Ok(()), |lb| self.check_load_balancer(lb))?;
+                    let fewer = |old: &LoadBalancer, new: &LoadBalancer| {
+                        new.ipv6_addresses.is_empty() && !old.ipv6_addresses.is_empty()
+                    };
+                    if old.is_some_and(|old| new.is_none_or(|new| new.vpc != old.vpc || fewer(old, new))) {
+                        let mut behind = self.listeners.values().filter(|listener| listener.load_balancer == *id);
+                        behind.try_for_each(|listener| self.check_listener(listener))?;
+                        touched.services = true;
+                        let mut with = self.endpoint_services.values().filter(|at| at.load_balancers.contains(id));
+                        with.try_for_each(|service| self.check_endpoint_service(service))?;
+                    }
+                }
+                Key::Listener(id) => {
+                    touched.listeners = true;
+                    self.listeners.get(id).map_or(Ok(()), |listener| self.check_listener(listener))?;
+                }
+                Key::TargetGroup(id) => {
+                    touched.target_groups = true;
+                    let (old, new) = (before.target_groups.get(id), self.target_groups.get(id));
+                    for group in old.into_iter().chain(new) {
+                        touched.addresses(&group.vpc, group.targets.keys().map(|target| target.ip));
+                    }
+                    new.map_or(Ok(()), |group| self.check_target_group(group))?;
+                    if old.is_some() {
+                        let mut leads = self.listeners.values().filter(|at| at.forward.weights.contains_key(id));
+                        leads.try_for_each(|listener| self.check_listener(listener))?;
+                    }
+                }
+                Key::EndpointService(id) => {
+                    touched.services = true;
+                    let (old, new) = (before.endpoint_services.get(id), self.endpoint_services.get(id));
+                    new.map_or(Ok(()), |service| self.check_endpoint_service(service))?;
+                    if old.is_some_and(|old| new.is_none_or(|new| new.owner != old.owner)) {
+                        let mut led = self.endpoints.values().filter(|endpoint| endpoint.service == *id);
+                        led.try_for_each(|endpoint| self.check_endpoint(endpoint))?;
+                        self.links.values().try_for_each(|link| self.check_link(link))?;
+                    }
+                }
+                Key::Endpoint(id) => {
+                    let (old, new) = (before.endpoints.get(id), self.endpoints.get(id));
+                    for endpoint in old.into_iter().chain(new) {
+                        let single = endpoint.aliases.iter().filter_map(|alias| alias.address()).map(IpAddr::V4);
+                        touched.addresses(&endpoint.vpc, endpoint.all_addresses().chain(single));
+                        touched.aliases |= !endpoint.aliases.is_empty();
+                    }
+                    new.map_or(Ok(()), |endpoint| self.check_endpoint(endpoint))?;
+                    if old.is_some() {
+                        let mut parts = self.links.values().filter(|link| link.has_endpoint(id));
+                        parts.try_for_each(|link| self.check_link(link))?;
+                    }
+                }
+                Key::Link(id) => {
+                    touched.links = true;
+                    self.links.get(id).map_or(Ok(()), |link| self.check_link(link))?;
+                }
+                Key::Subnet(_) | Key::RouteTable(_) => touched.subnets = true,
+                Key::Instance(id) => {
+                    touched.instances = true;
+                    let (old, new) = (before.instances.get(id), self.instances.get(id));
+                    for instance in old.into_iter().chain(new) {
+                        touched.addresses(&instance.vpc, instance.addresses().map(IpAddr::V4));
+                    }
+                    new.map_or(Ok(()), |instance| self.check_instance(instance))?;
+                    let is_target = |group: &&TargetGroup| {
+                        group.targets.values().any(|target| target.instance.as_ref() == Some(id))
+                    };
+                    let mut with = self.target_groups.values().filter(is_target);
+                    with.try_for_each(|group| self.check_target_group(group))?;
+                }
+                Key::Tags(resource) => {
+                    self.tags.get(resource).map_or(Ok(()), |tags| self.check_tags(&tags.resource))?
+                }
+                Key::Account(_) | Key::ClientToken(_) => {}
+            }
+            // What is gone has no tags.
+            if let Some(resource) = key.tagged()
+                && self.tags.contains_key(&resource)
+            {
+                self.check_tags(&resource)?;
+            }
+        }
+        self.check_touched(&touched)
+    }
+
+    fn check_touched(&self, touched: &Touched) -> Result<(), InvariantViolation> {
+        let Touched {
+            vpcs,
+            security_groups,
+            load_balancers,
+            target_groups,
+            listeners,
+            services,
+            aliases,
+            links,
+            instances,
+            subnets,
+            addresses,
+        } = touched;
+        let rules: [(bool, fn(&Self) -> Result<(), InvariantViolation>); 10] = [
+            (*vpcs, Self::check_vpcs),
+            (*security_groups, Self::check_security_group_names),
+            (*load_balancers, Self::check_load_balancer_names),
+            (*target_groups, Self::check_target_group_names),
+            (*listeners, Self::check_listener_ports),
+            (*services, Self::check_services),
+            (*aliases, Self::check_aliases),
+            (*links, Self::check_link_names),
+            (*instances, Self::check_instance_names),
+            (*subnets, Self::check_subnets),
+        ];
+        rules.into_iter().filter(|(touched, _)| *touched).try_for_each(|(_, rule)| rule(self))?;
+        addresses.iter().try_for_each(|(vpc, addresses)| match self.vpcs.get(vpc) {
+            Some(vpc) => self.check_addresses(vpc, Some(addresses)),
+            None => Ok(()),
+        })
     }
 
     fn check_subnets(&self) -> Result<(), InvariantViolation> {
@@ -180,119 +360,137 @@ impl State {
         if let Some(subnet) = duplicate(self.route_tables.values().flat_map(|table| &table.subnets)) {
             return Err(InvariantViolation::SubnetRouteTables(subnet.clone()));
         }
-        match self.tags.keys().find(|id| !self.has_tagged(id)) {
-            Some(id) => Err(InvariantViolation::TagsWithoutResource(id.clone())),
+        Ok(())
+    }
+
+    fn check_tags(&self, resource: &TaggedId) -> Result<(), InvariantViolation> {
+        if self.has_tagged(resource) { Ok(()) } else { Err(InvariantViolation::TagsWithoutResource(resource.clone())) }
+    }
+
+    fn check_vpcs(&self) -> Result<(), InvariantViolation> {
+        if let Some(index) = duplicate(self.vpcs.values().map(|vpc| vpc.index)) {
+            return Err(InvariantViolation::DuplicateVpcIndex(index));
+        }
+        unique(self.vpcs.values().map(|vpc| (&vpc.owner, &vpc.name)))
+    }
+
+    fn check_load_balancer_names(&self) -> Result<(), InvariantViolation> {
+        unique(self.load_balancers.values().map(|lb| (lb.id.scope(), &lb.name)))
+    }
+
+    fn check_target_group_names(&self) -> Result<(), InvariantViolation> {
+        unique(self.target_groups.values().map(|group| (group.id.scope(), &group.name)))
+    }
+
+    fn check_instance_names(&self) -> Result<(), InvariantViolation> {
+        let alive = self.instances.values().filter(|instance| instance.is_alive());
+        unique(alive.map(|instance| (self.vpcs.get(&instance.vpc).map(|vpc| &vpc.owner), &instance.name)))
+    }
+
+    fn check_link_names(&self) -> Result<(), InvariantViolation> {
+        unique(self.links.values().map(|link| (&link.owner, &link.name)))
+    }
+
+    /// What no two services share: names and load balancers.
+    fn check_services(&self) -> Result<(), InvariantViolation> {
+        let services = || self.endpoint_services.values();
+        unique(services().filter_map(|service| Some((&service.owner, service.alias.as_ref()?))))?;
+        match duplicate(services().flat_map(|service| &service.load_balancers)) {
+            Some(lb) => Err(InvariantViolation::LoadBalancerShared(lb.clone())),
             None => Ok(()),
         }
     }
 
-    fn check_names(&self) -> Result<(), InvariantViolation> {
-        if let Some(index) = duplicate(self.vpcs.values().map(|vpc| vpc.index)) {
-            return Err(InvariantViolation::DuplicateVpcIndex(index));
+    fn check_port(&self, port: &Port) -> Result<(), InvariantViolation> {
+        match self.vpcs.get(&port.vpc) {
+            Some(_) => Ok(()),
+            None => Err(InvariantViolation::PortVpcMissing(port.interface.clone())),
         }
-        let named = |service: &'_ EndpointService| service.alias.clone().map(|alias| (service.owner.clone(), alias));
-        let name = duplicate(self.vpcs.values().map(|vpc| (&vpc.owner, &vpc.name)))
-            .map(|(_, name)| name.clone())
-            .or_else(|| {
-                duplicate(self.load_balancers.values().map(|lb| (lb.id.scope(), &lb.name)))
-                    .map(|(_, name)| name.clone())
-            })
-            .or_else(|| {
-                let names = self.target_groups.values().map(|group| (group.id.scope(), &group.name));
-                duplicate(names).map(|(_, name)| name.clone())
-            })
-            .or_else(|| {
-                let alive = self.instances.values().filter(|instance| instance.is_alive());
-                let names = alive.map(|instance| (self.vpcs.get(&instance.vpc).map(|vpc| &vpc.owner), &instance.name));
-                duplicate(names).map(|(_, name)| name.clone())
-            })
-            .or_else(|| duplicate(self.endpoint_services.values().filter_map(named)).map(|(_, alias)| alias))
-            .or_else(|| {
-                duplicate(self.links.values().map(|link| (&link.owner, &link.name))).map(|(_, name)| name.clone())
-            });
-        name.map_or(Ok(()), |name| Err(InvariantViolation::DuplicateName(name)))
     }
 
-    fn check_references(&self) -> Result<(), InvariantViolation> {
-        for port in self.ports.values() {
-            if !self.vpcs.contains_key(&port.vpc) {
-                return Err(InvariantViolation::PortVpcMissing(port.interface.clone()));
-            }
+    fn check_load_balancer(&self, lb: &LoadBalancer) -> Result<(), InvariantViolation> {
+        let Some(vpc) = self.vpcs.get(&lb.vpc) else {
+            return Err(InvariantViolation::LoadBalancerVpcMissing(lb.id.clone()));
+        };
+        if !lb.id.belongs_to(&vpc.owner) {
+            return Err(InvariantViolation::LoadBalancerOwner(lb.id.clone()));
         }
-        for lb in self.load_balancers.values() {
-            let Some(vpc) = self.vpcs.get(&lb.vpc) else {
-                return Err(InvariantViolation::LoadBalancerVpcMissing(lb.id.clone()));
-            };
-            if !lb.id.belongs_to(&vpc.owner) {
-                return Err(InvariantViolation::LoadBalancerOwner(lb.id.clone()));
-            }
-            if lb.addresses.is_empty() {
-                return Err(InvariantViolation::LoadBalancerWithoutAddress(lb.id.clone()));
-            }
+        if lb.addresses.is_empty() {
+            return Err(InvariantViolation::LoadBalancerWithoutAddress(lb.id.clone()));
         }
-        for group in self.target_groups.values() {
-            let Some(vpc) = self.vpcs.get(&group.vpc) else {
-                return Err(InvariantViolation::TargetGroupVpcMissing(group.id.clone()));
-            };
-            if !group.id.belongs_to(&vpc.owner) {
-                return Err(InvariantViolation::TargetGroupOwner(group.id.clone()));
-            }
-            if group.port == 0 || group.targets.keys().any(|target| target.port == 0) {
-                return Err(InvariantViolation::PortZero(group.id.to_string()));
-            }
-            if !self.fits_target_type(group) {
-                return Err(InvariantViolation::TargetGroupTargets(group.id.clone()));
-            }
-            if group.health_check.clone().validate().is_err() {
-                return Err(InvariantViolation::TargetGroupSettings(group.id.clone()));
-            }
+        self.check_carrier(&lb.id, &lb.vpc, &lb.security_groups.groups)
+    }
+
+    fn check_target_group(&self, group: &TargetGroup) -> Result<(), InvariantViolation> {
+        let Some(vpc) = self.vpcs.get(&group.vpc) else {
+            return Err(InvariantViolation::TargetGroupVpcMissing(group.id.clone()));
+        };
+        if !group.id.belongs_to(&vpc.owner) {
+            return Err(InvariantViolation::TargetGroupOwner(group.id.clone()));
         }
-        for instance in self.instances.values() {
-            if !self.vpcs.contains_key(&instance.vpc) {
-                return Err(InvariantViolation::InstanceVpcMissing(instance.id.clone()));
-            }
+        if group.port == 0 || group.targets.keys().any(|target| target.port == 0) {
+            return Err(InvariantViolation::PortZero(group.id.to_string()));
         }
-        for service in self.endpoint_services.values() {
-            let missing = |id: &LoadBalancerId| !self.load_balancers.contains_key(id);
-            if service.load_balancers.is_empty() || service.load_balancers.iter().any(missing) {
-                return Err(InvariantViolation::ServiceLoadBalancerMissing(service.id.clone()));
-            }
-            if !service.load_balancers.iter().all(|lb| lb.belongs_to(&service.owner)) {
-                return Err(InvariantViolation::ServiceOwner(service.id.clone()));
-            }
-            if service.owned_load_balancer.as_ref().is_some_and(|owned| !service.load_balancers.contains(owned)) {
-                return Err(InvariantViolation::OwnedLoadBalancer(service.id.clone()));
-            }
+        if !self.fits_target_type(group) {
+            return Err(InvariantViolation::TargetGroupTargets(group.id.clone()));
         }
-        if let Some(lb) = duplicate(self.endpoint_services.values().flat_map(|service| &service.load_balancers)) {
-            return Err(InvariantViolation::LoadBalancerShared(lb.clone()));
+        if group.health_check.clone().validate().is_err() {
+            return Err(InvariantViolation::TargetGroupSettings(group.id.clone()));
         }
-        for endpoint in self.endpoints.values() {
-            let Some(vpc) = self.vpcs.get(&endpoint.vpc) else {
-                return Err(InvariantViolation::EndpointVpcMissing(endpoint.id.clone()));
-            };
-            if vpc.owner != endpoint.owner {
-                return Err(InvariantViolation::EndpointOwner(endpoint.id.clone()));
-            }
-            match self.endpoint_services.get(&endpoint.service) {
-                Some(service) if service.owner.region != endpoint.owner.region => {
-                    return Err(InvariantViolation::EndpointRegion(endpoint.id.clone()));
-                }
-                None if endpoint.state.holds_service() => {
-                    return Err(InvariantViolation::EndpointServiceMissing(endpoint.id.clone()));
-                }
-                Some(_) | None => {}
-            }
+        Ok(())
+    }
+
+    fn check_instance(&self, instance: &Instance) -> Result<(), InvariantViolation> {
+        if !self.vpcs.contains_key(&instance.vpc) {
+            return Err(InvariantViolation::InstanceVpcMissing(instance.id.clone()));
         }
-        for link in self.links.values() {
-            let [first, second] = &link.sides;
-            let leads = |endpoint: &EndpointId, service: &EndpointServiceId| {
-                self.endpoints.get(endpoint).is_some_and(|at| at.owner == link.owner && at.service == *service)
-                    && self.endpoint_services.get(service).is_some_and(|service| service.owner == link.owner)
-            };
-            if !leads(&first.endpoint, &second.service) || !leads(&second.endpoint, &first.service) {
-                return Err(InvariantViolation::LinkParts(link.id.clone()));
+        if instance.is_alive() {
+            self.check_carrier(&instance.id, &instance.vpc, &instance.security_groups)?;
+        }
+        Ok(())
+    }
+
+    fn check_endpoint_service(&self, service: &EndpointService) -> Result<(), InvariantViolation> {
+        let missing = |id: &LoadBalancerId| !self.load_balancers.contains_key(id);
+        if service.load_balancers.is_empty() || service.load_balancers.iter().any(missing) {
+            return Err(InvariantViolation::ServiceLoadBalancerMissing(service.id.clone()));
+        }
+        if !service.load_balancers.iter().all(|lb| lb.belongs_to(&service.owner)) {
+            return Err(InvariantViolation::ServiceOwner(service.id.clone()));
+        }
+        if service.owned_load_balancer.as_ref().is_some_and(|owned| !service.load_balancers.contains(owned)) {
+            return Err(InvariantViolation::OwnedLoadBalancer(service.id.clone()));
+        }
+        Ok(())
+    }
+
+    fn check_endpoint(&self, endpoint: &Endpoint) -> Result<(), InvariantViolation> {
+        let Some(vpc) = self.vpcs.get(&endpoint.vpc) else {
+            return Err(InvariantViolation::EndpointVpcMissing(endpoint.id.clone()));
+        };
+        if vpc.owner != endpoint.owner {
+            return Err(InvariantViolation::EndpointOwner(endpoint.id.clone()));
+        }
+        match self.endpoint_services.get(&endpoint.service) {
+            Some(service) if service.owner.region != endpoint.owner.region => {
+                return Err(InvariantViolation::EndpointRegion(endpoint.id.clone()));
             }
+            None if endpoint.state.holds_service() => {
+                return Err(InvariantViolation::EndpointServiceMissing(endpoint.id.clone()));
+            }
+            Some(_) | None => {}
+        }
+        self.check_carrier(&endpoint.id, &endpoint.vpc, &endpoint.security_groups.groups)
+    }
+
+    fn check_link(&self, link: &Link) -> Result<(), InvariantViolation> {
+        let [first, second] = &link.sides;
+        let leads = |endpoint: &EndpointId, service: &EndpointServiceId| {
+            self.endpoints.get(endpoint).is_some_and(|at| at.owner == link.owner && at.service == *service)
+                && self.endpoint_services.get(service).is_some_and(|service| service.owner == link.owner)
+        };
+        if !leads(&first.endpoint, &second.service) || !leads(&second.endpoint, &first.service) {
+            return Err(InvariantViolation::LinkParts(link.id.clone()));
         }
         Ok(())
     }
@@ -315,85 +513,96 @@ impl State {
         })
     }
 
-    fn check_security_groups(&self) -> Result<(), InvariantViolation> {
-        for group in self.security_groups.values() {
-            if !self.vpcs.contains_key(&group.vpc) {
-                return Err(InvariantViolation::SecurityGroupVpcMissing(group.id.clone()));
-            }
-            let allowed = group.rules.values().map(|rule| (rule.direction, rule.traffic, &rule.peer));
-            let many = |direction| group.rules(direction).count() > SecurityGroup::MAX_RULES;
-            if duplicate(allowed).is_some() || many(Direction::Ingress) || many(Direction::Egress) {
-                return Err(InvariantViolation::SecurityGroupRules(group.id.clone()));
-            }
-            for rule in group.rules.values() {
-                if let Peer::Group(peer) = &rule.peer
-                    && self.security_groups.get(peer).is_none_or(|found| found.vpc != group.vpc)
-                {
-                    return Err(InvariantViolation::SecurityGroupPeer(group.id.clone(), peer.clone()));
-                }
-            }
+    fn check_security_group(&self, group: &SecurityGroup) -> Result<(), InvariantViolation> {
+        if !self.vpcs.contains_key(&group.vpc) {
+            return Err(InvariantViolation::SecurityGroupVpcMissing(group.id.clone()));
         }
-        if let Some((vpc, name)) = duplicate(self.security_groups.values().map(|group| (&group.vpc, &group.name))) {
-            return Err(InvariantViolation::DuplicateSecurityGroupName(vpc.clone(), name.clone()));
+        let allowed = group.rules.values().map(|rule| (rule.direction, rule.traffic, &rule.peer));
+        let many = |direction| group.rules(direction).count() > SecurityGroup::MAX_RULES;
+        if duplicate(allowed).is_some() || many(Direction::Ingress) || many(Direction::Egress) {
+            return Err(InvariantViolation::SecurityGroupRules(group.id.clone()));
         }
-        let by_load_balancers =
-            self.load_balancers.values().map(|lb| (lb.id.to_string(), &lb.vpc, &lb.security_groups.groups));
-        let by_endpoints = self
-            .endpoints
-            .values()
-            .map(|endpoint| (endpoint.id.to_string(), &endpoint.vpc, &endpoint.security_groups.groups));
-        let by_instances = self
-            .instances
-            .values()
-            .filter(|instance| instance.is_alive())
-            .map(|instance: &Instance| (instance.id.to_string(), &instance.vpc, &instance.security_groups));
-        for (carrier, vpc, groups) in by_load_balancers.chain(by_endpoints).chain(by_instances) {
-            if groups.len() > SecurityGroup::MAX_PER_RESOURCE {
-                return Err(InvariantViolation::SecurityGroupsTooMany(carrier));
-            }
-            let foreign = |id: &&SecurityGroupId| self.security_groups.get(*id).is_none_or(|group| group.vpc != *vpc);
-            if let Some(group) = groups.iter().find(foreign) {
-                return Err(InvariantViolation::SecurityGroupForeign(carrier, group.clone()));
+        for rule in group.rules.values() {
+            if let Peer::Group(peer) = &rule.peer
+                && self.security_groups.get(peer).is_none_or(|found| found.vpc != group.vpc)
+            {
+                return Err(InvariantViolation::SecurityGroupPeer(group.id.clone(), peer.clone()));
             }
         }
         Ok(())
     }
 
-    fn check_listeners(&self) -> Result<(), InvariantViolation> {
-        for listener in self.listeners.values() {
-            if listener.port == 0 {
-                return Err(InvariantViolation::PortZero(listener.id.to_string()));
-            }
-            let Some(lb) = self.load_balancers.get(&listener.load_balancer) else {
-                return Err(InvariantViolation::ListenerLoadBalancerMissing(listener.id.clone()));
+    fn check_security_group_names(&self) -> Result<(), InvariantViolation> {
+        match duplicate(self.security_groups.values().map(|group| (&group.vpc, &group.name))) {
+            Some((vpc, name)) => Err(InvariantViolation::DuplicateSecurityGroupName(vpc.clone(), name.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn check_carrier(
+        &self,
+        carrier: &impl fmt::Display,
+        vpc: &VpcId,
+        groups: &BTreeSet<SecurityGroupId>,
+    ) -> Result<(), InvariantViolation> {
+        if groups.len() > SecurityGroup::MAX_PER_RESOURCE {
+            return Err(InvariantViolation::SecurityGroupsTooMany(carrier.to_string()));
+        }
+        let foreign = |id: &&SecurityGroupId| self.security_groups.get(id).is_none_or(|group| group.vpc != *vpc);
+        match groups.iter().find(foreign) {
+            Some(group) => Err(InvariantViolation::SecurityGroupForeign(carrier.to_string(), group.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// What carries the group or has rules about it.
+    fn check_carriers_of(&self, id: &SecurityGroupId) -> Result<(), InvariantViolation> {
+        let mut nodes = self.load_balancers.values().filter(|lb| lb.security_groups.groups.contains(id));
+        nodes.try_for_each(|lb| self.check_load_balancer(lb))?;
+        let mut endpoints = self.endpoints.values().filter(|endpoint| endpoint.security_groups.groups.contains(id));
+        endpoints.try_for_each(|endpoint| self.check_endpoint(endpoint))?;
+        let mut instances = self.instances.values().filter(|instance| instance.security_groups.contains(id));
+        instances.try_for_each(|instance| self.check_instance(instance))?;
+        self.security_groups.values().try_for_each(|group| self.check_security_group(group))
+    }
+
+    fn check_listener(&self, listener: &Listener) -> Result<(), InvariantViolation> {
+        if listener.port == 0 {
+            return Err(InvariantViolation::PortZero(listener.id.to_string()));
+        }
+        let Some(lb) = self.load_balancers.get(&listener.load_balancer) else {
+            return Err(InvariantViolation::ListenerLoadBalancerMissing(listener.id.clone()));
+        };
+        if !(1..=Forward::MAX_GROUPS).contains(&listener.forward.weights.len()) {
+            return Err(InvariantViolation::ListenerForward(listener.id.clone()));
+        }
+        let mut families = BTreeSet::new();
+        for id in listener.forward.groups() {
+            let Some(group) = self.target_groups.get(id) else {
+                return Err(InvariantViolation::ListenerTargetGroupMissing(listener.id.clone()));
             };
-            if !(1..=Forward::MAX_GROUPS).contains(&listener.forward.weights.len()) {
+            if group.vpc != lb.vpc || !listener.protocol.leads_to(group.protocol) {
+                return Err(InvariantViolation::ListenerTargetGroupMismatch(listener.id.clone()));
+            }
+            if group.attributes.stickiness && listener.forward.weights.len() > 1 && !listener.forward.stickiness {
                 return Err(InvariantViolation::ListenerForward(listener.id.clone()));
             }
-            let mut families = BTreeSet::new();
-            for id in listener.forward.groups() {
-                let Some(group) = self.target_groups.get(id) else {
-                    return Err(InvariantViolation::ListenerTargetGroupMissing(listener.id.clone()));
-                };
-                if group.vpc != lb.vpc || !listener.protocol.leads_to(group.protocol) {
-                    return Err(InvariantViolation::ListenerTargetGroupMismatch(listener.id.clone()));
-                }
-                families.insert(group.ip_address_type);
-                if group.attributes.stickiness && listener.forward.weights.len() > 1 && !listener.forward.stickiness {
-                    return Err(InvariantViolation::ListenerForward(listener.id.clone()));
-                }
-            }
-            if families.len() > 1 || families.contains(&IpFamily::Ipv6) && lb.ipv6_addresses.is_empty() {
-                return Err(InvariantViolation::ListenerFamilies(listener.id.clone()));
-            }
+            families.insert(group.ip_address_type);
         }
+        if families.len() > 1 || families.contains(&IpFamily::Ipv6) && lb.ipv6_addresses.is_empty() {
+            return Err(InvariantViolation::ListenerFamilies(listener.id.clone()));
+        }
+        Ok(())
+    }
+
+    fn check_listener_ports(&self) -> Result<(), InvariantViolation> {
         match duplicate(self.listeners.values().map(|listener| (&listener.load_balancer, listener.port))) {
             Some((lb, port)) => Err(InvariantViolation::DuplicateListener(lb.clone(), port)),
             None => Ok(()),
         }
     }
 
-    fn check_addresses(&self) -> Result<(), InvariantViolation> {
+    fn check_aliases(&self) -> Result<(), InvariantViolation> {
         let aliases = || self.endpoints.values().flat_map(|at| at.aliases.iter().map(|alias| (&at.vpc, *alias)));
         let overlaps = |(vpc, alias): &(&VpcId, Alias)| {
             alias.address().is_none() && self.vpcs.get(*vpc).is_some_and(|vpc| overlap(vpc.cidr.net(), alias.net()))
@@ -401,42 +610,71 @@ impl State {
         if let Some((vpc, alias)) = duplicate(aliases()).or_else(|| aliases().find(overlaps)) {
             return Err(InvariantViolation::AliasConflict(vpc.clone(), alias));
         }
-        for (id, vpc) in &self.vpcs {
-            let mut owned: BTreeMap<IpAddr, AddressUse> = BTreeMap::new();
-            for (address, by) in self.address_uses(id) {
-                // A target may lie behind the VPC's gateway, several groups may share a target, and a host may be all three.
-                let (inside, shareable) = match by {
-                    AddressUse::Gateway(_) => match address {
-                        IpAddr::V4(_) => (vpc.has_host(address), false),
-                        IpAddr::V6(router) => (vpc.ipv6.is_some_and(|ipv6| ipv6.has_router(router)), false),
-                    },
-                    AddressUse::Node(_) | AddressUse::Endpoint(_) => (vpc.has_host(address), false),
-                    AddressUse::Instance(_) => {
-                        let gateway = matches!(owned.get(&address), Some(AddressUse::Gateway(_)));
-                        (vpc.has_host(address), gateway)
-                    }
-                    AddressUse::Target(_) => (true, true),
-                };
-                if !inside {
-                    return Err(InvariantViolation::AddressOutsideVpc { vpc: id.clone(), address, by });
+        Ok(())
+    }
+
+    /// Who has the addresses of a VPC: all of them, or those of `only`.
+    fn check_addresses(&self, vpc: &Vpc, only: Option<&BTreeSet<IpAddr>>) -> Result<(), InvariantViolation> {
+        let mut owned: BTreeMap<IpAddr, AddressUse> = BTreeMap::new();
+        for (address, by) in self.address_uses(&vpc.id) {
+            if only.is_some_and(|only| !only.contains(&address)) {
+                continue;
+            }
+            // A target may lie behind the VPC's gateway, several groups may share a target, and a host may be all three.
+            let (inside, shareable) = match by {
+                AddressUse::Gateway(_) => match address {
+                    IpAddr::V4(_) => (vpc.has_host(address), false),
+                    IpAddr::V6(router) => (vpc.ipv6.is_some_and(|ipv6| ipv6.has_router(router)), false),
+                },
+                AddressUse::Node(_) | AddressUse::Endpoint(_) => (vpc.has_host(address), false),
+                AddressUse::Instance(_) => {
+                    let gateway = matches!(owned.get(&address), Some(AddressUse::Gateway(_)));
+                    (vpc.has_host(address), gateway)
                 }
-                match owned.get(&address) {
-                    Some(AddressUse::Gateway(_)) if shareable => drop(owned.insert(address, by)),
-                    Some(AddressUse::Target(_) | AddressUse::Instance(_)) if shareable => {}
-                    Some(first) => {
-                        return Err(InvariantViolation::AddressConflict {
-                            vpc: id.clone(),
-                            address,
-                            first: first.clone(),
-                            second: by,
-                        });
-                    }
-                    None => {
-                        owned.insert(address, by);
-                    }
+                AddressUse::Target(_) => (true, true),
+            };
+            if !inside {
+                return Err(InvariantViolation::AddressOutsideVpc { vpc: vpc.id.clone(), address, by });
+            }
+            match owned.get(&address) {
+                Some(AddressUse::Gateway(_)) if shareable => drop(owned.insert(address, by)),
+                Some(AddressUse::Target(_) | AddressUse::Instance(_)) if shareable => {}
+                Some(first) => {
+                    return Err(InvariantViolation::AddressConflict {
+                        vpc: vpc.id.clone(),
+                        address,
+                        first: first.clone(),
+                        second: by,
+                    });
+                }
+                None => {
+                    owned.insert(address, by);
                 }
             }
         }
         Ok(())
+    }
+}
+
+/// What a change touches of what holds between resources of a kind.
+#[derive(Default)]
+struct Touched<'a> {
+    vpcs: bool,
+    security_groups: bool,
+    load_balancers: bool,
+    target_groups: bool,
+    listeners: bool,
+    services: bool,
+    aliases: bool,
+    links: bool,
+    instances: bool,
+    subnets: bool,
+    /// That something has, or had.
+    addresses: BTreeMap<&'a VpcId, BTreeSet<IpAddr>>,
+}
+
+impl<'a> Touched<'a> {
+    fn addresses(&mut self, vpc: &'a VpcId, addresses: impl Iterator<Item = IpAddr>) {
+        self.addresses.entry(vpc).or_default().extend(addresses);
     }
 }

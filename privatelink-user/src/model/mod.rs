@@ -36,6 +36,7 @@ mod route_table;
 mod security_group;
 mod state;
 mod subnet;
+mod table;
 mod tag;
 mod target;
 mod target_group;
@@ -80,6 +81,7 @@ pub use security_group::{
 };
 pub use state::{AddressUse, State};
 pub use subnet::{Subnet, SubnetCidr, SubnetIpv6Cidr, Zone};
+pub use table::Table;
 pub use tag::{TagKey, TagValue, TaggedId, Tags};
 pub use target::{Target, TargetAddress};
 pub use target_group::{CrossZone, HealthThreshold, Protocol, TargetGroup, TargetGroupAttributes, TargetType};

@@ -1,6 +1,6 @@
 //! Whose a resource is, and what of the world an owner works with.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -30,16 +30,12 @@ impl fmt::Display for Owner {
     }
 }
 
-fn own<K: Ord + Clone, V: Clone>(all: &BTreeMap<K, V>, mine: impl Fn(&V) -> bool) -> BTreeMap<K, V> {
-    all.iter().filter(|(_, value)| mine(value)).map(|(key, value)| (key.clone(), value.clone())).collect()
-}
-
 impl State {
     /// What `owner` works with: its own resources and nothing else. Names, addresses and references are decided on this,
     /// so that an operation cannot touch what its caller does not own. VPCs, endpoint services and endpoints say whose
     /// they are; load balancers, target groups and listeners carry it in their ARN; ports, subnets, route tables, instances
     /// and security groups are their VPC's.
-    pub fn seen_by(&self, owner: &Owner) -> Cow<'_, Self> {
+    pub fn seen_by(&self, owner: &Owner) -> Self {
         let Self {
             vpcs,
             ports,
@@ -59,39 +55,35 @@ impl State {
             last_vpc_index,
             service_domain,
         } = self;
-        // What is not named here follows a VPC, a load balancer or the tagged resource.
-        let alone = vpcs.values().all(|vpc| vpc.owner == *owner)
-            && load_balancers.keys().all(|id| id.belongs_to(owner))
-            && target_groups.keys().all(|id| id.belongs_to(owner))
-            && endpoint_services.values().all(|service| service.owner == *owner)
-            && endpoints.values().all(|endpoint| endpoint.owner == *owner)
-            && links.values().all(|link| link.owner == *owner)
-            && accounts.values().all(|account| account.owner == *owner)
-            && client_tokens.values().all(|token| token.owner == *owner);
-        if alone {
-            return Cow::Borrowed(self);
-        }
-        let vpcs = own(vpcs, |vpc| vpc.owner == *owner);
+        let own = vpcs.filtered(|vpc| vpc.owner == *owner);
         let mut seen = Self {
-            ports: own(ports, |port| vpcs.contains_key(&port.vpc)),
-            links: own(links, |link| link.owner == *owner),
-            subnets: own(subnets, |subnet| vpcs.contains_key(&subnet.vpc)),
-            route_tables: own(route_tables, |table| vpcs.contains_key(&table.vpc)),
-            instances: own(instances, |instance| vpcs.contains_key(&instance.vpc)),
-            security_groups: own(security_groups, |group| vpcs.contains_key(&group.vpc)),
-            vpcs,
-            load_balancers: own(load_balancers, |lb| lb.id.belongs_to(owner)),
-            listeners: own(listeners, |listener| listener.id.belongs_to(owner)),
-            target_groups: own(target_groups, |group| group.id.belongs_to(owner)),
-            endpoint_services: own(endpoint_services, |service| service.owner == *owner),
-            endpoints: own(endpoints, |endpoint| endpoint.owner == *owner),
-            tags: BTreeMap::new(),
-            accounts: own(accounts, |account| account.owner == *owner),
-            client_tokens: own(client_tokens, |token| token.owner == *owner),
+            ports: ports.filtered(|port| own.contains_key(&port.vpc)),
+            links: links.filtered(|link| link.owner == *owner),
+            subnets: subnets.filtered(|subnet| own.contains_key(&subnet.vpc)),
+            route_tables: route_tables.filtered(|table| own.contains_key(&table.vpc)),
+            instances: instances.filtered(|instance| own.contains_key(&instance.vpc)),
+            security_groups: security_groups.filtered(|group| own.contains_key(&group.vpc)),
+            vpcs: own,
+            load_balancers: load_balancers.filtered(|lb| lb.id.belongs_to(owner)),
+            listeners: listeners.filtered(|listener| listener.id.belongs_to(owner)),
+            target_groups: target_groups.filtered(|group| group.id.belongs_to(owner)),
+            endpoint_services: endpoint_services.filtered(|service| service.owner == *owner),
+            endpoints: endpoints.filtered(|endpoint| endpoint.owner == *owner),
+            tags: tags.clone(),
+            accounts: accounts.filtered(|account| account.owner == *owner),
+            client_tokens: client_tokens.filtered(|token| token.owner == *owner),
             last_vpc_index: *last_vpc_index,
             service_domain: service_domain.clone(),
         };
-        seen.tags = own(tags, |tags| seen.has_tagged(&tags.resource));
-        Cow::Owned(seen)
+        // Everything that can have tags is a VPC's, or one of these.
+        let alone = seen.vpcs.same(vpcs)
+            && seen.load_balancers.same(load_balancers)
+            && seen.target_groups.same(target_groups)
+            && seen.endpoint_services.same(endpoint_services)
+            && seen.endpoints.same(endpoints);
+        if !alone {
+            seen.tags = tags.filtered(|tags| seen.has_tagged(&tags.resource));
+        }
+        seen
     }
 }

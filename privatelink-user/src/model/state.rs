@@ -8,27 +8,27 @@ use super::{
     Account, Change, ClientToken, Edit, Endpoint, EndpointId, EndpointService, EndpointServiceId, Hosts, Instance,
     InstanceId, InterfaceName, InterfaceOwner, Key, Link, LinkId, Listener, ListenerId, LoadBalancer, LoadBalancerId,
     Members, Port, Record, RecordId, RouteTable, RouteTableId, RouteTarget, SecurityGroup, SecurityGroupId,
-    ServiceDomain, Subnet, SubnetId, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex, overlap,
+    ServiceDomain, Subnet, SubnetId, Table, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex, overlap,
 };
 
 /// Every resource, by identity.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct State {
-    pub vpcs: BTreeMap<VpcId, Vpc>,
-    pub ports: BTreeMap<InterfaceName, Port>,
-    pub security_groups: BTreeMap<SecurityGroupId, SecurityGroup>,
-    pub load_balancers: BTreeMap<LoadBalancerId, LoadBalancer>,
-    pub listeners: BTreeMap<ListenerId, Listener>,
-    pub target_groups: BTreeMap<TargetGroupId, TargetGroup>,
-    pub endpoint_services: BTreeMap<EndpointServiceId, EndpointService>,
-    pub endpoints: BTreeMap<EndpointId, Endpoint>,
-    pub links: BTreeMap<LinkId, Link>,
-    pub subnets: BTreeMap<SubnetId, Subnet>,
-    pub route_tables: BTreeMap<RouteTableId, RouteTable>,
-    pub instances: BTreeMap<InstanceId, Instance>,
-    pub tags: BTreeMap<TaggedId, Tags>,
-    pub accounts: BTreeMap<RecordId, Account>,
-    pub client_tokens: BTreeMap<RecordId, ClientToken>,
+    pub vpcs: Table<VpcId, Vpc>,
+    pub ports: Table<InterfaceName, Port>,
+    pub security_groups: Table<SecurityGroupId, SecurityGroup>,
+    pub load_balancers: Table<LoadBalancerId, LoadBalancer>,
+    pub listeners: Table<ListenerId, Listener>,
+    pub target_groups: Table<TargetGroupId, TargetGroup>,
+    pub endpoint_services: Table<EndpointServiceId, EndpointService>,
+    pub endpoints: Table<EndpointId, Endpoint>,
+    pub links: Table<LinkId, Link>,
+    pub subnets: Table<SubnetId, Subnet>,
+    pub route_tables: Table<RouteTableId, RouteTable>,
+    pub instances: Table<InstanceId, Instance>,
+    pub tags: Table<TaggedId, Tags>,
+    pub accounts: Table<RecordId, Account>,
+    pub client_tokens: Table<RecordId, ClientToken>,
     /// The VPC number that was handed out last. The next one is the next free number after it, so that a number is
     /// not used again while flows of its former VPC may still be in the kernel's tables.
     pub last_vpc_index: Option<VpcIndex>,
@@ -75,42 +75,42 @@ impl State {
     /// Adds or replaces one record.
     pub fn put(&mut self, record: Record) {
         match record {
-            Record::Vpc(vpc) => drop(self.vpcs.insert(vpc.id.clone(), vpc)),
-            Record::Port(port) => drop(self.ports.insert(port.interface.clone(), port)),
-            Record::SecurityGroup(group) => drop(self.security_groups.insert(group.id.clone(), group)),
-            Record::LoadBalancer(lb) => drop(self.load_balancers.insert(lb.id.clone(), lb)),
-            Record::Listener(listener) => drop(self.listeners.insert(listener.id.clone(), listener)),
-            Record::TargetGroup(group) => drop(self.target_groups.insert(group.id.clone(), group)),
-            Record::EndpointService(service) => drop(self.endpoint_services.insert(service.id.clone(), service)),
-            Record::Endpoint(endpoint) => drop(self.endpoints.insert(endpoint.id.clone(), endpoint)),
-            Record::Link(link) => drop(self.links.insert(link.id.clone(), link)),
-            Record::Subnet(subnet) => drop(self.subnets.insert(subnet.id.clone(), subnet)),
-            Record::RouteTable(table) => drop(self.route_tables.insert(table.id.clone(), table)),
-            Record::Instance(instance) => drop(self.instances.insert(instance.id.clone(), instance)),
-            Record::Tags(tags) => drop(self.tags.insert(tags.resource.clone(), tags)),
-            Record::Account(account) => drop(self.accounts.insert(account.id.clone(), account)),
-            Record::ClientToken(token) => drop(self.client_tokens.insert(token.id.clone(), token)),
+            Record::Vpc(vpc) => self.vpcs.insert(vpc.id.clone(), vpc),
+            Record::Port(port) => self.ports.insert(port.interface.clone(), port),
+            Record::SecurityGroup(group) => self.security_groups.insert(group.id.clone(), group),
+            Record::LoadBalancer(lb) => self.load_balancers.insert(lb.id.clone(), lb),
+            Record::Listener(listener) => self.listeners.insert(listener.id.clone(), listener),
+            Record::TargetGroup(group) => self.target_groups.insert(group.id.clone(), group),
+            Record::EndpointService(service) => self.endpoint_services.insert(service.id.clone(), service),
+            Record::Endpoint(endpoint) => self.endpoints.insert(endpoint.id.clone(), endpoint),
+            Record::Link(link) => self.links.insert(link.id.clone(), link),
+            Record::Subnet(subnet) => self.subnets.insert(subnet.id.clone(), subnet),
+            Record::RouteTable(table) => self.route_tables.insert(table.id.clone(), table),
+            Record::Instance(instance) => self.instances.insert(instance.id.clone(), instance),
+            Record::Tags(tags) => self.tags.insert(tags.resource.clone(), tags),
+            Record::Account(account) => self.accounts.insert(account.id.clone(), account),
+            Record::ClientToken(token) => self.client_tokens.insert(token.id.clone(), token),
         }
     }
 
     /// Removes one record, if it is there.
     pub fn remove(&mut self, key: &Key) {
         match key {
-            Key::Vpc(id) => drop(self.vpcs.remove(id)),
-            Key::Port(interface) => drop(self.ports.remove(interface)),
-            Key::SecurityGroup(id) => drop(self.security_groups.remove(id)),
-            Key::LoadBalancer(id) => drop(self.load_balancers.remove(id)),
-            Key::Listener(id) => drop(self.listeners.remove(id)),
-            Key::TargetGroup(id) => drop(self.target_groups.remove(id)),
-            Key::EndpointService(id) => drop(self.endpoint_services.remove(id)),
-            Key::Endpoint(id) => drop(self.endpoints.remove(id)),
-            Key::Link(id) => drop(self.links.remove(id)),
-            Key::Subnet(id) => drop(self.subnets.remove(id)),
-            Key::RouteTable(id) => drop(self.route_tables.remove(id)),
-            Key::Instance(id) => drop(self.instances.remove(id)),
-            Key::Tags(id) => drop(self.tags.remove(id)),
-            Key::Account(id) => drop(self.accounts.remove(id)),
-            Key::ClientToken(id) => drop(self.client_tokens.remove(id)),
+            Key::Vpc(id) => self.vpcs.remove(id),
+            Key::Port(interface) => self.ports.remove(interface),
+            Key::SecurityGroup(id) => self.security_groups.remove(id),
+            Key::LoadBalancer(id) => self.load_balancers.remove(id),
+            Key::Listener(id) => self.listeners.remove(id),
+            Key::TargetGroup(id) => self.target_groups.remove(id),
+            Key::EndpointService(id) => self.endpoint_services.remove(id),
+            Key::Endpoint(id) => self.endpoints.remove(id),
+            Key::Link(id) => self.links.remove(id),
+            Key::Subnet(id) => self.subnets.remove(id),
+            Key::RouteTable(id) => self.route_tables.remove(id),
+            Key::Instance(id) => self.instances.remove(id),
+            Key::Tags(id) => self.tags.remove(id),
+            Key::Account(id) => self.accounts.remove(id),
+            Key::ClientToken(id) => self.client_tokens.remove(id),
         }
     }
 
@@ -252,8 +252,41 @@ impl State {
         Members { carriers: nodes.chain(endpoints).chain(instances).collect(), hosts }
     }
 
-    /// The first use of `address` in `vpc`.
+    /// The first use of `address` in `vpc`, in the order of [`State::address_uses`].
     pub fn address_use(&self, vpc: &VpcId, address: IpAddr) -> Option<AddressUse> {
-        self.address_uses(vpc).find(|(used, _)| *used == address).map(|(_, by)| by)
+        let of = self.vpcs.get(vpc);
+        let inside = of.is_some_and(|of| matches!(address, IpAddr::V4(at) if of.cidr.net().contains(&at)));
+        let gateway = || {
+            let router = |of: &&Vpc| match address {
+                IpAddr::V4(at) => of.gateway == Some(at),
+                IpAddr::V6(at) => of.ipv6.is_some_and(|ipv6| ipv6.gateway == Some(at)),
+            };
+            of.filter(router).map(|_| AddressUse::Gateway(vpc.clone()))
+        };
+        let node = || {
+            let mut nodes = self.load_balancers.values();
+            let found = nodes.find(|lb| lb.vpc == *vpc && lb.nodes().any(|own| own == address));
+            found.map(|lb| AddressUse::Node(lb.id.clone()))
+        };
+        let endpoint = || {
+            let aliased = |endpoint: &Endpoint| {
+                inside && endpoint.aliases.iter().any(|alias| alias.address().map(IpAddr::V4) == Some(address))
+            };
+            let mut endpoints = self.endpoints.values();
+            let found = endpoints.find(|endpoint| {
+                (endpoint.all_addresses().any(|own| own == address) || aliased(endpoint)) && endpoint.vpc == *vpc
+            });
+            found.map(|endpoint| AddressUse::Endpoint(endpoint.id.clone()))
+        };
+        let instance = || {
+            let has = |instance: &&Instance| instance.addresses().any(|own| IpAddr::V4(own) == address);
+            self.instances_of(vpc).find(has).map(|instance| AddressUse::Instance(instance.id.clone()))
+        };
+        let target = || {
+            let has = |group: &&TargetGroup| group.targets.keys().any(|target| target.ip == address);
+            let found = self.target_groups.values().find(|group| group.vpc == *vpc && has(group));
+            found.map(|group| AddressUse::Target(group.id.clone()))
+        };
+        gateway().or_else(node).or_else(endpoint).or_else(instance).or_else(target)
     }
 }

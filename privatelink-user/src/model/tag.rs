@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    EndpointId, EndpointServiceId, InstanceId, InvalidValue, ListenerId, LoadBalancerId, RouteTableId, SecurityGroupId,
-    State, SubnetId, TargetGroupId, VpcId, invalid::text_value,
+    EndpointId, EndpointServiceId, InstanceId, InvalidValue, Key, ListenerId, LoadBalancerId, RouteTableId,
+    SecurityGroupId, State, SubnetId, TargetGroupId, VpcId, invalid::text_value,
 };
 
 /// The tags of one resource; none are kept for a resource without tags.
@@ -115,6 +115,26 @@ tag_text!(
     /// A tag's value: at most 256 characters.
     TagValue, "Tag value", 0, 256
 );
+
+impl Key {
+    /// The identity under which the resource has tags; none if it cannot have any.
+    pub fn tagged(&self) -> Option<TaggedId> {
+        let text = match self {
+            Self::Vpc(id) => id.as_str(),
+            Self::LoadBalancer(id) => id.as_str(),
+            Self::Listener(id) => id.as_str(),
+            Self::TargetGroup(id) => id.as_str(),
+            Self::EndpointService(id) => id.as_str(),
+            Self::Endpoint(id) => id.as_str(),
+            Self::Subnet(id) => id.as_str(),
+            Self::SecurityGroup(id) => id.as_str(),
+            Self::RouteTable(id) => id.as_str(),
+            Self::Instance(id) => id.as_str(),
+            Self::Port(_) | Self::Link(_) | Self::Tags(_) | Self::Account(_) | Self::ClientToken(_) => return None,
+        };
+        text.parse().ok()
+    }
+}
 
 impl State {
     /// Whether the resource that `id` names exists.

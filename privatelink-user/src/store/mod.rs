@@ -116,7 +116,11 @@ impl Store {
         }
         let mut next = State::clone(&present);
         next.apply(&change);
-        next.check_invariants().map_err(StoreError::Invariant)?;
+        next.check_change(&present, &change).map_err(StoreError::Invariant)?;
+        if cfg!(debug_assertions) {
+            // What a change does not touch is as it was.
+            next.check_invariants().map_err(StoreError::Invariant)?;
+        }
         if let Some(open) = database.as_ref()
             && let Err(error) = schema::write(open, &change)
         {

@@ -1,4 +1,4 @@
-//! Frames that no honest stack would send: forged resets, floods of SYNs.
+//! Frames that no honest stack would send: forged resets, floods.
 
 use std::{
     io,
@@ -86,9 +86,19 @@ impl Injector {
         if sent >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
-    /// Sends SYNs from ever new addresses and ports as fast as this thread can, until `stop` says so; returns how
-    /// many. Sources are 10.0.128.0/17: nobody's addresses, so no reset answers for them.
+    /// Sends SYNs from ever new addresses and ports, as [`Injector::storm`] does. Sources are 10.0.128.0/17: nobody's addresses,
+    /// so no reset answers for them.
     pub fn flood(&self, template: Forged, stop: impl Fn() -> bool) -> Result<u64> {
+        let syn = |random: u32| {
+            let [a, b, c, d] = random.to_be_bytes();
+            let from = SocketAddrV4::new([10, 0, 128 | a, b].into(), 1024 | u16::from_be_bytes([c, d]));
+            Forged { from, sequence: random, segment: Segment::Syn, ..template }.frame()
+        };
+        self.storm(syn, stop)
+    }
+
+    /// Sends what `frame` makes of ever new numbers as fast as this thread can, until `stop` says so; returns how many.
+    pub fn storm(&self, frame: impl Fn(u32) -> Result<Vec<u8>>, stop: impl Fn() -> bool) -> Result<u64> {
         let mut sent = 0;
         let mut random: u32 = 0x2545_f491;
         while !stop() {
@@ -96,14 +106,11 @@ impl Injector {
                 random ^= random << 13;
                 random ^= random >> 17;
                 random ^= random << 5;
-                let [a, b, c, d] = random.to_be_bytes();
-                let from = SocketAddrV4::new([10, 0, 128 | a, b].into(), 1024 | u16::from_be_bytes([c, d]));
-                let frame = Forged { from, sequence: random, segment: Segment::Syn, ..template }.frame()?;
-                match self.send(&frame) {
+                match self.send(&frame(random)?) {
                     Ok(()) => sent += 1,
                     // The device's queue is full: that is as fast as it goes.
                     Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
-                    Err(error) => return Err(error).context("sending a SYN"),
+                    Err(error) => return Err(error).context("sending a forged frame"),
                 }
             }
         }

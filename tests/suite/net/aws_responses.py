@@ -263,7 +263,13 @@ call(elb, "describe_listeners", ["Listeners.0.Protocol"], LoadBalancerArn=load_b
 call(elb, "describe_listener_certificates", ListenerArn=listener)
 call(elb, "describe_ssl_policies")
 refused(elb, "describe_ssl_policies", "SSLPolicyNotFound", Names=["ELBSecurityPolicy-2016-08"])
-call(elb, "describe_rules", ["Rules.0.IsDefault"], ListenerArn=listener)
+rule = call(elb, "describe_rules", ["Rules.0.IsDefault"], ListenerArn=listener)["Rules"][0]["RuleArn"]
+refused(elb, "create_rule", "InvalidConfigurationRequest", ListenerArn=listener, Priority=1, Actions=forward,
+        Conditions=[{"Field": "source-ip", "SourceIpConfig": {"Values": ["10.0.0.0/8"]}}])
+refused(elb, "modify_rule", "OperationNotPermitted", RuleArn=rule, Actions=forward)
+refused(elb, "delete_rule", "OperationNotPermitted", RuleArn=rule)
+refused(elb, "delete_rule", "RuleNotFound", RuleArn=rule[:-1] + "g")
+refused(elb, "set_rule_priorities", "OperationNotPermitted", RulePriorities=[{"RuleArn": rule, "Priority": 1}])
 call(elb, "describe_target_groups", ["TargetGroups.0.LoadBalancerArns.0"], LoadBalancerArn=load_balancer)
 call(elb, "describe_target_health", ["TargetHealthDescriptions.1.TargetHealth.State"], TargetGroupArn=target_group)
 call(elb, "describe_account_limits", ["Limits.0.Max"])

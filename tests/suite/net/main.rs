@@ -6,12 +6,15 @@
 
 use std::{
     cell::Cell,
+    collections::BTreeSet,
+    fs,
+    path::Path,
     process::ExitCode,
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::{Arguments, Trial};
 use privatelink_tests::{
     cleanup,
@@ -41,6 +44,7 @@ mod lifetime;
 mod limits;
 mod link;
 mod metrics;
+mod neighbours;
 mod overlap;
 mod pool;
 mod proxy;
@@ -100,6 +104,7 @@ fn tests() -> Vec<Test> {
         weights::TESTS,
         flood::TESTS,
         limits::TESTS,
+        neighbours::TESTS,
         fragments::TESTS,
         pool::TESTS,
         churn::TESTS,
@@ -121,17 +126,38 @@ fn main() -> ExitCode {
             eprintln!("the limit of open files stays as it is: {error:#}");
         }
     }
+    let names: BTreeSet<&str> = tests().iter().map(|test| test.name).collect();
     let (alone, beside): (Vec<_>, Vec<_>) =
         tests().into_iter().partition(|test| test.needs.contains(&Need::WholeMachine));
+    let documented = Trial::test("the_readme_names_tests_that_exist", move || Ok(named_in_the_readme(&names)?));
     let mut skipped = Vec::new();
     arguments.test_threads = Some(threads());
-    let beside = libtest_mimic::run(&arguments, trials(beside, &mut skipped));
+    let mut beside = trials(beside, &mut skipped);
+    beside.push(documented);
+    let beside = libtest_mimic::run(&arguments, beside);
     arguments.test_threads = Some(1);
     let alone = libtest_mimic::run(&arguments, trials(alone, &mut skipped));
     for reason in skipped {
         eprintln!("skipped {reason}");
     }
     if beside.has_failed() || alone.has_failed() { ExitCode::from(101) } else { ExitCode::SUCCESS }
+}
+
+/// What README.md says is proven names the tests that prove it: the last column of its table "Who may do what".
+fn named_in_the_readme(tests: &BTreeSet<&str>) -> Result<()> {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md"))?;
+    let (_, section) = readme.split_once("## Who may do what").context("the section is not there")?;
+    let rows =
+        section.lines().skip(1).take_while(|line| !line.starts_with("## ")).filter(|line| line.starts_with("| "));
+    let proofs = rows.skip(1).filter_map(|row| row.trim_end_matches(" |").rsplit_once(" | ")).map(|(_, proof)| proof);
+    let mut named = 0;
+    for name in proofs.flat_map(|proof| proof.split(", ")) {
+        let name = name.trim_matches('`');
+        ensure!(tests.contains(name), "there is no test '{name}'");
+        named += 1;
+    }
+    ensure!(named > 0, "the table names no tests");
+    Ok(())
 }
 
 /// How many tests run at a time: one more than there are cores, since they mostly wait, and not so many that the waiting

@@ -235,7 +235,7 @@ fn without_a_port_no_packet_is_needed() {
     let to = question(SocketAddr::new(ENDPOINT.into(), 80));
     let explanation = ask(&state, &to, None, None);
     assert_eq!(explanation.verdict, "no port of VPC 'consumer' is attached, so the datapath sees none of its packets");
-    state.ports.clear();
+    state.ports = Default::default();
     let explanation = ask(&state, &to, None, None);
     assert_eq!((explanation.decided_by, explanation.reason), (Object::Port, None));
     assert_eq!(explanation.verdict, "VPC 'consumer' has no port, so the datapath sees none of its packets");

@@ -6,7 +6,7 @@ use super::{
         connections, endpoints, instances, interfaces, permissions, route_tables, security_groups, services, subnets,
         tags, vpcs, zones,
     },
-    elb::{self, listeners, load_balancers, target_groups, targets},
+    elb::{self, listeners, load_balancers, rules, target_groups, targets},
     refusal::Refusal,
     sts,
     xml::{Dialect, Structure},
@@ -97,7 +97,6 @@ const fn not_elb(name: &'static str, why: &'static str) -> Action {
 
 const NOTIFICATIONS: &str = "connections are listed, nobody is notified";
 const CERTIFICATES: &str = "there are no TLS listeners";
-const RULES: &str = "a listener has its default action only";
 
 /// Every action.
 pub const ACTIONS: &[Action] = &[
@@ -191,11 +190,11 @@ pub const ACTIONS: &[Action] = &[
     elb("RemoveTags", elb::remove_tags),
     elb("DescribeTags", elb::describe_tags),
     elb("DescribeAccountLimits", elb::account_limits),
-    elb("DescribeRules", listeners::describe_rules),
-    not_elb("CreateRule", RULES),
-    not_elb("ModifyRule", RULES),
-    not_elb("DeleteRule", RULES),
-    not_elb("SetRulePriorities", RULES),
+    elb("DescribeRules", rules::describe),
+    elb("CreateRule", rules::create),
+    elb("ModifyRule", rules::modify),
+    elb("DeleteRule", rules::delete),
+    elb("SetRulePriorities", rules::set_priorities),
     elb("DescribeCapacityReservation", load_balancers::capacity_reservation),
     Action { service: Service::Sts, name: "GetCallerIdentity", answer: Answer::Does(sts::get_caller_identity) },
 ];

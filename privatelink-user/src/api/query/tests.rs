@@ -607,7 +607,7 @@ proptest! {
             prop_assert!(after.check_invariants().is_ok());
             let owner = Owner { account: other.parse().unwrap(), region: "us-east-1".parse().unwrap() };
             let seen = |state: &crate::model::State| {
-                let mut seen = state.seen_by(&owner).into_owned();
+                let mut seen = state.seen_by(&owner);
                 seen.last_vpc_index = None;
                 seen.endpoints.values_mut().for_each(|one| one.state = crate::model::EndpointState::Available);
                 seen

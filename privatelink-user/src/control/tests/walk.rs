@@ -20,7 +20,7 @@ const ACCOUNTS: [&str; 2] = ["111111111111", "222222222222"];
 /// What an owner has, without what others may change of it: the number that owners share, and the state of endpoints,
 /// which is the service's owner's to change.
 fn others(state: &State, owner: &Owner) -> State {
-    let mut seen = State { last_vpc_index: None, ..state.seen_by(owner).into_owned() };
+    let mut seen = State { last_vpc_index: None, ..state.seen_by(owner) };
     for endpoint in seen.endpoints.values_mut() {
         endpoint.state = EndpointState::Available;
     }
@@ -149,11 +149,50 @@ proptest! {
             let has_defaults =
                 |vpc| world.state.default_group(vpc).is_some() && world.state.main_route_table(vpc).is_some();
             prop_assert!(world.state.vpcs.keys().all(has_defaults));
+            for (vpc, last) in world.state.vpcs.keys().flat_map(|vpc| (0..8).map(move |last| (vpc, last))) {
+                let address = std::net::IpAddr::from([10, 0, 0, last]);
+                let first = world.state.address_uses(vpc).find(|(used, _)| *used == address).map(|(_, by)| by);
+                prop_assert_eq!(world.state.address_use(vpc, address), first);
+            }
             world.now += SignedDuration::from_secs(60);
             let change = expire(&world.state, world.now).then(crate::control::instances::expire(&world.state, world.now));
             world.state.apply(&change);
             prop_assert!(world.state.check_invariants().is_ok());
         }
+    }
+}
+
+/// The state after some random operations.
+fn walked(walk: Vec<((u8, u8, u8, u8, bool), bool)>) -> State {
+    let mut world = World::new();
+    for (request, second) in walk {
+        world.by(ACCOUNTS[usize::from(second)]);
+        // What is refused changes nothing.
+        let _ = random(&mut world, request);
+    }
+    world.state
+}
+
+proptest! {
+    /// What is put and removed here need not make sense: identifiers of the two states are the same, what they name is not.
+    #[test]
+    fn a_look_at_what_a_change_touches_finds_what_a_look_at_everything_does(
+        before in prop::collection::vec(requests(), 1..90),
+        other in prop::collection::vec(requests(), 1..90),
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0u8..2), 1..6),
+    ) {
+        let (before, other) = (walked(before), walked(other));
+        let (own, foreign): (Vec<_>, Vec<_>) = (before.records().collect(), other.records().collect());
+        let change = edits.into_iter().fold(Change::default(), |change, (which, how)| match how {
+            0 if !own.is_empty() => change.remove(which.get(&own).key()),
+            _ if !foreign.is_empty() => change.put(which.get(&foreign).clone()),
+            _ => change,
+        });
+        let mut after = before.clone();
+        after.apply(&change);
+        let whole = after.check_invariants();
+        let touched = after.check_change(&before, &change);
+        prop_assert_eq!(touched.is_ok(), whole.is_ok(), "{:?}: {:?}, {:?}", change, touched, whole);
     }
 }
 

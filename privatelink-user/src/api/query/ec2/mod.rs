@@ -17,7 +17,7 @@ use super::{
     refusal::Refusal,
     xml::{Structure, Value},
 };
-use crate::model::State;
+use crate::model::{State, Table};
 
 /// What actions without members answer.
 fn done() -> Structure {
@@ -42,8 +42,8 @@ fn unsuccessful(failed: Vec<(String, Refusal)>) -> Structure {
 }
 
 /// The resources that `ids` name, or all; the first unknown one is refused.
-fn chosen<'a, K: std::str::FromStr + Ord, V>(
-    all: &'a std::collections::BTreeMap<K, V>,
+fn chosen<'a, K: std::str::FromStr + Ord + Clone, V: Clone>(
+    all: &'a Table<K, V>,
     ids: &[&str],
     unknown: impl Fn(&str) -> Refusal,
 ) -> Result<Vec<&'a V>, Refusal> {

@@ -1,4 +1,4 @@
-//! Listeners and their default rules.
+//! Listeners.
 
 use crate::{
     api::query::{
@@ -13,11 +13,11 @@ use crate::{
         listeners::{CreateListener, DeleteListener, ModifyListener, TargetGroupWeight},
         lookup,
     },
-    model::{AttributeMap as _, Forward, Listener, ListenerId, State, Weight},
+    model::{AttributeMap as _, Forward, Listener, ListenerId, Weight},
 };
 
 /// Where a listener leads, in both forms that the API has for it; the short one has room for one group.
-fn action(listener: &Listener) -> Structure {
+pub fn action(listener: &Listener) -> Structure {
     let Forward { weights, stickiness } = &listener.forward;
     let groups = weights
         .iter()
@@ -201,12 +201,6 @@ pub fn modify_attributes(call: &Call<'_>) -> Result<Structure, Refusal> {
     Ok(super::attributes(changed.attributes))
 }
 
-/// The ARN of a listener's default rule.
-fn default_rule(listener: &Listener) -> String {
-    let arn = listener.id.as_str().replacen(":listener/net/", ":listener-rule/net/", 1);
-    format!("{arn}/{}", crate::model::derived::hex(16, &["default rule", listener.id.as_str()]))
-}
-
 /// The certificates of a listener: none of the protocols that there are has any.
 pub fn describe_certificates(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
@@ -226,36 +220,4 @@ pub fn describe_ssl_policies(call: &Call<'_>) -> Result<Structure, Refusal> {
     }
     let (items, token) = page.cut(Vec::<(String, Structure)>::new());
     Ok(Structure::new().list("SslPolicies", items).maybe("NextMarker", token))
-}
-
-pub fn describe_rules(call: &Call<'_>) -> Result<Structure, Refusal> {
-    let scope = call.scope();
-    let (listener, arns, page) = (scope.text("ListenerArn"), scope.list("RuleArns"), Page::elb(&scope)?);
-    call.read(|state: &State, _| {
-        if let Some(listener) = listener {
-            lookup::listener(state, &listener.into())?;
-        }
-        let rules = state
-            .listeners
-            .values()
-            .filter(|one| listener.is_none_or(|listener| one.id.as_str() == listener))
-            .map(|one| (default_rule(one), one))
-            .filter(|(rule, _)| arns.is_empty() || arns.contains(&rule.as_str()));
-        let rows: Vec<(String, Structure)> = rules
-            .map(|(rule, one)| {
-                let row = Structure::new()
-                    .text("RuleArn", &rule)
-                    .text("Priority", "default")
-                    .list("Conditions", [] as [Structure; 0])
-                    .list("Actions", [action(one)])
-                    .text("IsDefault", true);
-                (rule, row)
-            })
-            .collect();
-        if rows.len() < arns.len() {
-            return Err(Refusal::coded("RuleNotFound", "One or more rules not found"));
-        }
-        let (items, token) = page.cut(rows);
-        Ok(Structure::new().list("Rules", items).maybe("NextMarker", token))
-    })
 }

@@ -2,6 +2,7 @@
 
 pub mod listeners;
 pub mod load_balancers;
+pub mod rules;
 pub mod target_groups;
 pub mod targets;
 

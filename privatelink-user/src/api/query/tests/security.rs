@@ -218,7 +218,7 @@ fn no_action_reaches_what_is_another_accounts() {
     };
     let seen = || {
         let state = rig.query.api.store.state();
-        crate::model::State { last_vpc_index: None, ..state.seen_by(&owner(A)).into_owned() }
+        crate::model::State { last_vpc_index: None, ..state.seen_by(&owner(A)) }
     };
     let before = seen();
     let mut tried = BTreeSet::new();

@@ -202,6 +202,7 @@ fn load_balancing_is_refused_in_the_words_of_aws() {
             "One or more listeners not found".to_owned(),
         ),
         (listener("Protocol=TCP", &group), "ValidationError", "A listener port must be specified".to_owned()),
+        (format!("Action=DeleteRule&RuleArn={}", gone(&lb)), "RuleNotFound", "One or more rules not found".to_owned()),
         (listener("Port=81", &group), "ValidationError", "A listener protocol must be specified".to_owned()),
         (
             // TLS is not among them: there are no such listeners.
