@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod api;
 pub mod cli;
+pub mod confine;
 pub mod control;
 pub mod dataplane;
 pub mod dns;
@@ -15,6 +16,7 @@ pub mod logging;
 pub mod metrics;
 pub mod model;
 pub mod net;
+pub mod notify;
 pub mod runtime;
 pub mod store;
 pub mod tls;

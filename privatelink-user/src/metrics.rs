@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use axum::{Router, extract::State as Shared, http::StatusCode, http::header, response::IntoResponse, routing::get};
-use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -77,12 +77,18 @@ struct Row<T> {
 enum Kind {
     /// Goes up and down.
     Gauge,
+    /// Goes up and down; its value is in thousandths.
+    Thousandths,
     /// Only grows, as long as its resource is there; its name ends in `_total`.
     Counter,
 }
 
 const fn gauge<T>(name: &'static str, help: &'static str, value: fn(&T) -> u64) -> Row<T> {
     Row { name, help, kind: Kind::Gauge, value }
+}
+
+const fn thousandths<T>(name: &'static str, help: &'static str, value: fn(&T) -> u64) -> Row<T> {
+    Row { name, help, kind: Kind::Thousandths, value }
 }
 
 const fn counter<T>(name: &'static str, help: &'static str, value: fn(&T) -> u64) -> Row<T> {
@@ -137,6 +143,17 @@ const LOAD_BALANCER: &[Row<LoadBalancerUsage>] = &[
         "SecurityGroupBlockedFlowCount_Outbound: connections that outbound rules refused",
         |lb| lb.denied_outbound,
     ),
+    gauge("peak_bytes_per_second", "PeakBytesPerSecond: the fastest ten seconds of the last minute", |lb| {
+        lb.peak_bytes_per_second
+    }),
+    gauge("peak_packets_per_second", "PeakPacketsPerSecond: the fastest ten seconds of the last minute", |lb| {
+        lb.peak_packets_per_second
+    }),
+    thousandths("consumed_lcus", "ConsumedLCUs: load balancer capacity units, as AWS counts them", |lb| {
+        lb.tcp.capacity_thousandths + lb.udp.capacity_thousandths
+    }),
+    thousandths("consumed_lcus_tcp", "ConsumedLCUs_TCP: of TCP", |lb| lb.tcp.capacity_thousandths),
+    thousandths("consumed_lcus_udp", "ConsumedLCUs_UDP: of UDP", |lb| lb.udp.capacity_thousandths),
     gauge(
         "zonal_health_status",
         "ZonalHealthStatus: 1 if enough targets of each group are healthy, by the thresholds of DNS failover",
@@ -271,6 +288,13 @@ impl Exposition {
                 let family = IntGaugeVec::new(opts, labels)?;
                 for (labels, value) in values {
                     family.get_metric_with_label_values(labels)?.set(i64::try_from(value).unwrap_or(i64::MAX));
+                }
+                self.0.register(Box::new(family))
+            }
+            Kind::Thousandths => {
+                let family = GaugeVec::new(opts, labels)?;
+                for (labels, value) in values {
+                    family.get_metric_with_label_values(labels)?.set(value as f64 / 1_000.0);
                 }
                 self.0.register(Box::new(family))
             }

@@ -2,12 +2,13 @@
 //!
 //! The state says what is wanted; the agent knows what is. The API reaches it through [`Runtime`] only.
 
-use std::{collections::BTreeMap, fmt, future::Future, net::SocketAddr, pin::Pin};
+use std::{collections::BTreeMap, fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::{
-    control::Limits,
+    control::{Installed, Limits},
     model::{
         EndpointId, Hook, InstanceId, InterfaceName, InvalidValue, ListenerId, LoadBalancerId, State, TargetAddress,
         TargetGroupId, VpcId,
@@ -30,6 +31,10 @@ pub trait Runtime: Send + Sync {
 
     /// What the datapath has room for.
     fn limits(&self) -> Limits;
+
+    /// What the kernel's tables say, each time that a pass has ended; none if nothing forwards, so that there is nothing to wait
+    /// for.
+    fn installed(&self) -> Option<watch::Receiver<Arc<Installed>>>;
 
     /// The health of each target of the group `target_group` of `state`, draining ones included; in the order of
     /// their addresses.
@@ -500,7 +505,7 @@ pub struct Usage {
     pub flow_capacity: u64,
 }
 
-/// What goes through a load balancer. All but `active_flows` and `zone_healthy` only grow.
+/// What goes through a load balancer. All but `active_flows`, `zone_healthy`, peaks and capacity units only grow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadBalancerUsage {
     pub load_balancer: LoadBalancerId,
@@ -517,6 +522,31 @@ pub struct LoadBalancerUsage {
     pub denied_outbound: u64,
     /// No group is below its DNS failover threshold.
     pub zone_healthy: bool,
+    /// The fastest ten seconds of the last minute.
+    pub peak_bytes_per_second: u64,
+    pub peak_packets_per_second: u64,
+}
+
+impl LoadBalancerUsage {
+    /// Nothing has happened yet.
+    pub fn new(load_balancer: LoadBalancerId) -> Self {
+        Self {
+            load_balancer,
+            tcp: ProtocolUsage::default(),
+            udp: ProtocolUsage::default(),
+            rejected: 0,
+            port_allocation_errors: 0,
+            client_resets: 0,
+            target_resets: 0,
+            elb_resets: 0,
+            unhealthy_routing: 0,
+            denied_inbound: 0,
+            denied_outbound: 0,
+            zone_healthy: true,
+            peak_bytes_per_second: 0,
+            peak_packets_per_second: 0,
+        }
+    }
 }
 
 /// What a load balancer does over one protocol. Bytes are IP total lengths; bytes and packets count both ways.
@@ -526,6 +556,8 @@ pub struct ProtocolUsage {
     pub new_flows: u64,
     pub bytes: u64,
     pub packets: u64,
+    /// Thousandths of the capacity units (LCU) that AWS would count.
+    pub capacity_thousandths: u64,
 }
 
 /// A target group behind a load balancer.
@@ -752,6 +784,10 @@ impl Runtime for NoRuntime {
 
     fn limits(&self) -> Limits {
         Limits::NONE
+    }
+
+    fn installed(&self) -> Option<watch::Receiver<Arc<Installed>>> {
+        None
     }
 
     fn target_health<'a>(

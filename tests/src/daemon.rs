@@ -1,6 +1,7 @@
 //! The agent in a namespace of its own, with files of its own.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Child, ExitStatus, Stdio},
@@ -32,6 +33,7 @@ pub struct Agent {
     child: Option<Child>,
     dir: PathBuf,
     arguments: Vec<String>,
+    environment: Vec<(&'static str, OsString)>,
     state: PathBuf,
     // In this order: the mount has to go before the directory that holds it.
     undo: Vec<Undo>,
@@ -78,6 +80,7 @@ impl Agent {
             child: None,
             dir,
             arguments,
+            environment: Vec::new(),
             state,
             undo: vec![mounted, directory],
         };
@@ -113,6 +116,11 @@ impl Agent {
     /// What the agent logged so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+
+    /// From the next start on, a variable of its environment.
+    pub fn set_environment(&mut self, name: &'static str, value: impl Into<OsString>) {
+        self.environment.push((name, value.into()));
     }
 
     /// Starts it after [`Agent::kill`] or [`Agent::stop`]; returns how long it took until it answered.
@@ -210,6 +218,7 @@ impl Agent {
         let mut command = self.netns.command(&self.program);
         command.arg("--socket").arg(self.socket()).arg("agent").arg("--state-dir").arg(&self.state);
         command.arg("--bpffs").arg(self.bpffs()).args(&self.arguments).args(more);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("the log")?)

@@ -13,13 +13,13 @@ use privatelink_ebpf::{
         event::Event,
         explain::Trace,
         flow::{Addresses6, Bucket, FlowKey, Slot},
-        fragment::{FirstFragment, FragmentKey},
+        fragment::{FirstFragment, FragmentKey, HeldFragment},
         limit::{Budget, EndpointBudget, EndpointUse},
         pool::PortPool,
         security::{Bound, Policy},
         service::{
             Address, Address6Key, AddressKey, Alias, AliasKey, EndpointIdText, Frontend, Frontend6Key, FrontendKey,
-            Listener, Parted, Port, PortFlags, StandIn, Target,
+            Listener, Parted, Port, PortFlags, Range, RangeKey, StandIn, Target,
         },
         settings::{Clock, CollectRequest, FLOW_EVENTS, IcmpBudget, ResetBudget, Settings, globals},
         stats::{EndpointStats, ListenerStats, TargetStats},
@@ -83,6 +83,7 @@ pub fn load(reference: bool) -> Result<Ebpf> {
         ("RINGS", RINGS),
         ("TARGETS", TARGETS),
         ("TARGET_STATS", TARGETS),
+        ("NEXT_NODES", TARGETS),
         ("POOLS", POOLS),
         ("ENDPOINTS", ENDPOINTS),
         ("ENDPOINT_IDS", ENDPOINTS),
@@ -106,6 +107,7 @@ pub struct Kernel {
     frontends: HashMap<MapData, FrontendKey, Frontend>,
     addresses6: HashMap<MapData, Address6Key, Address>,
     aliases: LpmTrie<MapData, AliasKey, Alias>,
+    ranges: LpmTrie<MapData, RangeKey, Range>,
     frontends6: HashMap<MapData, Frontend6Key, Frontend>,
     clients6: HashMap<MapData, FlowKey, Addresses6>,
     listeners: Array<MapData, Listener>,
@@ -114,6 +116,7 @@ pub struct Kernel {
     source_bounds: Array<MapData, Bound>,
     rings: Array<MapData, u32>,
     targets: Array<MapData, Target>,
+    next_nodes: Array<MapData, u32>,
     pools: Array<MapData, PortPool>,
     vpcs: Array<MapData, Budget>,
     endpoints: Array<MapData, EndpointBudget>,
@@ -124,6 +127,7 @@ pub struct Kernel {
     icmp_budgets: Array<MapData, IcmpBudget>,
     verified: HashMap<MapData, Source, u32>,
     fragments: HashMap<MapData, FragmentKey, FirstFragment>,
+    held: Array<MapData, HeldFragment>,
     stand_ins: HashMap<MapData, StandIn, u32>,
     flows: Array<MapData, Bucket>,
     stash: HashMap<MapData, FlowKey, Slot>,
@@ -168,6 +172,7 @@ impl Kernel {
             frontends: take!("FRONTENDS"),
             addresses6: take!("ADDRESSES6"),
             aliases: take!("ALIASES"),
+            ranges: take!("PORT_RANGES"),
             frontends6: take!("FRONTENDS6"),
             clients6: take!("CLIENTS6"),
             listeners: take!("LISTENERS"),
@@ -176,6 +181,7 @@ impl Kernel {
             source_bounds: take!("SOURCE_BOUNDS"),
             rings: take!("RINGS"),
             targets: take!("TARGETS"),
+            next_nodes: take!("NEXT_NODES"),
             pools: take!("POOLS"),
             vpcs: take!("VPCS"),
             endpoints: take!("ENDPOINTS"),
@@ -186,6 +192,7 @@ impl Kernel {
             icmp_budgets: take!("ICMP_BUDGETS"),
             verified: take!("VERIFIED"),
             fragments: take!("FRAGMENTS"),
+            held: take!("HELD"),
             stand_ins: take!("STAND_INS"),
             flows: take!("FLOWS"),
             stash: take!("STASH"),
@@ -210,6 +217,9 @@ impl Kernel {
         }
         for key in self.fragments.keys().collect::<Result<Vec<_>, _>>()? {
             self.fragments.remove(&key)?;
+        }
+        for slot in 0..self.held.len() {
+            self.held.set(slot, HeldFragment::default(), 0)?;
         }
         for source in self.verified.keys().collect::<Result<Vec<_>, _>>()? {
             self.verified.remove(&source)?;
@@ -259,6 +269,12 @@ impl Kernel {
         for ((key, bits), alias) in &world.aliases {
             self.aliases.insert(&Key::new(AliasKey::VPC_BITS + bits, *key), alias, 0)?;
         }
+        for key in self.ranges.keys().collect::<Result<Vec<_>, _>>()? {
+            self.ranges.remove(&key)?;
+        }
+        for ((key, bits), range) in &world.ranges {
+            self.ranges.insert(&Key::new(RangeKey::FIXED_BITS + bits, *key), range, 0)?;
+        }
         replace(&mut self.addresses6, world.addresses6.iter())?;
         replace(&mut self.frontends6, world.frontends6.iter())?;
         fill(&mut self.listeners, 0..LISTENERS, |index| world.listeners.get(&index).copied())?;
@@ -267,6 +283,7 @@ impl Kernel {
         fill(&mut self.source_bounds, 0..SOURCE_BOUNDS, |index| world.source_bounds.get(index as usize).copied())?;
         fill(&mut self.rings, 0..RINGS, |index| world.rings.get(index as usize).copied())?;
         fill(&mut self.targets, 0..TARGETS, |index| world.targets.get(&index).copied())?;
+        fill(&mut self.next_nodes, 0..TARGETS, |index| world.next_nodes.get(&index).copied())?;
         fill(&mut self.vpcs, vpcs(), |vpc| world.vpc_budgets.get(&vpc).copied())?;
         fill(&mut self.endpoints, 0..ENDPOINTS, |index| world.endpoint_budgets.get(&index).copied())
     }
@@ -335,6 +352,10 @@ impl Kernel {
         for entry in self.fragments.iter().collect::<Result<Vec<_>, _>>()? {
             let (key, first) = entry;
             self.fragments.insert(key, FirstFragment { seen: first.seen.wrapping_sub(ticks), ..first }, 0)?;
+        }
+        for slot in 0..self.held.len() {
+            let held = self.held.get(&slot, 0)?;
+            self.held.set(slot, HeldFragment { seen: held.seen.wrapping_sub(ticks), ..held }, 0)?;
         }
         for (source, at) in self.verified.iter().collect::<Result<Vec<_>, _>>()? {
             self.verified.insert(source, at.wrapping_sub(ticks), 0)?;

@@ -103,6 +103,10 @@ counters! {
     CookieAccepted = Activity "cookie_accepted";
     /// fragments forwarded behind the first one of their packet
     FragmentForwarded = Activity "fragments_forwarded";
+    /// fragments that came before the first one of their packet, and wait for it
+    FragmentHeld = Activity "fragments_held";
+    /// first fragments for which others had waited, which go on behind it
+    FragmentsReleased = Activity "fragments_released";
     /// ICMP errors about packets of flows, translated and sent on
     IcmpErrorTranslated = Activity "icmp_error_translated";
     /// ICMP errors sent by the load balancer itself: fragmentation needed, time exceeded
@@ -215,6 +219,10 @@ counters! {
     /// the kernel refused to grow, shrink or redirect a frame
     KernelRefused = Drop "kernel_refused";
 
+    /// echo requests that the security groups of the endpoint or load balancer do not let in
+    EchoDenied = Drop "echo_denied";
+    /// flows that got a port of another node address, because all ports of the first one towards the target were in use
+    NextNodeUsed = Symptom "next_node_used";
     /// resets outside the receiver's window: forwarded, but the flow stays (a blind attack, or a stray)
     ResetOutOfWindow = Symptom "reset_out_of_window";
     /// packets with a checksum that only a sender with checksum offload leaves behind, seen by XDP: turn the peer's TX

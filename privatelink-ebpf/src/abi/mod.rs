@@ -25,7 +25,7 @@ pub use counters::Counter;
 pub use stage::{STAGES, Stage};
 
 /// The layout of everything in this module.
-pub const ABI_VERSION: u32 = 11;
+pub const ABI_VERSION: u32 = 13;
 
 /// One row a map: the name in the object and on bpffs, what it holds, who owns what is in it, and how many entries it has
 /// unless the loader asks for more.
@@ -49,7 +49,7 @@ macro_rules! maps {
         }),+];
         /// The default number of entries of each map.
         pub mod entries {
-            use super::{Counter, STAGES};
+            use super::{Counter, STAGES, fragment};
             $(pub const $name: u32 = $entries;)+
         }
     };
@@ -66,6 +66,8 @@ maps! {
     ADDRESSES = 65_536, false;
     /// (VPC, longest prefix of an address) → the endpoint whose alias it is (`service::Alias`); not answered by ARP
     ALIASES = 65_536, false;
+    /// (VPC, protocol, address, longest prefix of an L4 port) → the port under which the frontend is kept (`service::Range`)
+    PORT_RANGES = 131_072, false;
     /// (VPC, IPv6 address) → what it is (`service::Address`): answered by neighbour advertisements
     ADDRESSES6 = 65_536, false;
     /// (VPC, IPv6 address, L4 port, protocol) → listener and endpoint (`service::Frontend`)
@@ -86,6 +88,8 @@ maps! {
     STAND_INS = 65_536, false;
     /// target index, one a protocol → address, next hop, pool, generation (`service::Target`)
     TARGETS = 4_096, true;
+    /// target index → the index of the same target behind the load balancer's next node address (u32); 0: there is none
+    NEXT_NODES = 4_096, true;
     /// target index → `pool::PortPool`: the source ports towards that target
     POOLS = 4_096, true;
     /// VPC index → half-open budget (`limit::Budget`)
@@ -124,6 +128,10 @@ maps! {
     /// what the fragments of a packet have in common (`fragment::FragmentKey`) → its first one's ports
     /// (`fragment::FirstFragment`); LRU
     FRAGMENTS = 16_384, false;
+    /// slot → a fragment that waits for the first one of its packet (`fragment::HeldFragment`), in groups by VPC
+    HELD = fragment::HELD_GROUPS * fragment::HELD_SLOTS, false;
+    /// slot → the frame (`fragment::HeldFrame`)
+    HELD_FRAMES = fragment::HELD_GROUPS * fragment::HELD_SLOTS, false;
     /// VPC index → ICMP errors and echo replies sent in the current tick (`settings::IcmpBudget`)
     ICMP_BUDGETS = 65_536, false;
     /// a source that has answered a SYN cookie (`cookie::Source`) → when, in ticks (u32); LRU

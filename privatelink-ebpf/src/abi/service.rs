@@ -4,6 +4,10 @@ use bytemuck::{Pod, Zeroable};
 
 use super::{Ip4, Ip6, L4Port, Mac, MacBits, Proto, VpcIndex, addr::IPV6, assert_size, aya_pod};
 
+/// Protocol numbers in the keys of frontends that are no listener's: only their policies count.
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+
 /// A set of flags in 16 bits of a record.
 macro_rules! flags {
     ($name:ident) => {
@@ -48,6 +52,9 @@ impl PortFlags {
     pub const XDP_TRANSMIT: Self = Self(2);
     /// A veth whose peer is in another namespace: TC leaves by `bpf_redirect_peer`.
     pub const PEER: Self = Self(4);
+    /// Frames that XDP sends back out of the port are redirected to it. `XDP_TX` on a veth wakes the far end only if that
+    /// has an XDP program too (`veth_xdp_flush`, as of kernel 6.18).
+    pub const XDP_REDIRECT: Self = Self(8);
 }
 
 impl Port {
@@ -130,6 +137,46 @@ pub struct Alias {
     pub endpoint: Ip4,
 }
 
+/// What the keys of map `PORT_RANGES` hold behind their prefix length, which counts [`RangeKey::FIXED_BITS`] and the leading bits
+/// of the port. A frontend for many ports is kept once in `FRONTENDS`, under the first of them; a port for which there is a
+/// frontend of its own is not looked for here.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Pod, Zeroable)]
+pub struct RangeKey {
+    pub ip: Ip4,
+    pub vpc: VpcIndex,
+    pub proto: u8,
+    pub _pad: u8,
+    pub port: L4Port,
+    pub _end: u16,
+}
+
+impl RangeKey {
+    /// The bits in front of the port: all count.
+    pub const FIXED_BITS: u32 = 64;
+
+    #[inline(always)]
+    pub const fn new(vpc: VpcIndex, ip: Ip4, port: L4Port, proto: u8) -> Self {
+        Self { ip, vpc, proto, _pad: 0, port, _end: 0 }
+    }
+}
+
+/// Value of map `PORT_RANGES`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+pub struct Range {
+    /// Under which the frontend of all these ports is in `FRONTENDS`; never zero.
+    pub port: L4Port,
+    pub _pad: u16,
+}
+
+impl Range {
+    #[inline(always)]
+    pub const fn new(port: L4Port) -> Self {
+        Self { port, _pad: 0 }
+    }
+}
+
 /// Key of map `ADDRESSES6`.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Pod, Zeroable)]
@@ -163,6 +210,12 @@ impl Frontend6Key {
     pub const fn new(vpc: VpcIndex, ip: Ip6, port: L4Port, proto: Proto) -> Self {
         Self { ip, vpc, port, proto: proto.number(), _pad: [0; 3] }
     }
+
+    /// As [`FrontendKey::echo`].
+    #[inline(always)]
+    pub const fn echo(vpc: VpcIndex, ip: Ip6) -> Self {
+        Self { ip, vpc, port: L4Port::new(0), proto: ICMPV6, _pad: [0; 3] }
+    }
 }
 
 /// Key of map `FRONTENDS`: an address and L4 port that lead to a listener.
@@ -180,6 +233,12 @@ impl FrontendKey {
     #[inline(always)]
     pub const fn new(vpc: VpcIndex, ip: Ip4, port: L4Port, proto: Proto) -> Self {
         Self { ip, vpc, port, proto: proto.number(), _pad: [0; 3] }
+    }
+
+    /// Whose policy says who may send an address of ours an echo request; without it, everybody.
+    #[inline(always)]
+    pub const fn echo(vpc: VpcIndex, ip: Ip4) -> Self {
+        Self { ip, vpc, port: L4Port::new(0), proto: ICMP, _pad: [0; 3] }
     }
 
     /// The frontend that a packet's destination would be.
@@ -307,6 +366,7 @@ pub struct Target {
     pub ip: Ip4,
     /// The load balancer's address: the only source that the target sees.
     pub node_ip: Ip4,
+    /// 0: the port that the client asked for ([`Target::port_for`]).
     pub port: L4Port,
     pub vpc: VpcIndex,
     /// Raised by the agent to end every flow to this target at its next packet. An index that is used again goes on
@@ -327,6 +387,12 @@ pub struct Target {
 }
 
 impl Target {
+    /// The target's port for a client that asks for `port`.
+    #[inline(always)]
+    pub const fn port_for(&self, port: L4Port) -> L4Port {
+        if self.port.word() == 0 { port } else { self.port }
+    }
+
     /// The target is reached by IPv6.
     #[inline(always)]
     pub const fn ipv6(&self) -> bool {
@@ -358,6 +424,8 @@ assert_size!(
     Address = 4,
     AliasKey = 8,
     Alias = 4,
+    RangeKey = 12,
+    Range = 4,
     FrontendKey = 12,
     Frontend = 12,
     Listener = 16,
@@ -376,6 +444,8 @@ aya_pod!(
     Address,
     AliasKey,
     Alias,
+    RangeKey,
+    Range,
     FrontendKey,
     Frontend,
     Listener,

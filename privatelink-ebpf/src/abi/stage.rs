@@ -76,6 +76,8 @@ stages! {
     V6Slow: "privatelink_tc_v6_slow", Some("privatelink_xdp_v6_slow");
     /// ICMP over IPv6 to an address of ours, but for neighbour discovery.
     Icmp6: "privatelink_tc_icmp6", None;
+    /// Fragments that come before the first one of their packet, and first ones for which others wait.
+    Wait: "privatelink_tc_wait", None;
     /// Answers that another stage has decided on: ARP, neighbour discovery, resets. They take much stack.
     Answer: "privatelink_tc_answer", None;
 }

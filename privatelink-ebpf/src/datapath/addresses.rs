@@ -9,11 +9,11 @@ use super::{
 };
 use crate::{
     abi::{
-        Ip4, Ip6, VpcIndex,
+        Ip4, Ip6, L4Port, Proto, VpcIndex,
         addr::IPV6,
         flow::{Addresses6, FlowKey},
         security::Bound,
-        service::{Address6Key, AddressKey, AddressKind, Frontend, Frontend6Key, FrontendKey},
+        service::{Address6Key, AddressKey, AddressKind, Frontend, Frontend6Key, FrontendKey, Target},
     },
     wire::{checksum, ipv6},
 };
@@ -31,16 +31,55 @@ pub fn packet<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> Option<&'t Addresses6> 
     if key.ipv6() { lent(t) } else { None }
 }
 
-/// The listener at an IPv4 address and port; at an alias, the one of the endpoint's own address.
+/// The listener at an IPv4 address and port: the port's own, else the one of its range; at an alias, that of the endpoint's
+/// own address.
 #[inline(always)]
-fn frontend4<'t, T: Tables<'t>>(t: T, key: FrontendKey) -> Option<&'t Frontend> {
+fn frontend4<'t, T: Tables<'t>>(t: T, mut key: FrontendKey) -> Option<&'t Frontend> {
     let own = t.frontend(&key);
     if own.is_some() {
         return own;
     }
-    match t.alias(key.vpc, key.ip) {
-        0 => None,
-        endpoint => t.frontend(&FrontendKey { ip: Ip4::from_word(endpoint), ..key }),
+    let bits = t.elsewhere(&key);
+    if bits == 0 {
+        return None;
+    }
+    // In place: some callers have no stack for another key.
+    key.ip = Ip4::from_word(bits as u32);
+    key.port = L4Port::from_word((bits >> 32) as u16);
+    t.frontend(&key)
+}
+
+/// Where frontends are looked for that a port does not have by itself: the kernel asks with one key after another in the same
+/// place, because there is room for one on the stack.
+pub trait Places {
+    /// The port, as a word, under which the frontend of the address is kept that serves the key's port among others; 0 if
+    /// there is none.
+    fn range(&mut self, key: &FrontendKey) -> u16;
+    /// [`Tables::alias`].
+    fn alias(&mut self, vpc: VpcIndex, ip: Ip4) -> u32;
+    /// There is a frontend for exactly this port.
+    fn exact(&mut self, key: &FrontendKey) -> bool;
+}
+
+/// Where the frontend of an address and port is kept for which there is none by itself: the address, as a word, and the port
+/// above it; 0 if there is none at all.
+#[inline(always)]
+pub fn elsewhere_bits(places: &mut impl Places, key: &FrontendKey) -> u64 {
+    let at = |ip: Ip4, port: u16| ip.word() as u64 | (port as u64) << 32;
+    let range = places.range(key);
+    if range != 0 {
+        return at(key.ip, range);
+    }
+    let endpoint = match places.alias(key.vpc, key.ip) {
+        0 => return 0,
+        endpoint => FrontendKey { ip: Ip4::from_word(endpoint), ..*key },
+    };
+    if places.exact(&endpoint) {
+        return at(endpoint.ip, endpoint.port.word());
+    }
+    match places.range(&endpoint) {
+        0 => 0,
+        range => at(endpoint.ip, range),
     }
 }
 
@@ -60,9 +99,24 @@ pub fn frontend<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> Option<Frontend> {
     t.frontend6(&Frontend6Key { ip: lent(t)?.dst, vpc, port, proto: proto & !IPV6, _pad: [0; 3] })
 }
 
+/// The frontend whose policy counts for echo requests to an IPv4 address.
+#[inline(always)]
+pub fn echo_frontend<'t, T: Tables<'t>>(t: T, vpc: VpcIndex, ip: Ip4) -> Option<&'t Frontend> {
+    frontend4(t, FrontendKey::echo(vpc, ip))
+}
+
+/// Datagrams to the port of the node address by which a target is reached are a listener's.
+#[inline(always)]
+pub fn served_node_port<'t, T: Tables<'t>>(t: T, target: &Target, port: L4Port) -> bool {
+    if target.ipv6() {
+        return t.frontend6(&Frontend6Key::new(target.vpc, target.node_ip6, port, Proto::Udp)).is_some();
+    }
+    frontend4(t, FrontendKey::new(target.vpc, target.node_ip, port, Proto::Udp)).is_some()
+}
+
 /// An IPv6 address as security groups know sources.
 #[inline(always)]
-const fn bound(ip: &Ip6) -> Bound {
+pub const fn bound(ip: &Ip6) -> Bound {
     let [hi, lo] = ip.halves();
     Bound { hi: u64::from_be(hi), lo: u64::from_be(lo) }
 }

@@ -108,6 +108,7 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
         | Stage::V6Slow
         | Stage::Icmp6
         | Stage::Answer
+        | Stage::Wait
         | Stage::Challenge => match parse::segment(frame, port.vpc) {
             Some(segment) => {
                 t.lend(segment);

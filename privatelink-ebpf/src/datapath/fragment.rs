@@ -5,12 +5,13 @@
 //! checksum is in the first one and covers all. What is noted owns nothing, so it lies in an LRU table, and only a packet that
 //! a flow or a listener is for is noted.
 //!
-//! Refused by name: a first fragment without the whole TCP header, and one that could be behind such a one (RFC 1858, RFC
-//! 3128), a later one that overlaps the first, and one that arrives before it.
+//! A later one that comes before the first waits for it (`super::held`), in TC. Refused by name: a first fragment without the whole
+//! TCP header, and one that could be behind such a one (RFC 1858, RFC 3128), and a later one that overlaps the first.
 
 use super::{
     Way, addresses, count_packet, entrance,
     frame::Frame,
+    held,
     open::frontend,
     parse::LATER_FRAGMENT,
     refusal::{judge_refused, refuse, to_tc},
@@ -20,7 +21,7 @@ use super::{
 };
 use crate::{
     abi::{
-        Counter, Ip4, L4Port, Proto, VpcIndex,
+        Counter, Ip4, L4Port, Proto, Stage, VpcIndex,
         flow::{FlowKey, Meta},
         fragment::{FirstFragment, FragmentKey, LIFETIME},
         service::Port,
@@ -87,10 +88,42 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
         let flow = flow_key(&key, &first);
         if t.find(&flow).is_some() || frontend(t, &flow).is_some() {
             t.note_fragment(&key, &first);
+            if held::awaited(t, &key) {
+                return Err(wait(t));
+            }
         }
         return Ok(Fragment::First(Proto::from_number(proto)));
     }
-    later(t, &key, offset, ttl, ip_len).map(Fragment::Later)
+    match noted(t, &key) {
+        Some(first) => later(t, &key, &first, offset, ttl, ip_len).map(Fragment::Later),
+        None => Err(wait(t)),
+    }
+}
+
+/// A fragment has to wait, or others wait for it: [`held::decide`] goes on.
+#[inline(always)]
+fn wait<'t, T: Tables<'t>>(t: T) -> Verdict {
+    if T::HOOK == Hook::Xdp { to_tc(t) } else { Verdict::GoOn(Stage::Wait) }
+}
+
+/// What the fragments of an IPv4 packet of `vpc` have in common.
+#[inline(always)]
+pub fn key_of<F: Frame>(frame: F, vpc: VpcIndex) -> Option<FragmentKey> {
+    let head = frame.window::<{ L3 + Ipv4Hdr::LEN }>(0)?;
+    Some(FragmentKey {
+        src: Ip4::from_word(head.load32::<{ L3 + 12 }>()),
+        dst: Ip4::from_word(head.load32::<{ L3 + 16 }>()),
+        id: head.load16::<{ L3 + 4 }>(),
+        vpc,
+        proto: head.load8::<{ L3 + 9 }>(),
+        _pad: [0; 3],
+    })
+}
+
+/// What the first fragment said, as long as its word is taken.
+#[inline(always)]
+pub fn noted<'t, T: Tables<'t>>(t: T, key: &FragmentKey) -> Option<FirstFragment> {
+    t.fragment(key).filter(|first| t.now().wrapping_sub(first.seen) <= t.clock().ticks(LIFETIME))
 }
 
 #[inline(always)]
@@ -99,15 +132,18 @@ const fn flow_key(key: &FragmentKey, first: &FirstFragment) -> FlowKey {
 }
 
 #[inline(always)]
-fn later<'t, T: Tables<'t>>(t: T, key: &FragmentKey, offset: u32, ttl: u8, ip_len: u16) -> Result<Relay, Verdict> {
-    let Some(first) = t.fragment(key) else { return Err(refuse(t, Counter::FragmentOrphan)) };
-    if t.now().wrapping_sub(first.seen) > t.clock().ticks(LIFETIME) {
-        return Err(refuse(t, Counter::FragmentOrphan));
-    }
+fn later<'t, T: Tables<'t>>(
+    t: T,
+    key: &FragmentKey,
+    first: &FirstFragment,
+    offset: u32,
+    ttl: u8,
+    ip_len: u16,
+) -> Result<Relay, Verdict> {
     if offset < first.len {
         return Err(refuse(t, Counter::FragmentOverlap));
     }
-    let Some(slot) = t.find(&flow_key(key, &first)) else { return Err(refuse(t, Counter::NoFlow)) };
+    let Some(slot) = t.find(&flow_key(key, first)) else { return Err(refuse(t, Counter::NoFlow)) };
     let meta = slot.meta();
     let index = slot.target();
     let Some(target) = t.target(index) else { return Err(refuse(t, Counter::FlowRaced)) };

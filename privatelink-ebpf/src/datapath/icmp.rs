@@ -18,6 +18,7 @@ use super::{
     parse::{LATER_FRAGMENT, unroutable},
     proxy,
     refusal::{judge_refused, refuse, to_tc},
+    security,
     tables::{Hook, Tables},
     verdict::Verdict,
 };
@@ -25,6 +26,7 @@ use crate::{
     abi::{
         Counter, Ip4, L4Port, MacBits, Proto, VpcIndex,
         flow::{FlowKey, Meta},
+        security::Bound,
         service::{AddressKey, Port, PortFlags},
         settings::IcmpBudget,
     },
@@ -137,7 +139,11 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
             translate(frame, t, port, &message)
         }
         // The answer is the request turned round: one with IP options would be sent the way that they say.
-        icmp::ECHO_REQUEST if header == Ipv4Hdr::LEN => Err(answer_echo(t, port.vpc)),
+        icmp::ECHO_REQUEST if header == Ipv4Hdr::LEN => {
+            let frontend = addresses::echo_frontend(t, port.vpc, dst);
+            let admitted = security::admits_echo(t, frontend, Bound::v4(message.src));
+            Err(answer_echo(t, port.vpc, admitted))
+        }
         _ => Err(refuse(t, Counter::IcmpUnsupported)),
     }
 }
@@ -256,8 +262,12 @@ pub(super) const fn in_flight(seq: u32, ack: u32) -> bool {
     seq.wrapping_sub(ack).wrapping_add(SEQUENCE_WINDOW) <= 2 * SEQUENCE_WINDOW
 }
 
+/// `admitted`: the security groups let the request in.
 #[inline(always)]
-fn answer_echo<'t, T: Tables<'t>>(t: T, vpc: VpcIndex) -> Verdict {
+pub(super) fn answer_echo<'t, T: Tables<'t>>(t: T, vpc: VpcIndex, admitted: bool) -> Verdict {
+    if !admitted {
+        return refuse(t, Counter::EchoDenied);
+    }
     if !may_send(t, vpc, Kind::Echo) {
         return refuse(t, Counter::IcmpLimited);
     }

@@ -147,7 +147,7 @@ pub fn release<'t, T: Tables<'t>>(t: T, reverse: SlotRef) -> bool {
     // An index that has been given to another target has another pool; the old pool is swept by the agent.
     if let Some(target) = t.target(index)
         && target.proto == key.proto
-        && target.port == key.src_port
+        && target.port_for(key.src_port) == key.src_port
         && target_pair(t, index) == (key.src, key.dst)
     {
         t.release_port(target.pool, key.dst_port.get());

@@ -18,6 +18,7 @@ pub mod collect;
 pub mod flow_table;
 pub mod fragment;
 pub mod frame;
+pub mod held;
 pub mod icmp;
 pub mod lifecycle;
 pub mod limit;
@@ -71,7 +72,7 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
         },
         Stage::Icmp => icmp::decide(frame, t, ifindex).map(Forward::Error),
         // Another rewrite: `v6::decide`; or none: `challenge::decide`.
-        stage @ (Stage::V6 | Stage::V6Slow | Stage::Icmp6 | Stage::Answer | Stage::Challenge) => {
+        stage @ (Stage::V6 | Stage::V6Slow | Stage::Icmp6 | Stage::Answer | Stage::Challenge | Stage::Wait) => {
             Err(Verdict::GoOn(stage))
         }
         Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend => {

@@ -110,7 +110,8 @@ pub fn end_hold_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
     let index = listener.and_then(|listener| select(t, listener, segment));
     let (Some(index), Some(target)) = (index, index.and_then(|index| t.target(index))) else { return 0 };
     let (ip, node_ip) = target_pair(t, index);
-    let mut key = FlowKey::tcp(target.vpc, ip, target.port, node_ip, L4Port::new(0)).with_proto(target.proto);
+    let port = target.port_for(segment.key.dst_port);
+    let mut key = FlowKey::tcp(target.vpc, ip, port, node_ip, L4Port::new(0)).with_proto(target.proto);
     let [lo, hi] = segment.key.words();
     let hint = flow_table::hash([hi, lo ^ segment.seq as u64], t.hash_seed()) as u32;
     let now = t.now();
@@ -137,7 +138,8 @@ pub fn give_hold_back_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, port: u32
     let Some(target) = t.target(index) else { return 0 };
     let (ip, node_ip) = target_pair(t, index);
     let node_port = L4Port::new(port as u16);
-    let key = FlowKey::tcp(target.vpc, ip, target.port, node_ip, node_port).with_proto(target.proto);
+    let port = target.port_for(segment.key.dst_port);
+    let key = FlowKey::tcp(target.vpc, ip, port, node_ip, node_port).with_proto(target.proto);
     t.close(&key, Counter::PortReusedEarly as u32)
 }
 
@@ -306,8 +308,10 @@ pub fn insert_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, admission: i64, i
         preserve,
     };
     let outcome = insert(t, segment, target, &plan);
-    if outcome == Ok(true) {
-        count_opened(t, &plan, listener);
+    if let Ok(index) = outcome
+        && index != OPENED_ELSEWHERE
+    {
+        count_opened(t, endpoint, index, listener);
         return 0;
     }
     give_back(t.vpc_half_open(segment.key.vpc.0 as u32));
@@ -321,6 +325,7 @@ pub fn insert_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, admission: i64, i
     }
 }
 
+#[derive(Clone, Copy)]
 struct Plan {
     endpoint: u16,
     target: u32,
@@ -346,34 +351,118 @@ impl Plan {
     }
 }
 
-/// True: opened. False: another CPU opened it meanwhile.
+/// No target's index: another CPU opened the flow meanwhile.
+const OPENED_ELSEWHERE: u32 = 0;
+
+/// The target that the flow leads to, or [`OPENED_ELSEWHERE`].
 #[inline(always)]
-fn insert<'t, T: Tables<'t>>(t: T, segment: &Segment, target: &Target, plan: &Plan) -> Result<bool, Counter> {
+fn insert<'t, T: Tables<'t>>(t: T, segment: &Segment, target: &'t Target, plan: &Plan) -> Result<u32, Counter> {
     let lock = flow_table::lock(t, &segment.key).ok_or(Counter::FlowTableContended)?;
     let outcome =
-        if t.find(&segment.key).is_some() { Ok(false) } else { insert_locked(t, segment, target, plan).map(|()| true) };
+        if t.find(&segment.key).is_some() { Ok(OPENED_ELSEWHERE) } else { insert_locked(t, segment, target, plan) };
     lock.unlock();
     outcome
 }
 
+/// Node addresses that are tried for a port: as many as a load balancer can have in one subnet.
+const NODES: u32 = 8;
+
+/// Claims a source port towards a target or, if all are in use, towards the same target behind the next node address, and so
+/// on: the target's index and, in the lower 16 bits, the port; or the complement of the counter that names the refusal.
+///
+/// The first pool counts that it has none only if another has: else who refuses the flow counts it.
 #[inline(always)]
-fn insert_locked<'t, T: Tables<'t>>(t: T, segment: &Segment, target: &Target, plan: &Plan) -> Result<(), Counter> {
-    let (ip, node_ip) = target_pair(t, plan.target);
+pub fn claim_node_bits<'t, T: Tables<'t>>(t: T, first: u32, hint: u32) -> i64 {
+    let Some(wanted) = t.target(first) else { return !(Counter::NoTarget as i64) };
+    let (mut index, mut pool) = (first, wanted.pool);
+    for _ in 0..NODES {
+        match t.claim_port(pool, hint) {
+            Claim::Port(port) => {
+                if index != first {
+                    t.count_exhausted(wanted.pool);
+                    t.count(Counter::NextNodeUsed);
+                }
+                return (index as i64) << 16 | port as i64;
+            }
+            Claim::Contended => return !(Counter::PortsContended as i64),
+            Claim::Exhausted => {}
+        }
+        index = t.next_node(index);
+        if index == first {
+            break;
+        }
+        let Some(next) = t.target(index) else { break };
+        if !stands_for(next, wanted) {
+            break;
+        }
+        pool = next.pool;
+    }
+    !(Counter::PortsExhausted as i64)
+}
+
+/// [`claim_node_bits`] for a connection: no datagram flow gets a port at which the node address has a listener, because a late
+/// reply of the target would open a flow there. Such a port stays taken, so that the next claim finds another; the agent frees
+/// what no flow has.
+#[inline(always)]
+fn claim<'t, T: Tables<'t>>(t: T, target: u32, proto: u8, hint: u32) -> i64 {
+    let served = |claimed: i64| {
+        claimed >= 0
+            && Proto::from_number(proto) == Proto::Udp
+            && t.node_port_served((claimed >> 16) as u32, claimed as u32 & 0xffff) != 0
+    };
+    let claimed = t.claim_node(target, hint);
+    if !served(claimed) {
+        return claimed;
+    }
+    let another = t.claim_node(target, hint);
+    if served(another) { !(Counter::PortsContended as i64) } else { another }
+}
+
+/// Datagrams to the port of the node address by which the target is reached are a listener's: 1 or 0.
+#[inline(always)]
+pub fn node_port_served_bits<'t, T: Tables<'t>>(t: T, target: u32, port: u32) -> u32 {
+    t.target(target).is_some_and(|target| addresses::served_node_port(t, target, L4Port::new(port as u16))) as u32
+}
+
+/// The target is the same behind another node address, and usable: between two of the agent's writes an index may stand for
+/// something else.
+#[inline(always)]
+fn stands_for(next: &Target, wanted: &Target) -> bool {
+    next.ip == wanted.ip
+        && next.ip6.halves() == wanted.ip6.halves()
+        && next.port == wanted.port
+        && next.vpc == wanted.vpc
+        && next.proto == wanted.proto
+        && next.flags.has(TargetFlags::RESOLVED)
+        && !next.flags.has(TargetFlags::RETIRED)
+}
+
+#[inline(always)]
+fn insert_locked<'t, T: Tables<'t>>(t: T, segment: &Segment, target: &'t Target, plan: &Plan) -> Result<u32, Counter> {
+    let (ip, _) = target_pair(t, plan.target);
     let key = &segment.key;
     let mut seen = FlowKey::tcp(target.vpc, ip, target.port, key.src, key.src_port).with_proto(target.proto);
+    // As `Target::port_for`, in place: the function has no stack to spare.
+    if seen.src_port.word() == 0 {
+        seen.src_port = key.dst_port;
+    }
     let preserved = plan.preserve && preserves(t, segment, target, plan, &seen);
     let mut d_addr = checksum::difference32(key.dst.word(), ip.word());
+    let (mut target, mut index) = (target, plan.target);
     if !preserved {
         let [lo, hi] = key.words();
         let hint = flow_table::hash([hi, lo], t.hash_seed()) as u32;
-        let port = match t.claim_port(target.pool, hint) {
-            Claim::Port(port) => port,
-            Claim::Exhausted => return Err(Counter::PortsExhausted),
-            Claim::Contended => return Err(Counter::PortsContended),
-        };
-        (seen.dst, seen.dst_port) = (node_ip, L4Port::new(port));
-        d_addr = t.difference(segment, plan.target);
+        let claimed = claim(t, plan.target, target.proto, hint);
+        if claimed < 0 {
+            return Err(Counter::from_bits(!claimed as u8));
+        }
+        index = (claimed >> 16) as u32;
+        target = t.target(index).ok_or(Counter::NoTarget)?;
+        (seen.src, seen.dst) = target_pair(t, index);
+        seen.dst_port = L4Port::new(claimed as u16);
+        d_addr = t.difference(segment, index);
     }
+    let plan = &Plan { target: index, ..*plan };
     let outcome = insert_pair(t, segment, target, plan, &seen, checksum::fold(d_addr));
     if preserved {
         flow_table::unlock_beside(t, &seen, &segment.key);
@@ -384,7 +473,7 @@ fn insert_locked<'t, T: Tables<'t>>(t: T, segment: &Segment, target: &Target, pl
     } else if outcome.is_err() {
         t.release_port(target.pool, seen.dst_port.get());
     }
-    outcome
+    outcome.map(|()| index)
 }
 
 /// Whether the target is to see the client's own address and port, as in `seen`, the key of its replies; then the key's
@@ -419,7 +508,7 @@ fn insert_pair<'t, T: Tables<'t>>(
     let key = &segment.key;
     let d_port = checksum::fold(
         checksum::difference16(key.src_port.word(), reverse_key.dst_port.word())
-            + checksum::difference16(key.dst_port.word(), target.port.word()),
+            + checksum::difference16(key.dst_port.word(), reverse_key.src_port.word()),
     );
     let plan = &Plan { differences: Differences::of(d_addr, d_port), ..*plan };
     if key.ipv6() && !t.put_client6(reverse_key) {
@@ -612,11 +701,11 @@ pub fn give_back(count: Option<*mut u32>) {
 }
 
 #[inline(always)]
-fn count_opened<'t, T: Tables<'t>>(t: T, plan: &Plan, listener: u32) {
+fn count_opened<'t, T: Tables<'t>>(t: T, endpoint: u16, target: u32, listener: u32) {
     t.count(Counter::FlowOpened);
     // SAFETY: all three are this CPU's own counters.
     unsafe {
-        if let Some(stats) = t.endpoint_stats(plan.endpoint as u32) {
+        if let Some(stats) = t.endpoint_stats(endpoint as u32) {
             (*stats).new_flows += 1;
         }
         if let Some(stats) = t.listener_stats(listener) {
@@ -625,7 +714,7 @@ fn count_opened<'t, T: Tables<'t>>(t: T, plan: &Plan, listener: u32) {
                 (*stats).unhealthy_routing += 1;
             }
         }
-        if let Some(stats) = t.target_stats(plan.target) {
+        if let Some(stats) = t.target_stats(target) {
             (*stats).new_flows += 1;
         }
     }

@@ -18,6 +18,12 @@ pub fn admits<'t, T: Tables<'t>>(t: T, frontend: Frontend, segment: &Segment) ->
         || addresses::source(t, &segment.key).is_some_and(|source| contains(t, frontend.policy, source))
 }
 
+/// The security groups let an echo request of `source` in; `frontend`: whose policy counts for it.
+#[inline(always)]
+pub fn admits_echo<'t, T: Tables<'t>>(t: T, frontend: Option<&Frontend>, source: Bound) -> bool {
+    frontend.is_none_or(|frontend| frontend.policy == Policy::NONE || contains(t, frontend.policy, source))
+}
+
 /// An open flow does not go on: the reason, as a counter's number; 0: it does. `forward` is its forward entry's key. A flow
 /// without a frontend goes on.
 #[inline(always)]

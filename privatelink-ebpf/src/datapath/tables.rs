@@ -3,7 +3,7 @@
 use super::{
     addresses, challenge,
     flow_table::{self, SlotRef},
-    icmp, lifecycle, limit, open,
+    held, icmp, lifecycle, limit, open,
     parse::Segment,
     refusal, security,
 };
@@ -12,7 +12,7 @@ use crate::abi::{
     cookie::Source,
     event::Event,
     flow::{Addresses6, Bucket, FlowKey, Slot},
-    fragment::{FirstFragment, FragmentKey},
+    fragment::{FirstFragment, FragmentKey, HeldFragment},
     limit::{Budget, EndpointBudget, EndpointUse},
     security::{Bound, Policy},
     service::{
@@ -44,6 +44,8 @@ pub trait Tables<'t>: Copy {
     fn frontend(self, key: &FrontendKey) -> Option<&'t Frontend>;
     /// The address, as a word, of the endpoint of which `ip` is an alias; 0 if it is nobody's.
     fn alias(self, vpc: VpcIndex, ip: Ip4) -> u32;
+    /// [`addresses::elsewhere_bits`].
+    fn elsewhere(self, key: &FrontendKey) -> u64;
     /// ARP for the client's address is answered on that interface.
     fn stands_in(self, key: &StandIn) -> bool;
     /// A flow shows the client's address to a target there.
@@ -66,6 +68,9 @@ pub trait Tables<'t>: Copy {
     /// A ring's entry: a target index.
     fn ring(self, index: u32) -> Option<u32>;
     fn target(self, index: u32) -> Option<&'t Target>;
+
+    /// The same target behind the next node address of its load balancer; 0: there is none.
+    fn next_node(self, target: u32) -> u32;
 
     /// Claims a source port; see [`super::ports::claim`].
     fn claim_port(self, pool: u32, hint: u32) -> super::ports::Claim;
@@ -95,6 +100,8 @@ pub trait Tables<'t>: Copy {
     fn reset_budget(self, vpc: u32) -> Option<*mut ResetBudget>;
     /// What the first fragment of a packet said.
     fn fragment(self, key: &FragmentKey) -> Option<FirstFragment>;
+    /// A slot for a fragment that waits for the first one; see [`super::held`].
+    fn held(self, slot: u32) -> Option<*mut HeldFragment>;
     fn note_fragment(self, key: &FragmentKey, first: &FirstFragment);
     /// When a source answered a challenge, in ticks.
     fn verified_at(self, source: &Source) -> Option<u32>;
@@ -143,6 +150,15 @@ pub trait Tables<'t>: Copy {
     fn ended(self, forward: &FlowKey, target: u32) -> u32 {
         security::ended_bits(self, forward, target)
     }
+    fn awaited(self, key: &FragmentKey) -> u32 {
+        held::awaited_bits(self, key)
+    }
+    fn reserve_held(self, key: &FragmentKey, len: u32) -> i32 {
+        held::reserve_bits::<false, _>(self, key, len)
+    }
+    fn take_held(self, key: &FragmentKey, slot: u32) -> u32 {
+        held::take_bits(self, key, slot)
+    }
     fn admit_flow(self, endpoint: u32, bytes: u32) -> u32 {
         limit::admit_flow_bits(self, endpoint, bytes)
     }
@@ -157,6 +173,12 @@ pub trait Tables<'t>: Copy {
     }
     fn verified(self, segment: &Segment) -> u32 {
         challenge::verified_bits(self, segment)
+    }
+    fn claim_node(self, target: u32, hint: u32) -> i64 {
+        open::claim_node_bits(self, target, hint)
+    }
+    fn node_port_served(self, target: u32, port: u32) -> u32 {
+        open::node_port_served_bits(self, target, port)
     }
     fn insert(self, segment: &Segment, admission: i64, ifindex_and_flag: u32) -> u32 {
         open::insert_bits(self, segment, admission, ifindex_and_flag)

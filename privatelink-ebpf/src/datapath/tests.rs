@@ -9,9 +9,9 @@ use crate::{
         settings::CollectRequest,
     },
     testing::{
-        cases::{A, HTTPS, world},
+        cases::{A, HTTPS, NODE, UDP_ONE_PORT, world},
         frame::{SliceFrame, apply},
-        packet::Tcp,
+        packet::{Tcp, Udp},
         script::Client,
         tables::{MemTables, Options},
         world::port_mac,
@@ -39,6 +39,30 @@ fn from_client(client: &Client, flags: u8, seq: u32, ack: u32) -> Tcp {
         ack,
         flags: Flags(flags),
         ..Tcp::default()
+    }
+}
+
+#[test]
+fn a_datagram_flow_gets_no_port_at_which_its_node_address_has_a_listener() {
+    let datagram = Udp {
+        src_mac: A.mac,
+        dst_mac: port_mac(A.ifindex),
+        src: A.ip,
+        dst: A.service,
+        src_port: A.port,
+        dst_port: UDP_ONE_PORT,
+        payload: vec![1],
+        ..Udp::default()
+    };
+    for (served, expected) in [(65_535, Err(Verdict::Drop(Counter::PortsExhausted))), (65_534, Ok(65_535))] {
+        let mut world = world();
+        world.udp_frontend(3, NODE, served, 9, 0);
+        let tables = MemTables::new(world, Options::default());
+        let out = decide(SliceFrame::new(&datagram.build()), tables.tc(), A.ifindex).map(|forward| match forward {
+            Forward::Packet(rewrite) => rewrite.src_port.get(),
+            Forward::Fragment(_) | Forward::Error(_) => 0,
+        });
+        assert_eq!(out, expected, "the only free port is 65,535, the listener's {served}");
     }
 }
 

@@ -73,6 +73,12 @@ pub enum Forward {
     Error(Translation),
 }
 
+/// Whether XDP sends a frame that came in on `ifindex` and leaves by `out`, whose flags are `flags`, by `XDP_TX`.
+#[inline(always)]
+pub const fn turns_back(ifindex: u32, out: u32, flags: PortFlags) -> bool {
+    out == ifindex && !flags.has(PortFlags::XDP_REDIRECT)
+}
+
 /// What changes in a packet's later fragments: addresses and hops, and the IP checksum over them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Relay {

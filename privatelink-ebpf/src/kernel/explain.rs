@@ -18,7 +18,7 @@ use privatelink_ebpf::{
         event::Event,
         explain::Trace,
         flow::{Addresses6, Bucket, FlowKey, FlowState, Meta, Slot},
-        fragment::{FirstFragment, FragmentKey},
+        fragment::{FirstFragment, FragmentKey, HeldFragment},
         limit::{Budget, EndpointBudget, EndpointUse},
         security::{Bound, Policy},
         service::{
@@ -33,7 +33,7 @@ use privatelink_ebpf::{
         atomic::load64,
         challenge, flow_table,
         fragment::{self, Fragment},
-        icmp, lifecycle, limit, open,
+        held, icmp, lifecycle, limit, open,
         parse::Segment,
         ports::{self, Claim},
         proxy, refusal, slow, stage, udp, v6,
@@ -125,15 +125,29 @@ pub fn privatelink_explain(ctx: TcContext) -> i32 {
         Stage::Fragment => match judge_fragment(packet, ifindex) {
             FIRST_OF_TCP => judge_tcp(packet, ifindex),
             FIRST_OF_UDP => judge_udp(packet, ifindex),
+            bits if bits == Verdict::GoOn(Stage::Wait).to_bits() => judge_wait(packet, ifindex),
             verdict => verdict,
         },
         Stage::V6 | Stage::V6Slow | Stage::Icmp6 => judge_ipv6(packet, ifindex),
         // No frame begins in these.
-        stage @ (Stage::Answer | Stage::Challenge) => Verdict::GoOn(stage).to_bits(),
+        stage @ (Stage::Answer | Stage::Challenge | Stage::Wait) => Verdict::GoOn(stage).to_bits(),
     };
     // SAFETY: a live map value.
     note(|trace| unsafe { (*trace).verdict = verdict });
     TC_ACT_OK as i32
+}
+
+/// What becomes of a fragment that waits, or for which others wait: that one is sent in again.
+#[inline(never)]
+fn judge_wait(packet: Packet, ifindex: u32) -> u32 {
+    let Some(key) = Dry.port(ifindex).and_then(|port| fragment::key_of(packet, port.vpc)) else {
+        return Verdict::Pass.to_bits();
+    };
+    match held::decide(packet, Dry, &key) {
+        held::RELEASE => Trace::FORWARD,
+        held::REFUSED => Verdict::Drop(Counter::FragmentOrphan).to_bits(),
+        _ => Verdict::Drop(Counter::FragmentHeld).to_bits(),
+    }
 }
 
 /// [`judge_slow`], and what it leaves to another stage.
@@ -294,6 +308,22 @@ extern "C" fn dry_claim(pool: u32) -> i32 {
     }
 }
 
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn dry_claim_node(target: u32, hint: u32) -> i64 {
+    open::claim_node_bits(Dry, target, hint)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn dry_reserve_held(key: *const FragmentKey, len: u32) -> i32 {
+    // SAFETY: the verifier has checked that it is null or a whole record.
+    match unsafe { key.as_ref() } {
+        Some(key) => held::reserve_bits::<true, _>(Dry, key, len),
+        None => -1,
+    }
+}
+
 #[inline(always)]
 const fn place(flags: u8) -> usize {
     if flags & Meta::FORWARD != 0 { FORWARD } else { REVERSE }
@@ -451,6 +481,11 @@ impl Tables<'static> for Dry {
     }
 
     #[inline(always)]
+    fn elsewhere(self, key: &FrontendKey) -> u64 {
+        REAL.elsewhere(key)
+    }
+
+    #[inline(always)]
     fn parted(self, key: &Parted) -> bool {
         REAL.parted(key)
     }
@@ -537,6 +572,22 @@ impl Tables<'static> for Dry {
             }
         });
         REAL.target(index)
+    }
+
+    #[inline(always)]
+    fn next_node(self, target: u32) -> u32 {
+        REAL.next_node(target)
+    }
+
+    #[inline(always)]
+    fn claim_node(self, target: u32, hint: u32) -> i64 {
+        dry_claim_node(target, hint)
+    }
+
+    /// No port is taken, so the next one would be the same.
+    #[inline(always)]
+    fn node_port_served(self, _target: u32, _port: u32) -> u32 {
+        0
     }
 
     #[inline(always)]
@@ -676,6 +727,22 @@ impl Tables<'static> for Dry {
 
     #[inline(always)]
     fn stand_in(self, _: &StandIn) {}
+
+    /// Only looked at.
+    #[inline(always)]
+    fn held(self, slot: u32) -> Option<*mut HeldFragment> {
+        REAL.held(slot)
+    }
+
+    #[inline(always)]
+    fn awaited(self, key: &FragmentKey) -> u32 {
+        REAL.awaited(key)
+    }
+
+    #[inline(always)]
+    fn reserve_held(self, key: &FragmentKey, len: u32) -> i32 {
+        dry_reserve_held(key, len)
+    }
 
     #[inline(always)]
     fn note_fragment(self, _: &FragmentKey, _: &FirstFragment) {}

@@ -41,6 +41,10 @@ pub fn privatelink_tc_fragment(ctx: TcContext) -> i32 {
             TC_ACT_SHOT as i32
         }
         Err(Verdict::Pass | Verdict::ToTc) => TC_ACT_OK as i32,
+        Err(Verdict::GoOn(stage)) => {
+            tc::go_on(&ctx, stage);
+            finish(None)
+        }
         // Other stages' verdicts.
         Err(
             Verdict::AnswerArp
@@ -48,8 +52,7 @@ pub fn privatelink_tc_fragment(ctx: TcContext) -> i32 {
             | Verdict::AnswerReset
             | Verdict::AnswerEcho
             | Verdict::AnswerError(_)
-            | Verdict::AnswerNeighbor
-            | Verdict::GoOn(_),
+            | Verdict::AnswerNeighbor,
         ) => finish(None),
     }
 }
@@ -66,7 +69,7 @@ pub fn privatelink_xdp_fragment(ctx: XdpContext) -> u32 {
             // Reached only while the agent has not put the stage's program in its place: TC does everything.
             xdp_action::XDP_PASS
         }
-        Ok(Fragment::Later(relay)) => send(rewrite(packet, &relay), relay.ifindex, ifindex),
+        Ok(Fragment::Later(relay)) => send(rewrite(packet, &relay), relay.ifindex, relay.out, ifindex),
         Err(verdict) => action(verdict),
     }
 }

@@ -11,13 +11,13 @@ use privatelink_ebpf::abi::{
     entries,
     explain::Trace,
     flow::{Addresses6, Bucket, FlowKey, Slot},
-    fragment::{FirstFragment, FragmentKey},
+    fragment::{FirstFragment, FragmentKey, HeldFragment, HeldFrame},
     limit::{Budget, EndpointBudget, EndpointUse},
     pool::PortPool,
     security::{Bound, Policy},
     service::{
         Address, Address6Key, AddressKey, Alias, AliasKey, EndpointIdText, Frontend, Frontend6Key, FrontendKey,
-        Listener, Parted, Port, StandIn, Target,
+        Listener, Parted, Port, Range, RangeKey, StandIn, Target,
     },
     settings::{IcmpBudget, ResetBudget, Settings},
     stats::{EndpointStats, ListenerStats, TargetStats},
@@ -47,6 +47,7 @@ maps! {
     LISTENERS: Array<Listener>, BPF_F_MMAPABLE;
     RINGS: Array<u32>, BPF_F_MMAPABLE;
     TARGETS: Array<Target>, BPF_F_MMAPABLE;
+    NEXT_NODES: Array<u32>, BPF_F_MMAPABLE;
     POOLS: Array<PortPool>, BPF_F_MMAPABLE;
     VPCS: Array<Budget>, BPF_F_MMAPABLE;
     ENDPOINTS: Array<EndpointBudget>, BPF_F_MMAPABLE;
@@ -62,6 +63,8 @@ maps! {
     TARGET_STATS: PerCpuArray<TargetStats>;
     VERIFIED: LruHashMap<Source, u32>;
     FRAGMENTS: LruHashMap<FragmentKey, FirstFragment>;
+    HELD: Array<HeldFragment>;
+    HELD_FRAMES: Array<HeldFrame>;
     RESET_BUDGETS: Array<ResetBudget>;
     ICMP_BUDGETS: Array<IcmpBudget>;
     SCRATCH: PerCpuArray<Slot>;
@@ -77,6 +80,10 @@ pub static XDP_PORTS: DevMap = DevMap::with_max_entries(entries::XDP_PORTS, 0);
 /// Addresses that are routed to an endpoint; a trie, so never preallocated.
 #[map]
 pub static ALIASES: LpmTrie<AliasKey, Alias> = LpmTrie::with_max_entries(entries::ALIASES, 0);
+
+/// Ports that one frontend serves together; a trie, so never preallocated.
+#[map]
+pub static PORT_RANGES: LpmTrie<RangeKey, Range> = LpmTrie::with_max_entries(entries::PORT_RANGES, 0);
 
 /// The stages of the TC program.
 #[map]

@@ -13,4 +13,5 @@ mod service;
 mod tables;
 mod tc;
 mod v6;
+mod wait;
 mod xdp;

@@ -10,10 +10,11 @@ use aya_ebpf::{
 };
 use privatelink_ebpf::{
     abi::{
+        entries,
         flow::{FlowKey, Slot, WAYS},
         settings::{ClockSample, CollectRequest},
     },
-    datapath::{Frame as _, collect},
+    datapath::{Frame as _, collect, held},
 };
 
 use super::{
@@ -40,6 +41,7 @@ pub fn privatelink_collect(ctx: TcContext) -> i32 {
                 (&raw mut request).cast(),
                 0,
             );
+            bpf_loop(entries::HELD, sweep_held as *mut c_void, (&raw mut request).cast(), 0);
         }
     }
     TC_ACT_OK as i32
@@ -54,6 +56,11 @@ unsafe extern "C" fn sweep_slot(index: u64, request: *mut CollectRequest) -> i64
         // SAFETY: a live map value; the way is below WAYS.
         unsafe { collect::slot(Maps::<false>, bucket.cast::<Slot>().add(way), port, flags) };
     }
+    0
+}
+
+unsafe extern "C" fn sweep_held(slot: u64, _request: *mut CollectRequest) -> i64 {
+    held::expire(Maps::<false>, slot as u32);
     0
 }
 

@@ -1,5 +1,7 @@
 //! `Tables` over BPF maps.
 
+use core::mem::ManuallyDrop;
+
 use aya_ebpf::{
     helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns},
     macros::map,
@@ -7,17 +9,17 @@ use aya_ebpf::{
 };
 use privatelink_ebpf::{
     abi::{
-        Counter, Ip4, VpcIndex,
+        Counter, Ip4, L4Port, VpcIndex,
         cookie::Source,
         event::Event,
         flow::{Addresses6, Bucket, FlowKey, Slot},
-        fragment::{FirstFragment, FragmentKey},
+        fragment::{FirstFragment, FragmentKey, HeldFragment},
         limit::{Budget, EndpointBudget, EndpointUse},
         pool::PortPool,
         security::{Bound, Policy},
         service::{
             Address, Address6Key, AddressKey, AddressKind, AliasKey, Frontend, Frontend6Key, FrontendKey, Listener,
-            Parted, Port, StandIn, Target,
+            Parted, Port, RangeKey, StandIn, Target,
         },
         settings::{Clock, FLOW_EVENTS, IcmpBudget, ResetBudget},
         stats::{EndpointStats, ListenerStats, TargetStats},
@@ -27,7 +29,7 @@ use privatelink_ebpf::{
         atomic::add64,
         challenge,
         flow_table::{self, SlotRef},
-        icmp, lifecycle, limit, open,
+        held, icmp, lifecycle, limit, open,
         parse::Segment,
         ports::{self, Claim},
         refusal, security,
@@ -58,6 +60,18 @@ extern "C" fn claim_port(pool: u32, hint: u32) -> i32 {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
+extern "C" fn claim_node(target: u32, hint: u32) -> i64 {
+    open::claim_node_bits(Maps::<false>, target, hint)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn node_port_served(target: u32, port: u32) -> u32 {
+    open::node_port_served_bits(Maps::<false>, target, port)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
 extern "C" fn release_port(pool: u32, port: u32) -> i32 {
     if let Some(pool) = POOLS.get_ptr_mut(pool) {
         // SAFETY: a live map value, shared through `ports` only.
@@ -74,6 +88,53 @@ extern "C" fn alias_of(vpc: u32, ip: u32) -> u32 {
         Some(alias) => alias.endpoint.word(),
         None => 0,
     }
+}
+
+/// The key of one look-up after another.
+union Asked {
+    range: ManuallyDrop<Key<RangeKey>>,
+    alias: ManuallyDrop<Key<AliasKey>>,
+    frontend: FrontendKey,
+}
+
+impl addresses::Places for Asked {
+    #[inline(always)]
+    fn range(&mut self, key: &FrontendKey) -> u16 {
+        let FrontendKey { ip, vpc, port, proto, _pad } = *key;
+        let data = RangeKey::new(vpc, ip, port, proto);
+        self.range = ManuallyDrop::new(Key::new(RangeKey::FIXED_BITS + u16::BITS, data));
+        // SAFETY: what was just written.
+        match PORT_RANGES.get(unsafe { &*self.range }) {
+            Some(range) => range.port.word(),
+            None => 0,
+        }
+    }
+
+    #[inline(always)]
+    fn alias(&mut self, vpc: VpcIndex, ip: Ip4) -> u32 {
+        self.alias = ManuallyDrop::new(Key::new(AliasKey::VPC_BITS + u32::BITS, AliasKey::new(vpc, ip)));
+        // SAFETY: what was just written.
+        match ALIASES.get(unsafe { &*self.alias }) {
+            Some(alias) => alias.endpoint.word(),
+            None => 0,
+        }
+    }
+
+    #[inline(always)]
+    fn exact(&mut self, key: &FrontendKey) -> bool {
+        self.frontend = *key;
+        // SAFETY: what was just written.
+        FRONTENDS.get_ptr(unsafe { &self.frontend }).is_some()
+    }
+}
+
+/// Sixteen bytes of stack: as deep as this is called there are no more.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn frontend_elsewhere(vpc_and_proto: u32, ip: u32, port: u32) -> u64 {
+    let (vpc, port) = (VpcIndex(vpc_and_proto as u16), L4Port::from_word(port as u16));
+    let key = FrontendKey { ip: Ip4::from_word(ip), vpc, port, proto: (vpc_and_proto >> 16) as u8, _pad: [0; 3] };
+    addresses::elsewhere_bits(&mut Asked { frontend: key }, &key)
 }
 
 /// The segment that an entry program is at, for the cold path that it calls: beside the entry program's own 512 bytes of
@@ -211,6 +272,8 @@ cold_shared! {
     step_flow = lifecycle::step_bits, Segment;
     close_flow = lifecycle::close_bits, FlowKey, why;
     acknowledge_header = lifecycle::acknowledge_header_bits, FlowKey;
+    fragments_wait = held::awaited_bits, FragmentKey;
+    take_held = held::take_bits, FragmentKey, slot;
     meter_flow_anew = limit::meter_anew_bits, FlowKey;
     supersede_flow = lifecycle::supersede_bits, Segment;
     flow_ended = security::ended_bits, FlowKey, target;
@@ -221,6 +284,16 @@ cold_shared! {
     retire_flow = lifecycle::retire_bits, Segment;
     move_client = lifecycle::move_client_bits, Segment, ifindex;
     keep_to_tc = lifecycle::keep_to_tc_bits, Segment;
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn reserve_held(key: *const FragmentKey, len: u32) -> i32 {
+    // SAFETY: the verifier has checked that it is null or a whole record.
+    match unsafe { key.as_ref() } {
+        Some(key) => held::reserve_bits::<false, _>(Maps::<false>, key, len),
+        None => -1,
+    }
 }
 
 impl<const XDP: bool> Tables<'static> for Maps<XDP> {
@@ -254,6 +327,11 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn alias(self, vpc: VpcIndex, ip: Ip4) -> u32 {
         alias_of(vpc.0 as u32, ip.word())
+    }
+
+    #[inline(always)]
+    fn elsewhere(self, key: &FrontendKey) -> u64 {
+        frontend_elsewhere(key.vpc.0 as u32 | (key.proto as u32) << 16, key.ip.word(), key.port.word() as u32)
     }
 
     #[inline(always)]
@@ -322,6 +400,21 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn target(self, index: u32) -> Option<&'static Target> {
         TARGETS.get(index)
+    }
+
+    #[inline(always)]
+    fn next_node(self, target: u32) -> u32 {
+        NEXT_NODES.get(target).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn claim_node(self, target: u32, hint: u32) -> i64 {
+        claim_node(target, hint)
+    }
+
+    #[inline(always)]
+    fn node_port_served(self, target: u32, port: u32) -> u32 {
+        node_port_served(target, port)
     }
 
     #[inline(always)]
@@ -442,6 +535,26 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn stand_in(self, key: &StandIn) {
         let _ = STAND_INS.insert(key, &1, 0);
+    }
+
+    #[inline(always)]
+    fn held(self, slot: u32) -> Option<*mut HeldFragment> {
+        HELD.get_ptr_mut(slot)
+    }
+
+    #[inline(always)]
+    fn awaited(self, key: &FragmentKey) -> u32 {
+        fragments_wait(key)
+    }
+
+    #[inline(always)]
+    fn reserve_held(self, key: &FragmentKey, len: u32) -> i32 {
+        reserve_held(key, len)
+    }
+
+    #[inline(always)]
+    fn take_held(self, key: &FragmentKey, slot: u32) -> u32 {
+        take_held(key, slot)
     }
 
     #[inline(always)]

@@ -42,7 +42,7 @@ pub fn privatelink_tc(ctx: TcContext) -> i32 {
         Stage::Icmp => go_on(&ctx, Stage::Icmp),
         Stage::V6 => go_on(&ctx, Stage::V6),
         // Reached from others.
-        Stage::V6Slow | Stage::Icmp6 | Stage::Answer | Stage::Challenge => {}
+        Stage::V6Slow | Stage::Icmp6 | Stage::Answer | Stage::Challenge | Stage::Wait => {}
     }
     // Reached only while the agent has not put the stage's program in its place.
     finish(None)

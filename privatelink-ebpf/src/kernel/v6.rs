@@ -74,9 +74,11 @@ pub fn privatelink_tc_v6_slow(ctx: TcContext) -> i32 {
 #[xdp(frags)]
 pub fn privatelink_xdp_v6(ctx: XdpContext) -> u32 {
     let (packet, ifindex) = open(&ctx);
-    let apply_plain = |rewrite: &Rewrite6<'_>| (apply_to_packet(packet, rewrite, rewrite.l4 as usize), rewrite.ifindex);
-    if let Some((done, out)) = v6::fast(packet, Maps::<true>, ifindex, apply_plain) {
-        return send(done, out, ifindex);
+    let apply_plain = |rewrite: &Rewrite6<'_>| {
+        send(apply_to_packet(packet, rewrite, rewrite.l4 as usize), rewrite.ifindex, rewrite.out, ifindex)
+    };
+    if let Some(action) = v6::fast(packet, Maps::<true>, ifindex, apply_plain) {
+        return action;
     }
     go_on_xdp(&ctx, Stage::V6Slow);
     xdp_action::XDP_PASS
@@ -89,7 +91,7 @@ pub fn privatelink_xdp_v6_slow(ctx: XdpContext) -> u32 {
     match v6::slow(packet, Maps::<true>, ifindex) {
         Ok(rewrite) => {
             let done = apply_to_packet(packet, &rewrite, opaque(rewrite.l4 as usize) & L4_MASK);
-            send(done, rewrite.ifindex, ifindex)
+            send(done, rewrite.ifindex, rewrite.out, ifindex)
         }
         Err(Verdict::GoOn(stage)) => {
             go_on_xdp(&ctx, stage);

@@ -8,8 +8,8 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use privatelink_ebpf::{
-    abi::{Counter, Ip4, MacBits, Proto, Stage},
-    datapath::{Frame as _, Rewrite, Tables as _, Verdict, fast, slow, stage, udp},
+    abi::{Counter, Ip4, MacBits, Proto, Stage, service::PortFlags},
+    datapath::{Frame as _, Rewrite, Tables as _, Verdict, fast, slow, stage, udp, verdict::turns_back},
     wire::{
         Ipv4Hdr, L3, Window, checksum,
         tcp::TcpHeader,
@@ -27,9 +27,11 @@ use super::{
 #[xdp(frags)]
 pub fn privatelink_xdp(ctx: XdpContext) -> u32 {
     let (packet, ifindex) = open(&ctx);
-    let apply = |rewrite: &Rewrite| (apply(packet, rewrite, rewrite.l4 as usize), rewrite.ifindex);
-    if let Some((done, out)) = fast(packet, Maps::<true>, ifindex, apply) {
-        return send(done, out, ifindex);
+    // One scalar comes back, as in TC.
+    let apply =
+        |rewrite: &Rewrite| send(apply(packet, rewrite, rewrite.l4 as usize), rewrite.ifindex, rewrite.out, ifindex);
+    if let Some(action) = fast(packet, Maps::<true>, ifindex, apply) {
+        return action;
     }
     match stage(packet) {
         Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend => go_on(&ctx, Stage::Slow),
@@ -38,7 +40,7 @@ pub fn privatelink_xdp(ctx: XdpContext) -> u32 {
         Stage::Icmp => go_on(&ctx, Stage::Icmp),
         Stage::V6 => go_on(&ctx, Stage::V6),
         // Reached from other stages.
-        Stage::V6Slow | Stage::Icmp6 | Stage::Answer | Stage::Challenge => {}
+        Stage::V6Slow | Stage::Icmp6 | Stage::Answer | Stage::Challenge | Stage::Wait => {}
     }
     // Reached only while the agent has not put the stage's program in its place: TC does everything.
     xdp_action::XDP_PASS
@@ -56,7 +58,7 @@ pub fn privatelink_xdp_slow(ctx: XdpContext) -> u32 {
     let (packet, ifindex) = open(&ctx);
     let packet = whole(&ctx, packet);
     match slow(packet, Maps::<true>, ifindex) {
-        Ok(rewrite) => send(apply(packet, &rewrite, opaque(rewrite.l4 as usize) & 0x7f), rewrite.ifindex, ifindex),
+        Ok(rewrite) => leave(packet, &rewrite, ifindex),
         Err(Verdict::GoOn(stage)) => {
             go_on(&ctx, stage);
             // Reached only while the agent has not put the stage's program in its place: TC does everything.
@@ -87,13 +89,14 @@ pub fn action(verdict: Verdict) -> u32 {
 #[xdp(frags)]
 pub fn privatelink_xdp_udp(ctx: XdpContext) -> u32 {
     let (packet, ifindex) = open(&ctx);
-    let apply_plain = |rewrite: &Rewrite| (apply(packet, rewrite, rewrite.l4 as usize), rewrite.ifindex);
-    if let Some((done, out)) = udp::fast(packet, Maps::<true>, ifindex, apply_plain) {
-        return send(done, out, ifindex);
+    let apply_plain =
+        |rewrite: &Rewrite| send(apply(packet, rewrite, rewrite.l4 as usize), rewrite.ifindex, rewrite.out, ifindex);
+    if let Some(action) = udp::fast(packet, Maps::<true>, ifindex, apply_plain) {
+        return action;
     }
     let packet = whole(&ctx, packet);
     match udp::slow(packet, Maps::<true>, ifindex) {
-        Ok(rewrite) => send(apply(packet, &rewrite, opaque(rewrite.l4 as usize) & 0x7f), rewrite.ifindex, ifindex),
+        Ok(rewrite) => leave(packet, &rewrite, ifindex),
         Err(verdict) => action(verdict),
     }
 }
@@ -115,11 +118,18 @@ pub fn open(ctx: &XdpContext) -> (Packet, u32) {
     (Packet { data, end, len: end - data, segment_size: 0 }, ifindex)
 }
 
-/// Sends a frame that has been rewritten out of interface `out`.
+/// Rewrites a frame that the fast path has left, and sends it.
 #[inline(always)]
-pub fn send(rewritten: Option<()>, out: u32, ifindex: u32) -> u32 {
+fn leave(packet: Packet, rewrite: &Rewrite, ifindex: u32) -> u32 {
+    let rewritten = apply(packet, rewrite, opaque(rewrite.l4 as usize) & 0x7f);
+    send(rewritten, rewrite.ifindex, rewrite.out, ifindex)
+}
+
+/// Sends a frame that came in on `ifindex` and has been rewritten out of interface `out`, whose flags are `flags`.
+#[inline(always)]
+pub fn send(rewritten: Option<()>, out: u32, flags: PortFlags, ifindex: u32) -> u32 {
     match rewritten {
-        Some(()) if out == ifindex => xdp_action::XDP_TX,
+        Some(()) if turns_back(ifindex, out, flags) => xdp_action::XDP_TX,
         Some(()) => XDP_PORTS.redirect(out, 0).unwrap_or_else(|_| refused()),
         None => refused(),
     }

@@ -1,5 +1,7 @@
 //! The case table without a kernel: `decide` over tables in memory.
 
+use std::{cell::RefCell, collections::BTreeMap};
+
 use super::{
     frame::{SliceFrame, answer_echo, answer_echo6, answer_error, apply, apply_proxied, apply6, translate6},
     run::{Backend, Fate, Outcome, Path, Seen},
@@ -8,17 +10,20 @@ use super::{
 };
 use crate::{
     abi::{
-        Counter, Mac, Stage,
+        Counter, Mac, Stage, entries,
         event::Event,
         flow::Slot,
+        fragment::HELD_SLOTS,
         limit::EndpointUse,
         pool::PortPool,
         settings::CollectRequest,
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
     datapath::{
-        Forward, Frame as _, Tables, Verdict, arp, challenge, collect, decide, parse, proxy, reset, stage,
+        Forward, Frame as _, Tables, Verdict, arp, challenge, collect, decide, fragment, held, parse, proxy, reset,
+        stage,
         v6::{self, Rewrite6},
+        verdict::turns_back,
     },
     wire::{ArpHdr, L3},
 };
@@ -27,18 +32,22 @@ use crate::{
 pub struct Host {
     options: Options,
     tables: MemTables,
+    /// The frames in the slots of fragments that wait.
+    held: RefCell<BTreeMap<u32, Vec<u8>>>,
 }
 
 impl Host {
     pub fn new(options: Options) -> Self {
-        Self { options, tables: MemTables::new(World::empty(), options) }
+        Self { options, tables: MemTables::new(World::empty(), options), held: RefCell::default() }
     }
 
     fn xdp(&self, ifindex: u32, bytes: &[u8]) -> Option<Seen> {
         let seen = |fate, transmitted, bytes| Some(Seen { fate, by_xdp: true, transmitted, bytes });
         if stage(SliceFrame::new(bytes)) == Stage::V6 {
             return match v6::decide(SliceFrame::new(bytes), self.tables.xdp(), ifindex) {
-                Ok(rewrite) => seen(Fate::Sent, rewrite.ifindex == ifindex, rewritten6(bytes, &rewrite)),
+                Ok(rewrite) => {
+                    seen(Fate::Sent, turns_back(ifindex, rewrite.ifindex, rewrite.out), rewritten6(bytes, &rewrite))
+                }
                 Err(Verdict::Drop(_)) => seen(Fate::Dropped, false, Vec::new()),
                 Err(Verdict::GoOn(Stage::Challenge)) => match self.challenge(bytes, self.tables.xdp(), ifindex) {
                     Some(answer) => seen(Fate::Sent, false, answer),
@@ -49,10 +58,10 @@ impl Host {
         }
         match decide(SliceFrame::new(bytes), self.tables.xdp(), ifindex) {
             Ok(forward @ Forward::Packet(rewrite)) => {
-                seen(Fate::Sent, rewrite.ifindex == ifindex, changed(bytes, &forward))
+                seen(Fate::Sent, turns_back(ifindex, rewrite.ifindex, rewrite.out), changed(bytes, &forward))
             }
             Ok(forward @ Forward::Fragment(relay)) => {
-                seen(Fate::Sent, relay.ifindex == ifindex, changed(bytes, &forward))
+                seen(Fate::Sent, turns_back(ifindex, relay.ifindex, relay.out), changed(bytes, &forward))
             }
             Err(Verdict::Drop(_)) => seen(Fate::Dropped, false, Vec::new()),
             Err(Verdict::GoOn(Stage::Challenge)) => match self.challenge(bytes, self.tables.xdp(), ifindex) {
@@ -81,6 +90,7 @@ impl Host {
         }
         let (fate, bytes) = match decide(frame, self.tables.tc(), ifindex) {
             Ok(forward) => (Fate::Sent, changed(bytes, &forward)),
+            Err(Verdict::GoOn(Stage::Wait)) => self.wait(frame, ifindex, bytes)?,
             Err(Verdict::Proxy) => return self.proxied(frame, ifindex, bytes),
             Err(Verdict::GoOn(Stage::Challenge)) => self.challenged(bytes, ifindex),
             Err(Verdict::Pass) => (Fate::Passed, bytes.to_vec()),
@@ -101,6 +111,31 @@ impl Host {
             Err(Verdict::AnswerError(cause)) => (Fate::Sent, answer_error(bytes, cause)),
         };
         Ok(Seen { fate, by_xdp: false, transmitted: false, bytes })
+    }
+
+    /// Puts a fragment aside, or empties the slots of those that have waited for it: the last one leaves.
+    fn wait(&self, frame: SliceFrame<'_>, ifindex: u32, bytes: &[u8]) -> Outcome<(Fate, Vec<u8>)> {
+        let t = self.tables.tc();
+        let vpc = t.port(ifindex).ok_or("no port")?.vpc;
+        let key = fragment::key_of(frame, vpc).ok_or("no fragment")?;
+        match held::decide(frame, t, &key) {
+            held::REFUSED => Ok((Fate::Dropped, Vec::new())),
+            held::RELEASE => {
+                let mut last = Vec::new();
+                for slot in held::group(vpc)..held::group(vpc) + HELD_SLOTS {
+                    if held::take_bits(t, &key, slot) != 0 {
+                        last = self.held.borrow_mut().remove(&slot).ok_or("a slot without a frame")?;
+                        held::free(t, slot);
+                    }
+                }
+                Ok((Fate::Sent, last))
+            }
+            slot => {
+                self.held.borrow_mut().insert(slot as u32, bytes.to_vec());
+                held::publish(t, slot as u32);
+                Ok((Fate::Dropped, Vec::new()))
+            }
+        }
     }
 
     fn proxied(&self, frame: SliceFrame<'_>, ifindex: u32, bytes: &[u8]) -> Outcome<Seen> {
@@ -262,6 +297,9 @@ impl Backend for Host {
         for bucket in self.tables.buckets() {
             // SAFETY: a live bucket of these tables.
             unsafe { collect::bucket(self.tables.tc(), bucket, 0, CollectRequest::RULES) };
+        }
+        for slot in 0..entries::HELD {
+            held::expire(self.tables.tc(), slot);
         }
         for slot in self.tables.stash_slots() {
             // SAFETY: a live slot of these tables.

@@ -17,7 +17,7 @@ use crate::{
         flow::{FlowKey, Meta, Slot},
         limit::EndpointUse,
         pool::PortPool,
-        service::{RingEntry, Target},
+        service::{FrontendKey, PortFlags, RingEntry, Target},
         stats::{EndpointStats, ListenerStats, TargetStats},
     },
     datapath::{challenge, v6},
@@ -119,6 +119,7 @@ pub fn run(case: &Case, path: Path, backend: &mut dyn Backend) -> Outcome<Vec<Tr
         learned: HashMap::new(),
         challenges: HashMap::new(),
         last_events: Vec::new(),
+        held: Vec::new(),
     };
     let mut traces = Vec::new();
     for (number, step) in case.steps.iter().enumerate() {
@@ -138,6 +139,8 @@ struct Run<'a> {
     /// The number that a client's last challenge acknowledged.
     challenges: HashMap<FlowKey, u32>,
     last_events: Vec<Event>,
+    /// Fragments that have been told to wait.
+    held: Vec<Vec<u8>>,
 }
 
 impl Run<'_> {
@@ -222,6 +225,14 @@ impl Run<'_> {
         }
         match frame.expect {
             Expect::Drop => same("fate", &seen.fate, &Fate::Dropped)?,
+            Expect::Held => {
+                same("fate", &seen.fate, &Fate::Dropped)?;
+                self.held.push(bytes);
+            }
+            Expect::Again => {
+                same("fate", &seen.fate, &Fate::Sent)?;
+                same("one that has waited", &self.held.contains(&seen.bytes), &true)?;
+            }
             Expect::Pass => {
                 same("fate", &seen.fate, &Fate::Passed)?;
                 same("frame", &seen.bytes, &bytes)?;
@@ -254,7 +265,9 @@ impl Run<'_> {
                 }
                 same("bytes", &hex(&seen.bytes), &hex(&built))?;
                 if seen.by_xdp {
-                    same("leaves by the same port", &seen.transmitted, &(self.egress(frame)? == ifindex))?;
+                    let out = self.egress(frame)?;
+                    let back = out == ifindex && !self.world.ports[&out].flags.has(PortFlags::XDP_REDIRECT);
+                    same("sent back by XDP_TX", &seen.transmitted, &back)?;
                 }
             }
             Expect::Arp => {
@@ -394,7 +407,7 @@ impl Run<'_> {
                     src_mac: target.mac,
                     dst_mac: super::world::port_mac(target.ifindex),
                     src: target.ip.to_wire(),
-                    src_port: target.port.get(),
+                    src_port: target.port_for(L4Port::new(client.service_port)).get(),
                     dst: source,
                     dst_port: node_port,
                     ttl,
@@ -469,7 +482,7 @@ impl Run<'_> {
                 let source = |target: &Target| if preserved { client.ip } else { target.node_ip.to_wire() };
                 let chosen = self.world.targets.iter().find(|(index, target)| {
                     target.ip.to_wire() == out.dst
-                        && target.port.get() == out.dst_port
+                        && target.port_for(L4Port::new(client.service_port)).get() == out.dst_port
                         && target.proto == client.proto.number()
                         && source(target) == out.src
                         && (ring.contains(index) || known.is_some_and(|known| known.target == **index))
@@ -489,7 +502,8 @@ impl Run<'_> {
                 expected.src_mac = self.world.ports[&target.ifindex].mac;
                 expected.dst_mac = target.mac;
                 (expected.src, expected.src_port) = (source(target), out.src_port);
-                (expected.dst, expected.dst_port) = (target.ip.to_wire(), target.port.get());
+                (expected.dst, expected.dst_port) =
+                    (target.ip.to_wire(), target.port_for(L4Port::new(client.service_port)).get());
                 let learned = Learned { target: *index, source: source(target), node_port: out.src_port };
                 self.learned.insert(self.key(&client), learned);
             }
@@ -523,18 +537,31 @@ impl Run<'_> {
     }
 
     fn ring_of(&self, client: &Client) -> Vec<u32> {
-        let alias = self.world.endpoint_of(VpcIndex(client.vpc), Ip4::from_wire(client.service));
-        let frontend = self.world.frontends.iter().find(|(key, _)| {
-            key.vpc.0 == client.vpc
-                && (key.ip.to_wire() == client.service || Some(key.ip) == alias)
-                && key.port.get() == client.service_port
-                && key.proto == client.proto.number()
-        });
+        let (vpc, service) = (VpcIndex(client.vpc), Ip4::from_wire(client.service));
+        let at = |ip: Ip4| {
+            let exact = FrontendKey::new(vpc, ip, L4Port::new(client.service_port), client.proto);
+            let port = match self.world.frontends.contains_key(&exact) {
+                true => Some(exact.port),
+                false => self.world.range_of(&exact),
+            };
+            port.map(|port| FrontendKey { port, ..exact })
+        };
+        let key = at(service).or_else(|| at(self.world.endpoint_of(vpc, service)?));
+        let frontend = key.and_then(|key| self.world.frontends.get_key_value(&key));
         let Some(listener) = frontend.and_then(|(_, frontend)| self.world.listeners.get(&frontend.listener)) else {
             return Vec::new();
         };
         let ring = &self.world.rings[listener.ring_base as usize..][..listener.ring_len as usize];
-        ring.iter().map(|entry| RingEntry(*entry).target()).collect()
+        let mut targets: Vec<u32> = ring.iter().map(|entry| RingEntry(*entry).target()).collect();
+        // The same targets behind other node addresses, for those whose ports are used up.
+        for at in 0.. {
+            let Some(target) = targets.get(at) else { break };
+            match self.world.next_nodes.get(target) {
+                Some(next) if !targets.contains(next) => targets.push(*next),
+                Some(_) | None => {}
+            }
+        }
+        targets
     }
 
     fn check(&mut self, check: &Check) -> Outcome<()> {
@@ -663,7 +690,7 @@ impl Run<'_> {
             client_port: L4Port::new(client.port),
             service_port: L4Port::new(client.service_port),
             node_port: L4Port::new(node_port),
-            target_port: target.port,
+            target_port: target.port_for(L4Port::new(client.service_port)),
             vpc: VpcIndex(client.vpc),
             endpoint: event.endpoint,
             target_index: index,

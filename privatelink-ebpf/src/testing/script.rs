@@ -213,6 +213,10 @@ pub enum Expect {
     TooBig(u16),
     /// Answered by "time exceeded".
     TimeExceeded,
+    /// Waits for the first fragment of its packet.
+    Held,
+    /// Sent in again, and behind it the fragments that have waited for it.
+    Again,
 }
 
 /// A frame and what is expected to come of it.
@@ -570,6 +574,20 @@ impl Frame {
     pub fn fragment_refused(mut self, reason: Counter) -> Self {
         self.counts.clear();
         self.dropped(reason)
+    }
+
+    /// The fragment waits for the first one.
+    pub fn held(mut self) -> Self {
+        self.counts.clear();
+        self.expect = Expect::Held;
+        self.by_tc().counts(Counter::FragmentHeld)
+    }
+
+    /// Fragments wait for this one.
+    pub fn releases(mut self) -> Self {
+        self.counts.clear();
+        self.expect = Expect::Again;
+        self.by_tc().counts(Counter::FragmentsReleased)
     }
 
     /// The frame stands for segments of this size.

@@ -12,11 +12,12 @@ use std::{
 use super::world::{CLOCK, ENDPOINTS, LISTENERS, POLICIES, POOLS, PORTS, SOURCE_BOUNDS, TARGETS, VPCS, World};
 use crate::{
     abi::{
-        Counter, Ip4, VpcIndex,
+        Counter, Ip4, L4Port, VpcIndex,
         cookie::Source,
+        entries,
         event::Event,
         flow::{Addresses6, Bucket, FlowKey, Slot},
-        fragment::{FirstFragment, FragmentKey},
+        fragment::{FirstFragment, FragmentKey, HeldFragment},
         limit::{Budget, EndpointBudget, EndpointUse},
         pool::PortPool,
         security::{Bound, Policy},
@@ -28,7 +29,7 @@ use crate::{
         stats::{Counts, EndpointStats, ListenerStats, TargetStats},
     },
     datapath::{
-        Hook, Tables,
+        Hook, Tables, addresses,
         atomic::{add64, store64},
         parse::Segment,
         ports::{self, Claim},
@@ -120,6 +121,7 @@ pub struct MemTables {
     icmp_budgets: Cells<IcmpBudget>,
     verified: Mutex<HashMap<Source, u32>>,
     fragments: Mutex<HashMap<FragmentKey, FirstFragment>>,
+    held: Cells<HeldFragment>,
     stand_ins: Mutex<HashSet<StandIn>>,
     counters: Vec<AtomicU64>,
     events: Mutex<Vec<Event>>,
@@ -151,6 +153,7 @@ impl MemTables {
             icmp_budgets: Cells::new(IcmpBudget::default(), VPCS as usize),
             verified: Mutex::default(),
             fragments: Mutex::default(),
+            held: Cells::new(HeldFragment::default(), entries::HELD as usize),
             stand_ins: Mutex::default(),
             counters: Counter::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
             events: Mutex::new(Vec::new()),
@@ -298,7 +301,7 @@ static NO_LIMITS: EndpointBudget = EndpointBudget::half_open(0);
 static NO_TARGET: Target = Target {
     ip: Ip4::UNSPECIFIED,
     node_ip: Ip4::UNSPECIFIED,
-    port: crate::abi::L4Port::new(0),
+    port: L4Port::new(0),
     vpc: VpcIndex::NONE,
     generation: 0,
     flags: crate::abi::service::TargetFlags(0),
@@ -310,6 +313,20 @@ static NO_TARGET: Target = Target {
     ip6: crate::abi::Ip6::UNSPECIFIED,
     node_ip6: crate::abi::Ip6::UNSPECIFIED,
 };
+
+impl<const XDP: bool> addresses::Places for View<'_, XDP> {
+    fn range(&mut self, key: &FrontendKey) -> u16 {
+        self.tables.world.range_of(key).map_or(0, L4Port::word)
+    }
+
+    fn alias(&mut self, vpc: VpcIndex, ip: Ip4) -> u32 {
+        Tables::alias(*self, vpc, ip)
+    }
+
+    fn exact(&mut self, key: &FrontendKey) -> bool {
+        self.frontend(key).is_some()
+    }
+}
 
 impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
     const HOOK: Hook = if XDP { Hook::Xdp } else { Hook::Tc };
@@ -332,6 +349,10 @@ impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
 
     fn alias(self, vpc: VpcIndex, ip: Ip4) -> u32 {
         self.tables.world.endpoint_of(vpc, ip).map_or(0, Ip4::word)
+    }
+
+    fn elsewhere(mut self, key: &FrontendKey) -> u64 {
+        addresses::elsewhere_bits(&mut self, key)
     }
 
     fn parted(self, key: &Parted) -> bool {
@@ -386,6 +407,10 @@ impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
 
     fn target(self, index: u32) -> Option<&'t Target> {
         record(&self.tables.world.targets, index, TARGETS, &NO_TARGET)
+    }
+
+    fn next_node(self, target: u32) -> u32 {
+        self.tables.world.next_nodes.get(&target).copied().unwrap_or(0)
     }
 
     fn claim_port(self, pool: u32, hint: u32) -> Claim {
@@ -500,6 +525,10 @@ impl<'t, const XDP: bool> Tables<'t> for View<'t, XDP> {
 
     fn stand_in(self, key: &StandIn) {
         self.tables.stand_ins.lock().unwrap_or_else(PoisonError::into_inner).insert(*key);
+    }
+
+    fn held(self, slot: u32) -> Option<*mut HeldFragment> {
+        self.tables.held.get(slot as usize)
     }
 
     fn note_fragment(self, key: &FragmentKey, first: &FirstFragment) {

@@ -11,7 +11,7 @@ use crate::abi::{
     security::{Bound, Policy},
     service::{
         Address, Address6Key, AddressKey, AddressKind, Alias, AliasKey, Frontend, Frontend6Key, FrontendKey, Listener,
-        Parted, Port, PortFlags, Target, TargetFlags,
+        Parted, Port, PortFlags, Range, RangeKey, Target, TargetFlags,
     },
     settings::Clock,
 };
@@ -38,6 +38,8 @@ pub struct World {
     pub frontends: BTreeMap<FrontendKey, Frontend>,
     /// By address and the length of its prefix.
     pub aliases: BTreeMap<(AliasKey, u32), Alias>,
+    /// By ports and the length of their prefix.
+    pub ranges: BTreeMap<(RangeKey, u32), Range>,
     pub parted: BTreeSet<Parted>,
     pub addresses6: BTreeMap<Address6Key, Address>,
     pub frontends6: BTreeMap<Frontend6Key, Frontend>,
@@ -46,6 +48,8 @@ pub struct World {
     pub listeners: BTreeMap<u32, Listener>,
     pub rings: Vec<u32>,
     pub targets: BTreeMap<u32, Target>,
+    /// Target index → the same target behind the next node address.
+    pub next_nodes: BTreeMap<u32, u32>,
     pub vpc_budgets: BTreeMap<u32, Budget>,
     pub endpoint_budgets: BTreeMap<u32, EndpointBudget>,
     /// The pools' state when a case begins.
@@ -61,6 +65,7 @@ impl World {
             addresses: BTreeMap::new(),
             frontends: BTreeMap::new(),
             aliases: BTreeMap::new(),
+            ranges: BTreeMap::new(),
             parted: BTreeSet::new(),
             addresses6: BTreeMap::new(),
             frontends6: BTreeMap::new(),
@@ -69,6 +74,7 @@ impl World {
             listeners: BTreeMap::new(),
             rings: Vec::new(),
             targets: BTreeMap::new(),
+            next_nodes: BTreeMap::new(),
             vpc_budgets: BTreeMap::new(),
             endpoint_budgets: BTreeMap::new(),
             pools: vec![PortPool::EMPTY; POOLS as usize],
@@ -109,6 +115,32 @@ impl World {
         aliases.max_by_key(|((_, bits), _)| *bits).map(|(_, alias)| alias.endpoint)
     }
 
+    /// The ports that share the leading `bits` with `port` are served by the frontend of `canonical`.
+    pub fn range(&mut self, vpc: u16, ip: [u8; 4], proto: Proto, port: u16, bits: u32, canonical: u16) {
+        let key = RangeKey::new(VpcIndex(vpc), Ip4::from_wire(ip), L4Port::new(port), proto.number());
+        self.ranges.insert((key, bits), Range::new(L4Port::new(canonical)));
+    }
+
+    /// A listener of one target that is reached at the port that the client asks for.
+    pub fn same_port(&mut self, listener: u32, target: u32, proto: Proto) {
+        self.listener(listener, 350, &[target]);
+        let pool = target - 6;
+        match proto {
+            Proto::Tcp => self.target(target, 3, [10, 0, 4, 1], 0, super::cases::PROVIDER, pool),
+            Proto::Udp => self.udp_target(target, 3, [10, 0, 4, 1], 0, super::cases::PROVIDER, pool),
+        }
+    }
+
+    /// The port under which the frontend is kept that serves the key's port among others: by the longest prefix.
+    pub fn range_of(&self, wanted: &FrontendKey) -> Option<L4Port> {
+        let around = |key: &RangeKey, bits: u32| {
+            let differ = u32::from(key.port.get() ^ wanted.port.get()) << 16;
+            (key.vpc, key.ip, key.proto) == (wanted.vpc, wanted.ip, wanted.proto) && differ.leading_zeros() >= bits
+        };
+        let ranges = self.ranges.iter().filter(|((key, bits), _)| around(key, *bits));
+        ranges.max_by_key(|((_, bits), _)| *bits).map(|(_, range)| range.port)
+    }
+
     /// The same for UDP.
     pub fn udp_frontend(&mut self, vpc: u16, ip: [u8; 4], port: u16, listener: u32, endpoint: u16) {
         let key = FrontendKey::new(VpcIndex(vpc), Ip4::from_wire(ip), L4Port::new(port), Proto::Udp);
@@ -128,7 +160,11 @@ impl World {
         }
         for (key, frontend) in std::mem::take(&mut world.frontends) {
             let FrontendKey { ip, vpc, port, proto, _pad } = key;
-            let key = Frontend6Key { ip: Ip6::from_wire(six(ip.to_wire())), vpc, port, proto, _pad };
+            let ip = Ip6::from_wire(six(ip.to_wire()));
+            let key = match key == FrontendKey::echo(vpc, key.ip) {
+                true => Frontend6Key::echo(vpc, ip),
+                false => Frontend6Key { ip, vpc, port, proto, _pad },
+            };
             world.frontends6.insert(key, frontend);
         }
         // The sets of sources move with the addresses.
@@ -191,6 +227,12 @@ impl World {
     pub fn guard(&mut self, vpc: u16, ip: [u8; 4], port: u16, policy: u32) {
         let key = FrontendKey::new(VpcIndex(vpc), Ip4::from_wire(ip), L4Port::new(port), Proto::Tcp);
         self.frontends.get_mut(&key).expect("a frontend").policy = policy;
+    }
+
+    /// Puts echo requests to an address under a policy.
+    pub fn guard_echo(&mut self, vpc: u16, ip: [u8; 4], policy: u32) {
+        let key = FrontendKey::echo(VpcIndex(vpc), Ip4::from_wire(ip));
+        self.frontends.insert(key, Frontend { policy, ..Frontend::default() });
     }
 
     /// A target with a resolved next hop, [`target_mac`], behind port `ifindex`.

@@ -15,6 +15,7 @@ use privatelink_ebpf::abi::{
     pool,
     stats::ListenerStats,
 };
+use tokio::sync::watch;
 
 use super::{
     Shared, desired, explain,
@@ -24,7 +25,7 @@ use super::{
     usage::{self, Active},
 };
 use crate::{
-    control::Limits,
+    control::{Installed, Limits},
     dataplane::{Counts, Hook, peers::Peers, stats::Wanted},
     health::state::{Checked, Failure},
     model::{Hook as WantedHook, InterfaceName, ListenerId, State, Target, TargetGroup, TargetGroupId},
@@ -171,7 +172,7 @@ impl Answers {
         };
         Ok(Usage {
             stats,
-            load_balancers: usage::load_balancers(state, &plan, &counts, &active, &health),
+            load_balancers: usage::load_balancers(state, &plan, &counts, &active, &health, &self.shared.rates()),
             target_groups: usage::target_groups(state, &health),
             endpoints: usage::endpoints(&plan, &counts, &active),
             tls: usage::tls(state, &self.shared.relay()),
@@ -340,6 +341,16 @@ impl Answers {
     }
 }
 
+/// What the tables have room for. Index 0 stands for nothing in each of them.
+pub fn limits(shared: &Shared) -> Limits {
+    let capacity = shared.dataplane().capacity();
+    Limits {
+        targets: capacity.targets.saturating_sub(1),
+        listeners: desired::first_check_listener(capacity).saturating_sub(1),
+        endpoints: capacity.endpoints.saturating_sub(1),
+    }
+}
+
 /// What both entries of a flow agree on: the target's view of it.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct FlowId {
@@ -476,13 +487,11 @@ impl Runtime for Answers {
     }
 
     fn limits(&self) -> Limits {
-        let capacity = self.shared.dataplane().capacity();
-        // Index 0 stands for nothing in every table.
-        Limits {
-            targets: capacity.targets.saturating_sub(1),
-            listeners: desired::first_check_listener(capacity).saturating_sub(1),
-            endpoints: capacity.endpoints.saturating_sub(1),
-        }
+        limits(&self.shared)
+    }
+
+    fn installed(&self) -> Option<watch::Receiver<Arc<Installed>>> {
+        Some(self.shared.installed.subscribe())
     }
 
     fn target_health<'a>(

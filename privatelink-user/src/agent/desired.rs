@@ -15,7 +15,7 @@ use privatelink_ebpf::abi::{
     limit::{Budget, EndpointBudget},
     service::{
         Address, AddressKind, Alias, AliasKey, EndpointIdText, Frontend, IDLE_NEVER, ListenerFlags, Parted, Port,
-        PortFlags, RingEntry, Target, TargetFlags,
+        PortFlags, Range, RangeKey, RingEntry, Target, TargetFlags,
     },
 };
 
@@ -28,11 +28,12 @@ use super::{
     security::{self, Compiler, Guard},
 };
 use crate::{
-    dataplane::{AddressAt, Capacity, FrontendAt, Hook, Tables},
+    dataplane::{AddressAt, ByFamily, Capacity, FrontendAt, Hook, Tables},
     health::state::Checked,
     model::{
         BitRate, ConnectionRate, Connections, Endpoint, EndpointId, EndpointState, IpFamily, Limits, Listener,
-        LoadBalancer, LoadBalancerId, Opening, Protocol, State, TargetAddress, TargetGroup, TargetGroupId, Vpc, VpcId,
+        ListenerPorts, LoadBalancer, LoadBalancerId, Opening, Protocol, SecurityGroups, State, TargetAddress,
+        TargetGroup, TargetGroupId, Vpc, VpcId,
     },
     net::links::{Link, LinkKind, Links},
 };
@@ -75,11 +76,14 @@ pub struct Desired {
     pub addresses: BTreeMap<AddressAt, Address>,
     pub frontends: BTreeMap<FrontendAt, Frontend>,
     pub aliases: BTreeMap<(AliasKey, u8), Alias>,
+    pub ranges: BTreeMap<(RangeKey, u8), Range>,
     pub parted: BTreeSet<Parted>,
     pub policies: BTreeMap<u32, Guard>,
     pub listeners: BTreeMap<u32, DesiredListener>,
     /// Retired ones too.
     pub targets: BTreeMap<u32, Target>,
+    /// The same target behind the next node address of its load balancer.
+    pub next_nodes: BTreeMap<u32, u32>,
     pub vpcs: BTreeMap<VpcIndex, Budget>,
     /// Those that are gone too.
     pub endpoints: BTreeMap<u16, EndpointBudget>,
@@ -133,9 +137,13 @@ impl Use<'_> {
         nodes
     }
 
-    /// The transports of all its listeners.
-    fn transports(&self) -> BTreeSet<Proto> {
-        self.listeners.iter().flat_map(|(listener, _)| transports(listener.protocol)).collect()
+    /// By which ports and transports its listeners reach a target that is registered with `port`.
+    fn reached(&self, port: u16) -> BTreeSet<(Proto, u16)> {
+        let of = |listener: &Listener| {
+            let port = listener.port.of_target(port);
+            transports(listener.protocol).map(move |proto| (proto, port))
+        };
+        self.listeners.iter().flat_map(|(listener, _)| of(listener)).collect()
     }
 }
 
@@ -221,8 +229,11 @@ fn put_port(world: &World<'_>, link: &Link, vpc: VpcIndex, flags: PortFlags, des
         return;
     }
     let mut flags = flags;
-    if let LinkKind::Veth { peer: _, elsewhere: true } = link.kind {
-        flags = flags.with(PortFlags::PEER);
+    if let LinkKind::Veth { peer: _, elsewhere } = link.kind {
+        flags = flags.with(PortFlags::XDP_REDIRECT);
+        if elsewhere {
+            flags = flags.with(PortFlags::PEER);
+        }
     }
     // Frames that arrive by XDP on any port may leave by XDP here, if the driver sends them.
     let arrive = world.hooks.values().any(|hook| hook.has_xdp());
@@ -251,7 +262,6 @@ fn targets(world: &World<'_>, uses: &[Use<'_>], resolvers: &[Resolver], desired:
     let owned = owned_addresses(world.state);
     for used in uses {
         let nodes = used.nodes();
-        let transports = used.transports();
         for target in used.group.targets.values() {
             let address = target.address;
             if world.state.is_stopped(target) || owned.contains(&(&used.vpc.id, address.ip)) {
@@ -266,8 +276,9 @@ fn targets(world: &World<'_>, uses: &[Use<'_>], resolvers: &[Resolver], desired:
                 port,
                 proto,
             };
+            let reached = used.reached(address.port);
             let keys: Vec<TargetKey> =
-                nodes.iter().flat_map(|node| transports.iter().map(|proto| key(*node, address.port, *proto))).collect();
+                nodes.iter().flat_map(|node| reached.iter().map(|(proto, port)| key(*node, *port, *proto))).collect();
             for key in &keys {
                 hops.insert(*key, hop);
                 let ends = used.group.attributes.deregistration_connection_termination;
@@ -296,6 +307,7 @@ fn targets(world: &World<'_>, uses: &[Use<'_>], resolvers: &[Resolver], desired:
     if plan.targets.len() < wanted.len() {
         plan.full.insert("TARGETS");
     }
+    desired.next_nodes = next_nodes(world.state, plan);
     let end_flows = ended(world, uses, plan);
     let inside = resolver::hop(world);
     for (key, index) in &plan.targets {
@@ -314,6 +326,27 @@ fn targets(world: &World<'_>, uses: &[Use<'_>], resolvers: &[Resolver], desired:
             desired.targets.insert(*index, retired(*record, lives_on));
         }
     }
+}
+
+/// For each target of a load balancer with several node addresses: the same behind the next one, going around.
+fn next_nodes(state: &State, plan: &Plan) -> BTreeMap<u32, u32> {
+    let mut around: BTreeMap<(VpcIndex, IpAddr), Vec<IpAddr>> = BTreeMap::new();
+    for lb in state.load_balancers.values() {
+        let Some(vpc) = state.vpcs.get(&lb.vpc).and_then(vpc_index) else { continue };
+        for family in [IpFamily::Ipv4, IpFamily::Ipv6] {
+            let nodes: Vec<IpAddr> = lb.nodes_of(family).collect();
+            for (at, node) in nodes.iter().enumerate() {
+                let others = nodes.iter().cycle().skip(at + 1).take(nodes.len() - 1).copied();
+                around.insert((vpc, *node), others.collect());
+            }
+        }
+    }
+    let next = |(key, index): (&TargetKey, &u32)| {
+        let others = around.get(&(key.vpc, key.node))?;
+        let found = others.iter().find_map(|node| plan.targets.get(&TargetKey { node: *node, ..*key }))?;
+        Some((*index, *found))
+    };
+    plan.targets.iter().filter_map(next).collect()
 }
 
 /// A group's targets that are registered, and whether each takes traffic by its own health.
@@ -438,7 +471,7 @@ fn listeners(
             let lb = state.load_balancers.get(&listener.load_balancer)?;
             let vpc = state.vpcs.get(&lb.vpc).and_then(vpc_index)?;
             let node = *lb.addresses.first()?;
-            let door = move |proto| (FrontendAt::new(vpc, node, listener.port, proto), (listener, proto));
+            let door = move |proto| (FrontendAt::new(vpc, node, listener.port.first(), proto), (listener, proto));
             Some(transports(listener.protocol).map(door))
         })
         .flatten()
@@ -475,6 +508,11 @@ fn listeners(
         let Some(vpc) = state.vpcs.get(&lb.vpc).filter(|_| served).and_then(vpc_index) else { continue };
         for node in lb.nodes() {
             desired.addresses.insert(AddressAt::new(vpc, node), AddressKind::Node.into());
+            if let Some(guard) = compiler.at_node(lb, echo(node)) {
+                let key = FrontendAt::echo(vpc, node);
+                desired.frontends.insert(key, Frontend::default());
+                guards.insert(key, guard);
+            }
         }
         for (listener, proto) in by_lb.get(&lb.id).into_iter().flatten() {
             let Some(&index) = plan.listeners.get(&(listener.id.clone(), *proto)) else { continue };
@@ -508,10 +546,12 @@ fn listeners(
                 false => flags,
             };
             desired.listeners.insert(index, DesiredListener { idle_s, flags, ring });
-            for node in lb.nodes() {
-                let key = FrontendAt::new(vpc, node, listener.port, *proto);
+            let parts = parts(&compiler, listener, *proto, [&lb.security_groups, &lb.security_groups]);
+            for (node, part) in each_part(lb.client_facing(), &parts) {
+                let key = FrontendAt::new(vpc, node, part.first(), *proto);
                 desired.frontends.insert(key, Frontend { listener: index, endpoint: 0, ..Frontend::default() });
-                guards.extend(compiler.at_node(lb, opening(*proto, listener.port)).map(|guard| (key, guard)));
+                guards.extend(compiler.at_node(lb, opening(*proto, part.first())).map(|guard| (key, guard)));
+                ranges(key, part, desired, plan);
             }
         }
     }
@@ -522,6 +562,15 @@ fn listeners(
             desired.addresses.insert(AddressAt::new(vpc, *address), AddressKind::Endpoint.into());
         }
         let Some(service) = state.endpoint_services.get(&endpoint.service) else { continue };
+        let first_lb = service.load_balancers.iter().find_map(|lb| state.load_balancers.get(lb));
+        for address in &addresses {
+            let guard = first_lb.and_then(|lb| compiler.at_endpoint(endpoint, lb, echo(*address)));
+            if let Some(guard) = guard {
+                let key = FrontendAt::echo(vpc, *address);
+                desired.frontends.insert(key, Frontend::default());
+                guards.insert(key, guard);
+            }
+        }
         // The address is the endpoint's from the start, traffic flows once the service's owner has agreed.
         if endpoint.state != EndpointState::Available {
             continue;
@@ -533,15 +582,16 @@ fn listeners(
         desired.endpoint_ids.insert(number, id_text(&endpoint.id));
         for (listener, proto) in service.load_balancers.iter().filter_map(|lb| by_lb.get(lb)).flatten() {
             let Some(&index) = plan.listeners.get(&(listener.id.clone(), *proto)) else { continue };
-            for address in &addresses {
-                let key = FrontendAt::new(vpc, *address, listener.port, *proto);
+            let Some(lb) = state.load_balancers.get(&listener.load_balancer) else { continue };
+            let parts = parts(&compiler, listener, *proto, [&endpoint.security_groups, &lb.security_groups]);
+            for (address, part) in each_part(addresses.iter().copied(), &parts) {
+                let key = FrontendAt::new(vpc, address, part.first(), *proto);
                 // Of two load balancers with a listener on one port the first serves it.
                 let Entry::Vacant(vacant) = desired.frontends.entry(key) else { continue };
                 vacant.insert(Frontend { listener: index, endpoint: number, ..Frontend::default() });
-                if let Some(lb) = state.load_balancers.get(&listener.load_balancer) {
-                    let guard = compiler.at_endpoint(endpoint, lb, opening(*proto, listener.port));
-                    guards.extend(guard.map(|guard| (key, guard)));
-                }
+                let guard = compiler.at_endpoint(endpoint, lb, opening(*proto, part.first()));
+                guards.extend(guard.map(|guard| (key, guard)));
+                ranges(key, part, desired, plan);
             }
         }
     }
@@ -582,6 +632,53 @@ fn answered(state: &State, endpoint: &Endpoint) -> Vec<IpAddr> {
     let cidr = state.vpcs.get(&endpoint.vpc).map(|vpc| vpc.cidr.net());
     let aliases = cidr.into_iter().flat_map(|cidr| endpoint.inner_aliases(cidr)).map(IpAddr::V4);
     endpoint.all_addresses().chain(aliases).collect()
+}
+
+/// What an echo request to an address is to a rule.
+pub fn echo(to: IpAddr) -> Opening {
+    match to {
+        IpAddr::V4(_) => Opening::Icmp(8, 0),
+        IpAddr::V6(_) => Opening::Icmpv6(128, 0),
+    }
+}
+
+/// Each address with each part of a listener's ports. Several ports together are led to over IPv4 only.
+fn each_part(
+    addresses: impl Iterator<Item = IpAddr>,
+    parts: &[ListenerPorts],
+) -> impl Iterator<Item = (IpAddr, ListenerPorts)> {
+    let pairs = addresses.flat_map(|address| parts.iter().map(move |part| (address, *part)));
+    pairs.filter(|(address, part)| address.is_ipv4() || !part.is_range())
+}
+
+/// The ports of a listener, in parts for each of which the inbound rules of some groups say one thing.
+fn parts(
+    compiler: &Compiler<'_>,
+    listener: &Listener,
+    proto: Proto,
+    carried: [&SecurityGroups; 2],
+) -> Vec<ListenerPorts> {
+    if !listener.port.is_range() {
+        return vec![listener.port];
+    }
+    let cuts = carried.into_iter().flat_map(|carried| compiler.cuts(&carried.groups, opening(proto, 0)));
+    listener.port.parts(cuts.collect::<BTreeSet<u16>>())
+}
+
+/// Leads several ports of an IPv4 address to the frontend of the first of them.
+fn ranges(at: FrontendAt, ports: ListenerPorts, desired: &mut Desired, plan: &mut Plan) {
+    let ByFamily::V4(key) = at.key() else { return };
+    if !ports.is_range() {
+        return;
+    }
+    for (first, bits) in ports.prefixes() {
+        if desired.ranges.len() as u32 == entries::PORT_RANGES {
+            plan.full.insert("PORT_RANGES");
+            return;
+        }
+        let range = RangeKey::new(key.vpc, key.ip, L4Port::new(first), key.proto);
+        desired.ranges.entry((range, bits)).or_insert(Range::new(key.port));
+    }
 }
 
 /// What a connection to a port is to a rule.
@@ -681,12 +778,19 @@ fn members(
         let entry_flags = if proxied { RingEntry::PROXY } else { 0 } | if preserved { RingEntry::PRESERVE } else { 0 };
         let mut members = Vec::new();
         for target in chosen.get(id).into_iter().flatten() {
-            if !security::outbound(state, lb, opening(proto, target.port), target.ip) {
+            let port = listener.port.of_target(target.port);
+            // Between the ends of a range that a rule allows it allows all.
+            let ends = match listener.port.is_range() {
+                true => [listener.port.first(), listener.port.last()],
+                false => [target.port; 2],
+            };
+            let ends = ends.map(|port| opening(proto, port));
+            if !security::outbound(state, lb, ends, target.ip) {
                 denied = true;
                 continue;
             }
             for node in lb.nodes_of(IpFamily::of(target.ip)) {
-                let key = TargetKey { vpc, node, ip: target.ip, port: target.port, proto };
+                let key = TargetKey { vpc, node, ip: target.ip, port, proto };
                 if let Some(index) = indexes.get(&key) {
                     members.push((identity(&key), *index | entry_flags));
                 }
@@ -734,6 +838,7 @@ fn parted(
         .difference(&live)
         .flat_map(|target| lb.nodes_of(IpFamily::of(target.ip)).map(move |node| (node, *target)))
         .filter_map(|(node, TargetAddress { ip, port })| {
+            let port = listener.port.of_target(port);
             plan.targets.get(&TargetKey { vpc, node, ip, port, proto }).copied()
         })
         .map(|target| Parted { listener: index, target })
@@ -774,13 +879,13 @@ fn checks(world: &World<'_>, uses: &[Use<'_>], desired: &mut Desired, plan: &mut
             let key = TargetKey { vpc: used.vpc_index, node, ip: target.address.ip, port, proto: Proto::Tcp };
             let address = world.host_port.zip(plan.targets.get(&key).copied()).and_then(|(host_port, index)| {
                 // A check obeys the outbound rules: what they forbid is refused like a customer's connection.
-                let allowed = security::outbound(world.state, lb, Opening::Tcp(port), target.address.ip);
+                let allowed = security::outbound(world.state, lb, [Opening::Tcp(port); 2], target.address.ip);
                 way_to(world, &host_port, (index, used.group.ip_address_type), port, allowed, desired)
             });
             let settings = used.group.health_check.clone();
             let hop = used.vpc.next_hop(target.address.ip).map(|ip| HopKey { vpc: used.vpc_index, ip });
             let proxy_protocol = used.group.attributes.proxy_protocol_v2;
-            let listener_port = listener.port;
+            let listener_port = listener.port.first();
             let passive = !used.group.attributes.stickiness;
             let found = Check { address, node, listener_port, next_hop: hop, proxy_protocol, passive, settings };
             plan.checks.insert(check, found);

@@ -37,7 +37,11 @@ pub fn diff(desired: &Desired, actual: &Tables, capacity: Capacity) -> (Vec<Op>,
         }
     }
     put(&mut ops, &desired.endpoint_ids, &actual.endpoint_ids, |key, value| Op::PutEndpointId(*key, *value));
+    // A way to another node address goes before what it leads to becomes something else, and comes after it.
+    let stays = |(index, next): &(&u32, &u32)| desired.next_nodes.get(index) == Some(next);
+    ops.extend(actual.next_nodes.iter().filter(|pair| !stays(pair)).map(|(index, _)| Op::RemoveNextNode(*index)));
     targets(&mut ops, desired, actual, false);
+    put(&mut ops, &desired.next_nodes, &actual.next_nodes, |index, next| Op::PutNextNode(*index, *next));
     let rings = listeners(&mut ops, desired, actual, capacity);
     let bounds = policies(&mut ops, desired, actual, capacity);
     put(&mut ops, &desired.ports, &actual.ports, |key, value| Op::PutPort(*key, *value));
@@ -53,11 +57,13 @@ pub fn diff(desired: &Desired, actual: &Tables, capacity: Capacity) -> (Vec<Op>,
             ops.push(Op::PutFrontend(*key, *frontend));
         }
     }
+    put(&mut ops, &desired.ranges, &actual.ranges, |(key, bits), range| Op::PutRange(*key, *bits, *range));
 
     // Keys mean what they say only while the indexes in them do: of those that stay.
     ops.extend(desired.parted.difference(&actual.parted).map(|key| Op::PutParted(*key)));
     ops.extend(actual.parted.difference(&desired.parted).map(|key| Op::RemoveParted(*key)));
     remove(&mut ops, &desired.aliases, &actual.aliases, |(key, bits)| Op::RemoveAlias(*key, *bits));
+    remove(&mut ops, &desired.ranges, &actual.ranges, |(key, bits)| Op::RemoveRange(*key, *bits));
     remove(&mut ops, &desired.frontends, &actual.frontends, |key| Op::RemoveFrontend(*key));
     remove(&mut ops, &desired.addresses, &actual.addresses, |key| Op::RemoveAddress(*key));
     ops.extend(actual.xdp_ports.difference(&desired.xdp_ports).map(|ifindex| Op::RemoveXdpPort(*ifindex)));

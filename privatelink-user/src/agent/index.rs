@@ -22,6 +22,7 @@ pub struct TargetKey {
     /// Of the same family as the target's.
     pub node: IpAddr,
     pub ip: IpAddr,
+    /// 0: whatever the client asks for.
     pub port: u16,
     pub proto: Proto,
 }

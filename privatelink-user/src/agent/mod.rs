@@ -20,10 +20,12 @@ pub mod explain;
 pub mod gc;
 pub mod host_port;
 pub mod index;
+pub mod names;
 pub mod neighbors;
 pub mod passive;
 pub mod plan;
 pub mod ports;
+pub mod rates;
 pub mod reconcile;
 pub mod relay;
 pub mod resolver;
@@ -55,8 +57,10 @@ use self::{
     index::Busy,
     neighbors::{Heard, Neighbors},
     plan::{CheckKey, HostPort, Plan},
+    rates::Rates,
 };
 use crate::{
+    control::Installed,
     dataplane::{
         Dataplane, DataplaneError, events,
         kernel::{Kernel, Streams},
@@ -124,8 +128,12 @@ pub struct Shared {
     neighbors: Mutex<Neighbors>,
     busy: Mutex<Busy>,
     ports: Mutex<BTreeMap<InterfaceName, PortStatus>>,
+    /// What load balancers did in the last minute.
+    rates: Mutex<Rates>,
     /// What the last pass decided.
     pub plan: watch::Sender<Arc<Plan>>,
+    /// What the kernel's tables say since the last pass.
+    installed: watch::Sender<Arc<Installed>>,
     /// Something changed that the reconciler cannot see by itself.
     pub reconcile: Notify,
     host_port: Mutex<Option<HostPort>>,
@@ -164,6 +172,10 @@ impl Shared {
 
     fn ports(&self) -> MutexGuard<'_, BTreeMap<InterfaceName, PortStatus>> {
         lock(&self.ports)
+    }
+
+    fn rates(&self) -> MutexGuard<'_, Rates> {
+        lock(&self.rates)
     }
 
     fn host_port(&self) -> Option<HostPort> {
@@ -216,6 +228,8 @@ struct Names {
     from: Arc<dns::server::Names>,
     outside: Vec<dns::server::Sockets>,
     inside: Option<dns::server::Sockets>,
+    /// Who is asked for the names of targets.
+    resolver: dns::upstream::Upstreams,
 }
 
 impl Agent {
@@ -243,6 +257,7 @@ impl Agent {
             let bound = dns::server::Sockets::bind(address).await;
             outside.push(bound.map_err(|source| AgentError::Dns { address, source })?);
         }
+        let resolver = dns::upstream::Upstreams::new(upstreams.clone());
         let from = Arc::new(dns::server::Names::new(Arc::clone(&store), upstreams));
         let instance = pin::instance(&load.state_dir);
         let (kernel, streams) = tokio::task::block_in_place(|| Kernel::open(&load))?;
@@ -265,7 +280,9 @@ impl Agent {
             neighbors: Mutex::default(),
             busy: Mutex::new(busy),
             ports: Mutex::default(),
+            rates: Mutex::default(),
             plan: watch::Sender::default(),
+            installed: watch::Sender::default(),
             reconcile: Notify::new(),
             host_port: Mutex::new(Some(host_port)),
             resolver: door,
@@ -283,7 +300,7 @@ impl Agent {
             tracing::warn!(%error, "flows that have ended stay until their next packet or the next sweep");
         }
         let relay = relay::Options { state_dir: load.state_dir, access_log };
-        Ok(Self { shared, streams, reconciler, tls, names: Names { from, outside, inside }, relay })
+        Ok(Self { shared, streams, reconciler, tls, names: Names { from, outside, inside, resolver }, relay })
     }
 
     /// What the API asks.
@@ -316,7 +333,11 @@ impl Agent {
         tasks.spawn(async move { drain::run(&b, stop_b).await });
         tasks.spawn(async move { gc::collect(&c, stop_c).await });
         tasks.spawn(async move { gc::sweep(&d, stop_d).await });
-        let Names { from, outside, inside } = names;
+        let (e, stop_e) = (Arc::clone(&shared), stop.clone());
+        tasks.spawn(async move { rates::sample(&e, stop_e).await });
+        let Names { from, outside, inside, resolver } = names;
+        let (f, stop_f) = (Arc::clone(&shared), stop.clone());
+        tasks.spawn(async move { names::run(&f, resolver, stop_f).await });
         if !outside.is_empty() {
             let anybody = Box::new(|_| Some(dns::server::Asker::Outside));
             tasks.spawn(dns::server::serve(Arc::clone(&from), anybody, outside, stop.clone()));

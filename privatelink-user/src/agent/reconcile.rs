@@ -24,9 +24,10 @@ use super::{
     ring::RingCache,
 };
 use crate::{
+    control::{Installed, status::CrowdedOut},
     dataplane::{Capacity, Dataplane, DataplaneError, Hook, Op, Tables},
     health::state::Checked,
-    model::{Port, State, TargetGroupId},
+    model::{ListenerId, Port, State, TargetGroupId},
     net::links::{LinkError, LinkService, Links, watch_links},
     tls::relay::wire,
 };
@@ -268,6 +269,7 @@ impl Reconciler {
             tracing::warn!(table, "no room: some resources are not forwarded");
         }
         self.lingering.clone_from(&plan.lingering);
+        shared.installed.send_replace(Arc::new(installed(&inputs.state, &plan)));
         shared.plan.send_if_modified(|present| {
             let modified = **present != plan;
             if modified {
@@ -277,6 +279,17 @@ impl Reconciler {
         });
         if detached && attached { Ok(Passed { operations, took: begun.elapsed() }) } else { Err(PassError::Ports) }
     }
+}
+
+/// What the tables say of `state` after a pass.
+fn installed(state: &Arc<State>, plan: &Plan) -> Installed {
+    let crowded_out = if plan.full.is_empty() {
+        CrowdedOut::default()
+    } else {
+        let listens = |id: &ListenerId| plan.listeners.keys().any(|(listener, _)| listener == id);
+        CrowdedOut::new(state, listens, |id| plan.endpoints.contains_key(id))
+    };
+    Installed { state: Arc::clone(state), crowded_out }
 }
 
 /// The indexes of the targets that a relay uses.

@@ -89,7 +89,7 @@ pub fn upstreams(
         let live: BTreeSet<TargetAddress> = chosen.get(id).into_iter().flatten().copied().collect();
         let mut targets = Vec::new();
         for target in group.targets.keys() {
-            let allowed = security::outbound(world.state, lb, Opening::Tcp(target.port), target.ip);
+            let allowed = security::outbound(world.state, lb, [Opening::Tcp(target.port); 2], target.ip);
             denied |= !allowed && live.contains(target);
             for node in &lb.addresses {
                 let key = TargetKey { vpc, node: (*node).into(), ip: target.ip, port: target.port, proto: Proto::Tcp };

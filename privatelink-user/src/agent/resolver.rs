@@ -117,7 +117,7 @@ pub fn resolvers(world: &World<'_>) -> Vec<Resolver> {
 
 fn taken(state: &State, second: &mut BTreeMap<&VpcId, Ipv4Addr>) {
     for lb in state.load_balancers.values() {
-        if second.get(&lb.vpc).is_some_and(|address| lb.addresses.contains(address)) {
+        if second.get(&lb.vpc).is_some_and(|address| lb.nodes().any(|node| node == *address)) {
             second.remove(&lb.vpc);
         }
     }

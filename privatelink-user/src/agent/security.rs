@@ -14,7 +14,7 @@ use privatelink_ebpf::abi::security::Bound;
 
 use crate::model::{
     Direction, Endpoint, LoadBalancer, Opening, Peer, SecurityGroup, SecurityGroupId, SecurityGroupRule,
-    SecurityGroupRuleId, State,
+    SecurityGroupRuleId, State, Traffic,
 };
 
 /// The sorted addresses at which membership changes: at the first an address belongs to the set, from the second on it
@@ -158,6 +158,18 @@ impl<'a> Compiler<'a> {
         sources.map(|Sources(sources)| Guard { sources, established })
     }
 
+    /// The ports of the transport of `opening` from which on other inbound rules of `groups` count than before.
+    pub fn cuts(&self, groups: &BTreeSet<SecurityGroupId>, opening: Opening) -> BTreeSet<u16> {
+        let groups = groups.iter().filter_map(|id| self.state.security_groups.get(id));
+        let rules = groups.flat_map(|group| group.rules(Direction::Ingress)).map(|(_, rule)| rule);
+        let ports = rules.filter_map(|rule| match (rule.traffic, opening) {
+            (Traffic::Tcp(ports), Opening::Tcp(_)) | (Traffic::Udp(ports), Opening::Udp(_)) => Some(ports),
+            (Traffic::Tcp(_) | Traffic::Udp(_), _) => None,
+            (Traffic::All | Traffic::Icmp(_) | Traffic::Icmpv6(_) | Traffic::Protocol(_), _) => None,
+        });
+        ports.flat_map(|ports| [Some(ports.first()), ports.last().checked_add(1)]).flatten().collect()
+    }
+
     fn applies_to_established(&self, groups: &BTreeSet<SecurityGroupId>) -> bool {
         groups.iter().any(|id| self.state.security_groups.get(id).is_some_and(|group| group.applies_to_established))
     }
@@ -217,13 +229,14 @@ pub fn verdicts<'a>(
         .collect()
 }
 
-/// Whether a load balancer may connect to a target.
-pub fn outbound(state: &State, lb: &LoadBalancer, opening: Opening, target: IpAddr) -> bool {
+/// Whether a load balancer may connect to a target, by one rule at both ends of a range of ports.
+pub fn outbound(state: &State, lb: &LoadBalancer, ends: [Opening; 2], target: IpAddr) -> bool {
     let groups = &lb.security_groups.groups;
     groups.is_empty()
         || groups.iter().filter_map(|id| state.security_groups.get(id)).any(|group| {
             group.rules(Direction::Egress).any(|(_, rule)| {
-                rule.traffic.contains(opening) && rule.peer.contains(target, &|group| state.members(group))
+                ends.into_iter().all(|opening| rule.traffic.contains(opening))
+                    && rule.peer.contains(target, &|group| state.members(group))
             })
         })
 }

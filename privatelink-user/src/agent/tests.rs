@@ -15,7 +15,7 @@ use privatelink_ebpf::abi::{
     security::Policy,
     service::{
         Address, AddressKey, Alias, AliasKey, Frontend, FrontendKey, Listener as ListenerRecord, ListenerFlags, Parted,
-        Port as PortRecord, PortFlags, Target as TargetRecord, TargetFlags,
+        Port as PortRecord, PortFlags, Range, RangeKey, Target as TargetRecord, TargetFlags,
     },
 };
 use proptest::prelude::*;
@@ -32,14 +32,16 @@ use crate::{
     health::state::{Checked, Failure},
     model::{
         Endpoint, EndpointService, EndpointState, Forward, HealthCheck, HealthCheckProtocol, HealthThreshold, Hook,
-        Listener, ListenerAttributes, LoadBalancer, LoadBalancerAttributes, Port, Protocol, Record, SecurityGroups,
-        ServiceName, State, Target, TargetAddress, TargetGroup, TargetGroupAttributes, TargetGroupId, Vpc,
+        Listener, ListenerAttributes, ListenerPorts, LoadBalancer, LoadBalancerAttributes, Port, Protocol, Record,
+        SecurityGroups, ServiceName, State, Target, TargetAddress, TargetGroup, TargetGroupAttributes, TargetGroupId,
+        Vpc,
     },
     net::links::{Link, LinkKind, Links},
 };
 
 mod consent;
 mod forward;
+mod relay;
 mod resolver;
 mod scale;
 mod security;
@@ -48,7 +50,7 @@ const CAPACITY: Capacity = Capacity {
     ports: 64,
     listeners: 256,
     endpoints: 64,
-    targets: 64,
+    targets: 128,
     rings: 40_000,
     policies: 64,
     source_bounds: 400,
@@ -144,6 +146,15 @@ fn link(ifindex: u32, name: &str) -> Link {
     }
 }
 
+/// Of a load balancer's listeners: the second has several.
+fn ports(listener: u8) -> ListenerPorts {
+    match listener {
+        1 => ListenerPorts::new(8_001, 8_009),
+        listener => ListenerPorts::new(8_000 + u16::from(listener), 8_000 + u16::from(listener)),
+    }
+    .expect("ports")
+}
+
 /// A world with a provider VPC (1), a consumer VPC (2), a port each, and a group with its own load balancer for each shape.
 fn inputs(shapes: &[GroupShape]) -> Inputs {
     let mut state = State::default();
@@ -167,7 +178,16 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
             health.insert(CheckKey { group: group.clone(), target: address }, (*checked).into());
             let hop = Hop { ifindex: 1, mac: [2, 1, 0, 0, 0, *octet] };
             next_hops.insert(HopKey { vpc: VpcIndex(1), ip: address.ip }, hop);
-            (address, Target { address, instance: None, registered_at: now(), draining_since: draining.then(now) })
+            (
+                address,
+                Target {
+                    address,
+                    instance: None,
+                    dns_name: None,
+                    registered_at: now(),
+                    draining_since: draining.then(now),
+                },
+            )
         });
         state.put(Record::TargetGroup(TargetGroup {
             target_type: Default::default(),
@@ -179,6 +199,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
             port: 80,
             health_check: HealthCheck::defaults(HealthCheckProtocol::Tcp),
             attributes: TargetGroupAttributes::default(),
+            dns_targets: BTreeSet::new(),
             targets: targets.collect(),
             created_at: now(),
         }));
@@ -190,6 +211,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
             vpc: vpc(1).id,
             addresses: (0..shape.nodes).map(|node| Ipv4Addr::new(10, 0, 2 + node, number as u8 + 1)).collect(),
             ipv6_addresses: Vec::new(),
+            secondary_addresses: Vec::new(),
             scheme: Default::default(),
             attributes: LoadBalancerAttributes::default(),
             security_groups: SecurityGroups::default(),
@@ -202,7 +224,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
                 id: id.parse().expect("an ARN"),
                 load_balancer: lb.clone(),
                 protocol: [Protocol::Tcp, Protocol::TcpUdp, Protocol::Udp][usize::from(port) % 3],
-                port: 8_000 + u16::from(port),
+                port: ports(port),
                 forward: Forward::to(group.clone()),
                 tls: None,
                 attributes: ListenerAttributes::default(),
@@ -324,10 +346,16 @@ fn garbage() -> impl Strategy<Value = Tables> {
             addresses: addresses.into_iter().map(|(key, address)| (AddressAt::from(key), address)).collect(),
             frontends: frontends.into_iter().map(|(key, frontend)| (FrontendAt::from(key), frontend)).collect(),
             aliases: [((AliasKey::new(VpcIndex(1), Ip4::UNSPECIFIED), 8), Alias { endpoint: Ip4::UNSPECIFIED })].into(),
+            ranges: [(
+                (RangeKey::new(VpcIndex(1), Ip4::UNSPECIFIED, L4Port::new(4), 6), 14),
+                Range::new(L4Port::new(9)),
+            )]
+            .into(),
             parted: [Parted { listener: 1, target: 1 }, Parted { listener: 77, target: 3 }].into(),
             policies: garbage_policies(),
             listeners,
             targets,
+            next_nodes: [(1, 2), (3, 3)].into(),
             vpcs: [(VpcIndex(7), Budget { half_open: 1 })].into(),
             endpoints,
             endpoint_ids: BTreeMap::new(),
@@ -385,7 +413,7 @@ fn check(fake: &Fake, inputs: &Inputs, plan: &Plan) -> Result<(), TestCaseError>
                 vpc: VpcIndex(1),
                 node: (*node).into(),
                 ip: target.address.ip,
-                port: target.address.port,
+                port: listener.port.of_target(target.address.port),
                 proto: *proto,
             })
         })
@@ -510,14 +538,19 @@ proptest! {
                 Op::PutListener(index, _) | Op::RemoveListener(index) | Op::ResetListenerStats(index) => {
                     prop_assert!(!others.contains(index), "{op:?} touches another group's listener");
                 }
-                Op::PutTarget(index, _) | Op::ResetPool(index) | Op::ResetTargetStats(index) => {
+                Op::PutTarget(index, _)
+                | Op::PutNextNode(index, _)
+                | Op::RemoveNextNode(index)
+                | Op::ResetPool(index)
+                | Op::ResetTargetStats(index) => {
                     prop_assert!(!old_targets.contains(index), "{op:?} touches a target that did not change");
                 }
                 Op::WriteRing { .. } | Op::PutFrontend(..) | Op::PutAddress(..) => {}
                 Op::PutPort(..) | Op::RemovePort(_) | Op::PutXdpPort(_) | Op::RemoveXdpPort(_) | Op::RemoveAddress(_)
                 | Op::RemoveFrontend(_) | Op::PutVpc(..) | Op::RemoveVpc(_) | Op::PutEndpoint(..) | Op::PutEndpointId(..)
                 | Op::ResetEndpointStats(_) | Op::WriteBounds { .. } | Op::PutPolicy(..) | Op::RemovePolicy(_)
-                | Op::PutParted(_) | Op::RemoveParted(_) | Op::PutAlias(..) | Op::RemoveAlias(..) => {
+                | Op::PutParted(_) | Op::RemoveParted(_) | Op::PutAlias(..) | Op::RemoveAlias(..)
+                | Op::PutRange(..) | Op::RemoveRange(..) => {
                     prop_assert!(false, "{op:?} has nothing to do with the change");
                 }
             }

@@ -11,12 +11,13 @@ use privatelink_ebpf::abi::{
 use super::{
     desired,
     plan::{CheckKey, Plan},
+    rates::Rates,
 };
 use crate::{
     dataplane::Counts,
     health::state::Checked,
     model::{LoadBalancer, LoadBalancerId, State, TargetGroup, TargetGroupId},
-    runtime::{EndpointUsage, LoadBalancerUsage, ProtocolUsage, TargetGroupUsage},
+    runtime::{EndpointUsage, LoadBalancerUsage, TargetGroupUsage},
     tls::relay::wire,
 };
 
@@ -53,8 +54,14 @@ pub fn load_balancers(
     counts: &Counts,
     active: &Active,
     health: &BTreeMap<CheckKey, Checked>,
+    rates: &Rates,
 ) -> Vec<LoadBalancerUsage> {
-    state.load_balancers.values().map(|lb| load_balancer(state, plan, counts, active, health, lb)).collect()
+    let usage = |lb| {
+        let mut usage = load_balancer(state, plan, counts, active, health, lb);
+        rates.complete(&mut usage);
+        usage
+    };
+    state.load_balancers.values().map(usage).collect()
 }
 
 fn load_balancer(
@@ -65,20 +72,7 @@ fn load_balancer(
     health: &BTreeMap<CheckKey, Checked>,
     lb: &LoadBalancer,
 ) -> LoadBalancerUsage {
-    let mut usage = LoadBalancerUsage {
-        load_balancer: lb.id.clone(),
-        tcp: ProtocolUsage::default(),
-        udp: ProtocolUsage::default(),
-        rejected: 0,
-        port_allocation_errors: 0,
-        client_resets: 0,
-        target_resets: 0,
-        elb_resets: 0,
-        unhealthy_routing: 0,
-        denied_inbound: 0,
-        denied_outbound: 0,
-        zone_healthy: true,
-    };
+    let mut usage = LoadBalancerUsage::new(lb.id.clone());
     let vpc = state.vpcs.get(&lb.vpc).and_then(desired::vpc_index);
     let own = plan.targets.iter().filter(|(key, _)| Some(key.vpc) == vpc && lb.nodes().any(|node| node == key.node));
     for (key, index) in own {

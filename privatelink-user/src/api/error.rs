@@ -77,6 +77,7 @@ impl From<StoreError> for ApiError {
         let (status, code) = match error {
             StoreError::NoSpace { .. } => (StatusCode::INSUFFICIENT_STORAGE, "InsufficientStorage"),
             StoreError::Directory { .. }
+            | StoreError::Writable { .. }
             | StoreError::InUse { .. }
             | StoreError::Corrupt { .. }
             | StoreError::Schema { .. }

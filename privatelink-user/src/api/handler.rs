@@ -8,20 +8,24 @@ use axum::{
 };
 use jiff::Timestamp;
 
-use super::{Api, ApiError, Caller, DescribeFlows, DescribeStats, ExplainPacket, FlowView, RandomIds};
+use super::{
+    Api, ApiError, Caller, DescribeFlows, DescribeStats, ExplainPacket, FlowView, RandomIds, settling::Settling,
+};
 use crate::{
     control::{
         Context, ControlError, Mutation, Operation as _, Query,
         apply::{ApplyDeclaration, Plan},
         certificates::ImportCertificate,
         lookup,
+        notifications::{self, CreateConnectionNotification, ModifyConnectionNotification},
         ports::{AttachPort, AttachedPort, DescribePorts},
-        private_dns::{DomainVerification, Place, VerifyDomain},
+        private_dns::{DomainVerification, VerifyDomain},
         tags,
         targets::DescribeTargetHealth,
         view::{self, CertificateView, PortView, TargetHealthView},
     },
-    model::{Change, Identity, Owner, State, TargetAddress},
+    dns::verification,
+    model::{Change, ConnectionNotification, Identity, NotificationTarget, Owner, State, TargetAddress},
     runtime::{Explanation, FlowFilter, Question, Stats, TargetHealthReport},
 };
 
@@ -41,6 +45,10 @@ impl Api {
         let mut context = Context { region, account, identity, world, now: Timestamp::now(), ids: &mut RandomIds };
         let (change, answer) = decide(&world.seen_by(owner), &mut context)?;
         let change = tags::with_removed_tags(world, change);
+        let (change, lost) = notifications::with_notices(world, change, Timestamp::now(), &mut RandomIds);
+        if lost > 0 {
+            tracing::warn!(lost, "messages found no room: a target of connection notifications does not answer");
+        }
         let mut next = world.clone();
         next.apply(&change);
         self.runtime.limits().check(world, &next)?;
@@ -109,6 +117,36 @@ fn asked<T: serde::Serialize>(request: &T) -> String {
     text
 }
 
+/// Refuses a target of connection notifications that the agent's operator has not allowed.
+fn check_target(api: &Api, target: &NotificationTarget) -> Result<(), ControlError> {
+    if api.notify.allows(target) { Ok(()) } else { Err(ControlError::NotificationTargetNotAllowed(target.clone())) }
+}
+
+/// The target may be a secret, and so the request is not logged.
+pub async fn create_notification(
+    Shared(api): Shared<Arc<Api>>,
+    caller: Caller,
+    request: Request<CreateConnectionNotification>,
+) -> Answer<ConnectionNotification> {
+    let Json(request) = request?;
+    check_target(&api, &request.target)?;
+    let made = api.update(caller, move |state, context| request.decide(state, context)).await?;
+    tracing::info!(operation = CreateConnectionNotification::NAME, notification = %made.id, "done");
+    Ok(Json(made))
+}
+
+pub async fn modify_notification(
+    Shared(api): Shared<Arc<Api>>,
+    caller: Caller,
+    request: Request<ModifyConnectionNotification>,
+) -> Answer<ConnectionNotification> {
+    let Json(request) = request?;
+    request.target.as_ref().map_or(Ok(()), |target| check_target(&api, target))?;
+    let changed = api.update(caller, move |state, context| request.decide(state, context)).await?;
+    tracing::info!(operation = ModifyConnectionNotification::NAME, notification = %changed.id, "done");
+    Ok(Json(changed))
+}
+
 /// Any operation that only reads the state.
 pub async fn query<Q: Query + Sync>(
     Shared(api): Shared<Arc<Api>>,
@@ -116,8 +154,15 @@ pub async fn query<Q: Query + Sync>(
     request: Request<Q>,
 ) -> Answer<Q::Response> {
     let Json(request) = request?;
-    let world = api.store.state();
-    Ok(Json(request.answer(&world.seen_by(&owner), &world)?))
+    let mut settling = Settling::new(&*api.runtime);
+    loop {
+        let world = api.store.state();
+        let mut answer = request.answer(&world.seen_by(&owner), &world)?;
+        let passing = Q::settle(&mut answer, &world, &settling.installed(&world));
+        if !passing || !settling.wait().await {
+            return Ok(Json(answer));
+        }
+    }
 }
 
 pub async fn attach_port(
@@ -156,12 +201,7 @@ pub async fn verify_domain(
 ) -> Answer<DomainVerification> {
     let Json(request) = request?;
     let (service, private) = request.wanted(&api.store.state().seen_by(&caller.0))?;
-    // All at once, so that a silent server costs its patience once.
-    let asked = private.places().into_iter().map(async |name| match api.domain_resolvers.text_records(&name).await {
-        Ok(found) => Place { name, found, error: None },
-        Err(error) => Place { name, found: Vec::new(), error: Some(error.to_string()) },
-    });
-    let places = futures::future::join_all(asked).await;
+    let places = verification::ask(&api.domain_resolvers, &private).await;
     let outcome = DomainVerification::new(service, private, places);
     let noted = outcome.clone();
     api.update(caller, move |state, context| Ok((noted.noted(state, context.world), ()))).await?;

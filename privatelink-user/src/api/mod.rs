@@ -9,6 +9,7 @@ mod handler;
 mod openapi;
 mod operation;
 pub mod query;
+mod settling;
 mod socket;
 
 use std::sync::Arc;
@@ -39,6 +40,7 @@ use crate::{
         listeners::*,
         load_balancers::*,
         network_interfaces::*,
+        notifications::*,
         permissions::*,
         route_tables::*,
         security_groups::*,
@@ -50,6 +52,7 @@ use crate::{
     },
     dns::upstream::Upstreams,
     model::{IdSource, Owner},
+    notify::Targets,
     runtime::Runtime,
     store::Store,
 };
@@ -70,6 +73,8 @@ pub struct Api {
     pub default_owner: Owner,
     /// Who is asked for the TXT records that verify private DNS names.
     pub domain_resolvers: Upstreams,
+    /// Whom connection notifications may tell.
+    pub notify: Arc<Targets>,
 }
 
 /// Identifiers from the operating system's randomness.
@@ -85,12 +90,15 @@ impl IdSource for RandomIds {
 
 /// Every operation.
 fn surface() -> Surface {
+    use crate::control::cascade::DeleteCascading;
+    use crate::control::dns_targets::ModifyDnsTargets;
     use crate::control::links::*;
     use crate::control::{apply::ApplyDeclaration, ports::*, private_dns::VerifyDomain, publish::PublishTargets};
     Surface::default()
         .mutation::<CreateVpc>()
         .mutation::<ModifyVpc>()
         .mutation::<DeleteVpc>()
+        .mutation::<DeleteCascading>()
         .query::<DescribeVpcs>()
         .mutation::<CreateSubnet>()
         .mutation::<DeleteSubnet>()
@@ -104,6 +112,10 @@ fn surface() -> Surface {
         .mutation::<DeleteRoute>()
         .query::<DescribeRouteTables>()
         .query::<DescribeNetworkInterfaces>()
+        .handled::<CreateConnectionNotification>(post(handler::create_notification))
+        .handled::<ModifyConnectionNotification>(post(handler::modify_notification))
+        .mutation::<DeleteConnectionNotification>()
+        .query::<DescribeConnectionNotifications>()
         .mutation::<CreateTags>()
         .mutation::<DeleteTags>()
         .query::<DescribeTags>()
@@ -116,6 +128,7 @@ fn surface() -> Surface {
         .query::<DescribeTargetGroups>()
         .mutation::<RegisterTargets>()
         .mutation::<DeregisterTargets>()
+        .mutation::<ModifyDnsTargets>()
         .handled::<DescribeTargetHealth>(post(handler::describe_target_health))
         .mutation::<CreateLoadBalancer>()
         .mutation::<ModifyLoadBalancer>()

@@ -12,15 +12,15 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::UnixStream,
+    sync::watch,
     task::JoinHandle,
 };
 
 use super::*;
-use crate::dns::upstream::Upstreams;
 use crate::{
     cli::{CliError, Client},
     control::{
-        ControlError, Limits,
+        ControlError, Installed, Limits,
         apply::{ApplyDeclaration, Declaration},
         ports::{AttachPort, DescribePorts},
     },
@@ -30,6 +30,7 @@ use crate::{
         RuntimeError, Stats, TargetHealthReport, Usage,
     },
 };
+use crate::{dns::upstream::Upstreams, notify::Trust};
 
 /// Longer than anything here takes; a test that waits for more than that hangs.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -54,6 +55,7 @@ impl Served {
             runtime,
             default_owner: Owner::example(),
             domain_resolvers: Upstreams::new(Vec::new()),
+            notify: Arc::new(told()),
         };
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(serve(listener, Arc::new(api), shutdown.clone()));
@@ -198,6 +200,10 @@ impl Runtime for OneInterface {
 
     fn limits(&self) -> Limits {
         Limits { listeners: 1, ..Limits::NONE }
+    }
+
+    fn installed(&self) -> Option<watch::Receiver<Arc<Installed>>> {
+        None
     }
 
     fn target_health<'a>(&'a self, state: &'a State, group: &'a TargetGroupId) -> Answer<'a, Vec<TargetHealthReport>> {
@@ -351,4 +357,10 @@ async fn what_the_datapath_has_no_room_for_is_refused() {
     let refused = served.client.call(&request).await;
     assert!(matches!(refused, Err(CliError::Refused(body)) if body.code == "TooManyListeners"));
     served.stop().await;
+}
+
+/// One target that connection notifications may name.
+fn told() -> Targets {
+    let allowed = vec!["file:/nonexistent/told".parse().expect("a target")];
+    Targets::new(allowed, &Trust("/nonexistent/certificates".into())).expect("targets")
 }

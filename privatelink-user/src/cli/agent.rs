@@ -1,6 +1,6 @@
 //! `privatelink agent`: parse, log, open the store, start forwarding, serve the API, wait for a signal, stop.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::{Args, builder::PossibleValuesParser};
 use ipnet::Ipv4Net;
@@ -11,18 +11,20 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{CliError, DEFAULT_STATE_DIR, value};
+use super::{CliError, DEFAULT_STATE_DIR, systemd, value};
 use crate::{
     agent::{self, Agent, AgentError, host_port},
     api::{
         self, Api, SocketFile,
         query::{self, Credentials, QueryApi},
     },
-    dataplane::load,
+    confine::{self, ConfineError},
+    dataplane::{load, pin},
     dns::{self, upstream::Upstreams},
     logging::{self, LogFormat},
     metrics::{self, Metrics, MetricsError},
     model::{AccountId, InvalidValue, Owner, Region, ServiceDomain},
+    notify::{self, Allowed, Targets, Trust},
     store::{DirectoryLock, Store},
 };
 
@@ -52,9 +54,33 @@ pub struct AgentArgs {
     #[command(flatten)]
     query: QueryArgs,
     #[command(flatten)]
+    notify: NotifyArgs,
+    #[command(flatten)]
     datapath: DatapathArgs,
     #[command(flatten)]
     names: NamesArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Connection notifications")]
+struct NotifyArgs {
+    /// Whom connection notifications may tell: https://HOST/PATH (http:// too), file:/PATH or exec:/PATH; requests name nothing
+    /// else. With an SNS topic's ARN and an equals sign before it, requests name the topic. May be repeated.
+    #[arg(long = "notify", value_name = "[TOPIC=]TARGET", value_parser = value::parse::<Allowed>)]
+    notify: Vec<Allowed>,
+    /// Whose certificates are believed of https:// targets: a file of PEM.
+    #[arg(long, value_name = "FILE", default_value = "/etc/ssl/certs/ca-certificates.crt")]
+    notify_ca: PathBuf,
+}
+
+impl NotifyArgs {
+    fn targets(self) -> Result<Targets, CliError> {
+        let Self { notify, notify_ca } = self;
+        Targets::new(notify, &Trust(notify_ca)).map_err(|error| CliError::Input {
+            message: error.to_string(),
+            hint: "give --notify a URL of a host by its name, and --notify-ca a file of PEM certificates".to_owned(),
+        })
+    }
 }
 
 #[derive(Debug, Args)]
@@ -75,21 +101,30 @@ struct NamesArgs {
     /// Who is asked for the TXT records that verify private DNS names; the upstreams unless given. May be repeated.
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = value::dns_server)]
     dns_verification_resolver: Vec<SocketAddr>,
+    /// How often they are asked for again, for names that were asked for before: one whose record is gone is not verified any more,
+    /// so that no further endpoint may answer for it.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3_600, value_parser = clap::value_parser!(u32).range(1..=604_800))]
+    dns_verification_interval: u32,
     /// Do not serve names inside the VPCs: base address + 2 and 169.254.169.253 are left to whoever has them.
     #[arg(long)]
     no_vpc_dns: bool,
 }
 
 impl NamesArgs {
-    /// Under which domain, how names are served, and who is asked to verify one.
-    fn options(self) -> (ServiceDomain, dns::Options, Upstreams) {
-        let Self { service_domain, dns, dns_upstream, dns_verification_resolver, no_vpc_dns } = self;
-        let asked = if dns_verification_resolver.is_empty() { dns_upstream.clone() } else { dns_verification_resolver };
-        (
+    /// Under which domain, how names are served, who is asked to verify one, and how often.
+    fn options(self) -> (ServiceDomain, dns::Options, Vec<SocketAddr>, Duration) {
+        let Self {
             service_domain,
-            dns::Options { listen: dns, upstreams: dns_upstream, outside_only: no_vpc_dns },
-            Upstreams::new(asked),
-        )
+            dns,
+            dns_upstream,
+            dns_verification_resolver,
+            dns_verification_interval,
+            no_vpc_dns,
+        } = self;
+        let asked = if dns_verification_resolver.is_empty() { dns_upstream.clone() } else { dns_verification_resolver };
+        let every = Duration::from_secs(dns_verification_interval.into());
+        let options = dns::Options { listen: dns, upstreams: dns_upstream, outside_only: no_vpc_dns };
+        (service_domain, options, asked, every)
     }
 }
 
@@ -113,9 +148,22 @@ struct QueryArgs {
 }
 
 impl QueryArgs {
+    /// The access keys.
+    fn credentials(&self) -> Result<Credentials, CliError> {
+        let Some(file) = &self.credentials else { return Ok(Credentials::default()) };
+        Credentials::load(file).map_err(|error| CliError::Input {
+            message: error.to_string(),
+            hint: "see `privatelink agent --help` for what the file holds".to_owned(),
+        })
+    }
+
     /// The listener and what it serves; none without --api.
-    async fn listen(self, api: &Arc<Api>) -> Result<Option<(TcpListener, Arc<QueryApi>)>, CliError> {
-        let Self { api: address, credentials, trust_loopback, allow_reset } = self;
+    async fn listen(
+        self,
+        api: &Arc<Api>,
+        credentials: Credentials,
+    ) -> Result<Option<(TcpListener, Arc<QueryApi>)>, CliError> {
+        let Self { api: address, credentials: _, trust_loopback, allow_reset } = self;
         let Some(address) = address else { return Ok(None) };
         if allow_reset && !address.ip().is_loopback() {
             return Err(CliError::Input {
@@ -123,13 +171,6 @@ impl QueryArgs {
                 hint: "use --api 127.0.0.1:PORT".to_owned(),
             });
         }
-        let credentials = match &credentials {
-            Some(file) => Credentials::load(file).map_err(|error| CliError::Input {
-                message: error.to_string(),
-                hint: "see `privatelink agent --help` for what the file holds".to_owned(),
-            })?,
-            None => Credentials::default(),
-        };
         let listener = TcpListener::bind(address).await.map_err(|error| CliError::Agent {
             message: format!("listening on {address} for the AWS API: {error}"),
             hint: "give --api an address of this host and a free port".to_owned(),
@@ -199,13 +240,14 @@ impl AgentArgs {
     pub fn run(self, socket: PathBuf, account: Option<AccountId>, region: Option<Region>) -> Result<(), CliError> {
         logging::init(&self.log, self.log_format)
             .map_err(|error| CliError::Input { message: error.to_string(), hint: error.hint().to_owned() })?;
+        let credentials = self.query.credentials()?;
+        let store = if self.remove { None } else { Some(self.confine()?) };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime)?;
         runtime.block_on(async {
             // Spawned, because the agent's start blocks in place, which only a worker thread may.
-            let task = if self.remove {
-                tokio::spawn(self.take_out())
-            } else {
-                tokio::spawn(self.serve(socket, default_owner(account, region)))
+            let task = match store {
+                Some(store) => tokio::spawn(self.serve(store, socket, default_owner(account, region), credentials)),
+                None => tokio::spawn(self.take_out()),
             };
             task.await.unwrap_or_else(|error| {
                 Err(CliError::Agent { message: format!("the agent was aborted: {error}"), hint: String::new() })
@@ -213,14 +255,34 @@ impl AgentArgs {
         })
     }
 
-    async fn serve(self, socket: PathBuf, default_owner: Result<Owner, InvalidValue>) -> Result<(), CliError> {
-        let Self { state_dir, remove: _, log: _, log_format: _, metrics, access_log, query, datapath, names } = self;
+    /// Does what takes more rights than forwarding does, and gives them up. What the kernel lacks, and a state that cannot be
+    /// used, are found before anything is mounted.
+    fn confine(&self) -> Result<Store, CliError> {
+        load::check_host().map_err(AgentError::from)?;
+        let store = Store::open(&self.state_dir)?;
+        pin::ensure_bpffs(&self.datapath.bpffs).map_err(AgentError::from)?;
+        // For the relay, which the agent starts.
+        confine::raise_file_limit();
+        confine::drop_capabilities()?;
+        Ok(store)
+    }
+
+    async fn serve(
+        self,
+        store: Store,
+        socket: PathBuf,
+        default_owner: Result<Owner, InvalidValue>,
+        credentials: Credentials,
+    ) -> Result<(), CliError> {
+        let Self { state_dir, remove: _, log: _, log_format: _, metrics, access_log, query, notify, datapath, names } =
+            self;
         // The relay need not run where the agent does.
         let access_log = access_log.map(std::path::absolute).transpose().map_err(CliError::Runtime)?;
-        let (service_domain, dns, domain_resolvers) = names.options();
+        let (service_domain, dns, resolvers, recheck) = names.options();
         let default_owner =
             default_owner.map_err(|error| CliError::Input { message: error.to_string(), hint: error.hint.clone() })?;
-        let store = Arc::new(Store::open(&state_dir)?.with_service_domain(service_domain));
+        let notify = Arc::new(notify.targets()?);
+        let store = Arc::new(store.with_service_domain(service_domain));
         // Clients may connect from here on; they are answered when the agent forwards.
         let (listener, _socket_file) = SocketFile::listen(&socket)?;
         let scraped = match metrics {
@@ -230,8 +292,12 @@ impl AgentArgs {
         let shutdown = CancellationToken::new();
         stop_on_signals(shutdown.clone())?;
         let agent = Agent::start(datapath.options(state_dir.clone(), dns, access_log), store.clone()).await?;
-        let api = Arc::new(Api { store, runtime: agent.runtime(), default_owner, domain_resolvers });
-        let query = query.listen(&api).await?;
+        tokio::spawn(notify::run(store.clone(), Arc::clone(&notify), shutdown.clone()));
+        let again = Upstreams::new(resolvers.clone());
+        tokio::spawn(dns::verification::run(store.clone(), again, recheck, shutdown.clone()));
+        let domain_resolvers = Upstreams::new(resolvers);
+        let api = Arc::new(Api { store, runtime: agent.runtime(), default_owner, domain_resolvers, notify });
+        let query = query.listen(&api, credentials).await?;
         let query = query.map(|(listener, query)| tokio::spawn(query::serve(listener, query, shutdown.clone())));
         if let Some(listener) = scraped {
             let metrics = Arc::new(Metrics { store: api.store.clone(), runtime: api.runtime.clone() });
@@ -243,9 +309,12 @@ impl AgentArgs {
             });
         }
         tracing::info!(socket = %socket.display(), state = %state_dir.display(), "ready");
+        systemd::ready();
+        tokio::spawn(systemd::watchdog(api.runtime.clone(), shutdown.clone()));
         let forwarding = tokio::spawn(agent.run(shutdown.clone()));
         let served = api::serve(listener, api, shutdown.clone()).await;
         shutdown.cancel();
+        systemd::stopping();
         if let Some(query) = query
             && let Err(error) = query.await
         {
@@ -263,8 +332,18 @@ impl AgentArgs {
     }
 
     async fn take_out(self) -> Result<(), CliError> {
-        let Self { state_dir, remove: _, log: _, log_format: _, metrics: _, access_log, query: _, datapath, names } =
-            self;
+        let Self {
+            state_dir,
+            remove: _,
+            log: _,
+            log_format: _,
+            metrics: _,
+            access_log,
+            query: _,
+            notify: _,
+            datapath,
+            names,
+        } = self;
         // An agent that runs would put everything back.
         let _lock = if state_dir.exists() { Some(DirectoryLock::acquire(&state_dir)?) } else { None };
         let load::Removed { ports } =
@@ -287,6 +366,15 @@ impl From<MetricsError> for CliError {
         Self::Agent {
             message: error.to_string(),
             hint: "give --metrics an address of this host and a port that nobody uses".to_owned(),
+        }
+    }
+}
+
+impl From<ConfineError> for CliError {
+    fn from(error: ConfineError) -> Self {
+        Self::Agent {
+            message: error.to_string(),
+            hint: "run the agent as root, or as `privatelink systemd-unit` says".to_owned(),
         }
     }
 }

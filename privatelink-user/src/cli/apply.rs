@@ -44,6 +44,7 @@ const AFTER_HELP: &str = r#"The file, with every resource that there is (what is
                    healthy-threshold = 5, unhealthy-threshold = 2, matcher = "200-399" }
   attributes = { "deregistration_delay.timeout_seconds" = 300 }
   targets = ["10.0.1.10", "10.0.1.11:8080"]
+  dns-targets = []                  # optional: names whose addresses are targets too: "db.example.com:5432"
 
   [[load-balancer]]
   name = "web"
@@ -58,6 +59,8 @@ const AFTER_HELP: &str = r#"The file, with every resource that there is (what is
   target-group = "web"              # or several: target-groups = ["web=70", "next=30"]
   stickiness = false                # optional: true keeps a client in one target group
   attributes = { "tcp.idle_timeout.seconds" = 350 }
+  # protocol = "TLS" takes certificates = ["www.example.com"]: imported ones, by ARN or a name that each alone
+  # is for, the first for clients without a server name; optional: ssl-policy, alpn-policy = "HTTP2Preferred"
 
   [[endpoint-service]]
   name = "shop"                     # optional: an alias
@@ -82,7 +85,10 @@ const AFTER_HELP: &str = r#"The file, with every resource that there is (what is
   name = "office"
   sides = ["vpc=provider,target=10.0.1.10:22,address=10.0.0.60", "vpc=consumer,target=10.0.1.20:22,address=10.0.0.61"]
 
-The whole file is applied or nothing of it. What the file does not name stays, unless --prune is given."#;
+The whole file is applied or nothing of it. A resource that it declares is made what the file says, in everything: what is left
+out is its default, so a private DNS name that is not declared is removed (endpoints that answer for it keep it; setting it again
+takes another verification), and principals, rules and aliases that are not listed go. A resource that it does not declare stays,
+unless --prune is given. --dry-run shows all of that."#;
 
 #[derive(Debug, Args)]
 #[command(after_long_help = AFTER_HELP)]

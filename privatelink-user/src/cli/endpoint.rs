@@ -12,11 +12,11 @@ use super::{
 use crate::{
     control::{
         Reference,
-        endpoints::{CreateEndpoint, DeleteEndpoint, DescribeEndpoints, ModifyEndpoint},
+        endpoints::{CreateEndpoint, DeleteEndpoint, DescribeEndpoints, ModifyEndpoint, ModifyEndpointPayer},
         subnets::Placement,
         view::EndpointView,
     },
-    model::{Alias, IpAddressType, PolicyDocument},
+    model::{Alias, IpAddressType, PayerResponsibility, PolicyDocument},
 };
 
 #[derive(Debug, Subcommand)]
@@ -33,6 +33,12 @@ pub enum EndpointCommand {
     },
     /// Change who may connect, its subnets, its aliases, its policy, or whether it answers for the private DNS name.
     Modify(ModifyArgs),
+    /// Pay for an endpoint yourself, which its service's owner has paid for. Nobody counts money here; it is kept and shown.
+    TakeCharges {
+        /// Id, or VPC/ADDRESS.
+        #[arg(value_parser = value::reference)]
+        endpoint: Reference,
+    },
     /// Delete an endpoint; its flows end.
     Delete {
         /// Id, or VPC/ADDRESS.
@@ -226,6 +232,12 @@ impl EndpointCommand {
                 };
                 let endpoint = session.client.call(&request).await?;
                 session.output.show(&endpoint, describe)
+            }
+            Self::TakeCharges { endpoint } => {
+                let done = format!("you pay for endpoint {}", endpoint.as_str());
+                let payer = PayerResponsibility::EndpointOwner;
+                session.client.call(&ModifyEndpointPayer { endpoint_service: None, endpoint, payer }).await?;
+                session.output.done(&done)
             }
             Self::Delete { endpoint } => {
                 session.client.call(&DeleteEndpoint { endpoint: endpoint.clone() }).await?;

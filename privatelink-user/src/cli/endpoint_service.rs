@@ -15,15 +15,17 @@ use crate::{
         connections::DescribeConnections,
         endpoint_services::{
             CreateEndpointService, DeleteEndpointService, DescribeEndpointServices, ModifyEndpointService,
+            ModifyServicePayer,
         },
+        endpoints::ModifyEndpointPayer,
         permissions::{DescribePermissions, ModifyPermissions},
         private_dns::{DomainVerification, Place, VerifyDomain},
         publish::{AddressSpec, PublishTargets},
         view::{EndpointServiceView, PermissionView, PublishedView},
     },
     model::{
-        BitRate, ConnectionRate, Connections, ConsumerLists, ConsumerPattern, Limit, LimitChange, Principal,
-        PrivateDns, PrivateDnsName, Protocol, ResourceName, VerificationState,
+        BitRate, ConnectionRate, Connections, ConsumerLists, ConsumerPattern, Limit, LimitChange, PayerResponsibility,
+        Principal, PrivateDns, PrivateDnsName, Protocol, ResourceName, VerificationState,
     },
 };
 
@@ -44,6 +46,19 @@ pub enum EndpointServiceCommand {
     /// Who may make endpoints to a service, besides the account that it belongs to.
     #[command(subcommand)]
     Permissions(PermissionsCommand),
+    /// Say who pays: for new endpoints to a service, which cannot be given back, or for one endpoint that leads to it. Nobody counts
+    /// money here; it is kept and shown.
+    Payer {
+        /// Service name, id or alias.
+        #[arg(value_parser = value::reference)]
+        endpoint_service: Reference,
+        /// endpoint-owner or service-owner.
+        #[arg(value_parser = value::parse::<PayerResponsibility>)]
+        payer: PayerResponsibility,
+        /// Only for this endpoint, by id.
+        #[arg(long, value_parser = value::reference)]
+        endpoint: Option<Reference>,
+    },
     /// List the endpoints of all accounts that lead to a service; `privatelink connection` accepts and rejects them.
     Connections {
         /// Service name, id or alias.
@@ -283,6 +298,16 @@ impl EndpointServiceCommand {
                 session.output.show(&service, describe)
             }
             Self::Permissions(command) => command.run(session).await,
+            Self::Payer { endpoint_service, payer, endpoint: Some(endpoint) } => {
+                let done = format!("{payer} pays for endpoint {}", endpoint.as_str());
+                let request = ModifyEndpointPayer { endpoint_service: Some(endpoint_service), endpoint, payer };
+                session.client.call(&request).await?;
+                session.output.done(&done)
+            }
+            Self::Payer { endpoint_service, payer, endpoint: None } => {
+                let service = session.client.call(&ModifyServicePayer { endpoint_service, payer }).await?;
+                session.output.show(&service, describe)
+            }
             Self::Connections { endpoint_service } => {
                 let connections = session.client.call(&DescribeConnections { endpoint_service }).await?;
                 session.output.show(&connections, |connections| connection::rows(connections))
@@ -290,17 +315,23 @@ impl EndpointServiceCommand {
             Self::VerifyDomain { endpoint_service } => {
                 let outcome = session.client.call(&VerifyDomain { endpoint_service: endpoint_service.clone() }).await?;
                 session.output.show(&outcome, verification)?;
-                match outcome.state {
-                    VerificationState::Verified => Ok(()),
-                    VerificationState::PendingVerification | VerificationState::Failed => Err(CliError::Input {
-                        message: format!("the private DNS name '{}' is not verified", outcome.name),
-                        hint: format!(
-                            "publish TXT \"{}\" at {}",
-                            outcome.record_value,
-                            outcome.places.iter().map(|place| place.name.as_str()).collect::<Vec<_>>().join(" or ")
-                        ),
-                    }),
+                if outcome.found {
+                    return Ok(());
                 }
+                let kept = match outcome.state {
+                    VerificationState::Verified => {
+                        "the record was not found; it stays verified until DNS says that there is none"
+                    }
+                    VerificationState::PendingVerification | VerificationState::Failed => "is not verified",
+                };
+                Err(CliError::Input {
+                    message: format!("the private DNS name '{}': {kept}", outcome.name),
+                    hint: format!(
+                        "publish TXT \"{}\" at {}",
+                        outcome.record_value,
+                        outcome.places.iter().map(|place| place.name.as_str()).collect::<Vec<_>>().join(" or ")
+                    ),
+                })
             }
             Self::Delete { endpoint_service, force } => {
                 let request = DeleteEndpointService { endpoint_service: endpoint_service.clone(), force };
@@ -361,7 +392,7 @@ fn private_dns_text(private: &PrivateDns) -> String {
 }
 
 fn verification(outcome: &DomainVerification) -> String {
-    let DomainVerification { endpoint_service: _, name, state, record_value, places } = outcome;
+    let DomainVerification { endpoint_service: _, name, state, record_value, found: _, places } = outcome;
     let found = |place: &Place| match &place.error {
         Some(error) => error.clone(),
         None if place.found.is_empty() => "no TXT record".to_owned(),
@@ -387,6 +418,7 @@ fn describe(service: &EndpointServiceView) -> String {
         limits,
         payer,
         connections,
+        state,
         created_at,
     } = service;
     let leads_to = match own {
@@ -411,6 +443,7 @@ fn describe(service: &EndpointServiceView) -> String {
         ("Private DNS name", private_dns.as_ref().map_or_else(|| "-".to_owned(), private_dns_text)),
         ("Limits of an endpoint", limits.to_string()),
         ("Endpoints", list(connected)),
+        ("State", state.to_string()),
         ("Created", created_at.to_string()),
     ])
 }

@@ -14,7 +14,7 @@ use crate::{
         listeners::{CreateListener, DeleteListener, DescribeListeners, ModifyListener, TargetGroupWeight},
         view::{ListenerView, TlsView},
     },
-    model::{AttributeMap as _, ListenerAttributes, Protocol},
+    model::{AttributeMap as _, ListenerAttributes, ListenerPorts, Protocol},
     tls::{alpn::AlpnPolicy, policy::ListenerPolicy},
 };
 
@@ -51,9 +51,10 @@ pub struct CreateArgs {
     /// TCP, UDP, TCP_UDP for both on one port, or TLS, which ends here and goes on in clear or by TLS, as the target group says.
     #[arg(long, value_parser = value::parse::<Protocol>)]
     protocol: Protocol,
-    /// The port on which endpoints and node addresses answer.
-    #[arg(long, value_name = "N", value_parser = value::port)]
-    port: u16,
+    /// The port on which endpoints and node addresses answer, several as FIRST-LAST, or `all`. Of several, targets get the port
+    /// that the client has asked for, and the port with which they are registered is for health checks only.
+    #[arg(long, value_name = "N|FIRST-LAST|all", value_parser = value::parse::<ListenerPorts>)]
+    port: ListenerPorts,
     /// Where connections go; name or ARN. Several share them by weight: --target-group a=70 --target-group b=30, each
     /// weight 0 to 999.
     #[arg(long = "target-group", value_name = "GROUP[=WEIGHT]", required = true, value_parser = value::parse::<TargetGroupWeight>)]

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     control::{
         Reference,
+        cascade::{DeleteCascading, Doomed},
         load_balancers::{
             CreateLoadBalancer, DeleteLoadBalancer, DescribeLoadBalancers, ModifyLoadBalancer, SetSecurityGroups,
         },
@@ -43,6 +44,9 @@ pub enum LoadBalancerCommand {
         /// Name or ARN.
         #[arg(value_parser = value::reference)]
         load_balancer: Reference,
+        /// Also delete the endpoint service that it alone serves, and say what has gone; its connections are rejected.
+        #[arg(long)]
+        cascade: bool,
     },
 }
 
@@ -157,7 +161,12 @@ impl LoadBalancerCommand {
                 }
                 session.output.show(&lb, describe)
             }
-            Self::Delete { load_balancer } => {
+            Self::Delete { load_balancer, cascade: true } => {
+                let gone =
+                    session.client.call(&DeleteCascading { resource: Doomed::LoadBalancer(load_balancer) }).await?;
+                session.output.show(&gone, |gone| gone.iter().map(|one| format!("deleted {one}\n")).collect())
+            }
+            Self::Delete { load_balancer, cascade: false } => {
                 session.client.call(&DeleteLoadBalancer { load_balancer: load_balancer.clone() }).await?;
                 session.output.done(&format!("deleted load balancer {}", load_balancer.as_str()))
             }
@@ -189,6 +198,7 @@ fn describe(lb: &LoadBalancerView) -> String {
         vpc_name,
         addresses,
         ip_address_type,
+        secondary_addresses,
         attributes,
         dns_name,
         security_groups: _,
@@ -196,8 +206,10 @@ fn describe(lb: &LoadBalancerView) -> String {
         enforce_on_private_link,
         listeners,
         endpoint_service,
+        state,
         created_at,
     } = lb;
+    let why = state.reason(id).map(|why| format!(": {why}")).unwrap_or_default();
     let enforced = if *enforce_on_private_link { "" } else { " (not for what comes through endpoints)" };
     let listener = |listener: &crate::control::view::ListenerView| {
         format!("{} {} to {}", listener.protocol, listener.port, listener.target_group_name)
@@ -207,12 +219,14 @@ fn describe(lb: &LoadBalancerView) -> String {
         ("ARN", id.to_string()),
         ("VPC", vpc_name.clone()),
         ("Node addresses", list(addresses)),
+        ("Secondary node addresses", list(secondary_addresses)),
         ("Attributes", list(attributes.iter().map(|(key, value)| format!("{key}={value}")))),
         ("DNS name", dns_name.clone()),
         ("IP address type", ip_address_type.to_string()),
         ("Security groups", format!("{}{enforced}", list(security_group_names))),
         ("Listeners", list(listeners.iter().map(listener))),
         ("Endpoint service", or_dash(endpoint_service.as_ref())),
+        ("State", format!("{state}{why}")),
         ("Created", created_at.to_string()),
     ])
 }

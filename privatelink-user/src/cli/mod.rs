@@ -1,4 +1,5 @@
-//! The command line. Everything but `agent`, `relay`, `completions`, `man` and `openapi` is a client of the API and has no other door.
+//! The command line. Everything but `agent`, `relay`, `completions`, `man`, `openapi` and `systemd-unit` is a client of the API
+//! and has no other door.
 
 mod agent;
 mod apply;
@@ -16,6 +17,7 @@ mod link;
 mod listener;
 mod load_balancer;
 mod manual;
+mod notification;
 mod output;
 mod port;
 mod relay;
@@ -23,6 +25,7 @@ mod route;
 mod security_group;
 mod stats;
 mod subnet;
+mod systemd;
 mod tag;
 mod target;
 mod target_group;
@@ -117,6 +120,9 @@ enum Command {
     Completions(manual::CompletionsArgs),
     /// Write the man pages into a directory.
     Man(manual::ManArgs),
+    /// Print a systemd unit that runs the agent with no more rights than it needs:
+    /// privatelink systemd-unit --metrics 127.0.0.1:9420 > /etc/systemd/system/privatelink.service
+    SystemdUnit(systemd::UnitArgs),
     /// Print the agent's native API as an OpenAPI document. The agent serves the same at /openapi.json on its socket:
     /// curl --unix-socket /run/privatelink.sock http://localhost/openapi.json
     Openapi,
@@ -173,6 +179,9 @@ enum ClientCommand {
     /// Connections of endpoints to your endpoint services: say yes or no.
     #[command(subcommand)]
     Connection(connection::ConnectionCommand),
+    /// Connection notifications: who is told what happens to endpoints.
+    #[command(subcommand)]
+    Notification(notification::NotificationCommand),
     /// Endpoints: addresses in a consumer's VPC that lead to an endpoint service.
     #[command(subcommand)]
     Endpoint(endpoint::EndpointCommand),
@@ -212,6 +221,7 @@ pub fn main() -> ExitCode {
         Command::Relay(args) => args.run(),
         Command::Completions(args) => args.run(),
         Command::Man(args) => args.run(),
+        Command::SystemdUnit(args) => args.run(),
         Command::Openapi => manual::openapi(),
         Command::Client(command) => {
             let client = Client::new(socket).on_behalf_of(account, region);
@@ -258,6 +268,7 @@ fn run_client(command: ClientCommand, mut session: Session) -> Result<(), CliErr
             ClientCommand::SecurityGroup(command) => command.run(session).await,
             ClientCommand::EndpointService(command) => command.run(session).await,
             ClientCommand::Connection(command) => command.run(session).await,
+            ClientCommand::Notification(command) => command.run(session).await,
             ClientCommand::Endpoint(command) => command.run(session).await,
             ClientCommand::Link(command) => command.run(session).await,
             ClientCommand::Flow(command) => command.run(session).await,

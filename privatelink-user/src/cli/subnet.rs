@@ -10,6 +10,7 @@ use super::{
 use crate::{
     control::{
         Reference,
+        cascade::{DeleteCascading, Doomed},
         subnets::{CreateSubnet, DeleteSubnet, DescribeSubnets},
         view::SubnetView,
     },
@@ -42,6 +43,9 @@ pub enum SubnetCommand {
         /// Id, or VPC/CIDR.
         #[arg(value_parser = value::reference)]
         subnet: Reference,
+        /// Also take out the addresses in it, with what has no others, and say what has gone.
+        #[arg(long)]
+        cascade: bool,
     },
 }
 
@@ -77,7 +81,11 @@ impl SubnetCommand {
                 let subnets = session.client.call(&request).await?;
                 subnets.iter().try_for_each(|subnet| session.output.show(subnet, describe))
             }
-            Self::Delete { subnet } => {
+            Self::Delete { subnet, cascade: true } => {
+                let gone = session.client.call(&DeleteCascading { resource: Doomed::Subnet(subnet) }).await?;
+                session.output.show(&gone, |gone| gone.iter().map(|one| format!("deleted {one}\n")).collect())
+            }
+            Self::Delete { subnet, cascade: false } => {
                 session.client.call(&DeleteSubnet { subnet: subnet.clone() }).await?;
                 session.output.done(&format!("deleted subnet {}", subnet.as_str()))
             }

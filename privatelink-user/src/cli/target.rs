@@ -1,6 +1,9 @@
 //! `privatelink target`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
@@ -8,16 +11,17 @@ use serde::Serialize;
 
 use super::{
     CliError, Session,
-    output::{Format, or_dash, table},
+    output::{Format, list, or_dash, table},
     value,
 };
 use crate::{
     control::{
         Reference,
+        dns_targets::ModifyDnsTargets,
         targets::{DeregisterTargets, DescribeTargetHealth, RegisterTargets, TargetSpec},
         view::TargetHealthView,
     },
-    model::TargetAddress,
+    model::{DnsTarget, TargetAddress},
 };
 
 /// How often `--watch` asks.
@@ -26,21 +30,25 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 #[derive(Debug, Subcommand)]
 pub enum TargetCommand {
     /// Register targets. One that drains takes new flows again.
-    Register(TargetArgs),
+    Register(RegisterArgs),
     /// Deregister targets: no new flows, open ones go on until the group's deregistration delay has ended.
-    Deregister(TargetArgs),
+    Deregister(RegisterArgs),
     /// Show the targets' health, with the reason.
     Health(HealthArgs),
 }
 
 #[derive(Debug, Args)]
-pub struct TargetArgs {
+pub struct RegisterArgs {
     /// The target group; name or ARN.
     #[arg(value_parser = value::reference)]
     target_group: Reference,
     /// An address, or, in a group of type instance, an instance's name or id; with :PORT where it differs from the group's.
-    #[arg(required = true, value_name = "TARGET[:PORT]", value_parser = value::parse::<TargetSpec>)]
+    #[arg(required_unless_present = "dns_names", value_name = "TARGET[:PORT]", value_parser = value::parse::<TargetSpec>)]
     targets: Vec<TargetSpec>,
+    /// Instead, a name: the agent asks the --dns-upstream servers for it as often as its TTL says (5 to 300 s), registers its
+    /// addresses, and drains those that it has no more; while nobody answers, or with none, all stay. May be repeated.
+    #[arg(long = "dns-name", value_name = "NAME[:PORT]", conflicts_with = "targets", value_parser = value::parse::<DnsTarget>)]
+    dns_names: Vec<DnsTarget>,
 }
 
 #[derive(Debug, Args)]
@@ -59,12 +67,26 @@ pub struct HealthArgs {
 impl TargetCommand {
     pub async fn run(self, session: &mut Session) -> Result<(), CliError> {
         match self {
-            Self::Register(TargetArgs { target_group, targets }) => {
+            Self::Register(RegisterArgs { target_group, targets: _, dns_names }) if !dns_names.is_empty() => {
+                let text = format!("target group {} follows {}", target_group.as_str(), list(&dns_names));
+                let add = dns_names.into_iter().collect();
+                let group =
+                    session.client.call(&ModifyDnsTargets { target_group, add, remove: BTreeSet::new() }).await?;
+                session.output.show(&group, |_| text)
+            }
+            Self::Deregister(RegisterArgs { target_group, targets: _, dns_names }) if !dns_names.is_empty() => {
+                let text = format!("target group {} no longer follows {}", target_group.as_str(), list(&dns_names));
+                let remove = dns_names.into_iter().collect();
+                let group =
+                    session.client.call(&ModifyDnsTargets { target_group, add: BTreeSet::new(), remove }).await?;
+                session.output.show(&group, |_| text)
+            }
+            Self::Register(RegisterArgs { target_group, targets, dns_names: _ }) => {
                 let done = format!("registered {} with target group {}", names(&targets), target_group.as_str());
                 let group = session.client.call(&RegisterTargets { target_group, targets }).await?;
                 session.output.show(&group, |_| done)
             }
-            Self::Deregister(TargetArgs { target_group, targets }) => {
+            Self::Deregister(RegisterArgs { target_group, targets, dns_names: _ }) => {
                 let text = format!("{} of target group {}", names(&targets), target_group.as_str());
                 let group = session.client.call(&DeregisterTargets { target_group, targets }).await?;
                 session.output.show(&group, |_| format!("deregistered {text}"))

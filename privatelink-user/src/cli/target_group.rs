@@ -10,6 +10,7 @@ use super::{
 use crate::{
     control::{
         Reference,
+        cascade::{DeleteCascading, Doomed},
         target_groups::{
             CreateTargetGroup, DeleteTargetGroup, DescribeTargetGroups, HealthCheckSettings, ModifyTargetGroup,
         },
@@ -40,6 +41,9 @@ pub enum TargetGroupCommand {
         /// Name or ARN.
         #[arg(value_parser = value::reference)]
         target_group: Reference,
+        /// Also delete the listeners that lead nowhere else, and say what has gone.
+        #[arg(long)]
+        cascade: bool,
     },
 }
 
@@ -174,7 +178,12 @@ impl TargetGroupCommand {
                 let group = session.client.call(&ModifyTargetGroup { target_group, health_check, attributes }).await?;
                 session.output.show(&group, describe)
             }
-            Self::Delete { target_group } => {
+            Self::Delete { target_group, cascade: true } => {
+                let gone =
+                    session.client.call(&DeleteCascading { resource: Doomed::TargetGroup(target_group) }).await?;
+                session.output.show(&gone, |gone| gone.iter().map(|one| format!("deleted {one}\n")).collect())
+            }
+            Self::Delete { target_group, cascade: false } => {
                 session.client.call(&DeleteTargetGroup { target_group: target_group.clone() }).await?;
                 session.output.done(&format!("deleted target group {}", target_group.as_str()))
             }
@@ -212,6 +221,7 @@ fn describe(group: &TargetGroupView) -> String {
         health_check,
         attributes,
         targets,
+        dns_targets,
         listeners,
         created_at,
     } = group;
@@ -240,14 +250,16 @@ fn describe(group: &TargetGroupView) -> String {
         ("Health check", check),
         ("Attributes", list(attributes.iter().map(|(key, value)| format!("{key}={value}")))),
         ("Targets", list(targets.iter().map(shown))),
+        ("Names followed", list(dns_targets)),
         ("Listeners", list(listeners)),
         ("Created", created_at.to_string()),
     ])
 }
 
 fn shown(target: &Target) -> String {
-    match &target.instance {
-        Some(instance) => format!("{instance} ({})", target.address),
-        None => target.address.to_string(),
+    match (&target.instance, &target.dns_name) {
+        (Some(instance), _) => format!("{instance} ({})", target.address),
+        (None, Some(name)) => format!("{} ({name})", target.address),
+        (None, None) => target.address.to_string(),
     }
 }

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     control::{
         Reference,
+        cascade::{DeleteCascading, Doomed},
         view::VpcView,
         vpcs::{CreateVpc, DeleteVpc, DescribeVpcs, ModifyVpc},
     },
@@ -37,6 +38,9 @@ pub enum VpcCommand {
         /// Name or id.
         #[arg(value_parser = value::reference)]
         vpc: Reference,
+        /// Also delete what is in it, and links that lead there, and say what has gone.
+        #[arg(long)]
+        cascade: bool,
     },
 }
 
@@ -134,7 +138,11 @@ impl VpcCommand {
                 let vpc = session.client.call(&request).await?;
                 session.output.show(&vpc, |vpc| rows([vpc]))
             }
-            Self::Delete { vpc } => {
+            Self::Delete { vpc, cascade: true } => {
+                let gone = session.client.call(&DeleteCascading { resource: Doomed::Vpc(vpc) }).await?;
+                session.output.show(&gone, |gone| gone.iter().map(|one| format!("deleted {one}\n")).collect())
+            }
+            Self::Delete { vpc, cascade: false } => {
                 session.client.call(&DeleteVpc { vpc: vpc.clone() }).await?;
                 session.output.done(&format!("deleted VPC {}", vpc.as_str()))
             }

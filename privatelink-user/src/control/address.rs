@@ -8,7 +8,7 @@ use std::{
 use ipnet::IpNet;
 
 use super::{ControlError, ipv6::Ipv6Refusal};
-use crate::model::{State, Vpc};
+use crate::model::{LoadBalancer, State, SubnetId, Vpc};
 
 /// The VPC's range of the address's family.
 pub fn range(vpc: &Vpc, address: IpAddr) -> Result<IpNet, ControlError> {
@@ -40,6 +40,35 @@ pub fn check_free(state: &State, vpc: &Vpc, address: IpAddr) -> Result<(), Contr
         Some(by) => Err(ControlError::AddressInUse { address, by }),
         None => Ok(()),
     }
+}
+
+/// The secondary node addresses of a load balancer in `vpc`: as many as its attributes say in each subnet in which it has an
+/// address. It keeps those that it has there. Addresses of no subnet count as one subnet.
+pub fn secondary(state: &State, vpc: &Vpc, lb: &LoadBalancer) -> Result<Vec<Ipv4Addr>, ControlError> {
+    let mut used: BTreeSet<IpAddr> = state.address_uses(&vpc.id).map(|(address, _)| address).collect();
+    used.extend(lb.nodes());
+    let subnet = |address: Ipv4Addr| state.subnet_of(&vpc.id, address).map(|subnet| &subnet.id);
+    let subnets: BTreeSet<Option<&SubnetId>> = lb.addresses.iter().map(|address| subnet(*address)).collect();
+    let mut found = Vec::new();
+    for id in subnets {
+        let kept = lb.secondary_addresses.iter().copied().filter(|address| subnet(*address) == id);
+        found.extend(kept);
+        let there = found.iter().filter(|address| subnet(**address) == id).count();
+        for _ in there..lb.attributes.secondary_ips as usize {
+            let free = |address: &Ipv4Addr| !used.contains(&IpAddr::V4(*address)) && subnet(*address) == id;
+            let address = match id.and_then(|id| state.subnets.get(id)) {
+                Some(subnet) => subnet
+                    .cidr
+                    .assignable()
+                    .find(free)
+                    .ok_or_else(|| ControlError::NoFreeAddressInSubnet(subnet.id.clone()))?,
+                None => vpc.cidr.assignable().find(free).ok_or_else(|| ControlError::NoFreeAddress(vpc.id.clone()))?,
+            };
+            used.insert(IpAddr::V4(address));
+            found.push(address);
+        }
+    }
+    Ok(found)
 }
 
 /// The first address of the VPC that nothing uses.

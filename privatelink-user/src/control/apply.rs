@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use super::declaration::*;
 use super::{
     Context, ControlError, Mutation, Reference,
+    dns_targets::ModifyDnsTargets,
     endpoint_services::{CreateEndpointService, DeleteEndpointService, ModifyEndpointService},
     endpoints::{CreateEndpoint, DeleteEndpoint, ModifyEndpoint},
     instances::{DeregisterInstances, ModifyInstance, RegisterInstance},
@@ -330,6 +331,7 @@ impl Planner<'_, '_> {
             health_check,
             attributes,
             targets,
+            dns_targets,
         } = declared;
         let health_check = HealthCheckSettings::from(health_check.clone());
         let attributes = over(&TargetGroupAttributes::defaults(*target_type, *protocol, *ip_address_type), attributes);
@@ -361,6 +363,15 @@ impl Planner<'_, '_> {
             let detail = format!("VPC {}, {protocol} {port}", vpc.as_str());
             self.step(&request, Action::Create, "target-group", name, detail)?;
         }
+        let present = &lookup::target_group(&self.state, &name.into())?.dns_targets;
+        let request = ModifyDnsTargets {
+            target_group: name.into(),
+            add: dns_targets.difference(present).cloned().collect(),
+            remove: present.difference(dns_targets).cloned().collect(),
+        };
+        if dns_targets != present {
+            self.step(&request, Action::Modify, "target-group", name, "targets by DNS name")?;
+        }
         self.targets(name, targets, prune)
     }
 
@@ -379,7 +390,8 @@ impl Planner<'_, '_> {
             .filter(|(address, _)| !active(address))
             .map(|(address, spec)| TargetSpec { port: Some(address.port), ..spec.clone() })
             .collect();
-        let undeclared = |target: &&Target| target.draining_since.is_none() && !kept.contains(&target.address);
+        let by_hand = |target: &Target| target.draining_since.is_none() && target.dns_name.is_none();
+        let undeclared = |target: &&Target| by_hand(target) && !kept.contains(&target.address);
         let surplus: Vec<TargetSpec> =
             present.targets.values().filter(|_| prune).filter(undeclared).map(TargetSpec::from).collect();
         if !missing.is_empty() {
@@ -584,7 +596,7 @@ impl Planner<'_, '_> {
                     unchanged(what(), "VPC", &view::vpc_name(&self.state, present.vpc), &vpc.name.to_string())?;
                     unchanged(what(), "protocol", &present.listener.protocol, &protocol)?;
                     let (port, _) = publish::shape(&targets, port)?;
-                    unchanged(what(), "port", &present.listener.port, &port)?;
+                    unchanged(what(), "port", &present.listener.port.to_string(), &port.to_string())?;
                     let group = present.group.name.clone();
                     let specs: Vec<TargetSpec> = targets.iter().map(|target| target.resolve(port).into()).collect();
                     self.targets(&group, &specs, prune)?;

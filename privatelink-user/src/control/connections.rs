@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Context, ControlError, Mutation, Query, Reference, lookup, operation, private_dns, sorted, view::ConnectionView,
+    Context, ControlError, Installed, Mutation, Query, Reference, endpoints, lookup, operation, private_dns, sorted,
+    view::ConnectionView,
 };
 use crate::model::{
     AccountId, Change, Consent, Endpoint, EndpointId, EndpointService, EndpointServiceId, EndpointState, Identity,
@@ -210,5 +211,9 @@ impl Query for DescribeConnections {
         let view = |endpoint: &Endpoint| ConnectionView::new(service, endpoint);
         let views = endpoints_of(state, world, service).map(view).collect();
         Ok(sorted(views, |connection: &ConnectionView| (connection.created_at, connection.endpoint.clone())))
+    }
+
+    fn settle(answer: &mut Vec<ConnectionView>, world: &State, installed: &Installed) -> bool {
+        endpoints::settle(answer.iter_mut().map(|view| (&view.endpoint, &mut view.state)), world, installed)
     }
 }

@@ -15,9 +15,10 @@ use super::{
 };
 use crate::{
     model::{
-        Alias, BitRate, ConnectionRate, Connections, ConsumerPattern, HealthCheckPort, HealthCheckProtocol, Hook,
-        HttpPath, InterfaceName, InvalidValue, IpAddressType, IpFamily, Limit, Limits, Matcher, Principal,
-        PrivateDnsName, Protocol, ResourceName, SecurityGroupName, SecurityGroupText, TargetType, VpcCidr, VpcIpv6Cidr,
+        Alias, BitRate, ConnectionRate, Connections, ConsumerPattern, DnsTarget, HealthCheckPort, HealthCheckProtocol,
+        Hook, HttpPath, InterfaceName, InvalidValue, IpAddressType, IpFamily, Limit, Limits, ListenerPorts, Matcher,
+        Principal, PrivateDnsName, Protocol, ResourceName, SecurityGroupName, SecurityGroupText, TargetType, VpcCidr,
+        VpcIpv6Cidr,
     },
     tls::{alpn::AlpnPolicy, policy::ListenerPolicy},
 };
@@ -118,6 +119,9 @@ pub struct DeclaredTargetGroup {
     pub attributes: BTreeMap<String, AttributeValue>,
     #[serde(default)]
     pub targets: Vec<TargetSpec>,
+    /// Names whose addresses are targets too.
+    #[serde(default)]
+    pub dns_targets: BTreeSet<DnsTarget>,
 }
 
 /// `[[load-balancer]]`.
@@ -146,8 +150,7 @@ pub struct DeclaredLoadBalancer {
 pub struct DeclaredListener {
     #[serde(default = "tcp")]
     pub protocol: Protocol,
-    #[serde(deserialize_with = "port")]
-    pub port: u16,
+    pub port: ListenerPorts,
     #[serde(default)]
     pub target_group: Option<Reference>,
     /// Each as `NAME=WEIGHT`.

@@ -5,9 +5,10 @@ use std::{borrow::Cow, collections::BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Context, ControlError, Mutation, Query, Reference,
+    Context, ControlError, Installed, Mutation, Query, Reference,
     connections::{self, endpoints_of},
-    load_balancers, lookup, operation, private_dns, publish, sorted,
+    endpoints, load_balancers, lookup, operation, private_dns, publish, sorted,
+    status::ServiceStatus,
     view::EndpointServiceView,
 };
 use crate::model::{
@@ -294,5 +295,18 @@ impl Query for DescribeEndpointServices {
                 references.iter().map(|reference| lookup::endpoint_service(state, reference).map(view)).collect()
             }
         }
+    }
+
+    fn settle(answer: &mut Vec<EndpointServiceView>, world: &State, installed: &Installed) -> bool {
+        let mut passing = false;
+        for view in answer {
+            let connections = view.connections.iter_mut().map(|view| (&view.endpoint, &mut view.state));
+            passing |= endpoints::settle(connections, world, installed);
+            if let Some(service) = world.endpoint_services.get(&view.id) {
+                view.state = ServiceStatus::new(world, installed, service);
+                passing |= view.state.is_passing();
+            }
+        }
+        passing
     }
 }

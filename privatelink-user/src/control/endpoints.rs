@@ -14,6 +14,7 @@ use super::{
     endpoint_services,
     ipv6::{self, Ipv6Refusal},
     lookup, operation, private_dns, security_groups, sorted,
+    status::{EndpointStatus, Installed},
     subnets::{self, Placement},
     view::EndpointView,
 };
@@ -476,4 +477,24 @@ impl Query for DescribeEndpoints {
                 .collect(),
         }
     }
+
+    fn settle(answer: &mut Vec<EndpointView>, world: &State, installed: &Installed) -> bool {
+        settle(answer.iter_mut().map(|view| (&view.id, &mut view.state)), world, installed)
+    }
+}
+
+/// Says of each endpoint where the datapath stands with it; whether the next pass changes any.
+pub fn settle<'a>(
+    endpoints: impl Iterator<Item = (&'a EndpointId, &'a mut EndpointStatus)>,
+    world: &State,
+    installed: &Installed,
+) -> bool {
+    let mut passing = false;
+    for (id, status) in endpoints {
+        if let Some(endpoint) = world.endpoints.get(id) {
+            *status = EndpointStatus::new(world, installed, endpoint);
+            passing |= status.is_passing();
+        }
+    }
+    passing
 }

@@ -10,8 +10,9 @@ use super::ipv6::Ipv6Refusal;
 use crate::{
     model::{
         AddressUse, Alias, CertificateId, EndpointId, EndpointServiceId, EndpointState, InstanceId, InterfaceName,
-        InvalidValue, LoadBalancerId, PrivateDnsName, Protocol, Region, ResourceName, RouteTableId, SecurityGroupId,
-        SecurityGroupName, ServiceName, SubnetId, TargetGroupId, VpcId, Zone,
+        InvalidValue, ListenerPorts, LoadBalancerId, NotificationTarget, PrivateDnsName, Protocol, Region,
+        ResourceName, RouteTableId, SecurityGroupId, SecurityGroupName, ServiceName, SubnetId, TargetGroupId, VpcId,
+        Zone,
     },
     tls::certificate::CertificateError,
 };
@@ -65,7 +66,7 @@ pub enum ControlError {
     #[error("Listener '{0}' not found")]
     ListenerNotFound(String),
     #[error("A listener already exists on this port for this load balancer '{load_balancer}'")]
-    DuplicateListener { load_balancer: LoadBalancerId, port: u16 },
+    DuplicateListener { load_balancer: LoadBalancerId, port: ListenerPorts },
     #[error(
         "The target group '{target_group}' is in VPC '{group_vpc}', the load balancer '{load_balancer}' in VPC '{lb_vpc}'"
     )]
@@ -261,6 +262,14 @@ pub enum ControlError {
     LocalRoute { destination: Ipv4Net, route_table: RouteTableId },
     #[error("no route with destination-cidr-block {destination} in route table {route_table}")]
     RouteNotFound { destination: Ipv4Net, route_table: RouteTableId },
+    #[error("The ConnectionNotificationId '{0}' does not exist")]
+    NotificationNotFound(String),
+    #[error("Exactly one of a service and a VPC endpoint must be specified")]
+    NotificationSubjects,
+    #[error("At least one connection event must be specified")]
+    EventMissing,
+    #[error("The connection notification target '{0}' is not one that can be told")]
+    NotificationTargetNotAllowed(NotificationTarget),
     #[error("The networkInterface ID '{0}' does not exist")]
     NetworkInterfaceNotFound(String),
     #[error("The last subnet of the VPC endpoint '{0}' cannot be removed")]
@@ -414,6 +423,10 @@ impl ControlError {
             Self::NoRouteToReplace(_) | Self::LocalRoute { .. } => "InvalidParameterValue",
             Self::RouteNotFound { .. } => "InvalidRoute.NotFound",
             Self::NetworkInterfaceNotFound(_) => "InvalidNetworkInterfaceID.NotFound",
+            Self::NotificationNotFound(_) => "InvalidConnectionNotification",
+            Self::NotificationSubjects => "InvalidParameterCombination",
+            Self::EventMissing => "MissingParameter",
+            Self::NotificationTargetNotAllowed(_) => "InvalidParameter",
             Self::SubnetOfOtherVpc { .. } | Self::ZoneNotOffered { .. } => "InvalidParameter",
             Self::AddressAndSubnets => "InvalidParameterCombination",
             Self::PrivateDnsVpcAttributes(_) => "InvalidParameter",
@@ -468,6 +481,9 @@ impl ControlError {
             | Self::SubnetOfOtherVpc { .. }
             | Self::ZoneNotOffered { .. }
             | Self::AddressAndSubnets
+            | Self::NotificationSubjects
+            | Self::EventMissing
+            | Self::NotificationTargetNotAllowed(_)
             | Self::SubnetMissing
             | Self::SubnetsOfSeveralVpcs
             | Self::LastSubnet(_)
@@ -501,6 +517,7 @@ impl ControlError {
             | Self::NoRouteToReplace(_)
             | Self::RouteNotFound { .. }
             | Self::NetworkInterfaceNotFound(_)
+            | Self::NotificationNotFound(_)
             | Self::LinkNotFound(_)
             | Self::InstanceNotFound(_)
             | Self::EndpointNotFound(_) => RefusalKind::NotFound,
@@ -575,7 +592,9 @@ impl ControlError {
                 "choose another name, or look at it with `privatelink vpc describe {name}`; `privatelink vpc modify \
                  {name}` changes its gateway"
             ),
-            Self::VpcInUse { dependants, .. } => format!("delete first: {}", dependants.join(", ")),
+            Self::VpcInUse { dependants, .. } => {
+                format!("delete first, or with --cascade, which does: {}", dependants.join(", "))
+            }
             Self::VpcNumbersExhausted => "delete a VPC that is no longer used".to_owned(),
             Self::PortNotFound(_) => "`privatelink port list` shows the ports".to_owned(),
             Self::PortInUse { interface, vpc } => format!(
@@ -590,7 +609,7 @@ impl ControlError {
                 format!("choose another name, or look at it with `privatelink load-balancer describe {name}`")
             }
             Self::LoadBalancerInUse { service, .. } => {
-                format!("`privatelink endpoint-service delete {service}` first")
+                format!("`privatelink endpoint-service delete {service}` first, or delete with --cascade, which does")
             }
             Self::DeletionProtected(lb) => {
                 format!("`privatelink load-balancer modify {lb} --attribute deletion_protection.enabled=false` first")
@@ -656,7 +675,7 @@ impl ControlError {
                 format!("a listener of protocol {listener} leads to target groups of protocol {}", names.join(" or "))
             }
             Self::TargetGroupInUse { listeners, .. } => {
-                format!("delete its listeners first: {}", listeners.join(", "))
+                format!("delete its listeners first, or with --cascade, which does: {}", listeners.join(", "))
             }
             Self::TooManyTargets { .. } => {
                 "a target counts once for each node address; deregister some, or make more room: \
@@ -794,7 +813,9 @@ impl ControlError {
             Self::ZoneNotFound { region, .. } => format!("the zones are {}", zone_names(region)),
             Self::SubnetRange(_) => "use a range inside the VPC's".to_owned(),
             Self::SubnetConflict { subnet, .. } => format!("it overlaps '{subnet}'; use a range beside it"),
-            Self::SubnetInUse { dependants, .. } => format!("delete first: {}", dependants.join("; ")),
+            Self::SubnetInUse { dependants, .. } => {
+                format!("delete first, or with --cascade, which does: {}", dependants.join("; "))
+            }
             Self::RouteTableNotFound(_) => {
                 "`privatelink route-table list` shows the route tables; name one by its id, or a VPC for its main one".to_owned()
             }
@@ -828,6 +849,15 @@ impl ControlError {
             }
             Self::PayerStays(_) => "who pays for one endpoint can still be changed".to_owned(),
             Self::PayerNotCaller(_) => "its owner does so by naming the service".to_owned(),
+            Self::NotificationNotFound(_) => "`privatelink notification list` shows the notifications".to_owned(),
+            Self::NotificationSubjects => "name a service or an endpoint".to_owned(),
+            Self::EventMissing => "name Accept, Connect, Delete or Reject".to_owned(),
+            Self::NotificationTargetNotAllowed(target) if target.is_topic() => {
+                format!("its operator says what the topic stands for: `privatelink agent --notify {target}=TARGET`")
+            }
+            Self::NotificationTargetNotAllowed(target) => {
+                format!("its operator allows it: `privatelink agent --notify {target}`")
+            }
             Self::SubnetMissing => "name a subnet".to_owned(),
             Self::LastSubnet(_) => "add another one in the same request, or delete the endpoint".to_owned(),
             Self::SubnetsOfSeveralVpcs => "name subnets of one VPC".to_owned(),

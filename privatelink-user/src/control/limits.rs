@@ -60,7 +60,8 @@ fn targets_in_use(state: &State) -> usize {
         for (group, target) in
             groups.flat_map(|group| group.targets.values().map(move |target| (group, target.address)))
         {
-            let nodes = || lb.nodes_of(group.ip_address_type).map(|node| (&lb.vpc, node, target));
+            let reached = TargetAddress { port: listener.port.of_target(target.port), ..target };
+            let nodes = || lb.nodes_of(group.ip_address_type).map(|node| (&lb.vpc, node, reached));
             if listener.protocol.has_tcp() {
                 found.extend(nodes().map(|(vpc, node, target)| (vpc, node, target, false)));
             }

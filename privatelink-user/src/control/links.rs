@@ -5,15 +5,17 @@ use std::{fmt, net::Ipv4Addr, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Context, ControlError, Mutation, Query, Reference,
+    Context, ControlError, Installed, Mutation, Query, Reference,
     connections::AcceptConnections,
-    endpoints::CreateEndpoint,
+    endpoints::{self, CreateEndpoint},
     lookup, operation,
     publish::{self, AddressSpec, Parts, PublishTargets},
     sorted,
     view::LinkView,
 };
-use crate::model::{Change, InvalidValue, Link, LinkId, LinkSide, Protocol, ResourceName, State, serde_as_text};
+use crate::model::{
+    Change, InvalidValue, Link, LinkId, LinkSide, ListenerPorts, Protocol, ResourceName, State, serde_as_text,
+};
 
 /// One VPC's part of a link, as a person gives it: `vpc=V,target=IP:PORT,address=IP`, in any order; several targets are
 /// several `target=`. Optional: `address=` (by which the other side is reached here), `port=` and `protocol=` (of the targets'
@@ -174,7 +176,7 @@ fn is_as(state: &State, side: &LinkSide, spec: &LinkSideSpec) -> Result<bool, Co
     let service = state.endpoint_services.get(&side.service);
     let published = service.and_then(|service| publish::published(state, service)).is_some_and(|found| {
         *found.vpc == vpc.id
-            && found.listener.port == port
+            && ListenerPorts::try_from(port) == Ok(found.listener.port)
             && found.listener.protocol == spec.protocol
             && found.targets() == targets
             && spec.node_address.is_none_or(|node| found.node_addresses == [node])
@@ -225,5 +227,10 @@ impl Query for DescribeLinks {
                 .map(|reference| lookup::link(state, reference).map(|link| LinkView::new(state, link)))
                 .collect(),
         }
+    }
+
+    fn settle(answer: &mut Vec<LinkView>, world: &State, installed: &Installed) -> bool {
+        let sides = answer.iter_mut().flat_map(|link| &mut link.sides);
+        endpoints::settle(sides.map(|side| (&side.endpoint, &mut side.state)), world, installed)
     }
 }

@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     model::{
-        AttributeMap, Change, Forward, InvalidValue, IpFamily, Listener, ListenerAttributes, ListenerId, LoadBalancer,
-        Protocol, State, TargetGroup, TargetGroupId, Weight, serde_as_text,
+        AttributeMap, Change, Forward, InvalidValue, IpFamily, Listener, ListenerAttributes, ListenerId, ListenerPorts,
+        LoadBalancer, Protocol, State, TargetGroup, TargetGroupId, Weight, serde_as_text,
     },
     tls::{alpn::AlpnPolicy, policy::ListenerPolicy},
 };
@@ -26,7 +26,8 @@ use crate::{
 pub struct CreateListener {
     pub load_balancer: Reference,
     pub protocol: Protocol,
-    pub port: u16,
+    /// One port, a range like `1024-2047`, or `all`: of several, targets get the port that the client has asked for.
+    pub port: ListenerPorts,
     /// One group; or, if several are given, their weights.
     #[serde(default)]
     pub target_group: Option<Reference>,
@@ -70,7 +71,6 @@ impl Mutation for CreateListener {
         } = self;
         let lb = lookup::load_balancer(state, load_balancer)?;
         super::load_balancers::check_served(&lb.id)?;
-        check_port("Listener port", *port)?;
         let wanted =
             resolve(state, lb, *protocol, target_group.as_ref(), target_groups)?.ok_or(ControlError::ForwardMissing)?;
         let forward = checked(state, *protocol, Forward { weights: wanted, stickiness: *stickiness })?;
@@ -81,15 +81,19 @@ impl Mutation for CreateListener {
             alpn_policy: *alpn_policy,
         };
         let tls = choice.settings(state, *protocol, None)?;
+        if tls.is_some() && port.is_range() {
+            return Err(port.not_one("of a TLS listener must be one").into());
+        }
         let attributes = listener_attributes(ListenerAttributes::default(), *protocol, attributes)?;
-        let on_port = |listener: &&Listener| listener.load_balancer == lb.id && listener.port == *port;
+        let on_port = |listener: &&Listener| listener.port.overlaps(*port) && listener.load_balancer == lb.id;
         if let Some(listener) = state.listeners.values().find(on_port) {
-            let same = (listener.protocol, &listener.forward, &listener.tls) == (*protocol, &forward, &tls)
+            let same = listener.port == *port
+                && (listener.protocol, &listener.forward, &listener.tls) == (*protocol, &forward, &tls)
                 && listener.attributes == attributes;
             return if same {
                 Ok((Change::default(), ListenerView::new(state, listener)))
             } else {
-                Err(ControlError::DuplicateListener { load_balancer: lb.id.clone(), port: *port })
+                Err(ControlError::DuplicateListener { load_balancer: lb.id.clone(), port: listener.port })
             };
         }
         let listener = Listener {

@@ -8,12 +8,13 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Context, ControlError, Mutation, Query, Reference, address, ipv6::Ipv6Refusal, listeners::with_attributes, lookup,
-    operation, security_groups, sorted, view::LoadBalancerView,
+    Context, ControlError, Installed, Mutation, Query, Reference, address, ipv6::Ipv6Refusal,
+    listeners::with_attributes, lookup, operation, security_groups, sorted, status::LoadBalancerStatus,
+    view::LoadBalancerView,
 };
 use crate::model::{
-    Change, IpFamily, LoadBalancer, LoadBalancerAttributes, LoadBalancerId, LoadBalancerKind, ResourceName, Scheme,
-    SecurityGroups, State, by_family,
+    Change, InvalidValue, IpFamily, LoadBalancer, LoadBalancerAttributes, LoadBalancerId, LoadBalancerKind,
+    ResourceName, Scheme, SecurityGroups, State, by_family,
 };
 
 /// Makes a load balancer. Idempotent.
@@ -50,7 +51,7 @@ impl Mutation for CreateLoadBalancer {
                 && lb.id.kind() == *kind
                 && lb.scheme == *scheme
                 && lb.attributes == attributes
-                && lb.nodes().collect::<BTreeSet<_>>() == addresses.iter().copied().collect::<BTreeSet<_>>()
+                && lb.client_facing().collect::<BTreeSet<_>>() == addresses.iter().copied().collect::<BTreeSet<_>>()
                 && lb.security_groups.groups == groups;
             return if same {
                 Ok((Change::default(), LoadBalancerView::new(state, lb)))
@@ -69,18 +70,20 @@ impl Mutation for CreateLoadBalancer {
             }
             address::check_free(state, vpc, *node)?;
         }
-        let lb = LoadBalancer {
+        let mut lb = LoadBalancer {
             id: LoadBalancerId::generate(*kind, context.region, context.account, name, context.ids),
             name: name.clone(),
             vpc: vpc.id.clone(),
             addresses: own,
             ipv6_addresses,
+            secondary_addresses: Vec::new(),
             scheme: *scheme,
             attributes,
             security_groups: SecurityGroups { groups, applies_to_established: false },
             enforce_on_private_link: true,
             created_at: context.now,
         };
+        lb.secondary_addresses = address::secondary(state, vpc, &lb)?;
         let view = LoadBalancerView::new(state, &lb);
         Ok((Change::default().put(lb), view))
     }
@@ -94,11 +97,14 @@ pub(super) fn check_served(id: &LoadBalancerId) -> Result<(), ControlError> {
 }
 
 /// What gives a load balancer other node addresses. Those that it keeps keep their flows.
-pub fn with_addresses(lb: &LoadBalancer, addresses: Vec<Ipv4Addr>) -> Result<Change, ControlError> {
+pub fn with_addresses(state: &State, lb: &LoadBalancer, addresses: Vec<Ipv4Addr>) -> Result<Change, ControlError> {
     if addresses.is_empty() {
         return Err(ControlError::NodeAddressMissing);
     }
-    let changed = LoadBalancer { addresses, ..lb.clone() };
+    let mut changed = LoadBalancer { addresses, ..lb.clone() };
+    if let Some(vpc) = state.vpcs.get(&lb.vpc) {
+        changed.secondary_addresses = address::secondary(state, vpc, &changed)?;
+    }
     Ok(if changed == *lb { Change::default() } else { Change::default().put(changed) })
 }
 
@@ -160,11 +166,22 @@ impl Mutation for ModifyLoadBalancer {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, LoadBalancerView), ControlError> {
         let lb = lookup::load_balancer(state, &self.load_balancer)?;
         let attributes = with_attributes(lb.attributes.clone(), &self.attributes)?;
+        if attributes.secondary_ips < lb.attributes.secondary_ips {
+            return Err(ControlError::from(InvalidValue::new(
+                "'secondary_ips.auto_assigned.per_subnet' value",
+                attributes.secondary_ips.to_string(),
+                format!("cannot be decreased from '{}'", lb.attributes.secondary_ips),
+                "leave it as it is; another load balancer can begin with fewer",
+            )));
+        }
         let base = match &self.ipv6_addresses {
             Some(addresses) => with_ipv6_addresses(state, context.world, lb, addresses.clone())?,
             None => lb.clone(),
         };
-        let changed = LoadBalancer { attributes, ..base };
+        let mut changed = LoadBalancer { attributes, ..base };
+        if let Some(vpc) = state.vpcs.get(&lb.vpc) {
+            changed.secondary_addresses = address::secondary(state, vpc, &changed)?;
+        }
         let view = LoadBalancerView::new(state, &changed);
         let change = if changed == *lb { Change::default() } else { Change::default().put(changed) };
         Ok((change, view))
@@ -261,5 +278,16 @@ impl Query for DescribeLoadBalancers {
                 .map(|reference| lookup::load_balancer(state, reference).map(|lb| LoadBalancerView::new(state, lb)))
                 .collect(),
         }
+    }
+
+    fn settle(answer: &mut Vec<LoadBalancerView>, world: &State, installed: &Installed) -> bool {
+        let mut passing = false;
+        for view in answer {
+            if let Some(lb) = world.load_balancers.get(&view.id) {
+                view.state = LoadBalancerStatus::new(installed, lb);
+                passing |= view.state.is_passing();
+            }
+        }
+        passing
     }
 }

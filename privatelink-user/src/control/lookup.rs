@@ -6,8 +6,9 @@ use super::ControlError;
 use crate::{
     model::{
         Certificate, CertificateId, Endpoint, EndpointId, EndpointService, EndpointServiceId, Instance, InstanceId,
-        Link, LinkId, Listener, ListenerId, LoadBalancer, LoadBalancerId, NetworkInterface, Port, RouteTable,
-        RouteTableId, SecurityGroup, SecurityGroupId, ServiceName, State, TargetGroup, TargetGroupId, Vpc, VpcId,
+        Link, LinkId, Listener, ListenerId, ListenerPorts, LoadBalancer, LoadBalancerId, NetworkInterface, Port,
+        RouteTable, RouteTableId, SecurityGroup, SecurityGroupId, ServiceName, State, TargetGroup, TargetGroupId, Vpc,
+        VpcId,
     },
     tls::certificate::Facts,
 };
@@ -62,9 +63,9 @@ pub fn listener<'a>(state: &'a State, reference: &Reference) -> Result<&'a Liste
     let text = reference.as_str();
     let by_port = || {
         let (lb, port) = text.rsplit_once(':')?;
-        let port: u16 = port.parse().ok()?;
+        let port: ListenerPorts = port.parse().ok()?;
         let lb = load_balancer(state, &lb.into()).ok()?;
-        state.listeners.values().find(|listener| listener.load_balancer == lb.id && listener.port == port)
+        state.listeners.values().find(|listener| listener.port == port && listener.load_balancer == lb.id)
     };
     text.parse::<ListenerId>()
         .ok()

@@ -8,9 +8,11 @@ pub mod accounts;
 mod address;
 mod aliases;
 pub mod apply;
+pub mod cascade;
 pub mod certificates;
 pub mod connections;
 mod declaration;
+pub mod dns_targets;
 pub mod endpoint_services;
 pub mod endpoints;
 mod error;
@@ -23,12 +25,14 @@ pub mod listeners;
 pub mod load_balancers;
 pub(crate) mod lookup;
 pub mod network_interfaces;
+pub mod notifications;
 pub mod permissions;
 pub mod ports;
 pub mod private_dns;
 pub mod publish;
 pub mod route_tables;
 pub mod security_groups;
+pub mod status;
 pub mod subnets;
 pub mod tags;
 pub mod target_groups;
@@ -43,6 +47,7 @@ use utoipa::ToSchema;
 pub use error::{ControlError, RefusalKind};
 pub use limits::Limits;
 pub use lookup::Reference;
+pub use status::Installed;
 
 use crate::model::{AccountId, Change, IdSource, Identity, Owner, Region, State};
 
@@ -87,6 +92,12 @@ pub trait Mutation: Operation {
 pub trait Query: Operation {
     /// The answer in `state`, which is what the caller sees of `world`.
     fn answer(&self, state: &State, world: &State) -> Result<Self::Response, ControlError>;
+
+    /// Says in an answer of `world` where the datapath stands with it, and whether its next pass changes that. Most answers are
+    /// about nothing of the kind.
+    fn settle(_: &mut Self::Response, _: &State, _: &Installed) -> bool {
+        false
+    }
 }
 
 /// Declares [`Operation`] for a request type.

@@ -27,6 +27,9 @@ pub struct DomainVerification {
     pub state: VerificationState,
     /// The TXT record that is wanted, at one of the places.
     pub record_value: String,
+    /// Whether it is there. A name that was verified stays so if a place could not be asked: a resolver that is away has lost
+    /// no record.
+    pub found: bool,
     /// The record's name below a domain and the domain itself, from the name's own domain up.
     pub places: Vec<Place>,
 }
@@ -55,10 +58,17 @@ impl VerifyDomain {
 impl DomainVerification {
     /// What `places` say about `private`. The value counts in its exact case.
     pub fn new(endpoint_service: EndpointServiceId, private: PrivateDns, places: Vec<Place>) -> Self {
-        let PrivateDns { name, state: _, record_name: _, record_value } = private;
+        let PrivateDns { name, state, record_name: _, record_value } = private;
         let found = places.iter().any(|place| place.found.contains(&record_value));
-        let state = if found { VerificationState::Verified } else { VerificationState::Failed };
-        Self { endpoint_service, name, state, record_value, places }
+        let all_asked = places.iter().all(|place| place.error.is_none());
+        let state = match state {
+            _ if found => VerificationState::Verified,
+            VerificationState::Verified if !all_asked => VerificationState::Verified,
+            VerificationState::PendingVerification | VerificationState::Verified | VerificationState::Failed => {
+                VerificationState::Failed
+            }
+        };
+        Self { endpoint_service, name, state, record_value, found, places }
     }
 
     /// Notes the outcome, unless the name has changed in the meantime. Endpoints that have waited for the name answer for it.
@@ -75,6 +85,19 @@ impl DomainVerification {
         let service = EndpointService { private_dns, ..service.clone() };
         Change::default().put(service.clone()).then(waiting(world, &service))
     }
+}
+
+/// The names that are asked for again and again: those that were asked for once. A loss turns a verified one back, a record that
+/// comes (back) is found.
+pub fn to_recheck(state: &State) -> Vec<(EndpointServiceId, PrivateDns)> {
+    let asked = |private: &&PrivateDns| match private.state {
+        VerificationState::Verified | VerificationState::Failed => true,
+        VerificationState::PendingVerification => false,
+    };
+    let services = state.endpoint_services.values();
+    services
+        .filter_map(|service| Some((service.id.clone(), service.private_dns.as_ref().filter(asked)?.clone())))
+        .collect()
 }
 
 /// The private DNS of `service` from now on: `name`, unverified; the present one if it has that name already.

@@ -16,8 +16,8 @@ use super::{
     view::EndpointServiceView,
 };
 use crate::model::{
-    Change, ConsumerLists, EndpointService, InvalidValue, Listener, Principal, PrivateDnsName, Protocol, ResourceName,
-    State, TargetAddress, TargetGroup, TargetType, VpcId, serde_as_text,
+    Change, ConsumerLists, EndpointService, InvalidValue, Listener, ListenerPorts, Principal, PrivateDnsName, Protocol,
+    ResourceName, State, TargetAddress, TargetGroup, TargetType, VpcId, serde_as_text,
 };
 
 /// An address to publish, as a person names it: `IP` (the service's port) or `IP:PORT`.
@@ -127,6 +127,7 @@ pub fn shape(targets: &[AddressSpec], port: Option<u16>) -> Result<(u16, BTreeSe
 impl Mutation for PublishTargets {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, EndpointServiceView), ControlError> {
         let (port, targets) = shape(&self.targets, self.port)?;
+        let ports = ListenerPorts::try_from(port)?;
         let Self {
             name,
             vpc,
@@ -143,7 +144,7 @@ impl Mutation for PublishTargets {
         let named = |service: &&EndpointService| service.alias.is_some() && service.alias == *name;
         if let Some(service) = state.endpoint_services.values().find(named) {
             let same = published(state, service).is_some_and(|found| {
-                found.listener.port == port
+                found.listener.port == ports
                     && found.listener.protocol == *protocol
                     && *found.vpc == vpc.id
                     && found.targets() == targets
@@ -194,7 +195,7 @@ impl Mutation for PublishTargets {
         let listener = CreateListener {
             load_balancer: reference.clone(),
             protocol,
-            port,
+            port: ports,
             target_group: Some(reference.clone()),
             target_groups: Vec::new(),
             stickiness: false,

@@ -1,6 +1,6 @@
 //! Target groups.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -204,6 +204,7 @@ impl Mutation for CreateTargetGroup {
             port: *port,
             health_check,
             attributes,
+            dns_targets: BTreeSet::new(),
             targets: BTreeMap::new(),
             created_at: context.now,
         };

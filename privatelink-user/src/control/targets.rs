@@ -47,7 +47,8 @@ impl fmt::Display for TargetHost {
 
 impl From<&Target> for TargetSpec {
     fn from(target: &Target) -> Self {
-        let Target { address: TargetAddress { ip, port }, instance, registered_at: _, draining_since: _ } = target;
+        let Target { address: TargetAddress { ip, port }, instance, dns_name: _, registered_at: _, draining_since: _ } =
+            target;
         let host = instance.as_ref().map_or(TargetHost::Ip(*ip), |id| TargetHost::Instance(id.into()));
         Self { host, port: Some(*port) }
     }
@@ -185,10 +186,11 @@ impl Mutation for RegisterTargets {
             {
                 return Err(ControlError::TargetNotRunning(found.id.clone()));
             }
-            let present = changed.targets.get(&address);
-            if present.is_none_or(|target| target.draining_since.is_some()) {
-                let target = Target { address, instance, registered_at: context.now, draining_since: None };
-                changed.targets.insert(address, target);
+            let fresh = Target { address, instance, dns_name: None, registered_at: context.now, draining_since: None };
+            match changed.targets.get_mut(&address).filter(|target| target.draining_since.is_none()) {
+                // It outlives the name that it came by.
+                Some(present) => present.dns_name = None,
+                None => drop(changed.targets.insert(address, fresh)),
             }
         }
         Ok(changed_group(state, group, changed))
@@ -196,7 +198,7 @@ impl Mutation for RegisterTargets {
 }
 
 /// The addresses of `vpc` that the datapath answers for.
-fn owned_addresses(state: &State, vpc: &Vpc) -> BTreeMap<IpAddr, AddressUse> {
+pub(super) fn owned_addresses(state: &State, vpc: &Vpc) -> BTreeMap<IpAddr, AddressUse> {
     state
         .address_uses(&vpc.id)
         .filter(|(_, by)| match by {
@@ -206,9 +208,9 @@ fn owned_addresses(state: &State, vpc: &Vpc) -> BTreeMap<IpAddr, AddressUse> {
         .collect()
 }
 
-/// Refuses an address that no target of the group can have: of the other family, in use by a load balancer or an endpoint of
+/// Refuses an address that no target of a group can have: of the other family, in use by a load balancer or an endpoint of
 /// the same VPC, or publicly routable and outside the VPC's range.
-fn check_target(
+pub(super) fn check_target(
     vpc: &Vpc,
     owned: &BTreeMap<IpAddr, AddressUse>,
     group: &TargetGroup,

@@ -13,19 +13,22 @@ use super::{
     connections::endpoints_of,
     instances,
     publish::{self, Published},
-    security_groups, subnets,
+    security_groups,
+    status::{EndpointStatus, Installed, LoadBalancerStatus, ServiceStatus},
+    subnets,
 };
 use crate::{
     model::{
-        AccountId, Alias, AttributeMap, Certificate, CertificateId, ConsumerLists, Direction, Endpoint, EndpointId,
-        EndpointService, EndpointServiceId, EndpointState, Forward, HealthCheck, Hook, Instance, InstanceId,
-        InstanceLabel, InstanceState, InterfaceName, IpAddressType, IpFamily, Limits, Link, LinkId, LinkSide, Listener,
-        ListenerAttributes, ListenerId, LoadBalancer, LoadBalancerId, NetworkInterface, NetworkInterfaceId, Owner,
-        PayerResponsibility, Peer, PolicyDocument, Port, Principal, PrivateDns, PrivateDnsName, Protocol, ResourceName,
-        RouteState, RouteTable, RouteTableId, RouteTarget, SecurityGroup, SecurityGroupId, SecurityGroupName,
-        SecurityGroupRule, SecurityGroupRuleId, SecurityGroupText, ServiceName, State, Subnet, SubnetCidr, SubnetId,
-        SubnetIpv6Cidr, Target, TargetAddress, TargetGroup, TargetGroupId, TargetType, TlsSettings, Traffic, Vpc,
-        VpcAttributes, VpcCidr, VpcId, VpcIndex, VpcIpv6, Weight, derived,
+        AccountId, Alias, AttributeMap, Certificate, CertificateId, ConsumerLists, Direction, DnsTarget, Endpoint,
+        EndpointId, EndpointService, EndpointServiceId, EndpointState, Forward, HealthCheck, Hook, Instance,
+        InstanceId, InstanceLabel, InstanceState, InterfaceName, IpAddressType, IpFamily, Limits, Link, LinkId,
+        LinkSide, Listener, ListenerAttributes, ListenerId, ListenerPorts, LoadBalancer, LoadBalancerId,
+        NetworkInterface, NetworkInterfaceId, Owner, PayerResponsibility, Peer, PolicyDocument, Port, Principal,
+        PrivateDns, PrivateDnsName, Protocol, ResourceName, RouteState, RouteTable, RouteTableId, RouteTarget,
+        SecurityGroup, SecurityGroupId, SecurityGroupName, SecurityGroupRule, SecurityGroupRuleId, SecurityGroupText,
+        ServiceName, State, Subnet, SubnetCidr, SubnetId, SubnetIpv6Cidr, Target, TargetAddress, TargetGroup,
+        TargetGroupId, TargetType, TlsSettings, Traffic, Vpc, VpcAttributes, VpcCidr, VpcId, VpcIndex, VpcIpv6, Weight,
+        derived,
     },
     runtime::{HookInUse, NextHop, PortStatus},
     tls::{
@@ -331,6 +334,10 @@ pub struct LoadBalancerView {
     #[schema(value_type = Vec<String>)]
     pub addresses: Vec<IpAddr>,
     pub ip_address_type: IpAddressType,
+    /// Further node addresses, which targets see and no client connects to.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub secondary_addresses: Vec<Ipv4Addr>,
     pub attributes: BTreeMap<String, String>,
     /// The name that leads to it.
     pub dns_name: String,
@@ -342,6 +349,8 @@ pub struct LoadBalancerView {
     pub listeners: Vec<ListenerView>,
     /// The endpoint service that it serves.
     pub endpoint_service: Option<EndpointServiceId>,
+    /// `provisioning` in the answer that makes it: the datapath comes after.
+    pub state: LoadBalancerStatus,
     #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
@@ -355,6 +364,7 @@ impl LoadBalancerView {
             vpc,
             addresses: _,
             ipv6_addresses: _,
+            secondary_addresses,
             scheme: _,
             created_at,
             security_groups,
@@ -381,12 +391,14 @@ impl LoadBalancerView {
             id,
             name,
             vpc,
-            addresses: lb.nodes().collect(),
+            addresses: lb.client_facing().collect(),
             ip_address_type: lb.ip_address_type(),
+            secondary_addresses,
             attributes,
             enforce_on_private_link,
             listeners,
             endpoint_service,
+            state: LoadBalancerStatus::new(&Installed::default(), lb),
             created_at,
         }
     }
@@ -400,7 +412,7 @@ pub struct ListenerView {
     pub name: String,
     pub load_balancer: LoadBalancerId,
     pub protocol: Protocol,
-    pub port: u16,
+    pub port: ListenerPorts,
     /// The only target group; none if there are several.
     pub target_group: Option<TargetGroupId>,
     /// Its name; of several, each with its weight.
@@ -488,6 +500,8 @@ pub struct TargetGroupView {
     pub health_check: HealthCheck,
     pub attributes: BTreeMap<String, String>,
     pub targets: Vec<Target>,
+    /// Names whose addresses are targets.
+    pub dns_targets: BTreeSet<DnsTarget>,
     /// The listeners that lead to it, each as `LOAD-BALANCER:PORT`.
     pub listeners: Vec<String>,
     #[schema(value_type = String)]
@@ -507,6 +521,7 @@ impl TargetGroupView {
             port,
             health_check,
             attributes,
+            dns_targets,
             targets,
             created_at,
         } = group.clone();
@@ -528,6 +543,7 @@ impl TargetGroupView {
             health_check,
             attributes: attribute_map(&attributes),
             targets: targets.into_values().collect(),
+            dns_targets,
             listeners,
             created_at,
         }
@@ -572,6 +588,8 @@ pub struct EndpointServiceView {
     /// Who pays for new endpoints.
     pub payer: PayerResponsibility,
     pub connections: Vec<ConnectionView>,
+    /// `Available` in the answer that makes it.
+    pub state: ServiceStatus,
     #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
@@ -611,6 +629,7 @@ impl EndpointServiceView {
             limits,
             payer,
             connections,
+            state: ServiceStatus::Available,
             created_at,
         }
     }
@@ -637,7 +656,7 @@ impl PublishedView {
         Self {
             vpc_name: vpc_name(state, vpc),
             protocol: listener.protocol,
-            port: listener.port,
+            port: listener.port.first(),
             targets: published.targets().into_iter().collect(),
             node_addresses: node_addresses.to_vec(),
         }
@@ -669,7 +688,7 @@ pub struct LinkSideView {
     /// Publishes this side's targets.
     pub service: EndpointServiceId,
     pub endpoint: EndpointId,
-    pub state: EndpointState,
+    pub state: EndpointStatus,
     /// The names that lead to the address.
     pub dns_names: Vec<String>,
 }
@@ -686,11 +705,11 @@ impl LinkView {
                 vpc_name: found.map(|at| vpc_name(state, &at.vpc)).unwrap_or_default(),
                 address: found.map_or(Ipv4Addr::UNSPECIFIED, |at| at.address),
                 protocol: published.as_ref().map_or(Protocol::Tcp, |at| at.listener.protocol),
-                port: published.as_ref().map_or(0, |at| at.listener.port),
+                port: published.as_ref().map_or(0, |at| at.listener.port.first()),
                 reaches: published.map(|at| at.targets().into_iter().collect()).unwrap_or_default(),
                 service,
                 endpoint,
-                state: found.map_or(EndpointState::Rejected, |at| at.state),
+                state: found.map_or(EndpointState::Rejected, |at| at.state).into(),
                 dns_names: found.map(|at| state.endpoint_names(at)).unwrap_or_default(),
             }
         };
@@ -731,7 +750,8 @@ pub struct ConnectionView {
     pub endpoint: EndpointId,
     /// The consumer's account.
     pub account: AccountId,
-    pub state: EndpointState,
+    /// In the answer that changes it: where consent stands.
+    pub state: EndpointStatus,
     /// Those that hold for it.
     pub limits: Limits,
     #[schema(value_type = String)]
@@ -746,7 +766,7 @@ impl ConnectionView {
             service: endpoint.service.clone(),
             endpoint: endpoint.id.clone(),
             account: endpoint.owner.account.clone(),
-            state: endpoint.state,
+            state: endpoint.state.into(),
             limits: endpoint.limits(service.limits),
             created_at: endpoint.created_at,
         }
@@ -774,7 +794,8 @@ pub struct EndpointView {
     pub aliases: BTreeSet<Alias>,
     /// The names that lead to it: regional, then one a zone.
     pub dns_names: Vec<String>,
-    pub state: EndpointState,
+    /// In the answer that makes or changes it: where consent stands.
+    pub state: EndpointStatus,
     pub security_groups: Vec<SecurityGroupId>,
     /// The groups' names, sorted.
     pub security_group_names: Vec<String>,
@@ -824,7 +845,7 @@ impl EndpointView {
             addresses: endpoint.all_addresses().collect(),
             ip_address_type: endpoint.ip_address_type(),
             aliases,
-            state: endpoint_state,
+            state: endpoint_state.into(),
             private_dns,
             private_dns_on_acceptance,
             security_group_names: security_groups::names(state, &security_groups),

@@ -150,6 +150,8 @@ impl Dataplane for Fake {
             Op::RemoveAddress(key) => drop(tables.addresses.remove(key)),
             Op::PutAlias(key, bits, alias) => drop(tables.aliases.insert((*key, *bits), *alias)),
             Op::RemoveAlias(key, bits) => drop(tables.aliases.remove(&(*key, *bits))),
+            Op::PutRange(key, bits, range) => drop(tables.ranges.insert((*key, *bits), *range)),
+            Op::RemoveRange(key, bits) => drop(tables.ranges.remove(&(*key, *bits))),
             Op::PutFrontend(key, frontend) => drop(tables.frontends.insert(*key, *frontend)),
             Op::RemoveFrontend(key) => drop(tables.frontends.remove(key)),
             Op::WriteRing { base, slots } => {
@@ -164,6 +166,8 @@ impl Dataplane for Fake {
             }
             Op::RemoveListener(index) => drop(tables.listeners.remove(index)),
             Op::PutTarget(index, target) => drop(tables.targets.insert(*index, *target)),
+            Op::PutNextNode(index, next) => drop(tables.next_nodes.insert(*index, *next)),
+            Op::RemoveNextNode(index) => drop(tables.next_nodes.remove(index)),
             Op::ResetPool(index) => drop(self.pools.insert(*index, PortPool::EMPTY)),
             Op::PutVpc(index, budget) => drop(tables.vpcs.insert(*index, *budget)),
             Op::RemoveVpc(index) => drop(tables.vpcs.remove(index)),

@@ -21,7 +21,7 @@ use privatelink_ebpf::abi::{
     security::{Bound, Policy},
     service::{
         Address, Address6Key, AddressKey, Alias, AliasKey, EndpointIdText, Frontend, Frontend6Key, FrontendKey,
-        Listener, Parted, Port, Target,
+        Listener, Parted, Port, Range, RangeKey, Target,
     },
     settings::{Clock, CollectRequest},
     stats::{self, EndpointStats, ListenerStats, TargetStats},
@@ -64,6 +64,7 @@ struct Maps {
     source_bounds: Mapping,
     listeners: Table<Listener>,
     targets: Table<Target>,
+    next_nodes: Table<u32>,
     vpcs: Table<Budget>,
     endpoints: Table<EndpointBudget>,
     endpoint_ids: Table<EndpointIdText>,
@@ -76,6 +77,7 @@ struct Maps {
     frontends6: HashTable<Frontend6Key, Frontend>,
     clients6: aya::maps::HashMap<MapData, FlowKey, Addresses6>,
     aliases: LpmTrie<MapData, AliasKey, Alias>,
+    ranges: LpmTrie<MapData, RangeKey, Range>,
     stash: aya::maps::HashMap<MapData, FlowKey, Slot>,
     /// Entries that the stash has room for.
     stash_entries: u32,
@@ -95,9 +97,26 @@ fn alias_key(key: AliasKey, bits: u8) -> lpm_trie::Key<AliasKey> {
     lpm_trie::Key::new(AliasKey::VPC_BITS + u32::from(bits), key)
 }
 
-/// How many bits of the address a key of the trie counts.
-fn prefix_bits(length: u32) -> u8 {
-    u8::try_from(length.saturating_sub(AliasKey::VPC_BITS)).unwrap_or(u8::MAX)
+/// The trie's key of the ports of a prefix of `bits`.
+fn range_key(key: RangeKey, bits: u8) -> lpm_trie::Key<RangeKey> {
+    lpm_trie::Key::new(RangeKey::FIXED_BITS + u32::from(bits), key)
+}
+
+/// How many bits behind those that always count a key of a trie counts.
+fn prefix_bits(length: u32, fixed: u32) -> u8 {
+    u8::try_from(length.saturating_sub(fixed)).unwrap_or(u8::MAX)
+}
+
+/// The contents of a trie, by key and length of prefix.
+fn trie<K: Pod + Ord, V: Pod>(
+    trie: &LpmTrie<MapData, K, V>,
+    fixed: u32,
+    name: &'static str,
+) -> Result<BTreeMap<(K, u8), V>, DataplaneError> {
+    trie.iter()
+        .map(|entry| entry.map(|(key, value)| ((key.data(), prefix_bits(key.prefix_len(), fixed)), value)))
+        .collect::<Result<_, _>>()
+        .map_err(DataplaneError::map(name))
 }
 
 /// An array that is read through memory and written through the kernel, which copies a value at a time.
@@ -194,6 +213,7 @@ impl Kernel {
             source_bounds: map_array::<Bound>(&source_bounds, "SOURCE_BOUNDS")?,
             listeners: Table::open(&mut ebpf, "LISTENERS")?,
             targets: Table::open(&mut ebpf, "TARGETS")?,
+            next_nodes: Table::open(&mut ebpf, "NEXT_NODES")?,
             vpcs: Table::open(&mut ebpf, "VPCS")?,
             endpoints: Table::open(&mut ebpf, "ENDPOINTS")?,
             endpoint_ids: Table::open(&mut ebpf, "ENDPOINT_IDS")?,
@@ -205,6 +225,7 @@ impl Kernel {
             frontends6: HashTable::open(&mut ebpf, "FRONTENDS6")?,
             clients6: typed(&mut ebpf, "CLIENTS6")?,
             aliases: typed(&mut ebpf, "ALIASES")?,
+            ranges: typed(&mut ebpf, "PORT_RANGES")?,
             stash: Map::HashMap(stash).try_into().map_err(DataplaneError::map("STASH"))?,
             stash_entries,
             trace: typed(&mut ebpf, "TRACE")?,
@@ -346,16 +367,13 @@ impl Dataplane for Kernel {
             xdp_ports,
             addresses: both(maps.addresses.all()?, maps.addresses6.all()?),
             frontends: both(maps.frontends.all()?, maps.frontends6.all()?),
-            aliases: maps
-                .aliases
-                .iter()
-                .map(|entry| entry.map(|(key, alias)| ((key.data(), prefix_bits(key.prefix_len())), alias)))
-                .collect::<Result<_, _>>()
-                .map_err(DataplaneError::map("ALIASES"))?,
+            aliases: trie(&maps.aliases, AliasKey::VPC_BITS, "ALIASES")?,
+            ranges: trie(&maps.ranges, RangeKey::FIXED_BITS, "PORT_RANGES")?,
             parted: maps.parted.keys().collect::<Result<_, _>>().map_err(DataplaneError::map("PARTED"))?,
             policies,
             listeners,
             targets: maps.targets.all(),
+            next_nodes: maps.next_nodes.all(),
             vpcs: maps.vpcs.all().into_iter().map(|(index, budget)| (VpcIndex(index as u16), budget)).collect(),
             endpoints: maps.endpoints.all().into_iter().map(|(index, budget)| (index as u16, budget)).collect(),
             endpoint_ids: maps.endpoint_ids.all().into_iter().map(|(index, id)| (index as u16, id)).collect(),
@@ -398,6 +416,8 @@ impl Dataplane for Kernel {
             .map_err(refused),
             Op::PutAlias(key, bits, alias) => maps.aliases.insert(&alias_key(*key, *bits), alias, 0).map_err(refused),
             Op::RemoveAlias(key, bits) => gone(maps.aliases.remove(&alias_key(*key, *bits))).map_err(refused),
+            Op::PutRange(key, bits, range) => maps.ranges.insert(&range_key(*key, *bits), range, 0).map_err(refused),
+            Op::RemoveRange(key, bits) => gone(maps.ranges.remove(&range_key(*key, *bits))).map_err(refused),
             Op::PutFrontend(at, frontend) => match at.key() {
                 ByFamily::V4(key) => maps.frontends.insert(&key, frontend),
                 ByFamily::V6(key) => maps.frontends6.insert(&key, frontend),
@@ -428,6 +448,8 @@ impl Dataplane for Kernel {
             Op::PutListener(index, listener) => maps.listeners.put(*index, *listener),
             Op::RemoveListener(index) => maps.listeners.remove(*index),
             Op::PutTarget(index, target) => maps.targets.put(*index, *target),
+            Op::PutNextNode(index, next) => maps.next_nodes.put(*index, *next),
+            Op::RemoveNextNode(index) => maps.next_nodes.remove(*index),
             Op::ResetPool(index) => maps.pools.put(*index, PortPool::EMPTY),
             Op::PutVpc(index, budget) => maps.vpcs.put(u32::from(index.0), *budget),
             Op::RemoveVpc(index) => maps.vpcs.remove(u32::from(index.0)),

@@ -187,6 +187,7 @@ fn load_into(
         .override_global(aya_log::LEVEL, &log_level, false)
         .map_max_entries("FLOWS", settings.buckets)
         .map_max_entries("TARGETS", options.max_targets)
+        .map_max_entries("NEXT_NODES", options.max_targets)
         .map_max_entries("TARGET_STATS", options.max_targets)
         .map_max_entries("POOLS", options.max_targets);
     for map in MAPS {

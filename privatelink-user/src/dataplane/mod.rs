@@ -33,7 +33,7 @@ use privatelink_ebpf::abi::{
 pub use attach::{Hook, HookPlan};
 pub use error::DataplaneError;
 pub use stats::Counts;
-pub use tables::{AddressAt, FrontendAt, Installed, InstalledPolicy, Op, Tables};
+pub use tables::{AddressAt, ByFamily, FrontendAt, Installed, InstalledPolicy, Op, Tables};
 
 /// How many entries the kernel's tables have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use privatelink_ebpf::abi::{
     security::{Bound, Policy},
     service::{
         Address, Address6Key, AddressKey, Alias, AliasKey, EndpointIdText, Frontend, Frontend6Key, FrontendKey,
-        Listener, Parted, Port, Target,
+        Listener, Parted, Port, Range, RangeKey, Target,
     },
 };
 
@@ -55,33 +55,46 @@ pub struct FrontendAt {
     pub vpc: VpcIndex,
     pub ip: IpAddr,
     pub port: u16,
-    pub proto: Proto,
+    /// The number of an IP protocol.
+    pub proto: u8,
 }
 
 impl FrontendAt {
     pub fn new(vpc: VpcIndex, ip: impl Into<IpAddr>, port: u16, proto: Proto) -> Self {
-        Self { vpc, ip: ip.into(), port, proto }
+        Self { vpc, ip: ip.into(), port, proto: proto.number() }
+    }
+
+    /// Whose policy says who may send an address of ours an echo request.
+    pub fn echo(vpc: VpcIndex, ip: impl Into<IpAddr>) -> Self {
+        match ip.into() {
+            IpAddr::V4(ip) => FrontendKey::echo(vpc, ip.into()).into(),
+            IpAddr::V6(ip) => Frontend6Key::echo(vpc, ip.into()).into(),
+        }
     }
 
     /// The key in the table of its family.
     pub fn key(self) -> ByFamily<FrontendKey, Frontend6Key> {
         let Self { vpc, ip, port, proto } = self;
         match ip {
-            IpAddr::V4(ip) => ByFamily::V4(FrontendKey::new(vpc, ip.into(), L4Port::new(port), proto)),
-            IpAddr::V6(ip) => ByFamily::V6(Frontend6Key::new(vpc, ip.into(), L4Port::new(port), proto)),
+            IpAddr::V4(ip) => {
+                ByFamily::V4(FrontendKey { ip: ip.into(), vpc, port: L4Port::new(port), proto, _pad: [0; 3] })
+            }
+            IpAddr::V6(ip) => {
+                ByFamily::V6(Frontend6Key { ip: ip.into(), vpc, port: L4Port::new(port), proto, _pad: [0; 3] })
+            }
         }
     }
 }
 
 impl From<FrontendKey> for FrontendAt {
     fn from(FrontendKey { ip, vpc, port, proto, _pad: _ }: FrontendKey) -> Self {
-        Self { vpc, ip: IpAddr::V4(ip.into()), port: port.get(), proto: Proto::from_number(proto) }
+        Self { vpc, ip: IpAddr::V4(ip.into()), port: port.get(), proto }
     }
 }
 
 impl From<Frontend6Key> for FrontendAt {
     fn from(Frontend6Key { ip, vpc, port, proto, _pad: _ }: Frontend6Key) -> Self {
-        Self { vpc, ip: IpAddr::V6(ip.into()), port: port.get(), proto: Proto::from_number(proto) }
+        Self { vpc, ip: IpAddr::V6(ip.into()), port: port.get(), proto }
     }
 }
 
@@ -103,11 +116,15 @@ pub struct Tables {
     pub frontends: BTreeMap<FrontendAt, Frontend>,
     /// By address and the length of its prefix.
     pub aliases: BTreeMap<(AliasKey, u8), Alias>,
+    /// By ports and the length of their prefix.
+    pub ranges: BTreeMap<(RangeKey, u8), Range>,
     pub parted: BTreeSet<Parted>,
     pub policies: BTreeMap<u32, InstalledPolicy>,
     pub listeners: BTreeMap<u32, Installed>,
     /// Retired targets too: a retired record keeps its generation and, until no flow refers to it, its identity.
     pub targets: BTreeMap<u32, Target>,
+    /// Target index → the same target behind the next node address.
+    pub next_nodes: BTreeMap<u32, u32>,
     pub vpcs: BTreeMap<VpcIndex, Budget>,
     pub endpoints: BTreeMap<u16, EndpointBudget>,
     /// Of endpoints that are gone too.
@@ -142,6 +159,9 @@ pub enum Op {
     /// The addresses of a prefix of this length.
     PutAlias(AliasKey, u8, Alias),
     RemoveAlias(AliasKey, u8),
+    /// The ports of a prefix of this length.
+    PutRange(RangeKey, u8, Range),
+    RemoveRange(RangeKey, u8),
     PutFrontend(FrontendAt, Frontend),
     RemoveFrontend(FrontendAt),
     /// Fills `RINGS` from `base` on. No listener may point there yet.
@@ -162,6 +182,8 @@ pub enum Op {
     PutListener(u32, Listener),
     RemoveListener(u32),
     PutTarget(u32, Target),
+    PutNextNode(u32, u32),
+    RemoveNextNode(u32),
     /// Marks all ports of a pool free. No flow may use it.
     ResetPool(u32),
     PutVpc(VpcIndex, Budget),
@@ -185,6 +207,7 @@ impl Op {
                 IpAddr::V6(_) => "ADDRESSES6",
             },
             Self::PutAlias(..) | Self::RemoveAlias(..) => "ALIASES",
+            Self::PutRange(..) | Self::RemoveRange(..) => "PORT_RANGES",
             Self::PutFrontend(at, _) | Self::RemoveFrontend(at) => match at.ip {
                 IpAddr::V4(_) => "FRONTENDS",
                 IpAddr::V6(_) => "FRONTENDS6",
@@ -195,6 +218,7 @@ impl Op {
             Self::PutPolicy(..) | Self::RemovePolicy(_) => "POLICIES",
             Self::PutListener(..) | Self::RemoveListener(_) => "LISTENERS",
             Self::PutTarget(..) => "TARGETS",
+            Self::PutNextNode(..) | Self::RemoveNextNode(_) => "NEXT_NODES",
             Self::ResetPool(_) => "POOLS",
             Self::PutVpc(..) | Self::RemoveVpc(_) => "VPCS",
             Self::PutEndpoint(..) => "ENDPOINTS",

@@ -195,6 +195,7 @@ mod tests {
             vpc: "vpc-0123456789abcdef3".parse().expect("an id"),
             addresses: vec![address(5), address(6)],
             ipv6_addresses: Vec::new(),
+            secondary_addresses: Vec::new(),
             attributes: Default::default(),
             security_groups: Default::default(),
             enforce_on_private_link: true,

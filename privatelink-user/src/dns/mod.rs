@@ -1,6 +1,8 @@
 //! The DNS server: names of endpoints, endpoint services and load balancers, private names per VPC, everything else by
 //! the upstreams.
 //!
+//! [`verification`] asks for the records that show whose a private name is.
+//!
 //! [`directory`] is pure: state, asking VPC and name come in, an answer goes out. [`upstream`] asks others, [`server`] is
 //! the edge with the sockets. How packets of a VPC reach the server, and how the server knows which VPC it was, is
 //! `agent/resolver.rs`.
@@ -8,6 +10,7 @@
 pub mod directory;
 pub mod server;
 pub mod upstream;
+pub mod verification;
 
 use std::net::SocketAddr;
 

@@ -344,5 +344,15 @@ impl AttributeMap for LoadBalancerAttributes {
                 Some(())
             },
         },
+        Attribute {
+            key: "secondary_ips.auto_assigned.per_subnet",
+            rule: "must be between '0-7' inclusive",
+            help: "further node addresses in each subnet, each with 64,512 source ports towards every target; never fewer than before",
+            get: |attributes| attributes.secondary_ips.to_string(),
+            set: |attributes, text| {
+                attributes.secondary_ips = number(text, 0, 7)?;
+                Some(())
+            },
+        },
     ];
 }

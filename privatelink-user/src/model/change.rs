@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Account, Certificate, CertificateId, ClientToken, Endpoint, EndpointId, EndpointService, EndpointServiceId,
-    Instance, InstanceId, InterfaceName, Link, LinkId, Listener, ListenerId, LoadBalancer, LoadBalancerId, Port,
-    RecordId, RouteTable, RouteTableId, SecurityGroup, SecurityGroupId, Subnet, SubnetId, TaggedId, Tags, TargetGroup,
-    TargetGroupId, Vpc, VpcId, VpcIndex,
+    Account, Certificate, CertificateId, ClientToken, ConnectionNotification, Endpoint, EndpointId, EndpointService,
+    EndpointServiceId, Instance, InstanceId, InterfaceName, Link, LinkId, Listener, ListenerId, LoadBalancer,
+    LoadBalancerId, Notice, NoticeId, NotificationId, Port, RecordId, RouteTable, RouteTableId, SecurityGroup,
+    SecurityGroupId, Subnet, SubnetId, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
 };
 
 /// What an accepted operation does to the state; applied and committed whole.
@@ -115,6 +115,8 @@ records! {
     Link(Link, LinkId, id),
     Subnet(Subnet, SubnetId, id),
     RouteTable(RouteTable, RouteTableId, id),
+    ConnectionNotification(ConnectionNotification, NotificationId, id),
+    Notice(Notice, NoticeId, id),
     Instance(Instance, InstanceId, id),
     Tags(Tags, TaggedId, resource),
     Account(Account, RecordId, id),
@@ -133,6 +135,8 @@ keys! {
     Link(LinkId),
     Subnet(SubnetId),
     RouteTable(RouteTableId),
+    ConnectionNotification(NotificationId),
+    Notice(NoticeId),
     Instance(InstanceId),
     Tags(TaggedId),
     SecurityGroup(SecurityGroupId),

@@ -65,6 +65,18 @@ impl PayerResponsibility {
     }
 }
 
+impl FromStr for PayerResponsibility {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let known = [Self::EndpointOwner, Self::ServiceOwner];
+        known.into_iter().find(|one| one.to_string() == text).ok_or_else(|| {
+            let rule = "must be one of '[endpoint-owner, service-owner]'";
+            InvalidValue::new("PayerResponsibility", text, rule, "use endpoint-owner, or service-owner")
+        })
+    }
+}
+
 impl fmt::Display for PayerResponsibility {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

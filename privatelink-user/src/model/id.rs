@@ -68,6 +68,14 @@ ec2_id!(
     RouteTableId, "route table id", "rtb-"
 );
 ec2_id!(
+    /// The id of a connection notification, `vpce-nfn-` + 17 hex digits.
+    NotificationId, "connection notification id", "vpce-nfn-"
+);
+ec2_id!(
+    /// The id of a connection notification's message, `notice-` + 17 hex digits.
+    NoticeId, "message id", "notice-"
+);
+ec2_id!(
     /// A network interface's id, `eni-` + 17 hex digits.
     NetworkInterfaceId, "network interface id", "eni-"
 );

@@ -9,11 +9,11 @@ use std::{
 use ipnet::Ipv4Net;
 
 use super::{
-    AddressUse, Alias, CertificateId, Change, Direction, Edit, Endpoint, EndpointId, EndpointService,
-    EndpointServiceId, Forward, Instance, InstanceId, InterfaceName, IpFamily, Key, Link, LinkId, Listener, ListenerId,
-    LoadBalancer, LoadBalancerId, Peer, Port, Protocol, ResourceName, RouteTableId, SecurityGroup, SecurityGroupId,
-    SecurityGroupName, State, Subnet, SubnetId, TaggedId, Target, TargetGroup, TargetGroupId, TargetType, Vpc, VpcId,
-    VpcIndex,
+    AddressUse, Alias, CertificateId, Change, ConnectionNotification, Direction, Edit, Endpoint, EndpointId,
+    EndpointService, EndpointServiceId, Forward, Instance, InstanceId, InterfaceName, IpFamily, Key, Link, LinkId,
+    Listener, ListenerId, ListenerPorts, LoadBalancer, LoadBalancerId, NotificationId, NotificationSubject, Peer, Port,
+    Protocol, ResourceName, RouteTableId, SecurityGroup, SecurityGroupId, SecurityGroupName, State, Subnet, SubnetId,
+    TaggedId, Target, TargetGroup, TargetGroupId, TargetType, Vpc, VpcId, VpcIndex,
 };
 
 /// A rule between resources that does not hold.
@@ -71,8 +71,8 @@ pub enum InvariantViolation {
     ListenerForward(ListenerId),
     #[error("listener '{0}' has TLS settings that do not fit, or a certificate that does not exist")]
     ListenerTls(ListenerId),
-    #[error("load balancer '{0}' has two listeners on port {1}")]
-    DuplicateListener(LoadBalancerId, u16),
+    #[error("load balancer '{0}' has two listeners on port {1}, or on some of these ports")]
+    DuplicateListener(LoadBalancerId, ListenerPorts),
     #[error("endpoint service '{0}' has no load balancer, or one that does not exist")]
     ServiceLoadBalancerMissing(EndpointServiceId),
     #[error("load balancer '{0}' serves two endpoint services")]
@@ -103,6 +103,8 @@ pub enum InvariantViolation {
         "route table '{0}' is in a VPC that does not exist, has its range as a destination, or another VPC's subnet"
     )]
     RouteTable(RouteTableId),
+    #[error("connection notification '{0}' is about nothing that its owner has, or about no event")]
+    Notification(NotificationId),
     #[error("subnet '{0}' has two route tables")]
     SubnetRouteTables(SubnetId),
     #[error("'{0}' has tags and does not exist")]
@@ -150,6 +152,7 @@ impl State {
         self.links.values().try_for_each(|link| self.check_link(link))?;
         self.instances.values().try_for_each(|instance| self.check_instance(instance))?;
         self.tags.keys().try_for_each(|resource| self.check_tags(resource))?;
+        self.check_notifications()?;
         self.check_vpcs()?;
         self.check_security_group_names()?;
         self.check_load_balancer_names()?;
@@ -234,6 +237,7 @@ impl State {
                     let (old, new) = (before.endpoint_services.get(id), self.endpoint_services.get(id));
                     new.map_or(Ok(()), |service| self.check_endpoint_service(service))?;
                     if old.is_some_and(|old| new.is_none_or(|new| new.owner != old.owner)) {
+                        self.check_notifications()?;
                         let mut led = self.endpoints.values().filter(|endpoint| endpoint.service == *id);
                         led.try_for_each(|endpoint| self.check_endpoint(endpoint))?;
                         self.links.values().try_for_each(|link| self.check_link(link))?;
@@ -248,6 +252,9 @@ impl State {
                     }
                     new.map_or(Ok(()), |endpoint| self.check_endpoint(endpoint))?;
                     if old.is_some() {
+                        if new.is_none_or(|new| Some(&new.owner) != old.map(|old| &old.owner)) {
+                            self.check_notifications()?;
+                        }
                         let mut parts = self.links.values().filter(|link| link.has_endpoint(id));
                         parts.try_for_each(|link| self.check_link(link))?;
                     }
@@ -273,10 +280,13 @@ impl State {
                 Key::Tags(resource) => {
                     self.tags.get(resource).map_or(Ok(()), |tags| self.check_tags(&tags.resource))?
                 }
+                Key::ConnectionNotification(id) => {
+                    self.notifications.get(id).map_or(Ok(()), |one| self.check_notification(one))?;
+                }
                 Key::Certificate(id) if !self.certificates.contains_key(id) => {
                     self.listeners_with(id).try_for_each(|listener| self.check_listener(listener))?;
                 }
-                Key::Certificate(_) | Key::Account(_) | Key::ClientToken(_) => {}
+                Key::Certificate(_) | Key::Account(_) | Key::ClientToken(_) | Key::Notice(_) => {}
             }
             // What is gone has no tags.
             if let Some(resource) = key.tagged()
@@ -369,6 +379,22 @@ impl State {
             return Err(InvariantViolation::SubnetRouteTables(subnet.clone()));
         }
         Ok(())
+    }
+
+    fn check_notification(&self, one: &ConnectionNotification) -> Result<(), InvariantViolation> {
+        let owner = match &one.subject {
+            NotificationSubject::EndpointService(id) => self.endpoint_services.get(id).map(|found| &found.owner),
+            NotificationSubject::Endpoint(id) => self.endpoints.get(id).map(|found| &found.owner),
+        };
+        if owner == Some(&one.owner) && !one.events.is_empty() {
+            Ok(())
+        } else {
+            Err(InvariantViolation::Notification(one.id.clone()))
+        }
+    }
+
+    fn check_notifications(&self) -> Result<(), InvariantViolation> {
+        self.notifications.values().try_for_each(|one| self.check_notification(one))
     }
 
     fn check_tags(&self, resource: &TaggedId) -> Result<(), InvariantViolation> {
@@ -575,9 +601,6 @@ impl State {
     }
 
     fn check_listener(&self, listener: &Listener) -> Result<(), InvariantViolation> {
-        if listener.port == 0 {
-            return Err(InvariantViolation::PortZero(listener.id.to_string()));
-        }
         let Some(lb) = self.load_balancers.get(&listener.load_balancer) else {
             return Err(InvariantViolation::ListenerLoadBalancerMissing(listener.id.clone()));
         };
@@ -586,7 +609,8 @@ impl State {
         }
         let unknown = |id: &CertificateId| !self.certificates.contains_key(id);
         let known = listener.tls.as_ref().is_none_or(|tls| !tls.certificates().any(unknown));
-        if listener.tls.is_some() != (listener.protocol == Protocol::Tls) || !known {
+        let one_port = listener.tls.is_none() || !listener.port.is_range();
+        if listener.tls.is_some() != (listener.protocol == Protocol::Tls) || !known || !one_port {
             return Err(InvariantViolation::ListenerTls(listener.id.clone()));
         }
         let mut families = BTreeSet::new();
@@ -612,8 +636,16 @@ impl State {
     }
 
     fn check_listener_ports(&self) -> Result<(), InvariantViolation> {
-        match duplicate(self.listeners.values().map(|listener| (&listener.load_balancer, listener.port))) {
-            Some((lb, port)) => Err(InvariantViolation::DuplicateListener(lb.clone(), port)),
+        let mut all: Vec<_> =
+            self.listeners.values().map(|listener| (&listener.load_balancer, listener.port)).collect();
+        all.sort_unstable();
+        // In the order of their first ports, listeners that overlap are neighbours.
+        let overlap = all
+            .iter()
+            .zip(all.iter().skip(1))
+            .find(|((lb, ports), (other_lb, other))| lb == other_lb && ports.overlaps(*other));
+        match overlap {
+            Some((_, (lb, ports))) => Err(InvariantViolation::DuplicateListener((*lb).clone(), *ports)),
             None => Ok(()),
         }
     }

@@ -27,6 +27,10 @@ pub struct LoadBalancer {
     /// The same for IPv6: what IPv6 targets see, inside the VPC's IPv6 range. None: it has no IPv6 listeners and targets.
     #[serde(default)]
     pub ipv6_addresses: Vec<Ipv6Addr>,
+    /// Node addresses that `secondary_ips.auto_assigned.per_subnet` has assigned: sources that targets see, and nothing that a
+    /// client connects to.
+    #[serde(default)]
+    pub secondary_addresses: Vec<Ipv4Addr>,
     /// Who may connect, and where the load balancer may connect to.
     #[serde(default)]
     pub security_groups: SecurityGroups,
@@ -42,8 +46,13 @@ pub struct LoadBalancer {
 }
 
 impl LoadBalancer {
-    /// Every node address, IPv4 ones first.
+    /// Every node address: those that clients connect to, then those that only targets see.
     pub fn nodes(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.client_facing().chain(self.secondary_addresses.iter().copied().map(IpAddr::V4))
+    }
+
+    /// The node addresses that clients connect to, IPv4 ones first.
+    pub fn client_facing(&self) -> impl Iterator<Item = IpAddr> + '_ {
         let six = self.ipv6_addresses.iter().copied().map(IpAddr::V6);
         self.addresses.iter().copied().map(IpAddr::V4).chain(six)
     }
@@ -148,6 +157,8 @@ pub struct LoadBalancerAttributes {
     pub deletion_protection: bool,
     /// Whether targets of other zones are used by groups that leave it to the load balancer.
     pub cross_zone: bool,
+    /// Node addresses that are assigned in each subnet besides the first one.
+    pub secondary_ips: u32,
 }
 
 /// The enforcement's default.

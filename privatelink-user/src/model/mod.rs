@@ -12,6 +12,7 @@ mod change;
 mod consumers;
 pub mod derived;
 pub mod dns_name;
+mod dns_target;
 mod endpoint;
 mod endpoint_service;
 mod family;
@@ -27,6 +28,7 @@ mod listener;
 mod load_balancer;
 mod name;
 mod network_interface;
+mod notification;
 mod owner;
 pub mod pattern;
 mod policy;
@@ -50,6 +52,7 @@ pub use certificate::{Certificate, CertificateId, SecretText};
 pub use change::{Change, Edit, Key, Record};
 pub use consumers::{Consent, ConsumerLists, ConsumerPattern};
 pub use dns_name::{ServiceDomain, ZonedAddress};
+pub use dns_target::DnsTarget;
 pub use endpoint::{Endpoint, EndpointState};
 pub use endpoint_service::{EndpointService, PayerResponsibility, ServiceName};
 pub use family::{IpAddressType, IpFamily, by_family};
@@ -57,7 +60,8 @@ pub use forward::{Forward, Weight};
 pub use health_check::{HealthCheck, HealthCheckPort, HealthCheckProtocol, HttpPath, Matcher};
 pub use id::{
     AccountId, EndpointId, EndpointServiceId, IdSource, InstanceId, LinkId, ListenerId, LoadBalancerId,
-    NetworkInterfaceId, Region, RouteTableId, SecurityGroupId, SecurityGroupRuleId, SubnetId, TargetGroupId, VpcId,
+    NetworkInterfaceId, NoticeId, NotificationId, Region, RouteTableId, SecurityGroupId, SecurityGroupRuleId, SubnetId,
+    TargetGroupId, VpcId,
 };
 pub use instance::{Instance, InstanceLabel, InstanceState};
 pub use invalid::InvalidValue;
@@ -67,10 +71,11 @@ pub use limit::{
     BitRate, ConnectionRate, Connections, Limit, LimitChange, Limits, Override, OwnLimitChange, OwnLimits,
 };
 pub use link::{Link, LinkSide};
-pub use listener::{Listener, ListenerAttributes, TlsSettings};
+pub use listener::{Listener, ListenerAttributes, ListenerPorts, TlsSettings};
 pub use load_balancer::{LoadBalancer, LoadBalancerAttributes, LoadBalancerKind, Scheme};
 pub use name::{InterfaceName, ResourceName};
 pub use network_interface::{InterfaceOwner, NetworkInterface};
+pub use notification::{ConnectionEvent, ConnectionNotification, Notice, NotificationSubject, NotificationTarget};
 pub use owner::Owner;
 pub use policy::PolicyDocument;
 pub use port::{Hook, Port};

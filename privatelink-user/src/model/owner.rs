@@ -48,6 +48,8 @@ impl State {
             links,
             subnets,
             route_tables,
+            notifications,
+            notices,
             instances,
             tags,
             accounts,
@@ -60,6 +62,8 @@ impl State {
         let mut seen = Self {
             ports: ports.filtered(|port| own.contains_key(&port.vpc)),
             links: links.filtered(|link| link.owner == *owner),
+            notifications: notifications.filtered(|one| one.owner == *owner),
+            notices: notices.filtered(|notice| notice.owner == *owner),
             subnets: subnets.filtered(|subnet| own.contains_key(&subnet.vpc)),
             route_tables: route_tables.filtered(|table| own.contains_key(&table.vpc)),
             instances: instances.filtered(|instance| own.contains_key(&instance.vpc)),

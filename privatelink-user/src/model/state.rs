@@ -5,11 +5,11 @@ use std::{collections::BTreeMap, fmt, net::IpAddr};
 use ipnet::Ipv4Net;
 
 use super::{
-    Account, Certificate, CertificateId, Change, ClientToken, Edit, Endpoint, EndpointId, EndpointService,
-    EndpointServiceId, Hosts, Instance, InstanceId, InterfaceName, InterfaceOwner, Key, Link, LinkId, Listener,
-    ListenerId, LoadBalancer, LoadBalancerId, Members, Port, Record, RecordId, RouteTable, RouteTableId, RouteTarget,
-    SecurityGroup, SecurityGroupId, ServiceDomain, Subnet, SubnetId, Table, TaggedId, Tags, TargetGroup, TargetGroupId,
-    Vpc, VpcId, VpcIndex, overlap,
+    Account, Certificate, CertificateId, Change, ClientToken, ConnectionNotification, Edit, Endpoint, EndpointId,
+    EndpointService, EndpointServiceId, Hosts, Instance, InstanceId, InterfaceName, InterfaceOwner, Key, Link, LinkId,
+    Listener, ListenerId, LoadBalancer, LoadBalancerId, Members, Notice, NoticeId, NotificationId, Port, Record,
+    RecordId, RouteTable, RouteTableId, RouteTarget, SecurityGroup, SecurityGroupId, ServiceDomain, Subnet, SubnetId,
+    Table, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex, overlap,
 };
 
 /// Every resource, by identity.
@@ -26,6 +26,9 @@ pub struct State {
     pub links: Table<LinkId, Link>,
     pub subnets: Table<SubnetId, Subnet>,
     pub route_tables: Table<RouteTableId, RouteTable>,
+    pub notifications: Table<NotificationId, ConnectionNotification>,
+    /// Messages that wait for their delivery.
+    pub notices: Table<NoticeId, Notice>,
     pub instances: Table<InstanceId, Instance>,
     pub tags: Table<TaggedId, Tags>,
     pub accounts: Table<RecordId, Account>,
@@ -88,6 +91,8 @@ impl State {
             Record::Link(link) => self.links.insert(link.id.clone(), link),
             Record::Subnet(subnet) => self.subnets.insert(subnet.id.clone(), subnet),
             Record::RouteTable(table) => self.route_tables.insert(table.id.clone(), table),
+            Record::ConnectionNotification(one) => self.notifications.insert(one.id.clone(), one),
+            Record::Notice(notice) => self.notices.insert(notice.id.clone(), notice),
             Record::Instance(instance) => self.instances.insert(instance.id.clone(), instance),
             Record::Tags(tags) => self.tags.insert(tags.resource.clone(), tags),
             Record::Account(account) => self.accounts.insert(account.id.clone(), account),
@@ -110,6 +115,8 @@ impl State {
             Key::Link(id) => self.links.remove(id),
             Key::Subnet(id) => self.subnets.remove(id),
             Key::RouteTable(id) => self.route_tables.remove(id),
+            Key::ConnectionNotification(id) => self.notifications.remove(id),
+            Key::Notice(id) => self.notices.remove(id),
             Key::Instance(id) => self.instances.remove(id),
             Key::Tags(id) => self.tags.remove(id),
             Key::Account(id) => self.accounts.remove(id),
@@ -130,6 +137,8 @@ impl State {
         let endpoints = self.endpoints.values().cloned().map(Record::Endpoint);
         let links = self.links.values().cloned().map(Record::Link);
         let subnets = self.subnets.values().cloned().map(Record::Subnet);
+        let notifications = self.notifications.values().cloned().map(Record::ConnectionNotification);
+        let notices = self.notices.values().cloned().map(Record::Notice);
         let route_tables = self.route_tables.values().cloned().map(Record::RouteTable);
         let instances = self.instances.values().cloned().map(Record::Instance);
         let tags = self.tags.values().cloned().map(Record::Tags);
@@ -148,6 +157,8 @@ impl State {
             .chain(links)
             .chain(subnets)
             .chain(route_tables)
+            .chain(notifications)
+            .chain(notices)
             .chain(tags)
             .chain(accounts)
             .chain(tokens)
@@ -271,7 +282,7 @@ impl State {
         };
         let node = || {
             let mut nodes = self.load_balancers.values();
-            let found = nodes.find(|lb| lb.vpc == *vpc && lb.nodes().any(|own| own == address));
+            let found = nodes.find(|lb| lb.nodes().any(|node| node == address) && lb.vpc == *vpc);
             found.map(|lb| AddressUse::Node(lb.id.clone()))
         };
         let endpoint = || {

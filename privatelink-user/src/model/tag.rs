@@ -135,6 +135,8 @@ impl Key {
             | Self::Tags(_)
             | Self::Account(_)
             | Self::ClientToken(_)
+            | Self::ConnectionNotification(_)
+            | Self::Notice(_)
             | Self::Certificate(_) => {
                 return None;
             }

@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::InstanceId;
+use super::{DnsTarget, InstanceId};
 
 /// Where a target listens. The same address may be registered with several ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -34,6 +34,9 @@ pub struct Target {
     /// The instance that it is, in a group of target type `instance`; the address is then its primary one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<InstanceId>,
+    /// The name of which it is an address; one that was registered by hand has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_name: Option<DnsTarget>,
     #[schema(value_type = String)]
     pub registered_at: Timestamp,
     /// When it was deregistered; it takes no new flows since, and goes when the group's deregistration delay has ended.

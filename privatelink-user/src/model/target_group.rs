@@ -1,12 +1,16 @@
 //! A target group: targets that offer the same thing, and how their health is checked.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    HealthCheck, InvalidValue, IpFamily, ResourceName, Target, TargetAddress, TargetGroupId, VpcId,
+    DnsTarget, HealthCheck, InvalidValue, IpFamily, ResourceName, Target, TargetAddress, TargetGroupId, VpcId,
     invalid::serde_as_text,
 };
 
@@ -30,6 +34,9 @@ pub struct TargetGroup {
     pub port: u16,
     pub health_check: HealthCheck,
     pub attributes: TargetGroupAttributes,
+    /// Names whose addresses are targets; the agent asks for them and registers what it finds.
+    #[serde(default)]
+    pub dns_targets: BTreeSet<DnsTarget>,
     /// By address; a target that drains stays until its delay has ended.
     #[serde(with = "targets")]
     pub targets: BTreeMap<TargetAddress, Target>,

@@ -42,6 +42,19 @@ pub struct Store {
     _lock: DirectoryLock,
 }
 
+/// Makes the state directory if it is missing. Refuses one that others may write to: whoever does decides what the kernel
+/// forwards.
+fn make_directory(directory: &Path) -> Result<(), StoreError> {
+    let unusable =
+        |source: std::io::Error| StoreError::Directory { directory: directory.to_owned(), source: source.into() };
+    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(unusable)?;
+    let mode = fs::metadata(directory).map_err(unusable)?.permissions().mode() & 0o7777;
+    if mode & 0o022 != 0 {
+        return Err(StoreError::Writable { directory: directory.to_owned(), mode });
+    }
+    Ok(())
+}
+
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store").field("file", &self.file).finish_non_exhaustive()
@@ -56,11 +69,7 @@ impl Store {
     }
 
     fn open_with(directory: &Path, opener: Opener) -> Result<Self, StoreError> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
-            .map_err(|source| StoreError::Directory { directory: directory.to_owned(), source: source.into() })?;
+        make_directory(directory)?;
         let lock = DirectoryLock::acquire(directory)?;
         let file = directory.join(FILE_NAME);
         let (database, state) = open_database(&file, &opener)?;

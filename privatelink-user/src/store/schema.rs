@@ -28,6 +28,8 @@ const LINKS: Table = TableDefinition::new("links");
 const SUBNETS: Table = TableDefinition::new("subnets");
 const ROUTE_TABLES: Table = TableDefinition::new("route_tables");
 const INSTANCES: Table = TableDefinition::new("instances");
+const NOTIFICATIONS: Table = TableDefinition::new("connection_notifications");
+const NOTICES: Table = TableDefinition::new("notices");
 const TAGS: Table = TableDefinition::new("tags");
 const ACCOUNTS: Table = TableDefinition::new("accounts");
 const CLIENT_TOKENS: Table = TableDefinition::new("client_tokens");
@@ -46,6 +48,8 @@ fn place(key: &Key) -> (Table, &str) {
         Key::Endpoint(id) => (ENDPOINTS, id.as_str()),
         Key::Link(id) => (LINKS, id.as_str()),
         Key::Subnet(id) => (SUBNETS, id.as_str()),
+        Key::ConnectionNotification(id) => (NOTIFICATIONS, id.as_str()),
+        Key::Notice(id) => (NOTICES, id.as_str()),
         Key::RouteTable(id) => (ROUTE_TABLES, id.as_str()),
         Key::Instance(id) => (INSTANCES, id.as_str()),
         Key::Tags(id) => (TAGS, id.as_str()),
@@ -67,6 +71,8 @@ fn encode(record: &Record) -> serde_json::Result<Vec<u8>> {
         Record::Endpoint(record) => serde_json::to_vec(record),
         Record::Link(record) => serde_json::to_vec(record),
         Record::Subnet(record) => serde_json::to_vec(record),
+        Record::ConnectionNotification(record) => serde_json::to_vec(record),
+        Record::Notice(record) => serde_json::to_vec(record),
         Record::RouteTable(record) => serde_json::to_vec(record),
         Record::Instance(record) => serde_json::to_vec(record),
         Record::Tags(record) => serde_json::to_vec(record),
@@ -158,6 +164,8 @@ pub fn read(database: &Database, file: &Path) -> Result<State, StoreError> {
     load(ENDPOINTS, |bytes| serde_json::from_slice(bytes).map(Record::Endpoint))?;
     load(LINKS, |bytes| serde_json::from_slice(bytes).map(Record::Link))?;
     load(SUBNETS, |bytes| serde_json::from_slice(bytes).map(Record::Subnet))?;
+    load(NOTIFICATIONS, |bytes| serde_json::from_slice(bytes).map(Record::ConnectionNotification))?;
+    load(NOTICES, |bytes| serde_json::from_slice(bytes).map(Record::Notice))?;
     load(ROUTE_TABLES, |bytes| serde_json::from_slice(bytes).map(Record::RouteTable))?;
     load(INSTANCES, |bytes| serde_json::from_slice(bytes).map(Record::Instance))?;
     load(TAGS, |bytes| serde_json::from_slice(bytes).map(Record::Tags))?;

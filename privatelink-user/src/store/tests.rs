@@ -33,6 +33,19 @@ fn remove(number: u16) -> Change {
 }
 
 #[test]
+fn a_directory_that_others_may_write_is_refused() {
+    let dir = TempDir::new().expect("a directory");
+    for (mode, refused) in [(0o770, true), (0o702, true), (0o755, false), (0o700, false)] {
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).expect("its mode");
+        match Store::open(dir.path()) {
+            Err(StoreError::Writable { mode: found, .. }) => assert!(refused && found == mode, "{mode:o}: {found:o}"),
+            Ok(_) => assert!(!refused, "{mode:o}"),
+            Err(error) => panic!("{mode:o}: {error}"),
+        }
+    }
+}
+
+#[test]
 fn a_file_whose_vpcs_have_no_defaults_gets_them() {
     let dir = TempDir::new().expect("a directory");
     let store = Store::open(dir.path()).expect("a store");

@@ -86,15 +86,15 @@ impl Injector {
         if sent >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
-    /// Sends SYNs from ever new addresses and ports, as [`Injector::storm`] does. Sources are 10.0.128.0/17: nobody's addresses,
+    /// Sends segments like `template` from ever new addresses and ports, as [`Injector::storm`] does. Sources are 10.0.128.0/17: nobody's addresses,
     /// so no reset answers for them.
     pub fn flood(&self, template: Forged, stop: impl Fn() -> bool) -> Result<u64> {
-        let syn = |random: u32| {
+        let forged = |random: u32| {
             let [a, b, c, d] = random.to_be_bytes();
             let from = SocketAddrV4::new([10, 0, 128 | a, b].into(), 1024 | u16::from_be_bytes([c, d]));
-            Forged { from, sequence: random, segment: Segment::Syn, ..template }.frame()
+            Forged { from, sequence: random, ..template }.frame()
         };
-        self.storm(syn, stop)
+        self.storm(forged, stop)
     }
 
     /// Sends what `frame` makes of ever new numbers as fast as this thread can, until `stop` says so; returns how many.

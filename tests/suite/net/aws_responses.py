@@ -335,6 +335,16 @@ call(ec2, "describe_vpc_endpoints", ["VpcEndpoints.0.State"], VpcEndpointIds=[en
 call(ec2, "describe_vpc_endpoint_associations", VpcEndpointIds=[endpoint])
 call(ec2, "describe_network_interfaces", ["NetworkInterfaces.0.PrivateIpAddresses.0.Primary", "NetworkInterfaces.0.InterfaceType"],
      Filters=[{"Name": "vpc-id", "Values": [vpc]}])
+target = "file:/dev/null"
+notification = call(ec2, "create_vpc_endpoint_connection_notification",
+                    ["ConnectionNotification.ConnectionNotificationState", "ConnectionNotification.ConnectionEvents.0", "ClientToken"],
+                    ServiceId=service["ServiceId"], ConnectionNotificationArn=target, ConnectionEvents=["Accept", "Reject"],
+                    ClientToken="told")["ConnectionNotification"]["ConnectionNotificationId"]
+call(ec2, "describe_vpc_endpoint_connection_notifications", ["ConnectionNotificationSet.0.ServiceId"],
+     Filters=[{"Name": "connection-notification-arn", "Values": [target]}])
+call(ec2, "modify_vpc_endpoint_connection_notification", ["ReturnValue"], ConnectionNotificationId=notification,
+     ConnectionEvents=["Connect"])
+call(ec2, "delete_vpc_endpoint_connection_notifications", ConnectionNotificationIds=[notification])
 call(ec2, "modify_vpc_endpoint_service_payer_responsibility", ["ReturnValue"], ServiceId=service["ServiceId"],
      PayerResponsibility="ServiceOwner")
 call(ec2, "modify_vpc_endpoint_payer_responsibility", ["VpcEndpointId", "PayerResponsibilities.0.PayerResponsibilityType"],

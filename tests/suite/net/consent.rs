@@ -70,9 +70,13 @@ fn another_account(hook: Hook) -> Result<()> {
         ensure!(cli.run(&format!("{accept} --account {CONSUMER}")).is_err(), "the consumer accepted for the provider");
         cli.run(&accept)?;
         let accepted = Instant::now();
-        let mut flow = eventually("traffic flows within a second of acceptance", Duration::from_secs(1), || {
-            stream::connect(client, Source::ANY, FRONTEND, Duration::from_millis(200))
+        // The kernel carries what is shown as available, from the first packet on.
+        eventually("the endpoint is available within a second of acceptance", Duration::from_secs(1), || {
+            let shown = cli.run(&format!("endpoint describe {endpoint} --account {CONSUMER}"))?;
+            ensure!(text(&shown, "state")? == "available", "{shown}");
+            Ok(())
         })?;
+        let mut flow = stream::connect(client, Source::ANY, FRONTEND, Duration::from_millis(200))?;
         flow.set_read_timeout(Some(PATIENCE))?;
         stream::echo(&mut flow, b"hello")?;
         ensure!(accepted.elapsed() < PATIENCE, "{:?}", accepted.elapsed());

@@ -1,6 +1,13 @@
 //! Names: inside each VPC through the datapath, outside on the host, forwarded for everything else.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use privatelink_tests::{
@@ -9,6 +16,7 @@ use privatelink_tests::{
     eventually::eventually,
     link::{End, veth},
     netns::Netns,
+    programs::{Directory, Nginx, curl},
     require::Need,
     scenario::{ENDPOINT, Scenario, Service, program, text},
     topology::{Hook, Topology},
@@ -16,7 +24,7 @@ use privatelink_tests::{
 
 use crate::{
     Run, Test,
-    common::{PATIENCE, plans, server},
+    common::{PATIENCE, plans, server, target},
 };
 
 /// Every test of this file.
@@ -24,10 +32,15 @@ pub const TESTS: fn() -> Vec<Test> = || {
     vec![
         Test { name: "every_vpc_asks_for_names", needs: NEEDS, run: Run::EachHook(every_vpc_asks_for_names) },
         Test { name: "private_names_are_verified_by_dns", needs: NEEDS, run: Run::EachHook(private_names) },
+        Test { name: "verified_names_are_asked_for_again", needs: NEEDS, run: Run::Once(asked_again) },
+        Test { name: "targets_follow_the_addresses_of_a_name", needs: FOLLOWING, run: Run::Once(targets_by_name) },
     ]
 };
 
 const NEEDS: &[Need] = &[Need::Program("dig"), Need::Program("dnsmasq")];
+
+const FOLLOWING: &[Need] =
+    &[Need::Program("dig"), Need::Program("dnsmasq"), Need::Program("nginx"), Need::Program("curl")];
 
 /// The DNS server in every VPC of these tests.
 pub const SECOND: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 2), 53);
@@ -65,6 +78,16 @@ impl Upstream {
 
 /// A scenario whose agent serves names outside as well and asks the upstream.
 pub fn with_names(hook: Hook, records: &[String], test: impl FnOnce(&mut Scenario) -> Result<()>) -> Result<()> {
+    with_arguments(hook, records, &[], test)
+}
+
+/// The same with more arguments for the agent.
+fn with_arguments(
+    hook: Hook,
+    records: &[String],
+    more: &[&str],
+    test: impl FnOnce(&mut Scenario) -> Result<()>,
+) -> Result<()> {
     let topology = Topology::build(hook, plans(1), None)?;
     let _upstream = Upstream::start(&topology.lb, records)?;
     let arguments = [
@@ -72,7 +95,8 @@ pub fn with_names(hook: Hook, records: &[String], test: impl FnOnce(&mut Scenari
         format!("--dns-upstream={UPSTREAM}"),
         format!("--dns-verification-resolver={VERIFIER}"),
     ];
-    let agent = Agent::start_with_arguments(&program()?, &topology.lb, arguments.to_vec())?;
+    let arguments = arguments.into_iter().chain(more.iter().map(|&argument| argument.to_owned())).collect();
+    let agent = Agent::start_with_arguments(&program()?, &topology.lb, arguments)?;
     let mut scenario = Scenario::configure(topology, agent)?;
     let result = test(&mut scenario);
     result.with_context(|| scenario.diagnosis())
@@ -300,4 +324,136 @@ fn private_names(hook: Hook) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// A name whose record is gone is not verified any more; a resolver that is gone has lost no record.
+fn asked_again() -> Result<()> {
+    let arguments = ["--dns-verification-interval=1", "--log=info,privatelink_user::dns=debug"];
+    with_arguments(Hook::Auto, &["--local=/org/".to_owned()], &arguments, |scenario| {
+        let service = scenario.publish(&Service::new("web", "provider", vec![server(scenario, 1).address()]))?;
+        let a = scenario.endpoint(&service, "consumer-a", ENDPOINT)?;
+        let b = scenario.endpoint(&service, "consumer-b", ENDPOINT)?;
+        let enable = |endpoint: &str| scenario.cli.run(&format!("endpoint modify {endpoint} --private-dns true"));
+        scenario.cli.words(&["endpoint-service", "modify", "web", "--private-dns-name", "api.example.org"])?;
+        let described = || scenario.cli.run("endpoint-service describe web");
+        let value = text(&described()?["private_dns"], "record_value")?.to_owned();
+        let resolver = |records: &[String]| {
+            let records = [records, &["--local=/org/".to_owned()]].concat();
+            Dnsmasq::start(&scenario.topology.lb, VERIFIER, &records)
+        };
+        let becomes = |state: &str| {
+            eventually(&format!("the name is {state}"), PATIENCE, || {
+                let described = described()?;
+                ensure!(text(&described["private_dns"], "state")? == state, "{described}");
+                Ok(())
+            })
+        };
+        let right = [format!("--txt-record=api.example.org,{value}")];
+        {
+            let _right = resolver(&right)?;
+            scenario.cli.run("endpoint-service verify-domain web")?;
+            enable(&a)?;
+        }
+        let unanswered = || scenario.agent.log().matches("the TXT record was not found").count();
+        let before = unanswered();
+        eventually("the silent resolver is asked twice", 4 * PATIENCE, || {
+            ensure!(unanswered() >= before + 2, "{} times", unanswered() - before);
+            Ok(())
+        })?;
+        becomes("verified")?;
+        let without = resolver(&[])?;
+        becomes("failed")?;
+        let client = &scenario.topology.host("client-a").netns;
+        expect(&dig(client, SECOND, &["api.example.org"])?, "NOERROR", &[ENDPOINT])?;
+        let refused = format!("{:#}", enable(&b).err().context("private DNS without a record")?);
+        ensure!(refused.contains("does not provide a private DNS name."), "{refused}");
+        drop(without);
+        let _right = resolver(&right)?;
+        becomes("verified")?;
+        enable(&b).map(drop)
+    })
+}
+
+/// The targets of a group are the addresses of a name, while clients go on.
+fn targets_by_name() -> Result<()> {
+    let topology = Topology::build(Hook::Auto, plans(2), None)?;
+    let arguments = vec![format!("--dns-upstream={VERIFIER}")];
+    let agent = Agent::start_with_arguments(&program()?, &topology.lb, arguments)?;
+    let mut scenario = Scenario::configure(topology, agent)?;
+    let result = targets_by_name_in(&mut scenario);
+    result.with_context(|| scenario.diagnosis())
+}
+
+fn targets_by_name_in(scenario: &mut Scenario) -> Result<()> {
+    let [one, two] = [1, 2].map(|number| server(scenario, number).address());
+    let mut servers = Vec::new();
+    for number in 1..=2 {
+        let (name, address) = (format!("server-{number}"), target(scenario, number));
+        servers.push(Nginx::start(&server(scenario, number).netns, Directory::new(&name)?, address, &name)?);
+    }
+    let lb = scenario.topology.lb.clone();
+    let answering = |addresses: &[Ipv4Addr]| {
+        let record = |address: &Ipv4Addr| format!("--host-record=app.example.org,{address}");
+        let records: Vec<String> = addresses.iter().map(record).chain(["--local=/org/".to_owned()]).collect();
+        Dnsmasq::start(&lb, VERIFIER, &records)
+    };
+    let mut names = answering(&[one])?;
+    let cli = scenario.cli.clone();
+    for line in [
+        "load-balancer create web --vpc provider --address 10.0.0.5",
+        "target-group create web --vpc provider --protocol TCP --port 8080 --health-check-interval 5 \
+         --health-check-timeout 2 --healthy-threshold 2 --unhealthy-threshold 2",
+        "target register web --dns-name app.example.org",
+        "listener create web --protocol TCP --port 80 --target-group web",
+        "endpoint-service create --load-balancer web --name web",
+    ] {
+        cli.run(line)?;
+    }
+    scenario.endpoint("web", "consumer-a", ENDPOINT)?;
+    let become_healthy = |wanted: &[(Ipv4Addr, &str)]| {
+        eventually(&format!("the targets are {wanted:?}"), 6 * PATIENCE, || {
+            let health = scenario.health("web")?;
+            let health: Vec<_> = health.iter().map(|(target, state)| (*target.ip(), state.as_str())).collect();
+            ensure!(health == wanted, "{health:?}");
+            Ok(())
+        })
+    };
+    become_healthy(&[(one, "healthy")])?;
+
+    let client = scenario.topology.host("client-a").netns.clone();
+    let (done, pages) = (AtomicBool::new(false), Mutex::new(Vec::new()));
+    let changed = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let page = curl(&client, &["--max-time", "5", &format!("http://{ENDPOINT}/")]);
+                pages.lock().unwrap_or_else(PoisonError::into_inner).push(page);
+            }
+        });
+        let steps = || {
+            drop(names);
+            names = answering(&[two])?;
+            become_healthy(&[(one, "draining"), (two, "healthy")])?;
+            // Nobody answers: the last answer counts.
+            drop(names);
+            let failed = || scenario.agent.log().matches("cannot be resolved").count();
+            let before = failed();
+            eventually("the name is asked for in vain", 6 * PATIENCE, || {
+                ensure!(failed() > before, "not yet");
+                Ok(())
+            })?;
+            become_healthy(&[(one, "draining"), (two, "healthy")])?;
+            let _both = answering(&[one, two])?;
+            become_healthy(&[(one, "healthy"), (two, "healthy")])
+        };
+        let result = steps();
+        done.store(true, Ordering::Relaxed);
+        result
+    });
+    changed?;
+    let pages = pages.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let pages: Vec<String> = pages.into_iter().collect::<Result<_>>().context("a client failed meanwhile")?;
+    ensure!(pages.first().is_some_and(|page| page == "server-1"), "{pages:?}");
+    ensure!(pages.iter().any(|page| page == "server-2"), "nobody came to the new target: {pages:?}");
+    cli.run("target deregister web --dns-name app.example.org")?;
+    become_healthy(&[(one, "draining"), (two, "draining")])
 }

@@ -42,6 +42,11 @@ pub const TESTS: fn() -> Vec<Test> = || {
             needs: &[Need::WholeMachine, Need::Program("curl"), Need::Program("nginx")],
             run: Run::EachHook(cookies),
         },
+        Test {
+            name: "forged_acknowledgements_verify_nobody",
+            needs: &[Need::WholeMachine, Need::Program("curl"), Need::Program("nginx")],
+            run: Run::EachHook(forged),
+        },
     ]
 };
 
@@ -150,6 +155,51 @@ fn cookies(hook: Hook) -> Result<()> {
             ensure!(scenario.counter("cookie_sent")? == before, "cookies are still being sent");
             Ok(())
         })
+    })
+}
+
+/// While a SYN flood uses the budget up, others send the resets and acknowledgements with which a cookie would be answered, with
+/// numbers that they guess. None of them is taken for an answer, and real clients connect all the same.
+fn forged(hook: Hook) -> Result<()> {
+    let mut plans = plans(1);
+    plans[0].hosts.push(HostPlan::new("attacker", 2, 10));
+    with_plans(plans, 1, hook, |scenario| {
+        let _web = Nginx::start(&server(scenario, 1).netns, Directory::new("nginx")?, target(scenario, 1), "there\n")?;
+        scenario.wait_healthy("web")?;
+        let (client, attacker) = (scenario.topology.host("client-a"), scenario.topology.host("attacker"));
+        let syn = syn(scenario, attacker, "consumer-a-1")?;
+        let injector = Injector::new(&attacker.link)?;
+        let over = AtomicBool::new(false);
+        let opened = scenario.counter("flow_opened")?;
+        let (sent, ours) = std::thread::scope(|scope| {
+            let floods = [Segment::Syn, Segment::Rst, Segment::Ack].map(|segment| {
+                let injector = &injector;
+                let over = &over;
+                scope.spawn(move || injector.flood(Forged { segment, ..syn }, || over.load(Ordering::Relaxed)))
+            });
+            let ours = eventually("the flood meets a limit", PATIENCE, || {
+                ensure!(scenario.counter("cookie_sent")? > 1_000, "no budget is used up");
+                Ok(())
+            })
+            .and_then(|()| fetch(&client.netns, &client.addresses));
+            over.store(true, Ordering::Relaxed);
+            (floods.map(|flood| flood.join()), ours)
+        });
+        let ours = ours.context("real clients")?;
+        let mut total = 0;
+        for flood in sent {
+            total += flood.ok().context("a flood panicked")??;
+        }
+        let (accepted, rejected) = (scenario.counter("cookie_accepted")?, scenario.counter("cookie_rejected")?);
+        let opened = scenario.counter("flow_opened")? - opened;
+        progress!(
+            "{total} forged segments, {rejected} resets rejected, {accepted} accepted; {opened} flows; {ours} requests"
+        );
+        ensure!(total > 100_000, "only {total} segments were sent");
+        ensure!(rejected > 10_000, "only {rejected} forged resets were looked at");
+        ensure!(accepted <= 4 * ours.requests, "{accepted} cookies were accepted, of {} requests", ours.requests);
+        ensure!(ours.requests >= 20, "only {ours}");
+        Ok(())
     })
 }
 

@@ -4,14 +4,20 @@ use std::{
     io::ErrorKind,
     net::{Ipv4Addr, SocketAddrV4, UdpSocket},
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use privatelink_tests::{
+    eventually::eventually,
+    link::End,
     netns::Netns,
     scenario::{ENDPOINT, NODE, Scenario},
     topology::Hook,
-    traffic::server::{Behaviour, Server},
+    traffic::{
+        frames::Injector,
+        server::{Behaviour, Server},
+    },
 };
 
 use crate::{
@@ -24,6 +30,7 @@ use crate::{
 pub const TESTS: fn() -> Vec<Test> = || {
     vec![
         Test { name: "datagrams_larger_than_the_links", needs: &[], run: Run::EachHook(large_datagrams) },
+        Test { name: "fragments_in_any_order", needs: &[], run: Run::EachHook(any_order) },
         Test { name: "port_unreachable_reaches_a_udp_client", needs: &[], run: Run::EachHook(port_unreachable) },
     ]
 };
@@ -93,6 +100,100 @@ fn large_datagrams(hook: Hook) -> Result<()> {
         no_checksum_errors(scenario)
     })
 }
+
+/// Fragments of a datagram of `payload` bytes from the client's port 40,000 to the endpoint, as Ethernet frames in order.
+fn fragments(scenario: &Scenario, id: u16, payload: &[u8]) -> Result<Vec<Vec<u8>>> {
+    const PIECE: usize = 1480;
+    let host = scenario.topology.host("client-a");
+    let to_mac = End::new(&scenario.topology.lb, "consumer-a").mac()?;
+    let (from, to) = (host.address().octets(), ENDPOINT.octets());
+    let ip = etherparse::Ipv4Header::new(0, 64, etherparse::IpNumber::UDP, from, to).context("an IP header")?;
+    let udp = etherparse::UdpHeader::with_ipv4_checksum(40_000, PORT, &ip, payload).context("a UDP header")?;
+    let datagram = [&udp.to_bytes()[..], payload].concat();
+    let last = datagram.len().div_ceil(PIECE) - 1;
+    datagram
+        .chunks(PIECE)
+        .enumerate()
+        .map(|(number, piece)| {
+            let mut ip = ip.clone();
+            (ip.identification, ip.dont_fragment, ip.more_fragments) = (id, false, number != last);
+            ip.fragment_offset = etherparse::IpFragOffset::try_new((number * PIECE / 8) as u16)?;
+            ip.set_payload_len(piece.len())?;
+            ip.header_checksum = ip.calc_header_checksum();
+            let mut frame = [&to_mac[..], &host.link.mac()?, &[8, 0]].concat();
+            ip.write(&mut frame)?;
+            frame.extend(piece);
+            Ok(frame)
+        })
+        .collect()
+}
+
+/// Whatever the order in which a datagram's fragments come, the target's kernel puts it together and the client gets it back.
+/// Fragments whose first one never comes are counted, and no more of them wait than there is room for.
+fn any_order(hook: Hook) -> Result<()> {
+    with_service(hook, "UDP", PORT, CHECK, |scenario| {
+        let host = server(scenario, 1);
+        let _check = Server::start(&host.netns, SocketAddrV4::new(host.address(), CHECK), Behaviour::Echo)?;
+        scenario.wait_healthy("svc")?;
+        let serving = echo(&host.netns, host.address())?;
+        let socket = client(scenario)?;
+        let injector = Injector::new(&scenario.topology.host("client-a").link)?;
+        let mut buffer = vec![0; 1 << 16];
+        let orders: [fn(&mut Vec<Vec<u8>>); 4] = [
+            |frames| frames.reverse(),
+            |frames| frames.rotate_left(1),
+            |frames| frames.swap(0, 1),
+            |frames| {
+                let middle = frames.len() / 2;
+                frames[..middle].reverse();
+            },
+        ];
+        let mut id = 0;
+        for size in [2_000, 4_000, 20_000, 60_000] {
+            for order in orders {
+                id += 1;
+                let sent: Vec<u8> = (0..size as u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+                let mut frames = fragments(scenario, id, &sent)?;
+                order(&mut frames);
+                for frame in &frames {
+                    injector.send(frame).context("sending a fragment")?;
+                }
+                let len = socket.recv(&mut buffer).with_context(|| format!("datagram {id} of {size} bytes"))?;
+                ensure!(buffer[..len] == sent, "{size} bytes came back as {len}, or changed");
+            }
+        }
+        ensure!(scenario.counter("fragment_orphan")? == 0, "{}", scenario.counter("fragment_orphan")?);
+        // Two of the orders leave the first fragment of a short datagram where it was.
+        ensure!(scenario.counter("fragments_released")? >= 14, "{}", scenario.counter("fragments_released")?);
+
+        // More than have room wait for first fragments that never come.
+        let held = scenario.counter("fragments_held")?;
+        for id in 1_000..1_200 {
+            let frames = fragments(scenario, id, &[7; 2_000])?;
+            injector.send(&frames[1]).context("sending an orphan")?;
+        }
+        eventually("every orphan is counted", ORPHANS, || {
+            let orphans = scenario.counter("fragment_orphan")?;
+            ensure!(orphans == 200, "{orphans} orphans");
+            Ok(())
+        })?;
+        let held = scenario.counter("fragments_held")? - held;
+        ensure!((64..200).contains(&held), "{held} of 200 waited");
+        let mut frames =
+            fragments(scenario, 9_999, b"there is room again; there is room again".repeat(100).as_slice())?;
+        frames.reverse();
+        for frame in &frames {
+            injector.send(frame).context("sending a fragment")?;
+        }
+        socket.recv(&mut buffer).context("after the orphans")?;
+        socket.send(&[]).context("ending")?;
+        serving.join().ok().context("the server panicked")???;
+        no_checksum_errors(scenario)
+    })
+}
+
+/// A fragment waits for two seconds; the collector looks for those that have waited for too long.
+const ORPHANS: Duration = Duration::from_secs(30);
 
 /// A target on which nobody listens says so by ICMP, and the client's socket hears it.
 fn port_unreachable(hook: Hook) -> Result<()> {

@@ -27,6 +27,7 @@ mod alias;
 mod aws;
 mod churn;
 mod common;
+mod confinement;
 mod consent;
 mod direct;
 mod dns;
@@ -46,9 +47,11 @@ mod limits;
 mod link;
 mod metrics;
 mod neighbours;
+mod notify;
 mod overlap;
 mod pool;
 mod proxy;
+mod range;
 mod refusals;
 mod restart;
 mod routing;
@@ -81,6 +84,7 @@ fn tests() -> Vec<Test> {
     [
         routing::TESTS,
         overlap::TESTS,
+        notify::TESTS,
         transfer::TESTS,
         lifetime::TESTS,
         targets::TESTS,
@@ -89,10 +93,12 @@ fn tests() -> Vec<Test> {
         ending::TESTS,
         ipv6::TESTS,
         isolation::TESTS,
+        confinement::TESTS,
         consent::TESTS,
         direct::TESTS,
         link::TESTS,
         alias::TESTS,
+        range::TESTS,
         aws::TESTS,
         workflows::TESTS,
         dns::TESTS,

@@ -146,6 +146,15 @@ fn check(scenario: &Scenario) -> Result<()> {
     let of_group = ["target_group=\"targetgroup/web/"];
     ensure!(scrape.sum("privatelink_health_checks_passed_total", &of_group)? >= 2.0, "no check has passed");
     scrape.is("networkelb_zonal_health_status", &[lb], 1.0)?;
+    eventually("the last minute is known", Duration::from_secs(25), || {
+        let (scrape, _) = Scrape::take(scenario)?;
+        ensure!(scrape.sum("networkelb_peak_bytes_per_second", &[lb])? >= 30.0 * 400.0 / 25.0, "no peak of bytes");
+        ensure!(scrape.sum("networkelb_peak_packets_per_second", &[lb])? >= 1.0, "no peak of packets");
+        let tcp = scrape.sum("networkelb_consumed_lcus_tcp", &[lb])?;
+        ensure!(tcp > 0.0 && tcp < 1.0, "{tcp} units of capacity");
+        scrape.is("networkelb_consumed_lcus", &[lb], tcp)?;
+        scrape.is("networkelb_consumed_lcus_udp", &[lb], 0.0)
+    })?;
     scrape.is("privatelink_endpoints_active_connections", &[&of_endpoint, "endpoint_type=\"Interface\""], 10.0)?;
     scrape.is("privatelink_endpoints_new_connections_total", &[&of_endpoint], 30.0)?;
     scrape.is("privatelink_services_new_connections_total", &[], 30.0)?;

@@ -348,6 +348,7 @@ fn agent_start() -> Result<()> {
 
         fs::create_dir(dir.path().join("fresh")).context("a directory")?;
         expect("no capabilities", start(&dir.path().join("fresh"), true)?, &["CAP_"])?;
+        ensure!(!dir.path().join("bpf").exists(), "an agent that did not start left a BPF file system");
         scenario.cli.run("vpc list").context("the first agent still answers")?;
         Ok(())
     })

@@ -8,7 +8,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use privatelink_tests::{
     eventually::eventually,
-    scenario::Scenario,
+    require::{self, Need},
+    scenario::{ENDPOINT, NODE, Scenario},
     topology::Hook,
     traffic::{
         server::{Behaviour, Server},
@@ -26,6 +27,7 @@ use crate::{
 pub const TESTS: fn() -> Vec<Test> = || {
     vec![
         Test { name: "security_groups_of_an_endpoint", needs: &[], run: Run::EachHook(endpoint) },
+        Test { name: "echo_asks_the_rules_for_icmp", needs: &[Need::Program("ping")], run: Run::EachHook(echo) },
         Test { name: "security_groups_of_a_load_balancer", needs: &[], run: Run::Once(load_balancer) },
         Test { name: "security_groups_of_a_thousand_rules", needs: &[], run: Run::Once(thousand_rules) },
     ]
@@ -109,6 +111,72 @@ fn endpoint(hook: Hook) -> Result<()> {
         let errors = scenario.topology.checksum_errors()?;
         ensure!(errors == 0, "{errors} checksum errors");
         Ok(())
+    })
+}
+
+fn pings(scenario: &Scenario, host: &str, source: Ipv4Addr, to: Ipv4Addr) -> Result<bool> {
+    let mut ping = scenario.topology.host(host).netns.command(require::find("ping").context("ping")?);
+    let output =
+        ping.args(["-n", "-c", "2", "-i", "0.2", "-W", "1", "-I", &source.to_string(), &to.to_string()]).output();
+    Ok(output.context("starting ping")?.status.success())
+}
+
+/// Echo requests to an endpoint and to a node address are answered to those whom a rule for ICMP lets in: by address, or by the
+/// group that they carry.
+fn echo(hook: Hook) -> Result<()> {
+    with_web(1, hook, |scenario| {
+        let _echo = Server::start(&server(scenario, 1).netns, target(scenario, 1), Behaviour::Echo)?;
+        scenario.wait_healthy("web")?;
+        ensure!(pings(scenario, "client-a", FIRST, ENDPOINT)?, "without groups everybody is answered");
+        scenario.cli.run("security-group create clients --vpc consumer-a")?;
+        scenario.cli.run("security-group authorize clients --protocol tcp --port 80 --cidr 0.0.0.0/0")?;
+        scenario.cli.run(&format!("endpoint modify {ENDPOINT_A} --security-group clients"))?;
+        eventually("no rule is for ICMP", PATIENCE, || {
+            ensure!(!pings(scenario, "client-a", FIRST, ENDPOINT)?, "it is answered");
+            Ok(())
+        })?;
+        passes(scenario, "client-a", SECOND)?;
+        ensure!(pings(scenario, "client-b", FIRST, ENDPOINT)?, "another VPC's endpoint has no group");
+        ensure!(scenario.counter("echo_denied")? > 0, "the refusal was not counted");
+        let question = format!("explain --vpc consumer-a --from {FIRST} --to {FRONTEND} --proto icmp");
+        let answer = scenario.cli.raw(&question.split(' ').collect::<Vec<_>>())?;
+        let said = String::from_utf8_lossy(&answer.stdout);
+        ensure!(said.contains("echo_denied") && said.contains("clients"), "{said}");
+
+        progress!("a rule for one address");
+        scenario.cli.run(&format!("security-group authorize clients --protocol icmp --port 8 --cidr {FIRST}"))?;
+        eventually("it is let in", PATIENCE, || {
+            ensure!(pings(scenario, "client-a", FIRST, ENDPOINT)?, "it is not answered");
+            Ok(())
+        })?;
+        ensure!(!pings(scenario, "client-a", SECOND, ENDPOINT)?, "another address is answered");
+
+        progress!("a rule for a group: a named host carries it");
+        scenario.cli.run("security-group create admins --vpc consumer-a")?;
+        scenario.cli.run("security-group authorize clients --protocol icmp --source-group admins")?;
+        scenario
+            .cli
+            .run(&format!("instance register admin --vpc consumer-a --address {SECOND} --security-group admins"))?;
+        eventually("it is let in", PATIENCE, || {
+            ensure!(pings(scenario, "client-a", SECOND, ENDPOINT)?, "it is not answered");
+            Ok(())
+        })?;
+
+        progress!("the node address");
+        let node_server = server(scenario, 1).address();
+        ensure!(pings(scenario, "server-1", node_server, NODE)?, "without groups everybody is answered");
+        scenario.cli.run("security-group create nodes --vpc provider")?;
+        scenario.cli.run("security-group authorize nodes --protocol tcp --cidr 0.0.0.0/0")?;
+        scenario.cli.run("load-balancer modify web --security-group nodes --enforce-on-private-link off")?;
+        eventually("no rule is for ICMP", PATIENCE, || {
+            ensure!(!pings(scenario, "server-1", node_server, NODE)?, "it is answered");
+            Ok(())
+        })?;
+        scenario.cli.run(&format!("security-group authorize nodes --protocol icmp --cidr {node_server}"))?;
+        eventually("it is let in", PATIENCE, || {
+            ensure!(pings(scenario, "server-1", node_server, NODE)?, "it is not answered");
+            Ok(())
+        })
     })
 }
 

@@ -4,6 +4,7 @@ LB PORT=IP:PORT ...` gives a load balancer a listener for each of several server
 
 import json
 import sys
+import time
 
 import boto3
 from botocore.exceptions import ClientError
@@ -70,6 +71,17 @@ def addresses(ec2, endpoint):
     return [interface["PrivateIpAddress"] for interface in found["NetworkInterfaces"]]
 
 
+def carried(ec2, endpoint):
+    """Returns when the datapath has the endpoint, which is pending until then."""
+    deadline = time.monotonic() + 10
+    while True:
+        found = ec2.describe_vpc_endpoints(VpcEndpointIds=[endpoint])["VpcEndpoints"][0]
+        if found["State"] == "available":
+            return
+        assert found["State"] == "pending" and time.monotonic() < deadline, found
+        time.sleep(0.05)
+
+
 def stacks(port):
     """Provider and consumer of the template: an application load balancer for the record beside the one that serves."""
     vpc, subnets = network(provider, "10.0.0.0/16", "10.0.0.0/17", "10.0.128.0/17")
@@ -91,7 +103,7 @@ def stacks(port):
     refused(lambda: consumer.create_vpc_endpoint(PrivateDnsEnabled=True, **asked), "InvalidParameter",
             PRIVATE.format(service["ServiceName"]))
     endpoint = consumer.create_vpc_endpoint(PrivateDnsEnabled=False, **asked)["VpcEndpoint"]
-    assert endpoint["State"] == "available", endpoint
+    carried(consumer, endpoint["VpcEndpointId"])
     # The template's attribute is `zone:name`; its function splits it.
     entry = "{HostedZoneId}:{DnsName}".format(**endpoint["DnsEntries"][0])
     return {"vpcs": {"provider": vpc, "consumer": consumer_vpc}, "regional": entry.split(":")[1], "lb": lb,

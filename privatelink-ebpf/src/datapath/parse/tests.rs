@@ -109,7 +109,7 @@ proptest! {
                     prop_assert_eq!(internet_checksum(&[&error[14..34]]), 0);
                     prop_assert_eq!(internet_checksum(&[&error[34..error.len() - 2]]), 0);
                 }
-                Err(Verdict::GoOn(stage)) => prop_assert!(matches!(stage, Stage::V6 | Stage::Challenge)),
+                Err(Verdict::GoOn(stage)) => prop_assert!(matches!(stage, Stage::V6 | Stage::Challenge | Stage::Wait)),
                 Err(Verdict::AnswerNeighbor) => prop_assert!(false, "IPv4 has no advertisements"),
                 Err(Verdict::Pass | Verdict::ToTc | Verdict::Drop(_) | Verdict::Proxy) => {}
             }

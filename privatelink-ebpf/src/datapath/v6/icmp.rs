@@ -16,13 +16,14 @@ use crate::{
         Counter, Ip6, L4Port, MacBits, Proto, VpcIndex,
         addr::IPV6,
         flow::Addresses6,
-        service::{Address6Key, Port, PortFlags},
+        service::{Address6Key, Frontend6Key, Port, PortFlags},
     },
     datapath::{
-        Way, entrance,
+        Way, addresses, entrance,
         frame::Frame,
-        icmp::{Kind, in_flight, may_send},
+        icmp::{answer_echo, in_flight},
         refusal::refuse,
+        security,
         tables::Tables,
         verdict::Verdict,
     },
@@ -103,7 +104,11 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
     match icmp.load8::<0>() {
         PACKET_TOO_BIG | PARAMETER_PROBLEM => translate(frame, t, port, &message),
         DESTINATION_UNREACHABLE | TIME_EXCEEDED if !extended => translate(frame, t, port, &message),
-        ECHO_REQUEST => Err(answer_echo(t, port.vpc)),
+        ECHO_REQUEST => {
+            let frontend = t.frontend6(&Frontend6Key::echo(port.vpc, message.from.dst));
+            let admitted = security::admits_echo(t, frontend.as_ref(), addresses::bound(&message.from.src));
+            Err(answer_echo(t, port.vpc, admitted))
+        }
         _ => Err(refuse(t, Counter::IcmpUnsupported)),
     }
 }
@@ -202,13 +207,4 @@ fn translate<'t, F: Frame, T: Tables<'t>>(
     }
     t.count(Counter::IcmpErrorTranslated);
     Ok(translation)
-}
-
-#[inline(always)]
-fn answer_echo<'t, T: Tables<'t>>(t: T, vpc: VpcIndex) -> Verdict {
-    if !may_send(t, vpc, Kind::Echo) {
-        return refuse(t, Counter::IcmpLimited);
-    }
-    t.count(Counter::EchoAnswered);
-    Verdict::AnswerEcho
 }

@@ -51,7 +51,9 @@ pub fn cases() -> Vec<Case> {
             .frame(sent(a, 1, 1440, 1440).with_udp(|udp| udp.ip_options = vec![1; 40])),
         case("overlapping networks: the same fragments in two VPCs")
             .frame(first(1).opens())
-            .frame(sent(b, 1, 1480, 1480).fragment_refused(Counter::FragmentOrphan))
+            .frame(sent(b, 1, 1480, 1480).held())
+            .frame(second(1))
+            .frame(sent(b, 1, 0, 1480).releases())
             .frame(sent(b, 1, 0, 1480).opens())
             .frame(sent(b, 1, 1480, 1480))
             .frame(second(1)),
@@ -67,14 +69,61 @@ pub fn cases() -> Vec<Case> {
             .frame(syn(A).with(|tcp| tcp.fragment = 0).payload(40).fragment(0, 32).opens())
             .frame(syn(A).with(|tcp| tcp.fragment = 0).payload(40).fragment(32, 32))
             .check(Check::HalfOpenVpc(1, 1)),
-        case("Cilium: ipfrag; a later fragment before the first, and after it")
-            .frame(second(1).fragment_refused(Counter::FragmentOrphan))
+        case("Cilium: ipfrag; a later fragment before the first waits for it")
+            .frame(second(1).held())
+            .frame(first(1).releases())
+            // Both come in again.
             .frame(first(1).opens())
+            .frame(second(1))
+            .frame(third(1)),
+        case("all later fragments before the first, the last one first")
+            .frame(third(1).held())
+            .frame(second(1).held())
+            .frame(first(1).releases())
+            .frame(first(1).opens())
+            .frame(third(1))
             .frame(second(1)),
+        case("an answer's later fragment before the first")
+            .frame(first(1).opens())
+            .frame(answered(a, 9, 1480, 1480).held())
+            .frame(answered(a, 9, 0, 1480).releases())
+            .frame(answered(a, 9, 0, 1480).establishes())
+            .frame(answered(a, 9, 1480, 1480)),
+        case("a segment's later fragment before the first")
+            .handshake(A)
+            .frame(data(A, 3000).with(|tcp| tcp.fragment = 0).fragment(1480, 1480).held())
+            .frame(data(A, 3000).with(|tcp| tcp.fragment = 0).fragment(0, 1480).releases())
+            .frame(data(A, 3000).with(|tcp| tcp.fragment = 0).fragment(0, 1480))
+            .frame(data(A, 3000).with(|tcp| tcp.fragment = 0).fragment(1480, 1480)),
+        case("fragments wait for their own packet's first one")
+            .frame(second(1).held())
+            .frame(first(2).opens())
+            .frame(second(2))
+            .frame(second(3).held()),
+        case("a fragment that has waited for too long is an orphan")
+            .frame(second(1).held())
+            .advance(3)
+            .frame(first(1).opens())
+            .frame(second(1))
+            .collect(&[(Counter::FragmentOrphan, 1)])
+            .collect(&[]),
+        case("a fragment that waits is none yet")
+            .frame(second(1).held())
+            .advance(1)
+            .collect(&[])
+            .frame(first(1).releases()),
+        case("an orphan's place is taken by the next fragment that waits")
+            .frame(second(1).held())
+            .frame(second(2).held())
+            .advance(3)
+            .frame(second(3).held().counts(Counter::FragmentOrphan))
+            .collect(&[(Counter::FragmentOrphan, 1)])
+            .frame(first(3).releases()),
         case("a later fragment long after the first")
             .frame(first(1).opens())
             .advance(3)
-            .frame(second(1).fragment_refused(Counter::FragmentOrphan))
+            .frame(second(1).held())
+            .frame(first(1).releases())
             .frame(first(1))
             .frame(second(1)),
         case("RFC 1858: a fragment that overlaps the first")
@@ -94,7 +143,8 @@ pub fn cases() -> Vec<Case> {
         case("the least first fragment of a datagram").frame(sent(a, 1, 0, 8).opens()).frame(sent(a, 1, 8, 1472)),
         case("a first fragment that no listener is for leaves nothing behind")
             .frame(sent(A.udp().to_port(9), 1, 0, 1480).fragment_refused(Counter::NoListener))
-            .frame(sent(A.udp().to_port(9), 1, 1480, 1480).fragment_refused(Counter::FragmentOrphan)),
+            .frame(sent(A.udp().to_port(9), 1, 1480, 1480).held())
+            .frame(sent(A.udp().to_port(9), 1, 0, 1480).fragment_refused(Counter::NoListener)),
         case("a first fragment to nobody")
             .frame(sent(a.to([10, 0, 0, 99]), 1, 0, 1480).fragment_refused(Counter::NotOurs))
             .frame(sent(a.to([10, 0, 0, 99]), 1, 1480, 1480).fragment_refused(Counter::NotOurs)),
@@ -127,9 +177,7 @@ pub fn cases() -> Vec<Case> {
             .frame(sent(ON_JUMBO.udp().to_port(DNS), 1, 1480, 1520).fragment_refused(Counter::MtuExceeded))
             .frame(sent(ON_JUMBO.udp().to_port(DNS), 1, 1480, 1480))
             .frame(sent(ON_JUMBO.udp().to_port(DNS), 2, 0, 1488).too_big(1500)),
-        case("a target's fragment of no flow")
-            .frame(first(1).opens())
-            .frame(answered(a, 5, 1480, 1480).fragment_refused(Counter::FragmentOrphan)),
+        case("a target's fragment of no flow").frame(first(1).opens()).frame(answered(a, 5, 1480, 1480).held()),
         case("a fragment cut short")
             .frame(first(1).cut(33).set(12, &[0x88, 0xb5]).fragment_refused(Counter::Truncated))
             .frame(first(1).cut(1000).fragment_refused(Counter::Truncated)),

@@ -37,7 +37,7 @@ pub fn cases() -> Vec<Case> {
         case("TCP header longer than the packet").frame(syn(A).set(TCP + 12, &[0xf0]).dropped(Counter::Malformed)),
         case("somebody else's fragment on a shared port")
             .frame(syn(ON_SHARED.to([10, 0, 0, 99])).with(|tcp| tcp.fragment = 0x2000).passed())
-            .frame(syn(ON_SHARED).with(|tcp| tcp.fragment = 0x0010).dropped(Counter::FragmentOrphan)),
+            .frame(syn(ON_SHARED).with(|tcp| tcp.fragment = 0x0010).held()),
         case("Katran: UDP to a TCP listener").frame(datagram(A.udp(), 20).dropped(Counter::NoListener)),
         case("Katran: ICMP to a VIP").frame(syn(A).set(IP + 9, &[1]).icmp_refused(Counter::IcmpUnsupported)),
         case("SCTP, and a protocol that does not exist")

@@ -250,6 +250,49 @@ pub fn cases() -> Vec<Case> {
             .frame(ping(A, 56).icmp(|icmp| icmp.src = LIMITED).icmp_refused(Counter::SpoofedSource)),
         case("an echo request from everybody")
             .frame(ping(A, 56).icmp(|icmp| icmp.src = [255; 4]).icmp_refused(Counter::InvalidAddress)),
+        case("security groups let an echo request in by the client's address")
+            .world(echo_office_only)
+            .frame(ping(A, 56).echoed())
+            .frame(ping(A.at([10, 0, 2, 10]), 56).icmp_refused(Counter::EchoDenied))
+            .frame(ping(A.at([10, 0, 1, 255]), 56).echoed())
+            .check(Check::Entries(0)),
+        case("rules about echo requests are not about connections")
+            .world(echo_office_only)
+            .handshake(A.at([10, 0, 2, 10]))
+            .frame(ping(A.at([10, 0, 2, 10]), 56).icmp_refused(Counter::EchoDenied))
+            .frame(data(A.at([10, 0, 2, 10]), 10)),
+        case("security groups without a rule for ICMP let no echo request in")
+            .world(|world| {
+                world.policy(1, &[], false);
+                world.guard_echo(1, ENDPOINT, 1);
+            })
+            .frame(ping(A, 56).icmp_refused(Counter::EchoDenied))
+            .frame(ping(A.to(LIMITED), 56).echoed())
+            .frame(ping(B, 56).echoed()),
+        case("the node address's security groups count for its echo requests")
+            .world(|world| {
+                world.policy(1, &[([10, 0, 2, 0], [10, 0, 2, 255])], false);
+                world.guard_echo(3, NODE, 1);
+            })
+            .handshake(A)
+            .frame(target_ping(A, 56).icmp_refused(Counter::EchoDenied))
+            .handshake(A.to_port(HTTPS))
+            .frame(target_ping(A.to_port(HTTPS), 56).echoed()),
+        case("an alias's echo requests are its endpoint's")
+            .world(|world| {
+                world.alias(1, [172, 16, 0, 0], 12, ENDPOINT);
+                echo_office_only(world);
+            })
+            .frame(ping(A.to([172, 16, 9, 9]), 56).echoed())
+            .frame(ping(A.to([172, 16, 9, 9]).at([10, 0, 2, 10]), 56).icmp_refused(Counter::EchoDenied)),
+        case("errors about flows pass whatever the rules about echo requests are")
+            .world(|world| {
+                world.policy(1, &[], false);
+                world.guard_echo(1, ENDPOINT, 1);
+                world.guard_echo(3, NODE, 1);
+            })
+            .handshake(A)
+            .frame(target_error(A, 3, 4).translated()),
         case("traceroute: a SYN without hops to a listener, and to none")
             .frame(syn(A).with(|tcp| tcp.ttl = 1).time_exceeded())
             .frame(syn(A.to_port(9999)).with(|tcp| tcp.ttl = 1).dropped(Counter::NoListener)),
@@ -309,4 +352,10 @@ pub fn cases() -> Vec<Case> {
         );
     }
     cases
+}
+
+/// The endpoint of VPC 1 lets echo requests of 10.0.1.0/24 in.
+fn echo_office_only(world: &mut World) {
+    world.policy(1, &[([10, 0, 1, 0], [10, 0, 1, 255])], false);
+    world.guard_echo(1, ENDPOINT, 1);
 }

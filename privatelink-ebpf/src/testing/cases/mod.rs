@@ -16,8 +16,10 @@ mod icmp;
 mod isolation;
 mod lifetime;
 mod limits;
+mod node;
 mod open;
 mod proxy;
+mod range;
 mod reset;
 mod security;
 mod sticky;
@@ -46,6 +48,7 @@ pub fn all() -> Vec<Case> {
         hostile::cases(),
         isolation::cases(),
         limits::cases(),
+        node::cases(),
         cookie::cases(),
         lifetime::cases(),
         security::cases(),
@@ -62,6 +65,7 @@ pub fn all() -> Vec<Case> {
         icmp::cases(),
         direct::cases(),
         alias::cases(),
+        range::cases(),
     ]
     .concat();
     [both, ipv6, ipv4, v6::cases()].concat()

@@ -134,6 +134,11 @@ pub fn cases() -> Vec<Case> {
             .handshake(ON_BOTH)
             .frame(data(ON_BOTH, 100))
             .frame(reply(ON_BOTH, 100).numbers(5001, 1101)),
+        case("client and target behind one port to which XDP redirects")
+            .world(redirected)
+            .handshake(ON_BOTH)
+            .frame(data(ON_BOTH, 100))
+            .frame(reply(ON_BOTH, 100).numbers(5001, 1101)),
         case("a target behind a port that takes no XDP frames")
             .frame(syn(A.to_port(TC_TARGET)).opens().by_tc())
             .frame(syn_ack(A.to_port(TC_TARGET)))
@@ -159,4 +164,9 @@ pub fn cases() -> Vec<Case> {
             .frame(rst(A).counts(Counter::FlowResetByClient))
             .check(Check::ClosedEvent(A, Counter::FlowResetByClient)),
     ]
+}
+
+fn redirected(world: &mut World) {
+    let port = world.ports.get_mut(&BOTH).expect("the port");
+    port.flags = port.flags.with(PortFlags::XDP_REDIRECT);
 }

@@ -207,6 +207,18 @@ pub fn cases() -> Vec<Case> {
             .frame(ping(a, 40).icmp(|icmp| icmp.kind = 128).over_ipv6().echoed())
             .frame(ping(a, 1).icmp(|icmp| icmp.kind = 128).over_ipv6().echoed())
             .check(Check::Entries(0)),
+        over(case("security groups let an echo request over IPv6 in by the client's address"))
+            .world(|world| {
+                world.policy(1, &[([10, 0, 1, 0], [10, 0, 1, 255])], false);
+                world.guard_echo(1, ENDPOINT, 1);
+            })
+            .frame(ping(a, 40).icmp(|icmp| icmp.kind = 128).over_ipv6().echoed())
+            .frame(
+                ping(a.at([10, 0, 2, 10]), 40)
+                    .icmp(|icmp| icmp.kind = 128)
+                    .over_ipv6()
+                    .icmp_refused(Counter::EchoDenied),
+            ),
         over(case("other ICMPv6 messages"))
             .frame(ping(a, 8).icmp(|icmp| icmp.kind = 129).over_ipv6().icmp_refused(Counter::IcmpUnsupported))
             .frame(ping(a.to([10, 0, 0, 99]), 8).icmp(|icmp| icmp.kind = 128).over_ipv6().dropped(Counter::NotOurs))

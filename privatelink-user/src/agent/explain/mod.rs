@@ -16,7 +16,7 @@ use privatelink_ebpf::{
 };
 
 use self::reason::Reason;
-use super::{index::TargetKey, plan::Plan, security};
+use super::{desired, index::TargetKey, plan::Plan, security};
 use crate::{
     control::view,
     model::{
@@ -138,12 +138,17 @@ impl<'a> Story<'a> {
         let speaks = match question.protocol {
             PacketProtocol::Tcp => Protocol::has_tcp,
             PacketProtocol::Udp => Protocol::has_udp,
-            PacketProtocol::Icmp => return None,
+            PacketProtocol::Icmp => {
+                if let Destination::LoadBalancers([lb, ..]) = destination {
+                    self.security_groups(lb, desired::echo(ip));
+                }
+                return None;
+            }
         };
         let Destination::LoadBalancers(behind) = destination else { return None };
         let of = move |lb: &'a LoadBalancerId| state.listeners.values().filter(move |l| l.load_balancer == *lb);
         let of_lb = || behind.iter().flat_map(of);
-        let found = of_lb().find(|listener| listener.port == question.to.port() && speaks(listener.protocol));
+        let found = of_lb().find(|listener| listener.port.contains(question.to.port()) && speaks(listener.protocol));
         if found.is_none() {
             let there = of_lb().map(|listener| format!("{} {}", listener.protocol, listener.port)).collect();
             let text = format!("none for {} {}; there are: {}", question.protocol, question.to.port(), listed(there));
@@ -205,7 +210,11 @@ impl<'a> Story<'a> {
             Some(_) | None => format!("'{}'", group.name),
         };
         let leads_to = listed(groups.iter().map(name).collect());
-        self.security_groups(listener);
+        let opening = match self.question.protocol {
+            PacketProtocol::Udp => Opening::Udp(self.question.to.port()),
+            PacketProtocol::Tcp | PacketProtocol::Icmp => Opening::Tcp(self.question.to.port()),
+        };
+        self.security_groups(&listener.load_balancer, opening);
         self.find(
             Object::Listener,
             view::listener_name(state, listener),
@@ -234,21 +243,20 @@ impl<'a> Story<'a> {
     }
 
     /// What each security group in the way says, and by which rule.
-    fn security_groups(&mut self, listener: &Listener) {
+    fn security_groups(&mut self, lb: &LoadBalancerId, opening: Opening) {
         let (state, question) = (self.facts.state, self.question);
-        let opening = match question.protocol {
-            PacketProtocol::Tcp => Opening::Tcp(listener.port),
-            PacketProtocol::Udp => Opening::Udp(listener.port),
-            PacketProtocol::Icmp => return,
+        let Some(lb) = state.load_balancers.get(lb) else { return };
+        let to = match opening {
+            Opening::Tcp(_) | Opening::Udp(_) => "to this port",
+            Opening::Icmp(..) | Opening::Icmpv6(..) => "with an echo request",
         };
-        let Some(lb) = state.load_balancers.get(&listener.load_balancer) else { return };
         let endpoint = state.endpoint_at(&question.vpc, question.to.ip()).map(|(endpoint, _)| endpoint);
         let verdicts = security::verdicts(state, endpoint, lb, opening, question.from.ip());
         for (group, rule) in verdicts {
             let text = match rule {
                 Some((id, rule)) => format!("lets {} in by rule {id}, {rule}", question.from.ip()),
                 None => format!(
-                    "none of its {} inbound rules lets {} in to this port",
+                    "none of its {} inbound rules lets {} in {to}",
                     group.rules(Direction::Ingress).count(),
                     question.from.ip()
                 ),
@@ -291,7 +299,7 @@ impl<'a> Story<'a> {
         }
         // A flow that shows its client takes no port of the pool.
         let used = used.filter(|_| !trace.counted(Counter::ClientIpPreserved));
-        let target = trace.has(Trace::TARGET).then(|| self.target(trace.target, used, groups)).flatten();
+        let target = trace.has(Trace::TARGET).then(|| self.target(trace, used, groups)).flatten();
         if trace.verdict == Trace::FORWARD {
             return self.forwarded(trace, target);
         }
@@ -351,9 +359,11 @@ impl<'a> Story<'a> {
     }
 
     /// What the target's index stands for.
-    fn target(&mut self, index: u32, used: Option<u32>, groups: &[&TargetGroup]) -> Option<TargetKey> {
-        let key = self.facts.plan.targets.iter().find(|(_, of)| **of == index).map(|(key, _)| *key)?;
-        let name = SocketAddr::new(key.ip, key.port).to_string();
+    fn target(&mut self, trace: &Trace, used: Option<u32>, groups: &[&TargetGroup]) -> Option<TargetKey> {
+        let key = self.facts.plan.targets.iter().find(|(_, of)| **of == trace.target).map(|(key, _)| *key)?;
+        // Behind several ports a target is reached at the one that was asked for.
+        let port = if key.port == 0 { self.question.to.port() } else { key.port };
+        let name = SocketAddr::new(key.ip, port).to_string();
         if let Some((listener, _)) = self.facts.plan.doors.iter().find(|(_, door)| **door == key) {
             self.relay(listener, name);
             return Some(key);
@@ -363,13 +373,17 @@ impl<'a> Story<'a> {
             return Some(key);
         }
         let reports: Vec<_> = groups.iter().flat_map(|group| (self.facts.health)(group)).collect();
-        let report = reports.iter().find(|report| report.address.ip == key.ip && report.address.port == key.port);
+        let report = reports
+            .iter()
+            .find(|report| report.address.ip == key.ip && (key.port == 0 || report.address.port == key.port));
         let health = report.map_or_else(|| "no longer registered".to_owned(), |report| health(&report.health));
         let vpc = self.facts.plan.vpcs.get(&key.vpc);
         let vpc = vpc.map_or_else(|| vpc_number(key.vpc), |vpc| view::vpc_name(self.facts.state, vpc));
         self.find(Object::Target, name.clone(), format!("in VPC '{vpc}', {health}"));
         if let Some(used) = used {
-            let text = format!("{used} of {} in use from {} to {name}", pool::CAPACITY, key.node);
+            let passed_over =
+                if trace.counted(Counter::NextNodeUsed) { "; all of another node address are in use" } else { "" };
+            let text = format!("{used} of {} in use from {} to {name}{passed_over}", pool::CAPACITY, key.node);
             self.find(Object::Pool, None, text);
         }
         if let Some(report) = report {

@@ -46,6 +46,7 @@ pub const fn reason(counter: Counter) -> Option<Reason> {
         | Counter::FlowStashed
         | Counter::PortReleasedAfterHold
         | Counter::PortReusedEarly
+        | Counter::NextNodeUsed
         | Counter::ProxyHeaderSent
         | Counter::CookieSent
         | Counter::CookieAccepted
@@ -53,6 +54,8 @@ pub const fn reason(counter: Counter) -> Option<Reason> {
         | Counter::NdpAnswered
         | Counter::ResetSent
         | Counter::FragmentForwarded
+        | Counter::FragmentHeld
+        | Counter::FragmentsReleased
         | Counter::IcmpErrorTranslated
         | Counter::IcmpErrorSent
         | Counter::EchoAnswered
@@ -114,6 +117,11 @@ pub const fn reason(counter: Counter) -> Option<Reason> {
             SecurityGroup,
             "no rule of the security groups lets the source in, so it is dropped without an answer",
             "`privatelink security-group authorize` adds a rule",
+        ),
+        Counter::EchoDenied => by(
+            SecurityGroup,
+            "it is an echo request, and no rule for ICMP of the security groups lets the source in",
+            "`privatelink security-group authorize --protocol icmp` adds a rule",
         ),
         Counter::SecurityGroupDeniedOutbound => by(
             SecurityGroup,

@@ -3,8 +3,8 @@
 use super::{
     call::Call,
     ec2::{
-        connections, endpoints, instances, interfaces, permissions, route_tables, security_groups, services, subnets,
-        tags, vpcs, zones,
+        connections, endpoints, instances, interfaces, notifications, permissions, route_tables, security_groups,
+        services, subnets, tags, vpcs, zones,
     },
     elb::{self, listeners, load_balancers, rules, target_groups, targets},
     refusal::Refusal,
@@ -72,31 +72,26 @@ pub struct Action {
     pub answer: Answer,
 }
 
-/// What answers.
-pub enum Answer {
-    Does(fn(&Call<'_>) -> Result<Structure, Refusal>),
-    /// The documented refusal of what is not supported, with the reason.
-    Refuses(&'static str),
-}
+/// What answers a request.
+pub type Answer = fn(&Call<'_>) -> Result<Structure, Refusal>;
 
 /// The row of `name`.
 pub fn find(service: Service, name: &str) -> Option<&'static Action> {
     ACTIONS.iter().find(|action| action.service == service && action.name == name)
 }
 
-const fn ec2(name: &'static str, run: fn(&Call<'_>) -> Result<Structure, Refusal>) -> Action {
-    Action { service: Service::Ec2, name, answer: Answer::Does(run) }
+const fn ec2(name: &'static str, answer: Answer) -> Action {
+    Action { service: Service::Ec2, name, answer }
 }
 
-const fn elb(name: &'static str, run: fn(&Call<'_>) -> Result<Structure, Refusal>) -> Action {
-    Action { service: Service::LoadBalancing, name, answer: Answer::Does(run) }
+const fn elb(name: &'static str, answer: Answer) -> Action {
+    Action { service: Service::LoadBalancing, name, answer }
 }
 
-const fn not_ec2(name: &'static str, why: &'static str) -> Action {
-    Action { service: Service::Ec2, name, answer: Answer::Refuses(why) }
+/// An action that finds out which refusal of its own is the right one, and never does anything.
+const fn elb_declines(name: &'static str, answer: Answer) -> Action {
+    elb(name, answer)
 }
-
-const NOTIFICATIONS: &str = "connections are listed, nobody is notified";
 
 /// Every action.
 pub const ACTIONS: &[Action] = &[
@@ -116,10 +111,10 @@ pub const ACTIONS: &[Action] = &[
     ec2("ModifyVpcEndpoint", endpoints::modify),
     ec2("DeleteVpcEndpoints", endpoints::delete),
     ec2("DescribeVpcEndpointAssociations", endpoints::associations),
-    not_ec2("CreateVpcEndpointConnectionNotification", NOTIFICATIONS),
-    not_ec2("DescribeVpcEndpointConnectionNotifications", NOTIFICATIONS),
-    not_ec2("ModifyVpcEndpointConnectionNotification", NOTIFICATIONS),
-    not_ec2("DeleteVpcEndpointConnectionNotifications", NOTIFICATIONS),
+    ec2("CreateVpcEndpointConnectionNotification", notifications::create),
+    ec2("DescribeVpcEndpointConnectionNotifications", notifications::describe),
+    ec2("ModifyVpcEndpointConnectionNotification", notifications::modify),
+    ec2("DeleteVpcEndpointConnectionNotifications", notifications::delete),
     ec2("ModifyVpcEndpointServicePayerResponsibility", services::modify_payer),
     ec2("ModifyVpcEndpointPayerResponsibility", endpoints::modify_payer),
     ec2("CreateVpc", vpcs::create),
@@ -191,10 +186,10 @@ pub const ACTIONS: &[Action] = &[
     elb("DescribeTags", elb::describe_tags),
     elb("DescribeAccountLimits", elb::account_limits),
     elb("DescribeRules", rules::describe),
-    elb("CreateRule", rules::create),
-    elb("ModifyRule", rules::modify),
-    elb("DeleteRule", rules::delete),
-    elb("SetRulePriorities", rules::set_priorities),
+    elb_declines("CreateRule", rules::create),
+    elb_declines("ModifyRule", rules::modify),
+    elb_declines("DeleteRule", rules::delete),
+    elb_declines("SetRulePriorities", rules::set_priorities),
     elb("DescribeCapacityReservation", load_balancers::capacity_reservation),
-    Action { service: Service::Sts, name: "GetCallerIdentity", answer: Answer::Does(sts::get_caller_identity) },
+    Action { service: Service::Sts, name: "GetCallerIdentity", answer: sts::get_caller_identity },
 ];

@@ -10,8 +10,8 @@ use super::{
     refusal::Refusal,
 };
 use crate::{
-    api::Api,
-    control::{Context, Mutation, tags},
+    api::{Api, settling::Settling},
+    control::{Context, Installed, Mutation, tags},
     model::{Change, ClientToken, Identity, Owner, RecordId, State, TagKey, TagValue, TaggedId},
     runtime::TargetHealthReport,
 };
@@ -55,6 +55,27 @@ impl<'a> Call<'a> {
     pub fn read<R>(&self, read: impl FnOnce(&State, &State) -> Result<R, Refusal>) -> Result<R, Refusal> {
         let world = self.api.store.state();
         read(&world.seen_by(self.owner()), &world)
+    }
+
+    /// What the datapath has now.
+    pub fn installed(&self) -> Arc<Installed> {
+        Settling::new(&*self.api.runtime).installed(&self.api.store.state())
+    }
+
+    /// The same, with what the datapath has of it; `read` also says whether the next pass changes its answer, and is asked again
+    /// after that.
+    pub fn read_settled<R>(
+        &self,
+        read: impl Fn(&State, &State, &Installed) -> Result<(R, bool), Refusal>,
+    ) -> Result<R, Refusal> {
+        let mut settling = Settling::new(&*self.api.runtime);
+        loop {
+            let world = self.api.store.state();
+            let (answer, passing) = read(&world.seen_by(self.owner()), &world, &settling.installed(&world))?;
+            if !passing || !self.handle.block_on(settling.wait()) {
+                return Ok(answer);
+            }
+        }
     }
 
     /// Decides on what the caller sees, and commits.

@@ -52,7 +52,7 @@ impl Filters {
 }
 
 /// How much of a list is wanted, and from where.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Page {
     most: usize,
     after: Option<String>,

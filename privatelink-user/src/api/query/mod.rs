@@ -43,7 +43,7 @@ pub use credentials::{Credentials, CredentialsError};
 pub use replay::Replays;
 
 use self::{
-    actions::{Action, Answer, Service},
+    actions::{Action, Service},
     call::{Call, Caller},
     params::Params,
     refusal::Refusal,
@@ -222,16 +222,7 @@ impl QueryApi {
         let dry_run = service == Service::Ec2 && root.boolean("DryRun")?.unwrap_or(false);
         self.ensure_defaults(&caller, service)?;
         let call = Call { api: &self.api, caller: &caller, params: &params, action, dry_run, handle };
-        let value = match answer {
-            Answer::Does(run) => run(&call)?,
-            Answer::Refuses(why) => {
-                let code = if service == Service::Ec2 { "UnsupportedOperation" } else { "OperationNotPermitted" };
-                return Err(Refusal::coded(
-                    code,
-                    format!("The action {action} is not supported by privatelink: {why}"),
-                ));
-            }
-        };
+        let value = answer(&call)?;
         call.complete()?;
         if dry_run {
             return Err(Refusal::DryRun);

@@ -1,5 +1,6 @@
 mod fuzz;
 mod security;
+mod status;
 mod texts;
 
 use std::net::Ipv4Addr;
@@ -8,7 +9,13 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::{dns::upstream::Upstreams, model::Zone, runtime::NoRuntime, store::Store};
+use crate::{
+    dns::upstream::Upstreams,
+    model::Zone,
+    notify::{Targets, Trust},
+    runtime::NoRuntime,
+    store::Store,
+};
 
 const A: &str = "111111111111";
 const B: &str = "222222222222";
@@ -22,14 +29,20 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
+        Self::in_front_of(Arc::new(NoRuntime))
+    }
+
+    fn in_front_of(runtime: Arc<dyn crate::runtime::Runtime>) -> Self {
         let dir = TempDir::new().expect("a directory");
         let api = Api {
             store: Arc::new(Store::open(dir.path()).expect("a store")),
-            runtime: Arc::new(NoRuntime),
+            runtime,
             default_owner: Owner::example(),
             domain_resolvers: Upstreams::new(Vec::new()),
+            notify: Arc::new(told()),
         };
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().expect("a runtime");
         let credentials = Credentials::default();
         let query = QueryApi {
             api: Arc::new(api),
@@ -379,7 +392,7 @@ fn a_load_balancer_of_type_application_is_a_record_that_says_so() {
     assert!(rig.query.api.store.state().load_balancers.is_empty());
 }
 
-/// README says of every action what it does, and of those that are refused that they are.
+/// README says of every action what it does.
 #[test]
 fn the_readme_names_every_action_in_one_row() {
     let readme = include_str!("../../../../README.md");
@@ -398,14 +411,52 @@ fn the_readme_names_every_action_in_one_row() {
         let found: Vec<&&str> = rows.iter().filter(|row| named(row, action.name)).collect();
         let both = actions::ACTIONS.iter().filter(|other| other.name == action.name).count();
         assert_eq!(found.len(), both, "{} of service {service}", action.name);
-        let refused = matches!(action.answer, Answer::Refuses(_));
-        let said = found.iter().filter(|row| row.contains("refused:")).count();
-        assert_eq!(said == both, refused, "README has {} among the wrong ones", action.name);
     }
     let words = rows.iter().flat_map(|row| row.split('|').nth(1).unwrap_or_default().split('`').skip(1).step_by(2));
     for word in words {
         assert!(actions::ACTIONS.iter().any(|action| action.name == word), "README has '{word}', which is no action");
     }
+}
+
+#[test]
+fn a_notification_tells_what_happens_and_only_whom_the_operator_allows() {
+    let rig = Rig::new();
+    let (service, name) = rig.published();
+    let vpc = text(&rig.ec2(A, "Action=DescribeVpcs"), "vpcId");
+    let create = |target: &str| {
+        format!(
+            "Action=CreateVpcEndpointConnectionNotification&ServiceId={service}&ConnectionNotificationArn={target}&\
+             ConnectionEvents.1=Accept&ConnectionEvents.2=Delete"
+        )
+    };
+    let (_, code, message) = rig.refused(A, Service::Ec2, &create("exec:/bin/sh"));
+    assert_eq!(code, "InvalidParameter");
+    assert_eq!(message, "The connection notification target 'exec:/bin/sh' is not one that can be told");
+    assert_eq!(
+        rig.refused(B, Service::Ec2, &create("file:/nonexistent/told")).1,
+        "InvalidVpcEndpointServiceId.NotFound"
+    );
+    let made = rig.ec2(A, &create("file:/nonexistent/told"));
+    let id = text(&made, "connectionNotificationId");
+    assert!(id.starts_with("vpce-nfn-"), "{id}");
+    assert_eq!(text(&made, "connectionNotificationState"), "Enabled");
+    let endpoint = format!("Action=CreateVpcEndpoint&VpcEndpointType=Interface&ServiceName={name}&VpcId={vpc}");
+    let endpoint = text(&rig.ec2(A, &endpoint), "vpcEndpointId");
+    assert!(rig.query.api.store.state().notices.is_empty(), "nobody asked for Connect");
+    rig.ec2(A, &format!("Action=AcceptVpcEndpointConnections&ServiceId={service}&VpcEndpointId.1={endpoint}"));
+    let state = rig.query.api.store.state();
+    let notice = state.notices.values().next().expect("a message");
+    let message: serde_json::Value = serde_json::from_str(&notice.message).expect("JSON");
+    assert_eq!((&message["event"], &message["vpc_endpoint_id"]), (&"Accept".into(), &endpoint.as_str().into()));
+    let modify = format!("Action=ModifyVpcEndpointConnectionNotification&ConnectionNotificationId={id}");
+    rig.ec2(A, &format!("{modify}&ConnectionEvents.1=Reject"));
+    assert_eq!(rig.refused(B, Service::Ec2, &modify).1, "InvalidConnectionNotification");
+    let shown = rig.ec2(A, "Action=DescribeVpcEndpointConnectionNotifications");
+    assert_eq!(text(&text(&shown, "connectionEvents"), "item"), "Reject");
+    let delete = format!("Action=DeleteVpcEndpointConnectionNotifications&ConnectionNotificationId.1={id}");
+    assert_eq!(texts(&rig.ec2(B, &delete), "code"), ["InvalidConnectionNotification"]);
+    assert!(texts(&rig.ec2(A, &delete), "code").is_empty());
+    assert!(rig.query.api.store.state().notices.is_empty(), "what waits goes with it");
 }
 
 #[test]
@@ -679,4 +730,10 @@ fn an_instance_is_adopted_and_serves_as_a_target_until_it_is_terminated() {
     assert_eq!(unknown.2, ["Target.NotRegistered"]);
     let missing = "Action=TerminateInstances&InstanceId.1=i-0123456789abcdef0";
     assert_eq!(rig.refused(A, Service::Ec2, missing).1, "InvalidInstanceID.NotFound");
+}
+
+/// One target that connection notifications may name.
+fn told() -> Targets {
+    let allowed = vec!["file:/nonexistent/told".parse().expect("a target")];
+    Targets::new(allowed, &Trust("/nonexistent/certificates".into())).expect("targets")
 }

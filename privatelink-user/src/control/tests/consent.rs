@@ -76,7 +76,7 @@ fn only_the_services_owner_answers_and_only_the_consumer_deletes() {
     );
     let connections = world.ask(DescribeConnections { endpoint_service: "shop".into() }).unwrap();
     let [connection] = connections.as_slice() else { panic!("{connections:?}") };
-    assert_eq!((connection.account.as_str(), connection.state), (CONSUMER, EndpointState::PendingAcceptance));
+    assert_eq!((connection.account.as_str(), connection.state), (CONSUMER, EndpointState::PendingAcceptance.into()));
 
     // Accepting twice is accepting once; rejecting an accepted one, and accepting a rejected one, is allowed.
     for (request, state) in [
@@ -100,7 +100,7 @@ fn only_the_services_owner_answers_and_only_the_consumer_deletes() {
     world.json::<RejectConnections>(answer).unwrap();
     world.json::<DeleteEndpointService>(json!({"endpoint_service": "shop"})).unwrap();
     let left = world.by(CONSUMER).ask(DescribeEndpoints { endpoints: None }).unwrap();
-    assert_eq!((left[0].state, left[0].service_name.as_str()), (EndpointState::Rejected, service.as_str()));
+    assert_eq!((left[0].state, left[0].service_name.as_str()), (EndpointState::Rejected.into(), service.as_str()));
     world.json::<DeleteEndpoint>(json!({"endpoint": endpoint.id})).unwrap();
 }
 

@@ -29,6 +29,24 @@ fn a_listener_leads_to_one_group_or_to_several_by_weight() {
 }
 
 #[test]
+fn a_listener_has_one_port_several_or_all_and_no_two_have_one() {
+    let mut world = world();
+    let on = |port: serde_json::Value| json!({"load_balancer": "lb", "protocol": "TCP", "port": port, "target_group": "web"});
+    let made = world.json::<CreateListener>(on(json!("1024-2047"))).unwrap();
+    assert_eq!((made.name.as_str(), made.port.to_string()), ("lb:1024-2047", "1024-2047".to_owned()));
+    assert_eq!(world.json::<CreateListener>(on(json!("1024-2047"))).unwrap(), made, "the same again");
+    for port in [json!(1024), json!("2047-2048"), json!("1-1024"), json!("all"), json!("1100-1200")] {
+        assert_eq!(refusal(world.json::<CreateListener>(on(port))).0, "DuplicateListener");
+    }
+    world.json::<CreateListener>(on(json!(2048))).unwrap();
+    world.json::<DeleteListener>(json!({"listener": "lb:1024-2047"})).unwrap();
+    world.json::<CreateListener>(on(json!("81-2047"))).unwrap();
+    for port in [json!(0), json!("0-5"), json!("9-8"), json!("every")] {
+        assert!(serde_json::from_value::<CreateListener>(on(port)).is_err());
+    }
+}
+
+#[test]
 fn refusals_of_forward_actions() {
     let mut world = world();
     let modify = |world: &mut World, request: serde_json::Value| {

@@ -2,11 +2,15 @@
 
 mod accounts;
 mod aliases;
+mod cascade;
 mod consent;
 mod declarations;
+mod dns_targets;
 mod forward;
 mod instances;
+mod nodes;
 mod notes;
+mod notifications;
 mod private_dns;
 mod protocols;
 mod publish;
@@ -14,6 +18,7 @@ mod refusals;
 mod routes;
 mod rules;
 mod security_groups;
+mod tls;
 mod walk;
 
 use jiff::Timestamp;

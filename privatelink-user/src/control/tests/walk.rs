@@ -8,7 +8,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     control::{
+        cascade::DeleteCascading,
         connections::*,
+        dns_targets::ModifyDnsTargets,
         instances::{DeregisterInstances, RegisterInstance, StartInstances, StopInstances},
         permissions::*,
     },
@@ -53,7 +55,7 @@ fn consent(before: &State, after: &State, caller: &str) -> Result<(), TestCaseEr
 
 /// One random request on few names, so that they meet, and which of two accounts makes it.
 fn requests() -> impl Strategy<Value = ((u8, u8, u8, u8, bool), bool)> {
-    ((0u8..24, 0u8..3, 0u8..3, 0u8..8, any::<bool>()), any::<bool>())
+    ((0u8..26, 0u8..3, 0u8..3, 0u8..8, any::<bool>()), any::<bool>())
 }
 
 fn random(world: &mut World, (what, name, other, number, flag): (u8, u8, u8, u8, bool)) -> Result<(), ControlError> {
@@ -82,7 +84,8 @@ fn random(world: &mut World, (what, name, other, number, flag): (u8, u8, u8, u8,
         10 => world.json::<DeregisterTargets>(json!({"target_group": name, "targets": [address]})).map(drop),
         11 => world
             .json::<CreateListener>(
-                json!({"load_balancer": name, "protocol": "TCP", "port": number, "target_group": other}),
+                json!({"load_balancer": name, "protocol": "TCP", "port": if flag { json!(number.max(1)) } else { json!(format!("2-{}", number.max(2))) },
+                    "target_group": other}),
             )
             .map(drop),
         12 => world.json::<DeleteListener>(json!({"listener": format!("{name}:{number}")})),
@@ -125,6 +128,16 @@ fn random(world: &mut World, (what, name, other, number, flag): (u8, u8, u8, u8,
         21 if flag => world.json::<StopInstances>(json!({"instances": [name, other]})).map(drop),
         21 => world.json::<StartInstances>(json!({"instances": [name, other]})).map(drop),
         22 => world.json::<RegisterTargets>(json!({"target_group": name, "targets": [other]})).map(drop),
+        23 => {
+            let kind = ["vpc", "load-balancer", "target-group"][usize::from(number) % 3];
+            world.json::<DeleteCascading>(json!({"resource": { (kind): name }})).map(drop)
+        }
+        24 => {
+            let subject = if flag { json!({"add": ["db.example.com"]}) } else { json!({"remove": ["db.example.com"]}) };
+            let mut request = json!({"target_group": name});
+            request.as_object_mut().expect("an object").extend(subject.as_object().expect("an object").clone());
+            world.json::<ModifyDnsTargets>(request).map(drop)
+        }
         18 => world.json::<DeleteEndpointService>(json!({"endpoint_service": name, "force": flag})),
         _ => world.json::<DeleteEndpoint>(json!({"endpoint": format!("{name}/{address}")})),
     }

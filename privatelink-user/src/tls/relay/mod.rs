@@ -26,7 +26,6 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::{UnixListener, UnixStream},
     signal::unix::{SignalKind, signal},
@@ -81,7 +80,7 @@ pub async fn run(state_dir: &Path) -> Result<(), RelayError> {
     // A process that leads its group, as one that a shell has started, keeps its session; one that the agent has started leaves
     // the agent's.
     let _ = nix::unistd::setsid();
-    raise_file_limit();
+    crate::confine::raise_file_limit();
     let socket = wire::socket(state_dir);
     let relay = Arc::new(Relay {
         serving: Serving::new()?,
@@ -223,18 +222,5 @@ async fn hand_over(relay: &Arc<Relay>, stream: UnixStream) {
             tracing::warn!(%error, "another relay could not take over");
             relay.handed_over.store(false, Ordering::Release);
         }
-    }
-}
-
-/// Two descriptors a connection, as many as the system allows.
-fn raise_file_limit() {
-    const WANTED: u64 = 1 << 20;
-    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| {
-        let more = hard.max(WANTED);
-        // Beyond the hard limit it takes CAP_SYS_RESOURCE.
-        setrlimit(Resource::RLIMIT_NOFILE, more, more).or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, hard, hard))
-    });
-    if let Err(error) = raised {
-        tracing::warn!(%error, "the limit of open files stays as it is");
     }
 }

@@ -12,18 +12,20 @@ use crate::{
         xml::Structure,
     },
     control::{
+        Installed,
         connections::{AcceptConnections, RejectConnections, endpoints_of},
         lookup,
+        status::EndpointStatus,
     },
     model::{Endpoint, EndpointService, State, derived},
 };
 
-fn view(world: &State, service: &EndpointService, endpoint: &Endpoint) -> Structure {
+fn view(world: &State, service: &EndpointService, endpoint: &Endpoint, status: EndpointStatus) -> Structure {
     Structure::new()
         .text("serviceId", &service.id)
         .text("vpcEndpointId", &endpoint.id)
         .text("vpcEndpointOwner", &endpoint.owner.account)
-        .text("vpcEndpointState", endpoint.state)
+        .text("vpcEndpointState", status)
         .time("creationTimestamp", endpoint.created_at)
         .list("dnsEntrySet", dns_entries(world, endpoint))
         .texts("networkLoadBalancerArnSet", &service.load_balancers)
@@ -37,26 +39,31 @@ fn view(world: &State, service: &EndpointService, endpoint: &Endpoint) -> Struct
 pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
     let (filters, page) = (Filters::read(&scope)?, Page::ec2(&scope)?);
-    call.read(|state, world| {
-        let mut found = Vec::new();
+    call.read_settled(|state, world, installed| {
+        let (mut found, mut passing) = (Vec::new(), false);
         for service in state.endpoint_services.values() {
-            for endpoint in endpoints_of(state, world, service) {
+            let leads_here = |endpoint: &Endpoint| endpoint.service == service.id;
+            let leaving =
+                Installed::leaving(&world.endpoints, &installed.state.endpoints).filter(|one| leads_here(one));
+            for endpoint in endpoints_of(state, world, service).chain(leaving) {
+                let status = EndpointStatus::new(world, installed, endpoint);
+                passing |= status.is_passing();
                 let values = |name: &str| match name {
                     "service-id" => one(&service.id),
                     "vpc-endpoint-id" => one(&endpoint.id),
                     "vpc-endpoint-owner" => one(&endpoint.owner.account),
-                    "vpc-endpoint-state" => one(endpoint.state),
+                    "vpc-endpoint-state" => one(status),
                     "vpc-endpoint-region" => one(&endpoint.owner.region),
                     "ip-address-type" => one(endpoint.ip_address_type()),
                     _ => None,
                 };
                 if filters.admit(state, "", values)? {
-                    found.push((endpoint.id.to_string(), view(world, service, endpoint)));
+                    found.push((endpoint.id.to_string(), view(world, service, endpoint, status)));
                 }
             }
         }
-        let (items, token) = page.cut(found);
-        Ok(Structure::new().list("vpcEndpointConnectionSet", items).maybe("nextToken", token))
+        let (items, token) = page.clone().cut(found);
+        Ok((Structure::new().list("vpcEndpointConnectionSet", items).maybe("nextToken", token), passing))
     })
 }
 

@@ -10,9 +10,10 @@ use crate::{
         xml::Structure,
     },
     control::{
-        Mutation as _, Reference, connections,
+        Installed, Mutation as _, Reference, connections,
         endpoints::{CreateEndpoint, DeleteEndpoint, ModifyEndpoint, ModifyEndpointPayer},
         lookup,
+        status::EndpointStatus,
         subnets::Placement,
     },
     model::{
@@ -35,15 +36,15 @@ pub fn dns_entries(world: &State, endpoint: &Endpoint) -> Vec<Structure> {
     world.endpoint_names(endpoint).into_iter().map(entry).collect()
 }
 
-fn view(state: &State, endpoint: &Endpoint) -> Structure {
+fn view(state: &State, endpoint: &Endpoint, status: EndpointStatus) -> Structure {
     let interfaces =
         endpoint.all_addresses().map(|address| derived::interface_id(&endpoint.vpc, address, endpoint.id.as_str()));
-    Structure::new()
+    let structure = Structure::new()
         .text("vpcEndpointId", &endpoint.id)
         .text("vpcEndpointType", "Interface")
         .text("vpcId", &endpoint.vpc)
         .text("serviceName", endpoint.service_name())
-        .text("state", endpoint.state)
+        .text("state", status)
         .text("policyDocument", endpoint.policy.clone().unwrap_or_default())
         .list("routeTableIdSet", [] as [Structure; 0])
         .texts("subnetIdSet", subnets_of(state, endpoint).map(|subnet| &subnet.id))
@@ -58,7 +59,12 @@ fn view(state: &State, endpoint: &Endpoint) -> Structure {
         .list("tagSet", tag_set(state, endpoint.id.as_str()))
         .text("ownerId", &endpoint.owner.account)
         .text("serviceRegion", &endpoint.owner.region)
-        .list("payerResponsibilitySet", payers(endpoint.payer))
+        .list("payerResponsibilitySet", payers(endpoint.payer));
+    if status != EndpointStatus::Failed {
+        return structure;
+    }
+    let (code, message) = EndpointStatus::NO_ROOM;
+    structure.value("lastError", Structure::new().text("code", code).text("message", message))
 }
 
 /// Who pays for what of an endpoint.
@@ -147,23 +153,30 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
         let (change, made) = request.decide(state, context)?;
         Ok((with_tags(state, change, made.id.as_str(), &tags)?, made.id.to_string()))
     })?;
-    call.read(|state, _| {
+    call.read(|state, world| {
         let found: Option<&Endpoint> = id.parse().ok().and_then(|id: EndpointId| state.endpoints.get(&id));
         let endpoint = found.ok_or_else(|| unknown(&id))?;
-        Ok(Structure::new().value("vpcEndpoint", view(state, endpoint)).maybe("clientToken", token))
+        // Nobody waits for the datapath here, so that many are made quickly.
+        let status = EndpointStatus::new(world, &call.installed(), endpoint);
+        Ok(Structure::new().value("vpcEndpoint", view(state, endpoint, status)).maybe("clientToken", token))
     })
 }
 
 pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
     let (filters, page, ids) = (Filters::read(&scope)?, Page::ec2(&scope)?, scope.list("VpcEndpointId"));
-    let Owner { account, region } = call.owner();
-    call.read(|state, _| {
-        let mut found = Vec::new();
-        for endpoint in chosen(&state.endpoints, &ids, unknown)? {
+    let owner @ Owner { account, region } = call.owner();
+    call.read_settled(|state, world, installed| {
+        let is_own = |endpoint: &Endpoint| endpoint.owner == *owner;
+        let endpoints =
+            Installed::with_leaving(&state.endpoints, &installed.state.endpoints, |one| one.id.clone(), is_own);
+        let (mut found, mut passing) = (Vec::new(), false);
+        for endpoint in chosen(&endpoints, &ids, unknown)? {
+            let status = EndpointStatus::new(world, installed, endpoint);
+            passing |= status.is_passing();
             let values = |name: &str| match name {
                 "vpc-endpoint-id" => one(&endpoint.id),
-                "vpc-endpoint-state" => one(endpoint.state),
+                "vpc-endpoint-state" => one(status),
                 "vpc-endpoint-type" => one("Interface"),
                 "vpc-id" => one(&endpoint.vpc),
                 "service-name" => one(endpoint.service_name()),
@@ -173,12 +186,12 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
                 _ => None,
             };
             if filters.admit(state, endpoint.id.as_str(), values)? {
-                found.push((endpoint.id.to_string(), endpoint));
+                found.push((endpoint.id.to_string(), (endpoint, status)));
             }
         }
-        let (items, token) = page.cut(found);
-        let items = items.into_iter().map(|endpoint| view(state, endpoint));
-        Ok(Structure::new().list("vpcEndpointSet", items).maybe("nextToken", token))
+        let (items, token) = page.clone().cut(found);
+        let items = items.into_iter().map(|(endpoint, status)| view(state, endpoint, status));
+        Ok((Structure::new().list("vpcEndpointSet", items).maybe("nextToken", token), passing))
     })
 }
 

@@ -16,7 +16,7 @@ use crate::{
     control::{
         ControlError, Mutation as _, Reference,
         instances::{DeregisterInstances, InstanceTransition, RegisterInstance, StartInstances, StopInstances},
-        lookup,
+        lookup, subnets,
     },
     model::{Instance, InstanceState, Owner, State, derived},
 };
@@ -130,11 +130,17 @@ pub fn run(call: &Call<'_>) -> Result<Structure, Refusal> {
     let addresses: Vec<Ipv4Addr> = network.text("PrivateIpAddress").map(address).transpose()?.into_iter().collect();
     let subnet = network.text("SubnetId").map(Reference::from);
     let ids = network.list(groups).into_iter().chain(scope.list("SecurityGroup"));
-    let security_groups = ids.map(Reference::from).collect();
+    let groups: Vec<Reference> = ids.map(Reference::from).collect();
     let (image_id, instance_type) = (scope.parsed("ImageId")?, scope.parsed("InstanceType")?);
     let tags = tag_specification(&scope, "instance")?;
     let id = call.create(|state, context| {
         let subnet = subnet.map_or_else(|| default_subnet(state), Ok)?;
+        // Nobody has named a group: the VPC's default one, as with AWS.
+        let default = || {
+            let vpc = &subnets::find(state, &subnet).ok()?.vpc;
+            state.default_group(vpc).map(|group| Reference::from(&group.id))
+        };
+        let security_groups = if groups.is_empty() { default().into_iter().collect() } else { groups };
         let request = RegisterInstance {
             subnet: Some(subnet),
             addresses,

@@ -11,7 +11,7 @@ use crate::{
         xml::Structure,
     },
     control::ControlError,
-    model::{Instance, InterfaceOwner, NetworkInterface, NetworkInterfaceId, Owner, State, derived},
+    model::{EndpointState, Instance, InterfaceOwner, NetworkInterface, NetworkInterfaceId, Owner, State, derived},
 };
 
 /// The instance that an interface belongs to, and its number there.
@@ -30,6 +30,15 @@ fn attachment(id: &NetworkInterfaceId, instance: &Instance, number: usize) -> St
         .text("deleteOnTermination", true)
         .text("deviceIndex", number)
         .text("status", "attached")
+}
+
+/// `available` while nothing uses it: an endpoint that is not accepted. What waits for an interface waits for that.
+fn status(state: &State, interface: &NetworkInterface<'_>) -> &'static str {
+    let accepted = |id| state.endpoints.get(id).is_some_and(|found| found.state == EndpointState::Available);
+    match interface.by {
+        InterfaceOwner::Endpoint(endpoint) if !accepted(endpoint) => "available",
+        InterfaceOwner::Endpoint(_) | InterfaceOwner::LoadBalancer(_) | InterfaceOwner::Instance(..) => "in-use",
+    }
 }
 
 fn private_addresses(address: Ipv4Addr) -> [Structure; 1] {
@@ -95,7 +104,7 @@ fn view(state: &State, owner: &Owner, interface: &NetworkInterface<'_>) -> Struc
         .list("privateIpAddressesSet", four.into_iter().flat_map(private_addresses))
         .text("requesterManaged", attached(interface).is_none())
         .text("sourceDestCheck", true)
-        .text("status", "in-use")
+        .text("status", status(state, interface))
         .maybe("subnetId", subnet.map(|subnet| &subnet.id))
         .list("tagSet", tag_set(&State::default(), id.as_str()))
         .text("vpcId", vpc)
@@ -133,7 +142,7 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
                 "attachment.instance-id" => {
                     Some(attached(interface).map(|(instance, _)| instance.id.to_string()).into_iter().collect())
                 }
-                "status" => one("in-use"),
+                "status" => one(status(state, interface)),
                 _ => None,
             };
             let asked = ids.is_empty() || ids.contains(&interface.id.as_str());

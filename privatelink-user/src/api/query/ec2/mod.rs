@@ -4,6 +4,7 @@ pub mod connections;
 pub mod endpoints;
 pub mod instances;
 pub mod interfaces;
+pub mod notifications;
 pub mod permissions;
 pub mod route_tables;
 pub mod security_groups;

@@ -14,17 +14,18 @@ use crate::{
         },
     },
     control::{
-        ControlError, Mutation as _, Reference, connections,
+        ControlError, Installed, Mutation as _, Reference, connections,
         endpoint_services::{
             CreateEndpointService, DeleteEndpointService, ModifyEndpointService, ModifyServicePayer, zones,
         },
         ipv6,
         private_dns::VerifyDomain,
+        status::ServiceStatus,
     },
     model::{EndpointService, EndpointServiceId, IpFamily, Owner, PayerResponsibility, State},
 };
 
-fn view(state: &State, world: &State, service: &EndpointService) -> Structure {
+fn view(state: &State, world: &State, service: &EndpointService, status: ServiceStatus) -> Structure {
     let EndpointService {
         id,
         owner: Owner { account: _, region },
@@ -56,7 +57,7 @@ fn view(state: &State, world: &State, service: &EndpointService) -> Structure {
         .list("serviceType", members("serviceType", ["Interface".to_owned()]))
         .text("serviceId", id)
         .text("serviceName", service_name)
-        .text("serviceState", "Available")
+        .text("serviceState", status)
         .texts("availabilityZoneIdSet", zones.iter().map(|zone| zone.id(region)))
         .texts("availabilityZoneSet", zones.iter().map(|zone| zone.name(region)))
         .text("acceptanceRequired", acceptance_required)
@@ -131,7 +132,9 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
     })?;
     call.read(|state, world| {
         let service = find(state, &id)?;
-        Ok(Structure::new().value("serviceConfiguration", view(state, world, service)).maybe("clientToken", token))
+        let status = ServiceStatus::new(world, &call.installed(), service);
+        let view = view(state, world, service, status);
+        Ok(Structure::new().value("serviceConfiguration", view).maybe("clientToken", token))
     })
 }
 
@@ -143,25 +146,31 @@ fn find<'a>(state: &'a State, id: &str) -> Result<&'a EndpointService, Refusal> 
 pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
     let (filters, page, ids) = (Filters::read(&scope)?, Page::ec2(&scope)?, scope.list("ServiceId"));
-    call.read(|state, world| {
-        let mut found = Vec::new();
-        for service in chosen(&state.endpoint_services, &ids, unknown)? {
+    let owner = call.owner();
+    call.read_settled(|state, world, installed| {
+        let is_own = |service: &EndpointService| service.owner == *owner;
+        let before = &installed.state.endpoint_services;
+        let services = Installed::with_leaving(&state.endpoint_services, before, |one| one.id.clone(), is_own);
+        let (mut found, mut passing) = (Vec::new(), false);
+        for service in chosen(&services, &ids, unknown)? {
+            let status = ServiceStatus::new(world, installed, service);
+            passing |= status.is_passing();
             let values = |name: &str| match name {
                 "service-id" => one(&service.id),
                 "service-name" => one(&service.service_name),
-                "service-state" => one("Available"),
+                "service-state" => one(status),
                 "supported-ip-address-types" => {
                     Some(families(world, service).iter().map(ToString::to_string).collect())
                 }
                 _ => None,
             };
             if filters.admit(state, service.id.as_str(), values)? {
-                found.push((service.id.to_string(), service));
+                found.push((service.id.to_string(), (service, status)));
             }
         }
-        let (items, token) = page.cut(found);
-        let items = items.into_iter().map(|service| view(state, world, service));
-        Ok(Structure::new().list("serviceConfigurationSet", items).maybe("nextToken", token))
+        let (items, token) = page.clone().cut(found);
+        let items = items.into_iter().map(|(service, status)| view(state, world, service, status));
+        Ok((Structure::new().list("serviceConfigurationSet", items).maybe("nextToken", token), passing))
     })
 }
 

@@ -38,7 +38,7 @@ fn view(listener: &Listener) -> Structure {
     let view = Structure::new()
         .text("ListenerArn", &listener.id)
         .text("LoadBalancerArn", &listener.load_balancer)
-        .text("Port", listener.port)
+        .text("Port", listener.port.first())
         .text("Protocol", listener.protocol);
     let view = match &listener.tls {
         Some(tls) => view
@@ -140,7 +140,7 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
     let request = CreateListener {
         load_balancer: scope.required("LoadBalancerArn")?.into(),
         protocol,
-        port: scope.number("Port")?.unwrap_or(0),
+        port: scope.number::<u16>("Port")?.unwrap_or(0).try_into()?,
         target_group: None,
         target_groups: wanted.groups,
         stickiness: wanted.stickiness.unwrap_or(false),
@@ -204,7 +204,7 @@ pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
     let (port, protocol) = (scope.number::<u16>("Port")?, scope.text("Protocol"));
     call.read(|state, _| {
         let listener = lookup::listener(state, &(&id).into())?;
-        let same = port.is_none_or(|port| port == listener.port)
+        let same = port.is_none_or(|port| port == listener.port.first())
             && protocol.is_none_or(|protocol| protocol == listener.protocol.to_string());
         if same {
             Ok(())
@@ -236,11 +236,17 @@ pub fn delete(call: &Call<'_>) -> Result<Structure, Refusal> {
     Ok(Structure::new())
 }
 
+/// The key of the attribute that says which ports a listener has, if it has several.
+const PORTS: &str = "privatelink.ports";
+
 pub fn describe_attributes(call: &Call<'_>) -> Result<Structure, Refusal> {
     let id = arn(&call.scope())?;
     call.read(|state, _| {
         let listener = lookup::listener(state, &(&id).into())?;
-        Ok(super::attributes(listener.attributes.entries()))
+        // The API has room for one port of a listener: all of them are an attribute of our own, to read.
+        let ports = listener.port.is_range().then(|| (PORTS, listener.port.to_string()));
+        let entries = listener.attributes.entries().into_iter().map(|(key, value)| (key, value.to_string()));
+        Ok(super::attributes(entries.chain(ports)))
     })
 }
 

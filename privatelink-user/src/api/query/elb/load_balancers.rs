@@ -17,6 +17,7 @@ use crate::{
         ControlError, Mutation as _, Reference, ipv6,
         load_balancers::{self, CreateLoadBalancer, DeleteLoadBalancer, ModifyLoadBalancer, SetSecurityGroups},
         lookup,
+        status::LoadBalancerStatus,
         subnets::{self, Placement},
     },
     model::{
@@ -44,12 +45,9 @@ fn subnets_of<'a>(state: &'a State, lb: &'a LoadBalancer) -> Vec<&'a Subnet> {
     found.filter(|subnet| seen.insert(&subnet.id)).collect()
 }
 
-fn view(state: &State, region: &Region, lb: &LoadBalancer) -> Structure {
+fn view(state: &State, region: &Region, lb: &LoadBalancer, status: LoadBalancerStatus) -> Structure {
     let zones = subnets_of(state, lb).into_iter().map(|subnet| zone(region, subnet, lb));
-    let condition = match lb.id.kind().unserved() {
-        None => Structure::new().text("Code", "active"),
-        Some(why) => Structure::new().text("Code", "failed").text("Reason", why),
-    };
+    let condition = Structure::new().text("Code", status.code()).maybe("Reason", status.reason(&lb.id));
     let structure = Structure::new()
         .text("LoadBalancerArn", &lb.id)
         .text("DNSName", state.service_domain.load_balancer(&lb.id))
@@ -146,13 +144,19 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
             IpAddressType::Dualstack => ipv6::place(state, vpc, &placements).map_err(in_own_words)?,
         };
         let addresses = own.into_iter().map(IpAddr::V4).chain(six.into_iter().map(IpAddr::V6)).collect();
+        // As with AWS, one of type network has no groups unless it is given some.
+        let default = || match kind {
+            LoadBalancerKind::Network => None,
+            LoadBalancerKind::Application => state.default_group(&vpc.id).map(|group| Reference::from(&group.id)),
+        };
+        let security_groups = if groups.is_empty() { default().into_iter().collect() } else { groups };
         let request = CreateLoadBalancer {
             name: name.clone(),
             kind,
             vpc: (&vpc.id).into(),
             addresses,
             scheme,
-            security_groups: groups,
+            security_groups,
             attributes: Default::default(),
         };
         let (change, made) = request.decide(state, context)?;
@@ -160,7 +164,8 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
     })?;
     call.read(|state, _| {
         let lb = state.load_balancers.get(&id).ok_or_else(not_found)?;
-        Ok(Structure::new().list("LoadBalancers", [view(state, &call.owner().region, lb)]))
+        let status = LoadBalancerStatus::new(&call.installed(), lb);
+        Ok(Structure::new().list("LoadBalancers", [view(state, &call.owner().region, lb, status)]))
     })
 }
 
@@ -171,7 +176,7 @@ fn not_found() -> Refusal {
 pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
     let (arns, names, page) = (scope.list("LoadBalancerArns"), scope.list("Names"), Page::elb(&scope)?);
-    call.read(|state, _| {
+    call.read_settled(|state, _, installed| {
         let all = || state.load_balancers.values();
         let known =
             |arn: &&str| arn.parse().ok().is_some_and(|id: LoadBalancerId| state.load_balancers.contains_key(&id));
@@ -183,9 +188,11 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
             (arns.is_empty() || arns.contains(&lb.id.as_str()))
                 && (names.is_empty() || names.contains(&lb.name.as_str()))
         };
-        let (items, token) = page.cut(all().filter(wanted).map(|lb| (lb.id.to_string(), lb)).collect());
-        let items = items.into_iter().map(|lb| view(state, &call.owner().region, lb));
-        Ok(Structure::new().list("LoadBalancers", items).maybe("NextMarker", token))
+        let found = all().filter(wanted).map(|lb| (lb.id.to_string(), (lb, LoadBalancerStatus::new(installed, lb))));
+        let (items, token) = page.clone().cut(found.collect());
+        let passing = items.iter().any(|(_, status)| status.is_passing());
+        let items = items.into_iter().map(|(lb, status)| view(state, &call.owner().region, lb, status));
+        Ok((Structure::new().list("LoadBalancers", items).maybe("NextMarker", token), passing))
     })
 }
 
@@ -273,7 +280,7 @@ pub fn set_subnets(call: &Call<'_>) -> Result<Structure, Refusal> {
             IpAddressType::Dualstack => ipv6_in(state, lb, &placements)?,
         };
         let lb = load_balancers::with_ipv6_addresses(state, context.world, lb, six)?;
-        Ok((load_balancers::with_addresses(&lb, kept)?, ()))
+        Ok((load_balancers::with_addresses(state, &lb, kept)?, ()))
     })?;
     call.read(|state, _| {
         let lb = state.load_balancers.get(&arn).ok_or_else(not_found)?;

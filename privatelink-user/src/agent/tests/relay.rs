@@ -1,0 +1,114 @@
+//! TLS listeners, from the state to what the kernel finds and what the relay is told.
+
+use privatelink_ebpf::abi::service::RingEntry;
+
+use super::*;
+use crate::{
+    agent::relay::{self, Doors, Place},
+    model::{Certificate, CertificateId, IpFamily, ListenerId, TlsSettings},
+    tls::relay::wire::{Device, Group},
+};
+
+const RELAY: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 1);
+const DOOR: u16 = 40_443;
+
+fn certificate() -> CertificateId {
+    "arn:aws:acm:us-east-1:123456789012:certificate/01234567-89ab-cdef-0123-456789abcdef".parse().expect("an ARN")
+}
+
+/// One group behind one TLS listener, which the relay serves if `open`.
+fn tls(targets: &[(u8, Shape, bool)], open: bool) -> (Inputs, ListenerId) {
+    let mut inputs = inputs(&one_group(targets));
+    let mut links = Links::clone(&inputs.links);
+    for (ifindex, name, peer) in [(9, "plp", 10), (10, "plh", 9)] {
+        let kind = LinkKind::Veth { peer: Some(peer), elsewhere: false };
+        links.insert(ifindex, Link { kind, ..link(ifindex, name) });
+    }
+    inputs.links = Arc::new(links);
+    let state = Arc::make_mut(&mut inputs.state);
+    let first = state.listeners.values().next().expect("a listener").clone();
+    for id in state.listeners.keys().cloned().collect::<Vec<_>>() {
+        state.listeners.remove(&id);
+    }
+    let settings = TlsSettings {
+        certificate: certificate(),
+        more: BTreeSet::new(),
+        policy: Default::default(),
+        alpn: Default::default(),
+    };
+    let listener = Listener { protocol: Protocol::Tls, tls: Some(settings), ..first };
+    let id = listener.id.clone();
+    state.put(Record::Listener(listener));
+    state.put(Record::Certificate(Certificate {
+        id: certificate(),
+        certificate: "certificate".to_owned(),
+        chain: String::new(),
+        private_key: "key".to_owned().into(),
+        created_at: now(),
+        imported_at: now(),
+    }));
+    let ports = open.then(|| (id.clone(), DOOR)).into_iter().collect();
+    (Inputs { relay: Doors { ports }, relay_address: Some(RELAY), ..inputs }, id)
+}
+
+/// The ring behind the node address.
+fn ring(fake: &Fake, inputs: &Inputs) -> Arc<[u32]> {
+    let tables = fake.read().expect("the fake reads");
+    let lb = inputs.state.load_balancers.values().next().expect("a load balancer");
+    let key = FrontendAt::new(VpcIndex(1), lb.addresses[0], 8_000, Proto::Tcp);
+    Arc::clone(&tables.listeners[&tables.frontends[&key].listener].ring)
+}
+
+#[test]
+fn a_tls_listener_leads_to_the_relay_and_the_relay_to_the_targets() {
+    let (inputs, id) =
+        tls(&[(7, Shape::Healthy, false), (8, Shape::Unhealthy, false), (9, Shape::Healthy, true)], true);
+    let mut fake = Fake::new(CAPACITY);
+    let (plan, _) = pass(&mut fake, &inputs).expect("no failure was asked for");
+    let [entry] = *ring(&fake, &inputs) else { panic!("not one entry") };
+    assert_ne!(entry & RingEntry::PROXY, 0, "the relay is not told the client");
+    let tables = fake.read().expect("the fake reads");
+    let door = tables.targets[&RingEntry(entry).target()];
+    assert_eq!((door.vpc, door.port.get(), Ipv4Addr::from(door.ip)), (VpcIndex::HOST, DOOR, RELAY));
+    assert_eq!(host_port().vpc_of(door.node_ip.into()), Some(VpcIndex(1)));
+    // New connections go to what is healthy; what drains keeps its way.
+    let internal = |octet: u8| {
+        let found =
+            plan.targets.iter().find(|(key, _)| key.ip == Ipv4Addr::new(10, 0, 1, octet) && key.proto == Proto::Tcp);
+        host_port().internal(*found.expect("an index").1, IpFamily::Ipv4).expect("an address")
+    };
+    let [Group { weight: 1, tls: false, proxy_v2: false, targets }] = plan.upstreams[&id].as_slice() else {
+        panic!("{:?}", plan.upstreams)
+    };
+    assert_eq!(
+        targets.iter().map(|target| (IpAddr::V4(*target.ip()), target.port())).collect::<Vec<_>>(),
+        [(internal(7), 80)]
+    );
+    for octet in [7, 8, 9] {
+        let key = FrontendAt::new(VpcIndex::HOST, internal(octet), 80, Proto::Tcp);
+        assert!(tables.frontends.contains_key(&key), "no way to 10.0.1.{octet}");
+        assert!(tables.addresses.contains_key(&AddressAt::new(VpcIndex::HOST, internal(octet))));
+    }
+    let (_, operations) = pass(&mut fake, &inputs).expect("no failure was asked for");
+    assert_eq!(operations, 0, "a pass over what is right changes something");
+
+    // What the relay is told.
+    let device = Device { name: "plh".to_owned(), index: 10 };
+    let place = Place { address: RELAY, device, access_log: None };
+    let config = relay::config(&inputs.state, &plan, &place).expect("there is a TLS listener");
+    assert_eq!(config.listeners[&id].groups, plan.upstreams[&id]);
+    assert_eq!(config.certificates[&certificate()].private_key.reveal(), "key");
+    assert!(!format!("{config:?}").contains("key\""), "a key is shown");
+}
+
+#[test]
+fn without_relay_or_target_a_connection_is_refused() {
+    for (targets, open) in
+        [(vec![(7, Shape::Healthy, false)], false), (vec![], true), (vec![(7, Shape::Healthy, true)], true)]
+    {
+        let (inputs, _) = tls(&targets, open);
+        let mut fake = Fake::new(CAPACITY);
+        pass(&mut fake, &inputs).expect("no failure was asked for");
+        assert!(ring(&fake, &inputs).is_empty(), "{targets:?}");
+    }
+}
