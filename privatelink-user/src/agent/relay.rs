@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
@@ -29,7 +29,7 @@ use super::{
     security,
 };
 use crate::{
-    model::{Listener, ListenerId, LoadBalancer, Opening, Protocol, State, TargetAddress, TargetGroupId},
+    model::{IpFamily, Listener, ListenerId, LoadBalancer, Opening, Protocol, State, TargetAddress, TargetGroupId},
     tls::relay::{
         build,
         wire::{self, Config, Device, Group, ListenerConfig, Pem, Request, Status},
@@ -58,7 +58,13 @@ pub fn doors<'a>(world: &World<'a>) -> BTreeMap<&'a ListenerId, TargetKey> {
         let lb = state.load_balancers.get(&listener.load_balancer)?;
         let node = host_port.of_vpc(state.vpcs.get(&lb.vpc).and_then(vpc_index)?)?;
         let port = *world.relay.ports.get(&listener.id)?;
-        let key = TargetKey { vpc: VpcIndex::HOST, node, ip: world.relay_address, port, proto: Proto::Tcp };
+        let key = TargetKey {
+            vpc: VpcIndex::HOST,
+            node: node.into(),
+            ip: world.relay_address.into(),
+            port,
+            proto: Proto::Tcp,
+        };
         Some((&listener.id, key))
     };
     state.listeners.values().filter_map(door).collect()
@@ -86,10 +92,16 @@ pub fn upstreams(
             let allowed = security::outbound(world.state, lb, [Opening::Tcp(target.port); 2], target.ip);
             denied |= !allowed && live.contains(target);
             for node in &lb.addresses {
-                let key = TargetKey { vpc, node: *node, ip: target.ip, port: target.port, proto: Proto::Tcp };
+                let key = TargetKey { vpc, node: (*node).into(), ip: target.ip, port: target.port, proto: Proto::Tcp };
                 let Some(&index) = plan.targets.get(&key) else { continue };
-                let way = desired::way_to(world, &host_port, index, target.port, allowed, desired);
-                targets.extend(way.filter(|_| allowed && live.contains(target)));
+                let Some(SocketAddr::V4(way)) =
+                    desired::way_to(world, &host_port, (index, IpFamily::Ipv4), target.port, allowed, desired)
+                else {
+                    continue;
+                };
+                if allowed && live.contains(target) {
+                    targets.push(way);
+                }
             }
         }
         if weight.get() > 0 && !targets.is_empty() {
