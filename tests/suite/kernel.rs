@@ -39,7 +39,7 @@ use privatelink_user::dataplane::{
 };
 
 /// Programs that are run; the stages are called by them.
-pub use privatelink_user::dataplane::load::{COLLECT, EXPLAIN, TC, XDP};
+pub use privatelink_user::dataplane::load::{COLLECT, EXPLAIN, EXPLAIN_IPV6, TC, XDP};
 
 /// Makes the interfaces of the cases, with the indexes that the cases name.
 pub fn interfaces(netns: &Netns) -> Result<()> {
@@ -153,6 +153,7 @@ impl Kernel {
             load::load_program(&mut ebpf, name)?;
         }
         load::fill_stages(&mut ebpf)?;
+        load::load_program(&mut ebpf, EXPLAIN_IPV6)?;
         Self::of(ebpf, reference)
     }
 
@@ -309,10 +310,11 @@ impl Kernel {
     /// What the frame would come to, by the program that changes nothing.
     pub fn explain(&mut self, ifindex: u32, gso_size: u32, bytes: &[u8]) -> Result<Trace> {
         self.trace.set(0, Trace::question(self.stash.keys().count() >= tables::Options::default().stash), 0)?;
-        let program: &mut SchedClassifier = self.ebpf.program_mut(EXPLAIN).context(EXPLAIN)?.try_into()?;
+        let name = load::explaining(bytes);
+        let program: &mut SchedClassifier = self.ebpf.program_mut(name).context(name)?.try_into()?;
         let (out, result) = test_run(bytes, &skb(ifindex, gso_size), |options| Ok(program.test_run(options)?))?;
-        anyhow::ensure!(result.return_value == 0, "{EXPLAIN} returned {}", result.return_value);
-        anyhow::ensure!(out == bytes, "{EXPLAIN} changed the frame");
+        anyhow::ensure!(result.return_value == 0, "{name} returned {}", result.return_value);
+        anyhow::ensure!(out == bytes, "{name} changed the frame");
         Ok(self.trace.get(&0, 0)?)
     }
 

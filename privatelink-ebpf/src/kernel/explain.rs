@@ -1,4 +1,4 @@
-//! `privatelink_explain`: the stages, which judge every packet as their fast halves do, over tables that look like
+//! `privatelink_explain` and `privatelink_explain_ipv6`: the stages, which judge every packet as their fast halves do, over tables that look like
 //! the real ones and keep every change to themselves. The agent runs it by hand (`BPF_PROG_TEST_RUN`), one packet at a time.
 //!
 //! Flow entries are copied when they are looked up and changed in the copy; budgets and locks likewise; a port is looked for
@@ -113,12 +113,52 @@ fn packet(skb: *mut __sk_buff) -> Packet {
     }
 }
 
+/// A question about anything but IPv6.
 #[classifier]
 pub fn privatelink_explain(ctx: TcContext) -> i32 {
     let skb = ctx.skb.skb;
     // SAFETY: the context is valid while the program runs.
     let ifindex = unsafe { (*skb).ifindex };
-    let Some(run) = run() else { return -1 };
+    if !begin() {
+        return -1;
+    }
+    answer(match stage(packet(skb)) {
+        Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend => judge_tcp(skb, ifindex),
+        Stage::Udp => judge_udp(skb, ifindex),
+        Stage::Icmp => judge_icmp(skb, ifindex),
+        Stage::Fragment => match judge_fragment(skb, ifindex) {
+            FIRST_OF_TCP => judge_tcp(skb, ifindex),
+            FIRST_OF_UDP => judge_udp(skb, ifindex),
+            bits if bits == Verdict::GoOn(Stage::Wait).to_bits() => judge_wait(skb, ifindex),
+            verdict => verdict,
+        },
+        // The other program's, and where no frame begins.
+        stage @ (Stage::V6 | Stage::V6Slow | Stage::Icmp6 | Stage::Answer | Stage::Challenge | Stage::Wait) => {
+            Verdict::GoOn(stage).to_bits()
+        }
+    })
+}
+
+/// A question about IPv6: with a stack and a budget of verified instructions of its own.
+#[classifier]
+pub fn privatelink_explain_ipv6(ctx: TcContext) -> i32 {
+    let skb = ctx.skb.skb;
+    // SAFETY: the context is valid while the program runs.
+    let ifindex = unsafe { (*skb).ifindex };
+    if !begin() {
+        return -1;
+    }
+    answer(match judge_v6(skb, ifindex) {
+        bits if bits == Verdict::GoOn(Stage::Icmp6).to_bits() => judge_icmp6(skb, ifindex),
+        bits if bits == Verdict::GoOn(Stage::Challenge).to_bits() => judge_challenge(skb, ifindex),
+        bits => bits,
+    })
+}
+
+/// Forgets the question before. False: there is no room for one.
+#[inline(always)]
+fn begin() -> bool {
+    let Some(run) = run() else { return false };
     // SAFETY: a live map value, used by this run alone.
     unsafe {
         for entry in [FORWARD, REVERSE] {
@@ -131,20 +171,11 @@ pub fn privatelink_explain(ctx: TcContext) -> i32 {
         (&raw mut (*run).budgeted).write_volatile(0);
         (&raw mut (*run).released).cast::<u64>().write_volatile(0);
     }
-    let verdict = match stage(packet(skb)) {
-        Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend => judge_tcp(skb, ifindex),
-        Stage::Udp => judge_udp(skb, ifindex),
-        Stage::Icmp => judge_icmp(skb, ifindex),
-        Stage::Fragment => match judge_fragment(skb, ifindex) {
-            FIRST_OF_TCP => judge_tcp(skb, ifindex),
-            FIRST_OF_UDP => judge_udp(skb, ifindex),
-            bits if bits == Verdict::GoOn(Stage::Wait).to_bits() => judge_wait(skb, ifindex),
-            verdict => verdict,
-        },
-        Stage::V6 | Stage::V6Slow | Stage::Icmp6 => judge_ipv6(packet, ifindex),
-        // No frame begins in these.
-        stage @ (Stage::Answer | Stage::Challenge | Stage::Wait) => Verdict::GoOn(stage).to_bits(),
-    };
+    true
+}
+
+#[inline(always)]
+fn answer(verdict: u32) -> i32 {
     // SAFETY: a live map value.
     note(|trace| unsafe { (*trace).verdict = verdict });
     TC_ACT_OK as i32
@@ -169,16 +200,6 @@ fn judge_tcp(skb: *mut __sk_buff, ifindex: u32) -> u32 {
     match judge_slow(skb, ifindex) {
         bits if bits == Verdict::Proxy.to_bits() => judge_proxy(skb, ifindex),
         bits if bits == Verdict::GoOn(Stage::Challenge).to_bits() => judge_challenge(skb, ifindex),
-        bits => bits,
-    }
-}
-
-/// [`judge_v6`], and what it leaves to another stage.
-#[inline(always)]
-fn judge_ipv6(packet: Packet, ifindex: u32) -> u32 {
-    match judge_v6(packet, ifindex) {
-        bits if bits == Verdict::GoOn(Stage::Icmp6).to_bits() => judge_icmp6(packet, ifindex),
-        bits if bits == Verdict::GoOn(Stage::Challenge).to_bits() => judge_challenge(packet, ifindex),
         bits => bits,
     }
 }

@@ -28,8 +28,15 @@ pub const XDP_FEATURES: Feature = Feature {
     without: "nobody knows which interfaces send what XDP redirects to them, so TC sends what leaves by another port",
 };
 
-/// Features that are done without.
-pub const OPTIONAL: [Feature; 2] = [TCX, XDP_FEATURES];
+/// Stack frames that count as what they take, but for steps of 16 bytes; those of 32 add up to more than 512.
+pub const FINE_STACK: Feature = Feature {
+    name: "stack frames in steps of 16 bytes",
+    since: (6, 12),
+    without: "`privatelink explain` has no answers about IPv6",
+};
+
+/// Features that are done without. The version of the last one is the first that was tried; it may be there before.
+pub const OPTIONAL: [Feature; 3] = [TCX, XDP_FEATURES, FINE_STACK];
 
 impl Feature {
     /// Whether a kernel of this version lacks it.
@@ -58,8 +65,8 @@ mod tests {
             let missing = OPTIONAL.iter().filter(move |one| one.missing_in(KernelVersion::new(major, minor, 0)));
             missing.map(|feature| feature.since).collect::<Vec<_>>()
         };
-        assert_eq!(lacks(6, 1), [(6, 6), (6, 3)]);
-        assert_eq!(lacks(6, 5), [(6, 6)]);
-        assert!(lacks(6, 6).is_empty() && lacks(7, 0).is_empty());
+        assert_eq!(lacks(6, 1), [(6, 6), (6, 3), (6, 12)]);
+        assert_eq!(lacks(6, 6), [(6, 12)]);
+        assert!(lacks(6, 12).is_empty() && lacks(7, 0).is_empty());
     }
 }

@@ -547,9 +547,10 @@ impl Dataplane for Kernel {
         let room = self.maps.stash_entries as usize;
         let stash_full = self.maps.stash.keys().take(room).count() >= room;
         self.maps.trace.set(0, Trace::question(stash_full), 0).map_err(refused())?;
-        match load::run_on(&mut self.ebpf, load::EXPLAIN, ifindex, frame)? {
+        let name = load::explaining(frame);
+        match load::run_on(&mut self.ebpf, name, ifindex, frame)? {
             (_, 0) => self.maps.trace.get(&0, 0).map_err(refused()),
-            (_, returned) => Err(DataplaneError::Result { name: load::EXPLAIN, returned }),
+            (_, returned) => Err(DataplaneError::Result { name, returned }),
         }
     }
 

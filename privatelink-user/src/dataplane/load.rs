@@ -19,7 +19,7 @@ use privatelink_ebpf::abi::{
 };
 
 use super::{
-    DataplaneError, clock,
+    DataplaneError, clock, features,
     pin::{self, PinDir},
 };
 
@@ -34,8 +34,17 @@ pub const XDP: &str = "privatelink_xdp";
 pub const COLLECT: &str = "privatelink_collect";
 pub const CLOCK: &str = "privatelink_clock";
 pub const EXPLAIN: &str = "privatelink_explain";
+/// Answers questions about IPv6; kernels without [`features::FINE_STACK`] refuse it.
+pub const EXPLAIN_IPV6: &str = "privatelink_explain_ipv6";
 /// The programs that are attached or run; the stages are called by them.
 pub const ENTRIES: [&str; 5] = [TC, XDP, COLLECT, CLOCK, EXPLAIN];
+
+/// The program that explains `frame`.
+pub fn explaining(frame: &[u8]) -> &'static str {
+    /// The EtherType of IPv6, behind both addresses.
+    const IPV6: [u8; 2] = [0x86, 0xdd];
+    if frame.get(12..14) == Some(&IPV6) { EXPLAIN_IPV6 } else { EXPLAIN }
+}
 
 /// The oldest kernel whose verifier and helpers the programs need.
 pub const OLDEST_KERNEL: (u8, u8) = (6, 1);
@@ -198,6 +207,9 @@ fn load_into(
         load_program(&mut ebpf, name)?;
     }
     fill_stages(&mut ebpf)?;
+    if !KernelVersion::current().is_ok_and(|version| features::FINE_STACK.missing_in(version)) {
+        load_program(&mut ebpf, EXPLAIN_IPV6)?;
+    }
     write_settings(&mut ebpf, settings)?;
     Ok(Loaded { ebpf, settings, clock })
 }

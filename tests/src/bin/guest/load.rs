@@ -1,10 +1,10 @@
 //! What this kernel's verifier says to every program.
 
 use anyhow::{Context as _, Result, ensure};
-use aya::Ebpf;
+use aya::{Ebpf, util::KernelVersion};
 use privatelink_ebpf::abi::stage;
 use privatelink_tests::netns::Netns;
-use privatelink_user::dataplane::load;
+use privatelink_user::dataplane::{features::FINE_STACK, load};
 
 use crate::{
     kernel::{self, Kernel},
@@ -27,7 +27,9 @@ fn every_program() -> Result<Ebpf> {
     let mut ebpf = kernel::load(false)?;
     let mut refused = Vec::new();
     let mut most = (0, "");
-    let names = load::ENTRIES.into_iter().chain(stage::programs().map(|program| program.name));
+    let fine = !KernelVersion::current().is_ok_and(|version| FINE_STACK.missing_in(version));
+    let names = load::ENTRIES.into_iter().chain(fine.then_some(load::EXPLAIN_IPV6));
+    let names = names.chain(stage::programs().map(|program| program.name));
     for name in names {
         match load::load_program(&mut ebpf, name) {
             Ok(()) => {

@@ -5,7 +5,7 @@
 //! everything else that may happen to a guest ends it in another way.
 
 // Both are the kernel suite's, which does more with them.
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 #[path = "../../../suite/kernel.rs"]
 mod kernel;
 #[allow(dead_code)]
