@@ -31,7 +31,7 @@ const BUDGETS: [(&str, u32); 25] = [
     ("privatelink_xdp_challenge", 4_042),
     (COLLECT, 35_605),
     (EXPLAIN, 277_745),
-    (EXPLAIN_IPV6, 213_000),
+    (EXPLAIN_IPV6, 130_160),
 ];
 
 /// What a program may exceed its budget by, in percent.
