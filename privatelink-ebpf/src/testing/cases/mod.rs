@@ -20,6 +20,7 @@ mod proxy;
 mod reset;
 mod security;
 mod sticky;
+mod translate;
 mod udp;
 mod v6;
 
@@ -53,7 +54,9 @@ pub fn all() -> Vec<Case> {
     let ipv6: Vec<Case> = both.iter().filter_map(Case::over_ipv6).collect();
     let ipv4 =
         [fragment::cases(), proxy::cases(), arp::cases(), icmp::cases(), direct::cases(), alias::cases()].concat();
-    [both, ipv6, ipv4, v6::cases()].concat()
+    let flows = [close::cases(), reset::cases(), lifetime::cases(), sticky::cases(), udp::cases()].concat();
+    let between = [true, false].map(|ipv6| flows.iter().filter_map(|case| case.between_families(ipv6)).collect());
+    [both, ipv6, ipv4, v6::cases(), between.concat(), translate::cases()].concat()
 }
 
 // Ports, by interface index.
