@@ -76,6 +76,10 @@ stages! {
     V6Slow: "privatelink_tc_v6_slow", Some("privatelink_xdp_v6_slow");
     /// ICMP over IPv6 to an address of ours, but for neighbour discovery.
     Icmp6: "privatelink_tc_icmp6", None;
+    /// IPv4 packets of flows that go on in IPv6.
+    ToIpv6: "privatelink_tc_to_ipv6", None;
+    /// IPv6 packets of flows that go on in IPv4.
+    ToIpv4: "privatelink_tc_to_ipv4", None;
     /// Answers that another stage has decided on: ARP, neighbour discovery, resets. They take much stack.
     Answer: "privatelink_tc_answer", None;
 }

@@ -12,5 +12,6 @@ mod proxy;
 mod service;
 mod tables;
 mod tc;
+mod translate;
 mod v6;
 mod xdp;
