@@ -17,6 +17,7 @@ pub mod model;
 pub mod net;
 pub mod runtime;
 pub mod store;
+pub mod tls;
 
 #[cfg(test)]
 mod testing;

@@ -15,6 +15,7 @@ use crate::{
     model::{EndpointServiceId, LoadBalancerId, State},
     runtime::{ChecksDone, CounterKind, EndpointUsage, LoadBalancerUsage, Pool, Runtime, TargetGroupUsage, Usage},
     store::Store,
+    tls::{certificate::Facts, relay::wire::Counts},
 };
 
 /// Prometheus' text format, as its scraper asks for it.
@@ -143,6 +144,32 @@ const LOAD_BALANCER: &[Row<LoadBalancerUsage>] = &[
     ),
 ];
 
+/// The same of TLS listeners, since the present relay began.
+const TLS: &[Row<Counts>] = &[
+    gauge("active_flow_count_tls", "ActiveFlowCount_TLS: open connections", |tls| tls.active),
+    counter("new_flow_count_tls_total", "NewFlowCount_TLS: connections opened", |tls| tls.accepted),
+    counter("processed_bytes_tls_total", "ProcessedBytes_TLS: what clients and targets sent, decrypted", |tls| {
+        tls.received + tls.sent
+    }),
+    counter(
+        "client_tls_negotiation_error_count_total",
+        "ClientTLSNegotiationErrorCount: handshakes with clients that failed, or took too long",
+        |tls| tls.client_failed,
+    ),
+    counter(
+        "target_tls_negotiation_error_count_total",
+        "TargetTLSNegotiationErrorCount: connections to targets, or handshakes with them, that failed",
+        |tls| tls.target_failed,
+    ),
+    counter("rejected_flow_count_tls_total", "connections beyond the limit of an endpoint", |tls| tls.rejected),
+];
+
+/// Certificates: when they end.
+const CERTIFICATE: &[Row<Facts>] =
+    &[gauge("certificate_expiry_timestamp_seconds", "when the certificate ends, in seconds since 1970", |facts| {
+        u64::try_from(facts.not_after.as_second()).unwrap_or(0)
+    })];
+
 /// `AWS/NetworkELB` by target group and load balancer.
 const TARGET_GROUP: &[Row<TargetGroupUsage>] = &[
     gauge("healthy_host_count", "HealthyHostCount: targets whose checks pass", |group| group.healthy),
@@ -270,13 +297,22 @@ fn zone(load_balancer: &LoadBalancerId) -> String {
 ///
 /// [`prometheus::Error`] for a name that Prometheus does not allow.
 pub fn exposition(state: &State, usage: &Usage) -> Result<String, prometheus::Error> {
-    let Usage { stats, load_balancers, target_groups, endpoints, checks, half_open, flow_entries, flow_capacity } =
+    let Usage { stats, load_balancers, target_groups, endpoints, tls, checks, half_open, flow_entries, flow_capacity } =
         usage;
     let to = Exposition(Registry::new());
     let dimension = |id: &LoadBalancerId| vec![id.dimension().to_owned(), zone(id)];
 
     let things: Vec<_> = load_balancers.iter().map(|lb| (dimension(&lb.load_balancer), lb.clone())).collect();
     to.table("networkelb_", LOAD_BALANCER, &["load_balancer", "availability_zone"], &things)?;
+
+    let things: Vec<_> = tls.iter().map(|(lb, counts)| (dimension(lb), *counts)).collect();
+    to.table("networkelb_", TLS, &["load_balancer", "availability_zone"], &things)?;
+    let certificates = state.certificates.values().filter_map(|certificate| {
+        let facts = Facts::of_pem(certificate.certificate.as_bytes()).ok()?;
+        let name = facts.names.first().cloned().unwrap_or_default();
+        Some((vec![certificate.id.to_string(), name], facts))
+    });
+    to.table("privatelink_", CERTIFICATE, &["certificate", "domain_name"], &certificates.collect::<Vec<_>>())?;
 
     let groups: Vec<_> = target_groups
         .iter()

@@ -2,7 +2,7 @@
 //!
 //! The state says what is wanted; the agent knows what is. The API reaches it through [`Runtime`] only.
 
-use std::{fmt, future::Future, net::SocketAddr, pin::Pin};
+use std::{collections::BTreeMap, fmt, future::Future, net::SocketAddr, pin::Pin};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,7 @@ use crate::{
         EndpointId, Hook, InstanceId, InterfaceName, InvalidValue, ListenerId, LoadBalancerId, State, TargetAddress,
         TargetGroupId, VpcId,
     },
+    tls::relay::wire::Counts,
 };
 
 /// A future that the API awaits; boxed so that [`Runtime`] stays object-safe.
@@ -488,6 +489,8 @@ pub struct Usage {
     /// One for each load balancer that leads to a group.
     pub target_groups: Vec<TargetGroupUsage>,
     pub endpoints: Vec<EndpointUsage>,
+    /// What the relay has done for each load balancer with TLS listeners.
+    pub tls: BTreeMap<LoadBalancerId, Counts>,
     /// Of the groups that were checked since the agent began.
     pub checks: Vec<ChecksDone>,
     /// Flows whose handshake is not finished, over all VPCs.

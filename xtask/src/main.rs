@@ -49,6 +49,9 @@ enum Command {
     },
     /// Shows the main job with real programs in network namespaces, then cleans up. Needs root.
     Demo {
+        /// Another demo than the main one.
+        #[arg(value_enum, conflicts_with_all = ["keep", "remove"])]
+        which: Option<demo::Which>,
         /// Leaves everything up at the end and prints commands to try.
         #[arg(long)]
         keep: bool,
@@ -114,9 +117,9 @@ fn command() -> Result<()> {
             setup::build_tools(&pins)?;
             run::run(&pins, args)
         }
-        Command::Demo { keep, remove } => {
+        Command::Demo { which, keep, remove } => {
             setup::everything(&pins)?;
-            demo::run(&pins, keep, remove)
+            demo::run(&pins, which, keep, remove)
         }
         Command::Test { suite, filter, minutes } => {
             setup::everything(&pins)?;

@@ -29,6 +29,7 @@ pub const PROGRAMS: &[Program] = &[
     Program { name: "curl", package: "curl", purpose: "demo and tests" },
     Program { name: "nginx", package: "nginx", purpose: "demo, tests and rival" },
     Program { name: "openssl", package: "openssl", purpose: "tests" },
+    Program { name: "testssl", package: "testssl.sh", purpose: "tests" },
     Program { name: "sshd", package: "openssh-server", purpose: "demo and tests" },
     Program { name: "ssh", package: "openssh-client", purpose: "demo and tests" },
     Program { name: "ssh-keygen", package: "openssh-client", purpose: "demo and tests" },

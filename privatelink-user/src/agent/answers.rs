@@ -174,6 +174,7 @@ impl Answers {
             load_balancers: usage::load_balancers(state, &plan, &counts, &active, &health),
             target_groups: usage::target_groups(state, &health),
             endpoints: usage::endpoints(&plan, &counts, &active),
+            tls: usage::tls(state, &self.shared.relay()),
             checks: self.shared.checks().values().cloned().collect(),
             half_open,
             flow_entries: active.entries,

@@ -22,6 +22,7 @@ use privatelink_ebpf::abi::{
 use super::{
     index::{self, Busy, TargetKey},
     plan::{Check, CheckKey, Hop, HopKey, HostPort, Plan, internal_ipv6},
+    relay::{self, Doors},
     resolver::{self, Door, Resolver},
     ring::{Group, Groups, Layout, RingCache},
     security::{self, Compiler, Guard},
@@ -48,6 +49,9 @@ pub struct World<'a> {
     pub host_port: Option<HostPort>,
     /// Where the DNS server listens.
     pub resolver: Option<Door>,
+    /// Where the relay listens, and at which address.
+    pub relay: &'a Doors,
+    pub relay_address: Ipv4Addr,
     /// Where the programs are attached.
     pub hooks: &'a BTreeMap<u32, Hook>,
     /// What the checks have found.
@@ -284,7 +288,10 @@ fn targets(world: &World<'_>, uses: &[Use<'_>], resolvers: &[Resolver], desired:
             }
         }
     }
-    let wanted: BTreeSet<TargetKey> = hops.keys().copied().chain(resolver::targets(resolvers)).collect();
+    let doors = relay::doors(world);
+    let wanted: BTreeSet<TargetKey> =
+        hops.keys().copied().chain(resolver::targets(resolvers)).chain(doors.values().copied()).collect();
+    plan.doors = doors.into_iter().map(|(id, key)| (id.clone(), key)).collect();
     plan.targets = index::targets(&wanted, world.actual, world.busy, world.capacity.targets);
     if plan.targets.len() < wanted.len() {
         plan.full.insert("TARGETS");
@@ -471,7 +478,15 @@ fn listeners(
         }
         for (listener, proto) in by_lb.get(&lb.id).into_iter().flatten() {
             let Some(&index) = plan.listeners.get(&(listener.id.clone(), *proto)) else { continue };
-            let (groups, denied) = members(state, chosen, listener, *proto, lb, vpc, &plan.targets);
+            let (groups, denied) = match listener.protocol {
+                Protocol::Tls => {
+                    let denied = relay::upstreams(world, chosen, listener, lb, vpc, desired, plan);
+                    (to_relay(listener, plan), denied)
+                }
+                Protocol::Tcp | Protocol::Udp | Protocol::TcpUdp => {
+                    members(state, chosen, listener, *proto, lb, vpc, &plan.targets)
+                }
+            };
             let (ring, layout) = rings.ring(groups);
             let flags = match layout {
                 Layout::Connection => denied,
@@ -687,6 +702,16 @@ fn members(
     (Groups { groups, sticky: listener.forward.stickiness }, flags)
 }
 
+/// The ring of a TLS listener: its place in the relay, which is told the client by a PROXY header; empty if no target could have
+/// the connection, so that it is refused as any other.
+fn to_relay(listener: &Listener, plan: &Plan) -> Groups {
+    let takes = plan.upstreams.get(&listener.id).is_some_and(|groups| !groups.is_empty());
+    let door = plan.doors.get(&listener.id).filter(|_| takes);
+    let member = door.and_then(|key| Some((identity(key), plan.targets.get(key)? | RingEntry::PROXY)));
+    let group = member.map(|member| Group { weight: 1, sticky: false, members: vec![member] });
+    Groups { groups: group.into_iter().collect(), sticky: false }
+}
+
 /// The listener's flows that end: those to targets of groups with weight 0, unless they are targets of another one's too.
 fn parted(
     state: &State,
@@ -764,7 +789,7 @@ fn checks(world: &World<'_>, uses: &[Use<'_>], desired: &mut Desired, plan: &mut
 }
 
 /// Makes the target reachable from the host port: an internal address, a frontend, a listener with the one target.
-fn way_to(
+pub fn way_to(
     world: &World<'_>,
     host_port: &HostPort,
     (target, family): (u32, IpFamily),

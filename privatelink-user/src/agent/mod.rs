@@ -25,6 +25,7 @@ pub mod passive;
 pub mod plan;
 pub mod ports;
 pub mod reconcile;
+pub mod relay;
 pub mod resolver;
 pub mod ring;
 pub mod security;
@@ -67,6 +68,7 @@ use crate::{
     net::links::{self, LinkError, LinkService, Links},
     runtime::{ChecksDone, PortStatus, Runtime},
     store::Store,
+    tls::relay::wire,
 };
 
 /// How the agent runs.
@@ -76,6 +78,8 @@ pub struct Options {
     /// Internal addresses of targets, inside 100.64.0.0/10; 16 bits long or shorter prefix.
     pub host_prefix: Ipv4Net,
     pub dns: dns::Options,
+    /// Where connections of TLS listeners are logged.
+    pub access_log: Option<std::path::PathBuf>,
 }
 
 impl Options {
@@ -85,6 +89,7 @@ impl Options {
             dataplane: load::Options::new(state_dir),
             host_prefix: host_port::DEFAULT_PREFIX,
             dns: dns::Options::default(),
+            access_log: None,
         }
     }
 }
@@ -127,6 +132,8 @@ pub struct Shared {
     /// Where the DNS server listens on the host port.
     resolver: Option<resolver::Door>,
     host_pair: links::Pair,
+    /// What the relay does.
+    relay: Mutex<Arc<wire::Status>>,
     started: Instant,
 }
 
@@ -163,6 +170,18 @@ impl Shared {
         *lock(&self.host_port)
     }
 
+    fn relay(&self) -> Arc<wire::Status> {
+        lock(&self.relay).clone()
+    }
+
+    /// Notes what the relay does; another port of a listener is the reconciler's business.
+    fn set_relay(&self, status: wire::Status) {
+        let before = std::mem::replace(&mut *lock(&self.relay), Arc::new(status.clone()));
+        if relay::Doors::of(&before) != relay::Doors::of(&status) {
+            self.reconcile.notify_one();
+        }
+    }
+
     fn busy(&self) -> Busy {
         lock(&self.busy).clone()
     }
@@ -189,6 +208,7 @@ pub struct Agent {
     reconciler: reconcile::Reconciler,
     tls: Tls,
     names: Names,
+    relay: relay::Options,
 }
 
 /// The DNS server's sockets, and what it answers from.
@@ -206,7 +226,7 @@ impl Agent {
     /// [`AgentError`] when the datapath cannot be had. A port that cannot be attached is no error: it is reported by
     /// [`Runtime::ports`] and tried again.
     pub async fn start(options: Options, store: Arc<Store>) -> Result<Self, AgentError> {
-        let Options { dataplane: load, host_prefix, dns } = options;
+        let Options { dataplane: load, host_prefix, dns, access_log } = options;
         let room = (1u64 << (32 - host_prefix.prefix_len())) / 2;
         let needed = u64::from(HostPort::FIRST_TARGET) + u64::from(load.max_targets);
         if !host_port::RANGE.contains(&host_prefix) || room < needed {
@@ -233,6 +253,8 @@ impl Agent {
         let (inside, door) = inside.unzip();
         let links = service.links().await?;
         let busy = tokio::task::block_in_place(|| gc::busy(&kernel))?;
+        // Before the first pass, which would end the connections of listeners that nobody serves.
+        let relay = relay::present(&load.state_dir).await;
         let shared = Arc::new(Shared {
             store,
             dataplane: Mutex::new(Box::new(kernel)),
@@ -248,6 +270,7 @@ impl Agent {
             host_port: Mutex::new(Some(host_port)),
             resolver: door,
             host_pair,
+            relay: Mutex::new(Arc::new(relay)),
             started: Instant::now(),
         });
         let mut reconciler = reconcile::Reconciler::new(service);
@@ -259,7 +282,8 @@ impl Agent {
         if let Err(error) = tokio::task::block_in_place(|| shared.dataplane().end_flows()) {
             tracing::warn!(%error, "flows that have ended stay until their next packet or the next sweep");
         }
-        Ok(Self { shared, streams, reconciler, tls, names: Names { from, outside, inside } })
+        let relay = relay::Options { state_dir: load.state_dir, access_log };
+        Ok(Self { shared, streams, reconciler, tls, names: Names { from, outside, inside }, relay })
     }
 
     /// What the API asks.
@@ -269,7 +293,7 @@ impl Agent {
 
     /// Keeps everything going until `stop`. The kernel goes on forwarding afterwards.
     pub async fn run(self, stop: CancellationToken) {
-        let Self { shared, streams, reconciler, tls, names } = self;
+        let Self { shared, streams, reconciler, tls, names, relay } = self;
         let Streams { events, log } = streams;
         let (heard, hears) = mpsc::channel(4_096);
         let (records, recorded) = mpsc::channel(4_096);
@@ -283,6 +307,7 @@ impl Agent {
         tasks.spawn(forward(recorded, heard));
         tasks.spawn(reconcile::run(reconciler, Arc::clone(&shared), stop.clone()));
         tasks.spawn(checker::run(Arc::clone(&shared), probes, suspicions, stop.clone()));
+        tasks.spawn(relay::run(Arc::clone(&shared), relay, stop.clone()));
         tasks.spawn(passive::run(Arc::clone(&shared), suspects, stop.clone()));
         let (a, b, c, d) = (Arc::clone(&shared), Arc::clone(&shared), Arc::clone(&shared), Arc::clone(&shared));
         let stops = [stop.clone(), stop.clone(), stop.clone(), stop.clone()];
@@ -340,12 +365,15 @@ async fn bridge(mut log: aya_log::EbpfLogger<&'static dyn log::Log>, stop: Cance
     }
 }
 
-/// Takes the datapath of an instance out of the kernel: links, tables, host port. Flows end.
+/// Takes the datapath of an instance out of the kernel: links, tables, host port; and ends its relay. Flows end.
 ///
 /// # Errors
 ///
 /// [`AgentError`] with what cannot be taken out.
 pub async fn remove(options: &Options) -> Result<load::Removed, AgentError> {
+    if let Err(error) = relay::stop(&options.dataplane.state_dir).await {
+        tracing::warn!(%error, "the relay goes on");
+    }
     let removed = load::remove(&options.dataplane)?;
     let pair = host_port::pair(&pin::instance(&options.dataplane.state_dir), options.host_prefix);
     LinkService::connect()?.delete(&pair.host).await?;

@@ -10,7 +10,10 @@ use ipnet::Ipv4Net;
 use privatelink_ebpf::abi::{Proto, VpcIndex};
 
 use super::index::TargetKey;
-use crate::model::{EndpointId, HealthCheck, IpFamily, ListenerId, TargetAddress, TargetGroupId, VpcId};
+use crate::{
+    model::{EndpointId, HealthCheck, IpFamily, ListenerId, TargetAddress, TargetGroupId, VpcId},
+    tls::relay::wire::Group,
+};
 
 /// What the rest of the agent works by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,6 +37,10 @@ pub struct Plan {
     pub lingering: BTreeMap<TargetKey, TargetGroupId>,
     /// Groups all of whose targets are used because too few are healthy.
     pub fail_open: BTreeSet<TargetGroupId>,
+    /// TLS listeners' places in the relay.
+    pub doors: BTreeMap<ListenerId, TargetKey>,
+    /// Where the relay takes the connections of each TLS listener.
+    pub upstreams: BTreeMap<ListenerId, Vec<Group>>,
     /// Some flows end while their target, endpoint and port go on: by weight, or by security group.
     pub ends_by_rule: bool,
     /// What found no room.
@@ -90,6 +97,11 @@ impl HostPort {
     pub fn vpc_of(&self, address: Ipv4Addr) -> Option<VpcIndex> {
         let number = self.vpcs.contains(&address).then(|| u32::from(address) - u32::from(self.vpcs.network()))?;
         u16::try_from(number).ok().map(VpcIndex)
+    }
+
+    /// The target that has an internal address.
+    pub fn index(&self, internal: Ipv4Addr) -> Option<u32> {
+        u32::from(internal).checked_sub(u32::from(self.base))?.checked_sub(Self::FIRST_TARGET)
     }
 
     /// The internal address of a target of a family.

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,6 +19,7 @@ use super::{
     index::{Busy, TargetKey},
     plan::{CheckKey, Hop, HopKey, HostPort, Plan},
     ports,
+    relay::Doors,
     resolver::Door,
     ring::RingCache,
 };
@@ -26,6 +28,7 @@ use crate::{
     health::state::Checked,
     model::{Port, State, TargetGroupId},
     net::links::{LinkError, LinkService, Links, watch_links},
+    tls::relay::wire,
 };
 
 /// A pass without a reason: heals what nobody reported.
@@ -54,6 +57,9 @@ pub struct Inputs {
     pub links: Arc<Links>,
     pub host_port: Option<HostPort>,
     pub resolver: Option<Door>,
+    pub relay: Doors,
+    /// The host's end of the host port, where the relay listens.
+    pub relay_address: Option<Ipv4Addr>,
     pub health: BTreeMap<CheckKey, Checked>,
     pub next_hops: BTreeMap<HopKey, Hop>,
     pub busy: Busy,
@@ -102,12 +108,26 @@ fn decide(
     capacity: Capacity,
     rings: &mut RingCache,
 ) -> (Desired, Plan) {
-    let Inputs { state, links, host_port, resolver, health, next_hops, busy, unhealthy, lingering } = inputs;
+    let Inputs {
+        state,
+        links,
+        host_port,
+        resolver,
+        relay,
+        relay_address,
+        health,
+        next_hops,
+        busy,
+        unhealthy,
+        lingering,
+    } = inputs;
     let world = World {
         state,
         links,
         host_port: *host_port,
         resolver: *resolver,
+        relay,
+        relay_address: relay_address.unwrap_or(Ipv4Addr::UNSPECIFIED),
         hooks,
         health,
         next_hops,
@@ -151,6 +171,8 @@ impl Reconciler {
             links: shared.links(),
             host_port: shared.host_port(),
             resolver: shared.resolver,
+            relay: Doors::of(&shared.relay()),
+            relay_address: Some(shared.host_pair.address),
             health: shared.health().clone(),
             next_hops: shared.neighbors().hops(),
             busy: shared.busy(),
@@ -214,7 +236,8 @@ impl Reconciler {
             (dataplane.read()?, dataplane.attached(), dataplane.capacity())
         };
         let (_, plan) = decide(&inputs, &actual, &hooks, capacity, &mut self.rings);
-        let (health, hops) = adopted(&plan, &inputs.state, &actual, capacity);
+        let relayed = inputs.host_port.map(|host_port| relayed(&host_port, &shared.relay())).unwrap_or_default();
+        let (health, hops) = adopted(&plan, &inputs.state, &actual, capacity, &relayed);
         *shared.health() = health;
         shared.neighbors().adopt(hops, shared.now());
         Ok(())
@@ -256,18 +279,25 @@ impl Reconciler {
     }
 }
 
-/// Healthy are the targets in a ring of a listener; known are the next hops in the targets' records.
+/// The indexes of the targets that a relay uses.
+fn relayed(host_port: &HostPort, relay: &wire::Status) -> BTreeSet<u32> {
+    relay.targets.iter().filter_map(|target| host_port.index(*target.ip())).collect()
+}
+
+/// Healthy are the targets in a ring of a listener, and those that the relay uses; known are the next hops in the targets' records.
 fn adopted(
     plan: &Plan,
     state: &State,
     actual: &Tables,
     capacity: Capacity,
+    relayed: &BTreeSet<u32>,
 ) -> (BTreeMap<CheckKey, Checked>, Vec<(HopKey, Hop)>) {
     let checks = desired::first_check_listener(capacity);
     let in_rings: BTreeSet<u32> = actual
         .listeners
         .range(..checks)
         .flat_map(|(_, installed)| installed.ring.iter().map(|entry| RingEntry(*entry).target()))
+        .chain(relayed.iter().copied())
         .collect();
     let takes_traffic = |key: &TargetKey| plan.targets.get(key).is_some_and(|index| in_rings.contains(index));
     let health = plan

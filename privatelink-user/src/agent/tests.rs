@@ -204,6 +204,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
                 protocol: [Protocol::Tcp, Protocol::TcpUdp, Protocol::Udp][usize::from(port) % 3],
                 port: 8_000 + u16::from(port),
                 forward: Forward::to(group.clone()),
+                tls: None,
                 attributes: ListenerAttributes::default(),
                 created_at: now(),
             }));

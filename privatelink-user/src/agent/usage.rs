@@ -17,6 +17,7 @@ use crate::{
     health::state::Checked,
     model::{LoadBalancer, LoadBalancerId, State, TargetGroup, TargetGroupId},
     runtime::{EndpointUsage, LoadBalancerUsage, ProtocolUsage, TargetGroupUsage},
+    tls::relay::wire,
 };
 
 /// Flow entries at one moment, counted by what they name.
@@ -163,6 +164,18 @@ pub fn target_groups(state: &State, health: &BTreeMap<CheckKey, Checked>) -> Vec
         })
     };
     pairs.into_iter().filter_map(usage).collect()
+}
+
+/// What the relay has done for each load balancer.
+pub fn tls(state: &State, relay: &wire::Status) -> BTreeMap<LoadBalancerId, wire::Counts> {
+    let mut sums: BTreeMap<LoadBalancerId, wire::Counts> = BTreeMap::new();
+    for (id, status) in &relay.listeners {
+        if let Some(listener) = state.listeners.get(id) {
+            let sum = sums.entry(listener.load_balancer.clone()).or_default();
+            *sum = sum.plus(status.counts);
+        }
+    }
+    sums
 }
 
 /// Each endpoint's use.

@@ -13,12 +13,13 @@ use crate::{
     control::{
         Context, ControlError, Mutation, Operation as _, Query,
         apply::{ApplyDeclaration, Plan},
+        certificates::ImportCertificate,
         lookup,
         ports::{AttachPort, AttachedPort, DescribePorts},
         private_dns::{DomainVerification, Place, VerifyDomain},
         tags,
         targets::DescribeTargetHealth,
-        view::{self, PortView, TargetHealthView},
+        view::{self, CertificateView, PortView, TargetHealthView},
     },
     model::{Change, Identity, Owner, State, TargetAddress},
     runtime::{Explanation, FlowFilter, Question, Stats, TargetHealthReport},
@@ -82,6 +83,19 @@ pub async fn mutation<M: Mutation + Sync>(
     let answer = api.update(caller, move |state, context| request.decide(state, context)).await?;
     tracing::info!(operation = M::NAME, account, request = %asked, "done");
     Ok(Json(answer))
+}
+
+/// As [`mutation`], but the log shows nothing of the request, which holds a private key.
+pub async fn import_certificate(
+    Shared(api): Shared<Arc<Api>>,
+    caller: Caller,
+    request: Request<ImportCertificate>,
+) -> Answer<CertificateView> {
+    let Json(request) = request?;
+    let account = caller.0.account.to_string();
+    let imported = api.update(caller, move |state, context| request.decide(state, context)).await?;
+    tracing::info!(operation = ImportCertificate::NAME, account, certificate = %imported.id, "done");
+    Ok(Json(imported))
 }
 
 /// The request as the log shows it.

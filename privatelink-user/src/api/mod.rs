@@ -30,10 +30,12 @@ pub use socket::{SocketError, SocketFile};
 use self::openapi::Surface;
 use crate::{
     control::{
+        certificates::*,
         connections::*,
         endpoint_services::*,
         endpoints::*,
         instances::*,
+        listener_tls::*,
         listeners::*,
         load_balancers::*,
         network_interfaces::*,
@@ -120,9 +122,14 @@ fn surface() -> Surface {
         .mutation::<SetSecurityGroups>()
         .mutation::<DeleteLoadBalancer>()
         .query::<DescribeLoadBalancers>()
+        .handled::<ImportCertificate>(post(handler::import_certificate))
+        .mutation::<DeleteCertificate>()
+        .query::<DescribeCertificates>()
         .mutation::<CreateListener>()
         .mutation::<ModifyListener>()
         .mutation::<DeleteListener>()
+        .mutation::<AddListenerCertificates>()
+        .mutation::<RemoveListenerCertificates>()
         .query::<DescribeListeners>()
         .mutation::<CreateEndpointService>()
         .mutation::<PublishTargets>()

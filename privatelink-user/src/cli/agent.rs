@@ -45,6 +45,10 @@ pub struct AgentArgs {
     /// Serve metrics for Prometheus at http://ADDR/metrics, such as 127.0.0.1:9420. Whoever reaches it may read them.
     #[arg(long, value_name = "IP:PORT", value_parser = value::socket_address)]
     metrics: Option<SocketAddr>,
+    /// Log each connection of a TLS listener to this file, with the fields of AWS's access logs in their order. It may be rotated at
+    /// any time.
+    #[arg(long, value_name = "FILE")]
+    access_log: Option<PathBuf>,
     #[command(flatten)]
     query: QueryArgs,
     #[command(flatten)]
@@ -167,7 +171,7 @@ struct DatapathArgs {
 }
 
 impl DatapathArgs {
-    fn options(self, state_dir: PathBuf, dns: dns::Options) -> agent::Options {
+    fn options(self, state_dir: PathBuf, dns: dns::Options, access_log: Option<PathBuf>) -> agent::Options {
         let Self { bpffs, host_prefix, max_targets, flow_buckets, reference_table, clsact, flow_events, kernel_log } =
             self;
         let log_level = kernel_log.and_then(|level| level.parse::<log::Level>().ok()).map(|level| match level {
@@ -187,7 +191,7 @@ impl DatapathArgs {
             flow_events,
             log_level,
         };
-        agent::Options { dataplane, host_prefix, dns }
+        agent::Options { dataplane, host_prefix, dns, access_log }
     }
 }
 
@@ -210,7 +214,9 @@ impl AgentArgs {
     }
 
     async fn serve(self, socket: PathBuf, default_owner: Result<Owner, InvalidValue>) -> Result<(), CliError> {
-        let Self { state_dir, remove: _, log: _, log_format: _, metrics, query, datapath, names } = self;
+        let Self { state_dir, remove: _, log: _, log_format: _, metrics, access_log, query, datapath, names } = self;
+        // The relay need not run where the agent does.
+        let access_log = access_log.map(std::path::absolute).transpose().map_err(CliError::Runtime)?;
         let (service_domain, dns, domain_resolvers) = names.options();
         let default_owner =
             default_owner.map_err(|error| CliError::Input { message: error.to_string(), hint: error.hint.clone() })?;
@@ -223,7 +229,7 @@ impl AgentArgs {
         };
         let shutdown = CancellationToken::new();
         stop_on_signals(shutdown.clone())?;
-        let agent = Agent::start(datapath.options(state_dir.clone(), dns), store.clone()).await?;
+        let agent = Agent::start(datapath.options(state_dir.clone(), dns, access_log), store.clone()).await?;
         let api = Arc::new(Api { store, runtime: agent.runtime(), default_owner, domain_resolvers });
         let query = query.listen(&api).await?;
         let query = query.map(|(listener, query)| tokio::spawn(query::serve(listener, query, shutdown.clone())));
@@ -257,10 +263,12 @@ impl AgentArgs {
     }
 
     async fn take_out(self) -> Result<(), CliError> {
-        let Self { state_dir, remove: _, log: _, log_format: _, metrics: _, query: _, datapath, names } = self;
+        let Self { state_dir, remove: _, log: _, log_format: _, metrics: _, access_log, query: _, datapath, names } =
+            self;
         // An agent that runs would put everything back.
         let _lock = if state_dir.exists() { Some(DirectoryLock::acquire(&state_dir)?) } else { None };
-        let load::Removed { ports } = agent::remove(&datapath.options(state_dir.clone(), names.options().1)).await?;
+        let load::Removed { ports } =
+            agent::remove(&datapath.options(state_dir.clone(), names.options().1, access_log)).await?;
         tracing::info!(state = %state_dir.display(), ports, "taken out of the kernel");
         Ok(())
     }

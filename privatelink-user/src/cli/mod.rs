@@ -1,7 +1,8 @@
-//! The command line. Everything but `agent`, `completions`, `man` and `openapi` is a client of the API and has no other door.
+//! The command line. Everything but `agent`, `relay`, `completions`, `man` and `openapi` is a client of the API and has no other door.
 
 mod agent;
 mod apply;
+mod certificate;
 mod client;
 mod connection;
 mod endpoint;
@@ -17,6 +18,7 @@ mod load_balancer;
 mod manual;
 mod output;
 mod port;
+mod relay;
 mod route;
 mod security_group;
 mod stats;
@@ -106,6 +108,9 @@ struct Global {
 enum Command {
     /// Run the agent: forward traffic and serve the API, until SIGINT or SIGTERM.
     Agent(agent::AgentArgs),
+    /// Run the relay, in which TLS listeners' connections end. The agent starts it when there is a TLS listener; started by hand
+    /// or as a service it takes over from the present one, which ends with its last connection.
+    Relay(relay::RelayArgs),
     #[command(flatten)]
     Client(ClientCommand),
     /// Print a completion script for a shell.
@@ -156,6 +161,9 @@ enum ClientCommand {
     /// Listeners: ports of a load balancer that lead to a target group.
     #[command(subcommand)]
     Listener(listener::ListenerCommand),
+    /// Certificates: what TLS listeners show to their clients.
+    #[command(subcommand)]
+    Certificate(certificate::CertificateCommand),
     /// Security groups: who may connect to endpoints and load balancers.
     #[command(subcommand)]
     SecurityGroup(security_group::SecurityGroupCommand),
@@ -201,6 +209,7 @@ pub fn main() -> ExitCode {
     };
     let result = match command {
         Command::Agent(args) => args.run(socket, account, region),
+        Command::Relay(args) => args.run(),
         Command::Completions(args) => args.run(),
         Command::Man(args) => args.run(),
         Command::Openapi => manual::openapi(),
@@ -245,6 +254,7 @@ fn run_client(command: ClientCommand, mut session: Session) -> Result<(), CliErr
             ClientCommand::Target(command) => command.run(session).await,
             ClientCommand::LoadBalancer(command) => command.run(session).await,
             ClientCommand::Listener(command) => command.run(session).await,
+            ClientCommand::Certificate(command) => command.run(session).await,
             ClientCommand::SecurityGroup(command) => command.run(session).await,
             ClientCommand::EndpointService(command) => command.run(session).await,
             ClientCommand::Connection(command) => command.run(session).await,

@@ -158,7 +158,7 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ("target-group create web- --vpc a --protocol TCP --port 80", "name 'web-' cannot begin or end with a hyphen; use"),
     (
         "target-group create w --vpc a --protocol HTTP --port 80",
-        "Protocol 'HTTP' must be one of '[TCP, UDP, TCP_UDP]'; use TCP_UDP",
+        "Protocol 'HTTP' must be one of '[UDP, TCP, TLS, TCP_UDP]'; use TCP_UDP",
     ),
     ("target-group create w --vpc a --protocol TCP --port 0", "Port '0' must be between '1-65535' inclusive; use"),
     ("target-group create w --vpc a --protocol TCP --port 65536", "Port '65536' must be between '1-65535' inclusive"),
@@ -203,13 +203,31 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ("load-balancer create internal-w --vpc a --address 10.0.0.5", "cannot begin with 'internal-', which is reserved"),
     (
         "listener create w --protocol SCTP --port 80 --target-group w",
-        "Protocol 'SCTP' must be one of '[TCP, UDP, TCP_UDP]'; use TCP_UDP",
+        "Protocol 'SCTP' must be one of '[UDP, TCP, TLS, TCP_UDP]'; use TCP_UDP",
     ),
     ("listener create w --protocol TCP --port x --target-group w", "Port 'x' must be between '1-65535' inclusive; use"),
     ("listener create w --protocol TCP --port 80", "--target-group <GROUP[=WEIGHT]>"),
     ("listener create w --protocol TCP --port 80 --target-group w --attribute =1", "Attribute '=1' must be a key"),
     ("listener modify w:80", "--target-group <GROUP[=WEIGHT]>"),
     ("listener modify w:80 --target-group w=1000", "Weight '1000' must be between '0-999' inclusive; use a weight"),
+    (
+        "listener create w --protocol TLS --port 443 --target-group w --ssl-policy ELBSecurityPolicy-2016-08",
+        "SSL policy 'ELBSecurityPolicy-2016-08' asks for TLSv1, which is not offered here for its weaknesses (RFC 8996); use",
+    ),
+    (
+        "listener modify w:443 --ssl-policy ELBSecurityPolicy-TLS13-1-3-PQ-2025-09",
+        "asks for a post-quantum key exchange, which is not offered here; use ELBSecurityPolicy-TLS13-1-2-2021-06",
+    ),
+    ("listener modify w:443 --ssl-policy strong", "SSL policy 'strong' is not the name of a security policy; use"),
+    (
+        "listener modify w:443 --alpn-policy h2",
+        "ALPN policy 'h2' must be one of '[None, HTTP1Only, HTTP2Only, HTTP2Optional, HTTP2Preferred]'; use",
+    ),
+    ("listener add-certificate w:443", "<CERTIFICATE>"),
+    ("certificate import --certificate c.pem", "--private-key <FILE>"),
+    ("certificate create-lab", "<NAME>"),
+    ("certificate create-lab a.example --days x", "Number 'x' must be a whole number; use"),
+    ("certificate delete", "<CERTIFICATE>"),
     ("listener modify w:80 --stickiness yes", "Value 'yes' must be one of '[on, off]'; use on or off"),
     ("endpoint-service create", "--load-balancer <LOAD_BALANCER>"),
     (
@@ -428,6 +446,14 @@ fn every_argument_with_a_rule_is_in_the_table() {
             "association",
             "remove_subnets",
             "instance",
+            "access_log",
+            "certificate",
+            "certificates",
+            "private_key",
+            "chain",
+            "ca",
+            "replace",
+            "names",
         ])
         .collect();
     let mut missing = Vec::new();
@@ -568,7 +594,7 @@ const BAD_FIELDS: &[(&str, &str, &str)] = &[
     (
         "protocol = \"TCP\"\nport = 80\n",
         "protocol = \"SCTP\"\nport = 80\n",
-        "Protocol 'SCTP' must be one of '[TCP, UDP, TCP_UDP]'; use TCP_UDP",
+        "Protocol 'SCTP' must be one of '[UDP, TCP, TLS, TCP_UDP]'; use TCP_UDP",
     ),
     ("port = 80\n", "port = 65536\n", "Port '65536' must be between '1-65535' inclusive; use"),
     ("port = 80\n", "", "missing field `port`"),

@@ -30,10 +30,13 @@ use super::{
     view,
     vpcs::{CreateVpc, DeleteVpc, ModifyVpc},
 };
-use crate::model::{
-    AttributeMap, Change, ConsumerLists, Endpoint, EndpointId, EndpointService, InvalidValue, IpAddressType, Limits,
-    ListenerAttributes, LoadBalancer, LoadBalancerAttributes, ResourceName, SecurityGroup, State, Target,
-    TargetAddress, TargetGroupAttributes, by_family,
+use crate::{
+    model::{
+        AttributeMap, Change, ConsumerLists, Endpoint, EndpointId, EndpointService, InvalidValue, IpAddressType,
+        Limits, ListenerAttributes, LoadBalancer, LoadBalancerAttributes, ResourceName, SecurityGroup, State, Target,
+        TargetAddress, TargetGroupAttributes, by_family,
+    },
+    tls::{alpn::AlpnPolicy, policy::ListenerPolicy},
 };
 
 /// Makes the state hold what is declared.
@@ -457,7 +460,21 @@ impl Planner<'_, '_> {
     }
 
     fn listener(&mut self, lb: &ResourceName, declared: &DeclaredListener) -> Result<(), ControlError> {
-        let DeclaredListener { protocol, port, target_group, target_groups, stickiness, attributes } = declared;
+        let DeclaredListener {
+            protocol,
+            port,
+            target_group,
+            target_groups,
+            stickiness,
+            certificates,
+            ssl_policy,
+            alpn_policy,
+            attributes,
+        } = declared;
+        let (certificate, more_certificates) = match certificates.split_first() {
+            Some((first, more)) => (Some(first.clone()), more.to_vec()),
+            None => (None, Vec::new()),
+        };
         let name = format!("{lb}:{port}");
         let groups: Vec<String> = target_group
             .iter()
@@ -471,11 +488,17 @@ impl Planner<'_, '_> {
         let attributes = defaults;
         if let Ok(present) = lookup::listener(&self.state, &Reference::from(&name)) {
             unchanged(format!("listener '{name}'"), "protocol", &present.protocol, protocol)?;
+            // What is not declared has its default.
+            let tls = present.tls.is_some();
             let request = ModifyListener {
                 listener: (&name).into(),
                 target_group: target_group.clone(),
                 target_groups: target_groups.clone(),
                 stickiness: Some(*stickiness),
+                certificate,
+                more_certificates: Some(more_certificates),
+                ssl_policy: ssl_policy.or(tls.then(ListenerPolicy::default)),
+                alpn_policy: alpn_policy.or(tls.then(AlpnPolicy::default)),
                 attributes,
             };
             return self.step(&request, Action::Modify, "listener", name, detail);
@@ -487,6 +510,10 @@ impl Planner<'_, '_> {
             target_group: target_group.clone(),
             target_groups: target_groups.clone(),
             stickiness: *stickiness,
+            certificate,
+            more_certificates,
+            ssl_policy: *ssl_policy,
+            alpn_policy: *alpn_policy,
             attributes,
         };
         self.step(&request, Action::Create, "listener", name, detail)

@@ -13,10 +13,13 @@ use super::{
     Reference, links::LinkSideSpec, listeners::TargetGroupWeight, publish::AddressSpec, security_groups::RuleSpec,
     target_groups::HealthCheckSettings, targets::TargetSpec,
 };
-use crate::model::{
-    Alias, BitRate, ConnectionRate, Connections, ConsumerPattern, HealthCheckPort, HealthCheckProtocol, Hook, HttpPath,
-    InterfaceName, InvalidValue, IpAddressType, IpFamily, Limit, Limits, Matcher, Principal, PrivateDnsName, Protocol,
-    ResourceName, SecurityGroupName, SecurityGroupText, TargetType, VpcCidr, VpcIpv6Cidr,
+use crate::{
+    model::{
+        Alias, BitRate, ConnectionRate, Connections, ConsumerPattern, HealthCheckPort, HealthCheckProtocol, Hook,
+        HttpPath, InterfaceName, InvalidValue, IpAddressType, IpFamily, Limit, Limits, Matcher, Principal,
+        PrivateDnsName, Protocol, ResourceName, SecurityGroupName, SecurityGroupText, TargetType, VpcCidr, VpcIpv6Cidr,
+    },
+    tls::{alpn::AlpnPolicy, policy::ListenerPolicy},
 };
 
 /// Resources as a file declares them. Resources refer to each other by name or id; the order does not matter.
@@ -152,6 +155,13 @@ pub struct DeclaredListener {
     pub target_groups: Vec<TargetGroupWeight>,
     #[serde(default)]
     pub stickiness: bool,
+    /// Of a TLS listener: certificates by ARN, or by a name that each alone is for; the first is the default one.
+    #[serde(default)]
+    pub certificates: Vec<Reference>,
+    #[serde(default)]
+    pub ssl_policy: Option<ListenerPolicy>,
+    #[serde(default)]
+    pub alpn_policy: Option<AlpnPolicy>,
     #[serde(default)]
     pub attributes: BTreeMap<String, AttributeValue>,
 }

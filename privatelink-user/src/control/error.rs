@@ -7,10 +7,13 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::ipv6::Ipv6Refusal;
 
-use crate::model::{
-    AddressUse, Alias, EndpointId, EndpointServiceId, EndpointState, InstanceId, InterfaceName, InvalidValue,
-    LoadBalancerId, PrivateDnsName, Protocol, Region, ResourceName, RouteTableId, SecurityGroupId, SecurityGroupName,
-    ServiceName, SubnetId, TargetGroupId, VpcId, Zone,
+use crate::{
+    model::{
+        AddressUse, Alias, CertificateId, EndpointId, EndpointServiceId, EndpointState, InstanceId, InterfaceName,
+        InvalidValue, LoadBalancerId, PrivateDnsName, Protocol, Region, ResourceName, RouteTableId, SecurityGroupId,
+        SecurityGroupName, ServiceName, SubnetCidr, SubnetId, TargetGroupId, VpcId, Zone,
+    },
+    tls::certificate::CertificateError,
 };
 
 fn zone_names(region: &Region) -> String {
@@ -70,6 +73,17 @@ pub enum ControlError {
 
     #[error("The target group '{target_group}' has protocol {group}, the listener protocol {listener}")]
     IncompatibleProtocols { target_group: TargetGroupId, group: Protocol, listener: Protocol },
+
+    #[error("A certificate must be specified for TLS listeners")]
+    CertificateMissing,
+    #[error("Certificates, SSL policies and ALPN policies are not supported for listeners with the {0} protocol")]
+    NotTls(Protocol),
+    #[error("The default certificate '{0}' cannot be removed")]
+    DefaultCertificate(CertificateId),
+    #[error("Stickiness is not supported for TLS listeners")]
+    StickyTls,
+    #[error("A TLS listener cannot forward to TCP and TLS target groups in one action")]
+    MixedProtocols,
 
     #[error("One or more target groups not found")]
     TargetGroupsNotFound(String),
@@ -282,6 +296,13 @@ pub enum ControlError {
     #[error("The specified VPC '{0}' does not have enough free addresses to satisfy the request.")]
     NoFreeAddress(VpcId),
 
+    #[error("Could not find certificate {0}")]
+    CertificateNotFound(String),
+    #[error("Certificate '{certificate}' is currently in use")]
+    CertificateInUse { certificate: CertificateId, listeners: Vec<String> },
+    #[error(transparent)]
+    CertificateUnusable(#[from] CertificateError),
+
     #[error("The {field} of {what} cannot be changed from '{from}' to '{to}'")]
     Immutable { what: String, field: &'static str, from: String, to: String },
     #[error("{what} is declared twice")]
@@ -320,6 +341,12 @@ impl ControlError {
             Self::DuplicateLoadBalancerName(_) => "DuplicateLoadBalancerName",
             Self::LoadBalancerInUse { .. } | Self::TargetGroupInUse { .. } => "ResourceInUse",
             Self::DeletionProtected(_) => "OperationNotPermitted",
+            Self::CertificateNotFound(_) => "CertificateNotFound",
+            Self::CertificateMissing | Self::NotTls(_) => "ValidationError",
+            Self::DefaultCertificate(_) => "OperationNotPermitted",
+            Self::StickyTls | Self::MixedProtocols => "InvalidConfigurationRequest",
+            Self::CertificateInUse { .. } => "ResourceInUse",
+            Self::CertificateUnusable(_) => "ValidationError",
             Self::ListenerNotFound(_) => "ListenerNotFound",
             Self::DuplicateListener { .. } => "DuplicateListener",
             Self::DifferentVpc { .. } | Self::LoadBalancerNotServed { .. } => "InvalidConfigurationRequest",
@@ -448,12 +475,18 @@ impl ControlError {
             | Self::AddressOutsideSubnet { .. }
             | Self::TooManyTags(_)
             | Self::Immutable { .. }
+            | Self::CertificateUnusable(_)
+            | Self::CertificateMissing
+            | Self::NotTls(_)
+            | Self::StickyTls
+            | Self::MixedProtocols
             | Self::DeclaredTwice { .. } => RefusalKind::Invalid,
             Self::VpcNotFound(_)
             | Self::TargetGroupVpcNotFound(_)
             | Self::PortNotFound(_)
             | Self::LoadBalancerNotFound(_)
             | Self::ListenerNotFound(_)
+            | Self::CertificateNotFound(_)
             | Self::TargetGroupsNotFound(_)
             | Self::TargetGroupNotFound(_)
             | Self::EndpointServiceNotFound(_)
@@ -482,6 +515,8 @@ impl ControlError {
             | Self::PortOfAnother(_)
             | Self::DuplicateLoadBalancerName(_)
             | Self::LoadBalancerInUse { .. }
+            | Self::CertificateInUse { .. }
+            | Self::DefaultCertificate(_)
             | Self::DeletionProtected(_)
             | Self::DuplicateListener { .. }
             | Self::DuplicateTargetGroupName(_)
@@ -564,6 +599,26 @@ impl ControlError {
                 "give the load balancer at least one address of its VPC, such as --address 10.0.0.5".to_owned()
             }
             Self::LoadBalancerNotServed { .. } => "make one of type network".to_owned(),
+            Self::CertificateNotFound(_) => {
+                "`privatelink certificate list` shows the certificates; name one by its ARN, or by a name that it alone is for"
+                    .to_owned()
+            }
+            Self::CertificateInUse { listeners, .. } => {
+                format!("give {} another one first: `privatelink listener modify LISTENER --certificate …`", listeners.join(", "))
+            }
+            Self::CertificateMissing => {
+                "name one that `privatelink certificate list` shows with --certificate; `privatelink certificate import` adds one"
+                    .to_owned()
+            }
+            Self::NotTls(_) => "leave them out, or make a listener of protocol TLS".to_owned(),
+            Self::DefaultCertificate(_) => {
+                "make another one the default: `privatelink listener modify LISTENER --certificate …`".to_owned()
+            }
+            Self::StickyTls => {
+                "turn stickiness off in the listener and in its target groups (stickiness.enabled=false)".to_owned()
+            }
+            Self::MixedProtocols => "lead to target groups of one protocol, TCP or TLS".to_owned(),
+            Self::CertificateUnusable(error) => error.hint().to_owned(),
             Self::ListenerNotFound(_) => {
                 "`privatelink listener list` shows the listeners; name one by its ARN or as LOAD-BALANCER:PORT"
                     .to_owned()
@@ -595,7 +650,7 @@ impl ControlError {
             ),
             Self::IncompatibleProtocols { listener, .. } => {
                 let fitting =
-                    [Protocol::Tcp, Protocol::Udp, Protocol::TcpUdp].map(|group| (group, listener.leads_to(group)));
+                    [Protocol::Tcp, Protocol::Udp, Protocol::TcpUdp, Protocol::Tls].map(|group| (group, listener.leads_to(group)));
                 let names: Vec<String> =
                     fitting.iter().filter(|(_, fits)| *fits).map(|(group, _)| group.to_string()).collect();
                 format!("a listener of protocol {listener} leads to target groups of protocol {}", names.join(" or "))

@@ -23,6 +23,8 @@ pub enum Ipv6Refusal {
     TargetFamily { address: std::net::IpAddr, family: IpFamily, target_group: TargetGroupId },
     #[error("The target groups of an action must have the same IP address type")]
     MixedFamilies,
+    #[error("The target group '{0}' has the IP address type ipv6, which is not supported for TLS listeners")]
+    TlsListener(TargetGroupId),
     #[error("The target group '{target_group}' has the IP address type ipv6, the load balancer '{load_balancer}' ipv4")]
     LoadBalancerWithoutIpv6 { target_group: TargetGroupId, load_balancer: LoadBalancerId },
     #[error("The IPv6 addresses of the load balancer '{load_balancer}' are used for the targets of '{target_group}'")]
@@ -38,7 +40,9 @@ impl Ipv6Refusal {
             Self::VpcWithoutRange(_) | Self::SubnetWithoutRange(_) | Self::ServiceWithoutIpv6(_) => "InvalidParameter",
             Self::VpcHasRange(_) => "InvalidVpc.Range",
             Self::TargetFamily { .. } => "ValidationError",
-            Self::MixedFamilies | Self::LoadBalancerWithoutIpv6 { .. } => "InvalidConfigurationRequest",
+            Self::MixedFamilies | Self::TlsListener(_) | Self::LoadBalancerWithoutIpv6 { .. } => {
+                "InvalidConfigurationRequest"
+            }
             Self::InUseByTargets { .. } | Self::InUseByEndpoints { .. } => "OperationNotPermitted",
         }
     }
@@ -51,6 +55,7 @@ impl Ipv6Refusal {
             | Self::ServiceWithoutIpv6(_)
             | Self::TargetFamily { .. }
             | Self::MixedFamilies
+            | Self::TlsListener(_)
             | Self::LoadBalancerWithoutIpv6 { .. } => RefusalKind::Invalid,
             Self::VpcHasRange(_) | Self::InUseByTargets { .. } | Self::InUseByEndpoints { .. } => RefusalKind::Conflict,
         }
@@ -74,6 +79,7 @@ impl Ipv6Refusal {
             Self::TargetFamily { family: IpFamily::Ipv6, .. } => {
                 "make a target group with --ip-address-type ipv4 for IPv4 addresses".to_owned()
             }
+            Self::TlsListener(_) => "use a TCP listener, or a target group of IPv4 addresses".to_owned(),
             Self::MixedFamilies => "use listeners of their own for IPv4 and IPv6 targets".to_owned(),
             Self::LoadBalancerWithoutIpv6 { load_balancer, .. } => {
                 format!("`privatelink load-balancer modify {load_balancer} --ipv6-address IP` gives it an IPv6 address")

@@ -9,11 +9,15 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Context, ControlError, Mutation, Query, Reference, ipv6::Ipv6Refusal, lookup, operation, sorted, view::ListenerView,
+    Context, ControlError, Mutation, Query, Reference, ipv6::Ipv6Refusal, listener_tls::TlsChoice, lookup, operation,
+    sorted, view::ListenerView,
 };
-use crate::model::{
-    AttributeMap, Change, Forward, InvalidValue, IpFamily, Listener, ListenerAttributes, ListenerId, LoadBalancer,
-    Protocol, State, TargetGroup, TargetGroupId, Weight, serde_as_text,
+use crate::{
+    model::{
+        AttributeMap, Change, Forward, InvalidValue, IpFamily, Listener, ListenerAttributes, ListenerId, LoadBalancer,
+        Protocol, State, TargetGroup, TargetGroupId, Weight, serde_as_text,
+    },
+    tls::{alpn::AlpnPolicy, policy::ListenerPolicy},
 };
 
 /// Makes a listener. Idempotent.
@@ -31,6 +35,18 @@ pub struct CreateListener {
     /// Whether later connections of a client stay in the target group of its earlier ones.
     #[serde(default)]
     pub stickiness: bool,
+    /// Of a TLS listener: what it shows to clients that name no server, or one that no other certificate is for.
+    #[serde(default)]
+    pub certificate: Option<Reference>,
+    /// What it shows by server name.
+    #[serde(default)]
+    pub more_certificates: Vec<Reference>,
+    /// Of a TLS listener; none: the default one.
+    #[serde(default)]
+    pub ssl_policy: Option<ListenerPolicy>,
+    /// Of a TLS listener; none: no ALPN.
+    #[serde(default)]
+    pub alpn_policy: Option<AlpnPolicy>,
     /// By key; those that are not given have their default.
     #[serde(default)]
     pub attributes: BTreeMap<String, String>,
@@ -39,18 +55,37 @@ operation!(CreateListener -> ListenerView);
 
 impl Mutation for CreateListener {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, ListenerView), ControlError> {
-        let Self { load_balancer, protocol, port, target_group, target_groups, stickiness, attributes } = self;
+        let Self {
+            load_balancer,
+            protocol,
+            port,
+            target_group,
+            target_groups,
+            stickiness,
+            certificate,
+            more_certificates,
+            ssl_policy,
+            alpn_policy,
+            attributes,
+        } = self;
         let lb = lookup::load_balancer(state, load_balancer)?;
         super::load_balancers::check_served(&lb.id)?;
         check_port("Listener port", *port)?;
         let wanted =
             resolve(state, lb, *protocol, target_group.as_ref(), target_groups)?.ok_or(ControlError::ForwardMissing)?;
-        let forward = checked(state, Forward { weights: wanted, stickiness: *stickiness })?;
+        let forward = checked(state, *protocol, Forward { weights: wanted, stickiness: *stickiness })?;
+        let choice = TlsChoice {
+            certificate: certificate.as_ref(),
+            more_certificates: Some(more_certificates),
+            ssl_policy: *ssl_policy,
+            alpn_policy: *alpn_policy,
+        };
+        let tls = choice.settings(state, *protocol, None)?;
         let attributes = listener_attributes(ListenerAttributes::default(), *protocol, attributes)?;
         let on_port = |listener: &&Listener| listener.load_balancer == lb.id && listener.port == *port;
         if let Some(listener) = state.listeners.values().find(on_port) {
-            let same =
-                listener.protocol == *protocol && listener.forward == forward && listener.attributes == attributes;
+            let same = (listener.protocol, &listener.forward, &listener.tls) == (*protocol, &forward, &tls)
+                && listener.attributes == attributes;
             return if same {
                 Ok((Change::default(), ListenerView::new(state, listener)))
             } else {
@@ -63,6 +98,7 @@ impl Mutation for CreateListener {
             protocol: *protocol,
             port: *port,
             forward,
+            tls,
             attributes,
             created_at: context.now,
         };
@@ -71,8 +107,8 @@ impl Mutation for CreateListener {
     }
 }
 
-/// Changes where a listener leads, or its attributes. Open flows stay where they are.
-#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+/// Changes where a listener leads, what it shows to TLS clients, or its attributes. Open flows stay where they are.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModifyListener {
     pub listener: Reference,
@@ -84,6 +120,16 @@ pub struct ModifyListener {
     /// None: as it is.
     #[serde(default)]
     pub stickiness: Option<bool>,
+    /// Another default certificate; the former one is no longer shown unless it is among the others.
+    #[serde(default)]
+    pub certificate: Option<Reference>,
+    /// All other certificates.
+    #[serde(default)]
+    pub more_certificates: Option<Vec<Reference>>,
+    #[serde(default)]
+    pub ssl_policy: Option<ListenerPolicy>,
+    #[serde(default)]
+    pub alpn_policy: Option<AlpnPolicy>,
     /// By key; those that are not given stay as they are.
     #[serde(default)]
     pub attributes: BTreeMap<String, String>,
@@ -92,7 +138,17 @@ operation!(ModifyListener -> ListenerView);
 
 impl Mutation for ModifyListener {
     fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, ListenerView), ControlError> {
-        let Self { listener, target_group, target_groups, stickiness, attributes } = self;
+        let Self {
+            listener,
+            target_group,
+            target_groups,
+            stickiness,
+            certificate,
+            more_certificates,
+            ssl_policy,
+            alpn_policy,
+            attributes,
+        } = self;
         let listener = lookup::listener(state, listener)?;
         let mut changed = listener.clone();
         if let Some(lb) = state.load_balancers.get(&listener.load_balancer)
@@ -101,7 +157,14 @@ impl Mutation for ModifyListener {
             changed.forward.weights = wanted;
         }
         changed.forward.stickiness = stickiness.unwrap_or(changed.forward.stickiness);
-        changed.forward = checked(state, changed.forward)?;
+        changed.forward = checked(state, listener.protocol, changed.forward)?;
+        let choice = TlsChoice {
+            certificate: certificate.as_ref(),
+            more_certificates: more_certificates.as_deref(),
+            ssl_policy: *ssl_policy,
+            alpn_policy: *alpn_policy,
+        };
+        changed.tls = choice.settings(state, listener.protocol, listener.tls.as_ref())?;
         changed.attributes = listener_attributes(changed.attributes, listener.protocol, attributes)?;
         let view = ListenerView::new(state, &changed);
         let change = if changed == *listener { Change::default() } else { Change::default().put(changed) };
@@ -208,8 +271,22 @@ fn resolve(
     Ok((!weights.is_empty()).then_some(weights))
 }
 
-/// Refuses several groups of which one is sticky if the action itself is not.
-fn checked(state: &State, forward: Forward) -> Result<Forward, ControlError> {
+/// Refuses several groups of which one is sticky if the action itself is not, and what a TLS listener cannot do.
+fn checked(state: &State, protocol: Protocol, forward: Forward) -> Result<Forward, ControlError> {
+    let groups = || forward.groups().filter_map(|id| state.target_groups.get(id));
+    if protocol == Protocol::Tls {
+        if forward.stickiness || groups().any(|group| group.attributes.stickiness) {
+            return Err(ControlError::StickyTls);
+        }
+        if groups().any(|group| group.protocol == Protocol::Tls)
+            && groups().any(|group| group.protocol != Protocol::Tls)
+        {
+            return Err(ControlError::MixedProtocols);
+        }
+        if let Some(group) = groups().find(|group| group.ip_address_type == IpFamily::Ipv6) {
+            return Err(Ipv6Refusal::TlsListener(group.id.clone()).into());
+        }
+    }
     let sticky = |id: &&TargetGroupId| state.target_groups.get(*id).is_some_and(|group| group.attributes.stickiness);
     let found = forward.groups().find(sticky).cloned();
     let families: BTreeSet<IpFamily> =

@@ -3,10 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::ControlError;
-use crate::model::{
-    Endpoint, EndpointId, EndpointService, EndpointServiceId, Instance, InstanceId, Link, LinkId, Listener, ListenerId,
-    LoadBalancer, LoadBalancerId, NetworkInterface, Port, RouteTable, RouteTableId, SecurityGroup, SecurityGroupId,
-    ServiceName, State, TargetGroup, TargetGroupId, Vpc, VpcId,
+use crate::{
+    model::{
+        Certificate, CertificateId, Endpoint, EndpointId, EndpointService, EndpointServiceId, Instance, InstanceId,
+        Link, LinkId, Listener, ListenerId, LoadBalancer, LoadBalancerId, NetworkInterface, Port, RouteTable,
+        RouteTableId, SecurityGroup, SecurityGroupId, ServiceName, State, TargetGroup, TargetGroupId, Vpc, VpcId,
+    },
+    tls::certificate::Facts,
 };
 
 /// A resource as a person names it: by id, ARN or name. What it may be depends on where it stands.
@@ -68,6 +71,23 @@ pub fn listener<'a>(state: &'a State, reference: &Reference) -> Result<&'a Liste
         .and_then(|id| state.listeners.get(&id))
         .or_else(by_port)
         .ok_or_else(|| ControlError::ListenerNotFound(text.to_owned()))
+}
+
+/// A certificate by ARN, or by a name that it alone is for.
+pub fn certificate<'a>(state: &'a State, reference: &Reference) -> Result<&'a Certificate, ControlError> {
+    let text = reference.as_str();
+    let by_name = || {
+        let name = text.to_ascii_lowercase();
+        let mut found = state.certificates.values().filter(|certificate| {
+            Facts::of_pem(certificate.certificate.as_bytes()).is_ok_and(|facts| facts.names.contains(&name))
+        });
+        found.next().filter(|_| found.next().is_none())
+    };
+    text.parse::<CertificateId>()
+        .ok()
+        .and_then(|id| state.certificates.get(&id))
+        .or_else(by_name)
+        .ok_or_else(|| ControlError::CertificateNotFound(text.to_owned()))
 }
 
 /// An instance by id, or by the name of one that is not terminated.

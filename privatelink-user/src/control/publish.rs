@@ -198,6 +198,10 @@ impl Mutation for PublishTargets {
             target_group: Some(reference.clone()),
             target_groups: Vec::new(),
             stickiness: false,
+            certificate: None,
+            more_certificates: Vec::new(),
+            ssl_policy: None,
+            alpn_policy: None,
             attributes: Default::default(),
         };
         parts.make(&listener, context)?;

@@ -116,6 +116,14 @@ fn group_attributes(
             "use a TCP target group, or leave it out",
         ));
     }
+    if protocol == Protocol::Tls && attributes.stickiness {
+        return Err(InvalidValue::new(
+            "'stickiness.enabled' value",
+            "true",
+            format!("is not supported for target groups with the {protocol} protocol"),
+            "use a TCP target group behind a TCP listener, or leave it out",
+        ));
+    }
     if family == IpFamily::Ipv4
         && protocol.has_udp()
         && given.contains_key("preserve_client_ip.enabled")
@@ -232,6 +240,10 @@ impl Mutation for ModifyTargetGroup {
         };
         if changed.attributes.stickiness && state.listeners.values().any(|listener| lacks(&listener)) {
             return Err(ControlError::StickinessRequired(group.id.clone()));
+        }
+        let ends_tls = |listener: &Listener| listener.tls.is_some() && listener.forward.weights.contains_key(&group.id);
+        if changed.attributes.stickiness && state.listeners.values().any(ends_tls) {
+            return Err(ControlError::StickyTls);
         }
         let view = TargetGroupView::new(state, &changed);
         let change = if changed == *group { Change::default() } else { Change::default().put(changed) };

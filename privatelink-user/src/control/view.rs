@@ -17,17 +17,22 @@ use super::{
 };
 use crate::{
     model::{
-        AccountId, Alias, AttributeMap, ConsumerLists, Direction, Endpoint, EndpointId, EndpointService,
-        EndpointServiceId, EndpointState, Forward, HealthCheck, Hook, Instance, InstanceId, InstanceLabel,
-        InstanceState, InterfaceName, IpAddressType, IpFamily, Limits, Link, LinkId, LinkSide, Listener,
+        AccountId, Alias, AttributeMap, Certificate, CertificateId, ConsumerLists, Direction, Endpoint, EndpointId,
+        EndpointService, EndpointServiceId, EndpointState, Forward, HealthCheck, Hook, Instance, InstanceId,
+        InstanceLabel, InstanceState, InterfaceName, IpAddressType, IpFamily, Limits, Link, LinkId, LinkSide, Listener,
         ListenerAttributes, ListenerId, LoadBalancer, LoadBalancerId, NetworkInterface, NetworkInterfaceId, Owner,
         PayerResponsibility, Peer, PolicyDocument, Port, Principal, PrivateDns, PrivateDnsName, Protocol, ResourceName,
         RouteState, RouteTable, RouteTableId, RouteTarget, SecurityGroup, SecurityGroupId, SecurityGroupName,
         SecurityGroupRule, SecurityGroupRuleId, SecurityGroupText, ServiceName, State, Subnet, SubnetCidr, SubnetId,
-        SubnetIpv6Cidr, Target, TargetAddress, TargetGroup, TargetGroupId, TargetType, Traffic, Vpc, VpcAttributes,
-        VpcCidr, VpcId, VpcIndex, VpcIpv6, Weight, derived,
+        SubnetIpv6Cidr, Target, TargetAddress, TargetGroup, TargetGroupId, TargetType, TlsSettings, Traffic, Vpc,
+        VpcAttributes, VpcCidr, VpcId, VpcIndex, VpcIpv6, Weight, derived,
     },
     runtime::{HookInUse, NextHop, PortStatus},
+    tls::{
+        alpn::AlpnPolicy,
+        certificate::{CertificateError, Facts},
+        policy::ListenerPolicy,
+    },
 };
 
 /// The name of a VPC; its id if there is none.
@@ -104,6 +109,63 @@ impl SecurityGroupView {
             applies_to_established,
             created_at,
         }
+    }
+}
+
+/// A certificate, by what it says of itself. Its private key is in no view.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct CertificateView {
+    pub id: CertificateId,
+    /// The first name that it is for.
+    pub domain_name: String,
+    /// The names that it is for.
+    pub names: Vec<String>,
+    pub subject: String,
+    pub issuer: String,
+    /// Hexadecimal bytes with colons.
+    pub serial: String,
+    /// As ACM names it, such as `EC_prime256v1`.
+    pub key_algorithm: String,
+    /// As ACM names it, such as `SHA256WITHECDSA`.
+    pub signature_algorithm: String,
+    #[schema(value_type = String)]
+    pub not_before: Timestamp,
+    #[schema(value_type = String)]
+    pub not_after: Timestamp,
+    #[schema(value_type = String)]
+    pub created_at: Timestamp,
+    /// When its present text was imported.
+    #[schema(value_type = String)]
+    pub imported_at: Timestamp,
+    /// The listeners that have it.
+    pub in_use_by: Vec<ListenerId>,
+}
+
+impl CertificateView {
+    /// As `certificate` says.
+    ///
+    /// # Errors
+    ///
+    /// If its text is none.
+    pub fn new(state: &State, certificate: &Certificate) -> Result<Self, CertificateError> {
+        let Certificate { id, certificate, chain: _, private_key: _, created_at, imported_at } = certificate;
+        let Facts { subject, issuer, serial, names, not_before, not_after, key, signature } =
+            Facts::of_pem(certificate.as_bytes())?;
+        Ok(Self {
+            id: id.clone(),
+            domain_name: names.first().cloned().unwrap_or_else(|| subject.clone()),
+            names,
+            subject,
+            issuer,
+            serial,
+            key_algorithm: key.to_string(),
+            signature_algorithm: signature.name.to_owned(),
+            not_before,
+            not_after,
+            created_at: *created_at,
+            imported_at: *imported_at,
+            in_use_by: state.listeners_with(id).map(|listener| listener.id.clone()).collect(),
+        })
     }
 }
 
@@ -347,16 +409,36 @@ pub struct ListenerView {
     pub target_groups: BTreeMap<TargetGroupId, Weight>,
     /// Whether later connections of a client stay in the target group of its earlier ones.
     pub stickiness: bool,
+    /// Of a TLS listener.
+    pub tls: Option<TlsView>,
     pub attributes: BTreeMap<String, String>,
     #[schema(value_type = String)]
     pub created_at: Timestamp,
+}
+
+/// What a TLS listener shows to its clients.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct TlsView {
+    /// Shown to clients that name no server, or one that no other certificate is for.
+    pub certificate: CertificateId,
+    /// Shown by server name.
+    pub more_certificates: Vec<CertificateId>,
+    pub ssl_policy: ListenerPolicy,
+    pub alpn_policy: AlpnPolicy,
+}
+
+impl TlsView {
+    fn new(settings: TlsSettings) -> Self {
+        let TlsSettings { certificate, more, policy, alpn } = settings;
+        Self { certificate, more_certificates: more.into_iter().collect(), ssl_policy: policy, alpn_policy: alpn }
+    }
 }
 
 impl ListenerView {
     /// As `state` has it.
     pub fn new(state: &State, listener: &Listener) -> Self {
         let name = listener_name(state, listener);
-        let Listener { id, load_balancer, protocol, port, forward, attributes, created_at } = listener.clone();
+        let Listener { id, load_balancer, protocol, port, forward, tls, attributes, created_at } = listener.clone();
         let Forward { weights, stickiness } = forward;
         let group_name = |id: &TargetGroupId| {
             state.target_groups.get(id).map_or_else(|| id.to_string(), |group| group.name.to_string())
@@ -378,6 +460,7 @@ impl ListenerView {
             target_group_name,
             target_groups: weights,
             stickiness,
+            tls: tls.map(TlsView::new),
             attributes,
             created_at,
         }

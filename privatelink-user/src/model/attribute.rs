@@ -97,7 +97,7 @@ impl TargetGroupAttributes {
         let defaults = Self { preserve_client_ip, ..Self::default() };
         // There is no reset that could tell a client of UDP, so flows go with their target's draining and not before.
         match protocol {
-            Protocol::Tcp => defaults,
+            Protocol::Tcp | Protocol::Tls => defaults,
             Protocol::Udp | Protocol::TcpUdp => Self {
                 deregistration_connection_termination: true,
                 unhealthy_connection_termination: false,

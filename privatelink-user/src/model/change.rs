@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Account, ClientToken, Endpoint, EndpointId, EndpointService, EndpointServiceId, Instance, InstanceId,
-    InterfaceName, Link, LinkId, Listener, ListenerId, LoadBalancer, LoadBalancerId, Port, RecordId, RouteTable,
-    RouteTableId, SecurityGroup, SecurityGroupId, Subnet, SubnetId, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc,
-    VpcId, VpcIndex,
+    Account, Certificate, CertificateId, ClientToken, Endpoint, EndpointId, EndpointService, EndpointServiceId,
+    Instance, InstanceId, InterfaceName, Link, LinkId, Listener, ListenerId, LoadBalancer, LoadBalancerId, Port,
+    RecordId, RouteTable, RouteTableId, SecurityGroup, SecurityGroupId, Subnet, SubnetId, TaggedId, Tags, TargetGroup,
+    TargetGroupId, Vpc, VpcId, VpcIndex,
 };
 
 /// What an accepted operation does to the state; applied and committed whole.
@@ -119,6 +119,7 @@ records! {
     Tags(Tags, TaggedId, resource),
     Account(Account, RecordId, id),
     ClientToken(ClientToken, RecordId, id),
+    Certificate(Certificate, CertificateId, id),
 }
 
 keys! {
@@ -135,4 +136,5 @@ keys! {
     Instance(InstanceId),
     Tags(TaggedId),
     SecurityGroup(SecurityGroupId),
+    Certificate(CertificateId),
 }

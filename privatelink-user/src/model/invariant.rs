@@ -9,10 +9,11 @@ use std::{
 use ipnet::Ipv4Net;
 
 use super::{
-    AddressUse, Alias, Change, Direction, Edit, Endpoint, EndpointId, EndpointService, EndpointServiceId, Forward,
-    Instance, InstanceId, InterfaceName, IpFamily, Key, Link, LinkId, Listener, ListenerId, LoadBalancer,
-    LoadBalancerId, Peer, Port, ResourceName, RouteTableId, SecurityGroup, SecurityGroupId, SecurityGroupName, State,
-    Subnet, SubnetId, TaggedId, Target, TargetGroup, TargetGroupId, TargetType, Vpc, VpcId, VpcIndex,
+    AddressUse, Alias, CertificateId, Change, Direction, Edit, Endpoint, EndpointId, EndpointService,
+    EndpointServiceId, Forward, Instance, InstanceId, InterfaceName, IpFamily, Key, Link, LinkId, Listener, ListenerId,
+    LoadBalancer, LoadBalancerId, Peer, Port, Protocol, ResourceName, RouteTableId, SecurityGroup, SecurityGroupId,
+    SecurityGroupName, State, Subnet, SubnetId, TaggedId, Target, TargetGroup, TargetGroupId, TargetType, Vpc, VpcId,
+    VpcIndex,
 };
 
 /// A rule between resources that does not hold.
@@ -62,10 +63,14 @@ pub enum InvariantViolation {
     ListenerTargetGroupMissing(ListenerId),
     #[error("listener '{0}' leads to a target group of another VPC or of a protocol that does not fit")]
     ListenerTargetGroupMismatch(ListenerId),
-    #[error("listener '{0}' leads to targets of both IP families, or to IPv6 ones without an IPv6 node address")]
+    #[error(
+        "listener '{0}' leads to targets of both IP families, or to IPv6 ones by TLS or without an IPv6 node address"
+    )]
     ListenerFamilies(ListenerId),
     #[error("listener '{0}' has a forward action that cannot be")]
     ListenerForward(ListenerId),
+    #[error("listener '{0}' has TLS settings that do not fit, or a certificate that does not exist")]
+    ListenerTls(ListenerId),
     #[error("load balancer '{0}' has two listeners on port {1}")]
     DuplicateListener(LoadBalancerId, u16),
     #[error("endpoint service '{0}' has no load balancer, or one that does not exist")]
@@ -268,7 +273,10 @@ impl State {
                 Key::Tags(resource) => {
                     self.tags.get(resource).map_or(Ok(()), |tags| self.check_tags(&tags.resource))?
                 }
-                Key::Account(_) | Key::ClientToken(_) => {}
+                Key::Certificate(id) if !self.certificates.contains_key(id) => {
+                    self.listeners_with(id).try_for_each(|listener| self.check_listener(listener))?;
+                }
+                Key::Certificate(_) | Key::Account(_) | Key::ClientToken(_) => {}
             }
             // What is gone has no tags.
             if let Some(resource) = key.tagged()
@@ -576,6 +584,11 @@ impl State {
         if !(1..=Forward::MAX_GROUPS).contains(&listener.forward.weights.len()) {
             return Err(InvariantViolation::ListenerForward(listener.id.clone()));
         }
+        let unknown = |id: &CertificateId| !self.certificates.contains_key(id);
+        let known = listener.tls.as_ref().is_none_or(|tls| !tls.certificates().any(unknown));
+        if listener.tls.is_some() != (listener.protocol == Protocol::Tls) || !known {
+            return Err(InvariantViolation::ListenerTls(listener.id.clone()));
+        }
         let mut families = BTreeSet::new();
         for id in listener.forward.groups() {
             let Some(group) = self.target_groups.get(id) else {
@@ -584,12 +597,15 @@ impl State {
             if group.vpc != lb.vpc || !listener.protocol.leads_to(group.protocol) {
                 return Err(InvariantViolation::ListenerTargetGroupMismatch(listener.id.clone()));
             }
-            if group.attributes.stickiness && listener.forward.weights.len() > 1 && !listener.forward.stickiness {
+            let sticky = group.attributes.stickiness;
+            let alone = listener.forward.weights.len() > 1 && !listener.forward.stickiness;
+            if sticky && alone || listener.tls.is_some() && (sticky || listener.forward.stickiness) {
                 return Err(InvariantViolation::ListenerForward(listener.id.clone()));
             }
             families.insert(group.ip_address_type);
         }
-        if families.len() > 1 || families.contains(&IpFamily::Ipv6) && lb.ipv6_addresses.is_empty() {
+        let six = families.contains(&IpFamily::Ipv6);
+        if families.len() > 1 || six && (lb.ipv6_addresses.is_empty() || listener.tls.is_some()) {
             return Err(InvariantViolation::ListenerFamilies(listener.id.clone()));
         }
         Ok(())

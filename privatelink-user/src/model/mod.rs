@@ -7,6 +7,7 @@
 mod account;
 mod alias;
 mod attribute;
+mod certificate;
 mod change;
 mod consumers;
 pub mod derived;
@@ -45,6 +46,7 @@ mod vpc;
 pub use account::{Account, ClientToken, RecordId};
 pub use alias::Alias;
 pub use attribute::{Attribute, AttributeMap};
+pub use certificate::{Certificate, CertificateId, SecretText};
 pub use change::{Change, Edit, Key, Record};
 pub use consumers::{Consent, ConsumerLists, ConsumerPattern};
 pub use dns_name::{ServiceDomain, ZonedAddress};
@@ -65,7 +67,7 @@ pub use limit::{
     BitRate, ConnectionRate, Connections, Limit, LimitChange, Limits, Override, OwnLimitChange, OwnLimits,
 };
 pub use link::{Link, LinkSide};
-pub use listener::{Listener, ListenerAttributes};
+pub use listener::{Listener, ListenerAttributes, TlsSettings};
 pub use load_balancer::{LoadBalancer, LoadBalancerAttributes, LoadBalancerKind, Scheme};
 pub use name::{InterfaceName, ResourceName};
 pub use network_interface::{InterfaceOwner, NetworkInterface};

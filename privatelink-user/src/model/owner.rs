@@ -33,8 +33,8 @@ impl fmt::Display for Owner {
 impl State {
     /// What `owner` works with: its own resources and nothing else. Names, addresses and references are decided on this,
     /// so that an operation cannot touch what its caller does not own. VPCs, endpoint services and endpoints say whose
-    /// they are; load balancers, target groups and listeners carry it in their ARN; ports, subnets, route tables, instances
-    /// and security groups are their VPC's.
+    /// they are; load balancers, target groups, listeners and certificates carry it in their ARN; ports, subnets, route
+    /// tables, instances and security groups are their VPC's.
     pub fn seen_by(&self, owner: &Owner) -> Self {
         let Self {
             vpcs,
@@ -52,6 +52,7 @@ impl State {
             tags,
             accounts,
             client_tokens,
+            certificates,
             last_vpc_index,
             service_domain,
         } = self;
@@ -72,6 +73,7 @@ impl State {
             tags: tags.clone(),
             accounts: accounts.filtered(|account| account.owner == *owner),
             client_tokens: client_tokens.filtered(|token| token.owner == *owner),
+            certificates: certificates.filtered(|certificate| certificate.id.belongs_to(owner)),
             last_vpc_index: *last_vpc_index,
             service_domain: service_domain.clone(),
         };

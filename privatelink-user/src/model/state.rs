@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, fmt, net::IpAddr};
 use ipnet::Ipv4Net;
 
 use super::{
-    Account, Change, ClientToken, Edit, Endpoint, EndpointId, EndpointService, EndpointServiceId, Hosts, Instance,
-    InstanceId, InterfaceName, InterfaceOwner, Key, Link, LinkId, Listener, ListenerId, LoadBalancer, LoadBalancerId,
-    Members, Port, Record, RecordId, RouteTable, RouteTableId, RouteTarget, SecurityGroup, SecurityGroupId,
-    ServiceDomain, Subnet, SubnetId, Table, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex, overlap,
+    Account, Certificate, CertificateId, Change, ClientToken, Edit, Endpoint, EndpointId, EndpointService,
+    EndpointServiceId, Hosts, Instance, InstanceId, InterfaceName, InterfaceOwner, Key, Link, LinkId, Listener,
+    ListenerId, LoadBalancer, LoadBalancerId, Members, Port, Record, RecordId, RouteTable, RouteTableId, RouteTarget,
+    SecurityGroup, SecurityGroupId, ServiceDomain, Subnet, SubnetId, Table, TaggedId, Tags, TargetGroup, TargetGroupId,
+    Vpc, VpcId, VpcIndex, overlap,
 };
 
 /// Every resource, by identity.
@@ -29,6 +30,7 @@ pub struct State {
     pub tags: Table<TaggedId, Tags>,
     pub accounts: Table<RecordId, Account>,
     pub client_tokens: Table<RecordId, ClientToken>,
+    pub certificates: Table<CertificateId, Certificate>,
     /// The VPC number that was handed out last. The next one is the next free number after it, so that a number is
     /// not used again while flows of its former VPC may still be in the kernel's tables.
     pub last_vpc_index: Option<VpcIndex>,
@@ -90,6 +92,7 @@ impl State {
             Record::Tags(tags) => self.tags.insert(tags.resource.clone(), tags),
             Record::Account(account) => self.accounts.insert(account.id.clone(), account),
             Record::ClientToken(token) => self.client_tokens.insert(token.id.clone(), token),
+            Record::Certificate(certificate) => self.certificates.insert(certificate.id.clone(), certificate),
         }
     }
 
@@ -111,6 +114,7 @@ impl State {
             Key::Tags(id) => self.tags.remove(id),
             Key::Account(id) => self.accounts.remove(id),
             Key::ClientToken(id) => self.client_tokens.remove(id),
+            Key::Certificate(id) => self.certificates.remove(id),
         }
     }
 
@@ -131,8 +135,10 @@ impl State {
         let tags = self.tags.values().cloned().map(Record::Tags);
         let accounts = self.accounts.values().cloned().map(Record::Account);
         let tokens = self.client_tokens.values().cloned().map(Record::ClientToken);
+        let certificates = self.certificates.values().cloned().map(Record::Certificate);
         vpcs.chain(ports)
             .chain(security_groups)
+            .chain(certificates)
             .chain(load_balancers)
             .chain(instances)
             .chain(target_groups)

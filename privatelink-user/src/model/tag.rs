@@ -130,7 +130,14 @@ impl Key {
             Self::SecurityGroup(id) => id.as_str(),
             Self::RouteTable(id) => id.as_str(),
             Self::Instance(id) => id.as_str(),
-            Self::Port(_) | Self::Link(_) | Self::Tags(_) | Self::Account(_) | Self::ClientToken(_) => return None,
+            Self::Port(_)
+            | Self::Link(_)
+            | Self::Tags(_)
+            | Self::Account(_)
+            | Self::ClientToken(_)
+            | Self::Certificate(_) => {
+                return None;
+            }
         };
         text.parse().ok()
     }

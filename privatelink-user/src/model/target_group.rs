@@ -150,13 +150,15 @@ pub enum Protocol {
     Udp,
     /// Both, on one port.
     TcpUdp,
+    /// TLS over TCP: a listener ends it, a target group is spoken to by it.
+    Tls,
 }
 
 impl Protocol {
     /// TCP is part of it.
     pub const fn has_tcp(self) -> bool {
         match self {
-            Self::Tcp | Self::TcpUdp => true,
+            Self::Tcp | Self::TcpUdp | Self::Tls => true,
             Self::Udp => false,
         }
     }
@@ -165,13 +167,19 @@ impl Protocol {
     pub const fn has_udp(self) -> bool {
         match self {
             Self::Udp | Self::TcpUdp => true,
-            Self::Tcp => false,
+            Self::Tcp | Self::Tls => false,
         }
     }
 
-    /// A listener of this protocol may lead to a target group of protocol `group`: the group has all that the listener has.
+    /// A listener of this protocol may lead to a target group of protocol `group`: the group has all that the listener has. What
+    /// comes by TLS goes on in clear or by TLS; only that can go on by TLS.
     pub const fn leads_to(self, group: Self) -> bool {
-        (group.has_tcp() || !self.has_tcp()) && (group.has_udp() || !self.has_udp())
+        match (self, group) {
+            (Self::Tls, Self::Tcp | Self::Tls) | (Self::Tcp, Self::Tcp | Self::TcpUdp) => true,
+            (Self::Udp, Self::Udp | Self::TcpUdp) | (Self::TcpUdp, Self::TcpUdp) => true,
+            (Self::Tls, Self::Udp | Self::TcpUdp) | (Self::Tcp, Self::Udp | Self::Tls) => false,
+            (Self::Udp, Self::Tcp | Self::Tls) | (Self::TcpUdp, Self::Tcp | Self::Udp | Self::Tls) => false,
+        }
     }
 }
 
@@ -181,6 +189,7 @@ impl fmt::Display for Protocol {
             Self::Tcp => "TCP",
             Self::Udp => "UDP",
             Self::TcpUdp => "TCP_UDP",
+            Self::Tls => "TLS",
         })
     }
 }
@@ -193,10 +202,11 @@ impl FromStr for Protocol {
             "TCP" | "tcp" => Ok(Self::Tcp),
             "UDP" | "udp" => Ok(Self::Udp),
             "TCP_UDP" | "tcp_udp" => Ok(Self::TcpUdp),
+            "TLS" | "tls" => Ok(Self::Tls),
             _ => Err(InvalidValue::new(
                 "Protocol",
                 text,
-                "must be one of '[TCP, UDP, TCP_UDP]'",
+                "must be one of '[UDP, TCP, TLS, TCP_UDP]'",
                 "use TCP_UDP for both protocols on one port",
             )),
         }

@@ -36,7 +36,7 @@ fn every_refusal_names_the_value_the_rule_and_the_way_out() {
         ),
         (
             refused::<Protocol>("HTTP"),
-            "Protocol 'HTTP' must be one of '[TCP, UDP, TCP_UDP]'; use TCP_UDP for both protocols on one port",
+            "Protocol 'HTTP' must be one of '[UDP, TCP, TLS, TCP_UDP]'; use TCP_UDP for both protocols on one port",
         ),
         (
             refused::<Matcher>("200-199"),

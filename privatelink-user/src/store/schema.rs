@@ -31,6 +31,7 @@ const INSTANCES: Table = TableDefinition::new("instances");
 const TAGS: Table = TableDefinition::new("tags");
 const ACCOUNTS: Table = TableDefinition::new("accounts");
 const CLIENT_TOKENS: Table = TableDefinition::new("client_tokens");
+const CERTIFICATES: Table = TableDefinition::new("certificates");
 
 /// Where a record is kept.
 fn place(key: &Key) -> (Table, &str) {
@@ -50,6 +51,7 @@ fn place(key: &Key) -> (Table, &str) {
         Key::Tags(id) => (TAGS, id.as_str()),
         Key::Account(id) => (ACCOUNTS, id.as_str()),
         Key::ClientToken(id) => (CLIENT_TOKENS, id.as_str()),
+        Key::Certificate(id) => (CERTIFICATES, id.as_str()),
     }
 }
 
@@ -70,6 +72,7 @@ fn encode(record: &Record) -> serde_json::Result<Vec<u8>> {
         Record::Tags(record) => serde_json::to_vec(record),
         Record::Account(record) => serde_json::to_vec(record),
         Record::ClientToken(record) => serde_json::to_vec(record),
+        Record::Certificate(record) => serde_json::to_vec(record),
     }
 }
 
@@ -160,6 +163,7 @@ pub fn read(database: &Database, file: &Path) -> Result<State, StoreError> {
     load(TAGS, |bytes| serde_json::from_slice(bytes).map(Record::Tags))?;
     load(ACCOUNTS, |bytes| serde_json::from_slice(bytes).map(Record::Account))?;
     load(CLIENT_TOKENS, |bytes| serde_json::from_slice(bytes).map(Record::ClientToken))?;
+    load(CERTIFICATES, |bytes| serde_json::from_slice(bytes).map(Record::Certificate))?;
     // A file may have VPCs without their default group and main route table, which follow from them until they are changed.
     let bare = state.vpcs.values().filter(|vpc| state.default_group(&vpc.id).is_none());
     let groups: Vec<SecurityGroup> = bare.map(SecurityGroup::default_of).collect();

@@ -36,6 +36,7 @@ mod flood;
 mod fragments;
 mod health;
 mod hooks;
+mod https;
 mod icmp;
 mod icmp_oracle;
 mod ipv6;
@@ -97,6 +98,7 @@ fn tests() -> Vec<Test> {
         dns::TESTS,
         refusals::TESTS,
         hooks::TESTS,
+        https::TESTS,
         icmp::TESTS,
         icmp_oracle::TESTS,
         restart::TESTS,

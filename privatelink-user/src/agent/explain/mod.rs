@@ -20,7 +20,8 @@ use super::{index::TargetKey, plan::Plan, security};
 use crate::{
     control::view,
     model::{
-        Direction, EndpointState, InterfaceName, Listener, LoadBalancerId, Opening, Port, Protocol, State, TargetGroup,
+        Direction, EndpointState, InterfaceName, Listener, ListenerId, LoadBalancerId, Opening, Port, Protocol, State,
+        TargetGroup,
     },
     net::{links::Links, neighbor::MacAddress},
     runtime::{
@@ -353,6 +354,10 @@ impl<'a> Story<'a> {
     fn target(&mut self, index: u32, used: Option<u32>, groups: &[&TargetGroup]) -> Option<TargetKey> {
         let key = self.facts.plan.targets.iter().find(|(_, of)| **of == index).map(|(key, _)| *key)?;
         let name = SocketAddr::new(key.ip, key.port).to_string();
+        if let Some((listener, _)) = self.facts.plan.doors.iter().find(|(_, door)| **door == key) {
+            self.relay(listener, name);
+            return Some(key);
+        }
         if key.vpc == VpcIndex::HOST {
             self.find(Object::Target, name, "the agent's DNS server, on the host port".to_owned());
             return Some(key);
@@ -371,6 +376,17 @@ impl<'a> Story<'a> {
             self.find(Object::NextHop, None, report.next_hop.to_string());
         }
         Some(key)
+    }
+
+    /// Where a TLS listener's connections go on.
+    fn relay(&mut self, listener: &ListenerId, name: String) {
+        let plan = self.facts.plan;
+        let targets: usize = plan.upstreams.get(listener).into_iter().flatten().map(|group| group.targets.len()).sum();
+        let tls = self.facts.state.listeners.get(listener).and_then(|listener| listener.tls.as_ref());
+        let policy = tls.map_or_else(String::new, |tls| format!(" ({}, ALPN {})", tls.policy, tls.alpn));
+        let text =
+            format!("the relay, which ends TLS{policy} and connects to one of {targets} targets from the node address");
+        self.find(Object::Target, name, text);
     }
 
     /// The source that the target sees, and why if that is not a matter of course.

@@ -84,6 +84,7 @@ fn state() -> State {
         protocol: Protocol::Tcp,
         port: 80,
         forward: Forward::to(group),
+        tls: None,
         attributes: ListenerAttributes::default(),
         created_at: now(),
     }));

@@ -18,10 +18,12 @@ pub enum Service {
     Ec2,
     LoadBalancing,
     Sts,
+    /// It speaks JSON and has its own table ([`super::acm`]).
+    CertificateManager,
 }
 
 impl Service {
-    /// Every service.
+    /// Every service that speaks XML.
     pub const ALL: [Self; 3] = [Self::Ec2, Self::LoadBalancing, Self::Sts];
 
     /// The version that requests carry.
@@ -30,6 +32,7 @@ impl Service {
             Self::Ec2 => "2016-11-15",
             Self::LoadBalancing => "2015-12-01",
             Self::Sts => "2011-06-15",
+            Self::CertificateManager => "2015-12-08",
         }
     }
 
@@ -39,6 +42,7 @@ impl Service {
             Self::Ec2 => "ec2",
             Self::LoadBalancing => "elasticloadbalancing",
             Self::Sts => "sts",
+            Self::CertificateManager => "acm",
         }
     }
 
@@ -48,6 +52,7 @@ impl Service {
             Self::Ec2 => "http://ec2.amazonaws.com/doc/2016-11-15/",
             Self::LoadBalancing => "http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/",
             Self::Sts => "https://sts.amazonaws.com/doc/2011-06-15/",
+            Self::CertificateManager => "",
         }
     }
 
@@ -55,7 +60,7 @@ impl Service {
     pub fn dialect(self) -> Dialect {
         match self {
             Self::Ec2 => Dialect::Ec2,
-            Self::LoadBalancing | Self::Sts => Dialect::Query,
+            Self::LoadBalancing | Self::Sts | Self::CertificateManager => Dialect::Query,
         }
     }
 }
@@ -91,12 +96,7 @@ const fn not_ec2(name: &'static str, why: &'static str) -> Action {
     Action { service: Service::Ec2, name, answer: Answer::Refuses(why) }
 }
 
-const fn not_elb(name: &'static str, why: &'static str) -> Action {
-    Action { service: Service::LoadBalancing, name, answer: Answer::Refuses(why) }
-}
-
 const NOTIFICATIONS: &str = "connections are listed, nobody is notified";
-const CERTIFICATES: &str = "there are no TLS listeners";
 
 /// Every action.
 pub const ACTIONS: &[Action] = &[
@@ -182,8 +182,8 @@ pub const ACTIONS: &[Action] = &[
     elb("DeleteListener", listeners::delete),
     elb("DescribeListenerAttributes", listeners::describe_attributes),
     elb("ModifyListenerAttributes", listeners::modify_attributes),
-    not_elb("AddListenerCertificates", CERTIFICATES),
-    not_elb("RemoveListenerCertificates", CERTIFICATES),
+    elb("AddListenerCertificates", listeners::add_certificates),
+    elb("RemoveListenerCertificates", listeners::remove_certificates),
     elb("DescribeListenerCertificates", listeners::describe_certificates),
     elb("DescribeSSLPolicies", listeners::describe_ssl_policies),
     elb("AddTags", elb::add_tags),

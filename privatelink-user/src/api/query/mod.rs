@@ -1,5 +1,5 @@
 //! The AWS Query API: EC2 (2016-11-15), Elastic Load Balancing v2 (2015-12-01) and `sts:GetCallerIdentity` on one address,
-//! for the AWS command line and SDKs.
+//! for the AWS command line and SDKs; Certificate Manager beside them, in the JSON protocol ([`acm`]).
 //!
 //! ```text
 //!  HTTP ─► form ─► who calls (SigV4) ─► row of [`actions::ACTIONS`] ─► handler: control's operations ─► XML
@@ -7,6 +7,7 @@
 //!
 //! Handlers translate; rules are `control`'s. Every answer is XML in the dialect that was asked, refusals too.
 
+mod acm;
 mod actions;
 mod call;
 mod credentials;
@@ -168,6 +169,9 @@ impl QueryApi {
         if incoming.path == "/_/reset" {
             return self.reset(&incoming).into_response();
         }
+        if acm::is_meant(&incoming) {
+            return acm::answer(self, &incoming);
+        }
         let id = request_id();
         let authorization = incoming.headers.get("authorization").map(|header| Authorization::parse(header));
         let body: &[u8] = incoming.body.as_ref().map_or(&[], |body| body.as_ref());
@@ -213,11 +217,7 @@ impl QueryApi {
         // Who repeats a question learns nothing that it was not told before.
         let asks = ["Describe", "Get"].iter().any(|verb| action.starts_with(verb));
         if let Some(signature) = signature.filter(|_| !asks) {
-            let mut replays = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
-            if !replays.counts(&signature, Timestamp::now()) {
-                let message = "The request has been received before. Sign it again to have it done again.";
-                return Err(denied(service, "RequestExpired", message));
-            }
+            self.counts_once(&signature, service)?;
         }
         let dry_run = service == Service::Ec2 && root.boolean("DryRun")?.unwrap_or(false);
         self.ensure_defaults(&caller, service)?;
@@ -238,6 +238,16 @@ impl QueryApi {
         }
         tracing::info!(action, account = %caller.owner.account, region = %caller.owner.region, "done");
         Ok((action, value))
+    }
+
+    /// Refuses a signed request that was done before.
+    fn counts_once(&self, signature: &[u8], service: Service) -> Result<(), Refusal> {
+        let mut replays = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
+        if replays.counts(signature, Timestamp::now()) {
+            return Ok(());
+        }
+        let message = "The request has been received before. Sign it again to have it done again.";
+        Err(denied(service, "RequestExpired", message))
     }
 
     /// Whether the request's signature need not be valid.
@@ -299,7 +309,7 @@ impl QueryApi {
             let id = crate::model::RecordId::account(owner);
             self.api.store.state().accounts.contains_key(&id)
         };
-        if service == Service::Sts || known() {
+        if matches!(service, Service::Sts | Service::CertificateManager) || known() {
             return Ok(());
         }
         let ensured = self.api.store.update(|world| {
@@ -355,7 +365,7 @@ fn denied(service: Service, code: &'static str, message: &str) -> Refusal {
             "AuthFailure",
             format!("AWS was not able to validate the provided access credentials: {message}"),
         ),
-        Service::Ec2 | Service::LoadBalancing | Service::Sts => {
+        Service::Ec2 | Service::LoadBalancing | Service::Sts | Service::CertificateManager => {
             Refusal::with_status(StatusCode::FORBIDDEN, code, message)
         }
     }

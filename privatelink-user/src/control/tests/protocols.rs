@@ -43,11 +43,9 @@ fn a_listener_leads_to_groups_that_have_all_its_protocols() {
     let listener = world.ask(DescribeListeners::default()).expect("a list").remove(0);
     assert_eq!(listener.protocol, Protocol::Tcp);
     let modified = ModifyListener {
-        target_groups: Vec::new(),
-        stickiness: None,
         listener: listener.name.clone().into(),
         target_group: Some("g-udp".into()),
-        attributes: Default::default(),
+        ..ModifyListener::default()
     };
     assert_eq!(world.run(modified).expect_err("TCP to UDP").code(), "IncompatibleProtocols");
 }

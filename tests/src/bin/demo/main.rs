@@ -7,6 +7,7 @@ use clap::Parser;
 use privatelink_tests::{cleanup, require};
 
 mod acts;
+mod https;
 mod narrate;
 mod stage;
 
@@ -17,12 +18,21 @@ use stage::Stage;
 #[derive(Parser)]
 #[command(name = "demo")]
 struct Arguments {
+    /// Another demo than the main one.
+    #[arg(value_enum, conflicts_with_all = ["keep", "remove"])]
+    which: Option<Which>,
     /// Leaves everything up at the end and prints commands to try.
     #[arg(long)]
     keep: bool,
     /// Only takes down what an earlier `--keep` left up.
     #[arg(long, conflicts_with = "keep")]
     remove: bool,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Which {
+    /// HTTPS through an endpoint.
+    Https,
 }
 
 fn main() -> ExitCode {
@@ -40,8 +50,12 @@ fn main() -> ExitCode {
 
 /// Whether every step succeeded.
 fn run(arguments: &Arguments) -> Result<bool> {
-    let Arguments { keep, remove } = *arguments;
+    let Arguments { which, keep, remove } = *arguments;
     require_root()?;
+    if let Some(Which::Https) = which {
+        require_programs(&["ip", "nginx", "curl", "dnsmasq", "dig", "unshare"])?;
+        return https::run();
+    }
     if stage::remove_kept() {
         println!("Took down what an earlier demo left up.");
     } else if remove {
@@ -50,7 +64,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     if remove {
         return Ok(true);
     }
-    require_programs()?;
+    require_programs(&["ip", "nginx", "sshd", "ssh", "ssh-keygen", "curl", "sha256sum"])?;
 
     let started = Instant::now();
     let mut narrator = Narrator::default();
@@ -78,8 +92,8 @@ fn require_root() -> Result<()> {
         .map_or(Ok(()), |why| Err(anyhow::anyhow!("the demo {why}: it makes network namespaces")))
 }
 
-fn require_programs() -> Result<()> {
-    for name in ["ip", "nginx", "sshd", "ssh", "ssh-keygen", "curl", "sha256sum"] {
+fn require_programs(names: &[&str]) -> Result<()> {
+    for name in names {
         require::find(name).with_context(|| format!("the demo needs {name}; `cargo xtask setup` installs it"))?;
     }
     Ok(())

@@ -9,11 +9,13 @@ use crate::{
         xml::Structure,
     },
     control::{
-        Mutation as _,
+        Mutation as _, Reference,
+        listener_tls::{AddListenerCertificates, RemoveListenerCertificates},
         listeners::{CreateListener, DeleteListener, ModifyListener, TargetGroupWeight},
         lookup,
     },
-    model::{AttributeMap as _, Forward, Listener, ListenerId, Weight},
+    model::{AttributeMap as _, CertificateId, Forward, InvalidValue, Listener, ListenerId, Weight},
+    tls::{alpn::AlpnPolicy, policy::ListenerPolicy},
 };
 
 /// Where a listener leads, in both forms that the API has for it; the short one has room for one group.
@@ -33,12 +35,19 @@ pub fn action(listener: &Listener) -> Structure {
 }
 
 fn view(listener: &Listener) -> Structure {
-    Structure::new()
+    let view = Structure::new()
         .text("ListenerArn", &listener.id)
         .text("LoadBalancerArn", &listener.load_balancer)
         .text("Port", listener.port)
-        .text("Protocol", listener.protocol)
-        .list("DefaultActions", [action(listener)])
+        .text("Protocol", listener.protocol);
+    let view = match &listener.tls {
+        Some(tls) => view
+            .list("Certificates", [Structure::new().text("CertificateArn", &tls.certificate)])
+            .text("SslPolicy", tls.policy)
+            .texts("AlpnPolicy", [tls.alpn]),
+        None => view,
+    };
+    view.list("DefaultActions", [action(listener)])
 }
 
 /// Where `DefaultActions` forwards to: groups with their weights, and whether clients stay in their group.
@@ -81,6 +90,45 @@ fn default_action(scope: &Scope<'_>) -> Result<Option<Wanted>, Refusal> {
     Ok(Some(Wanted { groups, stickiness }))
 }
 
+/// The one certificate that `Certificates` names for a listener.
+fn default_certificate(scope: &Scope<'_>) -> Result<Option<Reference>, Refusal> {
+    let named = scope.structures("Certificates");
+    let Some(first) = named.first() else { return Ok(None) };
+    if named.len() > 1 {
+        let message = "You must specify one certificate; AddListenerCertificates adds others";
+        return Err(Refusal::coded("ValidationError", message));
+    }
+    Ok(Some(first.required("CertificateArn")?.into()))
+}
+
+/// The certificates of `Certificates`.
+fn certificates(scope: &Scope<'_>) -> Result<Vec<Reference>, Refusal> {
+    let named = scope.structures("Certificates");
+    if named.is_empty() {
+        return Err(Refusal::missing("Certificates"));
+    }
+    named.iter().map(|one| Ok(one.required("CertificateArn")?.into())).collect()
+}
+
+fn ssl_policy(scope: &Scope<'_>) -> Result<Option<ListenerPolicy>, Refusal> {
+    scope.text("SslPolicy").map(|name| named_policy(name)).transpose()
+}
+
+fn named_policy(name: &str) -> Result<ListenerPolicy, Refusal> {
+    name.parse().map_err(|error: InvalidValue| Refusal::coded("SSLPolicyNotFound", error.to_string()))
+}
+
+fn alpn_policy(scope: &Scope<'_>) -> Result<Option<AlpnPolicy>, Refusal> {
+    let named = scope.list("AlpnPolicy");
+    if named.len() > 1 {
+        return Err(Refusal::coded("ValidationError", "A listener has one ALPN policy"));
+    }
+    let parse = |name: &&str| {
+        name.parse().map_err(|error: InvalidValue| Refusal::coded("ALPNPolicyNotFound", error.to_string()))
+    };
+    named.first().map(parse).transpose()
+}
+
 pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
     let must = |name: &str, what: &str| {
@@ -96,6 +144,10 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
         target_group: None,
         target_groups: wanted.groups,
         stickiness: wanted.stickiness.unwrap_or(false),
+        certificate: default_certificate(&scope)?,
+        more_certificates: Vec::new(),
+        ssl_policy: ssl_policy(&scope)?,
+        alpn_policy: alpn_policy(&scope)?,
         attributes: Default::default(),
     };
     let tags = read_tags(&scope.structures("Tags"))?;
@@ -169,6 +221,10 @@ pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
         target_group: None,
         target_groups,
         stickiness,
+        certificate: default_certificate(&scope)?,
+        more_certificates: None,
+        ssl_policy: ssl_policy(&scope)?,
+        alpn_policy: alpn_policy(&scope)?,
         attributes: Default::default(),
     })?;
     shown(call, &id)
@@ -191,33 +247,68 @@ pub fn describe_attributes(call: &Call<'_>) -> Result<Structure, Refusal> {
 pub fn modify_attributes(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
     let (id, attributes) = (arn(&scope)?, super::read_attributes(&scope)?);
-    let changed = call.mutate(&ModifyListener {
-        listener: (&id).into(),
-        target_group: None,
-        target_groups: Vec::new(),
-        stickiness: None,
-        attributes,
-    })?;
+    let changed = call.mutate(&ModifyListener { listener: (&id).into(), attributes, ..ModifyListener::default() })?;
     Ok(super::attributes(changed.attributes))
 }
 
-/// The certificates of a listener: none of the protocols that there are has any.
+/// A listener's certificates, the default one first.
+fn shown_certificates(listener: &Listener) -> Vec<(String, Structure)> {
+    let row = |id: &CertificateId, default: bool| {
+        // In the order of pages, which is that of keys.
+        let key = format!("{}{id}", u8::from(!default));
+        (key, Structure::new().text("CertificateArn", id).text("IsDefault", default))
+    };
+    let tls = listener.tls.iter();
+    tls.flat_map(|tls| std::iter::once(row(&tls.certificate, true)).chain(tls.more.iter().map(|id| row(id, false))))
+        .collect()
+}
+
 pub fn describe_certificates(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
     let (id, page) = (arn(&scope)?, Page::elb(&scope)?);
-    call.read(|state, _| Ok(lookup::listener(state, &(&id).into()).map(drop)?))?;
-    let (items, token) = page.cut(Vec::<(String, Structure)>::new());
-    Ok(Structure::new().list("Certificates", items).maybe("NextMarker", token))
+    call.read(|state, _| {
+        let (items, token) = page.cut(shown_certificates(lookup::listener(state, &(&id).into())?));
+        Ok(Structure::new().list("Certificates", items).maybe("NextMarker", token))
+    })
 }
 
-/// The policies that a listener with certificates could have: there is none.
+pub fn add_certificates(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let (id, certificates) = (arn(&scope)?, certificates(&scope)?);
+    let named: Vec<String> = certificates.iter().map(|one| one.as_str().to_owned()).collect();
+    call.mutate(&AddListenerCertificates { listener: (&id).into(), certificates })?;
+    let rows = named.iter().map(|arn| Structure::new().text("CertificateArn", arn).text("IsDefault", false));
+    Ok(Structure::new().list("Certificates", rows))
+}
+
+pub fn remove_certificates(call: &Call<'_>) -> Result<Structure, Refusal> {
+    let scope = call.scope();
+    let (id, certificates) = (arn(&scope)?, certificates(&scope)?);
+    call.mutate(&RemoveListenerCertificates { listener: (&id).into(), certificates })?;
+    Ok(Structure::new())
+}
+
+/// The policies that a listener can have, with what of them is offered.
 pub fn describe_ssl_policies(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
     let (names, page) = (scope.list("Names"), Page::elb(&scope)?);
-    let _ = scope.text("LoadBalancerType");
-    if let Some(name) = names.first() {
-        return Err(Refusal::coded("SSLPolicyNotFound", format!("SSL policy '{name}' not found")));
+    let kind = scope.text("LoadBalancerType");
+    for name in &names {
+        named_policy(name)?;
     }
-    let (items, token) = page.cut(Vec::<(String, Structure)>::new());
+    let wanted = |policy: &ListenerPolicy| names.is_empty() || names.contains(&policy.policy().name);
+    let row = |(number, policy): (usize, ListenerPolicy)| {
+        let policy = policy.policy();
+        let offered = policy.suites().filter(|(_, offered)| *offered).map(|(name, _)| name).enumerate();
+        let ciphers = offered.map(|(at, name)| Structure::new().text("Name", name).text("Priority", at + 1));
+        let row = Structure::new()
+            .texts("SslProtocols", policy.versions().map(|version| version.name()))
+            .list("Ciphers", ciphers)
+            .text("Name", policy.name)
+            .texts("SupportedLoadBalancerTypes", ["network"]);
+        (format!("{number:03}"), row)
+    };
+    let listed = ListenerPolicy::all().filter(wanted).filter(|_| kind.is_none_or(|kind| kind == "network"));
+    let (items, token) = page.cut(listed.enumerate().map(row).collect());
     Ok(Structure::new().list("SslPolicies", items).maybe("NextMarker", token))
 }

@@ -208,7 +208,7 @@ fn load_balancing_is_refused_in_the_words_of_aws() {
             // TLS is not among them: there are no such listeners.
             listener("Protocol=HTTP&Port=81", &group),
             "ValidationError",
-            "Protocol 'HTTP' must be one of '[TCP, UDP, TCP_UDP]'".to_owned(),
+            "Protocol 'HTTP' must be one of '[UDP, TCP, TLS, TCP_UDP]'".to_owned(),
         ),
         (target_group(&format!("Protocol=TCP&VpcId={vpc}")), "ValidationError", "A port must be specified".to_owned()),
         (target_group(&format!("Port=80&VpcId={vpc}")), "ValidationError", "A protocol must be specified".to_owned()),

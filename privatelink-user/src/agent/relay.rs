@@ -1,0 +1,336 @@
+//! TLS listeners as the datapath sees them: each leads to a port of the relay, on the host port, which is a client of the targets
+//! in turn; and the loop that tells the relay what to serve and starts it where none answers.
+//!
+//! The node address that the relay sees is that of the provider's VPC in the host port's prefix, as for the DNS server.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
+
+use privatelink_ebpf::abi::{Proto, VpcIndex, service::ListenerFlags};
+use tokio::{
+    net::UnixStream,
+    process::Command,
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Shared,
+    desired::{self, Desired, World, vpc_index},
+    index::TargetKey,
+    plan::Plan,
+    security,
+};
+use crate::{
+    model::{IpFamily, Listener, ListenerId, LoadBalancer, Opening, Protocol, State, TargetAddress, TargetGroupId},
+    tls::relay::{
+        build,
+        wire::{self, Config, Device, Group, ListenerConfig, Pem, Request, Status},
+    },
+};
+
+/// Where the relay listens on the host port.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Doors {
+    pub ports: BTreeMap<ListenerId, u16>,
+}
+
+impl Doors {
+    /// As the relay says.
+    pub fn of(status: &Status) -> Self {
+        Self { ports: status.listeners.iter().map(|(id, listener)| (id.clone(), listener.port)).collect() }
+    }
+}
+
+/// Each TLS listener's place in the relay, as a target.
+pub fn doors<'a>(world: &World<'a>) -> BTreeMap<&'a ListenerId, TargetKey> {
+    let Some(host_port) = world.host_port else { return BTreeMap::new() };
+    let state = world.state;
+    let door = |listener: &'a Listener| {
+        listener.tls.as_ref()?;
+        let lb = state.load_balancers.get(&listener.load_balancer)?;
+        let node = host_port.of_vpc(state.vpcs.get(&lb.vpc).and_then(vpc_index)?)?;
+        let port = *world.relay.ports.get(&listener.id)?;
+        let key = TargetKey {
+            vpc: VpcIndex::HOST,
+            node: node.into(),
+            ip: world.relay_address.into(),
+            port,
+            proto: Proto::Tcp,
+        };
+        Some((&listener.id, key))
+    };
+    state.listeners.values().filter_map(door).collect()
+}
+
+/// Makes the targets of a TLS listener reachable for the relay: all that are registered, so that open connections live on; which
+/// of them may have new ones goes into the plan.
+pub fn upstreams(
+    world: &World<'_>,
+    chosen: &BTreeMap<&TargetGroupId, Vec<TargetAddress>>,
+    listener: &Listener,
+    lb: &LoadBalancer,
+    vpc: VpcIndex,
+    desired: &mut Desired,
+    plan: &mut Plan,
+) -> ListenerFlags {
+    let Some(host_port) = world.host_port else { return ListenerFlags::default() };
+    let mut groups = Vec::new();
+    let mut denied = false;
+    for (id, weight) in &listener.forward.weights {
+        let Some(group) = world.state.target_groups.get(id) else { continue };
+        let live: BTreeSet<TargetAddress> = chosen.get(id).into_iter().flatten().copied().collect();
+        let mut targets = Vec::new();
+        for target in group.targets.keys() {
+            let allowed = security::outbound(world.state, lb, Opening::Tcp(target.port), target.ip);
+            denied |= !allowed && live.contains(target);
+            for node in &lb.addresses {
+                let key = TargetKey { vpc, node: (*node).into(), ip: target.ip, port: target.port, proto: Proto::Tcp };
+                let Some(&index) = plan.targets.get(&key) else { continue };
+                let Some(SocketAddr::V4(way)) =
+                    desired::way_to(world, &host_port, (index, IpFamily::Ipv4), target.port, allowed, desired)
+                else {
+                    continue;
+                };
+                if allowed && live.contains(target) {
+                    targets.push(way);
+                }
+            }
+        }
+        if weight.get() > 0 && !targets.is_empty() {
+            groups.push(Group {
+                weight: weight.get(),
+                tls: group.protocol == Protocol::Tls,
+                proxy_v2: group.attributes.proxy_protocol_v2,
+                targets,
+            });
+        }
+    }
+    let flags = if denied && groups.is_empty() { ListenerFlags::OUTBOUND_DENIED } else { ListenerFlags::default() };
+    plan.upstreams.insert(listener.id.clone(), groups);
+    flags
+}
+
+/// What the relay is to serve; none if there is no TLS listener, or no host port.
+pub fn config(state: &State, plan: &Plan, at: &Place) -> Option<Config> {
+    let Place { address, device, access_log } = at.clone();
+    let listeners: BTreeMap<ListenerId, ListenerConfig> = state
+        .listeners
+        .values()
+        .filter_map(|listener| {
+            let tls = listener.tls.as_ref()?;
+            let config = ListenerConfig {
+                load_balancer: listener.load_balancer.dimension().to_owned(),
+                policy: tls.policy,
+                alpn: tls.alpn,
+                certificate: tls.certificate.clone(),
+                more: tls.more.clone(),
+                groups: plan.upstreams.get(&listener.id)?.clone(),
+            };
+            Some((listener.id.clone(), config))
+        })
+        .collect();
+    if listeners.is_empty() {
+        return None;
+    }
+    let named: BTreeSet<_> =
+        listeners.values().flat_map(|one| std::iter::once(&one.certificate).chain(&one.more)).collect();
+    let pem = |id: &crate::model::CertificateId| {
+        let crate::model::Certificate { id, certificate, chain, private_key, created_at: _, imported_at: _ } =
+            state.certificates.get(id)?.clone();
+        Some((id, Pem { certificate, chain, private_key }))
+    };
+    let certificates = named.into_iter().filter_map(pem).collect();
+    Some(Config { address, device, listeners, certificates, access_log })
+}
+
+/// Where the relay is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub address: Ipv4Addr,
+    pub device: Device,
+    pub access_log: Option<PathBuf>,
+}
+
+/// How the agent reaches the relay.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub state_dir: PathBuf,
+    pub access_log: Option<PathBuf>,
+}
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two looks at what the relay does.
+const LOOK: Duration = Duration::from_secs(1);
+/// Between two looks for one that does not answer.
+const SOON: Duration = Duration::from_millis(50);
+/// Between two attempts to start one.
+const RETRY: Duration = Duration::from_secs(2);
+/// How long one may be away that passes its sockets on.
+const AWAY: Duration = Duration::from_millis(500);
+
+/// A control connection.
+struct Control(UnixStream);
+
+impl Control {
+    async fn open(state_dir: &Path) -> io::Result<Self> {
+        Ok(Self(UnixStream::connect(wire::socket(state_dir)).await?))
+    }
+
+    async fn ask(&mut self, request: &Request) -> io::Result<Status> {
+        let asked = async {
+            wire::send(&mut self.0, request).await?;
+            wire::receive(&mut self.0).await
+        };
+        timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+/// What a relay does that an earlier agent has started; nothing if there is none.
+pub async fn present(state_dir: &Path) -> Status {
+    let status = async { Control::open(state_dir).await?.ask(&Request::Status).await };
+    status.await.unwrap_or_default()
+}
+
+/// Ends the relay of a state directory, if there is one, with all its connections.
+///
+/// # Errors
+///
+/// What its socket says.
+pub async fn stop(state_dir: &Path) -> io::Result<()> {
+    match Control::open(state_dir).await {
+        Ok(Control(mut stream)) => wire::send(&mut stream, &Request::Stop).await,
+        Err(_) => Ok(()),
+    }
+}
+
+/// Starts a relay, which takes over from the present one if there is one. It lives on when the agent ends.
+fn start(state_dir: &Path) -> io::Result<()> {
+    let program = std::env::current_exe()?;
+    let mut command = Command::new(program);
+    command.arg("relay").arg("--state-dir").arg(state_dir).stdin(Stdio::null()).kill_on_drop(false);
+    let mut child = command.spawn()?;
+    tokio::spawn(async move {
+        match child.wait().await {
+            Ok(status) if status.success() => {}
+            Ok(status) => tracing::warn!(%status, "a relay has ended"),
+            Err(error) => tracing::warn!(%error, "a relay's end is not known"),
+        }
+    });
+    Ok(())
+}
+
+/// The relay as the agent knows it.
+struct Driver {
+    state_dir: PathBuf,
+    control: Option<Control>,
+    /// What it was told last on this connection.
+    sent: Option<Config>,
+    /// When it was there last.
+    answered: Option<Instant>,
+    started: Option<Instant>,
+}
+
+impl Driver {
+    /// Starts a relay, but not twice within a second.
+    fn start(&mut self) {
+        if self.started.is_some_and(|at| at.elapsed() < RETRY) {
+            return;
+        }
+        self.started = Some(Instant::now());
+        match start(&self.state_dir) {
+            Ok(()) => tracing::info!("started a relay for TLS listeners"),
+            Err(error) => tracing::error!(%error, "no relay could be started; TLS listeners are not served"),
+        }
+    }
+
+    /// Tells the relay to serve `config`, if it does not know, and answers what it does; none while it is not reached.
+    async fn tell(&mut self, config: &Config) -> Option<Status> {
+        if self.control.is_none() {
+            self.control = Control::open(&self.state_dir).await.ok();
+            self.sent = None;
+        }
+        let connected = self.control.as_mut()?;
+        let known = self.sent.as_ref() == Some(config);
+        let request = if known { Request::Status } else { Request::Configure(Box::new(config.clone())) };
+        match connected.ask(&request).await {
+            Ok(status) => {
+                self.sent = Some(config.clone());
+                self.answered = Some(Instant::now());
+                if status.build != build() {
+                    tracing::info!(pid = status.pid, "a relay of another build runs; this one's takes over");
+                    self.start();
+                }
+                Some(status)
+            }
+            Err(error) => {
+                self.control = None;
+                // Until now it was there.
+                self.answered = Some(Instant::now());
+                // One that understands something else is replaced; one that has ended is found gone at the next attempt.
+                if error.kind() == io::ErrorKind::InvalidData {
+                    tracing::info!(%error, "the relay is replaced");
+                    self.start();
+                }
+                None
+            }
+        }
+    }
+}
+
+/// Tells the relay what to serve until `stop`, and starts one where it is needed and none answers.
+pub async fn run(shared: Arc<Shared>, options: Options, stop: CancellationToken) {
+    let Options { state_dir, access_log } = options;
+    let mut plans = shared.plan.subscribe();
+    let mut states = shared.store.watch();
+    let mut driver = Driver { state_dir, control: None, sent: None, answered: None, started: None };
+    loop {
+        let (state, plan) = (states.borrow_and_update().clone(), plans.borrow_and_update().clone());
+        let wanted = place(&shared, access_log.clone()).and_then(|place| config(&state, &plan, &place));
+        // Without listeners there is nothing to say but to one that has had some.
+        let say = wanted.or_else(|| {
+            let before = driver.sent.as_ref().filter(|sent| !sent.listeners.is_empty())?;
+            Some(Config { listeners: BTreeMap::new(), certificates: BTreeMap::new(), ..before.clone() })
+        });
+        let mut wait = LOOK;
+        match &say {
+            Some(config) => match driver.tell(config).await {
+                Some(status) => shared.set_relay(status),
+                None => {
+                    wait = SOON;
+                    // A relay that passes its sockets on is away for a moment; of one that stays away nothing is left.
+                    let away = driver.answered.is_none_or(|at| at.elapsed() >= AWAY);
+                    if away && driver.control.is_none() && !config.listeners.is_empty() {
+                        shared.set_relay(Status::default());
+                        driver.start();
+                    }
+                }
+            },
+            // A relay that nobody talks to and that has no connection ends by itself.
+            None => driver.control = None,
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = plans.changed() => if changed.is_err() { return },
+            changed = states.changed() => if changed.is_err() { return },
+            () = sleep(wait) => {}
+        }
+    }
+}
+
+/// Where the relay listens; none while there is no host port.
+fn place(shared: &Shared, access_log: Option<PathBuf>) -> Option<Place> {
+    let pair = &shared.host_pair;
+    let links = shared.links();
+    let link = links.values().find(|link| link.name == pair.host)?;
+    let device = Device { name: pair.host.clone(), index: link.ifindex };
+    Some(Place { address: pair.address, device, access_log })
+}

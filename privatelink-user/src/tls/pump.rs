@@ -1,0 +1,234 @@
+//! Bytes between a client's TLS and a target, until both have ended, one breaks off or both have been silent for too long.
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, sleep_until},
+};
+
+/// How a relayed connection ended.
+#[derive(Debug)]
+pub enum End {
+    /// Both sides closed.
+    Closed,
+    /// Nothing came from either side for the idle timeout.
+    Idle,
+    /// A side broke off.
+    Failed(io::Error),
+}
+
+/// What was relayed.
+#[derive(Debug)]
+pub struct Relayed {
+    /// Bytes from the client to the target.
+    pub up: u64,
+    /// Bytes from the target to the client.
+    pub down: u64,
+    pub end: End,
+}
+
+/// Relays both ways. A side that closes its half is passed on as such; the other half goes on. An idle connection takes no
+/// more memory than its two ends do.
+pub async fn relay<C, T>(mut client: C, mut target: T, idle: Duration) -> Relayed
+where
+    C: AsyncBufRead + AsyncWrite + Unpin,
+    T: AsyncBufRead + AsyncWrite + Unpin,
+{
+    let (mut up, mut down) = (Way::default(), Way::default());
+    let mut deadline = Box::pin(sleep_until(Instant::now() + idle));
+    let end = poll_fn(|context| {
+        let before = (up.bytes, down.bytes);
+        let ended = match (up.poll(context, &mut client, &mut target), down.poll(context, &mut target, &mut client)) {
+            (Poll::Ready(Err(error)), _) | (_, Poll::Ready(Err(error))) => return Poll::Ready(End::Failed(error)),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => true,
+            (Poll::Pending, _) | (_, Poll::Pending) => false,
+        };
+        if ended {
+            return Poll::Ready(End::Closed);
+        }
+        if before != (up.bytes, down.bytes) {
+            deadline.as_mut().reset(Instant::now() + idle);
+        }
+        deadline.as_mut().poll(context).map(|()| End::Idle)
+    })
+    .await;
+    Relayed { up: up.bytes, down: down.bytes, end }
+}
+
+/// One direction.
+#[derive(Debug, Default)]
+struct Way {
+    bytes: u64,
+    /// Written and perhaps not sent yet.
+    unflushed: bool,
+    stage: Stage,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Copying,
+    /// The reader has ended; the writer is told.
+    Closing,
+    Closed,
+}
+
+/// What one direction moves before the other has its turn.
+const TURN: u64 = 1 << 20;
+
+impl Way {
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        from: &mut (impl AsyncBufRead + Unpin),
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> Poll<io::Result<()>> {
+        let until = self.bytes + TURN;
+        while self.stage == Stage::Copying {
+            if self.bytes >= until {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            match Pin::new(&mut *from).poll_fill_buf(context)? {
+                Poll::Ready([]) => self.stage = Stage::Closing,
+                Poll::Ready(bytes) => {
+                    let written = ready!(Pin::new(&mut *to).poll_write(context, bytes))?;
+                    if written == 0 {
+                        return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                    }
+                    Pin::new(&mut *from).consume(written);
+                    self.bytes += written as u64;
+                    self.unflushed = true;
+                }
+                Poll::Pending => {
+                    if self.unflushed {
+                        ready!(Pin::new(&mut *to).poll_flush(context))?;
+                        self.unflushed = false;
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+        if self.stage == Stage::Closing {
+            ready!(Pin::new(to).poll_shutdown(context))?;
+            self.stage = Stage::Closed;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// As much as a socket is read at a time.
+const CHUNK: usize = 64 << 10;
+
+/// A stream with a read buffer that is there only while it holds something.
+#[derive(Debug)]
+pub struct Lazy<S> {
+    stream: S,
+    buffer: Vec<u8>,
+    at: usize,
+}
+
+impl<S> Lazy<S> {
+    pub fn new(stream: S) -> Self {
+        Self { stream, buffer: Vec::new(), at: 0 }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncBufRead for Lazy<S> {
+    fn poll_fill_buf(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        let Self { stream, buffer, at } = self.get_mut();
+        if *at >= buffer.len() {
+            let mut fresh = vec![0; CHUNK];
+            let mut read = ReadBuf::new(&mut fresh);
+            let polled = Pin::new(stream).poll_read(context, &mut read);
+            let length = read.filled().len();
+            fresh.truncate(length);
+            (*buffer, *at) = (fresh, 0);
+            if polled.is_pending() {
+                *buffer = Vec::new();
+            }
+            ready!(polled)?;
+        }
+        Poll::Ready(Ok(buffer.get(*at..).unwrap_or_default()))
+    }
+
+    fn consume(self: Pin<&mut Self>, amount: usize) {
+        self.get_mut().at += amount;
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Lazy<S> {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let bytes = ready!(Pin::new(&mut *this).poll_fill_buf(context))?;
+        let length = bytes.len().min(into.remaining());
+        into.put_slice(bytes.get(..length).unwrap_or_default());
+        Pin::new(this).consume(length);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Lazy<S> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufStream, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_closed_half_lets_the_other_go_on() {
+        let (mut client, inner_client) = duplex(1000);
+        let (mut target, inner_target) = duplex(10);
+        let relayed =
+            tokio::spawn(relay(BufStream::new(inner_client), Lazy::new(inner_target), Duration::from_secs(60)));
+        client.write_all(b"a question that is longer than the pipe").await.expect("written");
+        client.shutdown().await.expect("closed");
+        let mut question = Vec::new();
+        target.read_to_end(&mut question).await.expect("read to the end");
+        target.write_all(&question).await.expect("answered");
+        drop(target);
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.expect("read to the end");
+        assert_eq!(answer, question);
+        let Relayed { up, down, end } = relayed.await.expect("no panic");
+        assert_eq!((up, down), (39, 39));
+        assert!(matches!(end, End::Closed), "{end:?}");
+    }
+
+    #[tokio::test]
+    async fn silence_ends_it_and_a_byte_puts_that_off() {
+        let (mut client, inner_client) = duplex(10);
+        let (mut target, inner_target) = duplex(10);
+        let idle = Duration::from_millis(200);
+        let relayed = tokio::spawn(relay(Lazy::new(inner_client), Lazy::new(inner_target), idle));
+        tokio::time::sleep(idle / 2).await;
+        client.write_all(b"x").await.expect("written");
+        target.read_u8().await.expect("relayed");
+        let since = Instant::now();
+        let Relayed { up, down, end } = relayed.await.expect("no panic");
+        assert!(matches!(end, End::Idle), "{end:?}");
+        // The byte was relayed a little before it was read.
+        assert!(since.elapsed() > idle * 3 / 4, "{:?}", since.elapsed());
+        assert_eq!((up, down), (1, 0));
+    }
+}
