@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
     hash::{DefaultHasher, Hash as _, Hasher as _},
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
 };
 

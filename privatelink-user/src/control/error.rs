@@ -11,7 +11,7 @@ use crate::{
     model::{
         AddressUse, Alias, CertificateId, EndpointId, EndpointServiceId, EndpointState, InstanceId, InterfaceName,
         InvalidValue, LoadBalancerId, PrivateDnsName, Protocol, Region, ResourceName, RouteTableId, SecurityGroupId,
-        SecurityGroupName, ServiceName, SubnetCidr, SubnetId, TargetGroupId, VpcId, Zone,
+        SecurityGroupName, ServiceName, SubnetId, TargetGroupId, VpcId, Zone,
     },
     tls::certificate::CertificateError,
 };
