@@ -584,7 +584,7 @@ impl Run<'_> {
     }
 
     fn check(&mut self, check: &Check) -> Outcome<()> {
-        let ipv6 = self.ipv6;
+        let (ipv6, translated) = (self.ipv6, self.translated);
         let backend = &mut *self.backend;
         match *check {
             Check::Flows(count) => {
@@ -615,7 +615,7 @@ impl Run<'_> {
                         !Meta::unpack(slot.meta).forward()
                             && (slot.new_dst, slot.new_src) == (key.src, key.dst)
                             && slot.new_dst_port.get() == client.port
-                            && (slot.key[1] >> 48) as u8 == key.proto
+                            && (slot.key[1] >> 48) as u8 == if translated { key.proto ^ IPV6 } else { key.proto }
                             && slot.key[0] as u32 == forward.new_dst.word()
                             && (slot.key[1] >> 16) as u16 == forward.new_src_port.word()
                     })
@@ -635,8 +635,9 @@ impl Run<'_> {
             }
             Check::EndpointBytes(index, bytes_in, bytes_out) => {
                 let stats = backend.endpoint_stats(index)?;
-                let headers = if ipv6 { 20 } else { 0 };
-                let more = (stats.packets_in * headers, stats.packets_out * headers);
+                // Packets count as they come: an IPv6 header is 20 bytes longer.
+                let longer = |ipv6: bool| if ipv6 { 20 } else { 0 };
+                let more = (stats.packets_in * longer(ipv6), stats.packets_out * longer(ipv6 != translated));
                 same("bytes", &(stats.bytes_in, stats.bytes_out), &(bytes_in + more.0, bytes_out + more.1))
             }
             Check::EndpointConnections(endpoint, count) => {

@@ -427,7 +427,12 @@ impl Case {
             let Step::Frame(frame) = step else { continue };
             match frame.expect {
                 Expect::Forward => frame.by_tc = true,
-                Expect::ForwardMss(_) | Expect::TooBig(_) | Expect::TimeExceeded | Expect::Challenge => return None,
+                Expect::ForwardMss(_)
+                | Expect::TooBig(_)
+                | Expect::TimeExceeded
+                | Expect::Challenge
+                | Expect::Held
+                | Expect::Again => return None,
                 Expect::Drop | Expect::Pass | Expect::Arp | Expect::Reset | Expect::Echo | Expect::Advertisement => {}
             }
             if frame.gso_size != 0 || frame.partial {
