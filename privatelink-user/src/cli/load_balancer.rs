@@ -139,13 +139,12 @@ impl LoadBalancerCommand {
                 let attributes: BTreeMap<String, String> = attributes.attributes.into_iter().collect();
                 let wanted = groups.wanted();
                 let regrouped = wanted.is_some() || enforce_on_private_link.is_some();
-                if attributes.is_empty() && !regrouped {
+                if attributes.is_empty() && ipv6_addresses.is_none() && !regrouped {
                     return Err(CliError::Input {
                         message: format!("nothing to change on load balancer '{}' was given", load_balancer.as_str()),
-                        hint:
-                            "give --attribute KEY=VALUE, --security-group GROUP or --enforce-on-private-link; --help \
-                               lists them"
-                                .to_owned(),
+                        hint: "give --attribute KEY=VALUE, --ipv6-address IP, --security-group GROUP or \
+                               --enforce-on-private-link; --help lists them"
+                            .to_owned(),
                     });
                 }
                 let request = ModifyLoadBalancer { load_balancer: load_balancer.clone(), attributes, ipv6_addresses };

@@ -200,7 +200,7 @@ const BAD_VALUES: &[(&str, &str)] = &[
         "target register w 10.0.0.1:0",
         "Target '10.0.0.1:0' must be an IP address, or the name or id of an instance, with a colon and a port",
     ),
-    ("target register w web.example", "Target 'web.example' must be an IPv4 address"),
+    ("target register w web.example", "Target 'web.example' must be an IP address"),
     ("target deregister w ::1", "Target '::1' must be an IPv4 address"),
     ("target health", "<TARGET_GROUP>"),
     ("target health w x_y", "Target 'x_y' must be an IPv4 address"),

@@ -259,15 +259,17 @@ fn resolver(hook: Hook) -> Result<()> {
 }
 
 /// A greeter that repeats what it hears, written by nobody who knows the datapath.
-const ECHO: &str = "import socket,sys,threading\n\
-def serve(c):\n\
-    while True:\n\
-        d=c.recv(4096)\n\
-        if not d: return\n\
-        c.sendall(d)\n\
-s=socket.create_server((sys.argv[1],8080),family=socket.AF_INET6)\n\
-while True:\n\
-    threading.Thread(target=serve,args=(s.accept()[0],),daemon=True).start()\n";
+const ECHO: &str = r#"import socket,sys,threading
+threading.excepthook=lambda why: None
+def serve(c):
+    while True:
+        d=c.recv(4096)
+        if not d: return
+        c.sendall(d)
+s=socket.create_server((sys.argv[1],8080),family=socket.AF_INET6)
+while True:
+    threading.Thread(target=serve,args=(s.accept()[0],),daemon=True).start()
+"#;
 
 fn echo(stream: &mut TcpStream, said: &[u8]) -> Result<()> {
     stream.write_all(said)?;
