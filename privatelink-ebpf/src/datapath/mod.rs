@@ -23,6 +23,7 @@ pub mod icmp;
 pub mod lifecycle;
 pub mod limit;
 pub mod mss;
+pub mod opaque;
 pub mod open;
 pub mod parse;
 pub mod ports;
@@ -221,7 +222,7 @@ fn consider<'t, A: Family<'t>, const PROXIED: bool, F: Frame, T: Tables<'t>>(
     };
     let meta = slot.meta();
     if translate::is_elsewhere::<A>(meta) {
-        return Err(translate::elsewhere::<A, _>(t, segment));
+        return Err(translate::elsewhere::<A, _>(t));
     }
     let proxied = meta.flags & Meta::PROXY != 0;
     if !fresh && proxied != PROXIED {

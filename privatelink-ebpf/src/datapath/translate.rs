@@ -10,7 +10,8 @@ use super::{
     Family, Rewrite, Way, consider, entrance,
     flow_table::SlotRef,
     frame::Frame,
-    parse::{self, Segment},
+    opaque::opaque,
+    parse,
     refusal::{refuse, to_tc},
     rewrite,
     tables::{Hook, Tables},
@@ -100,15 +101,21 @@ impl<'t> Family<'t> for ToIpv4 {
 /// What becomes of a packet in a stage of the other kind: of a translated flow in one that does not translate, or the other way
 /// round.
 #[inline(always)]
-pub fn elsewhere<'t, A: Family<'t>, T: Tables<'t>>(t: T, segment: &Segment) -> Verdict {
+pub fn elsewhere<'t, A: Family<'t>, T: Tables<'t>>(t: T) -> Verdict {
     if A::TRANSLATES {
         return refuse(t, Counter::FlowRaced);
     }
     match T::HOOK {
         Hook::Xdp => to_tc(t),
-        Hook::Tc if segment.key.ipv6() => Verdict::GoOn(Stage::ToIpv4),
-        Hook::Tc => Verdict::GoOn(Stage::ToIpv6),
+        Hook::Tc if A::HEADER_IN == Ipv6Header::LEN as u32 => in_stage(Stage::ToIpv4),
+        Hook::Tc => in_stage(Stage::ToIpv6),
     }
+}
+
+/// [`Verdict::GoOn`], made of a number, as [`super::proxy::left`].
+#[inline(always)]
+fn in_stage(stage: Stage) -> Verdict {
+    Verdict::from_bits(opaque(Verdict::GoOn(stage).to_bits()))
 }
 
 /// The packet's flow is of another kind than this stage's.
@@ -131,7 +138,7 @@ pub fn to_ipv6<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Res
     if proto == Proto::Udp.number() {
         let Some(datagram) = udp::datagram(frame, port.vpc) else { return Err(refuse(t, Counter::Malformed)) };
         // RFC 8200 section 8.1: none without a checksum.
-        match frame.window::<{ UdpHeader::LEN }>(L4_IPV4) {
+        match frame.window::<{ UdpHeader::LEN }>(opaque(L4_IPV4) & 0x3f) {
             Some(udp) if udp.load16::<{ UdpHeader::CHECK }>() != 0 => {}
             Some(_) | None => return Err(refuse(t, Counter::Untranslatable)),
         }

@@ -107,7 +107,7 @@ pub fn consider<'t, A: Family<'t>, F: Frame, T: Tables<'t>>(
     };
     let meta = slot.meta();
     if translate::is_elsewhere::<A>(meta) {
-        return Err(translate::elsewhere::<A, _>(t, segment));
+        return Err(translate::elsewhere::<A, _>(t));
     }
     let index = slot.target();
     let Some(target) = t.target(index) else { return Err(refuse(t, Counter::FlowRaced)) };
