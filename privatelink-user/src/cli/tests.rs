@@ -201,9 +201,9 @@ const BAD_VALUES: &[(&str, &str)] = &[
         "Target '10.0.0.1:0' must be an IP address, or the name or id of an instance, with a colon and a port",
     ),
     ("target register w web.example", "Target 'web.example' must be an IP address"),
-    ("target deregister w ::1", "Target '::1' must be an IPv4 address"),
+    ("target deregister w ::g", "Target '::g' must be an IP address"),
     ("target health", "<TARGET_GROUP>"),
-    ("target health w x_y", "Target 'x_y' must be an IPv4 address"),
+    ("target health w x_y", "Target 'x_y' must be an IP address"),
     (
         "target-group create w --vpc a --protocol TCP --port 80 --target-type alb",
         "Target type 'alb' must be one of '[instance, ip]'; use",
