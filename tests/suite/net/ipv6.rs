@@ -277,7 +277,8 @@ fn between_families(hook: Hook) -> Result<()> {
             scenario.wait_healthy("web")?;
             for client in ["client-a", "client-b"] {
                 let netns = &scenario.topology.host(client).netns;
-                for (option, page) in [("-4", format!("http://{ENDPOINT}/")), ("-6", format!("http://[{ENDPOINT6}]/"))] {
+                for (option, page) in [("-4", format!("http://{ENDPOINT}/")), ("-6", format!("http://[{ENDPOINT6}]/"))]
+                {
                     for _ in 0..5 {
                         let page = curl(netns, &[option, &page])?;
                         ensure!(page.trim() == "one", "{client} {option} got {page}");
@@ -290,10 +291,9 @@ fn between_families(hook: Hook) -> Result<()> {
             }
             let clients = pages.clients()?;
             ensure!(clients == [node.to_string()], "the server saw {clients:?}");
-            for (from, to) in [
-                (FIRST.to_string(), format!("{ENDPOINT}:80")),
-                (FIRST6.to_string(), format!("[{ENDPOINT6}]:80")),
-            ] {
+            for (from, to) in
+                [(FIRST.to_string(), format!("{ENDPOINT}:80")), (FIRST6.to_string(), format!("[{ENDPOINT6}]:80"))]
+            {
                 let said = scenario.cli.run(&format!("explain --vpc consumer-a --from {from} --to {to}"))?;
                 ensure!(said["reachable"] == true, "{said}");
                 let verdict = text(&said, "verdict")?;

@@ -47,7 +47,18 @@ pub fn cases() -> Vec<Case> {
     ] {
         cases.extend([true, false].map(|ipv6| from(ipv6, case.clone())));
     }
+    let proxied = Client { service_port: PROXIED, ..A };
     cases.extend([
+        from(
+            true,
+            case("a PROXY header is IPv4's, a client of IPv6 is refused")
+                .frame(syn(proxied).dropped(Counter::ProxyIpv6)),
+        ),
+        from(
+            false,
+            case("a PROXY header is IPv4's, a target of IPv6 is refused")
+                .frame(syn(proxied).dropped(Counter::ProxyIpv6)),
+        ),
         from(
             false,
             case("a datagram without a checksum has none that IPv6 could carry").frame(
