@@ -36,7 +36,7 @@ use privatelink_ebpf::{
         held, icmp, lifecycle, limit, open,
         parse::Segment,
         ports::{self, Claim},
-        proxy, refusal, slow, stage, udp, v6,
+        proxy, refusal, slow, stage, translate, udp, v6,
     },
 };
 
@@ -124,18 +124,23 @@ pub fn privatelink_explain(ctx: TcContext) -> i32 {
     }
     answer(match stage(packet(skb)) {
         Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend => judge_tcp(skb, ifindex),
-        Stage::Udp => judge_udp(skb, ifindex),
+        Stage::Udp => translated(skb, ifindex, judge_udp(skb, ifindex)),
         Stage::Icmp => judge_icmp(skb, ifindex),
         Stage::Fragment => match judge_fragment(skb, ifindex) {
             FIRST_OF_TCP => judge_tcp(skb, ifindex),
-            FIRST_OF_UDP => judge_udp(skb, ifindex),
+            FIRST_OF_UDP => translated(skb, ifindex, judge_udp(skb, ifindex)),
             bits if bits == Verdict::GoOn(Stage::Wait).to_bits() => judge_wait(skb, ifindex),
             verdict => verdict,
         },
         // The other program's, and where no frame begins.
-        stage @ (Stage::V6 | Stage::V6Slow | Stage::Icmp6 | Stage::Answer | Stage::Challenge | Stage::Wait) => {
-            Verdict::GoOn(stage).to_bits()
-        }
+        stage @ (Stage::V6
+        | Stage::V6Slow
+        | Stage::Icmp6
+        | Stage::Answer
+        | Stage::Challenge
+        | Stage::Wait
+        | Stage::ToIpv6
+        | Stage::ToIpv4) => Verdict::GoOn(stage).to_bits(),
     })
 }
 
@@ -151,6 +156,7 @@ pub fn privatelink_explain_ipv6(ctx: TcContext) -> i32 {
     answer(match judge_v6(skb, ifindex) {
         bits if bits == Verdict::GoOn(Stage::Icmp6).to_bits() => judge_icmp6(skb, ifindex),
         bits if bits == Verdict::GoOn(Stage::Challenge).to_bits() => judge_challenge(skb, ifindex),
+        bits if bits == Verdict::GoOn(Stage::ToIpv4).to_bits() => judge_to_ipv4(skb, ifindex),
         bits => bits,
     })
 }
@@ -200,8 +206,14 @@ fn judge_tcp(skb: *mut __sk_buff, ifindex: u32) -> u32 {
     match judge_slow(skb, ifindex) {
         bits if bits == Verdict::Proxy.to_bits() => judge_proxy(skb, ifindex),
         bits if bits == Verdict::GoOn(Stage::Challenge).to_bits() => judge_challenge(skb, ifindex),
-        bits => bits,
+        bits => translated(skb, ifindex, bits),
     }
+}
+
+/// What `bits`, said of an IPv4 packet, leaves to the stage of the other IP family.
+#[inline(always)]
+fn translated(skb: *mut __sk_buff, ifindex: u32, bits: u32) -> u32 {
+    if bits == Verdict::GoOn(Stage::ToIpv6).to_bits() { judge_to_ipv6(skb, ifindex) } else { bits }
 }
 
 /// What a stage says of the packet.
@@ -221,6 +233,8 @@ judges! {
     judge_icmp = icmp::decide;
     judge_v6 = v6::slow;
     judge_icmp6 = v6::icmp::decide;
+    judge_to_ipv6 = translate::to_ipv6;
+    judge_to_ipv4 = translate::to_ipv4;
 }
 
 // With a stack of its own.
