@@ -21,9 +21,6 @@ use crate::{
 /// What runs where no version is named: the oldest supported kernel, those that distributions keep for long, the newest.
 const ALL: [&str; 4] = ["6.1", "6.12", "6.18", NEWEST];
 
-/// What is a part of all tests.
-pub const EDGES: [&str; 2] = ["6.1", NEWEST];
-
 /// The newest kernel that Debian has.
 const NEWEST: &str = "newest";
 

@@ -21,8 +21,7 @@ pub enum Suite {
     Kernel,
     /// Real clients and servers in network namespaces.
     Net,
-    /// Other kernels, in QEMU: loading, packet cases, a smoke test, native XDP on virtio. As a part of all, the oldest supported
-    /// kernel and the newest.
+    /// Other kernels, in QEMU: loading, packet cases, a smoke test, native XDP on virtio. No part of all.
     Kernels,
     /// The agent killed in the middle of operations, `--kills` times. No part of all: there it is killed a few times.
     Crash,
@@ -44,7 +43,7 @@ pub struct Options {
 }
 
 impl Suite {
-    const ALL: [Self; 4] = [Self::Unit, Self::Kernel, Self::Net, Self::Kernels];
+    const ALL: [Self; 3] = [Self::Unit, Self::Kernel, Self::Net];
 
     /// What this suite is, for the reader.
     fn title(self) -> &'static str {
@@ -66,16 +65,12 @@ pub fn run(pins: &Pins, suite: Option<Suite>, options: &Options) -> Result<()> {
     if !options.versions.is_empty() && suite != Some(Suite::Kernels) {
         bail!("only the suite `kernels` takes versions; `--filter` chooses tests of the others");
     }
-    let versions = match suite {
-        Some(_) => options.versions.clone(),
-        None => kernels::EDGES.map(str::to_owned).to_vec(),
-    };
     let suites = suite.map_or(Suite::ALL.to_vec(), |one| vec![one]);
     let mut failed = Vec::new();
     for suite in suites {
         println!("\n== {}", suite.title());
         let mut ran = match suite {
-            Suite::Kernels => kernels::run(pins, &versions, options.filter.as_deref()),
+            Suite::Kernels => kernels::run(pins, &options.versions, options.filter.as_deref()),
             Suite::Unit | Suite::Kernel | Suite::Net | Suite::Crash | Suite::Fuzz => {
                 command(pins, suite, options).and_then(|mut command| process::run(&mut command))
             }
