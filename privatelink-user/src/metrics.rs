@@ -150,10 +150,11 @@ const LOAD_BALANCER: &[Row<LoadBalancerUsage>] = &[
         lb.peak_packets_per_second
     }),
     thousandths("consumed_lcus", "ConsumedLCUs: load balancer capacity units, as AWS counts them", |lb| {
-        lb.tcp.capacity_thousandths + lb.udp.capacity_thousandths
+        lb.tcp.capacity_thousandths + lb.udp.capacity_thousandths + lb.tls.capacity_thousandths
     }),
     thousandths("consumed_lcus_tcp", "ConsumedLCUs_TCP: of TCP", |lb| lb.tcp.capacity_thousandths),
     thousandths("consumed_lcus_udp", "ConsumedLCUs_UDP: of UDP", |lb| lb.udp.capacity_thousandths),
+    thousandths("consumed_lcus_tls", "ConsumedLCUs_TLS: of TLS", |lb| lb.tls.capacity_thousandths),
     gauge(
         "zonal_health_status",
         "ZonalHealthStatus: 1 if enough targets of each group are healthy, by the thresholds of DNS failover",

@@ -509,8 +509,11 @@ pub struct Usage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadBalancerUsage {
     pub load_balancer: LoadBalancerId,
+    /// What the kernel forwards of TCP, TLS listeners' connections and the relay's own to targets included.
     pub tcp: ProtocolUsage,
     pub udp: ProtocolUsage,
+    /// What the relay has ended of TLS since it began: its bytes are decrypted ones, and nobody counts its packets.
+    pub tls: ProtocolUsage,
     pub rejected: u64,
     pub port_allocation_errors: u64,
     pub client_resets: u64,
@@ -534,6 +537,7 @@ impl LoadBalancerUsage {
             load_balancer,
             tcp: ProtocolUsage::default(),
             udp: ProtocolUsage::default(),
+            tls: ProtocolUsage::default(),
             rejected: 0,
             port_allocation_errors: 0,
             client_resets: 0,

@@ -165,12 +165,15 @@ impl Answers {
             let dataplane = self.shared.dataplane();
             (dataplane.half_open().map_err(tables)?, dataplane.capacity())
         };
+        let tls = usage::tls(state, &self.shared.relay());
+        let rates = self.shared.rates();
+        let load_balancers = usage::load_balancers(state, &plan, &counts, &active, &health, &tls, &rates);
         Ok(Usage {
             stats,
-            load_balancers: usage::load_balancers(state, &plan, &counts, &active, &health, &self.shared.rates()),
+            load_balancers,
             target_groups: usage::target_groups(state, &health),
             endpoints: usage::endpoints(&plan, &counts, &active),
-            tls: usage::tls(state, &self.shared.relay()),
+            tls,
             checks: self.shared.checks().values().cloned().collect(),
             half_open,
             flow_entries: active.entries,

@@ -160,8 +160,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(1);
 /// Between two looks for one that does not answer.
 const SOON: Duration = Duration::from_millis(50);
-/// Between two attempts to start one.
+/// Between two attempts to start one, at first; twice as long after each that has not helped.
 const RETRY: Duration = Duration::from_secs(2);
+/// The longest time between two attempts.
+const LONGEST_RETRY: Duration = Duration::from_secs(32);
 /// How long one may be away that passes its sockets on.
 const AWAY: Duration = Duration::from_millis(500);
 
@@ -225,13 +227,18 @@ struct Driver {
     /// When it was there last.
     answered: Option<Instant>,
     started: Option<Instant>,
+    /// How long to wait after that.
+    retry: Duration,
 }
 
 impl Driver {
-    /// Starts a relay, but not twice within a second.
+    /// Starts a relay, but not again at once: one that cannot take over from the present one says why and ends.
     fn start(&mut self) {
-        if self.started.is_some_and(|at| at.elapsed() < RETRY) {
+        if self.started.is_some_and(|at| at.elapsed() < self.retry) {
             return;
+        }
+        if self.started.is_some() {
+            self.retry = (self.retry * 2).min(LONGEST_RETRY);
         }
         self.started = Some(Instant::now());
         match start(&self.state_dir) {
@@ -253,8 +260,10 @@ impl Driver {
             Ok(status) => {
                 self.sent = Some(config.clone());
                 self.answered = Some(Instant::now());
-                if status.build != build() {
-                    tracing::info!(pid = status.pid, "a relay of another build runs; this one's takes over");
+                if status.build == build() {
+                    self.retry = RETRY;
+                } else {
+                    tracing::debug!(pid = status.pid, "a relay of another build runs; this one's takes over");
                     self.start();
                 }
                 Some(status)
@@ -279,7 +288,7 @@ pub async fn run(shared: Arc<Shared>, options: Options, stop: CancellationToken)
     let Options { state_dir, access_log } = options;
     let mut plans = shared.plan.subscribe();
     let mut states = shared.store.watch();
-    let mut driver = Driver { state_dir, control: None, sent: None, answered: None, started: None };
+    let mut driver = Driver { state_dir, control: None, sent: None, answered: None, started: None, retry: RETRY };
     loop {
         let (state, plan) = (states.borrow_and_update().clone(), plans.borrow_and_update().clone());
         let wanted = place(&shared, access_log.clone()).and_then(|place| config(&state, &plan, &place));

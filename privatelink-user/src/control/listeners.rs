@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Context, ControlError, Mutation, Query, Reference, listener_tls::TlsChoice, lookup, operation, sorted,
+    Context, ControlError, Mutation, Query, Reference,
+    listener_tls::{self, TlsChoice},
+    lookup, operation, sorted,
     view::ListenerView,
 };
 use crate::{
@@ -102,6 +104,7 @@ impl Mutation for CreateListener {
             attributes,
             created_at: context.now,
         };
+        listener_tls::check_certificates(state, &listener)?;
         let view = ListenerView::new(state, &listener);
         Ok((Change::default().put(listener), view))
     }
@@ -166,6 +169,7 @@ impl Mutation for ModifyListener {
         };
         changed.tls = choice.settings(state, listener.protocol, listener.tls.as_ref())?;
         changed.attributes = listener_attributes(changed.attributes, listener.protocol, attributes)?;
+        listener_tls::check_certificates(state, &changed)?;
         let view = ListenerView::new(state, &changed);
         let change = if changed == *listener { Change::default() } else { Change::default().put(changed) };
         Ok((change, view))

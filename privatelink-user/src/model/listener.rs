@@ -38,6 +38,10 @@ pub struct TlsSettings {
 }
 
 impl TlsSettings {
+    /// The most certificates that all listeners of a load balancer show by server name together (AWS's quota
+    /// `certificates-per-network-load-balancer`, which default ones do not count for).
+    pub const MAX_CERTIFICATES: usize = 25;
+
     /// The default certificate, then the others.
     pub fn certificates(&self) -> impl Iterator<Item = &CertificateId> {
         std::iter::once(&self.certificate).chain(self.more.iter().filter(|id| **id != self.certificate))

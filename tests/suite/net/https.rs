@@ -40,6 +40,7 @@ pub const TESTS: fn() -> Vec<Test> = || {
         Test { name: "tls_listener_ends_https_at_the_load_balancer", needs: NEEDS, run: Run::EachHook(https) },
         Test { name: "tls_listener_leads_to_tls_targets_and_proxy_headers", needs: NEEDS, run: Run::Once(targets) },
         Test { name: "tls_listener_outlives_agent_certificate_and_relay", needs: BUSY, run: Run::Once(outlives) },
+        Test { name: "tls_clients_come_back_to_relays_of_other_builds", needs: BUSY, run: Run::Once(builds) },
         Test { name: "tls_listener_holds_ten_thousand_idle_connections", needs: BUSY, run: Run::Once(idle) },
         Test { name: "tls_listener_is_found_sound_by_testssl", needs: SCANNED, run: Run::Once(scanned) },
         Test { name: "aws_cli_publishes_a_tls_listener_by_a_private_name", needs: WITH_AWS, run: Run::Once(document) },
@@ -422,6 +423,86 @@ fn outlives() -> Result<()> {
             ensure!(left.is_empty(), "relays: {left:?}");
             Ok(())
         })
+    })
+}
+
+/// A request by `openssl s_client`, read to its end; what it says. Sessions are kept in a file.
+fn session(client: &Netns, args: &[&str]) -> Result<String> {
+    let mut command = client.command("openssl");
+    command.args(["s_client", "-connect", &TLS.to_string(), "-servername", NAME, "-ign_eof"]).args(args);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().context("starting openssl s_client")?;
+    child.stdin.take().context("its input")?.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+    let Output { stdout, stderr, .. } = child.wait_with_output().context("openssl s_client")?;
+    let said = String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned();
+    says(&said, "in clear")?;
+    Ok(said)
+}
+
+/// Relays of two builds pass the listener on to each other, while requests go on and clients come back by their tickets.
+fn builds() -> Result<()> {
+    with_tls(Hook::Tc, |scenario, lab, _| {
+        let client = &scenario.topology.host("client-a").netns.clone();
+        let other = &scenario.topology.host("client-b").netns.clone();
+        let versions = ["-tls1_2", "-tls1_3"];
+        for version in versions {
+            says(&session(client, &[version, "-sess_out", &lab.path(version)])?, "New, TLSv1")?;
+            says(&session(client, &[version, "-sess_in", &lab.path(version)])?, "Reused, TLSv1")?;
+        }
+        // A renegotiation is not begun: the connection ends, or goes on with what it has.
+        let mut command = client.command("openssl");
+        command.args(["s_client", "-connect", &TLS.to_string(), "-servername", NAME, "-tls1_2"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().context("starting openssl s_client")?;
+        child.stdin.take().context("its input")?.write_all(b"R\n")?;
+        let Output { stdout, stderr, .. } = child.wait_with_output().context("openssl s_client")?;
+        let said = String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned();
+        says(&said, "RENEGOTIATING")?;
+        says(&said, "no renegotiation")?;
+
+        // The same program under another time stamp is another build.
+        let copy = lab.dir.path().join("privatelink-of-another-build");
+        fs::copy(scenario.cli.program(), &copy).context("another build")?;
+        let [first] = relays(&scenario.topology.lb)?[..] else { bail!("not one relay") };
+        let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
+        thread::scope(|scope| {
+            let asking = scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    ensure!(lab.page(other, NAME, "")? == "in clear");
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(())
+            });
+            let result = (|| {
+                let mut command = scenario.topology.lb.command(&copy);
+                command.arg("relay").arg("--state-dir").arg(scenario.agent.state_dir());
+                command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+                // It ends when the agent's own relay has taken over from it.
+                Running::start(&mut command)?.keep();
+                eventually("the agent's build has the sockets again", Duration::from_secs(20), || {
+                    let left = relays(&scenario.topology.lb)?;
+                    ensure!(left.len() == 1 && left[0] != first, "relays: {left:?}, at first {first}");
+                    let program = fs::read_link(format!("/proc/{}/exe", left[0])).context("its program")?;
+                    ensure!(program == scenario.cli.program().canonicalize()?, "{}", program.display());
+                    Ok(())
+                })?;
+                let asked = done.load(Ordering::Relaxed);
+                eventually("requests go on", PATIENCE, || {
+                    ensure!(done.load(Ordering::Relaxed) > asked + 2);
+                    Ok(())
+                })?;
+                for version in versions {
+                    says(&session(client, &[version, "-sess_in", &lab.path(version)])?, "Reused, TLSv1")?;
+                }
+                Ok(())
+            })();
+            stop.store(true, Ordering::Relaxed);
+            let asked = asking.join().map_err(|_| anyhow::anyhow!("the requests panicked"))?;
+            result?;
+            asked.context("a request failed")
+        })?;
+        progress!("{} requests over two changes of the relay's build, none failed", done.load(Ordering::Relaxed));
+        Ok(())
     })
 }
 

@@ -111,3 +111,30 @@ fn groups_behind_tls_are_of_one_protocol() {
     assert_eq!(refusal(listener(&mut world, "TCP", by_tcp)).0, "IncompatibleProtocols");
     listener(&mut world, "TLS", json!({"certificate": certificate, "target_group": "again"})).unwrap();
 }
+
+#[test]
+fn a_load_balancer_shows_25_certificates_besides_the_default_ones() {
+    let mut world = World::published();
+    let certificates: Vec<String> = (0..27).map(|n| import(&mut world, &format!("www{n}.example"))).collect();
+    let [default, last, more @ ..] = certificates.as_slice() else { unreachable!() };
+    assert_eq!(more.len(), 25);
+    listener(&mut world, "TLS", json!({"certificate": default, "more_certificates": more[..20]})).unwrap();
+    let second = json!({"port": 444, "certificate": last, "more_certificates": more[15..25]});
+    listener(&mut world, "TLS", second).unwrap();
+    // What both show counts once, and what is default there does not count.
+    let add = |certificate: &str| json!({"listener": "lb:443", "certificates": [certificate]});
+    world.json::<AddListenerCertificates>(add(&more[20])).unwrap();
+    world.json::<AddListenerCertificates>(add(default)).unwrap();
+    let (code, text) = refusal(world.json::<AddListenerCertificates>(add(last)));
+    assert_eq!(
+        (code.as_str(), text.as_str()),
+        ("TooManyCertificates", "You've reached the limit on the number of certificates per load balancer: 25")
+    );
+    let third = json!({"port": 445, "certificate": default, "more_certificates": [last]});
+    assert_eq!(refusal(listener(&mut world, "TLS", third)).0, "TooManyCertificates");
+    let all = json!({"listener": "lb:444", "more_certificates": certificates});
+    assert_eq!(refusal(world.json::<ModifyListener>(all)).0, "TooManyCertificates");
+    let fewer = json!({"listener": "lb:444", "certificates": more[21..]});
+    world.json::<RemoveListenerCertificates>(fewer).unwrap();
+    world.json::<AddListenerCertificates>(add(last)).unwrap();
+}

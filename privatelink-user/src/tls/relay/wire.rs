@@ -30,8 +30,10 @@ pub enum Request {
     /// Serve exactly this from now on. Open connections go on with what they began with.
     Configure(Box<Config>),
     Status,
-    /// Pass the listening sockets on, and end with the last connection (`handover.rs`).
-    HandOver,
+    /// Pass the listening sockets on by this protocol, and end with the last connection (`handover.rs`).
+    HandOver {
+        protocol: u32,
+    },
     /// End at once; open connections end.
     Stop,
 }
