@@ -34,7 +34,7 @@ use crate::{
 const TLS: SocketAddrV4 = SocketAddrV4::new(ENDPOINT, 443);
 const NAME: &str = "www.lab.example";
 /// How long anything may take that is not slow on purpose.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Longer than the relay waits for a handshake.
 const SLOW: Duration = Duration::from_secs(15);
 /// How long a kept connection is kept.

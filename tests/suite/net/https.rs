@@ -473,7 +473,7 @@ fn builds() -> Result<()> {
                 }
                 Ok(())
             });
-            let result = (|| {
+            let result = (|| -> Result<()> {
                 let mut command = scenario.topology.lb.command(&copy);
                 command.arg("relay").arg("--state-dir").arg(scenario.agent.state_dir());
                 command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
