@@ -179,6 +179,11 @@ const TLS: &[Row<Counts>] = &[
         "TargetTLSNegotiationErrorCount: connections to targets, or handshakes with them, that failed",
         |tls| tls.target_failed,
     ),
+    counter(
+        "target_certificate_error_count_total",
+        "not of AWS: those of them whose certificate is not of a trusted authority, or for another name",
+        |tls| tls.target_distrusted,
+    ),
     counter("rejected_flow_count_tls_total", "connections beyond the limit of an endpoint", |tls| tls.rejected),
 ];
 

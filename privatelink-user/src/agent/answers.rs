@@ -408,6 +408,7 @@ fn health(checked: Option<Checked>, group: &TargetGroup, now: u64) -> TargetHeal
         Some(Checked::Unhealthy { passed: _, last, since: _ }) => match last {
             Failure::Timeout => TargetHealth::Timeout,
             Failure::Refused | Failure::Malformed => TargetHealth::FailedHealthChecks,
+            Failure::Distrusted => TargetHealth::CertificateDistrusted,
             Failure::StatusCode(code) => TargetHealth::ResponseCodeMismatch(code),
             Failure::Internal => TargetHealth::InternalError,
         },

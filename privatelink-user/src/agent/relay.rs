@@ -29,10 +29,16 @@ use super::{
     security,
 };
 use crate::{
-    model::{Listener, ListenerId, LoadBalancer, Opening, Protocol, State, TargetAddress, TargetGroupId},
-    tls::relay::{
-        build,
-        wire::{self, Config, Device, Group, ListenerConfig, Pem, Request, Status},
+    model::{
+        Certificate, Listener, ListenerId, LoadBalancer, Opening, Protocol, State, TargetAddress, TargetGroup, TargetGroupId,
+        TargetTrust,
+    },
+    tls::{
+        relay::{
+            build,
+            wire::{self, Config, Device, Group, ListenerConfig, Pem, Request, Status},
+        },
+        verified::{Roots, Verify},
     },
 };
 
@@ -96,6 +102,7 @@ pub fn upstreams(
             groups.push(Group {
                 weight: weight.get(),
                 tls: group.protocol == Protocol::Tls,
+                verify: verify(world.state, group),
                 proxy_v2: group.attributes.proxy_protocol_v2,
                 targets,
             });
@@ -104,6 +111,20 @@ pub fn upstreams(
     let flags = if denied && groups.is_empty() { ListenerFlags::OUTBOUND_DENIED } else { ListenerFlags::default() };
     plan.upstreams.insert(listener.id.clone(), groups);
     flags
+}
+
+/// Whose certificates the targets of a group have to show; none: anybody's.
+pub fn verify(state: &State, group: &TargetGroup) -> Option<Verify> {
+    let roots = match &group.attributes.target_trust {
+        TargetTrust::Off => return None,
+        TargetTrust::System => Roots::System,
+        // One that is not there trusts nobody.
+        TargetTrust::Certificate(id) => Roots::Pem(state.certificates.get(id).map_or_else(String::new, |certificate| {
+            let Certificate { certificate, chain, .. } = certificate;
+            if chain.trim().is_empty() { certificate.clone() } else { chain.clone() }
+        })),
+    };
+    Some(Verify { roots, name: group.attributes.target_name.fixed().map(str::to_owned) })
 }
 
 /// What the relay is to serve; none if there is no TLS listener, or no host port.

@@ -102,6 +102,10 @@ pub struct TargetGroupAttributes {
     pub unhealthy_state_routing: HealthThreshold,
     /// Whether targets of other zones are used.
     pub cross_zone: CrossZone,
+    /// Whose certificates targets may show where TLS is spoken with them.
+    pub target_trust: TargetTrust,
+    /// For which name those have to be.
+    pub target_name: TargetName,
 }
 
 /// Healthy targets that a group must have: too few by either measure are too few.

@@ -38,6 +38,7 @@ use super::{
     relay::wire::Group,
     tickets::{NoRandomness, TicketKeys, Tickets},
     unverified,
+    verified::{self, Distrust, Names, Verify},
 };
 use crate::health::dial::Dialer;
 
@@ -67,20 +68,61 @@ impl Default for Bounds {
 }
 
 /// Where a listener's connections go.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Upstream {
-    pub groups: Vec<Group>,
+    groups: Vec<Destination>,
     /// How targets are reached.
-    pub dialer: Dialer,
+    dialer: Dialer,
+}
+
+/// A target group, and who speaks TLS with its targets.
+#[derive(Clone)]
+struct Destination {
+    group: Group,
+    client: Client,
+}
+
+/// How TLS is spoken with a group's targets.
+#[derive(Clone)]
+enum Client {
+    /// As with all others: every certificate is believed.
+    Shared,
+    /// By a client of the group's own, whose sessions are with targets that it has believed.
+    Verifying {
+        connector: TlsConnector,
+        /// None: the name that the client asks for.
+        name: Option<ServerName<'static>>,
+    },
+}
+
+impl Destination {
+    fn new(group: Group) -> Result<Self, rustls::Error> {
+        let client = match &group.verify {
+            Some(Verify { roots, name }) if group.tls => {
+                let connector = TlsConnector::from(Arc::new(verified::config(roots, Names::Matter)?));
+                let name = name.clone().map(ServerName::try_from).transpose();
+                Client::Verifying { connector, name: name.map_err(|_| rustls::Error::General("no name".to_owned()))? }
+            }
+            Some(_) | None => Client::Shared,
+        };
+        Ok(Self { group, client })
+    }
 }
 
 impl Upstream {
+    /// # Errors
+    ///
+    /// When the cryptography that this was built with supports no version of TLS.
+    pub fn new(groups: Vec<Group>, dialer: Dialer) -> Result<Self, rustls::Error> {
+        Ok(Self { groups: groups.into_iter().map(Destination::new).collect::<Result<_, _>>()?, dialer })
+    }
+
     /// The group of the connection of this number: as often as its weight says, without a pattern that clients could meet.
-    fn group(&self, turn: u64) -> Option<&Group> {
-        let groups = || self.groups.iter().filter(|group| !group.targets.is_empty());
-        let total: u64 = groups().map(|group| u64::from(group.weight)).sum();
+    fn destination(&self, turn: u64) -> Option<&Destination> {
+        let groups = || self.groups.iter().filter(|destination| !destination.group.targets.is_empty());
+        let total: u64 = groups().map(|destination| u64::from(destination.group.weight)).sum();
         let mut at = turn.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32).checked_rem(total)?;
-        groups().find(|group| {
+        groups().find(|Destination { group, .. }| {
             let found = at < u64::from(group.weight);
             at = at.saturating_sub(group.weight.into());
             found
@@ -177,6 +219,8 @@ pub enum Refusal {
     Connect { target: SocketAddr, error: io::Error },
     #[error("TLS with {target}: {error}")]
     Target { target: SocketAddr, error: io::Error },
+    #[error("{target} is not believed: {distrust}")]
+    Distrusted { target: SocketAddr, distrust: Distrust },
 }
 
 impl Refusal {
@@ -213,6 +257,8 @@ pub struct Record {
     pub alpn_offered: Vec<String>,
     /// By which the client broke the handshake off.
     pub alert: Option<u8>,
+    /// Why the target was not believed.
+    pub distrust: Option<Distrust>,
     pub relayed: Option<Relayed>,
 }
 
@@ -250,6 +296,10 @@ pub async fn serve(
     record.began = Some(Timestamp::now());
     let served = relayed(listener, endpoints, turn, client, stream, record, began).await;
     record.alert = served.as_ref().err().and_then(Refusal::alert);
+    record.distrust = match &served {
+        Err(Refusal::Distrusted { distrust, .. }) => Some(*distrust),
+        Ok(()) | Err(_) => None,
+    };
     record.took = began.elapsed();
     record.ended = Some(Timestamp::now());
     served
@@ -296,18 +346,29 @@ async fn relayed(
     record.version = session.protocol_version().and_then(version_name);
     record.cipher = session.negotiated_cipher_suite().map(suite_name);
     record.group = session.negotiated_key_exchange_group().map(|group| format!("{:?}", group.name()).to_lowercase());
-    let (group, target, mut socket) = connect(upstream, turn, bounds.connect).await?;
+    let (Destination { group, client: own }, target, mut socket) = connect(upstream, turn, bounds.connect).await?;
     record.target = Some(target);
     if let Some(origin) = record.origin.as_ref().filter(|_| group.proxy_v2) {
         socket.write_all(&origin.header()).await.map_err(|error| Refusal::Connect { target, error })?;
     }
     let relayed = if group.tls {
-        let connector = client.with_alpn(record.alpn.iter().map(|name| name.as_bytes().to_vec()).collect());
+        let asked = || record.server_name.clone().and_then(|name| ServerName::try_from(name).ok());
+        let (connector, name) = match own {
+            Client::Shared => (client, ServerName::IpAddress(target.ip().into())),
+            Client::Verifying { connector, name } => {
+                let name = name.clone().or_else(asked);
+                (connector, name.ok_or(Refusal::Distrusted { target, distrust: Distrust::NoName })?)
+            }
+        };
+        let connector = connector.with_alpn(record.alpn.iter().map(|name| name.as_bytes().to_vec()).collect());
         let shaken =
-            timeout(bounds.connect, connector.connect(ServerName::IpAddress(target.ip().into()), Lazy::new(socket)))
+            timeout(bounds.connect, connector.connect(name, Lazy::new(socket)))
                 .await;
         let shaken = shaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        let backend = shaken.map_err(|error| Refusal::Target { target, error })?;
+        let backend = shaken.map_err(|error| match Distrust::of(&error) {
+            Some(distrust) => Refusal::Distrusted { target, distrust },
+            None => Refusal::Target { target, error },
+        })?;
         let agreed = backend.get_ref().1.alpn_protocol();
         record.alpn_target = agreed.map(|name| String::from_utf8_lossy(name).into_owned());
         pump::relay(tls, backend, bounds.idle).await
@@ -358,10 +419,11 @@ async fn connect<'a>(
     upstream: &'a Upstream,
     turn: &Turn,
     limit: Duration,
-) -> Result<(&'a Group, SocketAddr, TcpStream), Refusal> {
+) -> Result<(&'a Destination, SocketAddr, TcpStream), Refusal> {
     const ATTEMPTS: u64 = 3;
     let first = turn.0.fetch_add(1, Ordering::Relaxed);
-    let group = upstream.group(first).ok_or(Refusal::NoTarget)?;
+    let destination = upstream.destination(first).ok_or(Refusal::NoTarget)?;
+    let group = &destination.group;
     let mut targets = group.targets.iter().cycle();
     let count = group.targets.len() as u64;
     let mut target = targets.nth(usize::try_from(first % count.max(1)).unwrap_or(0));
@@ -372,7 +434,7 @@ async fn connect<'a>(
         match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(stream) => {
                 keep_alive(&stream);
-                return Ok((group, at, stream));
+                return Ok((destination, at, stream));
             }
             Err(error) => failed = Refusal::Connect { target: at, error },
         }

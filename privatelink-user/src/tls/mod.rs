@@ -19,3 +19,4 @@ pub mod pump;
 pub mod relay;
 pub mod tickets;
 pub mod unverified;
+pub mod verified;

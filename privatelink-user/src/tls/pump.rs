@@ -44,7 +44,9 @@ where
     T: AsyncBufRead + AsyncWrite + Unpin,
 {
     let (mut up, mut down) = (Way::default(), Way::default());
-    let mut deadline = Box::pin(sleep_until(Instant::now() + idle));
+    // The timer is set anew only when it goes off: that is once in a while, and bytes come all the time.
+    let mut last = Instant::now();
+    let mut deadline = Box::pin(sleep_until(last + idle));
     let end = poll_fn(|context| {
         let before = (up.bytes, down.bytes);
         let ended = match (up.poll(context, &mut client, &mut target), down.poll(context, &mut target, &mut client)) {
@@ -56,9 +58,15 @@ where
             return Poll::Ready(End::Closed);
         }
         if before != (up.bytes, down.bytes) {
-            deadline.as_mut().reset(Instant::now() + idle);
+            last = Instant::now();
         }
-        deadline.as_mut().poll(context).map(|()| End::Idle)
+        loop {
+            ready!(deadline.as_mut().poll(context));
+            if last + idle <= Instant::now() {
+                return Poll::Ready(End::Idle);
+            }
+            deadline.as_mut().reset(last + idle);
+        }
     })
     .await;
     Relayed { up: up.bytes, down: down.bytes, end }

@@ -182,7 +182,7 @@ fn https(hook: Hook) -> Result<()> {
             let log = fs::read_to_string(lab.path("access.log")).context("the access log")?;
             let line = log.lines().find(|line| line.contains(" www.lab.example ")).context("no line of the name")?;
             let fields: Vec<&str> = line.split(' ').collect();
-            ensure!(fields.len() == 22 && fields[0] == "tls" && fields[1] == "2.0", "{line}");
+            ensure!(fields.len() == 23 && fields[0] == "tls" && fields[1] == "2.0", "{line}");
             ensure!(fields[5].starts_with("10.0.1.10:") && fields[6] == "10.0.0.50:443", "{line}");
             ensure!(fields[15].starts_with("tlsv1") && fields[16] == "x25519", "{line}");
             ensure!(log.contains(" - - - - - - "), "a failed handshake is not logged: {log}");
@@ -252,6 +252,8 @@ fn targets() -> Result<()> {
         let requests = nginx.tls_requests()?;
         ensure!(requests.iter().any(|line| line.starts_with("TLSv1.3 www.lab.example curl/")), "{requests:?}");
 
+        validated(scenario, lab)?;
+
         let proxied = SocketAddrV4::new(host.address(), 8_081);
         told(&host.netns, proxied)?;
         cli.run(&format!(
@@ -274,6 +276,59 @@ fn targets() -> Result<()> {
         ensure!(scenario.topology.checksum_errors()? == 0, "checksum errors");
         Ok(())
     })
+}
+
+/// The groups `tls`, whose server shows a certificate that nobody vouches for, and `own`, whose server shows one that is in the
+/// store, validate what they are shown.
+fn validated(scenario: &Scenario, lab: &Lab) -> Result<()> {
+    const TRUST: &str = "privatelink.target_certificates.trust";
+    let cli = &scenario.cli;
+    let client = &scenario.topology.host("client-a").netns.clone();
+    let host = server(scenario, 1);
+    let refused = |code: &str| {
+        eventually(&format!("the relay refuses the server: {code}"), PATIENCE, || {
+            ensure!(lab.page(client, NAME, "").is_err(), "the page still comes");
+            let log = fs::read_to_string(lab.path("access.log")).context("the access log")?;
+            ensure!(log.lines().any(|line| line.ends_with(code)), "{log}");
+            Ok(())
+        })
+    };
+    cli.run(&format!("target-group modify tls --attribute {TRUST}=system"))?;
+    eventually("the check refuses the server", Duration::from_secs(30), || {
+        let told = cli.run("target health tls")?.to_string();
+        says(&told, "the target's certificate is not one that the target group believes")
+    })?;
+    // No target is healthy, so all are used; and the relay sees for itself.
+    refused("TargetCertificateInvalid")?;
+
+    let dir = Directory::new("own")?;
+    let path = |file: &str| dir.path().join(file).display().to_string();
+    let own = rcgen::generate_simple_self_signed([NAME.to_owned()]).context("a certificate")?;
+    fs::write(path("certificate.pem"), own.cert.pem())?;
+    fs::write(path("key.pem"), own.signing_key.serialize_pem())?;
+    let imported = cli.run(&format!(
+        "certificate import --certificate {} --private-key {}",
+        path("certificate.pem"),
+        path("key.pem")
+    ))?;
+    let address = SocketAddrV4::new(host.address(), 8_444);
+    let _nginx = Nginx::start_tls_with(&host.netns, dir, address, "by its own name", "TLSv1.3")?;
+    cli.run(&format!(
+        "target-group create own --vpc provider --protocol TLS --port 8444 --health-check-protocol HTTPS \
+         --health-check-interval 5 --health-check-timeout 2 --attribute {TRUST}={}",
+        text(&imported, "id")?
+    ))?;
+    cli.run(&format!("target register own {}", host.address()))?;
+    cli.run("listener modify web:443 --target-group own")?;
+    scenario.wait_healthy("own")?;
+    eventually("the server is believed", PATIENCE, || says(&lab.page(client, NAME, "")?, "by its own name"))?;
+    let told = cli.run(&format!("explain --vpc consumer-a --from {FIRST} --to {TLS}"))?;
+    says(&told.to_string(), "their certificates have to be of the target group's authorities")?;
+    cli.run("target-group modify own --attribute privatelink.target_certificates.name=other.lab.example")?;
+    refused("TargetCertificateOtherName")?;
+    cli.run("listener modify web:443 --target-group tls")?;
+    cli.run(&format!("target-group modify tls --attribute {TRUST}=off"))?;
+    eventually("nobody is asked any more", PATIENCE, || says(&lab.page(client, NAME, "")?, "by TLS"))
 }
 
 /// The serial number of the certificate that is shown.

@@ -138,3 +138,29 @@ fn a_load_balancer_shows_25_certificates_besides_the_default_ones() {
     world.json::<RemoveListenerCertificates>(fewer).unwrap();
     world.json::<AddListenerCertificates>(add(last)).unwrap();
 }
+
+#[test]
+fn a_tls_group_knows_its_targets_by_a_certificate_that_stays() {
+    let mut world = World::published();
+    let arn = import(&mut world, "www.one.example");
+    let trust = |group: &str, trust: &str| {
+        json!({"target_group": group, "attributes": {"privatelink.target_certificates.trust": trust}})
+    };
+    let made = json!({"name": "again", "vpc": "provider", "protocol": "TLS", "port": 443});
+    world.json::<CreateTargetGroup>(made).unwrap();
+    let (code, text) = refusal(world.json::<ModifyTargetGroup>(trust("web", "system")));
+    assert_eq!(code, "ValidationError");
+    assert!(text.contains("is not supported for target groups with the TCP protocol"), "{text}");
+    let unknown = arn.replace('0', "1");
+    assert_eq!(refusal(world.json::<ModifyTargetGroup>(trust("again", &unknown))).0, "CertificateNotFound");
+    let name = json!({"target_group": "again", "attributes": {"privatelink.target_certificates.name": "a.example"}});
+    assert_eq!(refusal(world.json::<ModifyTargetGroup>(name.clone())).0, "ValidationError");
+    world.json::<ModifyTargetGroup>(trust("again", &arn)).unwrap();
+    world.json::<ModifyTargetGroup>(name).unwrap();
+    let (code, _) = refusal(world.json::<DeleteCertificate>(json!({"certificate": arn})));
+    assert_eq!(code, "ResourceInUse");
+    let off = json!({"target_group": "again", "attributes": {"privatelink.target_certificates.trust": "off",
+        "privatelink.target_certificates.name": "sni"}});
+    world.json::<ModifyTargetGroup>(off).unwrap();
+    world.json::<DeleteCertificate>(json!({"certificate": arn})).unwrap();
+}

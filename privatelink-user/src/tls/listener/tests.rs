@@ -3,7 +3,11 @@ use std::{net::SocketAddrV4, str::FromStr as _};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::tls::{certificate::tests::served, policy::SslPolicy};
+use crate::tls::{
+    certificate::tests::{self_signed, served},
+    policy::SslPolicy,
+    verified::Roots,
+};
 
 fn listener(targets: Vec<SocketAddrV4>, proxy_v2: bool) -> Listener {
     let sessions = Sessions::new(None).expect("randomness");
@@ -14,8 +18,8 @@ fn with_policy(policy: &str, targets: Vec<SocketAddrV4>, proxy_v2: bool, session
     let offer = SslPolicy::named(policy).expect("a policy").offer().expect("honoured");
     let certificates =
         Certificates { default: served("default", &["a.test"]), by_name: vec![served("other", &["*.b.test"])] };
-    let group = Group { weight: 1, tls: false, proxy_v2, targets };
-    let upstream = Upstream { groups: vec![group], dialer: Dialer::default() };
+    let group = Group { weight: 1, tls: false, verify: None, proxy_v2, targets };
+    let upstream = Upstream::new(vec![group], Dialer::default()).expect("a client");
     let bounds = Bounds { connections: 2, ..Bounds::default() };
     Listener::new(&offer, AlpnPolicy::Http2Preferred, certificates, upstream, bounds, sessions).expect("a listener")
 }
@@ -219,5 +223,62 @@ async fn a_policy_says_whether_a_quantum_computer_may_listen() {
             .await;
         result.expect("relayed");
         assert_eq!(record.group.as_deref(), Some(expected), "{policy}");
+    }
+}
+
+/// A target that speaks TLS with a certificate for `name`, and says what it reads; the certificate.
+async fn tls_echo(name: &str) -> (SocketAddrV4, String) {
+    let (certificate, key) = self_signed(&[name]);
+    let shown = crate::tls::certificate::Served::from_pem(String::new(), certificate.as_bytes(), b"", key.as_bytes());
+    let resolver = Arc::new(Certificates { default: shown.expect("a certificate"), by_name: Vec::new() });
+    let config = ServerConfig::builder_with_provider(Arc::new(crypto::provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_cert_resolver(resolver);
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let socket = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let SocketAddr::V4(address) = socket.local_addr().expect("an address") else { panic!("an IPv4 address") };
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = socket.accept().await {
+            // A client that does not believe it breaks off.
+            let Ok(mut tls) = acceptor.accept(stream).await else { continue };
+            let mut byte = [0];
+            if tls.read_exact(&mut byte).await.is_ok() {
+                let _ = tls.write_all(&byte).await;
+                let _ = tls.shutdown().await;
+            }
+        }
+    });
+    (address, certificate)
+}
+
+#[tokio::test]
+async fn a_target_is_believed_by_its_certificate_where_the_group_asks_for_it() {
+    let (target, right) = tls_echo("www.b.test").await;
+    let (wrong, _) = self_signed(&["www.b.test"]);
+    let fixed = |name: &str| Some(name.to_owned());
+    for (pem, name, asked, expected) in [
+        (&right, None, "www.b.test", None),
+        (&right, fixed("www.b.test"), "a.test", None),
+        (&right, None, "a.test", Some(Distrust::OtherName)),
+        (&right, fixed("other.test"), "www.b.test", Some(Distrust::OtherName)),
+        (&wrong, None, "www.b.test", Some(Distrust::UnknownIssuer)),
+    ] {
+        let mut listener = listener(Vec::new(), false);
+        let verify = Some(Verify { roots: Roots::Pem(pem.clone()), name });
+        let group = Group { weight: 1, tls: true, verify, proxy_v2: false, targets: vec![target] };
+        listener.upstream = Upstream::new(vec![group], Dialer::default()).expect("a client");
+        let (result, record) = run(listener, async |mut stream: TcpStream| {
+            stream.write_all(&origin().header()).await.expect("written");
+            let mut tls = shake(stream, asked, &[]).await;
+            let _ = tls.write_all(b"x").await;
+            let mut answer = Vec::new();
+            let _ = tls.read_to_end(&mut answer).await;
+            assert_eq!(answer.is_empty(), expected.is_some(), "{expected:?}");
+        })
+        .await;
+        assert_eq!(record.distrust, expected);
+        assert_eq!(result.is_ok(), expected.is_none(), "{result:?}");
     }
 }

@@ -102,6 +102,7 @@ struct Counters {
     accepted: AtomicU64,
     client_failed: AtomicU64,
     target_failed: AtomicU64,
+    target_distrusted: AtomicU64,
     rejected: AtomicU64,
     received: AtomicU64,
     sent: AtomicU64,
@@ -110,12 +111,13 @@ struct Counters {
 impl Counters {
     fn read(&self) -> Counts {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let Self { active, accepted, client_failed, target_failed, rejected, received, sent } = self;
+        let Self { active, accepted, client_failed, target_failed, target_distrusted, rejected, received, sent } = self;
         Counts {
             active: of(active),
             accepted: of(accepted),
             client_failed: of(client_failed),
             target_failed: of(target_failed),
+            target_distrusted: of(target_distrusted),
             rejected: of(rejected),
             received: of(received),
             sent: of(sent),
@@ -338,7 +340,7 @@ fn listener(
     let chosen =
         Certificates { default: served(certificate)?, by_name: more.iter().map(served).collect::<Result<_, _>>()? };
     let device = Some(config.device.name.clone()).filter(|name| !name.is_empty());
-    let upstream = Upstream { groups: groups.clone(), dialer: Dialer { device, proxy_protocol: false } };
+    let upstream = Upstream::new(groups.clone(), Dialer { device, proxy_protocol: false })?;
     Ok(Listener::new(&offer, *alpn, chosen, upstream, Bounds::default(), sessions)?)
 }
 
@@ -392,6 +394,10 @@ async fn connection(common: Arc<Common>, door: Arc<Door>, stream: TcpStream) {
             Refusal::Header(_) | Refusal::Slow(_) | Refusal::Client(_) => &counters.client_failed,
             Refusal::Connections(_) => &counters.rejected,
             Refusal::NoTarget | Refusal::Connect { .. } | Refusal::Target { .. } => &counters.target_failed,
+            Refusal::Distrusted { .. } => {
+                counters.target_distrusted.fetch_add(1, Ordering::Relaxed);
+                &counters.target_failed
+            }
         };
         failed.fetch_add(1, Ordering::Relaxed);
         let client = record.origin.as_ref().map(|origin| origin.client);
