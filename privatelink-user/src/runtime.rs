@@ -2,7 +2,7 @@
 //!
 //! The state says what is wanted; the agent knows what is. The API reaches it through [`Runtime`] only.
 
-use std::{collections::BTreeMap, fmt, future::Future, net::SocketAddrV4, pin::Pin, sync::Arc};
+use std::{collections::BTreeMap, fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -299,19 +299,19 @@ pub enum NextHop {
     /// Asked for, no answer yet.
     Resolving {
         #[schema(value_type = String)]
-        asked: std::net::Ipv4Addr,
+        asked: std::net::IpAddr,
     },
     /// Answered: frames go to `mac` through `interface`.
     Resolved {
         #[schema(value_type = String)]
-        address: std::net::Ipv4Addr,
+        address: std::net::IpAddr,
         mac: String,
         interface: InterfaceName,
     },
     /// Nobody answers for it on any port of the VPC.
     Unresolvable {
         #[schema(value_type = String)]
-        asked: std::net::Ipv4Addr,
+        asked: std::net::IpAddr,
     },
     /// The target is outside the VPC's CIDR and the VPC has no gateway.
     NoGateway,
@@ -347,17 +347,17 @@ pub struct FlowRecord {
     /// `TCP` or `UDP`.
     pub protocol: String,
     #[schema(value_type = String)]
-    pub client: SocketAddrV4,
+    pub client: SocketAddr,
     /// The address and port that the client connected to.
     #[schema(value_type = String)]
-    pub frontend: SocketAddrV4,
+    pub frontend: SocketAddr,
     /// None for a flow to a node address itself, or of an endpoint that is gone.
     pub endpoint: Option<EndpointId>,
     /// The node address and source port that the target sees.
     #[schema(value_type = String)]
-    pub node: SocketAddrV4,
+    pub node: SocketAddr,
     #[schema(value_type = String)]
-    pub target: SocketAddrV4,
+    pub target: SocketAddr,
     /// The flow's state as the datapath sees it, such as `established`.
     pub state: String,
     /// Seconds since the last packet.
@@ -482,9 +482,9 @@ pub struct Pool {
     /// `TCP` or `UDP`.
     pub protocol: String,
     #[schema(value_type = String)]
-    pub node: std::net::Ipv4Addr,
+    pub node: std::net::IpAddr,
     #[schema(value_type = String)]
-    pub target: SocketAddrV4,
+    pub target: SocketAddr,
     /// Ports of open flows.
     pub used: u32,
     /// Ports held back after the target closed first.
@@ -651,8 +651,8 @@ pub struct Question {
     pub vpc: VpcId,
     /// The port of the VPC that it comes in on; none: the first one.
     pub port: Option<InterfaceName>,
-    pub from: SocketAddrV4,
-    pub to: SocketAddrV4,
+    pub from: SocketAddr,
+    pub to: SocketAddr,
     pub protocol: PacketProtocol,
     /// TCP: the first sequence number, by which a target is chosen too.
     pub sequence: u32,

@@ -2,7 +2,7 @@
 
 use std::{
     fmt::Write as _,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -155,22 +155,23 @@ impl Scenario {
     }
 
     /// Every target of `group` with the name of its state.
-    pub fn health(&self, group: &str) -> Result<Vec<(SocketAddrV4, String)>> {
+    pub fn health(&self, group: &str) -> Result<Vec<(SocketAddr, String)>> {
         let answer = self.cli.run(&format!("target health {group}"))?;
         let rows = rows(&answer).with_context(|| format!("the health of {group}: {answer}"))?;
         let target = |row: &Value| {
             let ip = text(&row["address"], "ip")?.parse()?;
             let port = row["address"]["port"].as_u64().and_then(|port| u16::try_from(port).ok()).context("no port")?;
-            Ok((SocketAddrV4::new(ip, port), text(row, "state")?.to_owned()))
+            Ok((SocketAddr::new(ip, port), text(row, "state")?.to_owned()))
         };
         rows.iter().map(target).collect::<Result<_>>().with_context(|| format!("the health of {group}: {answer}"))
     }
 
     /// Waits until the target at `address` is in `state`.
-    pub fn wait_state(&self, group: &str, address: Ipv4Addr, state: &str, limit: Duration) -> Result<()> {
+    pub fn wait_state(&self, group: &str, address: impl Into<IpAddr>, state: &str, limit: Duration) -> Result<()> {
+        let address = address.into();
         eventually(&format!("{address} is {state}"), limit, || {
             let health = self.health(group)?;
-            let is = health.iter().find(|(target, _)| *target.ip() == address).map(|(_, is)| is.as_str());
+            let is = health.iter().find(|(target, _)| target.ip() == address).map(|(_, is)| is.as_str());
             ensure!(is == Some(state), "{address} is {}", is.unwrap_or("not registered"));
             Ok(())
         })

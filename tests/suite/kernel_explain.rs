@@ -27,7 +27,7 @@ use crate::kernel::{self, Kernel};
 
 /// Refusals that need two CPUs at once, a kernel that fails, or more frames than a case has; how they are worded is shown by the
 /// tests of `privatelink-user`.
-const NOT_BY_CASES: [Counter; 11] = [
+const NOT_BY_CASES: [Counter; 7] = [
     Counter::FlowRaced,
     Counter::FlowTableContended,
     Counter::PortsContended,
@@ -35,11 +35,6 @@ const NOT_BY_CASES: [Counter; 11] = [
     Counter::FlowTableFull,
     Counter::ResetLimited,
     Counter::IcmpLimited,
-    // Nobody can ask about IPv6.
-    Counter::NdpForged,
-    Counter::NdpIgnored,
-    Counter::RoutingHeader,
-    Counter::ExtensionHeaders,
 ];
 
 pub fn every_case() -> Result<()> {
@@ -47,11 +42,8 @@ pub fn every_case() -> Result<()> {
     kernel::interfaces(&netns)?;
     netns.run(|| {
         let mut explained = Explained { kernel: Kernel::load(false)?, named: BTreeSet::new(), frames: 0 };
-        let wrong: Vec<String> = cases::all()
-            .iter()
-            .filter(|case| !case.ipv6)
-            .filter_map(|case| run(case, Path::Tc, &mut explained).err())
-            .collect();
+        let wrong: Vec<String> =
+            cases::all().iter().filter_map(|case| run(case, Path::Tc, &mut explained).err()).collect();
         let Explained { kernel: _, named, frames } = explained;
         ensure!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
         let reasons: Vec<&str> = Counter::ALL

@@ -36,7 +36,7 @@ use privatelink_ebpf::{
         held, icmp, lifecycle, limit, open,
         parse::Segment,
         ports::{self, Claim},
-        proxy, refusal, slow, stage, udp,
+        proxy, refusal, slow, stage, udp, v6,
     },
 };
 
@@ -128,10 +128,9 @@ pub fn privatelink_explain(ctx: TcContext) -> i32 {
             bits if bits == Verdict::GoOn(Stage::Wait).to_bits() => judge_wait(packet, ifindex),
             verdict => verdict,
         },
-        // Nobody can ask about IPv6.
-        stage @ (Stage::V6 | Stage::V6Slow | Stage::Icmp6 | Stage::Answer | Stage::Challenge | Stage::Wait) => {
-            Verdict::GoOn(stage).to_bits()
-        }
+        Stage::V6 | Stage::V6Slow | Stage::Icmp6 => judge_ipv6(packet, ifindex),
+        // No frame begins in these.
+        stage @ (Stage::Answer | Stage::Challenge | Stage::Wait) => Verdict::GoOn(stage).to_bits(),
     };
     // SAFETY: a live map value.
     note(|trace| unsafe { (*trace).verdict = verdict });
@@ -161,6 +160,16 @@ fn judge_tcp(packet: Packet, ifindex: u32) -> u32 {
     }
 }
 
+/// [`judge_v6`], and what it leaves to another stage.
+#[inline(always)]
+fn judge_ipv6(packet: Packet, ifindex: u32) -> u32 {
+    match judge_v6(packet, ifindex) {
+        bits if bits == Verdict::GoOn(Stage::Icmp6).to_bits() => judge_icmp6(packet, ifindex),
+        bits if bits == Verdict::GoOn(Stage::Challenge).to_bits() => judge_challenge(packet, ifindex),
+        bits => bits,
+    }
+}
+
 /// What a stage says of the packet.
 macro_rules! judges {
     ($($name:ident = $stage:path;)+) => { $(
@@ -176,6 +185,8 @@ judges! {
     judge_slow = slow;
     judge_udp = udp::slow;
     judge_icmp = icmp::decide;
+    judge_v6 = v6::slow;
+    judge_icmp6 = v6::icmp::decide;
 }
 
 // With a stack of its own.

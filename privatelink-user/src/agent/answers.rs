@@ -2,12 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
 use privatelink_ebpf::abi::{
-    Proto, VpcIndex, counters,
+    Proto, VpcIndex,
+    addr::IPV6,
+    counters,
     explain::Trace,
     flow::{FlowKey, FlowState, Meta, Slot, WAYS},
     pool,
@@ -24,7 +26,7 @@ use super::{
 };
 use crate::{
     control::{Installed, Limits},
-    dataplane::{Counts, Hook, stats::Wanted},
+    dataplane::{Counts, Hook, peers::Peers, stats::Wanted},
     health::state::{Checked, Failure},
     model::{Hook as WantedHook, InterfaceName, ListenerId, State, Target, TargetGroup, TargetGroupId},
     net::{
@@ -78,13 +80,13 @@ impl Answers {
         }
     }
 
-    fn next_hop(&self, state: &State, plan: &Plan, group: &TargetGroup, ip: Ipv4Addr) -> NextHop {
+    fn next_hop(&self, state: &State, plan: &Plan, group: &TargetGroup, ip: IpAddr) -> NextHop {
         let Some(vpc) = state.vpcs.get(&group.vpc) else { return NextHop::NoPort };
         let Some(index) = desired::vpc_index(vpc) else { return NextHop::NoPort };
         if !plan.ports.values().any(|of| *of == index) {
             return NextHop::NoPort;
         }
-        let Some(asked) = desired::next_hop(vpc, ip) else { return NextHop::NoGateway };
+        let Some(asked) = vpc.next_hop(ip) else { return NextHop::NoGateway };
         let found = self.shared.neighbors().get(&HopKey { vpc: index, ip: asked });
         match found {
             None => NextHop::Resolving { asked },
@@ -121,10 +123,13 @@ impl Answers {
             .map_err(tables)?;
         let now = dataplane.tick().map_err(tables)?;
         let clock = dataplane.clock();
+        let known = dataplane.read().map_err(tables)?.targets;
+        let peers = |slot: &Slot| Peers::of(slot, known.get(&slot.target)?, |key| dataplane.client6(key));
+        let forward: Vec<(Slot, Peers)> = forward.into_iter().filter_map(|slot| Some((slot, peers(&slot)?))).collect();
         drop(dataplane);
         let mut records: Vec<FlowRecord> = forward
             .iter()
-            .filter_map(|slot| {
+            .filter_map(|(slot, peers)| {
                 let key = FlowKey::from_words(slot.key);
                 let state = Meta::unpack(slot.meta).state;
                 let reply = last_reply.get(&FlowId::of_forward(slot)).copied();
@@ -138,11 +143,11 @@ impl Answers {
                 let record = FlowRecord {
                     protocol: Proto::from_number(key.proto).name().to_owned(),
                     vpc: plan.vpcs.get(&key.vpc).cloned(),
-                    client: SocketAddrV4::new(key.src.into(), key.src_port.get()),
-                    frontend: SocketAddrV4::new(key.dst.into(), key.dst_port.get()),
+                    client: SocketAddr::new(peers.client, key.src_port.get()),
+                    frontend: SocketAddr::new(peers.service, key.dst_port.get()),
                     endpoint: endpoints.get(&slot.endpoint).map(|id| (*id).clone()),
-                    node: SocketAddrV4::new(slot.new_src.into(), slot.new_src_port.get()),
-                    target: SocketAddrV4::new(slot.new_dst.into(), slot.new_dst_port.get()),
+                    node: SocketAddr::new(peers.node, slot.new_src_port.get()),
+                    target: SocketAddr::new(peers.target, slot.new_dst_port.get()),
                     state: state.name().to_owned(),
                     idle_seconds: u64::from(clock.seconds(silent)),
                 };
@@ -212,7 +217,7 @@ impl Answers {
                     protocol: key.proto.name().to_owned(),
                     vpc: plan.vpcs.get(&key.vpc).cloned(),
                     node: key.node,
-                    target: SocketAddrV4::new(key.ip, key.port),
+                    target: SocketAddr::new(key.ip, key.port),
                     used: found.used() - held,
                     held,
                     capacity: pool::CAPACITY,
@@ -361,7 +366,7 @@ struct FlowId {
 impl FlowId {
     fn of_forward(slot: &Slot) -> Self {
         Self {
-            proto: FlowKey::from_words(slot.key).proto,
+            proto: FlowKey::from_words(slot.key).proto & !IPV6,
             node: (slot.new_src.word(), slot.new_src_port.word()),
             target: (slot.new_dst.word(), slot.new_dst_port.word()),
             index: slot.target,
@@ -371,7 +376,7 @@ impl FlowId {
     fn of_reverse(slot: &Slot) -> Self {
         let key = FlowKey::from_words(slot.key);
         Self {
-            proto: key.proto,
+            proto: key.proto & !IPV6,
             node: (key.dst.word(), key.dst_port.word()),
             target: (key.src.word(), key.src_port.word()),
             index: slot.target,

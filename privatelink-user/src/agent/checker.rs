@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
@@ -168,14 +167,14 @@ async fn probe(how: &Probes, check: &Check) -> Outcome {
         unhealthy_threshold: _,
         matcher,
     } = settings;
-    let address = SocketAddr::from(*address);
+    let address = *address;
     let limit = Duration::from_secs(u64::from(*timeout));
     let tls = match protocol {
         HealthCheckProtocol::Tcp => return probe_tcp::probe(dialer, address, limit).await,
         HealthCheckProtocol::Http => None,
         HealthCheckProtocol::Https => Some(tls),
     };
-    let request = HttpCheck { path: path.as_str().to_owned(), node: (*node).into(), listener_port: *listener_port };
+    let request = HttpCheck { path: path.as_str().to_owned(), node: *node, listener_port: *listener_port };
     probe_http::probe(dialer, tls, address, &request, |code| matcher.matches(code), limit).await
 }
 

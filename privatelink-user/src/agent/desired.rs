@@ -4,36 +4,36 @@
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
     hash::{DefaultHasher, Hash as _, Hasher as _},
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
 };
 
 use privatelink_ebpf::abi::{
-    Ip6, Mac, Proto, VpcIndex,
-    addr::L4Port,
+    Ip4, Ip6, Mac, Proto, VpcIndex,
+    addr::{IPV6, L4Port},
     entries,
     limit::{Budget, EndpointBudget},
     service::{
-        Address, AddressKey, AddressKind, Alias, AliasKey, EndpointIdText, Frontend, FrontendKey, IDLE_NEVER,
-        ListenerFlags, Parted, Port, PortFlags, Range, RangeKey, RingEntry, Target, TargetFlags,
+        Address, AddressKind, Alias, AliasKey, EndpointIdText, Frontend, IDLE_NEVER, ListenerFlags, Parted, Port,
+        PortFlags, Range, RangeKey, RingEntry, Target, TargetFlags,
     },
 };
 
 use super::{
     index::{self, Busy, TargetKey},
-    plan::{Check, CheckKey, Hop, HopKey, HostPort, Plan},
+    plan::{Check, CheckKey, Hop, HopKey, HostPort, Plan, internal_ipv6},
     relay::{self, Doors},
     resolver::{self, Door, Resolver},
     ring::{Group, Groups, Layout, RingCache},
     security::{self, Compiler, Guard},
 };
 use crate::{
-    dataplane::{Capacity, Hook, Tables},
+    dataplane::{AddressAt, ByFamily, Capacity, FrontendAt, Hook, Tables},
     health::state::Checked,
     model::{
-        BitRate, ConnectionRate, Connections, Endpoint, EndpointId, EndpointState, Limits, Listener, ListenerPorts,
-        LoadBalancer, LoadBalancerId, Opening, Protocol, SecurityGroups, State, TargetAddress, TargetGroup,
-        TargetGroupId, Vpc, VpcId,
+        BitRate, ConnectionRate, Connections, Endpoint, EndpointId, EndpointState, IpFamily, Limits, Listener,
+        ListenerPorts, LoadBalancer, LoadBalancerId, Opening, Protocol, SecurityGroups, State, TargetAddress,
+        TargetGroup, TargetGroupId, Vpc, VpcId,
     },
     net::links::{Link, LinkKind, Links},
 };
@@ -73,8 +73,8 @@ pub struct World<'a> {
 pub struct Desired {
     pub ports: BTreeMap<u32, Port>,
     pub xdp_ports: BTreeSet<u32>,
-    pub addresses: BTreeMap<AddressKey, Address>,
-    pub frontends: BTreeMap<FrontendKey, Frontend>,
+    pub addresses: BTreeMap<AddressAt, Address>,
+    pub frontends: BTreeMap<FrontendAt, Frontend>,
     pub aliases: BTreeMap<(AliasKey, u8), Alias>,
     pub ranges: BTreeMap<(RangeKey, u8), Range>,
     pub parted: BTreeSet<Parted>,
@@ -98,30 +98,25 @@ pub struct DesiredListener {
     pub ring: Arc<[u32]>,
 }
 
-/// Where a target's packets go first: itself inside the VPC's range, else the VPC's gateway.
-pub fn next_hop(vpc: &Vpc, target: Ipv4Addr) -> Option<Ipv4Addr> {
-    if vpc.cidr.net().contains(&target) { Some(target) } else { vpc.gateway }
-}
-
 /// The number of a VPC in the kernel's tables.
 pub fn vpc_index(vpc: &Vpc) -> Option<VpcIndex> {
     Some(VpcIndex(vpc.index.get())).filter(|index| *index != VpcIndex::HOST)
 }
 
 /// Whether a load balancer or an endpoint owns `ip` in `vpc`, so that no target can have it.
-pub fn owned(state: &State, vpc: &VpcId, ip: Ipv4Addr) -> bool {
+pub fn owned(state: &State, vpc: &VpcId, ip: IpAddr) -> bool {
     state.load_balancers.values().any(|lb| lb.vpc == *vpc && lb.nodes().any(|node| node == ip))
         || state.endpoints.values().any(|endpoint| {
-            let alias = || endpoint.aliases.iter().any(|alias| alias.address() == Some(ip));
-            endpoint.vpc == *vpc && (endpoint.addresses().any(|own| own == ip) || alias())
+            let alias = || endpoint.aliases.iter().any(|alias| alias.address().map(IpAddr::V4) == Some(ip));
+            endpoint.vpc == *vpc && (endpoint.all_addresses().any(|own| own == ip) || alias())
         })
 }
 
 /// Every address that [`owned`] finds.
-fn owned_addresses(state: &State) -> BTreeSet<(&VpcId, Ipv4Addr)> {
+fn owned_addresses(state: &State) -> BTreeSet<(&VpcId, IpAddr)> {
     let nodes = state.load_balancers.values().flat_map(|lb| lb.nodes().map(move |ip| (&lb.vpc, ip)));
     let endpoints = state.endpoints.values();
-    nodes.chain(endpoints.flat_map(|endpoint| endpoint.addresses().map(move |ip| (&endpoint.vpc, ip)))).collect()
+    nodes.chain(endpoints.flat_map(|endpoint| endpoint.all_addresses().map(move |ip| (&endpoint.vpc, ip)))).collect()
 }
 
 /// A target group with the listeners that lead to it.
@@ -133,9 +128,10 @@ struct Use<'a> {
 }
 
 impl Use<'_> {
-    /// The node addresses of all its load balancers, each once, in order.
-    fn nodes(&self) -> Vec<Ipv4Addr> {
-        let mut nodes: Vec<Ipv4Addr> = self.listeners.iter().flat_map(|(_, lb)| lb.nodes()).collect();
+    /// The node addresses of all its load balancers that its targets see, each once, in order.
+    fn nodes(&self) -> Vec<IpAddr> {
+        let family = self.group.ip_address_type;
+        let mut nodes: Vec<IpAddr> = self.listeners.iter().flat_map(|(_, lb)| lb.nodes_of(family)).collect();
         let mut seen = BTreeSet::new();
         nodes.retain(|node| seen.insert(*node));
         nodes
@@ -212,9 +208,18 @@ fn ports(world: &World<'_>, desired: &mut Desired, plan: &mut Plan) {
         && let Some(link) = world.links.get(&host_port.ifindex)
     {
         put_port(world, link, VpcIndex::HOST, PortFlags::default(), desired, plan);
-        let key = AddressKey::new(VpcIndex::HOST, host_port.gateway.into());
+        let key = AddressAt::new(VpcIndex::HOST, host_port.gateway);
         desired.addresses.insert(key, AddressKind::Internal.into());
+        if has_ipv6(world.state) {
+            let key = AddressAt::new(VpcIndex::HOST, internal_ipv6(host_port.gateway));
+            desired.addresses.insert(key, AddressKind::Internal.into());
+        }
     }
+}
+
+/// Whether any VPC has IPv6 addresses.
+pub fn has_ipv6(state: &State) -> bool {
+    state.vpcs.values().any(|vpc| vpc.ipv6.is_some())
 }
 
 fn put_port(world: &World<'_>, link: &Link, vpc: VpcIndex, flags: PortFlags, desired: &mut Desired, plan: &mut Plan) {
@@ -253,7 +258,7 @@ fn transmits(link: &Link) -> bool {
 
 fn targets(world: &World<'_>, uses: &[Use<'_>], resolvers: &[Resolver], desired: &mut Desired, plan: &mut Plan) {
     // A key may come from several registrations; its record does not depend on which.
-    let mut hops: BTreeMap<TargetKey, Option<Ipv4Addr>> = BTreeMap::new();
+    let mut hops: BTreeMap<TargetKey, Option<IpAddr>> = BTreeMap::new();
     let owned = owned_addresses(world.state);
     for used in uses {
         let nodes = used.nodes();
@@ -262,9 +267,9 @@ fn targets(world: &World<'_>, uses: &[Use<'_>], resolvers: &[Resolver], desired:
             if world.state.is_stopped(target) || owned.contains(&(&used.vpc.id, address.ip)) {
                 continue;
             }
-            let hop = next_hop(used.vpc, address.ip);
+            let hop = used.vpc.next_hop(address.ip);
             let check = CheckKey { group: used.group.id.clone(), target: address };
-            let key = |node: Ipv4Addr, port: u16, proto: Proto| TargetKey {
+            let key = |node: IpAddr, port: u16, proto: Proto| TargetKey {
                 vpc: used.vpc_index,
                 node,
                 ip: address.ip,
@@ -325,13 +330,15 @@ fn targets(world: &World<'_>, uses: &[Use<'_>], resolvers: &[Resolver], desired:
 
 /// For each target of a load balancer with several node addresses: the same behind the next one, going around.
 fn next_nodes(state: &State, plan: &Plan) -> BTreeMap<u32, u32> {
-    let mut around: BTreeMap<(VpcIndex, Ipv4Addr), Vec<Ipv4Addr>> = BTreeMap::new();
+    let mut around: BTreeMap<(VpcIndex, IpAddr), Vec<IpAddr>> = BTreeMap::new();
     for lb in state.load_balancers.values() {
         let Some(vpc) = state.vpcs.get(&lb.vpc).and_then(vpc_index) else { continue };
-        let nodes: Vec<Ipv4Addr> = lb.nodes().collect();
-        for (at, node) in nodes.iter().enumerate() {
-            let others = nodes.iter().cycle().skip(at + 1).take(nodes.len() - 1).copied();
-            around.insert((vpc, *node), others.collect());
+        for family in [IpFamily::Ipv4, IpFamily::Ipv6] {
+            let nodes: Vec<IpAddr> = lb.nodes_of(family).collect();
+            for (at, node) in nodes.iter().enumerate() {
+                let others = nodes.iter().cycle().skip(at + 1).take(nodes.len() - 1).copied();
+                around.insert((vpc, *node), others.collect());
+            }
         }
     }
     let next = |(key, index): (&TargetKey, &u32)| {
@@ -402,9 +409,17 @@ fn record(world: &World<'_>, key: &TargetKey, index: u32, hop: Option<&Hop>, end
         None => (TargetFlags::default(), 0, Mac::ZERO),
     };
     let TargetKey { vpc, node, ip, port, proto } = *key;
+    let four = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => ip.into(),
+        IpAddr::V6(_) => Ip4::UNSPECIFIED,
+    };
+    let six = |ip: IpAddr| match ip {
+        IpAddr::V4(_) => Ip6::UNSPECIFIED,
+        IpAddr::V6(ip) => ip.into(),
+    };
     Target {
-        ip: ip.into(),
-        node_ip: node.into(),
+        ip: four(ip),
+        node_ip: four(node),
         port: L4Port::new(port),
         vpc,
         generation,
@@ -412,10 +427,10 @@ fn record(world: &World<'_>, key: &TargetKey, index: u32, hop: Option<&Hop>, end
         ifindex,
         pool: index,
         mac,
-        proto: proto.number(),
+        proto: if ip.is_ipv6() { proto.number() | IPV6 } else { proto.number() },
         _pad: 0,
-        ip6: Ip6::UNSPECIFIED,
-        node_ip6: Ip6::UNSPECIFIED,
+        ip6: six(ip),
+        node_ip6: six(node),
     }
 }
 
@@ -449,21 +464,21 @@ fn listeners(
     let state = world.state;
     let actual = world.actual;
     // What is reached at a load balancer's first node address and port is that listener, in the kernel too.
-    let doors: BTreeMap<FrontendKey, (&Listener, Proto)> = state
+    let doors: BTreeMap<FrontendAt, (&Listener, Proto)> = state
         .listeners
         .values()
         .filter_map(|listener| {
             let lb = state.load_balancers.get(&listener.load_balancer)?;
             let vpc = state.vpcs.get(&lb.vpc).and_then(vpc_index)?;
             let node = *lb.addresses.first()?;
-            let door = move |proto| (frontend_key(vpc, node, listener.port.first(), proto), (listener, proto));
+            let door = move |proto| (FrontendAt::new(vpc, node, listener.port.first(), proto), (listener, proto));
             Some(transports(listener.protocol).map(door))
         })
         .flatten()
         .collect();
-    let wanted: BTreeSet<FrontendKey> = doors.keys().copied().chain(resolver::listeners(resolvers)).collect();
+    let wanted: BTreeSet<FrontendAt> = doors.keys().copied().chain(resolver::listeners(resolvers)).collect();
     let limit = first_check_listener(world.capacity);
-    let held: BTreeMap<FrontendKey, u32> = actual
+    let held: BTreeMap<FrontendAt, u32> = actual
         .frontends
         .iter()
         .filter(|(key, frontend)| wanted.contains(key) && (index::first()..limit).contains(&frontend.listener))
@@ -487,14 +502,14 @@ fn listeners(
     }
 
     let mut compiler = Compiler::new(state);
-    let mut guards: BTreeMap<FrontendKey, Guard> = BTreeMap::new();
+    let mut guards: BTreeMap<FrontendAt, Guard> = BTreeMap::new();
     for lb in state.load_balancers.values() {
         let served = lb.id.kind().unserved().is_none();
         let Some(vpc) = state.vpcs.get(&lb.vpc).filter(|_| served).and_then(vpc_index) else { continue };
         for node in lb.nodes() {
-            desired.addresses.insert(AddressKey::new(vpc, node.into()), AddressKind::Node.into());
-            if let Some(guard) = compiler.at_node(lb, ECHO) {
-                let key = FrontendKey::echo(vpc, node.into());
+            desired.addresses.insert(AddressAt::new(vpc, node), AddressKind::Node.into());
+            if let Some(guard) = compiler.at_node(lb, echo(node)) {
+                let key = FrontendAt::echo(vpc, node);
                 desired.frontends.insert(key, Frontend::default());
                 guards.insert(key, guard);
             }
@@ -532,8 +547,8 @@ fn listeners(
             };
             desired.listeners.insert(index, DesiredListener { idle_s, flags, ring });
             let parts = parts(&compiler, listener, *proto, [&lb.security_groups, &lb.security_groups]);
-            for (node, part) in lb.addresses.iter().flat_map(|node| parts.iter().map(move |part| (node, *part))) {
-                let key = frontend_key(vpc, *node, part.first(), *proto);
+            for (node, part) in each_part(lb.client_facing(), &parts) {
+                let key = FrontendAt::new(vpc, node, part.first(), *proto);
                 desired.frontends.insert(key, Frontend { listener: index, endpoint: 0, ..Frontend::default() });
                 guards.extend(compiler.at_node(lb, opening(*proto, part.first())).map(|guard| (key, guard)));
                 ranges(key, part, desired, plan);
@@ -544,22 +559,23 @@ fn listeners(
         let Some(vpc) = state.vpcs.get(&endpoint.vpc).and_then(vpc_index) else { continue };
         let addresses = answered(state, endpoint);
         for address in &addresses {
-            desired.addresses.insert(AddressKey::new(vpc, (*address).into()), AddressKind::Endpoint.into());
+            desired.addresses.insert(AddressAt::new(vpc, *address), AddressKind::Endpoint.into());
         }
         let Some(service) = state.endpoint_services.get(&endpoint.service) else { continue };
         let first_lb = service.load_balancers.iter().find_map(|lb| state.load_balancers.get(lb));
-        if let Some(guard) = first_lb.and_then(|lb| compiler.at_endpoint(endpoint, lb, ECHO)) {
-            for address in &addresses {
-                let key = FrontendKey::echo(vpc, (*address).into());
+        for address in &addresses {
+            let guard = first_lb.and_then(|lb| compiler.at_endpoint(endpoint, lb, echo(*address)));
+            if let Some(guard) = guard {
+                let key = FrontendAt::echo(vpc, *address);
                 desired.frontends.insert(key, Frontend::default());
-                guards.insert(key, guard.clone());
+                guards.insert(key, guard);
             }
         }
         // The address is the endpoint's from the start, traffic flows once the service's owner has agreed.
         if endpoint.state != EndpointState::Available {
             continue;
         }
-        let first = AddressKey::new(vpc, endpoint.address.into());
+        let first = AddressAt::new(vpc, endpoint.address);
         let Some(&number) = endpoints.get(&first) else { continue };
         plan.endpoints.insert(endpoint.id.clone(), number);
         desired.endpoints.insert(number, budget(endpoint.limits(service.limits)));
@@ -568,8 +584,8 @@ fn listeners(
             let Some(&index) = plan.listeners.get(&(listener.id.clone(), *proto)) else { continue };
             let Some(lb) = state.load_balancers.get(&listener.load_balancer) else { continue };
             let parts = parts(&compiler, listener, *proto, [&endpoint.security_groups, &lb.security_groups]);
-            for (address, part) in addresses.iter().flat_map(|address| parts.iter().map(move |part| (address, *part))) {
-                let key = frontend_key(vpc, *address, part.first(), *proto);
+            for (address, part) in each_part(addresses.iter().copied(), &parts) {
+                let key = FrontendAt::new(vpc, address, part.first(), *proto);
                 // Of two load balancers with a listener on one port the first serves it.
                 let Entry::Vacant(vacant) = desired.frontends.entry(key) else { continue };
                 vacant.insert(Frontend { listener: index, endpoint: number, ..Frontend::default() });
@@ -610,14 +626,30 @@ fn budget(limits: Limits) -> EndpointBudget {
     }
 }
 
-/// The addresses of an endpoint for which ARP is answered: its own, and those aliases that are addresses of its VPC.
-fn answered(state: &State, endpoint: &Endpoint) -> Vec<Ipv4Addr> {
+/// The addresses of an endpoint for which ARP and neighbour discovery are answered: its own, and those aliases that are
+/// addresses of its VPC.
+fn answered(state: &State, endpoint: &Endpoint) -> Vec<IpAddr> {
     let cidr = state.vpcs.get(&endpoint.vpc).map(|vpc| vpc.cidr.net());
-    endpoint.addresses().chain(cidr.into_iter().flat_map(|cidr| endpoint.inner_aliases(cidr))).collect()
+    let aliases = cidr.into_iter().flat_map(|cidr| endpoint.inner_aliases(cidr)).map(IpAddr::V4);
+    endpoint.all_addresses().chain(aliases).collect()
 }
 
-/// What an echo request is to a rule.
-const ECHO: Opening = Opening::Icmp(8, 0);
+/// What an echo request to an address is to a rule.
+pub fn echo(to: IpAddr) -> Opening {
+    match to {
+        IpAddr::V4(_) => Opening::Icmp(8, 0),
+        IpAddr::V6(_) => Opening::Icmpv6(128, 0),
+    }
+}
+
+/// Each address with each part of a listener's ports. Several ports together are led to over IPv4 only.
+fn each_part(
+    addresses: impl Iterator<Item = IpAddr>,
+    parts: &[ListenerPorts],
+) -> impl Iterator<Item = (IpAddr, ListenerPorts)> {
+    let pairs = addresses.flat_map(|address| parts.iter().map(move |part| (address, *part)));
+    pairs.filter(|(address, part)| address.is_ipv4() || !part.is_range())
+}
 
 /// The ports of a listener, in parts for each of which the inbound rules of some groups say one thing.
 fn parts(
@@ -633,8 +665,9 @@ fn parts(
     listener.port.parts(cuts.collect::<BTreeSet<u16>>())
 }
 
-/// Leads several ports to the frontend of the first of them.
-fn ranges(key: FrontendKey, ports: ListenerPorts, desired: &mut Desired, plan: &mut Plan) {
+/// Leads several ports of an IPv4 address to the frontend of the first of them.
+fn ranges(at: FrontendAt, ports: ListenerPorts, desired: &mut Desired, plan: &mut Plan) {
+    let ByFamily::V4(key) = at.key() else { return };
     if !ports.is_range() {
         return;
     }
@@ -658,11 +691,11 @@ fn opening(proto: Proto, port: u16) -> Opening {
 
 /// Gives each guarded frontend a policy of its own, which it keeps, so that a change of rules is a change of one word. A
 /// frontend for which there is none is not opened.
-fn policies(world: &World<'_>, guards: BTreeMap<FrontendKey, Guard>, desired: &mut Desired, plan: &mut Plan) {
-    let wanted: BTreeSet<FrontendKey> = guards.keys().copied().collect();
+fn policies(world: &World<'_>, guards: BTreeMap<FrontendAt, Guard>, desired: &mut Desired, plan: &mut Plan) {
+    let wanted: BTreeSet<FrontendAt> = guards.keys().copied().collect();
     let actual = world.actual;
     let usable = |policy: u32| (index::first()..world.capacity.policies).contains(&policy);
-    let held: BTreeMap<FrontendKey, u32> = actual
+    let held: BTreeMap<FrontendAt, u32> = actual
         .frontends
         .iter()
         .filter(|(key, frontend)| wanted.contains(key) && usable(frontend.policy))
@@ -689,11 +722,11 @@ fn policies(world: &World<'_>, guards: BTreeMap<FrontendKey, Guard>, desired: &m
 
 /// An endpoint is known by its first address in its VPC, in the kernel's frontends too. One without listeners, or that is not
 /// available, has none there, and no index: its flows end.
-fn endpoint_indexes(world: &World<'_>, plan: &mut Plan) -> BTreeMap<AddressKey, u16> {
+fn endpoint_indexes(world: &World<'_>, plan: &mut Plan) -> BTreeMap<AddressAt, u16> {
     let state = world.state;
     let published: BTreeSet<&LoadBalancerId> =
         plan.listeners.keys().filter_map(|(id, _)| Some(&state.listeners.get(id)?.load_balancer)).collect();
-    let wanted: BTreeSet<AddressKey> = state
+    let wanted: BTreeSet<AddressAt> = state
         .endpoints
         .values()
         .filter(|endpoint| endpoint.state == EndpointState::Available)
@@ -701,15 +734,15 @@ fn endpoint_indexes(world: &World<'_>, plan: &mut Plan) -> BTreeMap<AddressKey, 
             let vpc = state.vpcs.get(&endpoint.vpc).and_then(vpc_index)?;
             let service = state.endpoint_services.get(&endpoint.service)?;
             service.load_balancers.iter().any(|lb| published.contains(lb)).then_some(())?;
-            Some(AddressKey::new(vpc, endpoint.address.into()))
+            Some(AddressAt::new(vpc, endpoint.address))
         })
         .collect();
-    let held: BTreeMap<AddressKey, u16> = world
+    let held: BTreeMap<AddressAt, u16> = world
         .actual
         .frontends
         .iter()
         .filter(|(_, frontend)| frontend.endpoint != 0 && u32::from(frontend.endpoint) < world.capacity.endpoints)
-        .map(|(key, frontend)| (AddressKey::new(key.vpc, key.ip), frontend.endpoint))
+        .map(|(key, frontend)| (AddressAt::new(key.vpc, key.ip), frontend.endpoint))
         .filter(|(address, _)| wanted.contains(address))
         .collect();
     let known = &world.actual.endpoints;
@@ -756,7 +789,7 @@ fn members(
                 denied = true;
                 continue;
             }
-            for node in lb.nodes() {
+            for node in lb.nodes_of(IpFamily::of(target.ip)) {
                 let key = TargetKey { vpc, node, ip: target.ip, port, proto };
                 if let Some(index) = indexes.get(&key) {
                     members.push((identity(&key), *index | entry_flags));
@@ -803,7 +836,7 @@ fn parted(
     let ended = listener.forward.weights.iter().filter(|(_, weight)| weight.get() == 0).map(|(id, _)| id).collect();
     targets(ended)
         .difference(&live)
-        .flat_map(|target| lb.nodes().map(move |node| (node, *target)))
+        .flat_map(|target| lb.nodes_of(IpFamily::of(target.ip)).map(move |node| (node, *target)))
         .filter_map(|(node, TargetAddress { ip, port })| {
             let port = listener.port.of_target(port);
             plan.targets.get(&TargetKey { vpc, node, ip, port, proto }).copied()
@@ -848,15 +881,16 @@ fn checks(world: &World<'_>, uses: &[Use<'_>], desired: &mut Desired, plan: &mut
             let address = world.host_port.zip(plan.targets.get(&key).copied()).and_then(|(host_port, index)| {
                 // A check obeys the outbound rules: what they forbid is refused like a customer's connection.
                 let allowed = security::outbound(world.state, lb, [Opening::Tcp(port); 2], target.address.ip);
-                way_to(world, &host_port, index, port, allowed, desired)
+                way_to(world, &host_port, (index, used.group.ip_address_type), port, allowed, desired)
             });
             let settings = used.group.health_check.clone();
-            let hop = next_hop(used.vpc, target.address.ip).map(|ip| HopKey { vpc: used.vpc_index, ip });
+            let hop = used.vpc.next_hop(target.address.ip).map(|ip| HopKey { vpc: used.vpc_index, ip });
             let proxy_protocol = used.group.attributes.proxy_protocol_v2;
             let listener_port = listener.port.first();
             let passive = !used.group.attributes.stickiness;
             let verify = verify.clone();
-            let found = Check { address, node, listener_port, next_hop: hop, proxy_protocol, verify, passive, settings };
+            let found =
+                Check { address, node, listener_port, next_hop: hop, proxy_protocol, verify, passive, settings };
             plan.checks.insert(check, found);
         }
     }
@@ -866,23 +900,18 @@ fn checks(world: &World<'_>, uses: &[Use<'_>], desired: &mut Desired, plan: &mut
 pub fn way_to(
     world: &World<'_>,
     host_port: &HostPort,
-    target: u32,
+    (target, family): (u32, IpFamily),
     port: u16,
     allowed: bool,
     desired: &mut Desired,
-) -> Option<SocketAddrV4> {
-    let internal = host_port.internal(target)?;
+) -> Option<SocketAddr> {
+    let internal = host_port.internal(target, family)?;
     let listener = first_check_listener(world.capacity).checked_add(target)?;
     let ring: Arc<[u32]> = if allowed { Arc::new([target]) } else { Arc::new([]) };
     let flags = if allowed { ListenerFlags::default() } else { ListenerFlags::OUTBOUND_DENIED };
     desired.listeners.insert(listener, DesiredListener { idle_s: 350, flags, ring });
-    desired.addresses.insert(AddressKey::new(VpcIndex::HOST, internal.into()), AddressKind::Internal.into());
-    let key = frontend_key(VpcIndex::HOST, internal, port, Proto::Tcp);
+    desired.addresses.insert(AddressAt::new(VpcIndex::HOST, internal), AddressKind::Internal.into());
+    let key = FrontendAt::new(VpcIndex::HOST, internal, port, Proto::Tcp);
     desired.frontends.insert(key, Frontend { listener, endpoint: 0, ..Frontend::default() });
-    Some(SocketAddrV4::new(internal, port))
-}
-
-/// Key of the frontend at `ip`, `port`.
-pub fn frontend_key(vpc: VpcIndex, ip: Ipv4Addr, port: u16, proto: Proto) -> FrontendKey {
-    FrontendKey::new(vpc, ip.into(), L4Port::new(port), proto)
+    Some(SocketAddr::new(internal, port))
 }

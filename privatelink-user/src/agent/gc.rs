@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    net::Ipv4Addr,
+    net::IpAddr,
     time::Duration,
 };
 
@@ -127,11 +127,11 @@ impl Suspects {
     pub fn look(
         &mut self,
         dataplane: &mut dyn Dataplane,
-        pools: impl Iterator<Item = (u32, Ipv4Addr)>,
+        pools: impl Iterator<Item = (u32, IpAddr)>,
     ) -> Result<(Busy, usize), DataplaneError> {
         // The pools before the flows: a port whose flow is there all the time is never a suspect.
-        let pools: BTreeMap<u32, (Ip4, PortPool)> = pools
-            .filter_map(|(index, node)| Some((index, (node.into(), dataplane.pool(index)?))))
+        let pools: BTreeMap<u32, (IpAddr, PortPool)> = pools
+            .filter_map(|(index, node)| Some((index, (node, dataplane.pool(index)?))))
             .filter(|(_, (_, pool))| pool.used() > 0)
             .collect();
         let mut busy = Busy::default();
@@ -140,8 +140,8 @@ impl Suspects {
             note(&mut busy, slot);
             let (address, port) = source(slot);
             // A client's own port, which only IPv4 targets see, is no port of the pool.
-            let of_ipv6 = FlowKey::from_words(slot.key).ipv6();
-            let of_node = of_ipv6 || pools.get(&slot.target).is_none_or(|(node, _)| *node == address);
+            let seen = IpAddr::V4(address.into());
+            let of_node = pools.get(&slot.target).is_none_or(|(node, _)| node.is_ipv6() || *node == seen);
             if let Some(bit) = port.checked_sub(FIRST_PORT).filter(|_| of_node) {
                 owned.insert((slot.target, u32::from(bit)));
             }
@@ -190,12 +190,18 @@ mod tests {
         buckets: 8,
     };
 
-    const NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 5);
+    const NODE_IP: std::net::Ipv4Addr = std::net::Ipv4Addr::new(10, 0, 0, 5);
+    const NODE: IpAddr = IpAddr::V4(NODE_IP);
 
     fn reverse_entry(target: u32, port: u16) -> Slot {
         let meta = Meta { version: 1, state: FlowState::Established, translated: false, flags: 0, idle_s: 350 };
-        let key =
-            FlowKey::tcp(VpcIndex(1), Ip4::from_wire([10, 0, 1, 10]), L4Port::new(80), NODE.into(), L4Port::new(port));
+        let key = FlowKey::tcp(
+            VpcIndex(1),
+            Ip4::from_wire([10, 0, 1, 10]),
+            L4Port::new(80),
+            NODE_IP.into(),
+            L4Port::new(port),
+        );
         Slot { meta: meta.pack(), key: key.words(), target, endpoint: 3, ..Slot::FREE }
     }
 

@@ -2,10 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
-use super::plan::HostPort;
-use crate::net::links::{LinkError, LinkService, Pair};
+use super::plan::{HostPort, internal_ipv6};
+use crate::net::links::{LinkError, LinkService, Pair, PairIpv6};
 
 /// The addresses of the host port: carrier-grade NAT space (RFC 6598), which no tenant's network uses as its own. The lower
 /// half is for targets, the upper half for VPCs, of which there are up to 65,534.
@@ -46,6 +46,25 @@ pub async fn ensure(service: &LinkService, pair: &Pair) -> Result<HostPort, Link
     Ok(HostPort::new(port.ifindex, pair.prefix, pair.gateway))
 }
 
+/// The same addresses and prefix in IPv6.
+fn ipv6(pair: &Pair) -> PairIpv6 {
+    let (network, length) = (internal_ipv6(pair.prefix.network()), 96 + pair.prefix.prefix_len());
+    PairIpv6 {
+        address: internal_ipv6(pair.address),
+        gateway: internal_ipv6(pair.gateway),
+        prefix: Ipv6Net::new_assert(network, length),
+    }
+}
+
+/// Gives the pair its IPv6 side, which checks of IPv6 targets need.
+///
+/// # Errors
+///
+/// [`LinkError`].
+pub async fn ensure_ipv6(service: &LinkService, pair: &Pair) -> Result<(), LinkError> {
+    service.ensure_ipv6(pair, &ipv6(pair)).await
+}
+
 #[cfg(test)]
 mod tests {
     use privatelink_ebpf::abi::VpcIndex;
@@ -59,7 +78,10 @@ mod tests {
         assert!(pair.prefix.contains(&pair.address) && pair.prefix.contains(&pair.gateway));
         assert!(RANGE.contains(&pair.prefix));
         let host_port = HostPort::new(1, pair.prefix, pair.gateway);
-        assert_eq!(host_port.internal(65_279), Some(Ipv4Addr::new(100, 64, 255, 255)));
+        assert_eq!(
+            host_port.internal(65_279, crate::model::IpFamily::Ipv4),
+            Some(Ipv4Addr::new(100, 64, 255, 255).into())
+        );
         for vpc in [1, 258, 65_534].map(VpcIndex) {
             let address = host_port.of_vpc(vpc).expect("in the prefix");
             assert!(pair.prefix.contains(&address), "{address}");

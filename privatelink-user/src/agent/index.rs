@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     hash::Hash,
-    net::Ipv4Addr,
+    net::IpAddr,
 };
 
 use privatelink_ebpf::abi::{
@@ -19,8 +19,9 @@ use crate::dataplane::Tables;
 pub struct TargetKey {
     /// The provider's VPC.
     pub vpc: VpcIndex,
-    pub node: Ipv4Addr,
-    pub ip: Ipv4Addr,
+    /// Of the same family as the target's.
+    pub node: IpAddr,
+    pub ip: IpAddr,
     /// 0: whatever the client asks for.
     pub port: u16,
     pub proto: Proto,
@@ -41,16 +42,14 @@ impl TargetKey {
             pool: _,
             mac: _,
             _pad: _,
-            ip6: _,
-            node_ip6: _,
+            ip6,
+            node_ip6,
         } = *record;
-        (vpc != VpcIndex::NONE).then(|| Self {
-            vpc,
-            node: node_ip.into(),
-            ip: ip.into(),
-            port: port.get(),
-            proto: Proto::from_number(proto),
-        })
+        let (node, ip) = match record.ipv6() {
+            false => (IpAddr::V4(node_ip.into()), IpAddr::V4(ip.into())),
+            true => (IpAddr::V6(node_ip6.into()), IpAddr::V6(ip6.into())),
+        };
+        (vpc != VpcIndex::NONE).then(|| Self { vpc, node, ip, port: port.get(), proto: Proto::from_number(proto) })
     }
 }
 
@@ -133,10 +132,17 @@ mod tests {
         }
     }
 
+    fn four(ip: IpAddr) -> privatelink_ebpf::abi::Ip4 {
+        match ip {
+            IpAddr::V4(ip) => ip.into(),
+            IpAddr::V6(_) => panic!("{ip}"),
+        }
+    }
+
     fn record(key: TargetKey, flags: TargetFlags) -> Target {
         Target {
-            ip: key.ip.into(),
-            node_ip: key.node.into(),
+            ip: four(key.ip),
+            node_ip: four(key.node),
             port: L4Port::new(key.port),
             vpc: key.vpc,
             flags,

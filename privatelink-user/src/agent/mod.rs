@@ -37,13 +37,16 @@ pub mod usage;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use ipnet::Ipv4Net;
-use privatelink_ebpf::abi::event::{Event, EventKind};
+use privatelink_ebpf::abi::{
+    addr::IPV6,
+    event::{Event, EventKind},
+};
 use tokio::{
     sync::{Notify, mpsc, watch},
     task::JoinSet,
@@ -361,7 +364,10 @@ async fn forward(mut records: mpsc::Receiver<(EventKind, Event)>, heard: mpsc::S
     while let Some((kind, event)) = records.recv().await {
         match kind {
             EventKind::Neighbor => {
-                let ip: Ipv4Addr = event.client.into();
+                let ip = match event.proto & IPV6 {
+                    0 => IpAddr::V4(event.client.into()),
+                    _ => IpAddr::V6(event.address6.into()),
+                };
                 // A full queue means that answers come faster than they are used; the next refresh asks again.
                 let _ = heard.try_send(Heard { ifindex: event.ifindex, ip, mac: event.mac.0 });
             }

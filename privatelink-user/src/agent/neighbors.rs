@@ -1,7 +1,12 @@
 //! Next hops of targets: asked for with the node address as sender on every port of the VPC, learned from what the
 //! datapath hears, refreshed for as long as a target needs them.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    net::IpAddr,
+    time::Duration,
+};
 
 use privatelink_ebpf::abi::VpcIndex;
 use tokio::sync::mpsc;
@@ -12,9 +17,11 @@ use super::{
     plan::{Hop, HopKey, Plan},
 };
 use crate::net::{
-    arp::{self, Request},
+    arp,
     links::Links,
+    ndp,
     neighbor::{MacAddress, Neighbor},
+    raw::PacketSocket,
 };
 
 /// Looked at this often even if nothing is due.
@@ -75,13 +82,15 @@ impl Neighbors {
     fn answered(&mut self, key: HopKey, ifindex: u32, mac: MacAddress, now: u64) -> bool {
         let Some(entry) = self.0.get_mut(&key) else { return false };
         let changed = entry.state.mac() != Some(mac) || entry.ifindex != ifindex;
-        let jitter = u64::from(u32::from(key.ip).wrapping_mul(0x9e37_79b1) % 1_000);
+        let mut hasher = DefaultHasher::new();
+        key.ip.hash(&mut hasher);
+        let jitter = hasher.finish() % 1_000;
         *entry = Entry { state: entry.state.answered(mac, now, jitter), ifindex };
         changed
     }
 
     /// The questions that are due, whether a neighbour was given up, and when to come back.
-    fn tick(&mut self, plan: &Plan, links: &Links, now: u64) -> (Vec<Request>, bool, u64) {
+    fn tick(&mut self, plan: &Plan, links: &Links, now: u64) -> (Vec<Question>, bool, u64) {
         let mut requests = Vec::new();
         let mut lost = false;
         let mut next = now + LONGEST_WAIT;
@@ -108,28 +117,54 @@ fn questions<'a>(
     plan: &'a Plan,
     links: &'a Links,
     vpc: VpcIndex,
-    sender: Ipv4Addr,
-    target: Ipv4Addr,
+    sender: IpAddr,
+    target: IpAddr,
     probe: crate::net::neighbor::Probe,
-) -> impl Iterator<Item = Request> + 'a {
+) -> impl Iterator<Item = Question> + 'a {
     plan.ports.iter().filter(move |(_, of)| **of == vpc).filter_map(move |(ifindex, _)| {
         let sender_mac = links.get(ifindex)?.mac?;
-        Some(Request { ifindex: *ifindex, sender_mac, sender, target, probe })
+        let ifindex = *ifindex;
+        match (sender, target) {
+            (IpAddr::V4(sender), IpAddr::V4(target)) => {
+                Some(Question::Arp(arp::Request { ifindex, sender_mac, sender, target, probe }))
+            }
+            (IpAddr::V6(sender), IpAddr::V6(target)) => {
+                Some(Question::Ndp(ndp::Solicitation { ifindex, sender_mac, sender, target, probe }))
+            }
+            // A target's node address is of its family, and so is its next hop.
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => None,
+        }
     })
+}
+
+/// A question on its way: who has this address?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Question {
+    Arp(arp::Request),
+    Ndp(ndp::Solicitation),
+}
+
+impl Question {
+    fn send(&self, socket: &PacketSocket) -> std::io::Result<()> {
+        match self {
+            Self::Arp(request) => request.send(socket),
+            Self::Ndp(solicitation) => solicitation.send(socket),
+        }
+    }
 }
 
 /// What the datapath heard: on which interface, which address, at which MAC.
 #[derive(Clone, Copy, Debug)]
 pub struct Heard {
     pub ifindex: u32,
-    pub ip: Ipv4Addr,
+    pub ip: IpAddr,
     pub mac: MacAddress,
 }
 
 /// Asks and learns until `stop`.
 pub async fn run(shared: &Shared, mut heard: mpsc::Receiver<Heard>, stop: CancellationToken) {
-    let sender = match arp::Sender::open() {
-        Ok(sender) => sender,
+    let socket = match PacketSocket::open() {
+        Ok(socket) => socket,
         Err(error) => {
             tracing::error!(%error, "next hops cannot be asked for: no raw socket (CAP_NET_RAW)");
             return;
@@ -149,8 +184,8 @@ pub async fn run(shared: &Shared, mut heard: mpsc::Receiver<Heard>, stop: Cancel
             shared.reconcile.notify_one();
         }
         for request in requests {
-            if let Err(error) = sender.send(&request) {
-                tracing::debug!(%error, ?request, "an ARP request was not sent");
+            if let Err(error) = request.send(&socket) {
+                tracing::debug!(%error, ?request, "a question for a next hop was not sent");
             }
         }
         tokio::select! {

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
@@ -12,7 +12,7 @@ use privatelink_ebpf::abi::{Proto, VpcIndex};
 
 use super::index::TargetKey;
 use crate::{
-    model::{EndpointId, HealthCheck, ListenerId, TargetAddress, TargetGroupId, VpcId},
+    model::{EndpointId, HealthCheck, IpFamily, ListenerId, TargetAddress, TargetGroupId, VpcId},
     tls::{relay::wire::Group, verified::Verify},
 };
 
@@ -33,7 +33,7 @@ pub struct Plan {
     /// For each group in use and registered target: its keys, one a node address and protocol.
     pub registrations: BTreeMap<CheckKey, Vec<TargetKey>>,
     /// Next hops to find, and the node address that asks for each.
-    pub next_hops: BTreeMap<HopKey, Ipv4Addr>,
+    pub next_hops: BTreeMap<HopKey, IpAddr>,
     /// For the next pass: see [`World::lingering`].
     pub lingering: BTreeMap<TargetKey, TargetGroupId>,
     /// Groups all of whose targets are used because too few are healthy.
@@ -52,8 +52,8 @@ pub struct Plan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
     /// The target's internal address and the port to check; `None` while there is no host port or no room.
-    pub address: Option<SocketAddrV4>,
-    pub node: Ipv4Addr,
+    pub address: Option<SocketAddr>,
+    pub node: IpAddr,
     pub listener_port: u16,
     /// Where the checked target's packets go first.
     pub next_hop: Option<HopKey>,
@@ -107,10 +107,20 @@ impl HostPort {
         u32::from(internal).checked_sub(u32::from(self.base))?.checked_sub(Self::FIRST_TARGET)
     }
 
-    /// The internal address of a target.
-    pub fn internal(&self, target: u32) -> Option<Ipv4Addr> {
-        u32::from(self.base).checked_add(Self::FIRST_TARGET)?.checked_add(target).map(Ipv4Addr::from)
+    /// The internal address of a target of a family.
+    pub fn internal(&self, target: u32, family: IpFamily) -> Option<IpAddr> {
+        let four = u32::from(self.base).checked_add(Self::FIRST_TARGET)?.checked_add(target).map(Ipv4Addr::from)?;
+        Some(match family {
+            IpFamily::Ipv4 => IpAddr::V4(four),
+            IpFamily::Ipv6 => IpAddr::V6(internal_ipv6(four)),
+        })
     }
+}
+
+/// The IPv6 address beside an IPv4 address of the host port: a unique local prefix (RFC 4193) with it at the end.
+pub fn internal_ipv6(address: Ipv4Addr) -> Ipv6Addr {
+    const PREFIX: u128 = 0xfd4f_7072_6c6b << 80;
+    Ipv6Addr::from_bits(PREFIX | u128::from(address.to_bits()))
 }
 
 /// One registration of a target in a group: what is checked.
@@ -124,7 +134,7 @@ pub struct CheckKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HopKey {
     pub vpc: VpcIndex,
-    pub ip: Ipv4Addr,
+    pub ip: IpAddr,
 }
 
 /// Where a neighbour is.

@@ -27,7 +27,7 @@ use crate::{
     control::{Installed, status::CrowdedOut},
     dataplane::{Capacity, Dataplane, DataplaneError, Hook, Op, Tables},
     health::state::Checked,
-    model::{ListenerId, State, TargetGroupId},
+    model::{ListenerId, Port, State, TargetGroupId},
     net::links::{LinkError, LinkService, Links, watch_links},
     tls::relay::wire,
 };
@@ -154,11 +154,16 @@ pub struct Reconciler {
     rings: RingCache,
     /// What was draining at the last pass.
     lingering: BTreeMap<TargetKey, TargetGroupId>,
+    /// The host port that has its IPv6 side.
+    ipv6: Option<u32>,
+    /// Ports that this agent lets take all multicast frames.
+    all_multicast: BTreeSet<u32>,
 }
 
 impl Reconciler {
     pub fn new(links: LinkService) -> Self {
-        Self { links, rings: RingCache::default(), lingering: BTreeMap::new() }
+        let (rings, lingering) = (RingCache::default(), BTreeMap::new());
+        Self { links, rings, lingering, ipv6: None, all_multicast: BTreeSet::new() }
     }
 
     fn inputs(&self, shared: &Shared) -> Inputs {
@@ -178,15 +183,45 @@ impl Reconciler {
     }
 
     /// The links as they are now, with the host port among them, whoever took it away.
-    async fn links_now(&self, shared: &Shared) -> Result<Links, LinkError> {
+    async fn links_now(&mut self, shared: &Shared) -> Result<Links, LinkError> {
         let links = self.links.links().await?;
         if shared.host_port().is_some_and(|host_port| links.contains_key(&host_port.ifindex)) {
+            self.prepare_ipv6(shared, &links).await;
             return Ok(links);
         }
         tracing::warn!(interface = shared.host_pair.port, "the host port is gone and is made again");
         let host_port = host_port::ensure(&self.links, &shared.host_pair).await?;
         *super::lock(&shared.host_port) = Some(host_port);
-        self.links.links().await
+        let links = self.links.links().await?;
+        self.prepare_ipv6(shared, &links).await;
+        Ok(links)
+    }
+
+    /// What IPv6 needs of the links, as far as a VPC has IPv6 addresses: the host port's IPv6 side, and ports that hear neighbour
+    /// solicitations. What fails is tried again at the next pass.
+    async fn prepare_ipv6(&mut self, shared: &Shared, links: &Links) {
+        let state = shared.store.state();
+        let host_port = shared.host_port().map(|host_port| host_port.ifindex);
+        if desired::has_ipv6(&state) && self.ipv6 != host_port {
+            match host_port::ensure_ipv6(&self.links, &shared.host_pair).await {
+                Ok(()) => self.ipv6 = host_port,
+                Err(error) => tracing::warn!(%error, "IPv6 targets cannot be checked"),
+            }
+        }
+        let has_ipv6 = |port: &&Port| state.vpcs.get(&port.vpc).is_some_and(|vpc| vpc.ipv6.is_some());
+        let index =
+            |port: &Port| links.values().find(|link| link.name == port.interface.as_str()).map(|link| link.ifindex);
+        let wanted: BTreeSet<u32> = state.ports.values().filter(has_ipv6).filter_map(index).collect();
+        let present: BTreeSet<u32> = self.all_multicast.iter().copied().filter(|at| links.contains_key(at)).collect();
+        self.all_multicast.clone_from(&present);
+        for ifindex in wanted.symmetric_difference(&present) {
+            let on = wanted.contains(ifindex);
+            match self.links.set_all_multicast(*ifindex, on).await {
+                Ok(()) if on => drop(self.all_multicast.insert(*ifindex)),
+                Ok(()) => drop(self.all_multicast.remove(ifindex)),
+                Err(error) => tracing::warn!(%error, "IPv6 neighbours may find no endpoint here"),
+            }
+        }
     }
 
     /// Takes over what the kernel knows from an earlier agent: targets that take traffic count as healthy until a check
@@ -287,7 +322,7 @@ fn adopted(
     let hops = plan.targets.iter().filter_map(|(key, index)| {
         let record = actual.targets.get(index).filter(|record| record.flags.has(TargetFlags::RESOLVED))?;
         let vpc = state.vpcs.get(plan.vpcs.get(&key.vpc)?)?;
-        let ip = desired::next_hop(vpc, key.ip)?;
+        let ip = vpc.next_hop(key.ip)?;
         Some((HopKey { vpc: key.vpc, ip }, Hop { ifindex: record.ifindex, mac: record.mac.0 }))
     });
     (health, hops.collect())

@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
@@ -30,8 +30,8 @@ use super::{
 };
 use crate::{
     model::{
-        Certificate, Listener, ListenerId, LoadBalancer, Opening, Protocol, State, TargetAddress, TargetGroup, TargetGroupId,
-        TargetTrust,
+        Certificate, CertificateId, IpFamily, Listener, ListenerId, LoadBalancer, Opening, Protocol, State,
+        TargetAddress, TargetGroup, TargetGroupId, TargetTrust,
     },
     tls::{
         relay::{
@@ -64,7 +64,13 @@ pub fn doors<'a>(world: &World<'a>) -> BTreeMap<&'a ListenerId, TargetKey> {
         let lb = state.load_balancers.get(&listener.load_balancer)?;
         let node = host_port.of_vpc(state.vpcs.get(&lb.vpc).and_then(vpc_index)?)?;
         let port = *world.relay.ports.get(&listener.id)?;
-        let key = TargetKey { vpc: VpcIndex::HOST, node, ip: world.relay_address, port, proto: Proto::Tcp };
+        let key = TargetKey {
+            vpc: VpcIndex::HOST,
+            node: node.into(),
+            ip: world.relay_address.into(),
+            port,
+            proto: Proto::Tcp,
+        };
         Some((&listener.id, key))
     };
     state.listeners.values().filter_map(door).collect()
@@ -92,10 +98,16 @@ pub fn upstreams(
             let allowed = security::outbound(world.state, lb, [Opening::Tcp(target.port); 2], target.ip);
             denied |= !allowed && live.contains(target);
             for node in &lb.addresses {
-                let key = TargetKey { vpc, node: *node, ip: target.ip, port: target.port, proto: Proto::Tcp };
+                let key = TargetKey { vpc, node: (*node).into(), ip: target.ip, port: target.port, proto: Proto::Tcp };
                 let Some(&index) = plan.targets.get(&key) else { continue };
-                let way = desired::way_to(world, &host_port, index, target.port, allowed, desired);
-                targets.extend(way.filter(|_| allowed && live.contains(target)));
+                let Some(SocketAddr::V4(way)) =
+                    desired::way_to(world, &host_port, (index, IpFamily::Ipv4), target.port, allowed, desired)
+                else {
+                    continue;
+                };
+                if allowed && live.contains(target) {
+                    targets.push(way);
+                }
             }
         }
         if weight.get() > 0 && !targets.is_empty() {
@@ -119,10 +131,12 @@ pub fn verify(state: &State, group: &TargetGroup) -> Option<Verify> {
         TargetTrust::Off => return None,
         TargetTrust::System => Roots::System,
         // One that is not there trusts nobody.
-        TargetTrust::Certificate(id) => Roots::Pem(state.certificates.get(id).map_or_else(String::new, |certificate| {
-            let Certificate { certificate, chain, .. } = certificate;
-            if chain.trim().is_empty() { certificate.clone() } else { chain.clone() }
-        })),
+        TargetTrust::Certificate(id) => {
+            Roots::Pem(state.certificates.get(id).map_or_else(String::new, |certificate| {
+                let Certificate { certificate, chain, .. } = certificate;
+                if chain.trim().is_empty() { certificate.clone() } else { chain.clone() }
+            }))
+        }
     };
     Some(Verify { roots, name: group.attributes.target_name.fixed().map(str::to_owned) })
 }
@@ -151,8 +165,8 @@ pub fn config(state: &State, plan: &Plan, at: &Place) -> Option<Config> {
     }
     let named: BTreeSet<_> =
         listeners.values().flat_map(|one| std::iter::once(&one.certificate).chain(&one.more)).collect();
-    let pem = |id: &crate::model::CertificateId| {
-        let crate::model::Certificate { id, certificate, chain, private_key, created_at: _, imported_at: _ } =
+    let pem = |id: &CertificateId| {
+        let Certificate { id, certificate, chain, private_key, created_at: _, imported_at: _ } =
             state.certificates.get(id)?.clone();
         Some((id, Pem { certificate, chain, private_key }))
     };

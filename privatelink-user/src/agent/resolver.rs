@@ -15,16 +15,17 @@ use std::{
 
 use privatelink_ebpf::abi::{
     Proto, VpcIndex,
-    service::{AddressKey, AddressKind, Frontend, FrontendKey, ListenerFlags},
+    service::{AddressKind, Frontend, ListenerFlags},
 };
 
 use super::{
     Shared,
-    desired::{Desired, DesiredListener, World, frontend_key, vpc_index},
+    desired::{Desired, DesiredListener, World, vpc_index},
     index::TargetKey,
     plan::{Hop, Plan},
 };
 use crate::{
+    dataplane::{AddressAt, FrontendAt},
     dns::{
         self,
         server::{Asker, Askers, Sockets},
@@ -72,12 +73,12 @@ pub struct Resolver {
 impl Resolver {
     fn target(&self, proto: Proto) -> TargetKey {
         let Self { vpc: _, door, node, addresses: _ } = self;
-        TargetKey { vpc: VpcIndex::HOST, node: *node, ip: door.address, port: door.port(proto), proto }
+        TargetKey { vpc: VpcIndex::HOST, node: (*node).into(), ip: door.address.into(), port: door.port(proto), proto }
     }
 
     /// What its listener is known by in the kernel.
-    fn known_by(&self, proto: Proto) -> FrontendKey {
-        frontend_key(self.vpc, LINK_LOCAL, dns::PORT, proto)
+    fn known_by(&self, proto: Proto) -> FrontendAt {
+        FrontendAt::new(self.vpc, LINK_LOCAL, dns::PORT, proto)
     }
 }
 
@@ -138,7 +139,7 @@ pub fn targets(resolvers: &[Resolver]) -> impl Iterator<Item = TargetKey> + '_ {
 }
 
 /// What the resolvers' listeners are known by.
-pub fn listeners(resolvers: &[Resolver]) -> impl Iterator<Item = FrontendKey> + '_ {
+pub fn listeners(resolvers: &[Resolver]) -> impl Iterator<Item = FrontendAt> + '_ {
     resolvers.iter().flat_map(|resolver| PROTOCOLS.map(|proto| resolver.known_by(proto)))
 }
 
@@ -150,10 +151,10 @@ pub fn hop(world: &World<'_>) -> Option<Hop> {
 }
 
 /// Writes addresses, frontends and listeners. `indexes` says which listener each is, the plan which target.
-pub fn install(resolvers: &[Resolver], indexes: &BTreeMap<FrontendKey, u32>, desired: &mut Desired, plan: &mut Plan) {
+pub fn install(resolvers: &[Resolver], indexes: &BTreeMap<FrontendAt, u32>, desired: &mut Desired, plan: &mut Plan) {
     for resolver in resolvers {
         for address in &resolver.addresses {
-            let key = AddressKey::new(resolver.vpc, (*address).into());
+            let key = AddressAt::new(resolver.vpc, *address);
             desired.addresses.insert(key, AddressKind::Internal.into());
             plan.resolvers.extend(plan.vpcs.get(&resolver.vpc).map(|vpc| (vpc.clone(), *address)));
         }
@@ -167,7 +168,7 @@ pub fn install(resolvers: &[Resolver], indexes: &BTreeMap<FrontendKey, u32>, des
             };
             desired.listeners.insert(listener, DesiredListener { idle_s, flags: ListenerFlags::default(), ring });
             for address in &resolver.addresses {
-                let key = frontend_key(resolver.vpc, *address, dns::PORT, proto);
+                let key = FrontendAt::new(resolver.vpc, *address, dns::PORT, proto);
                 desired.frontends.insert(key, Frontend { listener, endpoint: 0, ..Frontend::default() });
             }
         }

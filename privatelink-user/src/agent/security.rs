@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -74,16 +74,19 @@ impl Sources {
     }
 }
 
+fn number(ip: IpAddr) -> u128 {
+    match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(ip) => ip.to_bits(),
+    }
+}
+
 fn range(net: &IpNet) -> (u128, u128) {
-    let number = |ip: std::net::IpAddr| match ip {
-        std::net::IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),
-        std::net::IpAddr::V6(ip) => ip.to_bits(),
-    };
     (number(net.network()), number(net.broadcast()))
 }
 
-fn mapped((first, last): (Ipv4Addr, Ipv4Addr)) -> (u128, u128) {
-    (first.to_ipv6_mapped().to_bits(), last.to_ipv6_mapped().to_bits())
+fn mapped((first, last): (IpAddr, IpAddr)) -> (u128, u128) {
+    (number(first), number(last))
 }
 
 /// Who may connect somewhere, and whether open flows of others end.
@@ -203,7 +206,7 @@ pub fn verdicts<'a>(
     endpoint: Option<&Endpoint>,
     lb: &LoadBalancer,
     opening: Opening,
-    client: Ipv4Addr,
+    client: IpAddr,
 ) -> Vec<(&'a SecurityGroup, Option<(&'a SecurityGroupRuleId, &'a SecurityGroupRule)>)> {
     let own = endpoint.map(|endpoint| (&endpoint.security_groups.groups, Peers::All));
     let behind = match endpoint {
@@ -227,7 +230,7 @@ pub fn verdicts<'a>(
 }
 
 /// Whether a load balancer may connect to a target, by one rule at both ends of a range of ports.
-pub fn outbound(state: &State, lb: &LoadBalancer, ends: [Opening; 2], target: Ipv4Addr) -> bool {
+pub fn outbound(state: &State, lb: &LoadBalancer, ends: [Opening; 2], target: IpAddr) -> bool {
     let groups = &lb.security_groups.groups;
     groups.is_empty()
         || groups.iter().filter_map(|id| state.security_groups.get(id)).any(|group| {
@@ -284,7 +287,7 @@ mod tests {
         let nets = ["10.0.0.0/8", "11.0.0.0/8", "2001:db8::/32"].map(|net| range(&net.parse().expect("a net")));
         let sources = Sources::union(nets);
         assert_eq!(sources.0.len(), 4, "10/8 and 11/8 touch");
-        let v4 = |ip: [u8; 4]| Ipv4Addr::from(ip).to_ipv6_mapped().to_bits();
+        let v4 = |ip: [u8; 4]| std::net::Ipv4Addr::from(ip).to_ipv6_mapped().to_bits();
         assert!(contains(&sources, v4([11, 255, 255, 255])) && !contains(&sources, v4([12, 0, 0, 0])));
         let v6 = |text: &str| text.parse::<std::net::Ipv6Addr>().expect("an address").to_bits();
         assert!(contains(&sources, v6("2001:db8::1")) && !contains(&sources, v6("2001:db9::")));

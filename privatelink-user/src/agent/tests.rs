@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     sync::Arc,
 };
 
@@ -28,7 +28,7 @@ use super::{
     ring::{self, RingCache},
 };
 use crate::{
-    dataplane::{Capacity, Dataplane as _, Installed, InstalledPolicy, Op, Tables, fake::Fake},
+    dataplane::{AddressAt, Capacity, Dataplane as _, FrontendAt, Installed, InstalledPolicy, Op, Tables, fake::Fake},
     health::state::{Checked, Failure},
     model::{
         Endpoint, EndpointService, EndpointState, Forward, HealthCheck, HealthCheckProtocol, HealthThreshold, Hook,
@@ -56,6 +56,14 @@ const CAPACITY: Capacity = Capacity {
     source_bounds: 400,
     buckets: 16,
 };
+/// The last octet of an IPv4 address.
+fn last(ip: IpAddr) -> u8 {
+    match ip {
+        IpAddr::V4(ip) => ip.octets()[3],
+        IpAddr::V6(_) => panic!("{ip}"),
+    }
+}
+
 fn host_port() -> HostPort {
     HostPort::new(9, host_port::DEFAULT_PREFIX, Ipv4Addr::new(100, 64, 0, 2))
 }
@@ -116,6 +124,7 @@ fn vpc(number: u16) -> Vpc {
         owner: crate::model::Owner::example(),
         name: format!("net-{number}").parse().expect("a name"),
         cidr: "10.0.0.0/16".parse().expect("a range"),
+        ipv6: None,
         gateway: Some(Ipv4Addr::new(10, 0, 0, 1)),
         index: crate::model::VpcIndex::new(number).expect("an index"),
         attributes: Default::default(),
@@ -165,7 +174,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
     for (number, shape) in shapes.iter().enumerate() {
         let group = group_id(number);
         let targets = shape.targets.iter().map(|(octet, (checked, draining))| {
-            let address = TargetAddress { ip: Ipv4Addr::new(10, 0, 1, *octet), port: 80 };
+            let address = TargetAddress { ip: Ipv4Addr::new(10, 0, 1, *octet).into(), port: 80 };
             health.insert(CheckKey { group: group.clone(), target: address }, (*checked).into());
             let hop = Hop { ifindex: 1, mac: [2, 1, 0, 0, 0, *octet] };
             next_hops.insert(HopKey { vpc: VpcIndex(1), ip: address.ip }, hop);
@@ -185,6 +194,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
             id: group.clone(),
             name: format!("group-{number}").parse().expect("a name"),
             vpc: vpc(1).id,
+            ip_address_type: Default::default(),
             protocol: Protocol::TcpUdp,
             port: 80,
             health_check: HealthCheck::defaults(HealthCheckProtocol::Tcp),
@@ -200,6 +210,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
             name: format!("lb-{number}").parse().expect("a name"),
             vpc: vpc(1).id,
             addresses: (0..shape.nodes).map(|node| Ipv4Addr::new(10, 0, 2 + node, number as u8 + 1)).collect(),
+            ipv6_addresses: Vec::new(),
             secondary_addresses: Vec::new(),
             scheme: Default::default(),
             attributes: LoadBalancerAttributes::default(),
@@ -242,6 +253,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
                 owner: crate::model::Owner::example(),
                 service: service.clone(),
                 vpc: vpc(2).id,
+                ipv6_addresses: Vec::new(),
                 address: Ipv4Addr::new(10, 0, 3 + endpoint, number as u8 + 1),
                 // Every other endpoint has an address in a second subnet.
                 further_addresses: (endpoint % 2 == 1)
@@ -331,8 +343,8 @@ fn garbage() -> impl Strategy<Value = Tables> {
         |(ports, xdp_ports, addresses, frontends, listeners, targets, endpoints)| Tables {
             ports,
             xdp_ports,
-            addresses,
-            frontends,
+            addresses: addresses.into_iter().map(|(key, address)| (AddressAt::from(key), address)).collect(),
+            frontends: frontends.into_iter().map(|(key, frontend)| (FrontendAt::from(key), frontend)).collect(),
             aliases: [((AliasKey::new(VpcIndex(1), Ip4::UNSPECIFIED), 8), Alias { endpoint: Ip4::UNSPECIFIED })].into(),
             ranges: [(
                 (RangeKey::new(VpcIndex(1), Ip4::UNSPECIFIED, L4Port::new(4), 6), 14),
@@ -368,7 +380,7 @@ fn check(fake: &Fake, inputs: &Inputs, plan: &Plan) -> Result<(), TestCaseError>
     for (key, frontend) in &tables.frontends {
         let listener = tables.listeners.get(&frontend.listener);
         prop_assert!(listener.is_some(), "{key:?} leads to listener {}, which is not there", frontend.listener);
-        let address = AddressKey::new(key.vpc, key.ip);
+        let address = AddressAt::new(key.vpc, key.ip);
         prop_assert!(tables.addresses.contains_key(&address), "{key:?} has no owned address");
     }
     for installed in tables.listeners.values() {
@@ -399,7 +411,7 @@ fn check(fake: &Fake, inputs: &Inputs, plan: &Plan) -> Result<(), TestCaseError>
         .flat_map(|target| {
             lb.addresses.iter().map(|node| TargetKey {
                 vpc: VpcIndex(1),
-                node: *node,
+                node: (*node).into(),
                 ip: target.address.ip,
                 port: listener.port.of_target(target.address.port),
                 proto: *proto,
@@ -414,7 +426,7 @@ fn check(fake: &Fake, inputs: &Inputs, plan: &Plan) -> Result<(), TestCaseError>
     }
     for check in plan.checks.values() {
         let address = check.address.expect("the host port is there");
-        let key = FrontendKey::new(VpcIndex::HOST, (*address.ip()).into(), L4Port::new(address.port()), Proto::Tcp);
+        let key = FrontendAt::new(VpcIndex::HOST, address.ip(), address.port(), Proto::Tcp);
         prop_assert!(tables.frontends.contains_key(&key));
     }
     prop_assert_eq!(tables.ports.keys().copied().collect::<Vec<_>>(), [1, 2, 9]);
@@ -559,8 +571,8 @@ fn one_group(targets: &[(u8, Shape, bool)]) -> Vec<GroupShape> {
 fn key(octet: u8) -> TargetKey {
     TargetKey {
         vpc: VpcIndex(1),
-        node: Ipv4Addr::new(10, 0, 2, 1),
-        ip: Ipv4Addr::new(10, 0, 1, octet),
+        node: Ipv4Addr::new(10, 0, 2, 1).into(),
+        ip: Ipv4Addr::new(10, 0, 1, octet).into(),
         port: 80,
         proto: Proto::Tcp,
     }
@@ -618,7 +630,8 @@ fn flows_of_an_unhealthy_target_end_once_and_not_in_fail_open() {
     let (plan, _) = pass(&mut fake, &inputs(&one_group(&[(1, Shape::Healthy, false), (2, Shape::Healthy, false)])))
         .expect("no failure");
     let before = record(&fake, &plan, 2).generation;
-    let check = CheckKey { group: group_id(0), target: TargetAddress { ip: Ipv4Addr::new(10, 0, 1, 2), port: 80 } };
+    let check =
+        CheckKey { group: group_id(0), target: TargetAddress { ip: Ipv4Addr::new(10, 0, 1, 2).into(), port: 80 } };
     let mut one_down = inputs(&one_group(&[(1, Shape::Healthy, false), (2, Shape::Unhealthy, false)]));
     one_down.unhealthy = [check.clone()].into();
     let (plan, _) = pass(&mut fake, &one_down).expect("no failure was asked for");
@@ -677,7 +690,7 @@ fn a_pass_ends_the_flows_that_it_takes_the_target_from() {
     };
     let mut fake = Fake::new(CAPACITY);
     let (plan, _) = pass(&mut fake, &inputs(&[shape(Shape::Healthy)])).expect("room for all");
-    let index = |octet| *plan.targets.iter().find(|(key, _)| key.ip.octets()[3] == octet).expect("a target").1;
+    let index = |octet| *plan.targets.iter().find(|(key, _)| last(key.ip) == octet).expect("a target").1;
     for octet in [1, 2] {
         let meta = Meta { version: 1, state: FlowState::Established, translated: false, flags: 0, idle_s: 350 };
         fake.flows.push(Slot { meta: meta.pack(), target: index(octet), ..Slot::FREE });
@@ -685,7 +698,7 @@ fn a_pass_ends_the_flows_that_it_takes_the_target_from() {
     pass(&mut fake, &inputs(&[shape(Shape::Healthy)])).expect("room for all");
     assert_eq!((fake.flows.len(), fake.ended), (2, 0));
     let mut down = inputs(&[shape(Shape::Unhealthy)]);
-    down.unhealthy = down.health.keys().filter(|key| key.target.ip.octets()[3] == 2).cloned().collect();
+    down.unhealthy = down.health.keys().filter(|key| last(key.target.ip) == 2).cloned().collect();
     pass(&mut fake, &down).expect("room for all");
     assert_eq!((fake.flows.len(), fake.ended), (1, 1));
     assert_eq!(fake.flows[0].target, index(1));
@@ -741,9 +754,9 @@ fn an_endpoint_owns_its_address_from_the_start_and_has_frontends_only_while_it_i
         inputs.state = Arc::new(changed);
         pass(&mut fake, inputs).expect("a pass");
         let tables = fake.read().expect("the fake reads");
-        let address = AddressKey::new(VpcIndex(2), endpoint.address.into());
+        let address = AddressAt::new(VpcIndex(2), endpoint.address);
         assert!(tables.addresses.contains_key(&address), "{state}");
-        let frontends: Vec<_> = tables.frontends.iter().filter(|(key, _)| key.ip == endpoint.address.into()).collect();
+        let frontends: Vec<_> = tables.frontends.iter().filter(|(key, _)| key.ip == endpoint.address).collect();
         let live = tables.endpoints.values().filter(|budget| !budget.ended()).count();
         (frontends.len(), live)
     };

@@ -1,6 +1,6 @@
 //! From a request to its answer.
 
-use std::{collections::BTreeMap, net::SocketAddrV4, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use axum::{
     Json,
@@ -307,7 +307,7 @@ pub async fn explain_packet(
     let question = Question {
         vpc,
         port: port.transpose()?,
-        from: SocketAddrV4::new(from, from_port.unwrap_or_else(|| rand::random_range(EPHEMERAL))),
+        from: SocketAddr::new(from, from_port.unwrap_or_else(|| rand::random_range(EPHEMERAL))),
         to,
         protocol,
         sequence: rand::random(),

@@ -1,6 +1,6 @@
 //! Operations that ask the running agent only.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -46,12 +46,12 @@ pub struct ExplainPacket {
     #[serde(default)]
     pub port: Option<Reference>,
     #[schema(value_type = String)]
-    pub from: Ipv4Addr,
+    pub from: IpAddr,
     /// None: any port that a client would use.
     #[serde(default)]
     pub from_port: Option<u16>,
     #[schema(value_type = String)]
-    pub to: SocketAddrV4,
+    pub to: SocketAddr,
     #[serde(default)]
     pub protocol: PacketProtocol,
 }

@@ -97,7 +97,13 @@ fn socket_in(dir: &TempDir) -> PathBuf {
 }
 
 fn create_vpc(name: &str) -> CreateVpc {
-    CreateVpc { name: name.parse().expect("a name"), cidr: "10.0.0.0/16".parse().expect("a CIDR"), gateway: None }
+    CreateVpc {
+        name: name.parse().expect("a name"),
+        cidr: "10.0.0.0/16".parse().expect("a CIDR"),
+        gateway: None,
+        ipv6_cidr: None,
+        ipv6_gateway: None,
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! `privatelink endpoint`.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use clap::{Args, Subcommand};
 
@@ -16,7 +16,7 @@ use crate::{
         subnets::Placement,
         view::EndpointView,
     },
-    model::{Alias, PayerResponsibility, PolicyDocument},
+    model::{Alias, IpAddressType, PayerResponsibility, PolicyDocument},
 };
 
 #[derive(Debug, Subcommand)]
@@ -58,6 +58,8 @@ pub struct CreateArgs {
     /// A free address of the VPC. Without it the first free one is taken, after the first four.
     #[arg(long, value_name = "IP", value_parser = value::address)]
     address: Option<Ipv4Addr>,
+    #[command(flatten)]
+    families: FamilyArgs,
     /// A subnet in which it has an address, free or this one: id, or VPC/CIDR. May be repeated, one a zone.
     #[arg(long = "subnet", value_name = "SUBNET[=IP]", value_parser = placement, conflicts_with = "address")]
     subnets: Vec<Placement>,
@@ -80,13 +82,27 @@ pub struct CreateArgs {
     policy: Option<PolicyDocument>,
 }
 
+/// The IP families of an endpoint.
+#[derive(Debug, Args)]
+struct FamilyArgs {
+    /// ipv4, or dualstack: with IPv6 addresses too, one in each of its subnets, or one of the VPC. The service's load balancers
+    /// must be dualstack.
+    #[arg(long, value_name = "TYPE", value_parser = value::parse::<IpAddressType>)]
+    ip_address_type: Option<IpAddressType>,
+    /// A free IPv6 address of the VPC. Without it the first free one is taken.
+    #[arg(long, value_name = "IP", value_parser = value::ipv6_address)]
+    ipv6_address: Option<Ipv6Addr>,
+}
+
 /// `SUBNET` or `SUBNET=IP`.
 fn placement(argument: &str) -> Result<Placement, String> {
     match argument.split_once('=') {
-        Some((subnet, address)) => {
-            Ok(Placement { subnet: value::reference(subnet)?, address: Some(value::address(address)?) })
-        }
-        None => Ok(Placement { subnet: value::reference(argument)?, address: None }),
+        Some((subnet, address)) => Ok(Placement {
+            subnet: value::reference(subnet)?,
+            address: Some(value::address(address)?),
+            ipv6_address: None,
+        }),
+        None => Ok(Placement { subnet: value::reference(argument)?, address: None, ipv6_address: None }),
     }
 }
 
@@ -95,6 +111,8 @@ pub struct ModifyArgs {
     /// Id, or VPC/ADDRESS.
     #[arg(value_parser = value::reference)]
     endpoint: Reference,
+    #[command(flatten)]
+    families: FamilyArgs,
     /// An alias instead of the present ones: an address or prefix that hosts of the VPC route to the endpoint. May be repeated.
     #[arg(long = "alias", value_name = "PREFIX", value_parser = value::parse::<Alias>)]
     aliases: Vec<Alias>,
@@ -152,6 +170,7 @@ impl EndpointCommand {
                     service_name,
                     vpc,
                     address,
+                    families,
                     subnets,
                     aliases,
                     security_groups,
@@ -159,10 +178,13 @@ impl EndpointCommand {
                     private_dns_on_acceptance,
                     policy,
                 } = args;
+                let FamilyArgs { ip_address_type, ipv6_address } = families;
                 let request = CreateEndpoint {
                     service_name,
                     vpc,
                     address,
+                    ip_address_type,
+                    ipv6_address,
                     subnets,
                     aliases: aliases.into_iter().collect(),
                     security_groups,
@@ -183,6 +205,7 @@ impl EndpointCommand {
             }
             Self::Modify(ModifyArgs {
                 endpoint,
+                families: FamilyArgs { ip_address_type, ipv6_address },
                 aliases,
                 no_aliases,
                 groups,
@@ -195,6 +218,8 @@ impl EndpointCommand {
             }) => {
                 let request = ModifyEndpoint {
                     endpoint,
+                    ip_address_type,
+                    ipv6_address,
                     aliases: (no_aliases || !aliases.is_empty()).then(|| aliases.into_iter().collect()),
                     security_groups: groups.wanted(),
                     apply_to_established: groups.apply_to_established,
@@ -253,6 +278,7 @@ fn describe(endpoint: &EndpointView) -> String {
         vpc_name,
         address: _,
         addresses,
+        ip_address_type,
         aliases,
         dns_names,
         state,
@@ -273,6 +299,7 @@ fn describe(endpoint: &EndpointView) -> String {
         ("ID", id.to_string()),
         ("VPC", vpc_name.clone()),
         ("Address", list(addresses)),
+        ("IP address type", ip_address_type.to_string()),
         ("Aliases", list(aliases)),
         ("DNS names", list(dns_names)),
         ("Service name", service_name.to_string()),

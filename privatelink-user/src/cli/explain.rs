@@ -1,6 +1,6 @@
 //! `privatelink explain`.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use clap::Args;
 
@@ -40,7 +40,7 @@ pub struct ExplainArgs {
     from: Source,
     /// Whom it is for.
     #[arg(long, value_name = "IP:PORT", value_parser = destination)]
-    to: SocketAddrV4,
+    to: SocketAddr,
     /// What it is: tcp (a SYN), udp (a datagram), icmp (an echo request; the port of --to does not matter).
     #[arg(long, default_value_t, value_parser = value::parse::<PacketProtocol>)]
     proto: PacketProtocol,
@@ -48,28 +48,38 @@ pub struct ExplainArgs {
 
 #[derive(Debug, Clone, Copy)]
 struct Source {
-    ip: Ipv4Addr,
+    ip: IpAddr,
     port: Option<u16>,
 }
 
 fn source(argument: &str) -> Result<Source, String> {
+    // An IPv6 address has colons of its own: with a port it is in brackets.
+    if let Ok(ip) = argument.parse::<IpAddr>() {
+        return Ok(Source { ip, port: None });
+    }
+    if let Ok(SocketAddr::V6(at)) = argument.parse() {
+        return Ok(Source { ip: (*at.ip()).into(), port: Some(value::port(&at.port().to_string())?) });
+    }
     match argument.split_once(':') {
-        Some((ip, port)) => Ok(Source { ip: value::address(ip)?, port: Some(value::port(port)?) }),
-        None => Ok(Source { ip: value::address(argument)?, port: None }),
+        Some((ip, port)) => Ok(Source { ip: value::address(ip)?.into(), port: Some(value::port(port)?) }),
+        None => Ok(Source { ip: value::ip_address(argument)?, port: None }),
     }
 }
 
-fn destination(argument: &str) -> Result<SocketAddrV4, String> {
-    let Some((ip, port)) = argument.split_once(':') else {
+fn destination(argument: &str) -> Result<SocketAddr, String> {
+    if let Ok(SocketAddr::V6(at)) = argument.parse() {
+        return Ok(SocketAddr::new((*at.ip()).into(), value::port(&at.port().to_string())?));
+    }
+    let Some((ip, port)) = argument.split_once(':').filter(|_| argument.parse::<IpAddr>().is_err()) else {
         let error = InvalidValue::new(
             "Destination",
             argument,
-            "must be an IPv4 address, a colon and a port",
-            "use a destination like 10.0.0.50:80",
+            "must be an IP address, a colon and a port",
+            "use a destination like 10.0.0.50:80 or [fd00::50]:80",
         );
         return Err(format!("{error}; {}", error.hint));
     };
-    Ok(SocketAddrV4::new(value::address(ip)?, value::port(port)?))
+    Ok(SocketAddr::new(value::address(ip)?.into(), value::port(port)?))
 }
 
 impl ExplainArgs {

@@ -1,6 +1,9 @@
 //! `privatelink load-balancer`.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr},
+};
 
 use clap::{Args, Subcommand};
 
@@ -56,9 +59,9 @@ pub struct CreateArgs {
     #[arg(long, value_parser = value::reference)]
     vpc: Reference,
     /// A node address: a free address of the VPC, the source that targets see. Each adds 64,512 connections to every
-    /// target.
-    #[arg(long = "address", value_name = "IP", required = true, num_args = 1.., value_parser = value::address)]
-    addresses: Vec<Ipv4Addr>,
+    /// target of its family. At least one of IPv4; with IPv6 ones too, the load balancer is dualstack.
+    #[arg(long = "address", value_name = "IP", required = true, num_args = 1.., value_parser = value::ip_address)]
+    addresses: Vec<IpAddr>,
     /// A security group of the VPC that says who may connect, and where the load balancer may connect to; name or id. May
     /// be repeated, up to five. Without it, everything may pass.
     #[arg(long = "security-group", value_name = "GROUP", value_parser = value::reference)]
@@ -74,6 +77,13 @@ pub struct ModifyArgs {
     load_balancer: Reference,
     #[command(flatten)]
     groups: GroupArgs,
+    /// An IPv6 node address instead of the present ones; a free address of the VPC. May be repeated. Those that stay keep
+    /// their flows.
+    #[arg(long = "ipv6-address", value_name = "IP", value_parser = value::ipv6_address)]
+    ipv6_addresses: Vec<Ipv6Addr>,
+    /// Take all IPv6 addresses away, if neither IPv6 targets nor endpoints need them.
+    #[arg(long, conflicts_with = "ipv6_addresses")]
+    no_ipv6_addresses: bool,
     /// Whether the inbound rules also filter what comes through endpoints, by the client's address in its own VPC; on at
     /// first.
     #[arg(long, value_name = "on|off", value_parser = value::on_or_off)]
@@ -116,20 +126,28 @@ impl LoadBalancerCommand {
                 let lbs = session.client.call(&request).await?;
                 lbs.iter().try_for_each(|lb| session.output.show(lb, describe))
             }
-            Self::Modify(ModifyArgs { load_balancer, groups, enforce_on_private_link, attributes }) => {
+            Self::Modify(args) => {
+                let ModifyArgs {
+                    load_balancer,
+                    groups,
+                    ipv6_addresses,
+                    no_ipv6_addresses,
+                    enforce_on_private_link,
+                    attributes,
+                } = args;
+                let ipv6_addresses = (no_ipv6_addresses || !ipv6_addresses.is_empty()).then_some(ipv6_addresses);
                 let attributes: BTreeMap<String, String> = attributes.attributes.into_iter().collect();
                 let wanted = groups.wanted();
                 let regrouped = wanted.is_some() || enforce_on_private_link.is_some();
-                if attributes.is_empty() && !regrouped {
+                if attributes.is_empty() && ipv6_addresses.is_none() && !regrouped {
                     return Err(CliError::Input {
                         message: format!("nothing to change on load balancer '{}' was given", load_balancer.as_str()),
-                        hint:
-                            "give --attribute KEY=VALUE, --security-group GROUP or --enforce-on-private-link; --help \
-                               lists them"
-                                .to_owned(),
+                        hint: "give --attribute KEY=VALUE, --ipv6-address IP, --security-group GROUP or \
+                               --enforce-on-private-link; --help lists them"
+                            .to_owned(),
                     });
                 }
-                let request = ModifyLoadBalancer { load_balancer: load_balancer.clone(), attributes };
+                let request = ModifyLoadBalancer { load_balancer: load_balancer.clone(), attributes, ipv6_addresses };
                 let mut lb = session.client.call(&request).await?;
                 if regrouped {
                     let request = SetSecurityGroups {
@@ -178,6 +196,7 @@ fn describe(lb: &LoadBalancerView) -> String {
         vpc: _,
         vpc_name,
         addresses,
+        ip_address_type,
         secondary_addresses,
         attributes,
         dns_name,
@@ -202,6 +221,7 @@ fn describe(lb: &LoadBalancerView) -> String {
         ("Secondary node addresses", list(secondary_addresses)),
         ("Attributes", list(attributes.iter().map(|(key, value)| format!("{key}={value}")))),
         ("DNS name", dns_name.clone()),
+        ("IP address type", ip_address_type.to_string()),
         ("Security groups", format!("{}{enforced}", list(security_group_names))),
         ("Listeners", list(listeners.iter().map(listener))),
         ("Endpoint service", or_dash(endpoint_service.as_ref())),

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::{
     CliError, Session,
-    output::{fields, table},
+    output::{fields, or_dash, table},
     value,
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
         subnets::{CreateSubnet, DeleteSubnet, DescribeSubnets},
         view::SubnetView,
     },
-    model::SubnetCidr,
+    model::{SubnetCidr, SubnetIpv6Cidr},
 };
 
 const AFTER_HELP: &str = "\
@@ -57,6 +57,9 @@ pub struct CreateArgs {
     /// Its IPv4 range, /16 to /28, inside the VPC's and beside its other subnets'.
     #[arg(long, value_parser = value::parse::<SubnetCidr>)]
     cidr: SubnetCidr,
+    /// Its IPv6 range, /44 to /64, inside the VPC's and beside its other subnets'.
+    #[arg(long, value_parser = value::parse::<SubnetIpv6Cidr>)]
+    ipv6_cidr: Option<SubnetIpv6Cidr>,
     /// Its availability zone, such as us-east-1a. Without it, the one with the fewest subnets of the VPC.
     #[arg(long, value_name = "ZONE")]
     zone: Option<String>,
@@ -65,8 +68,8 @@ pub struct CreateArgs {
 impl SubnetCommand {
     pub async fn run(self, session: &mut Session) -> Result<(), CliError> {
         match self {
-            Self::Create(CreateArgs { vpc, cidr, zone }) => {
-                let subnet = session.client.call(&CreateSubnet { vpc, cidr, zone }).await?;
+            Self::Create(CreateArgs { vpc, cidr, ipv6_cidr, zone }) => {
+                let subnet = session.client.call(&CreateSubnet { vpc, cidr, ipv6_cidr, zone }).await?;
                 session.output.show(&subnet, |subnet| rows([subnet]))
             }
             Self::List { vpc } => {
@@ -106,11 +109,12 @@ fn rows<'a>(subnets: impl IntoIterator<Item = &'a SubnetView>) -> String {
 }
 
 fn describe(subnet: &SubnetView) -> String {
-    let SubnetView { id, vpc: _, vpc_name, cidr, zone, is_default, free_addresses, created_at } = subnet;
+    let SubnetView { id, vpc: _, vpc_name, cidr, ipv6_cidr, zone, is_default, free_addresses, created_at } = subnet;
     fields([
         ("ID", id.to_string()),
         ("VPC", vpc_name.clone()),
         ("CIDR", cidr.to_string()),
+        ("IPv6 CIDR", or_dash(*ipv6_cidr)),
         ("Zone", zone.clone()),
         ("Default for the zone", is_default.to_string()),
         ("Free addresses", free_addresses.to_string()),

@@ -17,8 +17,8 @@ use crate::{
         view::TargetGroupView,
     },
     model::{
-        AttributeMap as _, HealthCheckPort, HealthCheckProtocol, HttpPath, Matcher, Protocol, ResourceName, Target,
-        TargetGroupAttributes, TargetType,
+        AttributeMap as _, HealthCheckPort, HealthCheckProtocol, HttpPath, IpFamily, Matcher, Protocol, ResourceName,
+        Target, TargetGroupAttributes, TargetType,
     },
 };
 
@@ -58,6 +58,9 @@ pub struct CreateArgs {
     /// What targets are: ip (addresses), or instance (registered instances, by name or id).
     #[arg(long, default_value_t, value_parser = value::parse::<TargetType>)]
     target_type: TargetType,
+    /// The family of its targets' addresses: ipv4, or ipv6 (type ip only, behind load balancers with IPv6 addresses).
+    #[arg(long, default_value_t, value_parser = value::parse::<IpFamily>)]
+    ip_address_type: IpFamily,
     /// TCP, UDP, or TCP_UDP; health is checked over TCP or HTTP in any case.
     #[arg(long, value_parser = value::parse::<Protocol>)]
     protocol: Protocol,
@@ -138,11 +141,14 @@ impl From<HealthCheckArgs> for HealthCheckSettings {
 impl TargetGroupCommand {
     pub async fn run(self, session: &mut Session) -> Result<(), CliError> {
         match self {
-            Self::Create(CreateArgs { name, vpc, target_type, protocol, port, health_check, attributes }) => {
+            Self::Create(args) => {
+                let CreateArgs { name, vpc, target_type, ip_address_type, protocol, port, health_check, attributes } =
+                    args;
                 let request = CreateTargetGroup {
                     name,
                     vpc,
                     target_type,
+                    ip_address_type,
                     protocol,
                     port,
                     health_check: health_check.into(),
@@ -209,6 +215,7 @@ fn describe(group: &TargetGroupView) -> String {
         vpc: _,
         vpc_name,
         target_type,
+        ip_address_type,
         protocol,
         port,
         health_check,
@@ -238,6 +245,7 @@ fn describe(group: &TargetGroupView) -> String {
         ("ARN", id.to_string()),
         ("VPC", vpc_name.clone()),
         ("Target type", target_type.to_string()),
+        ("IP address type", ip_address_type.to_string()),
         ("Protocol and port", format!("{protocol} {port}")),
         ("Health check", check),
         ("Attributes", list(attributes.iter().map(|(key, value)| format!("{key}={value}")))),

@@ -198,12 +198,12 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ("target register w", "<TARGET[:PORT]>"),
     (
         "target register w 10.0.0.1:0",
-        "Target '10.0.0.1:0' must be an IPv4 address, or the name or id of an instance, with a colon and a port",
+        "Target '10.0.0.1:0' must be an IP address, or the name or id of an instance, with a colon and a port",
     ),
-    ("target register w web.example", "Target 'web.example' must be an IPv4 address"),
-    ("target deregister w ::1", "Target '::1' must be an IPv4 address"),
+    ("target register w web.example", "Target 'web.example' must be an IP address"),
+    ("target deregister w ::g", "Target '::g' must be an IP address"),
     ("target health", "<TARGET_GROUP>"),
-    ("target health w x_y", "Target 'x_y' must be an IPv4 address"),
+    ("target health w x_y", "Target 'x_y' must be an IP address"),
     (
         "target-group create w --vpc a --protocol TCP --port 80 --target-type alb",
         "Target type 'alb' must be one of '[instance, ip]'; use",
@@ -217,7 +217,7 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ("instance stop", "<INSTANCES>"),
     ("instance deregister", "<INSTANCES>"),
     ("load-balancer create w --vpc a", "--address <IP>"),
-    ("load-balancer create w --vpc a --address x", "Address 'x' must be an IPv4 address; use"),
+    ("load-balancer create w --vpc a --address x", "Address 'x' must be an IP address; use"),
     ("load-balancer create internal-w --vpc a --address 10.0.0.5", "cannot begin with 'internal-', which is reserved"),
     (
         "listener create w --protocol SCTP --port 80 --target-group w",
@@ -313,6 +313,27 @@ const BAD_VALUES: &[(&str, &str)] = &[
         "security group rule id 'sgr-1' must be 'sgr-' and 17 lower-case hexadecimal digits",
     ),
     ("vpc modify a", "--dns-support <on|off>"),
+    (
+        "vpc create a --cidr 10.0.0.0/16 --ipv6-cidr fd00::1/56",
+        "VPC IPv6 CIDR 'fd00::1/56' has host bits set; use fd00::/56",
+    ),
+    ("vpc modify a --ipv6-cidr fe80::/64", "is neither a global nor a unique local unicast range; use a range like"),
+    ("vpc modify a --ipv6-cidr fd00::/72", "must have a prefix length between 32 and 64; use a range like"),
+    ("vpc modify a --ipv6-gateway 10.0.0.1", "Address '10.0.0.1' must be an IPv6 address; use an address like"),
+    ("vpc modify a --ipv6-gateway fe80::1 --no-ipv6-gateway", "cannot be used with"),
+    ("vpc create a --cidr 10.0.0.0/16 --ipv6-gateway fe80::1", "--ipv6-cidr <IPV6_CIDR>"),
+    ("subnet create --vpc a --cidr 10.0.1.0/24 --ipv6-cidr x", "Subnet IPv6 CIDR 'x' must be an IPv6 network address"),
+    (
+        "target-group create w --vpc a --protocol TCP --port 80 --ip-address-type dualstack",
+        "IP address type 'dualstack' must be one of '[ipv4, ipv6]'; use ipv4 or ipv6",
+    ),
+    ("load-balancer modify w --ipv6-address 10.0.0.5", "Address '10.0.0.5' must be an IPv6 address; use"),
+    ("load-balancer modify w --ipv6-address fd00::5 --no-ipv6-addresses", "cannot be used with"),
+    (
+        "endpoint create --service-name s --vpc b --ip-address-type ipv6",
+        "IP address type 'ipv6' must be one of '[ipv4, dualstack]'; use dualstack",
+    ),
+    ("endpoint modify e --ipv6-address 10.0.0.5", "Address '10.0.0.5' must be an IPv6 address; use"),
     ("vpc modify a --dns-support maybe", "Value 'maybe' must be one of '[on, off]'"),
     ("vpc modify a --dns-hostnames maybe", "Value 'maybe' must be one of '[on, off]'"),
     ("subnet create --vpc a --cidr 10.0.0.1/24", "Subnet CIDR '10.0.0.1/24' has host bits set"),
@@ -324,12 +345,14 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ("tag remove x a", "resource 'x' is not the id or ARN"),
     ("tag list x", "resource 'x' is not the id or ARN"),
     ("tag add vpc-0123456789abcdef0 aws:x=1", "Tag key 'aws:x' cannot begin with 'aws:', which is reserved"),
-    ("explain --vpc b --from x --to 10.0.0.50:80", "Address 'x' must be an IPv4 address; use an address like"),
-    ("explain --vpc b --from 10.0.1.10:0 --to 10.0.0.50:80", "Port '0' must be between '1-65535' inclusive; use"),
+    ("explain --vpc b --from x --to 10.0.0.50:80", "Address 'x' must be an IP address; use an address like"),
+    ("explain --vpc b --from [fd00::1]:0 --to [fd00::50]:80", "Port '0' must be between '1-65535' inclusive; use"),
     (
-        "explain --vpc b --from 10.0.1.10 --to 10.0.0.50",
-        "must be an IPv4 address, a colon and a port; use a destination",
+        "explain --vpc b --from fd00::1 --to fd00::50",
+        "Destination 'fd00::50' must be an IP address, a colon and a port",
     ),
+    ("explain --vpc b --from 10.0.1.10:0 --to 10.0.0.50:80", "Port '0' must be between '1-65535' inclusive; use"),
+    ("explain --vpc b --from 10.0.1.10 --to 10.0.0.50", "must be an IP address, a colon and a port; use a destination"),
     (
         "explain --vpc b --from 10.0.1.10 --to 10.0.0.50:80 --proto sctp",
         "Protocol 'sctp' must be one of '[tcp, udp, icmp]'; use tcp",
@@ -499,6 +522,8 @@ const FULL: &str = r#"
 name = "a"
 cidr = "10.0.0.0/16"
 gateway = "10.0.0.1"
+ipv6-cidr = "fd00:10::/56"
+ipv6-gateway = "fe80::1"
 [[port]]
 interface = "veth-a"
 vpc = "a"
@@ -520,6 +545,7 @@ security-groups = ["clients"]
 name = "web"
 vpc = "a"
 target-type = "ip"
+ip-address-type = "ipv4"
 protocol = "TCP"
 port = 80
 health-check = { protocol = "HTTP", port = "traffic-port", path = "/", interval = 30, timeout = 6, healthy-threshold = 5, unhealthy-threshold = 2, matcher = "200" }
@@ -543,6 +569,8 @@ limits = { connections = 100, connections-per-second = "none", bits-per-second =
 service-name = "shop"
 vpc = "a"
 address = "10.0.0.50"
+ip-address-type = "dualstack"
+ipv6-address = "fd00:10::50"
 private-dns = true
 aliases = ["10.200.0.0/24"]
 [[endpoint-service]]
@@ -573,6 +601,15 @@ const BAD_FIELDS: &[(&str, &str, &str)] = &[
     ("cidr = \"10.0.0.0/16\"", "cidr = 10", "invalid type: integer `10`, expected a string"),
     ("cidr = \"10.0.0.0/16\"\n", "", "missing field `cidr`"),
     ("gateway = \"10.0.0.1\"", "gateway = \"router\"", "Address 'router' must be an IPv4 address; use an address like"),
+    (
+        "ipv6-cidr = \"fd00:10::/56\"",
+        "ipv6-cidr = \"fd00:10::1/56\"",
+        "VPC IPv6 CIDR 'fd00:10::1/56' has host bits set",
+    ),
+    ("\"fe80::1\"", "\"10.0.0.1\"", "Address '10.0.0.1' must be an IPv6 address; use"),
+    ("\"ipv4\"", "\"ip\"", "IP address type 'ip' must be one of '[ipv4, ipv6]'; use"),
+    ("\"dualstack\"", "\"ipv6\"", "IP address type 'ipv6' must be one of '[ipv4, dualstack]'; use"),
+    ("\"fd00:10::50\"", "\"x\"", "Address 'x' must be an IPv6 address; use"),
     ("gateway", "gatway", "unknown field `gatway`, expected one of `name`, `cidr`, `gateway`"),
     ("interface = \"veth-a\"", "interface = \"a234567890123456\"", "cannot be longer than '15' bytes"),
     ("interface = \"veth-a\"\n", "", "missing field `interface`"),
@@ -608,10 +645,10 @@ const BAD_FIELDS: &[(&str, &str, &str)] = &[
     ("unhealthy-threshold = 2", "unhealthy = 2", "unknown field `unhealthy`"),
     ("matcher = \"200\"", "matcher = \"100\"", "Matcher '100' must be HTTP codes or ranges of them between '200-599'"),
     ("timeout_seconds\" = 300", "timeout_seconds\" = [300]", "did not match any variant"),
-    ("targets = [\"10.0.1.10\"]", "targets = [\"web.1\"]", "Target 'web.1' must be an IPv4 address"),
+    ("targets = [\"10.0.1.10\"]", "targets = [\"web.1\"]", "Target 'web.1' must be an IP address"),
     ("www.example.org", "www.example.org:0", "DNS name 'www.example.org:0' must have a port between '1-65535'; use"),
     ("name = \"lb\"", "name = \"internal-lb\"", "cannot begin with 'internal-', which is reserved"),
-    ("addresses = [\"10.0.0.5\"]", "addresses = [\"10.0.0\"]", "Address '10.0.0' must be an IPv4 address; use"),
+    ("addresses = [\"10.0.0.5\"]", "addresses = [\"10.0.0\"]", "Address '10.0.0' must be an IP address; use"),
     ("addresses = [\"10.0.0.5\"]\n", "", "missing field `addresses`"),
     ("port = 8080", "port = 0", "Listener port '0' must be between '1-65535' inclusive, a range"),
     ("port = 8080", "port = \"9-8\"", "Listener port '9-8' must be between '1-65535' inclusive, a range"),

@@ -1,7 +1,7 @@
 //! Arguments' values: parsed into types that cannot be wrong; a refusal names the value, the rule and the way out.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     str::FromStr,
 };
 
@@ -22,6 +22,21 @@ pub fn parse<T: FromStr<Err = InvalidValue>>(argument: &str) -> Result<T, String
 pub fn address(argument: &str) -> Result<Ipv4Addr, String> {
     argument.parse().map_err(|_| {
         text(InvalidValue::new("Address", argument, "must be an IPv4 address", "use an address like 10.0.0.5"))
+    })
+}
+
+/// An IPv6 address.
+pub fn ipv6_address(argument: &str) -> Result<Ipv6Addr, String> {
+    argument.parse().map_err(|_| {
+        text(InvalidValue::new("Address", argument, "must be an IPv6 address", "use an address like fd00:10::5"))
+    })
+}
+
+/// An address of either family.
+pub fn ip_address(argument: &str) -> Result<IpAddr, String> {
+    argument.parse().map_err(|_| {
+        let hint = "use an address like 10.0.0.5 or fd00:10::5";
+        text(InvalidValue::new("Address", argument, "must be an IP address", hint))
     })
 }
 

@@ -1,6 +1,6 @@
 //! `privatelink vpc`.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use clap::{ArgGroup, Args, Subcommand};
 
@@ -16,7 +16,7 @@ use crate::{
         view::VpcView,
         vpcs::{CreateVpc, DeleteVpc, DescribeVpcs, ModifyVpc},
     },
-    model::{ResourceName, VpcCidr},
+    model::{ResourceName, VpcCidr, VpcIpv6Cidr},
 };
 
 #[derive(Debug, Subcommand)]
@@ -55,11 +55,28 @@ pub struct CreateArgs {
     /// The router through which targets outside the range are reached.
     #[arg(long, value_name = "IP", value_parser = value::address)]
     gateway: Option<Ipv4Addr>,
+    /// Its IPv6 range, /32 to /64; it may overlap with other VPCs'. Without it, it has IPv4 addresses only.
+    #[arg(long, value_parser = value::parse::<VpcIpv6Cidr>)]
+    ipv6_cidr: Option<VpcIpv6Cidr>,
+    /// The router of IPv6 targets outside that range; inside it, or link-local.
+    #[arg(long, value_name = "IP", value_parser = value::ipv6_address, requires = "ipv6_cidr")]
+    ipv6_gateway: Option<Ipv6Addr>,
 }
 
 #[derive(Debug, Args)]
 #[command(group(
-    ArgGroup::new("change").args(["gateway", "no_gateway", "dns_support", "dns_hostnames"]).required(true).multiple(true)
+    ArgGroup::new("change")
+        .args([
+            "gateway",
+            "no_gateway",
+            "ipv6_cidr",
+            "ipv6_gateway",
+            "no_ipv6_gateway",
+            "dns_support",
+            "dns_hostnames",
+        ])
+        .required(true)
+        .multiple(true)
 ))]
 pub struct ModifyArgs {
     /// Name or id.
@@ -71,6 +88,15 @@ pub struct ModifyArgs {
     /// The VPC has no router.
     #[arg(long, conflicts_with = "gateway")]
     no_gateway: bool,
+    /// The IPv6 range of a VPC that has none yet. It stays.
+    #[arg(long, value_parser = value::parse::<VpcIpv6Cidr>)]
+    ipv6_cidr: Option<VpcIpv6Cidr>,
+    /// The router of IPv6 targets outside that range; inside it, or link-local.
+    #[arg(long, value_name = "IP", value_parser = value::ipv6_address)]
+    ipv6_gateway: Option<Ipv6Addr>,
+    /// The VPC has no IPv6 router.
+    #[arg(long, conflicts_with = "ipv6_gateway")]
+    no_ipv6_gateway: bool,
     /// Whether names are served in the VPC (EC2's enableDnsSupport; on at creation). Private DNS names need it.
     #[arg(long, value_name = "on|off", value_parser = value::on_or_off)]
     dns_support: Option<bool>,
@@ -82,8 +108,9 @@ pub struct ModifyArgs {
 impl VpcCommand {
     pub async fn run(self, session: &mut Session) -> Result<(), CliError> {
         match self {
-            Self::Create(CreateArgs { name, cidr, gateway }) => {
-                let vpc = session.client.call(&CreateVpc { name, cidr, gateway }).await?;
+            Self::Create(CreateArgs { name, cidr, gateway, ipv6_cidr, ipv6_gateway }) => {
+                let request = CreateVpc { name, cidr, gateway, ipv6_cidr, ipv6_gateway };
+                let vpc = session.client.call(&request).await?;
                 session.output.show(&vpc, |vpc| rows([vpc]))
             }
             Self::List => {
@@ -94,9 +121,21 @@ impl VpcCommand {
                 let vpcs = session.client.call(&DescribeVpcs { vpcs: Some(vec![vpc]) }).await?;
                 vpcs.iter().try_for_each(|vpc| session.output.show(vpc, describe))
             }
-            Self::Modify(ModifyArgs { vpc, gateway, no_gateway, dns_support, dns_hostnames }) => {
+            Self::Modify(args) => {
+                let ModifyArgs {
+                    vpc,
+                    gateway,
+                    no_gateway,
+                    ipv6_cidr,
+                    ipv6_gateway,
+                    no_ipv6_gateway,
+                    dns_support,
+                    dns_hostnames,
+                } = args;
+                let ipv6_gateway = if no_ipv6_gateway { Some(None) } else { ipv6_gateway.map(Some) };
                 let gateway = if no_gateway { Some(None) } else { gateway.map(Some) };
-                let vpc = session.client.call(&ModifyVpc { vpc, gateway, dns_support, dns_hostnames }).await?;
+                let request = ModifyVpc { vpc, gateway, ipv6_cidr, ipv6_gateway, dns_support, dns_hostnames };
+                let vpc = session.client.call(&request).await?;
                 session.output.show(&vpc, |vpc| rows([vpc]))
             }
             Self::Delete { vpc, cascade: true } => {
@@ -127,6 +166,7 @@ fn describe(vpc: &VpcView) -> String {
         name,
         cidr,
         gateway,
+        ipv6,
         index,
         ports,
         dns_support,
@@ -143,6 +183,8 @@ fn describe(vpc: &VpcView) -> String {
         ("ID", id.to_string()),
         ("CIDR", cidr.to_string()),
         ("Gateway", or_dash(*gateway)),
+        ("IPv6 CIDR", or_dash(ipv6.map(|ipv6| ipv6.cidr))),
+        ("IPv6 gateway", or_dash(ipv6.and_then(|ipv6| ipv6.gateway))),
         ("Ports", if ports.is_empty() { "none: it carries no packets yet".to_owned() } else { list(ports) }),
         ("DNS support", on_or_off(dns_support)),
         ("DNS hostnames", on_or_off(dns_hostnames)),

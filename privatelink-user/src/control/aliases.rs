@@ -21,7 +21,7 @@ pub fn check(
     for alias in aliases.iter().filter(added) {
         let cidr = vpc.cidr.net();
         match alias.address() {
-            Some(address) if cidr.contains(&address) => address::check_free(state, vpc, address)?,
+            Some(address) if cidr.contains(&address) => address::check_free(state, vpc, address.into())?,
             None if overlap(cidr, alias.net()) => return Err(ControlError::AliasOverlapsVpc { alias: *alias, cidr }),
             Some(_) | None => {}
         }

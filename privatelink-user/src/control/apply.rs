@@ -33,9 +33,9 @@ use super::{
 };
 use crate::{
     model::{
-        AttributeMap, Change, ConsumerLists, Endpoint, EndpointId, EndpointService, InvalidValue, Limits,
-        ListenerAttributes, LoadBalancer, LoadBalancerAttributes, ResourceName, SecurityGroup, State, Target,
-        TargetAddress, TargetGroupAttributes,
+        AttributeMap, Change, ConsumerLists, Endpoint, EndpointId, EndpointService, InvalidValue, IpAddressType,
+        Limits, ListenerAttributes, LoadBalancer, LoadBalancerAttributes, ResourceName, SecurityGroup, State, Target,
+        TargetAddress, TargetGroupAttributes, by_family,
     },
     tls::{alpn::AlpnPolicy, policy::ListenerPolicy},
 };
@@ -238,14 +238,30 @@ impl Planner<'_, '_> {
     }
 
     fn vpc(&mut self, declared: &DeclaredVpc) -> Result<(), ControlError> {
-        let DeclaredVpc { name, cidr, gateway } = declared;
+        let DeclaredVpc { name, cidr, gateway, ipv6_cidr, ipv6_gateway } = declared;
         let router = gateway.map_or_else(|| "no gateway".to_owned(), |gateway| format!("gateway {gateway}"));
         if let Some(present) = self.state.vpcs.values().find(|vpc| vpc.name == *name) {
             unchanged(format!("VPC '{name}'"), "CIDR", &present.cidr, cidr)?;
-            let request = ModifyVpc { vpc: name.into(), gateway: Some(*gateway), ..ModifyVpc::default() };
+            if let (Some(present), None) = (present.ipv6, ipv6_cidr) {
+                let (from, to) = (present.cidr.to_string(), "none".to_owned());
+                unchanged(format!("VPC '{name}'"), "IPv6 CIDR", &from, &to)?;
+            }
+            let request = ModifyVpc {
+                vpc: name.into(),
+                gateway: Some(*gateway),
+                ipv6_cidr: *ipv6_cidr,
+                ipv6_gateway: Some(*ipv6_gateway),
+                ..ModifyVpc::default()
+            };
             return self.step(&request, Action::Modify, "vpc", name, router);
         }
-        let request = CreateVpc { name: name.clone(), cidr: *cidr, gateway: *gateway };
+        let request = CreateVpc {
+            name: name.clone(),
+            cidr: *cidr,
+            gateway: *gateway,
+            ipv6_cidr: *ipv6_cidr,
+            ipv6_gateway: *ipv6_gateway,
+        };
         self.step(&request, Action::Create, "vpc", name, format!("{cidr}, {router}"))
     }
 
@@ -309,6 +325,7 @@ impl Planner<'_, '_> {
             name,
             vpc,
             target_type,
+            ip_address_type,
             protocol,
             port,
             health_check,
@@ -317,12 +334,13 @@ impl Planner<'_, '_> {
             dns_targets,
         } = declared;
         let health_check = HealthCheckSettings::from(health_check.clone());
-        let attributes = over(&TargetGroupAttributes::defaults(*target_type, *protocol), attributes);
+        let attributes = over(&TargetGroupAttributes::defaults(*target_type, *protocol, *ip_address_type), attributes);
         if let Some(present) = self.state.target_groups.values().find(|group| group.name == *name) {
             let what = || format!("target group '{name}'");
             let vpc = lookup::vpc(&self.state, vpc)?;
             unchanged(what(), "VPC", &view::vpc_name(&self.state, &present.vpc), &vpc.name.to_string())?;
             unchanged(what(), "target type", &present.target_type, target_type)?;
+            unchanged(what(), "IP address type", &present.ip_address_type, ip_address_type)?;
             unchanged(what(), "protocol", &present.protocol, protocol)?;
             unchanged(what(), "port", &present.port, port)?;
             let request = ModifyTargetGroup {
@@ -336,6 +354,7 @@ impl Planner<'_, '_> {
                 name: name.clone(),
                 vpc: vpc.clone(),
                 target_type: *target_type,
+                ip_address_type: *ip_address_type,
                 protocol: *protocol,
                 port: *port,
                 health_check,
@@ -422,9 +441,11 @@ impl Planner<'_, '_> {
             let what = || format!("load balancer '{name}'");
             let vpc = lookup::vpc(&self.state, vpc)?;
             unchanged(what(), "VPC", &view::vpc_name(&self.state, &present.vpc), &vpc.name.to_string())?;
-            unchanged(what(), "node addresses", &list(&present.addresses), &list(addresses))?;
-            let request = ModifyLoadBalancer { load_balancer: name.into(), attributes };
-            self.step(&request, Action::Modify, "load-balancer", name, "attributes")?;
+            let (own, ipv6_addresses) = by_family(addresses.iter().copied());
+            unchanged(what(), "node addresses", &list(&present.addresses), &list(&own))?;
+            let request =
+                ModifyLoadBalancer { load_balancer: name.into(), attributes, ipv6_addresses: Some(ipv6_addresses) };
+            self.step(&request, Action::Modify, "load-balancer", name, "attributes, IPv6 addresses")?;
         } else {
             let request = CreateLoadBalancer {
                 kind: Default::default(),
@@ -615,11 +636,23 @@ impl Planner<'_, '_> {
     }
 
     fn endpoint(&mut self, declared: &DeclaredEndpoint, present: Option<&EndpointId>) -> Result<(), ControlError> {
-        let DeclaredEndpoint { service_name, vpc, address, security_groups, aliases, private_dns } = declared.clone();
+        let DeclaredEndpoint {
+            service_name,
+            vpc,
+            address,
+            ip_address_type,
+            ipv6_address,
+            security_groups,
+            aliases,
+            private_dns,
+        } = declared.clone();
         if let Some(present) = present.and_then(|id| self.state.endpoints.get(id)) {
             let name = format!("{}/{}", vpc.as_str(), present.address);
             let request = ModifyEndpoint {
                 endpoint: (&present.id).into(),
+                // Not declared is IPv4 only.
+                ip_address_type: ip_address_type.or(ipv6_address.is_none().then_some(IpAddressType::Ipv4)),
+                ipv6_address,
                 aliases: Some(aliases),
                 security_groups: Some(security_groups),
                 apply_to_established: present.security_groups.applies_to_established,
@@ -634,6 +667,8 @@ impl Planner<'_, '_> {
             service_name,
             vpc,
             address,
+            ip_address_type,
+            ipv6_address,
             aliases,
             security_groups,
             private_dns_on_acceptance: private_dns,
@@ -788,8 +823,8 @@ fn in_order(addresses: &[Ipv4Addr]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn list(addresses: &[Ipv4Addr]) -> String {
-    let sorted: BTreeSet<&Ipv4Addr> = addresses.iter().collect();
+fn list<T: Ord + fmt::Display>(addresses: &[T]) -> String {
+    let sorted: BTreeSet<&T> = addresses.iter().collect();
     sorted.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 

@@ -63,7 +63,8 @@ impl Mutation for DeleteCertificate {
     fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, ()), ControlError> {
         let certificate = lookup::certificate(state, &self.certificate)?;
         let listeners = state.listeners_with(&certificate.id).map(|listener| view::listener_name(state, listener));
-        let groups = state.target_groups_that_trust(&certificate.id).map(|group| format!("target group {}", group.name));
+        let groups =
+            state.target_groups_that_trust(&certificate.id).map(|group| format!("target group {}", group.name));
         let listeners: Vec<String> = listeners.chain(groups).collect();
         if !listeners.is_empty() {
             return Err(ControlError::CertificateInUse { certificate: certificate.id.clone(), listeners });

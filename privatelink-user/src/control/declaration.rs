@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     str::FromStr,
 };
 
@@ -16,8 +16,9 @@ use super::{
 use crate::{
     model::{
         Alias, BitRate, ConnectionRate, Connections, ConsumerPattern, DnsTarget, HealthCheckPort, HealthCheckProtocol,
-        Hook, HttpPath, InterfaceName, InvalidValue, Limit, Limits, ListenerPorts, Matcher, Principal, PrivateDnsName,
-        Protocol, ResourceName, SecurityGroupName, SecurityGroupText, TargetType, VpcCidr,
+        Hook, HttpPath, InterfaceName, InvalidValue, IpAddressType, IpFamily, Limit, Limits, ListenerPorts, Matcher,
+        Principal, PrivateDnsName, Protocol, ResourceName, SecurityGroupName, SecurityGroupText, TargetType, VpcCidr,
+        VpcIpv6Cidr,
     },
     tls::{alpn::AlpnPolicy, policy::ListenerPolicy},
 };
@@ -46,6 +47,11 @@ pub struct DeclaredVpc {
     #[serde(default, deserialize_with = "optional_address")]
     #[schema(value_type = Option<String>)]
     pub gateway: Option<Ipv4Addr>,
+    #[serde(default)]
+    pub ipv6_cidr: Option<VpcIpv6Cidr>,
+    #[serde(default, deserialize_with = "optional_ipv6_address")]
+    #[schema(value_type = Option<String>)]
+    pub ipv6_gateway: Option<Ipv6Addr>,
 }
 
 /// `[[port]]`.
@@ -100,6 +106,9 @@ pub struct DeclaredTargetGroup {
     pub vpc: Reference,
     #[serde(default)]
     pub target_type: TargetType,
+    /// The family of its targets.
+    #[serde(default)]
+    pub ip_address_type: IpFamily,
     #[serde(default = "tcp")]
     pub protocol: Protocol,
     #[serde(deserialize_with = "port")]
@@ -121,9 +130,10 @@ pub struct DeclaredTargetGroup {
 pub struct DeclaredLoadBalancer {
     pub name: ResourceName,
     pub vpc: Reference,
-    #[serde(deserialize_with = "addresses")]
+    /// Of IPv4, and of IPv6 if it is to be dualstack.
+    #[serde(deserialize_with = "addresses_of_both")]
     #[schema(value_type = Vec<String>)]
-    pub addresses: Vec<Ipv4Addr>,
+    pub addresses: Vec<IpAddr>,
     #[serde(default)]
     pub attributes: BTreeMap<String, AttributeValue>,
     #[serde(default)]
@@ -249,6 +259,12 @@ pub struct DeclaredEndpoint {
     #[serde(default, deserialize_with = "optional_address")]
     #[schema(value_type = Option<String>)]
     pub address: Option<Ipv4Addr>,
+    /// Dualstack: it has an IPv6 address too.
+    #[serde(default)]
+    pub ip_address_type: Option<IpAddressType>,
+    #[serde(default, deserialize_with = "optional_ipv6_address")]
+    #[schema(value_type = Option<String>)]
+    pub ipv6_address: Option<Ipv6Addr>,
     #[serde(default)]
     pub security_groups: Vec<Reference>,
     /// Addresses and prefixes that hosts of the VPC route to it.
@@ -332,10 +348,40 @@ fn refuse<E: serde::de::Error>(error: &InvalidValue) -> E {
     E::custom(format_args!("{error}; {}", error.hint))
 }
 
-fn parse_address<E: serde::de::Error>(text: &str) -> Result<Ipv4Addr, E> {
+/// An address of a family, or of any: what it is called, and one to show.
+trait DeclaredAddress: FromStr {
+    const WHAT: &'static str;
+    const EXAMPLE: &'static str;
+}
+
+impl DeclaredAddress for Ipv4Addr {
+    const WHAT: &'static str = "an IPv4 address";
+    const EXAMPLE: &'static str = "10.0.0.5";
+}
+
+impl DeclaredAddress for Ipv6Addr {
+    const WHAT: &'static str = "an IPv6 address";
+    const EXAMPLE: &'static str = "fd00:10::5";
+}
+
+impl DeclaredAddress for IpAddr {
+    const WHAT: &'static str = "an IP address";
+    const EXAMPLE: &'static str = "10.0.0.5 or fd00:10::5";
+}
+
+fn parse_address<E: serde::de::Error, A: DeclaredAddress>(text: &str) -> Result<A, E> {
     text.parse().map_err(|_| {
-        refuse(&InvalidValue::new("Address", text, "must be an IPv4 address", "use an address like 10.0.0.5"))
+        let (rule, hint) = (format!("must be {}", A::WHAT), format!("use an address like {}", A::EXAMPLE));
+        refuse(&InvalidValue::new("Address", text, rule, hint))
     })
+}
+
+fn optional_ipv6_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Ipv6Addr>, D::Error> {
+    Option::<String>::deserialize(deserializer)?.map(|text| parse_address(&text)).transpose()
+}
+
+fn addresses_of_both<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpAddr>, D::Error> {
+    Vec::<String>::deserialize(deserializer)?.iter().map(|text| parse_address(text)).collect()
 }
 
 /// A limit as text or as a bare number.

@@ -1,6 +1,6 @@
 //! Targets by DNS name: which names a group follows, and what their addresses do to its targets.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{collections::BTreeSet, net::IpAddr};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -47,7 +47,7 @@ impl Mutation for ModifyDnsTargets {
 }
 
 /// The targets of `name` whose addresses are not in `kept` take no new flows from now on.
-fn drain(group: &mut TargetGroup, name: &DnsTarget, kept: &BTreeSet<Ipv4Addr>, now: Timestamp) {
+fn drain(group: &mut TargetGroup, name: &DnsTarget, kept: &BTreeSet<IpAddr>, now: Timestamp) {
     for target in group.targets.values_mut() {
         if target.dns_name.as_ref() == Some(name) && !kept.contains(&target.address.ip) {
             target.draining_since = target.draining_since.or(Some(now));
@@ -62,7 +62,7 @@ pub fn resolved(
     state: &State,
     group: &TargetGroupId,
     name: &DnsTarget,
-    addresses: &BTreeSet<Ipv4Addr>,
+    addresses: &BTreeSet<IpAddr>,
     now: Timestamp,
 ) -> Change {
     let found = state.target_groups.get(group).filter(|group| group.dns_targets.contains(name));
@@ -75,7 +75,7 @@ pub fn resolved(
     let owned = owned_addresses(state, vpc);
     let mut changed = group.clone();
     drain(&mut changed, name, addresses, now);
-    for ip in addresses.iter().filter(|ip| check_target(vpc, &owned, **ip).is_ok()) {
+    for ip in addresses.iter().filter(|ip| check_target(vpc, &owned, group, **ip).is_ok()) {
         let address = TargetAddress { ip: *ip, port: name.port(group.port) };
         let present = changed.targets.get(&address);
         if present.is_none_or(|target| target.draining_since.is_some()) {

@@ -1,6 +1,9 @@
 //! Endpoints.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{
+    collections::BTreeSet,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -8,14 +11,16 @@ use serde::{Deserialize, Serialize};
 use super::{
     Context, ControlError, Mutation, Query, Reference, address, aliases,
     connections::{self, offered},
-    endpoint_services, lookup, operation, private_dns, security_groups, sorted,
+    endpoint_services,
+    ipv6::{self, Ipv6Refusal},
+    lookup, operation, private_dns, security_groups, sorted,
     status::{EndpointStatus, Installed},
     subnets::{self, Placement},
     view::EndpointView,
 };
 use crate::model::{
-    Alias, Change, Endpoint, EndpointId, EndpointService, EndpointState, OwnLimits, PayerResponsibility,
-    PolicyDocument, SecurityGroups, State, Vpc,
+    Alias, Change, Endpoint, EndpointId, EndpointService, EndpointState, InvalidValue, IpAddressType, OwnLimits,
+    PayerResponsibility, PolicyDocument, SecurityGroups, State, Vpc,
 };
 
 /// Makes an endpoint: an address in `vpc` that leads to a service of the caller or one that admits it. If the service
@@ -31,6 +36,13 @@ pub struct CreateEndpoint {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub address: Option<Ipv4Addr>,
+    /// Dualstack: it has IPv6 addresses too, one a subnet or one of the VPC. None: if one is given here.
+    #[serde(default)]
+    pub ip_address_type: Option<IpAddressType>,
+    /// Without subnets; none: the first free one of the VPC.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub ipv6_address: Option<Ipv6Addr>,
     /// One a zone, in which it has an address each.
     #[serde(default)]
     pub subnets: Vec<Placement>,
@@ -58,6 +70,8 @@ impl Mutation for CreateEndpoint {
             service_name,
             vpc,
             address,
+            ip_address_type,
+            ipv6_address,
             subnets,
             aliases,
             security_groups,
@@ -65,6 +79,7 @@ impl Mutation for CreateEndpoint {
             private_dns_on_acceptance,
             policy,
         } = self;
+        let ipv6 = Ipv6Wish::new(*ip_address_type, *ipv6_address, subnets)?;
         let service = offered(state, context.world, (context.account, context.region, context.identity), service_name)?;
         let vpc = lookup::vpc(state, vpc)?;
         let groups = security_groups::resolve(state, &vpc.id, security_groups)?;
@@ -78,7 +93,10 @@ impl Mutation for CreateEndpoint {
             (None, true) => (address::first_free(state, vpc)?, Vec::new()),
             (Some(address), true) => {
                 let same = |endpoint: &&Endpoint| {
+                    let dualstack = endpoint.ip_address_type() == IpAddressType::Dualstack;
                     endpoint.address == address
+                        && dualstack == ipv6.is_some()
+                        && ipv6_address.is_none_or(|address| endpoint.ipv6_addresses.contains(&address))
                         && endpoint.vpc == vpc.id
                         && endpoint.service == service.id
                         && endpoint.security_groups.groups == security_groups.groups
@@ -90,14 +108,18 @@ impl Mutation for CreateEndpoint {
                 if let Some(endpoint) = state.endpoints.values().find(same) {
                     return Ok((Change::default(), EndpointView::new(state, endpoint)));
                 }
-                address::check_free(state, vpc, address)?;
+                address::check_free(state, vpc, address.into())?;
                 (address, Vec::new())
             }
+        };
+        let ipv6_addresses = match ipv6 {
+            Some(wish) => wish.place(state, context.world, service, vpc, subnets)?,
+            None => Vec::new(),
         };
         aliases::check(state, vpc, aliases, None)?;
         let twice = |alias: &Ipv4Addr| *alias == address || further_addresses.contains(alias);
         if let Some(twice) = aliases.iter().filter_map(|alias| alias.address()).find(twice) {
-            return Err(ControlError::AddressTwice(twice));
+            return Err(ControlError::AddressTwice(twice.into()));
         }
         let id = EndpointId::generate(context.ids);
         let endpoint_state = service.first_state(context.account, &id);
@@ -111,6 +133,7 @@ impl Mutation for CreateEndpoint {
             vpc: vpc.id.clone(),
             address,
             further_addresses,
+            ipv6_addresses,
             limits: OwnLimits::default(),
             aliases: aliases.clone(),
             state: endpoint_state,
@@ -127,6 +150,53 @@ impl Mutation for CreateEndpoint {
     }
 }
 
+/// That an endpoint is to have IPv6 addresses, and which one if it matters.
+#[derive(Debug, Clone, Copy)]
+struct Ipv6Wish {
+    address: Option<Ipv6Addr>,
+}
+
+impl Ipv6Wish {
+    /// None: it has IPv4 addresses only.
+    fn new(
+        wanted: Option<IpAddressType>,
+        address: Option<Ipv6Addr>,
+        subnets: &[Placement],
+    ) -> Result<Option<Self>, ControlError> {
+        let pinned = address.or_else(|| subnets.iter().find_map(|placement| placement.ipv6_address));
+        match (wanted, pinned) {
+            (Some(IpAddressType::Ipv4), Some(pinned)) => Err(ControlError::Invalid(InvalidValue::new(
+                "IPv6 address",
+                pinned.to_string(),
+                "cannot be given with the IP address type ipv4",
+                "use dualstack, or leave it out",
+            ))),
+            _ if address.is_some() && !subnets.is_empty() => Err(ControlError::AddressAndSubnets),
+            (Some(IpAddressType::Dualstack), _) | (None, Some(_)) => Ok(Some(Self { address })),
+            (Some(IpAddressType::Ipv4) | None, None) => Ok(None),
+        }
+    }
+
+    /// The addresses: one in each subnet, or, without subnets, one of the VPC.
+    fn place(
+        self,
+        state: &State,
+        world: &State,
+        service: &EndpointService,
+        vpc: &Vpc,
+        subnets: &[Placement],
+    ) -> Result<Vec<Ipv6Addr>, ControlError> {
+        if !ipv6::offered(world, service) {
+            return Err(Ipv6Refusal::ServiceWithoutIpv6(service.service_name.clone()).into());
+        }
+        match self.address {
+            _ if !subnets.is_empty() => ipv6::place(state, vpc, subnets),
+            Some(address) => address::check_free(state, vpc, address.into()).map(|()| vec![address]),
+            None => ipv6::first_free(state, vpc).map(|address| vec![address]),
+        }
+    }
+}
+
 /// Addresses in the subnets of `placements`, all of `vpc` and of zones that the service has.
 fn placed(
     state: &State,
@@ -136,7 +206,7 @@ fn placed(
     placements: &[Placement],
 ) -> Result<Vec<Ipv4Addr>, ControlError> {
     let zones = endpoint_services::zones(world, service);
-    for Placement { subnet, address: _ } in placements {
+    for Placement { subnet, address: _, ipv6_address: _ } in placements {
         let subnet = subnets::find(state, subnet)?;
         if subnet.vpc != vpc.id {
             return Err(ControlError::SubnetOfOtherVpc { subnet: subnet.id.clone(), vpc: vpc.id.clone() });
@@ -154,6 +224,13 @@ fn placed(
 #[serde(deny_unknown_fields)]
 pub struct ModifyEndpoint {
     pub endpoint: Reference,
+    /// None: as it is. Dualstack: it gets IPv6 addresses if it has none; ipv4: it loses them, and their flows end.
+    #[serde(default)]
+    pub ip_address_type: Option<IpAddressType>,
+    /// The one that it gets; none: the first free one of each of its subnets, or of the VPC.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub ipv6_address: Option<Ipv6Addr>,
     /// None: they stay. Flows by one that goes stay open; those of a single address of the VPC end.
     #[serde(default)]
     pub aliases: Option<BTreeSet<Alias>>,
@@ -187,6 +264,8 @@ impl Mutation for ModifyEndpoint {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, EndpointView), ControlError> {
         let Self {
             endpoint,
+            ip_address_type,
+            ipv6_address,
             aliases,
             security_groups,
             apply_to_established,
@@ -201,6 +280,13 @@ impl Mutation for ModifyEndpoint {
         let vpc = state.vpcs.get(&endpoint.vpc);
         let vpc = vpc.ok_or_else(|| ControlError::VpcNotFound(endpoint.vpc.to_string()))?;
         let mut changed = moved(state, context.world, vpc, endpoint, add_subnets, remove_subnets)?;
+        match Ipv6Wish::new(*ip_address_type, *ipv6_address, &[])? {
+            None if *ip_address_type == Some(IpAddressType::Ipv4) => changed.ipv6_addresses = Vec::new(),
+            None => {}
+            Some(Ipv6Wish { address: None }) if !changed.ipv6_addresses.is_empty() => {}
+            Some(Ipv6Wish { address: Some(one) }) if changed.ipv6_addresses == [one] => {}
+            Some(wish) => changed.ipv6_addresses = widened(state, context.world, vpc, &changed, wish)?,
+        }
         if *reset_policy {
             changed.policy = None;
         }
@@ -257,6 +343,23 @@ pub fn next_unanswered(state: &State) -> Option<Timestamp> {
     state.endpoints.values().filter_map(Endpoint::expires_at).min()
 }
 
+/// The IPv6 addresses of an endpoint that had none, or is to have another: in its subnets, or of the VPC.
+fn widened(
+    state: &State,
+    world: &State,
+    vpc: &Vpc,
+    endpoint: &Endpoint,
+    wish: Ipv6Wish,
+) -> Result<Vec<Ipv6Addr>, ControlError> {
+    let service = world.endpoint_services.get(&endpoint.service);
+    let service = service.ok_or_else(|| ControlError::InvalidServiceName(endpoint.service_name().to_string()))?;
+    let own = endpoint.addresses().filter_map(|address| state.subnet_of(&endpoint.vpc, address));
+    let own = own.filter(|subnet| wish.address.is_none() && subnet.ipv6_cidr.is_some());
+    let placements: Vec<Placement> =
+        own.map(|subnet| Placement { subnet: (&subnet.id).into(), address: None, ipv6_address: None }).collect();
+    wish.place(state, world, service, vpc, &placements)
+}
+
 /// The endpoint without its addresses in the subnets `remove`, and with new ones in `add`. Those that it keeps keep their
 /// flows.
 fn moved(
@@ -268,11 +371,13 @@ fn moved(
     remove: &[Reference],
 ) -> Result<Endpoint, ControlError> {
     let mut left: Vec<Ipv4Addr> = endpoint.addresses().collect();
+    let mut ipv6_addresses = endpoint.ipv6_addresses.clone();
     for reference in remove {
         let subnet = subnets::find(state, reference)?;
-        left.retain(|address| !subnet.cidr.net().contains(address));
+        left.retain(|address| !subnet.contains((*address).into()));
+        ipv6_addresses.retain(|address| !subnet.contains((*address).into()));
     }
-    for Placement { subnet, address: _ } in add {
+    for Placement { subnet, address: _, ipv6_address: _ } in add {
         let subnet = subnets::find(state, subnet)?;
         let mut present = left.iter().filter_map(|address| state.subnet_of(&endpoint.vpc, *address));
         if present.any(|present| present.zone == subnet.zone) {
@@ -280,7 +385,12 @@ fn moved(
         }
     }
     match world.endpoint_services.get(&endpoint.service) {
-        Some(service) if !add.is_empty() => left.extend(placed(state, world, service, vpc, add)?),
+        Some(service) if !add.is_empty() => {
+            left.extend(placed(state, world, service, vpc, add)?);
+            if endpoint.ip_address_type() == IpAddressType::Dualstack {
+                ipv6_addresses.extend(ipv6::place(state, vpc, add)?);
+            }
+        }
         None if !add.is_empty() => {
             return Err(ControlError::InvalidServiceName(endpoint.service_name().to_string()));
         }
@@ -288,7 +398,7 @@ fn moved(
     }
     let mut left = left.into_iter();
     let address = left.next().ok_or_else(|| ControlError::LastSubnet(endpoint.id.clone()))?;
-    Ok(Endpoint { address, further_addresses: left.collect(), ..endpoint.clone() })
+    Ok(Endpoint { address, further_addresses: left.collect(), ipv6_addresses, ..endpoint.clone() })
 }
 
 /// Says who pays for an endpoint: the service's owner for any endpoint to its service, the endpoint's owner for taking it

@@ -1,16 +1,18 @@
 //! Every refusal of an operation. Codes and texts are those of the EC2 and Elastic Load Balancing APIs where they have
 //! one for the case; the hint beside them is the way out.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
+
+use super::ipv6::Ipv6Refusal;
 
 use crate::{
     model::{
         AddressUse, Alias, CertificateId, EndpointId, EndpointServiceId, EndpointState, InstanceId, InterfaceName,
         InvalidValue, ListenerPorts, LoadBalancerId, NotificationTarget, PrivateDnsName, Protocol, Region,
-        ResourceName, RouteTableId, SecurityGroupId, SecurityGroupName, ServiceName, SubnetCidr, SubnetId,
-        TargetGroupId, VpcId, Zone,
+        ResourceName, RouteTableId, SecurityGroupId, SecurityGroupName, ServiceName, SubnetId, TargetGroupId, VpcId,
+        Zone,
     },
     tls::certificate::CertificateError,
 };
@@ -24,6 +26,8 @@ fn zone_names(region: &Region) -> String {
 pub enum ControlError {
     #[error(transparent)]
     Invalid(#[from] InvalidValue),
+    #[error(transparent)]
+    Ipv6(#[from] Ipv6Refusal),
 
     #[error("The vpc ID '{0}' does not exist")]
     VpcNotFound(String),
@@ -112,9 +116,9 @@ pub enum ControlError {
     #[error("At least one target must be specified")]
     TargetMissing,
     #[error("The IP address '{address}' cannot be used as a target, as it is in use by a load balancer")]
-    TargetIpUnusable { address: Ipv4Addr, by: AddressUse },
+    TargetIpUnusable { address: IpAddr, by: AddressUse },
     #[error("The IP address '{address}' is not a private address that a target can have")]
-    TargetIpOutside { address: Ipv4Addr, cidr: Ipv4Net },
+    TargetIpOutside { address: IpAddr, cidr: IpNet },
 
     #[error("The IP address '{0}' is not a valid IPv4 address")]
     TargetNotAddress(String),
@@ -233,9 +237,9 @@ pub enum ControlError {
     )]
     ZoneNotFound { zone: String, region: Region },
     #[error("The CIDR '{0}' is invalid.")]
-    SubnetRange(SubnetCidr),
+    SubnetRange(IpNet),
     #[error("The CIDR '{cidr}' conflicts with another subnet")]
-    SubnetConflict { cidr: SubnetCidr, subnet: SubnetId },
+    SubnetConflict { cidr: IpNet, subnet: SubnetId },
     #[error("The subnet '{subnet}' has dependencies and cannot be deleted.")]
     SubnetInUse { subnet: SubnetId, dependants: Vec<String> },
     #[error("The routeTable ID '{0}' does not exist")]
@@ -285,7 +289,7 @@ pub enum ControlError {
     #[error("Found another VPC endpoint subnet in the availability zone of {0}")]
     SubnetsInOneZone(SubnetId),
     #[error("Address {address} does not fall within the subnet's address range {cidr}")]
-    AddressOutsideSubnet { address: Ipv4Addr, cidr: SubnetCidr },
+    AddressOutsideSubnet { address: IpAddr, cidr: IpNet },
     #[error("The specified subnet '{0}' does not have enough free addresses to satisfy the request.")]
     NoFreeAddressInSubnet(SubnetId),
     #[error("The ID '{0}' does not exist")]
@@ -293,13 +297,13 @@ pub enum ControlError {
     #[error("You have exceeded the number of tags allowed per resource: '{0}'")]
     TooManyTags(String),
     #[error("Address {address} does not fall within the VPC's address range {cidr}")]
-    AddressOutsideCidr { address: Ipv4Addr, cidr: Ipv4Net },
+    AddressOutsideCidr { address: IpAddr, cidr: IpNet },
     #[error("Address {address} is in the VPC's reserved address range")]
-    AddressReserved { address: Ipv4Addr, cidr: Ipv4Net },
+    AddressReserved { address: IpAddr, cidr: IpNet },
     #[error("Address {address} is in use.")]
-    AddressInUse { address: Ipv4Addr, by: AddressUse },
+    AddressInUse { address: IpAddr, by: AddressUse },
     #[error("The address {0} is given twice")]
-    AddressTwice(Ipv4Addr),
+    AddressTwice(IpAddr),
     #[error("The specified VPC '{0}' does not have enough free addresses to satisfy the request.")]
     NoFreeAddress(VpcId),
 
@@ -331,6 +335,7 @@ impl ControlError {
     /// The error's code.
     pub fn code(&self) -> &'static str {
         match self {
+            Self::Ipv6(refusal) => refusal.code(),
             Self::Invalid(_) | Self::TargetGroupVpcNotFound(_) | Self::NodeAddressMissing | Self::TargetMissing => {
                 "ValidationError"
             }
@@ -446,6 +451,7 @@ impl ControlError {
     /// What kind of refusal it is.
     pub fn kind(&self) -> RefusalKind {
         match self {
+            Self::Ipv6(refusal) => refusal.kind(),
             Self::Invalid(_)
             | Self::NodeAddressMissing
             | Self::LoadBalancerNotServed { .. }
@@ -582,6 +588,7 @@ impl ControlError {
     pub fn hint(&self) -> String {
         match self {
             Self::Invalid(invalid) => invalid.hint.clone(),
+            Self::Ipv6(refusal) => refusal.hint(),
             Self::VpcNotFound(_) | Self::TargetGroupVpcNotFound(_) => {
                 "`privatelink vpc list` shows the VPCs; `privatelink vpc create` makes one".to_owned()
             }
@@ -687,7 +694,10 @@ impl ControlError {
             Self::TooManyEndpoints { .. } => "delete endpoints that are no longer used".to_owned(),
             Self::TargetMissing => "name targets as IP or IP:PORT, such as 10.0.1.10:8080, or as INSTANCE or INSTANCE:PORT".to_owned(),
             Self::TargetIpUnusable { by, .. } => format!("it is {by}; register the address of the server itself"),
-            Self::TargetIpOutside { cidr, .. } => format!(
+            Self::TargetIpOutside { cidr: IpNet::V6(cidr), .. } => {
+                format!("use an address in the VPC's range {cidr}, or a unique local one behind its IPv6 gateway")
+            }
+            Self::TargetIpOutside { cidr: IpNet::V4(cidr), .. } => format!(
                 "use an address in the VPC's range {cidr}, or behind its gateway in 10.0.0.0/8, 172.16.0.0/12, \
                  192.168.0.0/16 or 100.64.0.0/10"
             ),
@@ -800,6 +810,9 @@ impl ControlError {
             }
             Self::PartOfLink { link, .. } => format!("`privatelink link delete {link}` deletes both of its directions"),
             Self::AddressOutsideCidr { cidr, .. } => format!("use a free address in {cidr}"),
+            Self::AddressReserved { cidr: IpNet::V6(cidr), .. } => {
+                format!("{} is the address of every router", cidr.network())
+            }
             Self::AddressReserved { cidr, .. } => {
                 format!("{} is the network itself and {} its broadcast address", cidr.network(), cidr.broadcast())
             }

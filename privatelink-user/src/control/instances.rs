@@ -71,10 +71,13 @@ impl Mutation for RegisterInstance {
         let mut given = BTreeSet::new();
         for address in addresses {
             if !given.insert(*address) {
-                return Err(ControlError::AddressTwice(*address));
+                return Err(ControlError::AddressTwice((*address).into()));
             }
             if let Some(subnet) = subnet.filter(|subnet| !subnet.cidr.has_assignable(*address)) {
-                return Err(ControlError::AddressOutsideSubnet { address: *address, cidr: subnet.cidr });
+                return Err(ControlError::AddressOutsideSubnet {
+                    address: (*address).into(),
+                    cidr: subnet.cidr.net().into(),
+                });
             }
             check_host(state, vpc, *address)?;
         }
@@ -109,6 +112,7 @@ impl Mutation for RegisterInstance {
 /// serve and route before it has a name.
 fn check_host(state: &State, vpc: &Vpc, address: Ipv4Addr) -> Result<(), ControlError> {
     use crate::model::AddressUse;
+    let address = std::net::IpAddr::V4(address);
     address::check_inside(vpc, address)?;
     let taken = |by: &AddressUse| match by {
         AddressUse::Node(_) | AddressUse::Endpoint(_) | AddressUse::Instance(_) => true,

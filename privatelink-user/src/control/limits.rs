@@ -1,7 +1,7 @@
 //! What the datapath has room for. An operation that wants more is refused, so that nothing is accepted that would not
 //! be forwarded.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{collections::BTreeSet, net::IpAddr};
 
 use super::ControlError;
 use crate::model::{Protocol, State, TargetAddress, VpcId};
@@ -53,7 +53,7 @@ fn listeners_in_use(state: &State) -> usize {
 /// How many (node address, target, protocol) there are; a health check on a port of its own is one more target.
 fn targets_in_use(state: &State) -> usize {
     // Whether it is UDP, as the last.
-    let mut found: BTreeSet<(&VpcId, Ipv4Addr, TargetAddress, bool)> = BTreeSet::new();
+    let mut found: BTreeSet<(&VpcId, IpAddr, TargetAddress, bool)> = BTreeSet::new();
     for listener in state.listeners.values() {
         let Some(lb) = state.load_balancers.get(&listener.load_balancer) else { continue };
         let groups = listener.forward.groups().filter_map(|id| state.target_groups.get(id));
@@ -61,7 +61,7 @@ fn targets_in_use(state: &State) -> usize {
             groups.flat_map(|group| group.targets.values().map(move |target| (group, target.address)))
         {
             let reached = TargetAddress { port: listener.port.of_target(target.port), ..target };
-            let nodes = || lb.nodes().map(|node| (&lb.vpc, node, reached));
+            let nodes = || lb.nodes_of(group.ip_address_type).map(|node| (&lb.vpc, node, reached));
             if listener.protocol.has_tcp() {
                 found.extend(nodes().map(|(vpc, node, target)| (vpc, node, target, false)));
             }
@@ -70,7 +70,7 @@ fn targets_in_use(state: &State) -> usize {
             }
             let port = group.health_check.port.resolve(target.port);
             let checked = TargetAddress { port, ..target };
-            found.extend(lb.addresses.first().map(|node| (&lb.vpc, *node, checked, false)));
+            found.extend(lb.nodes_of(group.ip_address_type).next().map(|node| (&lb.vpc, node, checked, false)));
         }
     }
     found.len()

@@ -1,18 +1,23 @@
 //! Listeners.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
     Context, ControlError, Mutation, Query, Reference,
+    ipv6::Ipv6Refusal,
     listener_tls::{self, TlsChoice},
     lookup, operation, sorted,
     view::ListenerView,
 };
 use crate::{
     model::{
-        AttributeMap, Change, Forward, InvalidValue, Listener, ListenerAttributes, ListenerId, ListenerPorts,
+        AttributeMap, Change, Forward, InvalidValue, IpFamily, Listener, ListenerAttributes, ListenerId, ListenerPorts,
         LoadBalancer, Protocol, State, TargetGroup, TargetGroupId, Weight, serde_as_text,
     },
     tls::{alpn::AlpnPolicy, policy::ListenerPolicy},
@@ -287,9 +292,17 @@ fn checked(state: &State, protocol: Protocol, forward: Forward) -> Result<Forwar
         {
             return Err(ControlError::MixedProtocols);
         }
+        if let Some(group) = groups().find(|group| group.ip_address_type == IpFamily::Ipv6) {
+            return Err(Ipv6Refusal::TlsListener(group.id.clone()).into());
+        }
     }
     let sticky = |id: &&TargetGroupId| state.target_groups.get(*id).is_some_and(|group| group.attributes.stickiness);
     let found = forward.groups().find(sticky).cloned();
+    let families: BTreeSet<IpFamily> =
+        forward.groups().filter_map(|id| state.target_groups.get(id)).map(|group| group.ip_address_type).collect();
+    if families.len() > 1 {
+        return Err(Ipv6Refusal::MixedFamilies.into());
+    }
     match found {
         Some(group) if forward.weights.len() > 1 && !forward.stickiness => Err(ControlError::StickinessRequired(group)),
         Some(_) | None => Ok(forward),
@@ -305,6 +318,10 @@ fn check_leads(lb: &LoadBalancer, protocol: Protocol, group: &TargetGroup) -> Re
             load_balancer: lb.id.clone(),
             lb_vpc: lb.vpc.clone(),
         });
+    }
+    if group.ip_address_type == IpFamily::Ipv6 && lb.ipv6_addresses.is_empty() {
+        let (target_group, load_balancer) = (group.id.clone(), lb.id.clone());
+        return Err(Ipv6Refusal::LoadBalancerWithoutIpv6 { target_group, load_balancer }.into());
     }
     if !protocol.leads_to(group.protocol) {
         return Err(ControlError::IncompatibleProtocols {

@@ -2,18 +2,19 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Context, ControlError, Installed, Mutation, Query, Reference, address, listeners::with_attributes, lookup,
-    operation, security_groups, sorted, status::LoadBalancerStatus, view::LoadBalancerView,
+    Context, ControlError, Installed, Mutation, Query, Reference, address, ipv6::Ipv6Refusal,
+    listeners::with_attributes, lookup, operation, security_groups, sorted, status::LoadBalancerStatus,
+    view::LoadBalancerView,
 };
 use crate::model::{
-    Change, InvalidValue, LoadBalancer, LoadBalancerAttributes, LoadBalancerId, LoadBalancerKind, ResourceName, Scheme,
-    SecurityGroups, State,
+    Change, InvalidValue, IpFamily, LoadBalancer, LoadBalancerAttributes, LoadBalancerId, LoadBalancerKind,
+    ResourceName, Scheme, SecurityGroups, State, by_family,
 };
 
 /// Makes a load balancer. Idempotent.
@@ -24,9 +25,9 @@ pub struct CreateLoadBalancer {
     #[serde(default, rename = "type")]
     pub kind: LoadBalancerKind,
     pub vpc: Reference,
-    /// The node addresses; at least one.
+    /// The node addresses; at least one of IPv4. With IPv6 ones it is dualstack.
     #[schema(value_type = Vec<String>)]
-    pub addresses: Vec<Ipv4Addr>,
+    pub addresses: Vec<IpAddr>,
     /// What it is for; a label.
     #[serde(default)]
     pub scheme: Scheme,
@@ -50,7 +51,7 @@ impl Mutation for CreateLoadBalancer {
                 && lb.id.kind() == *kind
                 && lb.scheme == *scheme
                 && lb.attributes == attributes
-                && lb.addresses.iter().collect::<BTreeSet<_>>() == addresses.iter().collect::<BTreeSet<_>>()
+                && lb.client_facing().collect::<BTreeSet<_>>() == addresses.iter().copied().collect::<BTreeSet<_>>()
                 && lb.security_groups.groups == groups;
             return if same {
                 Ok((Change::default(), LoadBalancerView::new(state, lb)))
@@ -58,7 +59,8 @@ impl Mutation for CreateLoadBalancer {
                 Err(ControlError::DuplicateLoadBalancerName(name.clone()))
             };
         }
-        if addresses.is_empty() {
+        let (own, ipv6_addresses) = by_family(addresses.iter().copied());
+        if own.is_empty() {
             return Err(ControlError::NodeAddressMissing);
         }
         let mut seen = BTreeSet::new();
@@ -72,7 +74,8 @@ impl Mutation for CreateLoadBalancer {
             id: LoadBalancerId::generate(*kind, context.region, context.account, name, context.ids),
             name: name.clone(),
             vpc: vpc.id.clone(),
-            addresses: addresses.clone(),
+            addresses: own,
+            ipv6_addresses,
             secondary_addresses: Vec::new(),
             scheme: *scheme,
             attributes,
@@ -105,7 +108,46 @@ pub fn with_addresses(state: &State, lb: &LoadBalancer, addresses: Vec<Ipv4Addr>
     Ok(if changed == *lb { Change::default() } else { Change::default().put(changed) })
 }
 
-/// Changes a load balancer's attributes.
+/// What gives a load balancer other IPv6 node addresses, or takes them away if nothing needs them. Those that it keeps keep
+/// their flows.
+pub fn with_ipv6_addresses(
+    state: &State,
+    world: &State,
+    lb: &LoadBalancer,
+    addresses: Vec<Ipv6Addr>,
+) -> Result<LoadBalancer, ControlError> {
+    let vpc = state.vpcs.get(&lb.vpc).ok_or_else(|| ControlError::VpcNotFound(lb.vpc.to_string()))?;
+    let mut seen = BTreeSet::new();
+    for address in &addresses {
+        if !seen.insert(address) {
+            return Err(ControlError::AddressTwice((*address).into()));
+        }
+        if !lb.ipv6_addresses.contains(address) {
+            address::check_free(state, vpc, (*address).into())?;
+        }
+    }
+    if addresses.is_empty() && !lb.ipv6_addresses.is_empty() {
+        let listeners = state.listeners.values().filter(|listener| listener.load_balancer == lb.id);
+        let mut groups = listeners.flat_map(|listener| listener.forward.groups());
+        let six = |id: &&_| state.target_groups.get(*id).is_some_and(|group| group.ip_address_type == IpFamily::Ipv6);
+        if let Some(group) = groups.find(six) {
+            let (load_balancer, target_group) = (lb.id.clone(), group.clone());
+            return Err(Ipv6Refusal::InUseByTargets { load_balancer, target_group }.into());
+        }
+        let services = state.endpoint_services.values().filter(|service| service.load_balancers.contains(&lb.id));
+        let used = |service: &&crate::model::EndpointService| {
+            let of = world.endpoints.values().filter(|endpoint| endpoint.service == service.id);
+            of.into_iter().any(|endpoint| !endpoint.ipv6_addresses.is_empty())
+        };
+        if let Some(service) = services.into_iter().find(used) {
+            let service = service.service_name.clone();
+            return Err(Ipv6Refusal::InUseByEndpoints { load_balancer: lb.id.clone(), service }.into());
+        }
+    }
+    Ok(LoadBalancer { ipv6_addresses: addresses, ..lb.clone() })
+}
+
+/// Changes a load balancer's attributes and IPv6 addresses.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModifyLoadBalancer {
@@ -113,11 +155,15 @@ pub struct ModifyLoadBalancer {
     /// By key; those that are not given stay as they are.
     #[serde(default)]
     pub attributes: BTreeMap<String, String>,
+    /// None: they stay. An empty list: it has IPv4 addresses only.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub ipv6_addresses: Option<Vec<Ipv6Addr>>,
 }
 operation!(ModifyLoadBalancer -> LoadBalancerView);
 
 impl Mutation for ModifyLoadBalancer {
-    fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, LoadBalancerView), ControlError> {
+    fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, LoadBalancerView), ControlError> {
         let lb = lookup::load_balancer(state, &self.load_balancer)?;
         let attributes = with_attributes(lb.attributes.clone(), &self.attributes)?;
         if attributes.secondary_ips < lb.attributes.secondary_ips {
@@ -128,7 +174,11 @@ impl Mutation for ModifyLoadBalancer {
                 "leave it as it is; another load balancer can begin with fewer",
             )));
         }
-        let mut changed = LoadBalancer { attributes, ..lb.clone() };
+        let base = match &self.ipv6_addresses {
+            Some(addresses) => with_ipv6_addresses(state, context.world, lb, addresses.clone())?,
+            None => lb.clone(),
+        };
+        let mut changed = LoadBalancer { attributes, ..base };
         if let Some(vpc) = state.vpcs.get(&lb.vpc) {
             changed.secondary_addresses = address::secondary(state, vpc, &changed)?;
         }

@@ -169,9 +169,10 @@ pub fn endpoint<'a>(state: &'a State, reference: &Reference) -> Result<&'a Endpo
     let text = reference.as_str();
     let by_address = || {
         let (vpc_reference, address) = text.rsplit_once('/')?;
-        let address: std::net::Ipv4Addr = address.parse().ok()?;
+        let address: std::net::IpAddr = address.parse().ok()?;
         let vpc = vpc(state, &vpc_reference.into()).ok()?;
-        state.endpoints.values().find(|endpoint| endpoint.vpc == vpc.id && endpoint.address == address)
+        let has = |endpoint: &&Endpoint| endpoint.all_addresses().any(|own| own == address);
+        state.endpoints.values().find(|endpoint| endpoint.vpc == vpc.id && has(endpoint))
     };
     text.parse::<EndpointId>()
         .ok()
@@ -194,7 +195,7 @@ pub fn route_table<'a>(state: &'a State, reference: &Reference) -> Result<&'a Ro
 pub fn network_interface<'a>(state: &'a State, reference: &Reference) -> Result<NetworkInterface<'a>, ControlError> {
     let text = reference.as_str();
     let place = text.rsplit_once('/').and_then(|(of, address)| {
-        let address: std::net::Ipv4Addr = address.parse().ok()?;
+        let address: std::net::IpAddr = address.parse().ok()?;
         vpc(state, &of.into()).ok().map(|vpc| (&vpc.id, address))
     });
     state

@@ -17,6 +17,7 @@ pub mod endpoint_services;
 pub mod endpoints;
 mod error;
 pub mod instances;
+pub(crate) mod ipv6;
 mod limits;
 pub mod links;
 pub mod listener_tls;

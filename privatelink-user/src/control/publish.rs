@@ -30,7 +30,7 @@ pub struct AddressSpec {
 impl AddressSpec {
     /// The address for a service whose port is `port`.
     pub fn resolve(self, port: u16) -> TargetAddress {
-        TargetAddress { ip: self.ip, port: self.port.unwrap_or(port) }
+        TargetAddress { ip: self.ip.into(), port: self.port.unwrap_or(port) }
     }
 }
 
@@ -173,6 +173,7 @@ impl Mutation for PublishTargets {
             name: part.clone(),
             vpc: vpc.clone(),
             target_type: TargetType::Ip,
+            ip_address_type: Default::default(),
             protocol,
             port: targets.first().map_or(port, |target| target.port),
             health_check: Default::default(),
@@ -185,7 +186,7 @@ impl Mutation for PublishTargets {
             kind: Default::default(),
             name: part,
             vpc,
-            addresses: vec![node],
+            addresses: vec![node.into()],
             scheme: Default::default(),
             attributes: Default::default(),
             security_groups: Vec::new(),

@@ -148,7 +148,7 @@ impl RouteTargetSpec {
             }
             Self::Instance(reference) => {
                 let found = lookup::instance(state, reference)?;
-                let primary = derived::interface_id(&found.vpc, found.address, found.id.as_str());
+                let primary = derived::interface_id(&found.vpc, found.address.into(), found.id.as_str());
                 let other = format!("interface {primary}");
                 (RouteTarget::NetworkInterface(primary), &found.vpc, other)
             }

@@ -1,13 +1,17 @@
 //! Subnets, and addresses out of them.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Context, ControlError, Mutation, Query, Reference, lookup, operation, route_tables, sorted, view::SubnetView,
+    Context, ControlError, Mutation, Query, Reference, ipv6::Ipv6Refusal, lookup, operation, route_tables, sorted,
+    view::SubnetView,
 };
-use crate::model::{AddressUse, Change, State, Subnet, SubnetCidr, SubnetId, Vpc, Zone};
+use crate::model::{AddressUse, Change, State, Subnet, SubnetCidr, SubnetId, SubnetIpv6Cidr, Vpc, Zone};
 
 /// Makes a subnet in a VPC.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
@@ -15,6 +19,8 @@ use crate::model::{AddressUse, Change, State, Subnet, SubnetCidr, SubnetId, Vpc,
 pub struct CreateSubnet {
     pub vpc: Reference,
     pub cidr: SubnetCidr,
+    #[serde(default)]
+    pub ipv6_cidr: Option<SubnetIpv6Cidr>,
     /// Its name or id. None: the zone with the fewest subnets of the VPC.
     #[serde(default)]
     pub zone: Option<String>,
@@ -23,7 +29,7 @@ operation!(CreateSubnet -> SubnetView);
 
 impl Mutation for CreateSubnet {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, SubnetView), ControlError> {
-        let Self { vpc, cidr, zone } = self;
+        let Self { vpc, cidr, ipv6_cidr, zone } = self;
         let vpc = lookup::vpc(state, vpc)?;
         let region = context.region;
         let known = |text: &String| {
@@ -32,20 +38,35 @@ impl Mutation for CreateSubnet {
         };
         let zone = zone.as_ref().map(known).transpose()?;
         if !vpc.cidr.net().contains(&cidr.net()) {
-            return Err(ControlError::SubnetRange(*cidr));
+            return Err(ControlError::SubnetRange(cidr.net().into()));
         }
         let overlaps = |other: &&Subnet| {
             let (own, other) = (cidr.net(), other.cidr.net());
             own.contains(&other.network()) || other.contains(&own.network())
         };
         if let Some(other) = of_vpc(state, vpc).find(overlaps) {
-            return Err(ControlError::SubnetConflict { cidr: *cidr, subnet: other.id.clone() });
+            return Err(ControlError::SubnetConflict { cidr: cidr.net().into(), subnet: other.id.clone() });
+        }
+        if let Some(wanted) = ipv6_cidr {
+            let range = vpc.ipv6.ok_or_else(|| Ipv6Refusal::VpcWithoutRange(vpc.id.clone()))?.cidr.net();
+            if !range.contains(&wanted.net()) {
+                return Err(ControlError::SubnetRange(wanted.net().into()));
+            }
+            let overlaps = |other: &&Subnet| {
+                other.ipv6_cidr.is_some_and(|other| {
+                    wanted.net().contains(&other.net().network()) || other.net().contains(&wanted.net().network())
+                })
+            };
+            if let Some(other) = of_vpc(state, vpc).find(overlaps) {
+                return Err(ControlError::SubnetConflict { cidr: wanted.net().into(), subnet: other.id.clone() });
+            }
         }
         let crowd = |zone: &Zone| of_vpc(state, vpc).filter(|subnet| subnet.zone == *zone).count();
         let subnet = Subnet {
             id: SubnetId::generate(context.ids),
             vpc: vpc.id.clone(),
             cidr: *cidr,
+            ipv6_cidr: *ipv6_cidr,
             zone: zone.or_else(|| Zone::ALL.into_iter().min_by_key(crowd)).unwrap_or(Zone::A),
             is_default: false,
             public_ip_on_launch: false,
@@ -62,17 +83,18 @@ pub fn of_vpc<'a>(state: &'a State, vpc: &'a Vpc) -> impl Iterator<Item = &'a Su
 }
 
 /// What of a subnet is in use by load balancers, endpoints and instances.
-pub fn uses<'a>(state: &'a State, subnet: &'a Subnet) -> impl Iterator<Item = (Ipv4Addr, AddressUse)> + 'a {
+pub fn uses<'a>(state: &'a State, subnet: &'a Subnet) -> impl Iterator<Item = (IpAddr, AddressUse)> + 'a {
     let owned = |by: &AddressUse| match by {
         AddressUse::Node(_) | AddressUse::Endpoint(_) | AddressUse::Instance(_) => true,
         AddressUse::Gateway(_) | AddressUse::Target(_) => false,
     };
-    state.address_uses(&subnet.vpc).filter(move |(address, by)| subnet.cidr.net().contains(address) && owned(by))
+    state.address_uses(&subnet.vpc).filter(move |(address, by)| subnet.contains(*address) && owned(by))
 }
 
 /// How many addresses of a subnet load balancers and endpoints can still have.
 pub fn free(state: &State, subnet: &Subnet) -> usize {
-    usize::try_from(subnet.cidr.size()).unwrap_or(usize::MAX).saturating_sub(uses(state, subnet).count())
+    let used = uses(state, subnet).filter(|(address, _)| address.is_ipv4()).count();
+    usize::try_from(subnet.cidr.size()).unwrap_or(usize::MAX).saturating_sub(used)
 }
 
 /// A subnet by id, or as `VPC/CIDR`.
@@ -99,6 +121,10 @@ pub struct Placement {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub address: Option<Ipv4Addr>,
+    /// Of what gets an IPv6 address there too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub ipv6_address: Option<Ipv6Addr>,
 }
 
 /// The addresses for `placements`, which must lie in one VPC and in as many zones; also the VPC. `taken` are addresses that
@@ -111,7 +137,7 @@ pub fn place<'a>(
     let mut zones = BTreeSet::new();
     let mut found: Option<&Vpc> = None;
     let mut addresses = Vec::new();
-    for Placement { subnet, address } in placements {
+    for Placement { subnet, address, ipv6_address: _ } in placements {
         let subnet = find(state, subnet)?;
         let vpc = state.vpcs.get(&subnet.vpc).ok_or_else(|| ControlError::VpcNotFound(subnet.vpc.to_string()))?;
         if found.is_some_and(|found| found.id != vpc.id) {
@@ -123,10 +149,13 @@ pub fn place<'a>(
         }
         addresses.push(match *address {
             Some(address) if !subnet.cidr.has_assignable(address) => {
-                return Err(ControlError::AddressOutsideSubnet { address, cidr: subnet.cidr });
+                return Err(ControlError::AddressOutsideSubnet {
+                    address: address.into(),
+                    cidr: subnet.cidr.net().into(),
+                });
             }
-            Some(address) => match state.address_use(&vpc.id, address) {
-                Some(by) => return Err(ControlError::AddressInUse { address, by }),
+            Some(address) => match state.address_use(&vpc.id, address.into()) {
+                Some(by) => return Err(ControlError::AddressInUse { address: address.into(), by }),
                 None => address,
             },
             None => first_free(state, subnet, taken)?,
@@ -137,8 +166,8 @@ pub fn place<'a>(
 
 /// The first address of `subnet` that nothing uses and that is not in `taken`.
 pub fn first_free(state: &State, subnet: &Subnet, taken: &BTreeSet<Ipv4Addr>) -> Result<Ipv4Addr, ControlError> {
-    let used: BTreeSet<Ipv4Addr> = state.address_uses(&subnet.vpc).map(|(address, _)| address).collect();
-    let free = |address: &Ipv4Addr| !used.contains(address) && !taken.contains(address);
+    let used: BTreeSet<IpAddr> = state.address_uses(&subnet.vpc).map(|(address, _)| address).collect();
+    let free = |address: &Ipv4Addr| !used.contains(&IpAddr::V4(*address)) && !taken.contains(address);
     subnet.cidr.assignable().find(free).ok_or_else(|| ControlError::NoFreeAddressInSubnet(subnet.id.clone()))
 }
 

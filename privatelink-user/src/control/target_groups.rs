@@ -11,8 +11,8 @@ use super::{
     view::{self, TargetGroupView},
 };
 use crate::model::{
-    Change, HealthCheck, HealthCheckPort, HealthCheckProtocol, HttpPath, InvalidValue, Listener, Matcher, Protocol,
-    ResourceName, State, TargetGroup, TargetGroupAttributes, TargetGroupId, TargetName, TargetTrust,
+    Change, HealthCheck, HealthCheckPort, HealthCheckProtocol, HttpPath, InvalidValue, IpFamily, Listener, Matcher,
+    Protocol, ResourceName, State, TargetGroup, TargetGroupAttributes, TargetGroupId, TargetName, TargetTrust,
     TargetType,
 };
 
@@ -81,9 +81,26 @@ impl HealthCheckSettings {
 fn group_attributes(
     attributes: TargetGroupAttributes,
     protocol: Protocol,
+    family: IpFamily,
     given: &BTreeMap<String, String>,
 ) -> Result<TargetGroupAttributes, InvalidValue> {
     let attributes = with_attributes(attributes, given)?;
+    for (key, on) in [
+        ("proxy_protocol_v2.enabled", attributes.proxy_protocol_v2),
+        (
+            "preserve_client_ip.enabled",
+            attributes.preserve_client_ip && given.contains_key("preserve_client_ip.enabled"),
+        ),
+    ] {
+        if on && family == IpFamily::Ipv6 {
+            return Err(InvalidValue::new(
+                format!("'{key}' value"),
+                "true",
+                "is not supported for target groups with the IP address type ipv6",
+                "use a target group of IPv4 addresses, or leave it out",
+            ));
+        }
+    }
     if protocol.has_udp() && attributes.unhealthy_connection_termination {
         return Err(InvalidValue::new(
             "'target_health_state.unhealthy.connection_termination.enabled' value",
@@ -108,7 +125,11 @@ fn group_attributes(
             "use a TCP target group behind a TCP listener, or leave it out",
         ));
     }
-    if protocol.has_udp() && given.contains_key("preserve_client_ip.enabled") && !attributes.preserve_client_ip {
+    if family == IpFamily::Ipv4
+        && protocol.has_udp()
+        && given.contains_key("preserve_client_ip.enabled")
+        && !attributes.preserve_client_ip
+    {
         return Err(InvalidValue::new(
             "'preserve_client_ip.enabled' value",
             "false",
@@ -153,6 +174,9 @@ pub struct CreateTargetGroup {
     pub vpc: Reference,
     #[serde(default)]
     pub target_type: TargetType,
+    /// The family of its targets; ipv6 only for addresses.
+    #[serde(default)]
+    pub ip_address_type: IpFamily,
     pub protocol: Protocol,
     pub port: u16,
     #[serde(default)]
@@ -165,16 +189,29 @@ operation!(CreateTargetGroup -> TargetGroupView);
 
 impl Mutation for CreateTargetGroup {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, TargetGroupView), ControlError> {
-        let Self { name, vpc, target_type, protocol, port, health_check, attributes } = self;
+        let Self { name, vpc, target_type, ip_address_type, protocol, port, health_check, attributes } = self;
         let vpc = lookup::vpc(state, vpc).map_err(|_| ControlError::TargetGroupVpcNotFound(vpc.as_str().to_owned()))?;
         check_port("Target group port", *port)?;
+        if *ip_address_type == IpFamily::Ipv6 && *target_type == TargetType::Instance {
+            return Err(ControlError::Invalid(InvalidValue::new(
+                "IP address type",
+                "ipv6",
+                "is not supported for target groups with the target type instance",
+                "use the target type ip",
+            )));
+        }
         let health_check = health_check.complete()?;
-        let attributes =
-            group_attributes(TargetGroupAttributes::defaults(*target_type, *protocol), *protocol, attributes)?;
+        let attributes = group_attributes(
+            TargetGroupAttributes::defaults(*target_type, *protocol, *ip_address_type),
+            *protocol,
+            *ip_address_type,
+            attributes,
+        )?;
         check_trust(state, &attributes)?;
         if let Some(group) = state.target_groups.values().find(|group| group.name == *name) {
             let same = group.vpc == vpc.id
                 && group.target_type == *target_type
+                && group.ip_address_type == *ip_address_type
                 && group.protocol == *protocol
                 && group.port == *port
                 && group.health_check == health_check
@@ -190,6 +227,7 @@ impl Mutation for CreateTargetGroup {
             name: name.clone(),
             vpc: vpc.id.clone(),
             target_type: *target_type,
+            ip_address_type: *ip_address_type,
             protocol: *protocol,
             port: *port,
             health_check,
@@ -222,7 +260,7 @@ impl Mutation for ModifyTargetGroup {
         let group = lookup::target_group(state, target_group)?;
         let changed = TargetGroup {
             health_check: health_check.over(group.health_check.clone())?,
-            attributes: group_attributes(group.attributes.clone(), group.protocol, attributes)?,
+            attributes: group_attributes(group.attributes.clone(), group.protocol, group.ip_address_type, attributes)?,
             ..group.clone()
         };
         check_trust(state, &changed.attributes)?;

@@ -1,17 +1,24 @@
 //! Targets: registration, draining and its end.
 
-use std::{collections::BTreeMap, fmt, net::Ipv4Addr, str::FromStr};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    str::FromStr,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Context, ControlError, Mutation, Reference, lookup, operation,
+    Context, ControlError, Mutation, Reference, address,
+    ipv6::Ipv6Refusal,
+    lookup, operation,
     view::{TargetGroupView, TargetHealthView},
 };
 use crate::model::{
-    AddressUse, Change, InstanceId, InstanceState, InvalidValue, State, Target, TargetAddress, TargetGroup, TargetType,
-    Vpc, serde_as_text,
+    AddressUse, Change, InstanceId, InstanceState, InvalidValue, IpFamily, State, Target, TargetAddress, TargetGroup,
+    TargetType, Vpc, serde_as_text,
 };
 
 /// A target as a person names it: an address or an instance, and the port if it is not the group's.
@@ -24,7 +31,7 @@ pub struct TargetSpec {
 /// What a target is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TargetHost {
-    Ip(Ipv4Addr),
+    Ip(IpAddr),
     /// By id or name.
     Instance(Reference),
 }
@@ -82,7 +89,7 @@ impl TargetSpec {
                         vpc: group.vpc.clone(),
                     });
                 }
-                Ok((TargetAddress { ip: instance.address, port }, Some(instance.id.clone())))
+                Ok((TargetAddress { ip: instance.address.into(), port }, Some(instance.id.clone())))
             }
         }
     }
@@ -108,9 +115,10 @@ impl TargetSpec {
 
 impl fmt::Display for TargetSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.port {
-            Some(port) => write!(f, "{}:{port}", self.host),
-            None => self.host.fmt(f),
+        match (self.port, &self.host) {
+            (Some(port), TargetHost::Ip(ip)) => SocketAddr::new(*ip, port).fmt(f),
+            (Some(port), TargetHost::Instance(_)) => write!(f, "{}:{port}", self.host),
+            (None, _) => self.host.fmt(f),
         }
     }
 }
@@ -119,6 +127,13 @@ impl FromStr for TargetSpec {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        // An IPv6 address has colons of its own: with a port it is in brackets (RFC 3986 section 3.2.2).
+        if let Ok(ip) = text.parse::<Ipv6Addr>() {
+            return Ok(Self { host: TargetHost::Ip(ip.into()), port: None });
+        }
+        if let Some(SocketAddr::V6(at)) = text.parse().ok().filter(|at: &SocketAddr| at.port() != 0) {
+            return Ok(Self { host: TargetHost::Ip((*at.ip()).into()), port: Some(at.port()) });
+        }
         let (host, port) = match text.split_once(':') {
             Some((host, port)) => (host, port.parse().ok().filter(|port| *port != 0).map(Some)),
             None => (text, Some(None)),
@@ -133,9 +148,9 @@ impl FromStr for TargetSpec {
             (_, None) | (None, _) => Err(InvalidValue::new(
                 "Target",
                 text,
-                "must be an IPv4 address, or the name or id of an instance, with a colon and a port between '1-65535' or \
+                "must be an IP address, or the name or id of an instance, with a colon and a port between '1-65535' or \
                  without",
-                "use an address like 10.0.1.10 or 10.0.1.10:8080, or an instance like web-1:8080",
+                "use an address like 10.0.1.10, 10.0.1.10:8080 or [fd00::10]:8080, or an instance like web-1:8080",
             )),
         }
     }
@@ -165,7 +180,7 @@ impl Mutation for RegisterTargets {
         let mut changed = group.clone();
         for spec in targets {
             let (address, instance) = spec.resolve(state, group)?;
-            check_target(vpc, &owned, address.ip)?;
+            check_target(vpc, &owned, group, address.ip)?;
             if let Some(found) = instance.as_ref().and_then(|id| state.instances.get(id))
                 && found.state != InstanceState::Running
             {
@@ -183,7 +198,7 @@ impl Mutation for RegisterTargets {
 }
 
 /// The addresses of `vpc` that the datapath answers for.
-pub(super) fn owned_addresses(state: &State, vpc: &Vpc) -> BTreeMap<Ipv4Addr, AddressUse> {
+pub(super) fn owned_addresses(state: &State, vpc: &Vpc) -> BTreeMap<IpAddr, AddressUse> {
     state
         .address_uses(&vpc.id)
         .filter(|(_, by)| match by {
@@ -193,20 +208,28 @@ pub(super) fn owned_addresses(state: &State, vpc: &Vpc) -> BTreeMap<Ipv4Addr, Ad
         .collect()
 }
 
-/// Refuses an address that no target can have: in use by a load balancer or an endpoint of the same VPC, or publicly
-/// routable and outside the VPC's range.
+/// Refuses an address that no target of a group can have: of the other family, in use by a load balancer or an endpoint of
+/// the same VPC, or publicly routable and outside the VPC's range.
 pub(super) fn check_target(
     vpc: &Vpc,
-    owned: &BTreeMap<Ipv4Addr, AddressUse>,
-    address: Ipv4Addr,
+    owned: &BTreeMap<IpAddr, AddressUse>,
+    group: &TargetGroup,
+    address: IpAddr,
 ) -> Result<(), ControlError> {
+    if IpFamily::of(address) != group.ip_address_type {
+        let (family, target_group) = (group.ip_address_type, group.id.clone());
+        return Err(Ipv6Refusal::TargetFamily { address, family, target_group }.into());
+    }
     if let Some(by) = owned.get(&address) {
         return Err(ControlError::TargetIpUnusable { address, by: by.clone() });
     }
-    let cidr = vpc.cidr.net();
+    let cidr = address::range(vpc, address)?;
     let inside = cidr.contains(&address);
-    let carrier_nat = address.octets()[0] == 100 && (64..128).contains(&address.octets()[1]);
-    if (inside && vpc.cidr.has_host(address)) || (!inside && (address.is_private() || carrier_nat)) {
+    let private = match address {
+        IpAddr::V4(ip) => ip.is_private() || ip.octets()[0] == 100 && (64..128).contains(&ip.octets()[1]),
+        IpAddr::V6(ip) => ip.is_unique_local(),
+    };
+    if (inside && vpc.has_host(address)) || (!inside && private) {
         Ok(())
     } else {
         Err(ControlError::TargetIpOutside { address, cidr })

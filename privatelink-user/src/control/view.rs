@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
 };
 
 use ipnet::Ipv4Net;
@@ -21,13 +21,14 @@ use crate::{
     model::{
         AccountId, Alias, AttributeMap, Certificate, CertificateId, ConsumerLists, Direction, DnsTarget, Endpoint,
         EndpointId, EndpointService, EndpointServiceId, EndpointState, Forward, HealthCheck, Hook, Instance,
-        InstanceId, InstanceLabel, InstanceState, InterfaceName, Limits, Link, LinkId, LinkSide, Listener,
-        ListenerAttributes, ListenerId, ListenerPorts, LoadBalancer, LoadBalancerId, NetworkInterface,
-        NetworkInterfaceId, Owner, PayerResponsibility, Peer, PolicyDocument, Port, Principal, PrivateDns,
-        PrivateDnsName, Protocol, ResourceName, RouteState, RouteTable, RouteTableId, RouteTarget, SecurityGroup,
-        SecurityGroupId, SecurityGroupName, SecurityGroupRule, SecurityGroupRuleId, SecurityGroupText, ServiceName,
-        State, Subnet, SubnetCidr, SubnetId, Target, TargetAddress, TargetGroup, TargetGroupId, TargetType,
-        TlsSettings, Traffic, Vpc, VpcAttributes, VpcCidr, VpcId, VpcIndex, Weight, derived,
+        InstanceId, InstanceLabel, InstanceState, InterfaceName, IpAddressType, IpFamily, Limits, Link, LinkId,
+        LinkSide, Listener, ListenerAttributes, ListenerId, ListenerPorts, LoadBalancer, LoadBalancerId,
+        NetworkInterface, NetworkInterfaceId, Owner, PayerResponsibility, Peer, PolicyDocument, Port, Principal,
+        PrivateDns, PrivateDnsName, Protocol, ResourceName, RouteState, RouteTable, RouteTableId, RouteTarget,
+        SecurityGroup, SecurityGroupId, SecurityGroupName, SecurityGroupRule, SecurityGroupRuleId, SecurityGroupText,
+        ServiceName, State, Subnet, SubnetCidr, SubnetId, SubnetIpv6Cidr, Target, TargetAddress, TargetGroup,
+        TargetGroupId, TargetType, TlsSettings, Traffic, Vpc, VpcAttributes, VpcCidr, VpcId, VpcIndex, VpcIpv6, Weight,
+        derived,
     },
     runtime::{HookInUse, NextHop, PortStatus},
     tls::{
@@ -185,6 +186,8 @@ pub struct VpcView {
     pub cidr: VpcCidr,
     #[schema(value_type = Option<String>)]
     pub gateway: Option<Ipv4Addr>,
+    /// Its IPv6 range and router, if it has one.
+    pub ipv6: Option<VpcIpv6>,
     pub index: VpcIndex,
     /// None: it carries no packets yet.
     pub ports: Vec<InterfaceName>,
@@ -203,7 +206,7 @@ pub struct VpcView {
 impl VpcView {
     /// As `state` has it.
     pub fn new(state: &State, vpc: &Vpc) -> Self {
-        let Vpc { id, owner, name, cidr, gateway, index, attributes, created_at } = vpc.clone();
+        let Vpc { id, owner, name, cidr, gateway, ipv6, index, attributes, created_at } = vpc.clone();
         let VpcAttributes { dns_support, dns_hostnames, is_default } = attributes;
         let ports = state.ports.values().filter(|port| port.vpc == id).map(|port| port.interface.clone()).collect();
         // Of a VPC that is being made, the state does not have them yet.
@@ -221,6 +224,7 @@ impl VpcView {
             name,
             cidr,
             gateway,
+            ipv6,
             index,
             ports,
             created_at,
@@ -326,8 +330,10 @@ pub struct LoadBalancerView {
     pub name: ResourceName,
     pub vpc: VpcId,
     pub vpc_name: String,
+    /// Of both families, IPv4 ones first.
     #[schema(value_type = Vec<String>)]
-    pub addresses: Vec<Ipv4Addr>,
+    pub addresses: Vec<IpAddr>,
+    pub ip_address_type: IpAddressType,
     /// Further node addresses, which targets see and no client connects to.
     #[serde(default)]
     #[schema(value_type = Vec<String>)]
@@ -356,7 +362,8 @@ impl LoadBalancerView {
             id,
             name,
             vpc,
-            addresses,
+            addresses: _,
+            ipv6_addresses: _,
             secondary_addresses,
             scheme: _,
             created_at,
@@ -384,7 +391,8 @@ impl LoadBalancerView {
             id,
             name,
             vpc,
-            addresses,
+            addresses: lb.client_facing().collect(),
+            ip_address_type: lb.ip_address_type(),
             secondary_addresses,
             attributes,
             enforce_on_private_link,
@@ -484,6 +492,9 @@ pub struct TargetGroupView {
     pub vpc_name: String,
     #[serde(default)]
     pub target_type: TargetType,
+    /// The family of its targets.
+    #[serde(default)]
+    pub ip_address_type: IpFamily,
     pub protocol: Protocol,
     pub port: u16,
     pub health_check: HealthCheck,
@@ -505,6 +516,7 @@ impl TargetGroupView {
             name,
             vpc,
             target_type,
+            ip_address_type,
             protocol,
             port,
             health_check,
@@ -525,6 +537,7 @@ impl TargetGroupView {
             name,
             vpc,
             target_type,
+            ip_address_type,
             protocol,
             port,
             health_check,
@@ -773,8 +786,10 @@ pub struct EndpointView {
     /// The first of its addresses.
     #[schema(value_type = String)]
     pub address: Ipv4Addr,
+    /// Of both families, IPv4 ones first.
     #[schema(value_type = Vec<String>)]
-    pub addresses: Vec<Ipv4Addr>,
+    pub addresses: Vec<IpAddr>,
+    pub ip_address_type: IpAddressType,
     /// Addresses and prefixes that hosts of the VPC route to it.
     pub aliases: BTreeSet<Alias>,
     /// The names that lead to it: regional, then one a zone.
@@ -805,6 +820,7 @@ impl EndpointView {
             vpc,
             address,
             further_addresses: _,
+            ipv6_addresses: _,
             aliases,
             state: endpoint_state,
             security_groups,
@@ -826,7 +842,8 @@ impl EndpointView {
             service,
             vpc,
             address,
-            addresses: endpoint.addresses().collect(),
+            addresses: endpoint.all_addresses().collect(),
+            ip_address_type: endpoint.ip_address_type(),
             aliases,
             state: endpoint_state.into(),
             private_dns,
@@ -905,6 +922,7 @@ pub struct SubnetView {
     pub vpc: VpcId,
     pub vpc_name: String,
     pub cidr: SubnetCidr,
+    pub ipv6_cidr: Option<SubnetIpv6Cidr>,
     /// Such as `us-east-1a`.
     pub zone: String,
     /// One of those that a fresh account has.
@@ -918,7 +936,7 @@ pub struct SubnetView {
 impl SubnetView {
     /// As `state` has it.
     pub fn new(state: &State, subnet: &Subnet) -> Self {
-        let Subnet { id, vpc, cidr, zone, is_default, public_ip_on_launch: _, created_at } = subnet.clone();
+        let Subnet { id, vpc, cidr, ipv6_cidr, zone, is_default, public_ip_on_launch: _, created_at } = subnet.clone();
         let region = state.vpcs.get(&vpc).map(|vpc| &vpc.owner.region);
         Self {
             vpc_name: vpc_name(state, &vpc),
@@ -927,6 +945,7 @@ impl SubnetView {
             id,
             vpc,
             cidr,
+            ipv6_cidr,
             is_default,
             created_at,
         }
@@ -942,7 +961,7 @@ pub struct NetworkInterfaceView {
     /// None for an address that was chosen outside every subnet.
     pub subnet: Option<SubnetId>,
     #[schema(value_type = String)]
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// `network_load_balancer` or `vpc_endpoint`.
     pub interface_type: String,
     /// The id or ARN of what has it.

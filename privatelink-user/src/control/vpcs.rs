@@ -1,14 +1,16 @@
 //! VPCs.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
-    Context, ControlError, Mutation, Query, Reference, address, lookup, operation, route_tables, sorted, view::VpcView,
+    Context, ControlError, Mutation, Query, Reference, address, ipv6::Ipv6Refusal, lookup, operation, route_tables,
+    sorted, view::VpcView,
 };
 use crate::model::{
     AddressUse, Change, ResourceName, RouteTable, SecurityGroup, State, Vpc, VpcAttributes, VpcCidr, VpcId, VpcIndex,
+    VpcIpv6, VpcIpv6Cidr, derived,
 };
 
 /// Makes a VPC. Idempotent: the same name with the same settings answers the VPC that there is. Unlike EC2's, its DNS
@@ -21,14 +23,22 @@ pub struct CreateVpc {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub gateway: Option<Ipv4Addr>,
+    /// None: it has IPv4 addresses only.
+    #[serde(default)]
+    pub ipv6_cidr: Option<VpcIpv6Cidr>,
+    /// The router of IPv6 targets outside that range; inside it, or link-local.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub ipv6_gateway: Option<Ipv6Addr>,
 }
 operation!(CreateVpc -> VpcView);
 
 impl Mutation for CreateVpc {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, VpcView), ControlError> {
-        let Self { name, cidr, gateway } = self;
+        let Self { name, cidr, gateway, ipv6_cidr, ipv6_gateway } = self;
+        let ipv6 = ipv6_cidr.map(|cidr| VpcIpv6 { cidr, gateway: *ipv6_gateway });
         if let Some(vpc) = state.vpcs.values().find(|vpc| vpc.name == *name) {
-            return if (vpc.cidr, vpc.gateway) == (*cidr, *gateway) {
+            return if (vpc.cidr, vpc.gateway, vpc.ipv6) == (*cidr, *gateway, ipv6) {
                 Ok((Change::default(), VpcView::new(state, vpc)))
             } else {
                 Err(ControlError::DuplicateVpc(name.clone()))
@@ -40,12 +50,16 @@ impl Mutation for CreateVpc {
             name: name.clone(),
             cidr: *cidr,
             gateway: *gateway,
+            ipv6,
             index: next_index(state, context.world)?,
             attributes: VpcAttributes { dns_hostnames: true, ..VpcAttributes::default() },
             created_at: context.now,
         };
         if let Some(gateway) = vpc.gateway {
-            address::check_inside(&vpc, gateway)?;
+            address::check_inside(&vpc, gateway.into())?;
+        }
+        if let Some(gateway) = ipv6_gateway {
+            check_router(&vpc, *gateway)?;
         }
         let view = VpcView::new(state, &vpc);
         Ok((made(vpc), view))
@@ -58,6 +72,14 @@ pub fn made(vpc: Vpc) -> Change {
     Change::default().last_vpc_index(vpc.index).put(vpc).put(group).put(table)
 }
 
+/// Refuses `address` unless it can be the VPC's IPv6 router.
+fn check_router(vpc: &Vpc, address: Ipv6Addr) -> Result<(), ControlError> {
+    match vpc.ipv6 {
+        Some(ipv6) if ipv6.has_router(address) => Ok(()),
+        Some(_) | None => address::check_inside(vpc, address.into()),
+    }
+}
+
 /// A VPC that nobody named: its id's digits are its name.
 pub fn nameless(
     state: &State,
@@ -68,7 +90,25 @@ pub fn nameless(
     let id = VpcId::generate(context.ids);
     let name = id.as_str().trim_start_matches("vpc-").parse()?;
     let index = next_index(state, context.world)?;
-    Ok(Vpc { id, owner: context.owner(), name, cidr, gateway: None, index, attributes, created_at: context.now })
+    Ok(Vpc {
+        id,
+        owner: context.owner(),
+        name,
+        cidr,
+        gateway: None,
+        ipv6: None,
+        index,
+        attributes,
+        created_at: context.now,
+    })
+}
+
+/// A unique local range for a VPC that wants any IPv6 range: /56, as AWS's are, and by its digits the VPC's own (RFC 4193 section
+/// 3.2.2).
+pub fn provided_ipv6(vpc: &Vpc) -> Result<VpcIpv6Cidr, ControlError> {
+    let digits = u64::from_str_radix(&derived::hex(12, &["IPv6 range", vpc.id.as_str()]), 16).unwrap_or(0);
+    let prefix = 0xfd << 120 | u128::from(digits) << 72;
+    Ok(format!("{}/56", Ipv6Addr::from_bits(prefix)).parse()?)
 }
 
 /// The next number that no VPC of the world, nor of the caller's state, has after the one that was handed out last.
@@ -91,6 +131,13 @@ pub struct ModifyVpc {
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub gateway: Option<Option<Ipv4Addr>>,
+    /// The IPv6 range of a VPC that has none yet; it stays.
+    #[serde(default)]
+    pub ipv6_cidr: Option<VpcIpv6Cidr>,
+    /// As `gateway`.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub ipv6_gateway: Option<Option<Ipv6Addr>>,
     /// Whether names are served in it. Endpoints' private DNS names need it.
     #[serde(default)]
     pub dns_support: Option<bool>,
@@ -107,7 +154,7 @@ operation!(ModifyVpc -> VpcView);
 
 impl Mutation for ModifyVpc {
     fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, VpcView), ControlError> {
-        let Self { vpc, gateway, dns_support, dns_hostnames } = self;
+        let Self { vpc, gateway, ipv6_cidr, ipv6_gateway, dns_support, dns_hostnames } = self;
         let vpc = lookup::vpc(state, vpc)?;
         let VpcAttributes { dns_support: support, dns_hostnames: hostnames, is_default } = vpc.attributes;
         let attributes = VpcAttributes {
@@ -115,12 +162,31 @@ impl Mutation for ModifyVpc {
             dns_hostnames: dns_hostnames.unwrap_or(hostnames),
             is_default,
         };
-        let changed = Vpc { gateway: gateway.unwrap_or(vpc.gateway), attributes, ..vpc.clone() };
+        let ipv6 = match (vpc.ipv6, *ipv6_cidr) {
+            (Some(ipv6), Some(cidr)) if ipv6.cidr != cidr => {
+                return Err(Ipv6Refusal::VpcHasRange(vpc.id.clone()).into());
+            }
+            (Some(ipv6), _) => Some(VpcIpv6 { gateway: ipv6_gateway.unwrap_or(ipv6.gateway), ..ipv6 }),
+            (None, Some(cidr)) => Some(VpcIpv6 { cidr, gateway: ipv6_gateway.flatten() }),
+            (None, None) if ipv6_gateway.flatten().is_some() => {
+                return Err(Ipv6Refusal::VpcWithoutRange(vpc.id.clone()).into());
+            }
+            (None, None) => None,
+        };
+        let changed = Vpc { gateway: gateway.unwrap_or(vpc.gateway), ipv6, attributes, ..vpc.clone() };
         if changed == *vpc {
             return Ok((Change::default(), VpcView::new(state, vpc)));
         }
-        if let Some(gateway) = changed.gateway.filter(|_| changed.gateway != vpc.gateway) {
+        let router = |vpc: &Vpc| vpc.ipv6.and_then(|ipv6| ipv6.gateway);
+        let routers = changed.gateway.filter(|_| changed.gateway != vpc.gateway).map(IpAddr::V4);
+        let ipv6_router = router(&changed).filter(|_| router(&changed) != router(vpc));
+        if let Some(gateway) = routers {
             address::check_inside(vpc, gateway)?;
+        }
+        if let Some(gateway) = ipv6_router {
+            check_router(&changed, gateway)?;
+        }
+        for gateway in routers.into_iter().chain(ipv6_router.map(IpAddr::V6)) {
             // A router may be a target and an instance as well; it cannot be an address that the datapath answers for.
             let owned = |by: &AddressUse| match by {
                 AddressUse::Node(_) | AddressUse::Endpoint(_) => true,

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use privatelink_ebpf::abi::{
     explain::Trace,
-    flow::{FlowState, Meta, Slot},
+    flow::{Addresses6, FlowKey, FlowState, Meta, Slot},
     pool::PortPool,
     security::{Bound, Policy},
     service::Listener,
@@ -230,6 +230,10 @@ impl Dataplane for Fake {
             }
         }
         Ok(())
+    }
+
+    fn client6(&self, _: &FlowKey) -> Option<Addresses6> {
+        None
     }
 
     fn explain(&mut self, _ifindex: u32, _frame: &[u8]) -> Result<Trace, DataplaneError> {

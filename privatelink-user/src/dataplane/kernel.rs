@@ -15,13 +15,13 @@ use aya::{
 use privatelink_ebpf::abi::{
     Counter, VpcIndex,
     explain::Trace,
-    flow::{Bucket, FlowKey, FlowState, Meta, Slot, WAYS},
+    flow::{Addresses6, Bucket, FlowKey, FlowState, Meta, Slot, WAYS},
     limit::{Budget, EndpointBudget},
     pool::{PortPool, SUMMARIES},
     security::{Bound, Policy},
     service::{
-        Address, AddressKey, Alias, AliasKey, EndpointIdText, Frontend, FrontendKey, Listener, Parted, Port, Range,
-        RangeKey, Target,
+        Address, Address6Key, AddressKey, Alias, AliasKey, EndpointIdText, Frontend, Frontend6Key, FrontendKey,
+        Listener, Parted, Port, Range, RangeKey, Target,
     },
     settings::{Clock, CollectRequest},
     stats::{self, EndpointStats, ListenerStats, TargetStats},
@@ -36,6 +36,7 @@ use super::{
     resets,
     stats::{Wanted, sum},
     syscall::delete_element,
+    tables::ByFamily,
 };
 
 use crate::net::raw::PacketSocket;
@@ -72,6 +73,9 @@ struct Maps {
     xdp_ports_fd: OwnedFd,
     addresses: HashTable<AddressKey, Address>,
     frontends: HashTable<FrontendKey, Frontend>,
+    addresses6: HashTable<Address6Key, Address>,
+    frontends6: HashTable<Frontend6Key, Frontend>,
+    clients6: aya::maps::HashMap<MapData, FlowKey, Addresses6>,
     aliases: LpmTrie<MapData, AliasKey, Alias>,
     ranges: LpmTrie<MapData, RangeKey, Range>,
     stash: aya::maps::HashMap<MapData, FlowKey, Slot>,
@@ -217,6 +221,9 @@ impl Kernel {
             xdp_ports_fd,
             addresses: HashTable::open(&mut ebpf, "ADDRESSES")?,
             frontends: HashTable::open(&mut ebpf, "FRONTENDS")?,
+            addresses6: HashTable::open(&mut ebpf, "ADDRESSES6")?,
+            frontends6: HashTable::open(&mut ebpf, "FRONTENDS6")?,
+            clients6: typed(&mut ebpf, "CLIENTS6")?,
             aliases: typed(&mut ebpf, "ALIASES")?,
             ranges: typed(&mut ebpf, "PORT_RANGES")?,
             stash: Map::HashMap(stash).try_into().map_err(DataplaneError::map("STASH"))?,
@@ -358,8 +365,8 @@ impl Dataplane for Kernel {
         Ok(Tables {
             ports,
             xdp_ports,
-            addresses: maps.addresses.all()?,
-            frontends: maps.frontends.all()?,
+            addresses: both(maps.addresses.all()?, maps.addresses6.all()?),
+            frontends: both(maps.frontends.all()?, maps.frontends6.all()?),
             aliases: trie(&maps.aliases, AliasKey::VPC_BITS, "ALIASES")?,
             ranges: trie(&maps.ranges, RangeKey::FIXED_BITS, "PORT_RANGES")?,
             parted: maps.parted.keys().collect::<Result<_, _>>().map_err(DataplaneError::map("PARTED"))?,
@@ -397,14 +404,30 @@ impl Dataplane for Kernel {
             Op::RemoveXdpPort(ifindex) => {
                 delete_element(&maps.xdp_ports_fd, *ifindex).map_err(MapError::IoError).map_err(refused)
             }
-            Op::PutAddress(key, address) => maps.addresses.insert(key, address).map_err(refused),
-            Op::RemoveAddress(key) => gone(maps.addresses.remove(key)).map_err(refused),
+            Op::PutAddress(at, address) => match at.key() {
+                ByFamily::V4(key) => maps.addresses.insert(&key, address),
+                ByFamily::V6(key) => maps.addresses6.insert(&key, address),
+            }
+            .map_err(refused),
+            Op::RemoveAddress(at) => gone(match at.key() {
+                ByFamily::V4(key) => maps.addresses.remove(&key),
+                ByFamily::V6(key) => maps.addresses6.remove(&key),
+            })
+            .map_err(refused),
             Op::PutAlias(key, bits, alias) => maps.aliases.insert(&alias_key(*key, *bits), alias, 0).map_err(refused),
             Op::RemoveAlias(key, bits) => gone(maps.aliases.remove(&alias_key(*key, *bits))).map_err(refused),
             Op::PutRange(key, bits, range) => maps.ranges.insert(&range_key(*key, *bits), range, 0).map_err(refused),
             Op::RemoveRange(key, bits) => gone(maps.ranges.remove(&range_key(*key, *bits))).map_err(refused),
-            Op::PutFrontend(key, frontend) => maps.frontends.insert(key, frontend).map_err(refused),
-            Op::RemoveFrontend(key) => gone(maps.frontends.remove(key)).map_err(refused),
+            Op::PutFrontend(at, frontend) => match at.key() {
+                ByFamily::V4(key) => maps.frontends.insert(&key, frontend),
+                ByFamily::V6(key) => maps.frontends6.insert(&key, frontend),
+            }
+            .map_err(refused),
+            Op::RemoveFrontend(at) => gone(match at.key() {
+                ByFamily::V4(key) => maps.frontends.remove(&key),
+                ByFamily::V6(key) => maps.frontends6.remove(&key),
+            })
+            .map_err(refused),
             Op::WriteRing { base, slots } => {
                 for (offset, target) in (0..).zip(slots.iter()) {
                     maps.rings
@@ -472,7 +495,8 @@ impl Dataplane for Kernel {
         if !any {
             return Ok(());
         }
-        let resets: Vec<_> = halves.resets(|ifindex| ports.get(ifindex), |index| targets.get(index)).collect();
+        let client6 = |reverse: &FlowKey| self.client6(reverse);
+        let resets: Vec<_> = halves.resets(|ifindex| ports.get(ifindex), |index| targets.get(index), client6).collect();
         let counted = match PacketSocket::open() {
             Ok(socket) => {
                 let sent = resets::send(&socket, resets.into_iter());
@@ -511,6 +535,10 @@ impl Dataplane for Kernel {
             }
         }
         Ok(())
+    }
+
+    fn client6(&self, reverse: &FlowKey) -> Option<Addresses6> {
+        self.maps.clients6.get(reverse, 0).ok()
     }
 
     fn explain(&mut self, ifindex: u32, frame: &[u8]) -> Result<Trace, DataplaneError> {
@@ -573,6 +601,12 @@ impl Dataplane for Kernel {
         }
         Ok(counts)
     }
+}
+
+/// The contents of the tables of both families.
+fn both<A: Into<K>, B: Into<K>, K: Ord, V>(four: BTreeMap<A, V>, six: BTreeMap<B, V>) -> BTreeMap<K, V> {
+    let four = four.into_iter().map(|(key, value)| (key.into(), value));
+    four.chain(six.into_iter().map(|(key, value)| (key.into(), value))).collect()
 }
 
 fn put_policy(policies: &Mapping, index: u32, policy: Policy) -> Result<(), MapError> {

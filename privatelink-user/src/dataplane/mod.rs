@@ -14,6 +14,7 @@ pub mod kernel;
 mod links;
 pub mod load;
 pub mod mapped;
+pub mod peers;
 pub mod pin;
 mod resets;
 pub mod stats;
@@ -22,12 +23,17 @@ pub mod tables;
 
 use std::collections::BTreeMap;
 
-use privatelink_ebpf::abi::{explain::Trace, flow::Slot, pool::PortPool, settings::Clock};
+use privatelink_ebpf::abi::{
+    explain::Trace,
+    flow::{Addresses6, FlowKey, Slot},
+    pool::PortPool,
+    settings::Clock,
+};
 
 pub use attach::{Hook, HookPlan};
 pub use error::DataplaneError;
 pub use stats::Counts;
-pub use tables::{Installed, InstalledPolicy, Op, Tables};
+pub use tables::{AddressAt, ByFamily, FrontendAt, Installed, InstalledPolicy, Op, Tables};
 
 /// How many entries the kernel's tables have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +123,9 @@ pub trait Dataplane: Send {
     ///
     /// [`DataplaneError::Map`] when the stash cannot be read.
     fn each_flow(&self, visit: &mut dyn FnMut(&Slot)) -> Result<(), DataplaneError>;
+
+    /// The addresses of an IPv6 client's packets, by the key of its flow's reverse entry.
+    fn client6(&self, reverse: &FlowKey) -> Option<Addresses6>;
 
     /// What the datapath would do with `frame` if it came in on interface `ifindex`. Changes nothing.
     ///

@@ -6,21 +6,23 @@
 //! target's generation has been raised, the endpoint's budget has ended), so they do not change. A receiver that has got
 //! more than it has acknowledged answers with a challenge ACK (RFC 5961), which the datapath answers with an exact reset.
 
-use std::{collections::BTreeMap, io, thread, time::Duration};
+use std::{collections::BTreeMap, io, net::IpAddr, thread, time::Duration};
 
 use privatelink_ebpf::{
     abi::{
         Proto,
-        flow::{FlowKey, FlowState, Meta, Slot},
+        flow::{Addresses6, FlowKey, FlowState, Meta, Slot},
         service::{Port, Target},
     },
-    datapath::{parse::Segment, proxy, reset},
+    datapath::{parse::Segment, proxy, reset, v6},
     wire::tcp::{Flags, TcpHeader},
 };
 
+use super::peers::Peers;
 use crate::net::{neighbor::MacAddress, raw::PacketSocket};
 
 const ETH_P_IP: u16 = 0x0800;
+const ETH_P_IPV6: u16 = 0x86dd;
 /// Frames sent at once, and the pause after them: a burst that a device's queue takes.
 const BURST: usize = 256;
 const PAUSE: Duration = Duration::from_millis(1);
@@ -32,7 +34,40 @@ const TRIES: u32 = 50;
 pub struct Reset {
     pub ifindex: u32,
     pub to: MacAddress,
-    pub frame: [u8; reset::SEGMENT_LEN],
+    pub frame: Frame,
+}
+
+/// A reset's bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    V4([u8; reset::SEGMENT_LEN]),
+    V6([u8; v6::reset::SEGMENT_LEN]),
+}
+
+impl Frame {
+    /// The answer to `asked`, a segment from the first address to the second.
+    fn answering(asked: &Segment, from: IpAddr, to: IpAddr) -> Self {
+        match (from, to) {
+            (IpAddr::V6(src), IpAddr::V6(dst)) => {
+                Self::V6(v6::reset::build(asked, &Addresses6 { src: src.into(), dst: dst.into() }))
+            }
+            (IpAddr::V4(_), _) | (_, IpAddr::V4(_)) => Self::V4(reset::build(asked)),
+        }
+    }
+
+    fn ether_type(&self) -> u16 {
+        match self {
+            Self::V4(_) => ETH_P_IP,
+            Self::V6(_) => ETH_P_IPV6,
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::V4(bytes) => bytes,
+            Self::V6(bytes) => bytes,
+        }
+    }
 }
 
 /// The entries of flows, put together by what both agree on: target index, node port and the addresses that the target sees.
@@ -64,19 +99,25 @@ impl Halves {
         &'a self,
         port: impl Fn(u32) -> Option<Port> + 'a,
         target: impl Fn(u32) -> Option<Target> + 'a,
+        client6: impl Fn(&FlowKey) -> Option<Addresses6> + 'a,
     ) -> impl Iterator<Item = Reset> + 'a {
         let whole = self.0.values().filter_map(|(forward, reverse)| Some((forward.as_ref()?, reverse.as_ref()?)));
         whole
             .flat_map(move |(forward, reverse)| {
-                [to_client(forward, reverse, &port), to_target(reverse, &port, &target)]
+                let record = target(forward.target);
+                let peers = record.and_then(|record| Some((record, Peers::of(forward, &record, &client6)?)));
+                peers.map(|(record, peers)| {
+                    [to_client(forward, reverse, &peers, &port), to_target(reverse, &record, &peers, &port)]
+                })
             })
+            .flatten()
             .flatten()
     }
 }
 
 /// Nobody waits for anything after both sides' FIN, and UDP has no resets.
 fn resettable(key: &FlowKey, state: FlowState) -> bool {
-    key.proto == Proto::Tcp.number()
+    Proto::from_number(key.proto) == Proto::Tcp
         && match state {
             FlowState::SynSent
             | FlowState::SynReceived
@@ -88,7 +129,7 @@ fn resettable(key: &FlowKey, state: FlowState) -> bool {
         }
 }
 
-fn to_client(forward: &Slot, reverse: &Slot, port: impl Fn(u32) -> Option<Port>) -> Option<Reset> {
+fn to_client(forward: &Slot, reverse: &Slot, peers: &Peers, port: impl Fn(u32) -> Option<Port>) -> Option<Reset> {
     let key = FlowKey::from_words(forward.key);
     let state = Meta::unpack(reverse.meta).state;
     let ifindex = u32::from(forward.ifindex);
@@ -107,16 +148,13 @@ fn to_client(forward: &Slot, reverse: &Slot, port: impl Fn(u32) -> Option<Port>)
         | FlowState::Unreplied => Segment { flags: Flags::ACK, ack: forward.ack, ..Segment::NONE },
     };
     let asked = Segment { key, src_mac: forward.peer_mac.bits(), dst_mac: own.mac.bits(), ..bare(asked) };
-    resettable(&key, state).then(|| Reset { ifindex, to: forward.peer_mac.0, frame: reset::build(&asked) })
+    let frame = Frame::answering(&asked, peers.client, peers.service);
+    resettable(&key, state).then(|| Reset { ifindex, to: forward.peer_mac.0, frame })
 }
 
-fn to_target(
-    reverse: &Slot,
-    port: impl Fn(u32) -> Option<Port>,
-    target: impl Fn(u32) -> Option<Target>,
-) -> Option<Reset> {
+fn to_target(reverse: &Slot, target: &Target, peers: &Peers, port: impl Fn(u32) -> Option<Port>) -> Option<Reset> {
     let key = FlowKey::from_words(reverse.key);
-    let Target { ifindex, mac, .. } = target(reverse.target)?;
+    let Target { ifindex, mac, .. } = *target;
     let own = port(ifindex)?;
     let ack = proxy::to_target(reverse.ack, Meta::unpack(reverse.meta));
     let asked = Segment { flags: Flags::ACK, ack, ..Segment::NONE };
@@ -124,7 +162,7 @@ fn to_target(
     resettable(&key, Meta::unpack(reverse.meta).state).then(|| Reset {
         ifindex,
         to: mac.0,
-        frame: reset::build(&asked),
+        frame: Frame::answering(&asked, peers.target, peers.node),
     })
 }
 
@@ -141,7 +179,7 @@ pub fn send(socket: &PacketSocket, resets: impl Iterator<Item = Reset>) -> usize
     for (number, Reset { ifindex, to, frame }) in (1..).zip(resets) {
         let mut tries = 0;
         sent += loop {
-            match socket.send(ifindex, to, ETH_P_IP, &frame) {
+            match socket.send(ifindex, to, frame.ether_type(), frame.bytes()) {
                 Ok(()) => break 1,
                 Err(error) if tries < TRIES && full(&error) => {
                     tries += 1;
@@ -217,20 +255,20 @@ mod tests {
             Some(Port { vpc: VpcIndex(1), mac, ..Port::default() })
         };
         let target = |_| Some(Target { ifindex: 13, mac: Mac([2, 0, 0, 0, 2, 7]), ..Target::default() });
-        halves.resets(port, target).collect()
+        halves.resets(port, target, |_| None).collect()
     }
 
     /// Ethernet destination and source, IPv4 source and destination, ports, sequence and acknowledgement number, flags.
     fn fields(reset: &Reset) -> ([u8; 6], [u8; 4], [u8; 4], [u16; 2], [u32; 2], u8) {
-        let at = |from: usize| reset.frame[from..from + 4].try_into().expect("four bytes");
+        let at = |from: usize| reset.frame.bytes()[from..from + 4].try_into().expect("four bytes");
         let ports = u32::from_be_bytes(at(34));
         (
-            reset.frame[..6].try_into().expect("six bytes"),
+            reset.frame.bytes()[..6].try_into().expect("six bytes"),
             at(26),
             at(30),
             [(ports >> 16) as u16, ports as u16],
             [u32::from_be_bytes(at(38)), u32::from_be_bytes(at(42))],
-            reset.frame[47],
+            reset.frame.bytes()[47],
         )
     }
 

@@ -2,18 +2,108 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
 };
 
 use privatelink_ebpf::abi::{
-    VpcIndex,
+    L4Port, Proto, VpcIndex,
     limit::{Budget, EndpointBudget},
     security::{Bound, Policy},
     service::{
-        Address, AddressKey, Alias, AliasKey, EndpointIdText, Frontend, FrontendKey, Listener, Parted, Port, Range,
-        RangeKey, Target,
+        Address, Address6Key, AddressKey, Alias, AliasKey, EndpointIdText, Frontend, Frontend6Key, FrontendKey,
+        Listener, Parted, Port, Range, RangeKey, Target,
     },
 };
+
+/// An address of a VPC: a key of `ADDRESSES` or `ADDRESSES6`, by its family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AddressAt {
+    pub vpc: VpcIndex,
+    pub ip: IpAddr,
+}
+
+impl AddressAt {
+    pub fn new(vpc: VpcIndex, ip: impl Into<IpAddr>) -> Self {
+        Self { vpc, ip: ip.into() }
+    }
+
+    /// The key in the table of its family.
+    pub fn key(self) -> ByFamily<AddressKey, Address6Key> {
+        match self.ip {
+            IpAddr::V4(ip) => ByFamily::V4(AddressKey::new(self.vpc, ip.into())),
+            IpAddr::V6(ip) => ByFamily::V6(Address6Key::new(self.vpc, ip.into())),
+        }
+    }
+}
+
+impl From<AddressKey> for AddressAt {
+    fn from(AddressKey { ip, vpc, _pad: _ }: AddressKey) -> Self {
+        Self { vpc, ip: IpAddr::V4(ip.into()) }
+    }
+}
+
+impl From<Address6Key> for AddressAt {
+    fn from(Address6Key { ip, vpc, _pad: _ }: Address6Key) -> Self {
+        Self { vpc, ip: IpAddr::V6(ip.into()) }
+    }
+}
+
+/// An address and L4 port of a VPC: a key of `FRONTENDS` or `FRONTENDS6`, by its family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FrontendAt {
+    pub vpc: VpcIndex,
+    pub ip: IpAddr,
+    pub port: u16,
+    /// The number of an IP protocol.
+    pub proto: u8,
+}
+
+impl FrontendAt {
+    pub fn new(vpc: VpcIndex, ip: impl Into<IpAddr>, port: u16, proto: Proto) -> Self {
+        Self { vpc, ip: ip.into(), port, proto: proto.number() }
+    }
+
+    /// Whose policy says who may send an address of ours an echo request.
+    pub fn echo(vpc: VpcIndex, ip: impl Into<IpAddr>) -> Self {
+        match ip.into() {
+            IpAddr::V4(ip) => FrontendKey::echo(vpc, ip.into()).into(),
+            IpAddr::V6(ip) => Frontend6Key::echo(vpc, ip.into()).into(),
+        }
+    }
+
+    /// The key in the table of its family.
+    pub fn key(self) -> ByFamily<FrontendKey, Frontend6Key> {
+        let Self { vpc, ip, port, proto } = self;
+        match ip {
+            IpAddr::V4(ip) => {
+                ByFamily::V4(FrontendKey { ip: ip.into(), vpc, port: L4Port::new(port), proto, _pad: [0; 3] })
+            }
+            IpAddr::V6(ip) => {
+                ByFamily::V6(Frontend6Key { ip: ip.into(), vpc, port: L4Port::new(port), proto, _pad: [0; 3] })
+            }
+        }
+    }
+}
+
+impl From<FrontendKey> for FrontendAt {
+    fn from(FrontendKey { ip, vpc, port, proto, _pad: _ }: FrontendKey) -> Self {
+        Self { vpc, ip: IpAddr::V4(ip.into()), port: port.get(), proto }
+    }
+}
+
+impl From<Frontend6Key> for FrontendAt {
+    fn from(Frontend6Key { ip, vpc, port, proto, _pad: _ }: Frontend6Key) -> Self {
+        Self { vpc, ip: IpAddr::V6(ip.into()), port: port.get(), proto }
+    }
+}
+
+/// A key of one of two tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ByFamily<A, B> {
+    V4(A),
+    V6(B),
+}
 
 /// The contents of the tables. Entries that are all zero are not there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,8 +112,8 @@ pub struct Tables {
     pub ports: BTreeMap<u32, Port>,
     /// Interface indexes that take XDP frames.
     pub xdp_ports: BTreeSet<u32>,
-    pub addresses: BTreeMap<AddressKey, Address>,
-    pub frontends: BTreeMap<FrontendKey, Frontend>,
+    pub addresses: BTreeMap<AddressAt, Address>,
+    pub frontends: BTreeMap<FrontendAt, Frontend>,
     /// By address and the length of its prefix.
     pub aliases: BTreeMap<(AliasKey, u8), Alias>,
     /// By ports and the length of their prefix.
@@ -64,16 +154,16 @@ pub enum Op {
     RemovePort(u32),
     PutXdpPort(u32),
     RemoveXdpPort(u32),
-    PutAddress(AddressKey, Address),
-    RemoveAddress(AddressKey),
+    PutAddress(AddressAt, Address),
+    RemoveAddress(AddressAt),
     /// The addresses of a prefix of this length.
     PutAlias(AliasKey, u8, Alias),
     RemoveAlias(AliasKey, u8),
     /// The ports of a prefix of this length.
     PutRange(RangeKey, u8, Range),
     RemoveRange(RangeKey, u8),
-    PutFrontend(FrontendKey, Frontend),
-    RemoveFrontend(FrontendKey),
+    PutFrontend(FrontendAt, Frontend),
+    RemoveFrontend(FrontendAt),
     /// Fills `RINGS` from `base` on. No listener may point there yet.
     WriteRing {
         base: u32,
@@ -112,10 +202,16 @@ impl Op {
         match self {
             Self::PutPort(..) | Self::RemovePort(_) => "PORTS",
             Self::PutXdpPort(_) | Self::RemoveXdpPort(_) => "XDP_PORTS",
-            Self::PutAddress(..) | Self::RemoveAddress(_) => "ADDRESSES",
+            Self::PutAddress(at, _) | Self::RemoveAddress(at) => match at.ip {
+                IpAddr::V4(_) => "ADDRESSES",
+                IpAddr::V6(_) => "ADDRESSES6",
+            },
             Self::PutAlias(..) | Self::RemoveAlias(..) => "ALIASES",
             Self::PutRange(..) | Self::RemoveRange(..) => "PORT_RANGES",
-            Self::PutFrontend(..) | Self::RemoveFrontend(_) => "FRONTENDS",
+            Self::PutFrontend(at, _) | Self::RemoveFrontend(at) => match at.ip {
+                IpAddr::V4(_) => "FRONTENDS",
+                IpAddr::V6(_) => "FRONTENDS6",
+            },
             Self::WriteRing { .. } => "RINGS",
             Self::PutParted(_) | Self::RemoveParted(_) => "PARTED",
             Self::WriteBounds { .. } => "SOURCE_BOUNDS",

@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -19,7 +19,7 @@ pub const TTL: u32 = 60;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
     /// The name has these addresses, and no other records.
-    Addresses { zone: String, addresses: Vec<Ipv4Addr> },
+    Addresses { zone: String, addresses: Vec<IpAddr> },
     /// The name exists, and has no records, unless it is the zone itself, which has an SOA record.
     Empty { zone: String },
     /// The name is below ours and does not exist.
@@ -104,7 +104,7 @@ impl Directory {
         let id = name.get(..EndpointId::LEN).and_then(|id| id.parse::<EndpointId>().ok());
         let Some(endpoint) = id.and_then(|id| state.endpoints.get(&id)) else { return Found::Missing { zone } };
         let regional = state.service_domain.endpoint(endpoint) == name;
-        let addresses: Vec<Ipv4Addr> = state
+        let addresses: Vec<IpAddr> = state
             .endpoint_zones(endpoint)
             .into_iter()
             .filter(|zoned| regional || state.service_domain.endpoint_in_zone(endpoint, &zoned.zone) == name)
@@ -120,7 +120,7 @@ impl Directory {
         let zones = |id: &LoadBalancerId| {
             self.state.load_balancers.get(id).map(|lb| self.state.load_balancer_zones(lb)).unwrap_or_default()
         };
-        let addresses: Vec<Ipv4Addr> = match self.load_balancers.get(name) {
+        let addresses: Vec<IpAddr> = match self.load_balancers.get(name) {
             Some(id) => zones(id).into_iter().map(|zoned| zoned.address).collect(),
             None => {
                 let zonal = name.split_once('.').and_then(|(at, rest)| Some((at, self.load_balancers.get(rest)?)));
@@ -144,7 +144,7 @@ fn load_balancer_zone<'a>(name: &'a str, domain: &str) -> Option<&'a str> {
 }
 
 /// `addresses` in the order of their turn: each is the first as often as the others.
-pub fn in_turn(mut addresses: Vec<Ipv4Addr>, turn: usize) -> Vec<Ipv4Addr> {
+pub fn in_turn<T>(mut addresses: Vec<T>, turn: usize) -> Vec<T> {
     let places = turn.checked_rem(addresses.len()).unwrap_or(0);
     addresses.rotate_left(places);
     addresses
@@ -160,8 +160,8 @@ mod tests {
 
     const BASE: &str = "vpce-svc-0123456789abcdef1.us-east-1.vpce.amazonaws.com";
 
-    fn address(last: u8) -> Ipv4Addr {
-        Ipv4Addr::new(10, 0, 0, last)
+    fn address(last: u8) -> std::net::Ipv4Addr {
+        std::net::Ipv4Addr::new(10, 0, 0, last)
     }
 
     fn endpoint() -> Endpoint {
@@ -180,6 +180,7 @@ mod tests {
             aliases: Default::default(),
             policy: None,
             further_addresses: Vec::new(),
+            ipv6_addresses: Vec::new(),
             created_at: Timestamp::UNIX_EPOCH,
         }
     }
@@ -193,6 +194,7 @@ mod tests {
             name: "Web".parse().expect("a name"),
             vpc: "vpc-0123456789abcdef3".parse().expect("an id"),
             addresses: vec![address(5), address(6)],
+            ipv6_addresses: Vec::new(),
             secondary_addresses: Vec::new(),
             attributes: Default::default(),
             security_groups: Default::default(),
@@ -210,7 +212,11 @@ mod tests {
         assert_eq!(names.len(), 2);
         for name in names {
             let zone = "vpce.amazonaws.com".to_owned();
-            assert_eq!(directory.find(&name, None), Found::Addresses { zone, addresses: vec![address(50)] }, "{name}");
+            assert_eq!(
+                directory.find(&name, None),
+                Found::Addresses { zone, addresses: vec![address(50).into()] },
+                "{name}"
+            );
         }
     }
 
@@ -254,7 +260,7 @@ mod tests {
     #[test]
     fn a_load_balancer_s_names_lead_to_its_node_addresses() {
         let zone = "elb.us-east-1.amazonaws.com".to_owned();
-        let expected = Found::Addresses { zone, addresses: vec![address(5), address(6)] };
+        let expected = Found::Addresses { zone, addresses: vec![address(5).into(), address(6).into()] };
         let name = "web-0123456789abcdef.elb.us-east-1.amazonaws.com";
         assert_eq!(directory().find(name, None), expected);
         assert_eq!(directory().find(&format!("us-east-1a.{name}"), None), expected);
@@ -285,11 +291,11 @@ mod tests {
             Found::Elsewhere => None,
             found @ (Found::Empty { .. } | Found::Missing { .. }) => panic!("{found:?}"),
         };
-        assert_eq!(find("api.example.com", 1), Some(vec![address(1)]));
-        assert_eq!(find("api.example.com", 2), Some(vec![address(2)]));
+        assert_eq!(find("api.example.com", 1), Some(vec![address(1).into()]));
+        assert_eq!(find("api.example.com", 2), Some(vec![address(2).into()]));
         assert_eq!(find("x.api.example.com", 1), None);
-        assert_eq!(find("api.example.com", 3), Some(vec![address(3)]));
-        assert_eq!(find("a.b.example.com", 3), Some(vec![address(3)]));
+        assert_eq!(find("api.example.com", 3), Some(vec![address(3).into()]));
+        assert_eq!(find("a.b.example.com", 3), Some(vec![address(3).into()]));
         assert_eq!(find("example.com", 3), None);
         assert_eq!(find("api.example.com", 4), None);
         assert_eq!(find("api.example.com", 5), None);
@@ -315,9 +321,9 @@ mod tests {
     #[test]
     fn each_address_has_its_turn_as_the_first() {
         let addresses = vec![address(1), address(2), address(3)];
-        let firsts: Vec<Ipv4Addr> =
+        let firsts: Vec<std::net::Ipv4Addr> =
             (usize::MAX - 2..=usize::MAX).map(|turn| in_turn(addresses.clone(), turn)[0]).collect();
         assert_eq!(firsts.iter().collect::<BTreeSet<_>>().len(), 3);
-        assert_eq!(in_turn(Vec::new(), 7), Vec::<Ipv4Addr>::new());
+        assert!(in_turn(Vec::<std::net::Ipv4Addr>::new(), 7).is_empty());
     }
 }

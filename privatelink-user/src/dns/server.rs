@@ -16,7 +16,7 @@ use hickory_server::{
         op::{Edns, Message, Metadata, OpCode, Query, ResponseCode},
         rr::{
             DNSClass, Name, RData, Record, RecordType,
-            rdata::{A, SOA},
+            rdata::{A, AAAA, SOA},
         },
     },
     server::{Request, RequestHandler, ResponseHandler, ResponseInfo, Server},
@@ -29,7 +29,10 @@ use super::{
     directory::{Directory, Found, TTL, in_turn},
     upstream::{Transport, Upstreams},
 };
-use crate::{model::VpcId, store::Store};
+use crate::{
+    model::{VpcId, by_family},
+    store::Store,
+};
 
 /// The longest answer by UDP: it crosses every network in one packet (RFC 9715 section 3.1 has 1,400 and less).
 const LONGEST_DATAGRAM: u16 = 1_232;
@@ -173,15 +176,24 @@ impl Handler {
                     false => Reply::ours(ResponseCode::NoError, Vec::new(), soa),
                 }
             }
-            Found::Addresses { zone, addresses } => match question.query_type() {
-                RecordType::A | RecordType::ANY => {
-                    let turn = self.names.turn.fetch_add(1, Ordering::Relaxed);
-                    let record = |address| Record::from_rdata(question.name().clone(), TTL, RData::A(A(address)));
-                    let records = in_turn(addresses, turn).into_iter().map(record).collect();
-                    Reply::ours(ResponseCode::NoError, records, Vec::new())
+            Found::Addresses { zone, addresses } => {
+                let (four, six) = by_family(addresses);
+                let four = four.into_iter().map(|address| RData::A(A(address))).collect();
+                let six = six.into_iter().map(|address| RData::AAAA(AAAA(address))).collect();
+                let found: Vec<RData> = match question.query_type() {
+                    RecordType::A => four,
+                    RecordType::AAAA => six,
+                    RecordType::ANY => [four, six].concat(),
+                    _ => Vec::new(),
+                };
+                if found.is_empty() {
+                    return Reply::ours(ResponseCode::NoError, Vec::new(), soa(&zone));
                 }
-                _ => Reply::ours(ResponseCode::NoError, Vec::new(), soa(&zone)),
-            },
+                let turn = self.names.turn.fetch_add(1, Ordering::Relaxed);
+                let record = |data| Record::from_rdata(question.name().clone(), TTL, data);
+                let records = in_turn(found, turn).into_iter().map(record).collect();
+                Reply::ours(ResponseCode::NoError, records, Vec::new())
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
@@ -18,6 +18,8 @@ use tokio::{
     sync::Semaphore,
     time::timeout,
 };
+
+use crate::model::IpFamily;
 
 /// How long one server may take.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -86,6 +88,22 @@ impl Upstreams {
 }
 
 impl Upstreams {
+    /// The records of a kind of `name`, and of its aliases (CNAME); none if there are none or there is no such name.
+    async fn records(&self, name: &str, kind: RecordType) -> Result<Vec<Record>, UpstreamError> {
+        let asked = Name::from_ascii(format!("{name}.")).map_err(|error| UpstreamError::Name(error.to_string()))?;
+        let mut question = Message::query();
+        question.add_query(Query::query(asked, kind));
+        question.metadata.recursion_desired = true;
+        let mut answer = self.ask(&question, Transport::Udp).await?;
+        if answer.metadata.truncation {
+            answer = self.ask(&question, Transport::Tcp).await?;
+        }
+        match answer.metadata.response_code {
+            ResponseCode::NoError | ResponseCode::NXDomain => Ok(answer.answers),
+            code => Err(UpstreamError::Failure(code)),
+        }
+    }
+
     /// The values of the TXT records of `name`, each with its strings joined (RFC 1464 has one string, SPF and longer values
     /// several); none if there are none or there is no such name.
     ///
@@ -93,18 +111,6 @@ impl Upstreams {
     ///
     /// [`UpstreamError`], also when the server answers with a failure.
     pub async fn text_records(&self, name: &str) -> Result<Vec<String>, UpstreamError> {
-        let asked = Name::from_ascii(format!("{name}.")).map_err(|error| UpstreamError::Name(error.to_string()))?;
-        let mut question = Message::query();
-        question.add_query(Query::query(asked, RecordType::TXT));
-        question.metadata.recursion_desired = true;
-        let mut answer = self.ask(&question, Transport::Udp).await?;
-        if answer.metadata.truncation {
-            answer = self.ask(&question, Transport::Tcp).await?;
-        }
-        match answer.metadata.response_code {
-            ResponseCode::NoError | ResponseCode::NXDomain => {}
-            code => return Err(UpstreamError::Failure(code)),
-        }
         let value = |record: &Record| match &record.data {
             RData::TXT(text) => {
                 let strings = text.txt_data.iter().flat_map(|string| string.iter().copied()).collect::<Vec<u8>>();
@@ -112,45 +118,38 @@ impl Upstreams {
             }
             _ => None,
         };
-        Ok(answer.answers.iter().filter_map(value).collect())
+        Ok(self.records(name, RecordType::TXT).await?.iter().filter_map(value).collect())
+    }
+
+    /// The addresses of a family of `name`, behind its aliases (CNAME) too; none if there are none or there is no such name.
+    ///
+    /// # Errors
+    ///
+    /// [`UpstreamError`], also when the server answers with a failure.
+    pub async fn addresses(&self, name: &str, family: IpFamily) -> Result<Resolved, UpstreamError> {
+        let kind = match family {
+            IpFamily::Ipv4 => RecordType::A,
+            IpFamily::Ipv6 => RecordType::AAAA,
+        };
+        let address = |record: &Record| match &record.data {
+            RData::A(address) => Some(IpAddr::V4(address.0)),
+            RData::AAAA(address) => Some(IpAddr::V6(address.0)),
+            _ => None,
+        };
+        let records = self.records(name, kind).await?;
+        let ttl = records.iter().map(|record| record.ttl).min().unwrap_or(0);
+        let addresses = records.iter().filter_map(address).filter(|found| IpFamily::of(*found) == family).collect();
+        Ok(Resolved { addresses, ttl: Duration::from_secs(ttl.into()) })
     }
 }
 
 /// The addresses of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolved {
-    pub addresses: BTreeSet<Ipv4Addr>,
+    /// All of the family that was asked for.
+    pub addresses: BTreeSet<IpAddr>,
     /// How long they may be kept: the least of the records' TTLs.
     pub ttl: Duration,
-}
-
-impl Upstreams {
-    /// The IPv4 addresses of `name`, behind its aliases (CNAME) too; none if there are none or there is no such name.
-    ///
-    /// # Errors
-    ///
-    /// [`UpstreamError`], also when the server answers with a failure.
-    pub async fn addresses(&self, name: &str) -> Result<Resolved, UpstreamError> {
-        let asked = Name::from_ascii(format!("{name}.")).map_err(|error| UpstreamError::Name(error.to_string()))?;
-        let mut question = Message::query();
-        question.add_query(Query::query(asked, RecordType::A));
-        question.metadata.recursion_desired = true;
-        let mut answer = self.ask(&question, Transport::Udp).await?;
-        if answer.metadata.truncation {
-            answer = self.ask(&question, Transport::Tcp).await?;
-        }
-        match answer.metadata.response_code {
-            ResponseCode::NoError | ResponseCode::NXDomain => {}
-            code => return Err(UpstreamError::Failure(code)),
-        }
-        let address = |record: &Record| match &record.data {
-            RData::A(address) => Some(address.0),
-            _ => None,
-        };
-        let ttl = answer.answers.iter().map(|record| record.ttl).min().unwrap_or(0);
-        let addresses = answer.answers.iter().filter_map(address).collect();
-        Ok(Resolved { addresses, ttl: Duration::from_secs(ttl.into()) })
-    }
 }
 
 async fn exchange(server: SocketAddr, question: &Message, transport: Transport) -> Result<Message, UpstreamError> {

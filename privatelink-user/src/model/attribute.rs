@@ -2,7 +2,7 @@
 //! `Default`.
 
 use super::{
-    CrossZone, HealthThreshold, InvalidValue, ListenerAttributes, LoadBalancerAttributes, Protocol,
+    CrossZone, HealthThreshold, InvalidValue, IpFamily, ListenerAttributes, LoadBalancerAttributes, Protocol,
     TargetGroupAttributes, TargetName, TargetTrust, TargetType,
 };
 
@@ -88,9 +88,10 @@ const MOST_TARGETS: u32 = 1_000_000;
 
 impl TargetGroupAttributes {
     /// What a new group of these targets and of `protocol` has.
-    pub fn defaults(target_type: TargetType, protocol: Protocol) -> Self {
+    pub fn defaults(target_type: TargetType, protocol: Protocol, family: IpFamily) -> Self {
         let preserve_client_ip = match target_type {
-            TargetType::Ip => protocol.has_udp(),
+            // IPv6 targets always see the node address.
+            TargetType::Ip => protocol.has_udp() && family == IpFamily::Ipv4,
             TargetType::Instance => true,
         };
         let defaults = Self { preserve_client_ip, ..Self::default() };

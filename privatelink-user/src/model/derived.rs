@@ -1,6 +1,6 @@
 //! Identifiers that follow from others, so that they are not stored: the same inputs give the same digits, always.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use sha2::{Digest as _, Sha256};
 
@@ -40,7 +40,7 @@ pub fn connection_id(service: &EndpointServiceId, endpoint: &EndpointId) -> Stri
 
 /// The id of the network interface that has `address` in `vpc`, `eni-` + 17 hex digits; `by` is the load balancer,
 /// endpoint or instance that owns it.
-pub fn interface_id(vpc: &VpcId, address: Ipv4Addr, by: &str) -> NetworkInterfaceId {
+pub fn interface_id(vpc: &VpcId, address: IpAddr, by: &str) -> NetworkInterfaceId {
     NetworkInterfaceId::derived(&["interface", vpc.as_str(), &address.to_string(), by])
 }
 

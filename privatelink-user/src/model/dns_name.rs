@@ -8,7 +8,7 @@
 //! us-east-1a.web-89abcdef01234567.elb.us-east-1.amazonaws.com                   the same load balancer in one zone
 //! ```
 
-use std::{fmt, net::Ipv4Addr, str::FromStr};
+use std::{collections::BTreeSet, fmt, net::IpAddr, str::FromStr};
 
 use super::{
     Endpoint, EndpointServiceId, InvalidValue, LoadBalancer, LoadBalancerId, Region, State, Subnet, VpcId, Zone,
@@ -126,35 +126,33 @@ pub(super) fn host_name(text: &str, longest: usize) -> Result<(), String> {
 pub struct ZonedAddress {
     /// Such as `us-east-1a`.
     pub zone: String,
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
 }
 
 impl State {
     /// The zone of an address: that of its subnet; the first one for an address in none.
-    fn zone_of(&self, vpc: &VpcId, region: &Region, address: Ipv4Addr) -> String {
+    fn zone_of(&self, vpc: &VpcId, region: &Region, address: IpAddr) -> String {
         self.subnet_of(vpc, address).map_or(Zone::A, |subnet| subnet.zone).name(region)
     }
 
     /// The subnet of `vpc` in which `address` lies.
-    pub fn subnet_of(&self, vpc: &VpcId, address: Ipv4Addr) -> Option<&Subnet> {
-        self.subnets.values().find(|subnet| subnet.vpc == *vpc && subnet.cidr.net().contains(&address))
+    pub fn subnet_of(&self, vpc: &VpcId, address: impl Into<IpAddr>) -> Option<&Subnet> {
+        let address = address.into();
+        self.subnets.values().find(|subnet| subnet.vpc == *vpc && subnet.contains(address))
     }
 
     /// The addresses of an endpoint with their zones.
     pub fn endpoint_zones(&self, endpoint: &Endpoint) -> Vec<ZonedAddress> {
         let region = &endpoint.owner.region;
         let zoned = |address| ZonedAddress { zone: self.zone_of(&endpoint.vpc, region, address), address };
-        endpoint.addresses().map(zoned).collect()
+        endpoint.all_addresses().map(zoned).collect()
     }
 
     /// The node addresses of a load balancer with their zones.
     pub fn load_balancer_zones(&self, lb: &LoadBalancer) -> Vec<ZonedAddress> {
         let Ok(region) = lb.id.scope().0.parse::<Region>() else { return Vec::new() };
-        let zoned = |address: &Ipv4Addr| {
-            let zone = self.zone_of(&lb.vpc, &region, *address);
-            ZonedAddress { zone, address: *address }
-        };
-        lb.addresses.iter().map(zoned).collect()
+        let zoned = |address| ZonedAddress { zone: self.zone_of(&lb.vpc, &region, address), address };
+        lb.nodes().map(zoned).collect()
     }
 
     /// The names that lead to an endpoint, in the order in which AWS lists them: regional, then one a zone, then the private
@@ -162,7 +160,8 @@ impl State {
     pub fn endpoint_names(&self, endpoint: &Endpoint) -> Vec<String> {
         let domain = &self.service_domain;
         let mut zones: Vec<String> = self.endpoint_zones(endpoint).into_iter().map(|zoned| zoned.zone).collect();
-        zones.dedup();
+        let mut seen = BTreeSet::new();
+        zones.retain(|zone| seen.insert(zone.clone()));
         let zonal = zones.iter().map(|zone| domain.endpoint_in_zone(endpoint, zone));
         let private = endpoint.private_dns.iter().map(ToString::to_string);
         std::iter::once(domain.endpoint(endpoint)).chain(zonal).chain(private).collect()
@@ -182,7 +181,8 @@ mod tests {
             owner: Owner::example(),
             service: "vpce-svc-0123456789abcdef1".parse().expect("an id"),
             vpc: "vpc-0123456789abcdef2".parse().expect("an id"),
-            address: Ipv4Addr::new(10, 0, 0, 50),
+            address: std::net::Ipv4Addr::new(10, 0, 0, 50),
+            ipv6_addresses: Vec::new(),
             further_addresses: Vec::new(),
             state: EndpointState::Available,
             policy: None,

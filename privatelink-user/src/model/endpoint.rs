@@ -1,13 +1,17 @@
 //! An endpoint: an address in a consumer's VPC that leads to one endpoint service.
 
-use std::{collections::BTreeSet, fmt, net::Ipv4Addr};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use ipnet::Ipv4Net;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Alias, EndpointId, EndpointServiceId, Limits, OwnLimits, Owner, PayerResponsibility, PolicyDocument,
+    Alias, EndpointId, EndpointServiceId, IpAddressType, Limits, OwnLimits, Owner, PayerResponsibility, PolicyDocument,
     PrivateDnsName, SecurityGroups, ServiceName, VpcId,
 };
 
@@ -26,6 +30,9 @@ pub struct Endpoint {
     /// Addresses in further subnets, one a zone; as good as the first.
     #[serde(default)]
     pub further_addresses: Vec<Ipv4Addr>,
+    /// Inside the VPC's IPv6 range; as good as the others.
+    #[serde(default)]
+    pub ipv6_addresses: Vec<Ipv6Addr>,
     /// Addresses that hosts of the VPC route to it. Several endpoints of a VPC may have overlapping ones, of which the longest
     /// counts, but no equal ones. Outside the VPC's range, or single addresses of it that are nobody's; those are answered for
     /// like its own.
@@ -54,7 +61,17 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Every address, the first one first.
+    /// Every address of both families, the first one first.
+    pub fn all_addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.addresses().map(IpAddr::V4).chain(self.ipv6_addresses.iter().copied().map(IpAddr::V6))
+    }
+
+    /// The families of its addresses.
+    pub fn ip_address_type(&self) -> IpAddressType {
+        IpAddressType::with(&self.ipv6_addresses)
+    }
+
+    /// Every IPv4 address, the first one first.
     pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> + '_ {
         std::iter::once(self.address).chain(self.further_addresses.iter().copied())
     }

@@ -3,17 +3,17 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use ipnet::Ipv4Net;
 
 use super::{
     AddressUse, Alias, CertificateId, Change, ConnectionNotification, Direction, Edit, Endpoint, EndpointId,
-    EndpointService, EndpointServiceId, Forward, Instance, InstanceId, InterfaceName, Key, Link, LinkId, Listener,
-    ListenerId, ListenerPorts, LoadBalancer, LoadBalancerId, NotificationId, NotificationSubject, Peer, Port, Protocol,
-    ResourceName, RouteTableId, SecurityGroup, SecurityGroupId, SecurityGroupName, State, Subnet, SubnetId, TaggedId,
-    TargetGroup, TargetGroupId, TargetTrust, TargetType, Vpc, VpcId, VpcIndex,
+    EndpointService, EndpointServiceId, Forward, Instance, InstanceId, InterfaceName, IpFamily, Key, Link, LinkId,
+    Listener, ListenerId, ListenerPorts, LoadBalancer, LoadBalancerId, NotificationId, NotificationSubject, Peer, Port,
+    Protocol, ResourceName, RouteTableId, SecurityGroup, SecurityGroupId, SecurityGroupName, State, Subnet, SubnetId,
+    TaggedId, Target, TargetGroup, TargetGroupId, TargetTrust, TargetType, Vpc, VpcId, VpcIndex,
 };
 
 /// A rule between resources that does not hold.
@@ -57,7 +57,9 @@ pub enum InvariantViolation {
     InstanceVpcMissing(InstanceId),
     #[error("target group '{0}' has settings outside their range")]
     TargetGroupSettings(TargetGroupId),
-    #[error("target group '{0}' validates certificates of targets that have none, or by a certificate that does not exist")]
+    #[error(
+        "target group '{0}' validates certificates of targets that have none, or by a certificate that does not exist"
+    )]
     TargetGroupTrust(TargetGroupId),
     #[error("listener '{0}' belongs to a load balancer that does not exist")]
     ListenerLoadBalancerMissing(ListenerId),
@@ -65,6 +67,10 @@ pub enum InvariantViolation {
     ListenerTargetGroupMissing(ListenerId),
     #[error("listener '{0}' leads to a target group of another VPC or of a protocol that does not fit")]
     ListenerTargetGroupMismatch(ListenerId),
+    #[error(
+        "listener '{0}' leads to targets of both IP families, or to IPv6 ones by TLS or without an IPv6 node address"
+    )]
+    ListenerFamilies(ListenerId),
     #[error("listener '{0}' has a forward action that cannot be")]
     ListenerForward(ListenerId),
     #[error("listener '{0}' has TLS settings that do not fit, or a certificate that does not exist")]
@@ -90,9 +96,9 @@ pub enum InvariantViolation {
     )]
     LinkParts(LinkId),
     #[error("{address} is {by}, but VPC '{vpc}' has no such host address")]
-    AddressOutsideVpc { vpc: VpcId, address: Ipv4Addr, by: AddressUse },
+    AddressOutsideVpc { vpc: VpcId, address: IpAddr, by: AddressUse },
     #[error("{address} of VPC '{vpc}' is both {first} and {second}")]
-    AddressConflict { vpc: VpcId, address: Ipv4Addr, first: AddressUse, second: AddressUse },
+    AddressConflict { vpc: VpcId, address: IpAddr, first: AddressUse, second: AddressUse },
     #[error("subnet '{0}' is in a VPC that does not exist, or outside its range")]
     SubnetOutsideVpc(SubnetId),
     #[error("subnets '{0}' and '{1}' overlap")]
@@ -182,7 +188,8 @@ impl State {
                     // Nothing can have referred to it.
                     (None, Some(vpc)) => {
                         touched.vpcs = true;
-                        touched.addresses(id, vpc.gateway.into_iter());
+                        let routers = vpc.gateway.map(IpAddr::V4).into_iter();
+                        touched.addresses(id, routers.chain(vpc.ipv6.and_then(|ipv6| ipv6.gateway).map(IpAddr::V6)));
                     }
                     (None, None) => {}
                     // Everything in it depends on it.
@@ -202,7 +209,10 @@ impl State {
                     let (old, new) = (before.load_balancers.get(id), self.load_balancers.get(id));
                     old.into_iter().chain(new).for_each(|lb| touched.addresses(&lb.vpc, lb.nodes()));
                     new.map_or(Ok(()), |lb| self.check_load_balancer(lb))?;
-                    if old.is_some_and(|old| new.is_none_or(|new| new.vpc != old.vpc)) {
+                    let fewer = |old: &LoadBalancer, new: &LoadBalancer| {
+                        new.ipv6_addresses.is_empty() && !old.ipv6_addresses.is_empty()
+                    };
+                    if old.is_some_and(|old| new.is_none_or(|new| new.vpc != old.vpc || fewer(old, new))) {
                         let mut behind = self.listeners.values().filter(|listener| listener.load_balancer == *id);
                         behind.try_for_each(|listener| self.check_listener(listener))?;
                         touched.services = true;
@@ -240,8 +250,8 @@ impl State {
                 Key::Endpoint(id) => {
                     let (old, new) = (before.endpoints.get(id), self.endpoints.get(id));
                     for endpoint in old.into_iter().chain(new) {
-                        let single = endpoint.aliases.iter().filter_map(|alias| alias.address());
-                        touched.addresses(&endpoint.vpc, endpoint.addresses().chain(single));
+                        let single = endpoint.aliases.iter().filter_map(|alias| alias.address()).map(IpAddr::V4);
+                        touched.addresses(&endpoint.vpc, endpoint.all_addresses().chain(single));
                         touched.aliases |= !endpoint.aliases.is_empty();
                     }
                     new.map_or(Ok(()), |endpoint| self.check_endpoint(endpoint))?;
@@ -262,7 +272,7 @@ impl State {
                     touched.instances = true;
                     let (old, new) = (before.instances.get(id), self.instances.get(id));
                     for instance in old.into_iter().chain(new) {
-                        touched.addresses(&instance.vpc, instance.addresses());
+                        touched.addresses(&instance.vpc, instance.addresses().map(IpAddr::V4));
                     }
                     new.map_or(Ok(()), |instance| self.check_instance(instance))?;
                     let is_target = |group: &&TargetGroup| {
@@ -328,10 +338,25 @@ impl State {
 
     fn check_subnets(&self) -> Result<(), InvariantViolation> {
         let mut ranges: BTreeMap<(&VpcId, Ipv4Addr), &Subnet> = BTreeMap::new();
+        let mut ranges6: BTreeMap<(&VpcId, Ipv6Addr), (&Subnet, Ipv6Addr)> = BTreeMap::new();
         for subnet in self.subnets.values() {
             let inside = |vpc: &Vpc| vpc.cidr.net().contains(&subnet.cidr.net());
             if !self.vpcs.get(&subnet.vpc).is_some_and(inside) {
                 return Err(InvariantViolation::SubnetOutsideVpc(subnet.id.clone()));
+            }
+            let inside = |vpc: &Vpc| {
+                let range = vpc.ipv6.map(|ipv6| ipv6.cidr.net());
+                subnet.ipv6_cidr.is_none_or(|cidr| range.is_some_and(|range| range.contains(&cidr.net())))
+            };
+            if !self.vpcs.get(&subnet.vpc).is_some_and(inside) {
+                return Err(InvariantViolation::SubnetOutsideVpc(subnet.id.clone()));
+            }
+            if let Some(other) = subnet.ipv6_cidr.and_then(|cidr| {
+                ranges6
+                    .insert((&subnet.vpc, cidr.net().network()), (subnet, cidr.net().broadcast()))
+                    .map(|(other, _)| other)
+            }) {
+                return Err(InvariantViolation::SubnetsOverlap(other.id.clone(), subnet.id.clone()));
             }
             if let Some(other) = ranges.insert((&subnet.vpc, subnet.cidr.net().network()), subnet) {
                 return Err(InvariantViolation::SubnetsOverlap(other.id.clone(), subnet.id.clone()));
@@ -341,6 +366,11 @@ impl State {
         for (first, second) in ranges.values().zip(ranges.values().skip(1)) {
             if first.vpc == second.vpc && first.cidr.net().contains(&second.cidr.net().network()) {
                 return Err(InvariantViolation::SubnetsOverlap(first.id.clone(), second.id.clone()));
+            }
+        }
+        for (((vpc, _), (subnet, last)), ((of, first), (other, _))) in ranges6.iter().zip(ranges6.iter().skip(1)) {
+            if vpc == of && first <= last {
+                return Err(InvariantViolation::SubnetsOverlap(subnet.id.clone(), other.id.clone()));
             }
         }
         for table in self.route_tables.values() {
@@ -512,12 +542,17 @@ impl State {
     /// Whether a group of type `ip` has addresses only, and one of type `instance` instances of its VPC that are there, each
     /// at its primary address; one that drains may be gone.
     fn fits_target_type(&self, group: &TargetGroup) -> bool {
+        let family = |target: &Target| IpFamily::of(target.address.ip) == group.ip_address_type;
+        let possible = group.target_type == TargetType::Ip || group.ip_address_type == IpFamily::Ipv4;
+        if !possible || !group.targets.values().all(family) {
+            return false;
+        }
         group.targets.values().all(|target| match (group.target_type, &target.instance) {
             (TargetType::Ip, instance) => instance.is_none(),
             (TargetType::Instance, None) => false,
             (TargetType::Instance, Some(_)) if target.draining_since.is_some() => true,
             (TargetType::Instance, Some(id)) => self.instances.get(id).is_some_and(|instance| {
-                instance.is_alive() && instance.vpc == group.vpc && instance.address == target.address.ip
+                instance.is_alive() && instance.vpc == group.vpc && target.address.ip == instance.address
             }),
         })
     }
@@ -588,6 +623,7 @@ impl State {
         if listener.tls.is_some() != (listener.protocol == Protocol::Tls) || !known || !one_port {
             return Err(InvariantViolation::ListenerTls(listener.id.clone()));
         }
+        let mut families = BTreeSet::new();
         for id in listener.forward.groups() {
             let Some(group) = self.target_groups.get(id) else {
                 return Err(InvariantViolation::ListenerTargetGroupMissing(listener.id.clone()));
@@ -600,6 +636,11 @@ impl State {
             if sticky && alone || listener.tls.is_some() && (sticky || listener.forward.stickiness) {
                 return Err(InvariantViolation::ListenerForward(listener.id.clone()));
             }
+            families.insert(group.ip_address_type);
+        }
+        let six = families.contains(&IpFamily::Ipv6);
+        if families.len() > 1 || six && (lb.ipv6_addresses.is_empty() || listener.tls.is_some()) {
+            return Err(InvariantViolation::ListenerFamilies(listener.id.clone()));
         }
         Ok(())
     }
@@ -631,20 +672,22 @@ impl State {
     }
 
     /// Who has the addresses of a VPC: all of them, or those of `only`.
-    fn check_addresses(&self, vpc: &Vpc, only: Option<&BTreeSet<Ipv4Addr>>) -> Result<(), InvariantViolation> {
-        let mut owned: BTreeMap<Ipv4Addr, AddressUse> = BTreeMap::new();
+    fn check_addresses(&self, vpc: &Vpc, only: Option<&BTreeSet<IpAddr>>) -> Result<(), InvariantViolation> {
+        let mut owned: BTreeMap<IpAddr, AddressUse> = BTreeMap::new();
         for (address, by) in self.address_uses(&vpc.id) {
             if only.is_some_and(|only| !only.contains(&address)) {
                 continue;
             }
             // A target may lie behind the VPC's gateway, several groups may share a target, and a host may be all three.
             let (inside, shareable) = match by {
-                AddressUse::Gateway(_) | AddressUse::Node(_) | AddressUse::Endpoint(_) => {
-                    (vpc.cidr.has_host(address), false)
-                }
+                AddressUse::Gateway(_) => match address {
+                    IpAddr::V4(_) => (vpc.has_host(address), false),
+                    IpAddr::V6(router) => (vpc.ipv6.is_some_and(|ipv6| ipv6.has_router(router)), false),
+                },
+                AddressUse::Node(_) | AddressUse::Endpoint(_) => (vpc.has_host(address), false),
                 AddressUse::Instance(_) => {
                     let gateway = matches!(owned.get(&address), Some(AddressUse::Gateway(_)));
-                    (vpc.cidr.has_host(address), gateway)
+                    (vpc.has_host(address), gateway)
                 }
                 AddressUse::Target(_) => (true, true),
             };
@@ -685,11 +728,11 @@ struct Touched<'a> {
     instances: bool,
     subnets: bool,
     /// That something has, or had.
-    addresses: BTreeMap<&'a VpcId, BTreeSet<Ipv4Addr>>,
+    addresses: BTreeMap<&'a VpcId, BTreeSet<IpAddr>>,
 }
 
 impl<'a> Touched<'a> {
-    fn addresses(&mut self, vpc: &'a VpcId, addresses: impl Iterator<Item = Ipv4Addr>) {
+    fn addresses(&mut self, vpc: &'a VpcId, addresses: impl Iterator<Item = IpAddr>) {
         self.addresses.entry(vpc).or_default().extend(addresses);
     }
 }

@@ -1,11 +1,15 @@
 //! A load balancer: node addresses in the provider's VPC.
 
-use std::{fmt, net::Ipv4Addr, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{InvalidValue, LoadBalancerId, ResourceName, SecurityGroups, VpcId};
+use super::{InvalidValue, IpAddressType, IpFamily, LoadBalancerId, ResourceName, SecurityGroups, VpcId};
 
 /// A load balancer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +24,9 @@ pub struct LoadBalancer {
     /// The node addresses: inside the VPC's CIDR, at least one, the only sources that a target sees. Each adds 64,512
     /// ports towards every target.
     pub addresses: Vec<Ipv4Addr>,
+    /// The same for IPv6: what IPv6 targets see, inside the VPC's IPv6 range. None: it has no IPv6 listeners and targets.
+    #[serde(default)]
+    pub ipv6_addresses: Vec<Ipv6Addr>,
     /// Node addresses that `secondary_ips.auto_assigned.per_subnet` has assigned: sources that targets see, and nothing that a
     /// client connects to.
     #[serde(default)]
@@ -39,9 +46,25 @@ pub struct LoadBalancer {
 }
 
 impl LoadBalancer {
-    /// All node addresses, those that clients connect to first.
-    pub fn nodes(&self) -> impl Iterator<Item = Ipv4Addr> + '_ {
-        self.addresses.iter().chain(&self.secondary_addresses).copied()
+    /// Every node address: those that clients connect to, then those that only targets see.
+    pub fn nodes(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.client_facing().chain(self.secondary_addresses.iter().copied().map(IpAddr::V4))
+    }
+
+    /// The node addresses that clients connect to, IPv4 ones first.
+    pub fn client_facing(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let six = self.ipv6_addresses.iter().copied().map(IpAddr::V6);
+        self.addresses.iter().copied().map(IpAddr::V4).chain(six)
+    }
+
+    /// The node addresses that targets of a family see.
+    pub fn nodes_of(&self, family: IpFamily) -> impl Iterator<Item = IpAddr> + '_ {
+        self.nodes().filter(move |node| IpFamily::of(*node) == family)
+    }
+
+    /// The families of its addresses.
+    pub fn ip_address_type(&self) -> IpAddressType {
+        IpAddressType::with(&self.ipv6_addresses)
     }
 }
 

@@ -15,6 +15,7 @@ pub mod dns_name;
 mod dns_target;
 mod endpoint;
 mod endpoint_service;
+mod family;
 mod forward;
 mod health_check;
 mod id;
@@ -55,6 +56,7 @@ pub use dns_name::{ServiceDomain, ZonedAddress};
 pub use dns_target::DnsTarget;
 pub use endpoint::{Endpoint, EndpointState};
 pub use endpoint_service::{EndpointService, PayerResponsibility, ServiceName};
+pub use family::{IpAddressType, IpFamily, by_family};
 pub use forward::{Forward, Weight};
 pub use health_check::{HealthCheck, HealthCheckPort, HealthCheckProtocol, HttpPath, Matcher};
 pub use id::{
@@ -86,13 +88,13 @@ pub use security_group::{
     SecurityGroupText, SecurityGroups, Traffic,
 };
 pub use state::{AddressUse, State};
-pub use subnet::{Subnet, SubnetCidr, Zone};
+pub use subnet::{Subnet, SubnetCidr, SubnetIpv6Cidr, Zone};
 pub use table::Table;
 pub use tag::{TagKey, TagValue, TaggedId, Tags};
 pub use target::{Target, TargetAddress};
 pub use target_group::{CrossZone, HealthThreshold, Protocol, TargetGroup, TargetGroupAttributes, TargetType};
 pub use target_trust::{TargetName, TargetTrust};
-pub use vpc::{Vpc, VpcAttributes, VpcCidr, VpcIndex};
+pub use vpc::{Vpc, VpcAttributes, VpcCidr, VpcIndex, VpcIpv6, VpcIpv6Cidr, assignable_ipv6};
 
 #[cfg(test)]
 mod tests;

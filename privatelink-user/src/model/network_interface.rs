@@ -1,6 +1,6 @@
 //! Network interfaces: each address of a load balancer, an endpoint or an instance is one. They follow from their owners.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{collections::BTreeSet, net::IpAddr};
 
 use super::{EndpointId, Instance, LoadBalancerId, NetworkInterfaceId, SecurityGroupId, State, VpcId, derived};
 
@@ -9,7 +9,7 @@ use super::{EndpointId, Instance, LoadBalancerId, NetworkInterfaceId, SecurityGr
 pub struct NetworkInterface<'a> {
     pub id: NetworkInterfaceId,
     pub vpc: &'a VpcId,
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     pub by: InterfaceOwner<'a>,
     pub groups: &'a BTreeSet<SecurityGroupId>,
 }
@@ -59,21 +59,21 @@ impl State {
         let nodes = self.load_balancers.values().flat_map(move |lb| {
             let by = InterfaceOwner::LoadBalancer(&lb.id);
             let groups = &lb.security_groups.groups;
-            lb.addresses.iter().map(move |address| {
-                let id = make(by, &lb.vpc, *address);
-                NetworkInterface { id, vpc: &lb.vpc, address: *address, by, groups }
+            lb.nodes().map(move |address| {
+                let id = make(by, &lb.vpc, address);
+                NetworkInterface { id, vpc: &lb.vpc, address, by, groups }
             })
         });
         let endpoints = self.endpoints.values().flat_map(move |endpoint| {
             let by = InterfaceOwner::Endpoint(&endpoint.id);
             let groups = &endpoint.security_groups.groups;
-            endpoint.addresses().map(move |address| {
+            endpoint.all_addresses().map(move |address| {
                 let id = make(by, &endpoint.vpc, address);
                 NetworkInterface { id, vpc: &endpoint.vpc, address, by, groups }
             })
         });
         let instances = self.instances.values().filter(|instance| instance.is_alive()).flat_map(move |instance| {
-            instance.addresses().enumerate().map(move |(number, address)| {
+            instance.addresses().map(IpAddr::V4).enumerate().map(move |(number, address)| {
                 let by = InterfaceOwner::Instance(instance, number);
                 let (vpc, groups) = (&instance.vpc, &instance.security_groups);
                 NetworkInterface { id: make(by, vpc, address), vpc, address, by, groups }

@@ -8,7 +8,7 @@ use std::{
     str::FromStr,
 };
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -350,7 +350,7 @@ serde_as_text!(Peer);
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Members {
     /// Of what carries the group.
-    pub carriers: BTreeSet<Ipv4Addr>,
+    pub carriers: BTreeSet<IpAddr>,
     /// Of hosts that carry the group because nobody has named another: every VPC's default one.
     pub hosts: Option<Hosts>,
 }
@@ -360,38 +360,45 @@ pub struct Members {
 pub struct Hosts {
     /// The VPC's.
     pub range: Ipv4Net,
+    /// The VPC's IPv6 range, in which no host is an instance.
+    pub ipv6: Option<Ipv6Net>,
     /// Instances in it that carry other groups.
     pub others: BTreeSet<Ipv4Addr>,
 }
 
 impl Members {
-    pub fn contains(&self, ip: Ipv4Addr) -> bool {
-        let host = |hosts: &Hosts| hosts.range.contains(&ip) && !hosts.others.contains(&ip);
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        let host = |hosts: &Hosts| match ip {
+            IpAddr::V4(ip) => hosts.range.contains(&ip) && !hosts.others.contains(&ip),
+            IpAddr::V6(ip) => hosts.ipv6.is_some_and(|range| range.contains(&ip)),
+        };
         self.carriers.contains(&ip) || self.hosts.as_ref().is_some_and(host)
     }
 
     /// The same as inclusive ranges, which may overlap.
-    pub fn ranges(&self) -> Vec<(Ipv4Addr, Ipv4Addr)> {
-        let mut ranges: Vec<(Ipv4Addr, Ipv4Addr)> = self.carriers.iter().map(|ip| (*ip, *ip)).collect();
-        let Some(Hosts { range, others }) = &self.hosts else { return ranges };
+    pub fn ranges(&self) -> Vec<(IpAddr, IpAddr)> {
+        let mut ranges: Vec<(IpAddr, IpAddr)> = self.carriers.iter().map(|ip| (*ip, *ip)).collect();
+        let Some(Hosts { range, ipv6, others }) = &self.hosts else { return ranges };
+        ranges.extend(ipv6.iter().map(|net| (net.network().into(), net.broadcast().into())));
+        let four = |first: u32, last: u32| (Ipv4Addr::from(first).into(), Ipv4Addr::from(last).into());
         let (first, last) = (u32::from(range.network()), u32::from(range.broadcast()));
         let inside = others.iter().map(|ip| u32::from(*ip)).filter(|ip| (first..=last).contains(ip));
         // None: nothing is left behind the last address of all.
         let mut from = Some(first);
         for other in inside {
-            ranges.extend(from.filter(|from| *from < other).map(|from| (from.into(), (other - 1).into())));
+            ranges.extend(from.filter(|from| *from < other).map(|from| four(from, other - 1)));
             from = other.checked_add(1);
         }
-        ranges.extend(from.filter(|from| *from <= last).map(|from| (from.into(), last.into())));
+        ranges.extend(from.filter(|from| *from <= last).map(|from| four(from, last)));
         ranges
     }
 }
 
 impl Peer {
     /// Whether `ip` is such a peer; `members` says what a group stands for.
-    pub fn contains(&self, ip: Ipv4Addr, members: &impl Fn(&SecurityGroupId) -> Members) -> bool {
+    pub fn contains(&self, ip: IpAddr, members: &impl Fn(&SecurityGroupId) -> Members) -> bool {
         match self {
-            Self::Cidr(net) => net.contains(&IpAddr::V4(ip)),
+            Self::Cidr(net) => net.contains(&ip),
             Self::Group(group) => members(group).contains(ip),
         }
     }
@@ -474,13 +481,23 @@ mod tests {
     #[test]
     fn the_ranges_of_a_default_group_leave_out_who_carries_another() {
         let ip = |text: &str| text.parse::<Ipv4Addr>().expect("an address");
+        let any = |text: &str| text.parse::<IpAddr>().expect("an address");
         let others = ["10.0.0.0", "10.0.0.3", "10.0.0.4", "10.0.0.7", "10.1.0.0"].map(ip).into();
-        let hosts = Some(Hosts { range: "10.0.0.0/29".parse().expect("a range"), others });
-        let members = Members { carriers: [ip("10.0.0.3")].into(), hosts };
-        let ranges = [("10.0.0.3", "10.0.0.3"), ("10.0.0.1", "10.0.0.2"), ("10.0.0.5", "10.0.0.6")];
-        assert_eq!(members.ranges(), ranges.map(|(first, last)| (ip(first), ip(last))));
+        let hosts = Some(Hosts {
+            range: "10.0.0.0/29".parse().expect("a range"),
+            ipv6: Some("fd00::/64".parse().expect("a range")),
+            others,
+        });
+        let members = Members { carriers: [ip("10.0.0.3").into()].into(), hosts };
+        let ranges = [
+            ("10.0.0.3", "10.0.0.3"),
+            ("fd00::", "fd00::ffff:ffff:ffff:ffff"),
+            ("10.0.0.1", "10.0.0.2"),
+            ("10.0.0.5", "10.0.0.6"),
+        ];
+        assert_eq!(members.ranges(), ranges.map(|(first, last)| (any(first), any(last))));
         for last in 0..=255 {
-            let one = Ipv4Addr::new(10, 0, 0, last);
+            let one = IpAddr::V4(Ipv4Addr::new(10, 0, 0, last));
             let in_ranges = members.ranges().iter().any(|(first, last)| (*first..=*last).contains(&one));
             assert_eq!(members.contains(one), in_ranges, "{one}");
         }

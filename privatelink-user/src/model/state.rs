@@ -1,6 +1,6 @@
 //! The whole desired world.
 
-use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
+use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use ipnet::Ipv4Net;
 
@@ -170,12 +170,11 @@ impl State {
     }
 
     /// Every use of an address of `vpc`.
-    pub fn address_uses<'a>(&'a self, vpc: &'a VpcId) -> impl Iterator<Item = (Ipv4Addr, AddressUse)> + 'a {
-        let gateway = self
-            .vpcs
-            .get(vpc)
-            .and_then(|found| found.gateway)
-            .map(|address| (address, AddressUse::Gateway(vpc.clone())));
+    pub fn address_uses<'a>(&'a self, vpc: &'a VpcId) -> impl Iterator<Item = (IpAddr, AddressUse)> + 'a {
+        let found = self.vpcs.get(vpc);
+        let routers = found.and_then(|found| found.gateway).map(IpAddr::V4).into_iter();
+        let routers = routers.chain(found.and_then(|found| found.ipv6?.gateway).map(IpAddr::V6));
+        let gateways = routers.map(|address| (address, AddressUse::Gateway(vpc.clone())));
         let nodes = self
             .load_balancers
             .values()
@@ -183,8 +182,8 @@ impl State {
             .flat_map(|lb| lb.nodes().map(|address| (address, AddressUse::Node(lb.id.clone()))));
         let endpoints = self.endpoints.values().filter(move |endpoint| endpoint.vpc == *vpc).flat_map(|endpoint| {
             let cidr = self.vpcs.get(&endpoint.vpc).map(|found| found.cidr.net());
-            let aliases = cidr.into_iter().flat_map(|cidr| endpoint.inner_aliases(cidr));
-            endpoint.addresses().chain(aliases).map(|address| (address, AddressUse::Endpoint(endpoint.id.clone())))
+            let aliases = cidr.into_iter().flat_map(|cidr| endpoint.inner_aliases(cidr)).map(IpAddr::V4);
+            endpoint.all_addresses().chain(aliases).map(|address| (address, AddressUse::Endpoint(endpoint.id.clone())))
         });
         let targets = self
             .target_groups
@@ -192,9 +191,9 @@ impl State {
             .filter(move |group| group.vpc == *vpc)
             .flat_map(|group| group.targets.keys().map(|target| (target.ip, AddressUse::Target(group.id.clone()))));
         let instances = self.instances_of(vpc).flat_map(|instance| {
-            instance.addresses().map(|address| (address, AddressUse::Instance(instance.id.clone())))
+            instance.addresses().map(|address| (IpAddr::V4(address), AddressUse::Instance(instance.id.clone())))
         });
-        gateway.into_iter().chain(nodes).chain(endpoints).chain(instances).chain(targets)
+        gateways.chain(nodes).chain(endpoints).chain(instances).chain(targets)
     }
 
     /// The prefixes whose packets are an endpoint's, by VPC: the endpoints' aliases, and what the VPC's route tables lead to them.
@@ -228,10 +227,11 @@ impl State {
     }
 
     /// The endpoint of `vpc` for which packets to `address` are, and the prefix by which they are; none if the address is its own.
-    pub fn endpoint_at(&self, vpc: &VpcId, address: Ipv4Addr) -> Option<(&Endpoint, Option<Ipv4Net>)> {
+    pub fn endpoint_at(&self, vpc: &VpcId, address: IpAddr) -> Option<(&Endpoint, Option<Ipv4Net>)> {
         let mut in_vpc = self.endpoints.values().filter(|endpoint| endpoint.vpc == *vpc);
-        let own = in_vpc.find(|endpoint| endpoint.addresses().any(|own| own == address));
+        let own = in_vpc.find(|endpoint| endpoint.all_addresses().any(|own| own == address));
         own.map(|endpoint| (endpoint, None)).or_else(|| {
+            let IpAddr::V4(address) = address else { return None };
             let around = self.aliases().into_iter().filter(|((of, net), _)| *of == vpc && net.contains(&address));
             around.max_by_key(|((_, net), _)| net.prefix_len()).map(|((_, net), endpoint)| (endpoint, Some(net)))
         })
@@ -249,15 +249,17 @@ impl State {
             .endpoints
             .values()
             .filter(|endpoint| endpoint.security_groups.groups.contains(group))
-            .flat_map(Endpoint::addresses);
+            .flat_map(Endpoint::all_addresses);
         let instances = self
             .instances
             .values()
             .filter(|instance| instance.is_alive() && instance.security_groups.contains(group))
-            .flat_map(Instance::addresses);
+            .flat_map(Instance::addresses)
+            .map(IpAddr::V4);
         let default = self.security_groups.get(group).filter(|group| group.is_default());
         let hosts = default.and_then(|group| self.vpcs.get(&group.vpc)).map(|vpc| Hosts {
             range: vpc.cidr.net(),
+            ipv6: vpc.ipv6.map(|ipv6| ipv6.cidr.net()),
             others: self
                 .instances_of(&vpc.id)
                 .filter(|instance| !instance.security_groups.is_empty() && !instance.security_groups.contains(group))
@@ -268,27 +270,34 @@ impl State {
     }
 
     /// The first use of `address` in `vpc`, in the order of [`State::address_uses`].
-    pub fn address_use(&self, vpc: &VpcId, address: Ipv4Addr) -> Option<AddressUse> {
+    pub fn address_use(&self, vpc: &VpcId, address: IpAddr) -> Option<AddressUse> {
         let of = self.vpcs.get(vpc);
-        let inside = of.is_some_and(|of| of.cidr.net().contains(&address));
-        let gateway = || of.filter(|of| of.gateway == Some(address)).map(|_| AddressUse::Gateway(vpc.clone()));
+        let inside = of.is_some_and(|of| matches!(address, IpAddr::V4(at) if of.cidr.net().contains(&at)));
+        let gateway = || {
+            let router = |of: &&Vpc| match address {
+                IpAddr::V4(at) => of.gateway == Some(at),
+                IpAddr::V6(at) => of.ipv6.is_some_and(|ipv6| ipv6.gateway == Some(at)),
+            };
+            of.filter(router).map(|_| AddressUse::Gateway(vpc.clone()))
+        };
         let node = || {
             let mut nodes = self.load_balancers.values();
             let found = nodes.find(|lb| lb.nodes().any(|node| node == address) && lb.vpc == *vpc);
             found.map(|lb| AddressUse::Node(lb.id.clone()))
         };
         let endpoint = || {
-            let aliased =
-                |endpoint: &Endpoint| inside && endpoint.aliases.iter().any(|alias| alias.address() == Some(address));
+            let aliased = |endpoint: &Endpoint| {
+                inside && endpoint.aliases.iter().any(|alias| alias.address().map(IpAddr::V4) == Some(address))
+            };
             let mut endpoints = self.endpoints.values();
             let found = endpoints.find(|endpoint| {
-                (endpoint.addresses().any(|own| own == address) || aliased(endpoint)) && endpoint.vpc == *vpc
+                (endpoint.all_addresses().any(|own| own == address) || aliased(endpoint)) && endpoint.vpc == *vpc
             });
             found.map(|endpoint| AddressUse::Endpoint(endpoint.id.clone()))
         };
         let instance = || {
-            let found = self.instances_of(vpc).find(|instance| instance.addresses().any(|own| own == address));
-            found.map(|instance| AddressUse::Instance(instance.id.clone()))
+            let has = |instance: &&Instance| instance.addresses().any(|own| IpAddr::V4(own) == address);
+            self.instances_of(vpc).find(has).map(|instance| AddressUse::Instance(instance.id.clone()))
         };
         let target = || {
             let has = |group: &&TargetGroup| group.targets.keys().any(|target| target.ip == address);

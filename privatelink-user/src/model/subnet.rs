@@ -1,12 +1,16 @@
 //! A subnet: a part of a VPC's range in one availability zone, from which addresses are allocated.
 
-use std::{fmt, net::Ipv4Addr, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+    str::FromStr,
+};
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{InvalidValue, Region, SubnetId, VpcId, invalid::serde_as_text};
+use super::{InvalidValue, Region, SubnetId, VpcId, invalid::serde_as_text, vpc::parse_ipv6_range};
 
 /// A part of a VPC's range in one availability zone. It belongs to its VPC's owner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -16,6 +20,9 @@ pub struct Subnet {
     pub vpc: VpcId,
     /// Inside the VPC's range; subnets of a VPC do not overlap.
     pub cidr: SubnetCidr,
+    /// Inside the VPC's IPv6 range; those of a VPC's subnets do not overlap.
+    #[serde(default)]
+    pub ipv6_cidr: Option<SubnetIpv6Cidr>,
     pub zone: Zone,
     /// One of those that a fresh account has.
     pub is_default: bool,
@@ -24,6 +31,16 @@ pub struct Subnet {
     pub public_ip_on_launch: bool,
     #[schema(value_type = String)]
     pub created_at: Timestamp,
+}
+
+impl Subnet {
+    /// Whether `address` lies in it.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.cidr.net().contains(&address),
+            IpAddr::V6(address) => self.ipv6_cidr.is_some_and(|cidr| cidr.net().contains(&address)),
+        }
+    }
 }
 
 /// A subnet's IPv4 range: /16 to /28, no host bits.
@@ -79,6 +96,33 @@ impl FromStr for SubnetCidr {
 }
 
 serde_as_text!(SubnetCidr);
+
+/// A subnet's IPv6 range: /44 to /64, no host bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubnetIpv6Cidr(Ipv6Net);
+
+impl SubnetIpv6Cidr {
+    /// The range.
+    pub fn net(self) -> Ipv6Net {
+        self.0
+    }
+}
+
+impl fmt::Display for SubnetIpv6Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for SubnetIpv6Cidr {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        parse_ipv6_range("Subnet IPv6 CIDR", text, 44..=64).map(Self)
+    }
+}
+
+serde_as_text!(SubnetIpv6Cidr);
 
 /// An availability zone of a region, by its letter. This host serves all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]

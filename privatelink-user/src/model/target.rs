@@ -1,6 +1,9 @@
 //! A target: an address and port in the target group's VPC.
 
-use std::{fmt, net::Ipv4Addr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -12,14 +15,14 @@ use super::{DnsTarget, InstanceId};
 #[serde(deny_unknown_fields)]
 pub struct TargetAddress {
     #[schema(value_type = String)]
-    pub ip: Ipv4Addr,
+    pub ip: IpAddr,
     /// 1 to 65,535.
     pub port: u16,
 }
 
 impl fmt::Display for TargetAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("{}:{}", self.ip, self.port))
+        f.pad(&SocketAddr::new(self.ip, self.port).to_string())
     }
 }
 

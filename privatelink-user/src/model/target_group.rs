@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DnsTarget, HealthCheck, InvalidValue, ResourceName, Target, TargetAddress, TargetGroupId, VpcId,
-    invalid::serde_as_text,
+    DnsTarget, HealthCheck, InvalidValue, IpFamily, ResourceName, Target, TargetAddress, TargetGroupId, TargetName,
+    TargetTrust, VpcId, invalid::serde_as_text,
 };
 
 /// A target group.
@@ -26,6 +26,9 @@ pub struct TargetGroup {
     /// What its targets are named by; fixed at creation.
     #[serde(default)]
     pub target_type: TargetType,
+    /// The family of its targets' addresses; fixed at creation.
+    #[serde(default)]
+    pub ip_address_type: IpFamily,
     pub protocol: Protocol,
     /// The port of a target that is registered without one; 1 to 65,535.
     pub port: u16,

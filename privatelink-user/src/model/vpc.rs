@@ -1,8 +1,13 @@
 //! A VPC: one address space. Two VPCs may use the same addresses.
 
-use std::{fmt, net::Ipv4Addr, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    ops::RangeInclusive,
+    str::FromStr,
+};
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -19,11 +24,52 @@ pub struct Vpc {
     pub cidr: VpcCidr,
     /// The router through which targets outside the CIDR are reached; inside the CIDR.
     pub gateway: Option<Ipv4Addr>,
+    /// Its IPv6 part, if it has one.
+    #[serde(default)]
+    pub ipv6: Option<VpcIpv6>,
     /// The number that stands for this VPC in every kernel table.
     pub index: VpcIndex,
     #[serde(default)]
     pub attributes: VpcAttributes,
     pub created_at: Timestamp,
+}
+
+impl Vpc {
+    /// Where packets to `address` go first: to itself inside the VPC's range of its family, else to that family's router.
+    pub fn next_hop(&self, address: IpAddr) -> Option<IpAddr> {
+        match address {
+            IpAddr::V4(ip) if self.cidr.net().contains(&ip) => Some(address),
+            IpAddr::V4(_) => self.gateway.map(IpAddr::V4),
+            IpAddr::V6(ip) if self.ipv6.is_some_and(|ipv6| ipv6.cidr.net().contains(&ip)) => Some(address),
+            IpAddr::V6(_) => self.ipv6.and_then(|ipv6| ipv6.gateway).map(IpAddr::V6),
+        }
+    }
+
+    /// Whether `address` can be a host's inside the VPC's ranges.
+    pub fn has_host(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.cidr.has_host(address),
+            IpAddr::V6(address) => self.ipv6.is_some_and(|ipv6| ipv6.cidr.has_host(address)),
+        }
+    }
+}
+
+/// The IPv6 part of a VPC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VpcIpv6 {
+    pub cidr: VpcIpv6Cidr,
+    /// The router through which targets outside the range are reached; inside the range, or link-local.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub gateway: Option<Ipv6Addr>,
+}
+
+impl VpcIpv6 {
+    /// Whether `address` can be its router's.
+    pub fn has_router(self, address: Ipv6Addr) -> bool {
+        self.cidr.has_host(address) || address.is_unicast_link_local()
+    }
 }
 
 /// What EC2 knows of a VPC besides its range.
@@ -153,3 +199,67 @@ impl FromStr for VpcCidr {
 }
 
 serde_as_text!(VpcCidr);
+
+/// A VPC's IPv6 range: /32 to /64, no host bits, global or unique local unicast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VpcIpv6Cidr(Ipv6Net);
+
+impl VpcIpv6Cidr {
+    /// The range.
+    pub fn net(self) -> Ipv6Net {
+        self.0
+    }
+
+    /// Whether `address` lies in the range and can be a host's: not the first one, which is every router's (RFC 4291
+    /// section 2.6.1).
+    pub fn has_host(self, address: Ipv6Addr) -> bool {
+        self.0.contains(&address) && address != self.0.network()
+    }
+}
+
+/// The addresses of an IPv6 range from which one is chosen when none is given: from the fifth on, as many as a search can be
+/// asked to look through.
+pub fn assignable_ipv6(net: Ipv6Net) -> impl Iterator<Item = Ipv6Addr> {
+    const RESERVED: u128 = 4;
+    const SEARCHED: u128 = 1 << 20;
+    let first = net.network().to_bits();
+    (first + RESERVED..first + SEARCHED).map(Ipv6Addr::from_bits).take_while(move |address| net.contains(address))
+}
+
+/// An IPv6 range of global or unique local unicast addresses without host bits, with a prefix length in `lengths`.
+pub fn parse_ipv6_range(what: &str, text: &str, lengths: RangeInclusive<u8>) -> Result<Ipv6Net, InvalidValue> {
+    let example = format!("use a range like fd00:10::/{}", lengths.end());
+    let invalid = |rule: String, hint: String| Err(InvalidValue::new(what, text, rule, hint));
+    let Ok(net) = text.parse::<Ipv6Net>() else {
+        return invalid("must be an IPv6 network address, a slash and a prefix length".to_owned(), example);
+    };
+    if !lengths.contains(&net.prefix_len()) {
+        let rule = format!("must have a prefix length between {} and {}", lengths.start(), lengths.end());
+        return invalid(rule, example);
+    }
+    if net.addr() != net.network() {
+        return invalid("has host bits set".to_owned(), format!("use {}", net.trunc()));
+    }
+    let first = net.network().segments()[0];
+    // 2000::/3 is global unicast (RFC 4291 section 2.4), fc00::/7 unique local (RFC 4193).
+    if first & 0xe000 != 0x2000 && first & 0xfe00 != 0xfc00 {
+        return invalid("is neither a global nor a unique local unicast range".to_owned(), example);
+    }
+    Ok(net)
+}
+
+impl fmt::Display for VpcIpv6Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for VpcIpv6Cidr {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        parse_ipv6_range("VPC IPv6 CIDR", text, 32..=64).map(Self)
+    }
+}
+
+serde_as_text!(VpcIpv6Cidr);

@@ -54,33 +54,18 @@ impl Request {
     }
 }
 
-/// A raw packet socket that only sends.
-#[derive(Debug)]
-pub struct Sender {
-    socket: PacketSocket,
-}
-
-impl Sender {
-    /// Opens the socket in the agent's network namespace.
-    ///
-    /// # Errors
-    ///
-    /// `EPERM` without `CAP_NET_RAW`.
-    pub fn open() -> io::Result<Self> {
-        PacketSocket::open().map(|socket| Self { socket })
-    }
-
-    /// Sends one request. It leaves past the datapath's ingress hooks.
+impl Request {
+    /// Sends the request. It leaves past the datapath's ingress hooks.
     ///
     /// # Errors
     ///
     /// `ENXIO` when the interface is gone, `ENETDOWN` when it is down.
-    pub fn send(&self, request: &Request) -> io::Result<()> {
-        let to = match request.probe {
+    pub fn send(&self, socket: &PacketSocket) -> io::Result<()> {
+        let to = match self.probe {
             Probe::Broadcast => BROADCAST,
             Probe::Unicast(mac) => mac,
         };
-        self.socket.send(request.ifindex, to, ETH_P_ARP, &request.frame())
+        socket.send(self.ifindex, to, ETH_P_ARP, &self.frame())
     }
 }
 

@@ -4,12 +4,12 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
 };
 
 use futures::{StreamExt as _, TryStreamExt as _};
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use netlink_packet_route::{
     AddressFamily,
     link::{InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached},
@@ -162,7 +162,7 @@ impl LinkService {
         for name in [host, port] {
             disable_ipv6(name);
         }
-        self.add_address(host_link.ifindex, host, *address, POINT_TO_POINT).await?;
+        self.add_address(host_link.ifindex, host, (*address).into(), POINT_TO_POINT).await?;
         for link in [&host_link, &port_link] {
             let up = LinkMessageBuilder::<LinkUnspec>::default().index(link.ifindex).mtu(*mtu).up().build();
             self.handle.link().set(up).execute().await.map_err(refused(format!("set {} up", link.name)))?;
@@ -179,8 +179,45 @@ impl LinkService {
         Ok((find(&links, host)?, find(&links, port)?))
     }
 
-    async fn add_address(&self, ifindex: u32, name: &str, address: Ipv4Addr, prefix: u8) -> Result<(), LinkError> {
-        let request = self.handle.address().add(ifindex, address.into(), prefix);
+    /// Gives the host end of `pair` an IPv6 address and lets `prefix` lead to the gateway; what exists is kept. It asks for no
+    /// router, makes no address of its own, and is its address's only owner, so that it is usable at once.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError::Refused`] with the step that failed, such as that the host has no IPv6.
+    pub async fn ensure_ipv6(&self, pair: &Pair, ipv6: &PairIpv6) -> Result<(), LinkError> {
+        let PairIpv6 { address, gateway, prefix } = *ipv6;
+        let host = &pair.host;
+        let link = find(&self.links().await?, host)?;
+        for (setting, value) in [("accept_dad", "0"), ("accept_ra", "0"), ("addr_gen_mode", "1"), ("disable_ipv6", "0")]
+        {
+            // What cannot be set shows when the address is added.
+            let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{host}/{setting}"), value);
+        }
+        self.add_address(link.ifindex, host, address.into(), POINT_TO_POINT_IPV6).await?;
+        let route = RouteMessageBuilder::<Ipv6Addr>::new()
+            .destination_prefix(prefix.network(), prefix.prefix_len())
+            .gateway(gateway)
+            .output_interface(link.ifindex)
+            .build();
+        let routed = self.handle.route().add(route).replace().execute().await;
+        routed.map_err(refused(format!("route {prefix} through {host}")))
+    }
+
+    /// Lets an interface take all multicast frames, or no longer: neighbours ask for the datapath's IPv6 addresses by multicast
+    /// groups that no address of the interface is in (RFC 4861 section 7.2.1). The setting outlives the agent.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError::Refused`] when the kernel does not.
+    pub async fn set_all_multicast(&self, ifindex: u32, on: bool) -> Result<(), LinkError> {
+        let change = LinkMessageBuilder::<LinkUnspec>::default().index(ifindex).allmulticast(on).build();
+        let set = self.handle.link().set(change).execute().await;
+        set.map_err(refused(format!("make interface {ifindex} take all multicast frames")))
+    }
+
+    async fn add_address(&self, ifindex: u32, name: &str, address: IpAddr, prefix: u8) -> Result<(), LinkError> {
+        let request = self.handle.address().add(ifindex, address, prefix);
         match request.execute().await {
             Ok(()) => Ok(()),
             Err(rtnetlink::Error::NetlinkError(message)) if message.raw_code() == -libc::EEXIST => Ok(()),
@@ -221,6 +258,17 @@ pub struct Pair {
     pub prefix: Ipv4Net,
     pub mtu: u32,
 }
+
+/// The IPv6 side of a [`Pair`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PairIpv6 {
+    pub address: Ipv6Addr,
+    pub gateway: Ipv6Addr,
+    pub prefix: Ipv6Net,
+}
+
+/// As [`POINT_TO_POINT`].
+const POINT_TO_POINT_IPV6: u8 = 126;
 
 /// Prefix length of the host end's address: itself and the gateway.
 const POINT_TO_POINT: u8 = 30;

@@ -3,6 +3,7 @@
 
 pub mod arp;
 pub mod links;
+pub mod ndp;
 pub mod neighbor;
 pub mod raw;
 pub mod synthetic;

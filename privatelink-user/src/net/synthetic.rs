@@ -1,5 +1,7 @@
 //! Packets that are asked about and never sent.
 
+use std::net::IpAddr;
+
 use etherparse::{PacketBuilder, TcpOptionElement};
 
 use super::neighbor::MacAddress;
@@ -15,7 +17,11 @@ const MSS: u16 = 1_460;
 /// The first packet of what `question` asks about, as an Ethernet frame to the port with the address `port`.
 pub fn frame(question: &Question, port: MacAddress) -> Vec<u8> {
     let Question { vpc: _, port: _, from, to, protocol, sequence } = question;
-    let ip = PacketBuilder::ethernet2(NOBODY, port).ipv4(from.ip().octets(), to.ip().octets(), TTL);
+    let ethernet = PacketBuilder::ethernet2(NOBODY, port);
+    let (ip, six) = match (from.ip(), to.ip()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => (ethernet.ipv4(from.octets(), to.octets(), TTL), false),
+        (from, to) => (ethernet.ipv6(octets(from), octets(to), TTL), true),
+    };
     let mut frame = Vec::new();
     // Writing into a vector cannot fail, and none of these packets is too long.
     let written = match protocol {
@@ -26,15 +32,24 @@ pub fn frame(question: &Question, port: MacAddress) -> Vec<u8> {
             .map(|packet| packet.write(&mut frame, &[]).is_ok())
             .unwrap_or(false),
         PacketProtocol::Udp => ip.udp(from.port(), to.port()).write(&mut frame, &[]).is_ok(),
+        PacketProtocol::Icmp if six => ip.icmpv6_echo_request(from.port(), 1).write(&mut frame, &[]).is_ok(),
         PacketProtocol::Icmp => ip.icmpv4_echo_request(from.port(), 1).write(&mut frame, &[]).is_ok(),
     };
     debug_assert!(written, "a packet without payload is not too long");
     frame
 }
 
+/// An address as an IPv6 packet has it.
+fn octets(ip: IpAddr) -> [u8; 16] {
+    match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+        IpAddr::V6(ip) => ip.octets(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, SocketAddrV4};
+    use std::net::{Ipv4Addr, SocketAddr};
 
     use etherparse::{SlicedPacket, TransportSlice};
 
@@ -47,8 +62,8 @@ mod tests {
             let question = Question {
                 vpc: "vpc-00000000000000001".parse().expect("an id"),
                 port: None,
-                from: SocketAddrV4::new(Ipv4Addr::new(10, 0, 1, 10), 50_000),
-                to: SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 50), 80),
+                from: SocketAddr::new(Ipv4Addr::new(10, 0, 1, 10).into(), 50_000),
+                to: SocketAddr::new(Ipv4Addr::new(10, 0, 0, 50).into(), 80),
                 protocol,
                 sequence: 7,
             };

@@ -16,6 +16,7 @@ fn vpc(number: u16) -> Vpc {
         name: format!("vpc{number}").parse().expect("a name"),
         cidr: "10.0.0.0/16".parse().expect("a CIDR"),
         gateway: None,
+        ipv6: None,
         index: VpcIndex::new(number).expect("a number"),
         attributes: Default::default(),
         created_at: jiff::Timestamp::UNIX_EPOCH,

@@ -361,9 +361,7 @@ async fn relayed(
             }
         };
         let connector = connector.with_alpn(record.alpn.iter().map(|name| name.as_bytes().to_vec()).collect());
-        let shaken =
-            timeout(bounds.connect, connector.connect(name, Lazy::new(socket)))
-                .await;
+        let shaken = timeout(bounds.connect, connector.connect(name, Lazy::new(socket))).await;
         let shaken = shaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let backend = shaken.map_err(|error| match Distrust::of(&error) {
             Some(distrust) => Refusal::Distrusted { target, distrust },

@@ -1,7 +1,7 @@
 //! Names: inside each VPC through the datapath, outside on the host, forwarded for everything else.
 
 use std::{
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddrV4},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -411,9 +411,10 @@ fn targets_by_name_in(scenario: &mut Scenario) -> Result<()> {
     }
     scenario.endpoint("web", "consumer-a", ENDPOINT)?;
     let become_healthy = |wanted: &[(Ipv4Addr, &str)]| {
+        let wanted: Vec<(IpAddr, &str)> = wanted.iter().map(|(ip, state)| ((*ip).into(), *state)).collect();
         eventually(&format!("the targets are {wanted:?}"), 6 * PATIENCE, || {
             let health = scenario.health("web")?;
-            let health: Vec<_> = health.iter().map(|(target, state)| (*target.ip(), state.as_str())).collect();
+            let health: Vec<_> = health.iter().map(|(target, state)| (target.ip(), state.as_str())).collect();
             ensure!(health == wanted, "{health:?}");
             Ok(())
         })

@@ -40,6 +40,7 @@ mod hooks;
 mod https;
 mod icmp;
 mod icmp_oracle;
+mod ipv6;
 mod isolation;
 mod lifetime;
 mod limits;
@@ -90,6 +91,7 @@ fn tests() -> Vec<Test> {
         health::TESTS,
         metrics::TESTS,
         ending::TESTS,
+        ipv6::TESTS,
         isolation::TESTS,
         confinement::TESTS,
         consent::TESTS,

@@ -5,7 +5,10 @@ pub mod reason;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use privatelink_ebpf::{
     abi::{Counter, VpcIndex, explain::Trace, flow::FlowState, pool, service::PortFlags},
@@ -13,7 +16,7 @@ use privatelink_ebpf::{
 };
 
 use self::reason::Reason;
-use super::{index::TargetKey, plan::Plan, security};
+use super::{desired, index::TargetKey, plan::Plan, security};
 use crate::{
     control::view,
     model::{
@@ -131,14 +134,14 @@ impl<'a> Story<'a> {
     /// What the packet is for; the listener, if there is one.
     fn address(&mut self) -> Option<&'a Listener> {
         let (state, question) = (self.facts.state, self.question);
-        let ip = *question.to.ip();
+        let ip = question.to.ip();
         let destination = self.destination(ip);
         let speaks = match question.protocol {
             PacketProtocol::Tcp => Protocol::has_tcp,
             PacketProtocol::Udp => Protocol::has_udp,
             PacketProtocol::Icmp => {
                 if let Destination::LoadBalancers([lb, ..]) = destination {
-                    self.security_groups(lb, Opening::Icmp(8, 0));
+                    self.security_groups(lb, desired::echo(ip));
                 }
                 return None;
             }
@@ -155,7 +158,7 @@ impl<'a> Story<'a> {
         found
     }
 
-    fn destination(&mut self, ip: Ipv4Addr) -> Destination<'a> {
+    fn destination(&mut self, ip: IpAddr) -> Destination<'a> {
         let (state, vpc) = (self.facts.state, &self.question.vpc);
         if let Some((endpoint, alias)) = state.endpoint_at(vpc, ip) {
             if let Some(alias) = alias {
@@ -180,11 +183,16 @@ impl<'a> Story<'a> {
             self.find(Object::Address, ip.to_string(), format!("node address of load balancer '{}'", lb.name));
             return Destination::LoadBalancers(std::slice::from_ref(&lb.id));
         }
-        if self.facts.plan.resolvers.contains(&(vpc.clone(), ip)) {
+        let at_resolver = match ip {
+            IpAddr::V4(ip) => self.facts.plan.resolvers.contains(&(vpc.clone(), ip)),
+            IpAddr::V6(_) => false,
+        };
+        if at_resolver {
             self.find(Object::Address, ip.to_string(), "the DNS server of the VPC, on port 53".to_owned());
             return Destination::Nobodys;
         }
-        let there = state.endpoints.values().filter(|e| e.vpc == *vpc).map(|e| e.address.to_string()).collect();
+        let there = state.endpoints.values().filter(|e| e.vpc == *vpc);
+        let there = there.flat_map(|e| e.all_addresses().map(|address| address.to_string())).collect();
         let text = format!(
             "no endpoint (any more) and no load balancer in VPC '{}'; its endpoints: {}",
             self.vpc_name(),
@@ -243,8 +251,8 @@ impl<'a> Story<'a> {
             Opening::Tcp(_) | Opening::Udp(_) => "to this port",
             Opening::Icmp(..) | Opening::Icmpv6(..) => "with an echo request",
         };
-        let endpoint = state.endpoint_at(&question.vpc, *question.to.ip()).map(|(endpoint, _)| endpoint);
-        let verdicts = security::verdicts(state, endpoint, lb, opening, *question.from.ip());
+        let endpoint = state.endpoint_at(&question.vpc, question.to.ip()).map(|(endpoint, _)| endpoint);
+        let verdicts = security::verdicts(state, endpoint, lb, opening, question.from.ip());
         for (group, rule) in verdicts {
             let text = match rule {
                 Some((id, rule)) => format!("lets {} in by rule {id}, {rule}", question.from.ip()),
@@ -356,7 +364,7 @@ impl<'a> Story<'a> {
         let key = self.facts.plan.targets.iter().find(|(_, of)| **of == trace.target).map(|(key, _)| *key)?;
         // Behind several ports a target is reached at the one that was asked for.
         let port = if key.port == 0 { self.question.to.port() } else { key.port };
-        let name = format!("{}:{port}", key.ip);
+        let name = SocketAddr::new(key.ip, port).to_string();
         if let Some((listener, _)) = self.facts.plan.doors.iter().find(|(_, door)| **door == key) {
             self.relay(listener, name);
             return Some(key);
@@ -407,7 +415,7 @@ impl<'a> Story<'a> {
     }
 
     /// The source that the target sees, and why if that is not a matter of course.
-    fn source(&mut self, trace: &Trace, node: Ipv4Addr) -> String {
+    fn source(&mut self, trace: &Trace, node: IpAddr) -> String {
         let (own, node) = (format!("{}, the client itself", self.question.from.ip()), node.to_string());
         let direct =
             "the target group has preserve_client_ip.enabled, and the client comes to the load balancer itself";
@@ -443,7 +451,8 @@ impl<'a> Story<'a> {
         let verdict = match target {
             Some(TargetKey { vpc: _, node, ip, port, proto: _ }) => {
                 let source = self.source(trace, node);
-                format!("it goes to {ip}:{port}, which sees {source} as its source, through {out}")
+                let at = SocketAddr::new(ip, port);
+                format!("it goes to {at}, which sees {source} as its source, through {out}")
             }
             None => format!("it is forwarded through {out}"),
         };

@@ -1,4 +1,7 @@
-use std::{collections::BTreeMap, net::SocketAddrV4};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
 
 use jiff::Timestamp;
 use privatelink_ebpf::abi::{Counter, Proto, counters::CounterKind};
@@ -12,7 +15,7 @@ use crate::model::{
 use crate::runtime::NextHop;
 
 const ENDPOINT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 50);
-const TARGET: TargetAddress = TargetAddress { ip: Ipv4Addr::new(10, 0, 1, 10), port: 8080 };
+const TARGET: TargetAddress = TargetAddress { ip: IpAddr::V4(Ipv4Addr::new(10, 0, 1, 10)), port: 8080 };
 const NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 5);
 
 fn now() -> Timestamp {
@@ -25,6 +28,7 @@ fn vpc(number: u16, name: &str) -> Vpc {
         owner: Owner::example(),
         name: name.parse().expect("a name"),
         cidr: "10.0.0.0/16".parse().expect("a range"),
+        ipv6: None,
         gateway: None,
         index: crate::model::VpcIndex::new(number).expect("an index"),
         attributes: Default::default(),
@@ -54,6 +58,7 @@ fn state() -> State {
         id: group.clone(),
         name: "web".parse().expect("a name"),
         vpc: provider.id.clone(),
+        ip_address_type: Default::default(),
         protocol: Protocol::Tcp,
         port: 8080,
         health_check: HealthCheck::defaults(HealthCheckProtocol::Tcp),
@@ -67,6 +72,7 @@ fn state() -> State {
         name: "web".parse().expect("a name"),
         vpc: provider.id.clone(),
         addresses: vec![NODE],
+        ipv6_addresses: Vec::new(),
         secondary_addresses: Vec::new(),
         attributes: LoadBalancerAttributes::default(),
         security_groups: SecurityGroups::default(),
@@ -106,6 +112,7 @@ fn state() -> State {
         service,
         vpc: consumer.id.clone(),
         address: ENDPOINT,
+        ipv6_addresses: Vec::new(),
         state: EndpointState::Available,
         policy: None,
         security_groups: SecurityGroups::default(),
@@ -122,11 +129,11 @@ fn state() -> State {
     state
 }
 
-fn question(to: SocketAddrV4) -> Question {
+fn question(to: SocketAddr) -> Question {
     Question {
         vpc: vpc(2, "consumer").id,
         port: None,
-        from: SocketAddrV4::new(Ipv4Addr::new(10, 0, 1, 10), 50_000),
+        from: SocketAddr::new(Ipv4Addr::new(10, 0, 1, 10).into(), 50_000),
         to,
         protocol: PacketProtocol::Tcp,
         sequence: 1,
@@ -138,7 +145,7 @@ fn entered() -> Entry {
 }
 
 fn ask(state: &State, question: &Question, port: Option<&Entry>, trace: Option<Trace>) -> Explanation {
-    let key = TargetKey { vpc: VpcIndex(1), node: NODE, ip: TARGET.ip, port: TARGET.port, proto: Proto::Tcp };
+    let key = TargetKey { vpc: VpcIndex(1), node: NODE.into(), ip: TARGET.ip, port: TARGET.port, proto: Proto::Tcp };
     let plan =
         Plan { targets: [(key, 3)].into(), vpcs: [(VpcIndex(1), vpc(1, "provider").id)].into(), ..Plan::default() };
     let health = |_: &TargetGroup| {
@@ -173,7 +180,7 @@ fn every_refusal_of_the_datapath_is_named() {
         let mut trace = Trace { found: Trace::FRONTEND, listener: 1, ..Trace::question(false) };
         trace.verdict = Verdict::Drop(*counter).to_bits();
         trace.counters[*counter as usize / 64] |= 1 << (*counter as u32 % 64);
-        let explanation = ask(&state, &question(SocketAddrV4::new(ENDPOINT, 80)), Some(&entered()), Some(trace));
+        let explanation = ask(&state, &question(SocketAddr::new(ENDPOINT.into(), 80)), Some(&entered()), Some(trace));
         assert!(!explanation.reachable);
         assert_eq!(explanation.reason.as_deref(), Some(counter.name()));
         let reason = reason::reason(*counter).expect("a refusal's row");
@@ -194,7 +201,7 @@ fn what_is_forwarded_names_every_object_on_the_way() {
         out_flags: PortFlags::XDP_TRANSMIT.0.into(),
         ..Trace::question(false)
     };
-    let explanation = ask(&state(), &question(SocketAddrV4::new(ENDPOINT, 80)), Some(&entered()), Some(trace));
+    let explanation = ask(&state(), &question(SocketAddr::new(ENDPOINT.into(), 80)), Some(&entered()), Some(trace));
     assert!(explanation.reachable && explanation.reason.is_none());
     assert_eq!(explanation.verdict, "it goes to 10.0.1.10:8080, which sees 10.0.0.5 as its source, through eth7");
     assert_eq!(found(&explanation, Object::Port).name.as_deref(), Some("veth-c"));
@@ -210,7 +217,7 @@ fn what_is_forwarded_names_every_object_on_the_way() {
 #[test]
 fn a_listener_that_is_not_there_brings_up_those_that_are() {
     let trace = Trace { verdict: Verdict::Drop(Counter::NoListener).to_bits(), ..Trace::question(false) };
-    let explanation = ask(&state(), &question(SocketAddrV4::new(ENDPOINT, 443)), Some(&entered()), Some(trace));
+    let explanation = ask(&state(), &question(SocketAddr::new(ENDPOINT.into(), 443)), Some(&entered()), Some(trace));
     assert_eq!(found(&explanation, Object::Listener).text, "none for tcp 443; there are: TCP 80");
     assert_eq!(explanation.decided_by, Object::Listener);
 }
@@ -218,7 +225,7 @@ fn a_listener_that_is_not_there_brings_up_those_that_are() {
 #[test]
 fn an_address_of_nobody_brings_up_the_endpoints() {
     let trace = Trace { verdict: Verdict::Drop(Counter::NotOurs).to_bits(), ..Trace::question(false) };
-    let to = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 99), 80);
+    let to = SocketAddr::new(Ipv4Addr::new(10, 0, 0, 99).into(), 80);
     let explanation = ask(&state(), &question(to), Some(&entered()), Some(trace));
     let text = "no endpoint (any more) and no load balancer in VPC 'consumer'; its endpoints: 10.0.0.50";
     assert_eq!(found(&explanation, Object::Address).text, text);
@@ -228,7 +235,7 @@ fn an_address_of_nobody_brings_up_the_endpoints() {
 #[test]
 fn without_a_port_no_packet_is_needed() {
     let mut state = state();
-    let to = question(SocketAddrV4::new(ENDPOINT, 80));
+    let to = question(SocketAddr::new(ENDPOINT.into(), 80));
     let explanation = ask(&state, &to, None, None);
     assert_eq!(explanation.verdict, "no port of VPC 'consumer' is attached, so the datapath sees none of its packets");
     state.ports = Default::default();
@@ -240,7 +247,7 @@ fn without_a_port_no_packet_is_needed() {
 #[test]
 fn what_the_kernel_does_not_know_yet_is_said() {
     let trace = Trace { verdict: Verdict::Drop(Counter::NotOurs).to_bits(), ..Trace::question(false) };
-    let explanation = ask(&state(), &question(SocketAddrV4::new(ENDPOINT, 80)), Some(&entered()), Some(trace));
+    let explanation = ask(&state(), &question(SocketAddr::new(ENDPOINT.into(), 80)), Some(&entered()), Some(trace));
     assert!(explanation.way_out.expect("a way out").contains("ask again"));
 }
 
@@ -252,7 +259,7 @@ fn an_endpoint_that_waits_or_was_rejected_decides() {
         let mut endpoint = state.endpoints.values().next().expect("the endpoint").clone();
         endpoint.state = waits;
         state.put(Record::Endpoint(endpoint));
-        let explanation = ask(&state, &question(SocketAddrV4::new(ENDPOINT, 80)), Some(&entered()), Some(trace));
+        let explanation = ask(&state, &question(SocketAddr::new(ENDPOINT.into(), 80)), Some(&entered()), Some(trace));
         assert_eq!(explanation.decided_by, Object::Endpoint);
         assert!(explanation.verdict.contains(&waits.to_string()), "{}", explanation.verdict);
     }
@@ -273,7 +280,7 @@ fn the_source_that_the_target_sees_is_named_with_its_reason() {
             ..Trace::question(false)
         };
         trace.counters[counter as usize / 64] |= 1 << (counter as u32 % 64);
-        let explanation = ask(&state(), &question(SocketAddrV4::new(ENDPOINT, 80)), Some(&entered()), Some(trace));
+        let explanation = ask(&state(), &question(SocketAddr::new(ENDPOINT.into(), 80)), Some(&entered()), Some(trace));
         let verdict = format!("it goes to 10.0.1.10:8080, which sees {sees} as its source, through eth7");
         assert_eq!(explanation.verdict, verdict);
         assert!(found(&explanation, Object::Source).text.contains(why), "{explanation:?}");

@@ -30,7 +30,7 @@ proptest! {
             let listens = listeners.any(|listener| service.load_balancers.contains(&listener.load_balancer));
             let open = endpoint.state == EndpointState::Available && listens;
             for address in endpoint.addresses() {
-                let found = led.iter().filter(|ip| **ip == address.into()).count();
+                let found = led.iter().filter(|ip| **ip == address).count();
                 prop_assert_eq!(found > 0, open, "{:?} at {}", endpoint.state, address);
                 right += found;
             }

@@ -28,7 +28,7 @@ fn listener(inputs: &Inputs, fake: &Fake, plan: &Plan) -> Installed {
 
 fn share(installed: &Installed, plan: &Plan, octets: [u8; 2]) -> f64 {
     let of: BTreeSet<u32> =
-        plan.targets.iter().filter(|(key, _)| octets.contains(&key.ip.octets()[3])).map(|(_, index)| *index).collect();
+        plan.targets.iter().filter(|(key, _)| octets.contains(&last(key.ip))).map(|(_, index)| *index).collect();
     installed.ring.iter().filter(|index| of.contains(index)).count() as f64 / installed.ring.len() as f64
 }
 
@@ -60,7 +60,7 @@ fn a_group_of_weight_0_gets_nothing_and_its_flows_end() {
     let several = inputs.state.listeners.values().find(|listener| listener.forward.weights.len() == 2);
     let index = plan.listeners[&(several.expect("a listener").id.clone(), Proto::Tcp)];
     assert!(parted.iter().all(|Parted { listener, target }| {
-        *listener == index && plan.targets.iter().any(|(key, at)| at == target && [1, 2].contains(&key.ip.octets()[3]))
+        *listener == index && plan.targets.iter().any(|(key, at)| at == target && [1, 2].contains(&last(key.ip)))
     }));
     let back = weighted(["1", "5"], false);
     pass(&mut fake, &back).expect("no failure was asked for");

@@ -5,7 +5,7 @@ use privatelink_ebpf::abi::service::RingEntry;
 use super::*;
 use crate::{
     agent::relay::{self, Doors, Place},
-    model::{Certificate, CertificateId, ListenerId, TlsSettings},
+    model::{Certificate, CertificateId, IpFamily, ListenerId, TlsSettings},
     tls::relay::wire::{Device, Group},
 };
 
@@ -55,7 +55,7 @@ fn tls(targets: &[(u8, Shape, bool)], open: bool) -> (Inputs, ListenerId) {
 fn ring(fake: &Fake, inputs: &Inputs) -> Arc<[u32]> {
     let tables = fake.read().expect("the fake reads");
     let lb = inputs.state.load_balancers.values().next().expect("a load balancer");
-    let key = FrontendKey::new(VpcIndex(1), lb.addresses[0].into(), L4Port::new(8_000), Proto::Tcp);
+    let key = FrontendAt::new(VpcIndex(1), lb.addresses[0], 8_000, Proto::Tcp);
     Arc::clone(&tables.listeners[&tables.frontends[&key].listener].ring)
 }
 
@@ -75,16 +75,20 @@ fn a_tls_listener_leads_to_the_relay_and_the_relay_to_the_targets() {
     let internal = |octet: u8| {
         let found =
             plan.targets.iter().find(|(key, _)| key.ip == Ipv4Addr::new(10, 0, 1, octet) && key.proto == Proto::Tcp);
-        host_port().internal(*found.expect("an index").1).expect("an address")
+        host_port().internal(*found.expect("an index").1, IpFamily::Ipv4).expect("an address")
     };
-    let [Group { weight: 1, tls: false, proxy_v2: false, targets }] = plan.upstreams[&id].as_slice() else {
+    let [Group { weight: 1, tls: false, verify: None, proxy_v2: false, targets }] = plan.upstreams[&id].as_slice()
+    else {
         panic!("{:?}", plan.upstreams)
     };
-    assert_eq!(targets.iter().map(|target| (*target.ip(), target.port())).collect::<Vec<_>>(), [(internal(7), 80)]);
+    assert_eq!(
+        targets.iter().map(|target| (IpAddr::V4(*target.ip()), target.port())).collect::<Vec<_>>(),
+        [(internal(7), 80)]
+    );
     for octet in [7, 8, 9] {
-        let key = FrontendKey::new(VpcIndex::HOST, internal(octet).into(), L4Port::new(80), Proto::Tcp);
+        let key = FrontendAt::new(VpcIndex::HOST, internal(octet), 80, Proto::Tcp);
         assert!(tables.frontends.contains_key(&key), "no way to 10.0.1.{octet}");
-        assert!(tables.addresses.contains_key(&AddressKey::new(VpcIndex::HOST, internal(octet).into())));
+        assert!(tables.addresses.contains_key(&AddressAt::new(VpcIndex::HOST, internal(octet))));
     }
     let (_, operations) = pass(&mut fake, &inputs).expect("no failure was asked for");
     assert_eq!(operations, 0, "a pass over what is right changes something");

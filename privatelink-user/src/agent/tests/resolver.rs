@@ -23,10 +23,10 @@ fn served(shapes: &[GroupShape]) -> Inputs {
 /// The target behind an address and port of a VPC.
 fn behind(fake: &Fake, vpc: u16, ip: Ipv4Addr, proto: Proto) -> Option<TargetRecord> {
     let tables = fake.read().expect("the fake reads");
-    let key = FrontendKey::new(VpcIndex(vpc), ip.into(), L4Port::new(53), proto);
+    let key = FrontendAt::new(VpcIndex(vpc), ip, 53, proto);
     let listener = tables.frontends.get(&key)?.listener;
     let [target] = *tables.listeners[&listener].ring else { panic!("not one target behind {key:?}") };
-    assert!(tables.addresses.contains_key(&AddressKey::new(key.vpc, key.ip)), "{key:?} has no owned address");
+    assert!(tables.addresses.contains_key(&AddressAt::new(key.vpc, key.ip)), "{key:?} has no owned address");
     Some(tables.targets[&target])
 }
 

@@ -62,7 +62,7 @@ impl Bed {
     }
 
     fn frontend(&self, vpc: u16, ip: Ipv4Addr) -> Frontend {
-        let key = FrontendKey::new(VpcIndex(vpc), ip.into(), L4Port::new(8_000), Proto::Tcp);
+        let key = FrontendAt::new(VpcIndex(vpc), ip, 8_000, Proto::Tcp);
         self.fake.read().expect("the fake reads").frontends[&key]
     }
 
@@ -240,6 +240,6 @@ fn sources_without_room_keep_a_frontend_closed() {
     let error = pass(&mut bed.fake, &bed.inputs).expect_err("500 bounds where there is room for 399");
     assert!(error.to_string().contains("SOURCE_BOUNDS is full"), "{error}");
     let address = bed.inputs.state.endpoints[&bed.endpoint].address;
-    let key = FrontendKey::new(VpcIndex(2), address.into(), L4Port::new(8_000), Proto::Tcp);
+    let key = FrontendAt::new(VpcIndex(2), address, 8_000, Proto::Tcp);
     assert!(!bed.fake.read().expect("the fake reads").frontends.contains_key(&key));
 }

@@ -88,6 +88,12 @@ impl<'a> Scope<'a> {
         self.text(name).map(|text| text.parse().map_err(|error: InvalidValue| Refusal::from(error))).transpose()
     }
 
+    /// An address of a family.
+    pub fn parsed_address<T: FromStr>(&self, name: &str) -> Result<Option<T>, Refusal> {
+        let refused = |text: &str| Refusal::value(&self.path(name), text, "must be an address of that family");
+        self.text(name).map(|text| text.parse().map_err(|_| refused(text))).transpose()
+    }
+
     /// A whole number.
     pub fn number<T: FromStr>(&self, name: &str) -> Result<Option<T>, Refusal> {
         let parse = |text: &str| text.parse().map_err(|_| Refusal::value(&self.path(name), text, "must be a number"));

@@ -81,7 +81,7 @@ fn what_a_route_leads_to_an_endpoint_is_the_endpoint_s_unless_it_is_the_vpc_s() 
         let found = world.state.endpoint_at(&endpoint.vpc, address.parse().unwrap());
         found.and_then(|(_, net)| net).map(|net| net.to_string())
     };
-    let interface = crate::model::derived::interface_id(&endpoint.vpc, endpoint.address, endpoint.id.as_str());
+    let interface = crate::model::derived::interface_id(&endpoint.vpc, endpoint.address.into(), endpoint.id.as_str());
     for (destination, target) in [
         ("10.200.0.10/32", json!({"network-interface": interface.to_string()})),
         ("10.201.0.0/16", json!({"endpoint": endpoint.id})),

@@ -143,9 +143,7 @@ fn a_load_balancer_shows_25_certificates_besides_the_default_ones() {
 fn a_tls_group_knows_its_targets_by_a_certificate_that_stays() {
     let mut world = World::published();
     let arn = import(&mut world, "www.one.example");
-    let trust = |group: &str, trust: &str| {
-        json!({"target_group": group, "attributes": {"privatelink.target_certificates.trust": trust}})
-    };
+    let trust = |group: &str, trust: &str| json!({"target_group": group, "attributes": {"privatelink.target_certificates.trust": trust}});
     let made = json!({"name": "again", "vpc": "provider", "protocol": "TLS", "port": 443});
     world.json::<CreateTargetGroup>(made).unwrap();
     let (code, text) = refusal(world.json::<ModifyTargetGroup>(trust("web", "system")));

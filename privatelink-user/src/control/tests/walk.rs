@@ -163,7 +163,7 @@ proptest! {
                 |vpc| world.state.default_group(vpc).is_some() && world.state.main_route_table(vpc).is_some();
             prop_assert!(world.state.vpcs.keys().all(has_defaults));
             for (vpc, last) in world.state.vpcs.keys().flat_map(|vpc| (0..8).map(move |last| (vpc, last))) {
-                let address = Ipv4Addr::new(10, 0, 0, last);
+                let address = std::net::IpAddr::from([10, 0, 0, last]);
                 let first = world.state.address_uses(vpc).find(|(used, _)| *used == address).map(|(_, by)| by);
                 prop_assert_eq!(world.state.address_use(vpc, address), first);
             }

@@ -141,7 +141,7 @@ fn failover(stage: &mut Stage, tell: &mut Tell) -> Result<()> {
         }
         served += 1;
         let health = stage.scenario.health("web")?;
-        if health.iter().any(|(target, state)| *target == victim && state == "unhealthy") {
+        if health.iter().any(|(target, state)| *target == victim.into() && state == "unhealthy") {
             break killed.elapsed().as_secs_f32();
         }
         ensure!(killed.elapsed() < Duration::from_secs(30), "still not unhealthy after 30 s: {health:?}");

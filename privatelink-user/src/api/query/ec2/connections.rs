@@ -29,7 +29,7 @@ fn view(world: &State, service: &EndpointService, endpoint: &Endpoint, status: E
         .time("creationTimestamp", endpoint.created_at)
         .list("dnsEntrySet", dns_entries(world, endpoint))
         .texts("networkLoadBalancerArnSet", &service.load_balancers)
-        .text("ipAddressType", "ipv4")
+        .text("ipAddressType", endpoint.ip_address_type())
         .text("vpcEndpointConnectionId", derived::connection_id(&service.id, &endpoint.id))
         .list("tagSet", tag_set(&State::default(), ""))
         .text("vpcEndpointRegion", &endpoint.owner.region)
@@ -54,7 +54,7 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
                     "vpc-endpoint-owner" => one(&endpoint.owner.account),
                     "vpc-endpoint-state" => one(status),
                     "vpc-endpoint-region" => one(&endpoint.owner.region),
-                    "ip-address-type" => one("ipv4"),
+                    "ip-address-type" => one(endpoint.ip_address_type()),
                     _ => None,
                 };
                 if filters.admit(state, "", values)? {

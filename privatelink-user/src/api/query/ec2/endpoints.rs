@@ -16,7 +16,10 @@ use crate::{
         status::EndpointStatus,
         subnets::Placement,
     },
-    model::{Endpoint, EndpointId, InvalidValue, Owner, PayerResponsibility, PolicyDocument, State, Subnet, derived},
+    model::{
+        Endpoint, EndpointId, InvalidValue, IpAddressType, Owner, PayerResponsibility, PolicyDocument, State, Subnet,
+        derived,
+    },
 };
 
 /// The subnets in which an endpoint has addresses.
@@ -35,7 +38,7 @@ pub fn dns_entries(world: &State, endpoint: &Endpoint) -> Vec<Structure> {
 
 fn view(state: &State, endpoint: &Endpoint, status: EndpointStatus) -> Structure {
     let interfaces =
-        endpoint.addresses().map(|address| derived::interface_id(&endpoint.vpc, address, endpoint.id.as_str()));
+        endpoint.all_addresses().map(|address| derived::interface_id(&endpoint.vpc, address, endpoint.id.as_str()));
     let structure = Structure::new()
         .text("vpcEndpointId", &endpoint.id)
         .text("vpcEndpointType", "Interface")
@@ -46,8 +49,8 @@ fn view(state: &State, endpoint: &Endpoint, status: EndpointStatus) -> Structure
         .list("routeTableIdSet", [] as [Structure; 0])
         .texts("subnetIdSet", subnets_of(state, endpoint).map(|subnet| &subnet.id))
         .list("groupSet", security_groups::group_set(state, &endpoint.security_groups.groups))
-        .text("ipAddressType", "ipv4")
-        .value("dnsOptions", Structure::new().text("dnsRecordIpType", "ipv4"))
+        .text("ipAddressType", endpoint.ip_address_type())
+        .value("dnsOptions", Structure::new().text("dnsRecordIpType", endpoint.ip_address_type()))
         .text("privateDnsEnabled", endpoint.private_dns.is_some())
         .text("requesterManaged", false)
         .texts("networkInterfaceIdSet", interfaces)
@@ -78,26 +81,27 @@ fn unknown(id: &str) -> Refusal {
 
 /// The subnets that a request names in the lists `ids` and `SubnetConfiguration`, with pinned addresses.
 fn placements(scope: &Scope<'_>, ids: &str) -> Result<Vec<Placement>, Refusal> {
-    let mut placements: Vec<Placement> =
-        scope.list(ids).into_iter().map(|id| Placement { subnet: id.into(), address: None }).collect();
+    let mut placements: Vec<Placement> = scope
+        .list(ids)
+        .into_iter()
+        .map(|id| Placement { subnet: id.into(), address: None, ipv6_address: None })
+        .collect();
     for one in scope.structures("SubnetConfiguration") {
         let subnet = one.required("SubnetId")?.into();
         let pin = |text: &str| text.parse().map_err(|_| Refusal::value("Ipv4", text, "must be an IPv4 address"));
         let address = one.text("Ipv4").map(pin).transpose()?;
+        let ipv6_address = one.parsed_address("Ipv6")?;
         match placements.iter_mut().find(|placement| placement.subnet == subnet) {
-            Some(placement) => placement.address = address,
-            None => placements.push(Placement { subnet, address }),
+            Some(placement) => (placement.address, placement.ipv6_address) = (address, ipv6_address),
+            None => placements.push(Placement { subnet, address, ipv6_address }),
         }
     }
     Ok(placements)
 }
 
-/// Refuses what is not IPv4, and reads `PrivateDnsEnabled`.
-fn private_dns(scope: &Scope<'_>) -> Result<Option<bool>, Refusal> {
-    if scope.text("IpAddressType").is_some_and(|kind| kind != "ipv4") {
-        return Err(Refusal::value("IpAddressType", scope.required("IpAddressType")?, "must be ipv4"));
-    }
-    scope.boolean("PrivateDnsEnabled")
+/// An endpoint always has an IPv4 address.
+fn family(scope: &Scope<'_>) -> Result<Option<IpAddressType>, Refusal> {
+    scope.parsed("IpAddressType")
 }
 
 /// The policy of a request.
@@ -119,7 +123,8 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
     if scope.text("ServiceRegion").is_some_and(|region| region != call.owner().region.as_str()) {
         return Err(Refusal::value("ServiceRegion", scope.required("ServiceRegion")?, "must be the endpoint's own"));
     }
-    let private_dns = private_dns(&scope)?.unwrap_or(false);
+    let private_dns = scope.boolean("PrivateDnsEnabled")?.unwrap_or(false);
+    let family = family(&scope)?;
     let policy = policy(&scope)?;
     let id = call.create(|state, context| {
         let caller = (context.account, context.region, context.identity);
@@ -137,6 +142,7 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
         let request = CreateEndpoint {
             service_name: name.into(),
             vpc: vpc.into(),
+            ip_address_type: family,
             subnets: placements,
             aliases: Default::default(),
             security_groups,
@@ -175,7 +181,7 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
                 "vpc-id" => one(&endpoint.vpc),
                 "service-name" => one(endpoint.service_name()),
                 "service-region" => one(region),
-                "ip-address-type" => one("ipv4"),
+                "ip-address-type" => one(endpoint.ip_address_type()),
                 "owner-id" => one(account),
                 _ => None,
             };
@@ -196,7 +202,8 @@ pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
     let remove = scope.list("RemoveSubnetId");
     let (add_groups, remove_groups) = (scope.list("AddSecurityGroupId"), scope.list("RemoveSecurityGroupId"));
     let parsed: Option<EndpointId> = id.parse().ok();
-    let private_dns = private_dns(&scope)?;
+    let private_dns = scope.boolean("PrivateDnsEnabled")?;
+    let family = family(&scope)?;
     let (policy, reset_policy) = (policy(&scope)?, scope.boolean("ResetPolicy")?.unwrap_or(false));
     call.update(|state, context| {
         let endpoint = parsed.as_ref().and_then(|id| state.endpoints.get(id)).ok_or_else(|| unknown(id))?;
@@ -210,6 +217,8 @@ pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
         }
         let request = ModifyEndpoint {
             endpoint: (&endpoint.id).into(),
+            ip_address_type: family,
+            ipv6_address: None,
             aliases: None,
             security_groups: regroup.then_some(groups),
             apply_to_established: endpoint.security_groups.applies_to_established,

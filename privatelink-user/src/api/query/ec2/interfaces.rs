@@ -1,6 +1,6 @@
 //! Network interfaces.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{one, security_groups::group_set, tag_set};
 use crate::{
@@ -45,10 +45,19 @@ fn private_addresses(address: Ipv4Addr) -> [Structure; 1] {
     [Structure::new().text("primary", true).text("privateIpAddress", address)]
 }
 
+/// An address by its family.
+fn families(address: IpAddr) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
+    match address {
+        IpAddr::V4(address) => (Some(address), None),
+        IpAddr::V6(address) => (None, Some(address)),
+    }
+}
+
 /// The interface as its instance shows it.
 pub fn of_instance(state: &State, owner: &Owner, interface: &NetworkInterface<'_>) -> Structure {
     let NetworkInterface { id, vpc, address, by, groups } = interface;
     let subnet = state.subnet_of(vpc, *address);
+    let (four, six) = families(*address);
     let structure = Structure::new();
     let structure = match attached(interface) {
         Some((instance, number)) => structure.value("attachment", attachment(id, instance, number)),
@@ -58,11 +67,11 @@ pub fn of_instance(state: &State, owner: &Owner, interface: &NetworkInterface<'_
         .text("description", by.description())
         .list("groupSet", group_set(state, groups))
         .text("interfaceType", by.interface_type())
-        .list("ipv6AddressesSet", [] as [Structure; 0])
+        .list("ipv6AddressesSet", six.map(|address| Structure::new().text("ipv6Address", address)))
         .text("networkInterfaceId", id)
         .text("ownerId", &owner.account)
-        .text("privateIpAddress", address)
-        .list("privateIpAddressesSet", private_addresses(*address))
+        .maybe("privateIpAddress", four)
+        .list("privateIpAddressesSet", four.into_iter().flat_map(private_addresses))
         .text("sourceDestCheck", true)
         .text("status", "in-use")
         .maybe("subnetId", subnet.map(|subnet| &subnet.id))
@@ -73,6 +82,7 @@ fn view(state: &State, owner: &Owner, interface: &NetworkInterface<'_>) -> Struc
     let Owner { account, region } = owner;
     let NetworkInterface { id, vpc, address, by, groups } = interface;
     let subnet = state.subnet_of(vpc, *address);
+    let (four, six) = families(*address);
     let structure = Structure::new();
     let structure = match attached(interface) {
         Some((instance, number)) => {
@@ -87,11 +97,11 @@ fn view(state: &State, owner: &Owner, interface: &NetworkInterface<'_>) -> Struc
         .text("description", by.description())
         .list("groupSet", group_set(state, groups))
         .text("interfaceType", by.interface_type())
-        .list("ipv6AddressesSet", [] as [Structure; 0])
+        .list("ipv6AddressesSet", six.map(|address| Structure::new().text("ipv6Address", address)))
         .text("networkInterfaceId", id)
         .text("ownerId", account)
-        .text("privateIpAddress", address)
-        .list("privateIpAddressesSet", private_addresses(*address))
+        .maybe("privateIpAddress", four)
+        .list("privateIpAddressesSet", four.into_iter().flat_map(private_addresses))
         .text("requesterManaged", attached(interface).is_none())
         .text("sourceDestCheck", true)
         .text("status", status(state, interface))
@@ -119,7 +129,12 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
                 "subnet-id" => Some(subnet.map(|subnet| subnet.id.to_string()).into_iter().collect()),
                 "availability-zone" => Some(subnet.map(|s| s.zone.name(region)).into_iter().collect()),
                 "group-id" => Some(interface.groups.iter().map(ToString::to_string).collect()),
-                "private-ip-address" | "addresses.private-ip-address" => one(interface.address),
+                "private-ip-address" | "addresses.private-ip-address" if interface.address.is_ipv4() => {
+                    one(interface.address)
+                }
+                "private-ip-address" | "addresses.private-ip-address" => Some(Vec::new()),
+                "ipv6-addresses.ipv6-address" if interface.address.is_ipv6() => one(interface.address),
+                "ipv6-addresses.ipv6-address" => Some(Vec::new()),
                 "interface-type" => one(interface.by.interface_type()),
                 "description" => one(interface.by.description()),
                 "owner-id" => one(account),

@@ -18,10 +18,11 @@ use crate::{
         endpoint_services::{
             CreateEndpointService, DeleteEndpointService, ModifyEndpointService, ModifyServicePayer, zones,
         },
+        ipv6,
         private_dns::VerifyDomain,
         status::ServiceStatus,
     },
-    model::{EndpointService, EndpointServiceId, Owner, PayerResponsibility, State},
+    model::{EndpointService, EndpointServiceId, IpFamily, Owner, PayerResponsibility, State},
 };
 
 fn view(state: &State, world: &State, service: &EndpointService, status: ServiceStatus) -> Structure {
@@ -62,7 +63,7 @@ fn view(state: &State, world: &State, service: &EndpointService, status: Service
         .text("acceptanceRequired", acceptance_required)
         .text("managesVpcEndpoints", false)
         .texts("networkLoadBalancerArnSet", load_balancers)
-        .texts("supportedIpAddressTypeSet", ["ipv4"])
+        .texts("supportedIpAddressTypeSet", families(world, service))
         .texts("baseEndpointDnsNameSet", [world.service_domain.endpoint_service(region, id)])
         .list("tagSet", tag_set(state, id.as_str()))
         .maybe("payerResponsibility", payer)
@@ -78,12 +79,26 @@ fn unknown(id: &str) -> Refusal {
     ControlError::EndpointServiceNotFound(id.to_owned()).into()
 }
 
-/// Only IPv4 is offered.
-fn check_ip_address_types(types: &[&str]) -> Result<(), Refusal> {
-    match types.iter().find(|kind| **kind != "ipv4") {
-        Some(kind) => Err(Refusal::value("SupportedIpAddressType", kind, "must be ipv4")),
-        None => Ok(()),
+/// The families that endpoints of a service may have: that follows from its load balancers.
+fn families(world: &State, service: &EndpointService) -> Vec<IpFamily> {
+    let six = ipv6::offered(world, service).then_some(IpFamily::Ipv6);
+    std::iter::once(IpFamily::Ipv4).chain(six).collect()
+}
+
+/// Refuses families that a service is to have and whose load balancers lack, or that it is not to have and has all the same.
+fn check_families(wanted: &[IpFamily], found: &[IpFamily]) -> Result<(), Refusal> {
+    if wanted.contains(&IpFamily::Ipv6) && !found.contains(&IpFamily::Ipv6) {
+        let rule = "needs load balancers with the IP address type dualstack";
+        return Err(Refusal::value("SupportedIpAddressType", "ipv6", rule));
     }
+    if !wanted.is_empty() && !wanted.contains(&IpFamily::Ipv4) {
+        return Err(Refusal::value("SupportedIpAddressType", "ipv6", "must be given with ipv4"));
+    }
+    Ok(())
+}
+
+fn parsed_families(texts: &[&str]) -> Result<Vec<IpFamily>, Refusal> {
+    texts.iter().map(|text| Ok(text.parse()?)).collect()
 }
 
 fn references(ids: Vec<&str>) -> Vec<Reference> {
@@ -92,7 +107,7 @@ fn references(ids: Vec<&str>) -> Vec<Reference> {
 
 pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
-    check_ip_address_types(&scope.list("SupportedIpAddressType"))?;
+    let wanted = parsed_families(&scope.list("SupportedIpAddressType"))?;
     let request = CreateEndpointService {
         load_balancers: references(scope.list("NetworkLoadBalancerArn")),
         name: None,
@@ -110,6 +125,9 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
             let (load_balancer, service) = (load_balancer.clone(), made.id);
             return Err(ControlError::LoadBalancerAssociated { load_balancer, service }.into());
         }
+        let mut lbs = made.load_balancers.iter().filter_map(|id| state.load_balancers.get(id));
+        let six = lbs.all(|lb| !lb.ipv6_addresses.is_empty()).then_some(IpFamily::Ipv6);
+        check_families(&wanted, &std::iter::once(IpFamily::Ipv4).chain(six).collect::<Vec<_>>())?;
         Ok((with_tags(state, change, made.id.as_str(), &tags)?, made.id.to_string()))
     })?;
     call.read(|state, world| {
@@ -141,7 +159,9 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
                 "service-id" => one(&service.id),
                 "service-name" => one(&service.service_name),
                 "service-state" => one(status),
-                "supported-ip-address-types" => one("ipv4"),
+                "supported-ip-address-types" => {
+                    Some(families(world, service).iter().map(ToString::to_string).collect())
+                }
                 _ => None,
             };
             if filters.admit(state, service.id.as_str(), values)? {
@@ -156,8 +176,13 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
 
 pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
-    check_ip_address_types(&scope.list("AddSupportedIpAddressType"))?;
     let id = scope.required("ServiceId")?;
+    let added = parsed_families(&scope.list("AddSupportedIpAddressType"))?;
+    if added.contains(&IpFamily::Ipv6) {
+        call.read(|state, world| {
+            check_families(&[IpFamily::Ipv4, IpFamily::Ipv6], &families(world, find(state, id)?))
+        })?;
+    }
     let request = ModifyEndpointService {
         endpoint_service: id.into(),
         acceptance_required: scope.boolean("AcceptanceRequired")?,
@@ -237,7 +262,9 @@ pub fn offered(call: &Call<'_>) -> Result<Structure, Refusal> {
                 "service-type" => one("Interface"),
                 "service-region" => one(region),
                 "owner" => one(&service.owner.account),
-                "supported-ip-address-types" => one("ipv4"),
+                "supported-ip-address-types" => {
+                    Some(families(world, service).iter().map(ToString::to_string).collect())
+                }
                 _ => None,
             };
             let asked = names.is_empty() || names.contains(&name);
@@ -269,7 +296,7 @@ fn detail(tags: &State, world: &State, service: &EndpointService, region: &crate
         .text("acceptanceRequired", service.acceptance_required)
         .text("managesVpcEndpoints", false)
         .list("tagSet", tag_set(tags, service.id.as_str()))
-        .texts("supportedIpAddressTypeSet", ["ipv4"])
+        .texts("supportedIpAddressTypeSet", families(world, service))
         .maybe("privateDnsName", private.map(|private| &private.name))
         .list("privateDnsNameSet", private.map(|private| Structure::new().text("privateDnsName", &private.name)))
         .maybe("privateDnsNameVerificationState", private.map(|private| private.state))

@@ -1,6 +1,6 @@
 //! Subnets.
 
-use super::{chosen, done, one, tag_set};
+use super::{chosen, done, one, tag_set, vpcs::ipv6_association};
 use crate::{
     api::query::{
         call::{Call, tag_specification, with_tags},
@@ -16,8 +16,9 @@ use crate::{
 };
 
 fn view(state: &State, owner: &Owner, subnet: &Subnet) -> Structure {
-    let Subnet { id, vpc, cidr, zone, is_default, public_ip_on_launch, created_at: _ } = subnet;
+    let Subnet { id, vpc, cidr, ipv6_cidr, zone, is_default, public_ip_on_launch, created_at: _ } = subnet;
     let Owner { account, region } = owner;
+    let ipv6 = ipv6_cidr.map(|cidr| ipv6_association("subnet-cidr-assoc", id.as_str(), &cidr));
     let names = Structure::new()
         .text("hostnameType", "ip-name")
         .text("enableResourceNameDnsARecord", false)
@@ -27,7 +28,7 @@ fn view(state: &State, owner: &Owner, subnet: &Subnet) -> Structure {
         .text("mapCustomerOwnedIpOnLaunch", false)
         .text("ownerId", account)
         .text("assignIpv6AddressOnCreation", false)
-        .list("ipv6CidrBlockAssociationSet", [] as [Structure; 0])
+        .list("ipv6CidrBlockAssociationSet", ipv6)
         .list("tagSet", tag_set(state, id.as_str()))
         .text("subnetArn", format!("arn:aws:ec2:{region}:{account}:subnet/{id}"))
         .text("enableDns64", false)
@@ -51,7 +52,8 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
     let cidr: SubnetCidr = scope.required("CidrBlock")?.parse()?;
     let zone = scope.text("AvailabilityZone").or_else(|| scope.text("AvailabilityZoneId")).map(str::to_owned);
-    let request = CreateSubnet { vpc: scope.required("VpcId")?.into(), cidr, zone };
+    let ipv6_cidr = scope.parsed("Ipv6CidrBlock")?;
+    let request = CreateSubnet { vpc: scope.required("VpcId")?.into(), cidr, ipv6_cidr, zone };
     let tags = tag_specification(&scope, "subnet")?;
     let subnet = call.update(|state, context| {
         let (change, subnet) = request.decide(state, context)?;
@@ -76,6 +78,8 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
                 "availability-zone" | "availabilityZone" => one(subnet.zone.name(region)),
                 "availability-zone-id" | "availabilityZoneId" => one(subnet.zone.id(region)),
                 "cidr" | "cidr-block" | "cidrBlock" => one(subnet.cidr),
+                "ipv6-cidr-block-association.ipv6-cidr-block" => subnet.ipv6_cidr.and_then(one),
+                "ipv6-cidr-block-association.state" => subnet.ipv6_cidr.and_then(|_| one("associated")),
                 "default-for-az" | "defaultForAz" => one(subnet.is_default),
                 "available-ip-address-count" => one(subnets::free(state, subnet)),
                 "owner-id" => one(account),

@@ -9,20 +9,21 @@ use crate::{
         xml::Structure,
     },
     control::{ControlError, lookup, vpcs},
-    model::{State, Vpc, VpcAttributes, VpcCidr, derived},
+    model::{State, Vpc, VpcAttributes, VpcCidr, VpcIpv6, VpcIpv6Cidr, derived},
 };
 
 fn view(state: &State, vpc: &Vpc) -> Structure {
-    let Vpc { id, owner, name: _, cidr, gateway: _, index: _, attributes, created_at: _ } = vpc;
+    let Vpc { id, owner, name: _, cidr, gateway: _, ipv6, index: _, attributes, created_at: _ } = vpc;
     let association = Structure::new()
         .text("associationId", format!("vpc-cidr-assoc-{}", derived::hex(17, &["association", id.as_str()])))
         .text("cidrBlock", cidr)
         .value("cidrBlockState", Structure::new().text("state", "associated"));
+    let ipv6_association = ipv6.map(|ipv6| ipv6_association("vpc-cidr-assoc", id.as_str(), &ipv6.cidr));
     let options = derived::hex(17, &["dhcp options", owner.account.as_str(), owner.region.as_str()]);
     Structure::new()
         .text("ownerId", &owner.account)
         .text("instanceTenancy", "default")
-        .list("ipv6CidrBlockAssociationSet", [] as [Structure; 0])
+        .list("ipv6CidrBlockAssociationSet", ipv6_association)
         .list("cidrBlockAssociationSet", [association])
         .text("isDefault", attributes.is_default)
         .list("tagSet", tag_set(state, id.as_str()))
@@ -30,6 +31,14 @@ fn view(state: &State, vpc: &Vpc) -> Structure {
         .text("state", "available")
         .text("cidrBlock", cidr)
         .text("dhcpOptionsId", format!("dopt-{options}"))
+}
+
+/// An IPv6 range as EC2 shows it; `kind` begins the association's id.
+pub fn ipv6_association(kind: &str, resource: &str, cidr: &dyn std::fmt::Display) -> Structure {
+    Structure::new()
+        .text("associationId", format!("{kind}-{}", derived::hex(17, &["IPv6 association", resource])))
+        .text("ipv6CidrBlock", cidr)
+        .value("ipv6CidrBlockState", Structure::new().text("state", "associated"))
 }
 
 fn unknown(id: &str) -> Refusal {
@@ -46,12 +55,17 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
     if scope.text("InstanceTenancy").is_some_and(|tenancy| tenancy != "default") {
         return Err(Refusal::value("InstanceTenancy", scope.required("InstanceTenancy")?, "must be default"));
     }
-    if scope.boolean("AmazonProvidedIpv6CidrBlock")?.unwrap_or(false) {
-        return Err(Refusal::coded("UnsupportedOperation", "VPCs have no IPv6 ranges"));
+    let given: Option<VpcIpv6Cidr> = scope.parsed("Ipv6CidrBlock")?;
+    let provided = scope.boolean("AmazonProvidedIpv6CidrBlock")?.unwrap_or(false);
+    if given.is_some() && provided {
+        let message = "The parameters Ipv6CidrBlock and AmazonProvidedIpv6CidrBlock cannot be used together";
+        return Err(Refusal::coded("InvalidParameterCombination", message));
     }
     let tags = tag_specification(&scope, "vpc")?;
     let id = call.update(|state, context| {
         let vpc = vpcs::nameless(state, context, cidr, VpcAttributes::default())?;
+        let ipv6_cidr = if provided { Some(vpcs::provided_ipv6(&vpc)?) } else { given };
+        let vpc = Vpc { ipv6: ipv6_cidr.map(|cidr| VpcIpv6 { cidr, gateway: None }), ..vpc };
         let id = vpc.id.clone();
         Ok((with_tags(state, vpcs::made(vpc), id.as_str(), &tags)?, id))
     })?;
@@ -71,6 +85,8 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
                 "vpc-id" => one(&vpc.id),
                 "cidr" | "cidr-block" | "cidrBlock" | "cidr-block-association.cidr-block" => one(vpc.cidr),
                 "cidr-block-association.state" => one("associated"),
+                "ipv6-cidr-block-association.ipv6-cidr-block" => vpc.ipv6.and_then(|ipv6| one(ipv6.cidr)),
+                "ipv6-cidr-block-association.state" => vpc.ipv6.and_then(|_| one("associated")),
                 "is-default" | "isDefault" => one(vpc.attributes.is_default),
                 "owner-id" => one(&vpc.owner.account),
                 "state" => one("available"),
@@ -102,7 +118,8 @@ pub fn modify_attribute(call: &Call<'_>) -> Result<Structure, Refusal> {
             "Exactly one of EnableDnsHostnames and EnableDnsSupport must be specified",
         ));
     }
-    call.mutate(&vpcs::ModifyVpc { vpc: id, gateway: None, dns_support: support, dns_hostnames: hostnames })?;
+    let change = vpcs::ModifyVpc { vpc: id, dns_support: support, dns_hostnames: hostnames, ..Default::default() };
+    call.mutate(&change)?;
     Ok(done())
 }
 

@@ -1,6 +1,9 @@
 //! Load balancers.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use crate::{
     api::query::{
@@ -11,24 +14,28 @@ use crate::{
         xml::Structure,
     },
     control::{
-        ControlError, Mutation as _, Reference,
+        ControlError, Mutation as _, Reference, ipv6,
         load_balancers::{self, CreateLoadBalancer, DeleteLoadBalancer, ModifyLoadBalancer, SetSecurityGroups},
         lookup,
         status::LoadBalancerStatus,
         subnets::{self, Placement},
     },
     model::{
-        AttributeMap as _, LoadBalancer, LoadBalancerId, LoadBalancerKind, Region, ResourceName, Scheme, State, Subnet,
-        derived,
+        AttributeMap as _, Change, IpAddressType, LoadBalancer, LoadBalancerId, LoadBalancerKind, Region, ResourceName,
+        Scheme, State, Subnet, derived,
     },
 };
 
-fn zone(region: &Region, subnet: &Subnet, addresses: &[Ipv4Addr]) -> Structure {
-    let own = addresses.iter().filter(|address| subnet.cidr.net().contains(*address));
+fn zone(region: &Region, subnet: &Subnet, lb: &LoadBalancer) -> Structure {
+    let own = lb.nodes().filter(|address| subnet.contains(*address));
+    let address = |address| match address {
+        IpAddr::V4(address) => Structure::new().text("PrivateIPv4Address", address),
+        IpAddr::V6(address) => Structure::new().text("IPv6Address", address),
+    };
     Structure::new()
         .text("ZoneName", subnet.zone.name(region))
         .text("SubnetId", &subnet.id)
-        .list("LoadBalancerAddresses", own.map(|address| Structure::new().text("PrivateIPv4Address", address)))
+        .list("LoadBalancerAddresses", own.map(address))
 }
 
 /// The subnets in which a load balancer has addresses, each once.
@@ -39,7 +46,7 @@ fn subnets_of<'a>(state: &'a State, lb: &'a LoadBalancer) -> Vec<&'a Subnet> {
 }
 
 fn view(state: &State, region: &Region, lb: &LoadBalancer, status: LoadBalancerStatus) -> Structure {
-    let zones = subnets_of(state, lb).into_iter().map(|subnet| zone(region, subnet, &lb.addresses));
+    let zones = subnets_of(state, lb).into_iter().map(|subnet| zone(region, subnet, lb));
     let condition = Structure::new().text("Code", status.code()).maybe("Reason", status.reason(&lb.id));
     let structure = Structure::new()
         .text("LoadBalancerArn", &lb.id)
@@ -52,7 +59,7 @@ fn view(state: &State, region: &Region, lb: &LoadBalancer, status: LoadBalancerS
         .value("State", condition)
         .text("Type", lb.id.kind())
         .list("AvailabilityZones", zones)
-        .text("IpAddressType", "ipv4");
+        .text("IpAddressType", lb.ip_address_type());
     // Absent is not empty: a load balancer without groups has neither member.
     let groups = &lb.security_groups.groups;
     if groups.is_empty() {
@@ -72,13 +79,15 @@ fn enforcement(on: bool) -> &'static str {
 
 /// The subnets that a request names, with pinned addresses.
 fn placements(scope: &Scope<'_>) -> Result<Vec<Placement>, Refusal> {
-    let plain = scope.list("Subnets").into_iter().map(|id| Placement { subnet: id.into(), address: None });
+    let plain =
+        scope.list("Subnets").into_iter().map(|id| Placement { subnet: id.into(), address: None, ipv6_address: None });
     let mapped = scope.structures("SubnetMappings").into_iter().map(|one| {
         let subnet = one.required("SubnetId")?.into();
         let pin = |text: &str| {
             text.parse().map_err(|_| Refusal::value("PrivateIPv4Address", text, "must be an IPv4 address"))
         };
-        Ok(Placement { subnet, address: one.text("PrivateIPv4Address").map(pin).transpose()? })
+        let ipv6_address = one.parsed_address("IPv6Address")?;
+        Ok(Placement { subnet, address: one.text("PrivateIPv4Address").map(pin).transpose()?, ipv6_address })
     });
     plain.map(Ok).chain(mapped).collect()
 }
@@ -105,8 +114,9 @@ fn in_own_words(error: ControlError) -> Refusal {
 pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
     let kind = scope.parsed("Type")?.unwrap_or(LoadBalancerKind::Application);
-    if scope.text("IpAddressType").is_some_and(|kind| kind != "ipv4") {
-        return Err(Refusal::value("IpAddressType", scope.required("IpAddressType")?, "must be ipv4"));
+    let family: IpAddressType = scope.parsed("IpAddressType")?.unwrap_or_default();
+    if family == IpAddressType::Dualstack && kind == LoadBalancerKind::Application {
+        return Err(Refusal::value("IpAddressType", "dualstack", "must be ipv4 for load balancers of this type"));
     }
     let name: ResourceName = scope.required("Name")?.parse()?;
     let scheme = scope.parsed("Scheme")?.unwrap_or(Scheme::InternetFacing);
@@ -122,12 +132,18 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
         let wanted: BTreeSet<&str> = placements.iter().map(|one| one.subnet.as_str()).collect();
         let same = |lb: &&LoadBalancer| {
             let present: BTreeSet<&str> = subnets_of(state, lb).iter().map(|subnet| subnet.id.as_str()).collect();
-            lb.name == name && lb.id.kind() == kind && lb.scheme == scheme && present == wanted
+            let same = lb.name == name && lb.id.kind() == kind && lb.scheme == scheme;
+            same && lb.ip_address_type() == family && present == wanted
         };
         if let Some(lb) = state.load_balancers.values().find(same) {
-            return Ok((crate::model::Change::default(), lb.id.clone()));
+            return Ok((Change::default(), lb.id.clone()));
         }
-        let (vpc, addresses) = subnets::place(state, &placements, &BTreeSet::new()).map_err(in_own_words)?;
+        let (vpc, own) = subnets::place(state, &placements, &BTreeSet::new()).map_err(in_own_words)?;
+        let six = match family {
+            IpAddressType::Ipv4 => Vec::new(),
+            IpAddressType::Dualstack => ipv6::place(state, vpc, &placements).map_err(in_own_words)?,
+        };
+        let addresses = own.into_iter().map(IpAddr::V4).chain(six.into_iter().map(IpAddr::V6)).collect();
         // As with AWS, one of type network has no groups unless it is given some.
         let default = || match kind {
             LoadBalancerKind::Network => None,
@@ -190,7 +206,7 @@ pub fn modify_attributes(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
     let load_balancer = scope.required("LoadBalancerArn")?.into();
     let attributes = super::read_attributes(&scope)?;
-    let changed = call.mutate(&ModifyLoadBalancer { load_balancer, attributes })?;
+    let changed = call.mutate(&ModifyLoadBalancer { load_balancer, attributes, ipv6_addresses: None })?;
     Ok(super::attributes(changed.attributes))
 }
 
@@ -230,11 +246,9 @@ pub fn set_security_groups(call: &Call<'_>) -> Result<Structure, Refusal> {
 pub fn set_subnets(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
     let arn: LoadBalancerId = scope.required("LoadBalancerArn")?.parse()?;
-    if scope.text("IpAddressType").is_some_and(|kind| kind != "ipv4") {
-        return Err(Refusal::value("IpAddressType", scope.required("IpAddressType")?, "must be ipv4"));
-    }
+    let family: Option<IpAddressType> = scope.parsed("IpAddressType")?;
     let placements = placements(&scope)?;
-    call.update(|state, _| {
+    call.update(|state, context| {
         let lb = state.load_balancers.get(&arn).ok_or_else(not_found)?;
         let mut zones = BTreeSet::new();
         let (mut kept, mut fresh) = (Vec::new(), Vec::new());
@@ -261,14 +275,36 @@ pub fn set_subnets(call: &Call<'_>) -> Result<Structure, Refusal> {
         if kept.is_empty() {
             return Err(in_own_words(ControlError::SubnetMissing));
         }
-        Ok((load_balancers::with_addresses(state, lb, kept)?, ()))
+        let six = match family.unwrap_or(lb.ip_address_type()) {
+            IpAddressType::Ipv4 => Vec::new(),
+            IpAddressType::Dualstack => ipv6_in(state, lb, &placements)?,
+        };
+        let lb = load_balancers::with_ipv6_addresses(state, context.world, lb, six)?;
+        Ok((load_balancers::with_addresses(state, &lb, kept)?, ()))
     })?;
     call.read(|state, _| {
         let lb = state.load_balancers.get(&arn).ok_or_else(not_found)?;
         let region = &call.owner().region;
-        let zones = subnets_of(state, lb).into_iter().map(|subnet| zone(region, subnet, &lb.addresses));
-        Ok(Structure::new().list("AvailabilityZones", zones).text("IpAddressType", "ipv4"))
+        let zones = subnets_of(state, lb).into_iter().map(|subnet| zone(region, subnet, lb));
+        Ok(Structure::new().list("AvailabilityZones", zones).text("IpAddressType", lb.ip_address_type()))
     })
+}
+
+/// The IPv6 addresses of a load balancer in these subnets: those that it has there, one for each subnet where it has none.
+fn ipv6_in(state: &State, lb: &LoadBalancer, placements: &[Placement]) -> Result<Vec<std::net::Ipv6Addr>, Refusal> {
+    let vpc = state.vpcs.get(&lb.vpc).ok_or_else(not_found)?;
+    let mut found = Vec::new();
+    for placement in placements {
+        let subnet = subnets::find(state, &placement.subnet).map_err(in_own_words)?;
+        let present = lb.ipv6_addresses.iter().copied().filter(|address| subnet.contains((*address).into()));
+        let present: Vec<_> = present.collect();
+        match placement.ipv6_address {
+            None if !present.is_empty() => found.extend(present),
+            Some(address) if present.contains(&address) => found.extend(present),
+            pinned => found.push(ipv6::in_subnet(state, vpc, subnet, pinned).map_err(in_own_words)?),
+        }
+    }
+    Ok(found)
 }
 
 /// No capacity is reserved for any load balancer: all have what the host has.
@@ -285,11 +321,22 @@ pub fn capacity_reservation(call: &Call<'_>) -> Result<Structure, Refusal> {
 pub fn set_ip_address_type(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
     let (arn, kind) = (scope.required("LoadBalancerArn")?, scope.required("IpAddressType")?);
-    if kind != "ipv4" {
-        return Err(Refusal::value("IpAddressType", kind, "must be ipv4"));
-    }
-    call.read(|state, _| {
-        let known = arn.parse().ok().is_some_and(|id: LoadBalancerId| state.load_balancers.contains_key(&id));
-        if known { Ok(Structure::new().text("IpAddressType", kind)) } else { Err(not_found()) }
-    })
+    let family: IpAddressType = kind.parse()?;
+    call.update(|state, context| {
+        let id: Option<LoadBalancerId> = arn.parse().ok();
+        let lb = id.and_then(|id| state.load_balancers.get(&id)).ok_or_else(not_found)?;
+        if family == IpAddressType::Dualstack && lb.id.kind() == LoadBalancerKind::Application {
+            return Err(Refusal::value("IpAddressType", kind, "must be ipv4 for load balancers of this type"));
+        }
+        let places = subnets_of(state, lb).into_iter();
+        let places = places.map(|subnet| Placement { subnet: (&subnet.id).into(), address: None, ipv6_address: None });
+        let six = match family {
+            IpAddressType::Ipv4 => Vec::new(),
+            IpAddressType::Dualstack => ipv6_in(state, lb, &places.collect::<Vec<_>>())?,
+        };
+        let changed = load_balancers::with_ipv6_addresses(state, context.world, lb, six)?;
+        let change = if changed == *lb { Change::default() } else { Change::default().put(changed) };
+        Ok((change, ()))
+    })?;
+    Ok(Structure::new().text("IpAddressType", family))
 }

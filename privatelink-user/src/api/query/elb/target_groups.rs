@@ -43,7 +43,10 @@ fn view(state: &State, group: &TargetGroup) -> Structure {
         .map(|listener| &listener.load_balancer)
         .collect();
     lbs.dedup();
-    structure.texts("LoadBalancerArns", lbs).text("TargetType", group.target_type).text("IpAddressType", "ipv4")
+    structure
+        .texts("LoadBalancerArns", lbs)
+        .text("TargetType", group.target_type)
+        .text("IpAddressType", group.ip_address_type)
 }
 
 fn health_check(scope: &Scope<'_>) -> Result<HealthCheckSettings, Refusal> {
@@ -73,14 +76,12 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
     must(scope.text("Port"), "A port")?;
     must(scope.text("VpcId"), "A VPC ID")?;
     let target_type = scope.text("TargetType").unwrap_or("instance").parse()?;
-    if scope.text("IpAddressType").is_some_and(|kind| kind != "ipv4") {
-        return Err(Refusal::value("IpAddressType", scope.required("IpAddressType")?, "must be ipv4"));
-    }
     let tags = read_tags(&scope.structures("Tags"))?;
     let request = CreateTargetGroup {
         name,
         vpc: scope.required("VpcId")?.into(),
         target_type,
+        ip_address_type: scope.parsed("IpAddressType")?.unwrap_or_default(),
         protocol: scope.required("Protocol")?.parse()?,
         port: scope.number("Port")?.unwrap_or(0),
         health_check: health_check(&scope)?,
