@@ -200,6 +200,10 @@ counters! {
     SynFromTarget = Drop "syn_from_target";
     /// SYN with data (TCP Fast Open) to a target group with the PROXY protocol; the client's retransmission has none
     SynWithData = Drop "syn_with_data";
+    /// connection over IPv6 to a target group with the PROXY protocol, whose header is IPv4's
+    ProxyIpv6 = Drop "proxy_ipv6";
+    /// packet of a flow between IP families that has options, extension headers or no checksum, or is a fragment
+    Untranslatable = Drop "untranslatable";
     /// SYN with FIN or RST, or no flag at all
     InvalidFlags = Drop "invalid_flags";
     /// more resets were due in one tick than are sent

@@ -25,7 +25,7 @@ pub use counters::Counter;
 pub use stage::{STAGES, Stage};
 
 /// The layout of everything in this module.
-pub const ABI_VERSION: u32 = 13;
+pub const ABI_VERSION: u32 = 14;
 
 /// One row a map: the name in the object and on bpffs, what it holds, who owns what is in it, and how many entries it has
 /// unless the loader asks for more.

@@ -78,6 +78,10 @@ stages! {
     Icmp6: "privatelink_tc_icmp6", None;
     /// Fragments that come before the first one of their packet, and first ones for which others wait.
     Wait: "privatelink_tc_wait", None;
+    /// IPv4 packets of flows that go on in IPv6.
+    ToIpv6: "privatelink_tc_to_ipv6", None;
+    /// IPv6 packets of flows that go on in IPv4.
+    ToIpv4: "privatelink_tc_to_ipv4", None;
     /// Answers that another stage has decided on: ARP, neighbour discovery, resets. They take much stack.
     Answer: "privatelink_tc_answer", None;
 }

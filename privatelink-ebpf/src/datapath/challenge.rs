@@ -105,6 +105,8 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
         | Stage::IcmpError
         | Stage::Proxy
         | Stage::ProxySend
+        | Stage::ToIpv6
+        | Stage::ToIpv4
         | Stage::V6Slow
         | Stage::Icmp6
         | Stage::Answer

@@ -150,6 +150,9 @@ fn later<'t, T: Tables<'t>>(
     if target.generation != slot.generation() {
         return Err(refuse(t, Counter::TargetGone));
     }
+    if meta.translated {
+        return Err(refuse(t, Counter::Untranslatable));
+    }
     let way = Way::of(slot, meta, target);
     let Some(out) = t.port(way.ifindex) else { return Err(refuse(t, Counter::FlowRaced)) };
     if out.vpc == VpcIndex::NONE {

@@ -203,6 +203,10 @@ fn translate<'t, F: Frame, T: Tables<'t>>(
     } else {
         0
     };
+    // It would have to become an error of the other family.
+    if slot.meta().translated {
+        return Err(refuse(t, Counter::IcmpNoFlow));
+    }
     let way = Way::of(slot, slot.meta(), target);
     let Some(out) = t.port(way.ifindex) else { return Err(refuse(t, Counter::FlowRaced)) };
     if out.vpc == VpcIndex::NONE {

@@ -23,6 +23,7 @@ pub mod icmp;
 pub mod lifecycle;
 pub mod limit;
 pub mod mss;
+pub mod opaque;
 pub mod open;
 pub mod parse;
 pub mod ports;
@@ -32,6 +33,7 @@ pub mod reset;
 pub mod security;
 pub mod tables;
 pub mod tcp_state;
+pub mod translate;
 pub mod udp;
 pub mod v6;
 pub mod verdict;
@@ -72,9 +74,14 @@ pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Resu
         },
         Stage::Icmp => icmp::decide(frame, t, ifindex).map(Forward::Error),
         // Another rewrite: `v6::decide`; or none: `challenge::decide`.
-        stage @ (Stage::V6 | Stage::V6Slow | Stage::Icmp6 | Stage::Answer | Stage::Challenge | Stage::Wait) => {
-            Err(Verdict::GoOn(stage))
-        }
+        stage @ (Stage::V6
+        | Stage::V6Slow
+        | Stage::Icmp6
+        | Stage::Answer
+        | Stage::Challenge
+        | Stage::Wait
+        | Stage::ToIpv6
+        | Stage::ToIpv4) => Err(Verdict::GoOn(stage)),
         Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend => {
             slow(frame, t, ifindex).map(Forward::Packet)
         }
@@ -208,12 +215,15 @@ fn consider<'t, A: Family<'t>, const PROXIED: bool, F: Frame, T: Tables<'t>>(
 ) -> Result<A::Rewrite, Verdict> {
     let (slot, fresh) = match t.find(&segment.key) {
         // The slow half has found that the flow lives.
-        Some(slot) if PROXIED => (slot, false),
-        None if PROXIED => return Err(refuse(t, Counter::FlowRaced)),
+        Some(slot) if PROXIED || A::TRANSLATES => (slot, false),
+        None if PROXIED || A::TRANSLATES => return Err(refuse(t, Counter::FlowRaced)),
         Some(slot) if !segment.flags.opens() || !lifecycle::supersede(t, segment) => (slot, false),
         Some(_) | None => (open(t, port, ifindex, segment)?, true),
     };
     let meta = slot.meta();
+    if translate::is_elsewhere::<A>(meta) {
+        return Err(translate::elsewhere::<A, _>(t));
+    }
     let proxied = meta.flags & Meta::PROXY != 0;
     if !fresh && proxied != PROXIED {
         return Err(match (PROXIED, T::HOOK) {
@@ -377,11 +387,11 @@ impl Way {
     }
 }
 
-/// The packet, or each of the segments that the frame stands for, fits into `mtu`.
+/// The packet fits into `mtu`, or each of the segments that the frame stands for into `segments`.
 #[inline(always)]
-fn fits<F: Frame>(frame: F, segment: &Segment, mtu: u32) -> bool {
+fn fits<F: Frame>(frame: F, segment: &Segment, mtu: u32, segments: u32) -> bool {
     let headers = (segment.l4 - L3 as u16) as u32 + segment.header as u32;
-    segment.ip_len as u32 <= mtu || frame.segmented() && headers + frame.segment_size() <= mtu
+    segment.ip_len as u32 <= mtu || frame.segmented() && headers + frame.segment_size() <= segments
 }
 
 /// [`fits`] for the segments or datagrams of a frame that the fast path is at.
@@ -417,8 +427,11 @@ fn passage<'t, A: Family<'t>, F: Frame, T: Tables<'t>>(
     if segment.ttl <= 1 {
         return Err(error::answer(t, segment, Cause::TimeExceeded));
     }
-    if !fits(frame, segment, out.mtu + A::HEADER_IN - A::HEADER_OUT) {
-        return Err(error::answer(t, segment, Cause::TooBig(out.mtu as u16)));
+    // A packet may be as much larger as its header becomes shorter. Segments of a super-packet keep their size: the kernel
+    // makes up for the header.
+    let mtu = (out.mtu + A::HEADER_IN).saturating_sub(A::HEADER_OUT);
+    if !fits(frame, segment, mtu, out.mtu) {
+        return Err(error::answer(t, segment, Cause::TooBig(mtu as u16)));
     }
     Ok(out)
 }

@@ -257,8 +257,8 @@ fn admit<'t, T: Tables<'t>>(t: T, segment: &Segment) -> Result<Admission, Counte
         return Err(Counter::SynWithData);
     }
     let target = t.target(index).ok_or(Counter::NoTarget)?;
-    if target.ipv6() != key.ipv6() {
-        return Err(Counter::NoTarget);
+    if proxy && (target.ipv6() || key.ipv6()) {
+        return Err(Counter::ProxyIpv6);
     }
     if !target.flags.has(TargetFlags::RESOLVED) {
         return Err(Counter::NextHopUnresolved);

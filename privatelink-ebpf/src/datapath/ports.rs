@@ -4,7 +4,10 @@
 //! decides; summary and top bits are hints. Who fills a word sets its summary bit and looks again; who releases clears the
 //! bit first and the hints after, so a hint that says "full" about a word that is not lasts no longer than that race.
 
-use super::atomic::{and64, load64, or64};
+use super::{
+    atomic::{and64, load64, or64},
+    opaque::opaque,
+};
 use crate::abi::pool::{FIRST_PORT, PortPool, SUMMARIES, WORDS};
 
 /// What a claim came to.
@@ -188,13 +191,6 @@ fn word_at(pool: *mut PortPool, index: usize) -> *mut u64 {
 fn summary_at(pool: *mut PortPool, group: usize) -> *mut u64 {
     // SAFETY: callers keep the group below SUMMARIES; only the address is formed.
     unsafe { (&raw mut (*pool).summary).cast::<u64>().add(group) }
-}
-
-/// The same value, of which the compiler knows nothing: otherwise it proves a bounds check away that the verifier needs.
-#[inline(always)]
-fn opaque(value: usize) -> usize {
-    // SAFETY: a read of a local.
-    unsafe { (&raw const value).read_volatile() }
 }
 
 /// The first set bit at or after `start` (below 64), going around. `bits` is not zero.

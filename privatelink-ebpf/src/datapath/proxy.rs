@@ -19,6 +19,7 @@ use super::{
     V4, consider, entrance,
     flow_table::SlotRef,
     frame::Frame,
+    opaque::opaque,
     parse,
     refusal::refuse,
     tables::Tables,
@@ -150,13 +151,6 @@ impl About {
     const fn endpoint(self) -> u16 {
         (self.bits >> 16) as u16
     }
-}
-
-/// The same value, of which the compiler knows nothing: it is kept as it is, and not as its parts.
-#[inline(always)]
-fn opaque(value: u64) -> u64 {
-    // SAFETY: a read of a local.
-    unsafe { (&raw const value).read_volatile() }
 }
 
 /// [`Verdict::Proxy`], made of a number: a variant without a value leaves a register unset that the verifier sees read.

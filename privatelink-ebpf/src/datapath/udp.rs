@@ -20,6 +20,7 @@ use super::{
     refusal::{self, refuse, to_tc},
     tables::{Hook, Tables},
     tcp_state::{lifetime, lifetime_unchanged},
+    translate,
     verdict::{Mss, Rewrite, Verdict},
 };
 use crate::{
@@ -89,6 +90,9 @@ pub fn consider<'t, A: Family<'t>, F: Frame, T: Tables<'t>>(
     }
     let mut over = 0;
     let (slot, fresh) = match t.find(&segment.key) {
+        // The stage of the packet's own family has found that the flow lives.
+        Some(slot) if A::TRANSLATES => (slot, false),
+        None if A::TRANSLATES => return Err(refuse(t, Counter::FlowRaced)),
         Some(slot)
             if !overdue(t, slot) || {
                 over = lifecycle::retire(t, segment);
@@ -102,6 +106,9 @@ pub fn consider<'t, A: Family<'t>, F: Frame, T: Tables<'t>>(
         Some(_) | None => (opened(t, port, ifindex, segment, false)?, true),
     };
     let meta = slot.meta();
+    if translate::is_elsewhere::<A>(meta) {
+        return Err(translate::elsewhere::<A, _>(t));
+    }
     let index = slot.target();
     let Some(target) = t.target(index) else { return Err(refuse(t, Counter::FlowRaced)) };
     let way = Way::of(slot, meta, target);
@@ -141,7 +148,7 @@ const MORE_FRAGMENTS: u16 = 0x2000;
 /// The datagram that came in on a port of `vpc`, or its first fragment, complete in its lengths. Nothing if the frame is something
 /// else, which [`parse::judge_ipv4`] names.
 #[inline(always)]
-fn datagram<F: Frame>(frame: F, vpc: VpcIndex) -> Option<Segment> {
+pub fn datagram<F: Frame>(frame: F, vpc: VpcIndex) -> Option<Segment> {
     let head = frame.window::<{ L3 + Ipv4Hdr::LEN }>(0)?;
     let source_and_type = head.load64::<6>();
     let version_and_header = head.load8::<L3>();

@@ -36,7 +36,7 @@ use privatelink_ebpf::{
         held, icmp, lifecycle, limit, open,
         parse::Segment,
         ports::{self, Claim},
-        proxy, refusal, slow, stage, udp, v6,
+        proxy, refusal, slow, stage, translate, udp, v6,
     },
 };
 
@@ -120,17 +120,19 @@ pub fn privatelink_explain(ctx: TcContext) -> i32 {
     let packet = Packet { data, end, len: end - data, segment_size };
     let verdict = match stage(packet) {
         Stage::Slow | Stage::IcmpError | Stage::Proxy | Stage::ProxySend => judge_tcp(packet, ifindex),
-        Stage::Udp => judge_udp(packet, ifindex),
+        Stage::Udp => translated(packet, ifindex, judge_udp(packet, ifindex)),
         Stage::Icmp => judge_icmp(packet, ifindex),
         Stage::Fragment => match judge_fragment(packet, ifindex) {
             FIRST_OF_TCP => judge_tcp(packet, ifindex),
-            FIRST_OF_UDP => judge_udp(packet, ifindex),
+            FIRST_OF_UDP => translated(packet, ifindex, judge_udp(packet, ifindex)),
             bits if bits == Verdict::GoOn(Stage::Wait).to_bits() => judge_wait(packet, ifindex),
             verdict => verdict,
         },
         Stage::V6 | Stage::V6Slow | Stage::Icmp6 => judge_ipv6(packet, ifindex),
         // No frame begins in these.
-        stage @ (Stage::Answer | Stage::Challenge | Stage::Wait) => Verdict::GoOn(stage).to_bits(),
+        stage @ (Stage::Answer | Stage::Challenge | Stage::Wait | Stage::ToIpv6 | Stage::ToIpv4) => {
+            Verdict::GoOn(stage).to_bits()
+        }
     };
     // SAFETY: a live map value.
     note(|trace| unsafe { (*trace).verdict = verdict });
@@ -156,6 +158,16 @@ fn judge_tcp(packet: Packet, ifindex: u32) -> u32 {
     match judge_slow(packet, ifindex) {
         bits if bits == Verdict::Proxy.to_bits() => judge_proxy(packet, ifindex),
         bits if bits == Verdict::GoOn(Stage::Challenge).to_bits() => judge_challenge(packet, ifindex),
+        bits => translated(packet, ifindex, bits),
+    }
+}
+
+/// What `bits` leaves to the stage of the other IP family.
+#[inline(always)]
+fn translated(packet: Packet, ifindex: u32, bits: u32) -> u32 {
+    match bits {
+        bits if bits == Verdict::GoOn(Stage::ToIpv6).to_bits() => judge_to_ipv6(packet, ifindex),
+        bits if bits == Verdict::GoOn(Stage::ToIpv4).to_bits() => judge_to_ipv4(packet, ifindex),
         bits => bits,
     }
 }
@@ -166,7 +178,7 @@ fn judge_ipv6(packet: Packet, ifindex: u32) -> u32 {
     match judge_v6(packet, ifindex) {
         bits if bits == Verdict::GoOn(Stage::Icmp6).to_bits() => judge_icmp6(packet, ifindex),
         bits if bits == Verdict::GoOn(Stage::Challenge).to_bits() => judge_challenge(packet, ifindex),
-        bits => bits,
+        bits => translated(packet, ifindex, bits),
     }
 }
 
@@ -187,6 +199,8 @@ judges! {
     judge_icmp = icmp::decide;
     judge_v6 = v6::slow;
     judge_icmp6 = v6::icmp::decide;
+    judge_to_ipv6 = translate::to_ipv6;
+    judge_to_ipv4 = translate::to_ipv4;
 }
 
 // With a stack of its own.

@@ -12,6 +12,7 @@ mod proxy;
 mod service;
 mod tables;
 mod tc;
+mod translate;
 mod v6;
 mod wait;
 mod xdp;

@@ -1,5 +1,6 @@
 //! Packet memory between `data` and `data_end`: bounded reads and writes.
 
+pub use privatelink_ebpf::datapath::opaque::opaque;
 use privatelink_ebpf::{
     datapath::Frame,
     wire::{Window, Wire},
@@ -60,11 +61,4 @@ impl Packet {
         unsafe { (to as *mut T).write_unaligned(value) };
         true
     }
-}
-
-/// The same value, of which the compiler knows nothing: otherwise it proves a bounds check away that the verifier needs.
-#[inline(always)]
-pub fn opaque(value: usize) -> usize {
-    // SAFETY: a read of a local.
-    unsafe { (&raw const value).read_volatile() }
 }

@@ -42,7 +42,13 @@ pub fn privatelink_tc(ctx: TcContext) -> i32 {
         Stage::Icmp => go_on(&ctx, Stage::Icmp),
         Stage::V6 => go_on(&ctx, Stage::V6),
         // Reached from others.
-        Stage::V6Slow | Stage::Icmp6 | Stage::Answer | Stage::Challenge | Stage::Wait => {}
+        Stage::V6Slow
+        | Stage::Icmp6
+        | Stage::Answer
+        | Stage::Challenge
+        | Stage::Wait
+        | Stage::ToIpv6
+        | Stage::ToIpv4 => {}
     }
     // Reached only while the agent has not put the stage's program in its place.
     finish(None)
@@ -102,9 +108,12 @@ pub fn privatelink_tc_udp(ctx: TcContext) -> i32 {
             | Verdict::AnswerReset
             | Verdict::AnswerEcho
             | Verdict::Proxy
-            | Verdict::AnswerNeighbor
-            | Verdict::GoOn(_),
+            | Verdict::AnswerNeighbor,
         ) => TC_ACT_OK as i32,
+        Err(Verdict::GoOn(stage)) => {
+            go_on(&ctx, stage);
+            finish(None)
+        }
     }
 }
 

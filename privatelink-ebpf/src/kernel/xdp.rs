@@ -40,7 +40,13 @@ pub fn privatelink_xdp(ctx: XdpContext) -> u32 {
         Stage::Icmp => go_on(&ctx, Stage::Icmp),
         Stage::V6 => go_on(&ctx, Stage::V6),
         // Reached from other stages.
-        Stage::V6Slow | Stage::Icmp6 | Stage::Answer | Stage::Challenge | Stage::Wait => {}
+        Stage::V6Slow
+        | Stage::Icmp6
+        | Stage::Answer
+        | Stage::Challenge
+        | Stage::Wait
+        | Stage::ToIpv6
+        | Stage::ToIpv4 => {}
     }
     // Reached only while the agent has not put the stage's program in its place: TC does everything.
     xdp_action::XDP_PASS

@@ -5,10 +5,11 @@ mod icmp;
 pub use icmp::{answer_echo, answer_echo6, answer_error, translate6};
 
 use crate::{
-    abi::Proto,
+    abi::{L4Port, Proto},
     datapath::{
         Forward, Frame, Relay, Rewrite,
         proxy::{self, Inject, Proxied},
+        translate,
         v6::Rewrite6,
     },
     wire::{
@@ -176,6 +177,51 @@ pub fn apply6(frame: &mut [u8], rewrite: &Rewrite6<'_>) {
     match proto {
         Proto::Tcp => change(frame, l4 + TcpHeader::CHECK, |check| checksum::apply(check, difference)),
         Proto::Udp => change(frame, l4 + UdpHeader::CHECK, |check| udp::apply(check, difference)),
+    }
+}
+
+/// The frame that TC makes of an IPv4 packet of a flow that goes on in IPv6.
+///
+/// # Panics
+///
+/// As [`apply`].
+pub fn to_ipv6(frame: &[u8], rewrite: &Rewrite6<'_>) -> Vec<u8> {
+    let header = translate::ipv6_header(SliceFrame::new(frame), rewrite).expect("a whole header");
+    let Rewrite6 { proto, src_port, dst_port, d_addr, d_port, src_mac, dst_mac, mss, .. } = *rewrite;
+    let mut bytes =
+        [&dst_mac.mac().0[..], &src_mac.mac().0, &[0x86, 0xdd], &header, &frame[translate::L4_IPV4..]].concat();
+    let at = if mss.at == 0 { 0 } else { mss.at as usize + translate::LONGER };
+    let difference = d_addr as u32 + d_port as u32 + mss.difference as u32;
+    put_l4(&mut bytes, translate::L4_IPV6, proto, [src_port, dst_port], (at, mss.value), difference);
+    bytes
+}
+
+/// The other way round.
+///
+/// # Panics
+///
+/// As [`apply`].
+pub fn to_ipv4(frame: &[u8], rewrite: &Rewrite) -> Vec<u8> {
+    let header = translate::ipv4_header(SliceFrame::new(frame), rewrite).expect("a whole header");
+    let Rewrite { proto, src_port, dst_port, d_addr, d_port, src_mac, dst_mac, mss, .. } = *rewrite;
+    let mut bytes = [&dst_mac.mac().0[..], &src_mac.mac().0, &[8, 0], &header, &frame[translate::L4_IPV6..]].concat();
+    let at = if mss.at == 0 { 0 } else { mss.at as usize - translate::LONGER };
+    let difference = d_addr as u32 + d_port as u32 + mss.difference as u32;
+    put_l4(&mut bytes, translate::L4_IPV4, proto, [src_port, dst_port], (at, mss.value), difference);
+    bytes
+}
+
+fn put_l4(bytes: &mut [u8], l4: usize, proto: Proto, ports: [L4Port; 2], mss: (usize, u16), difference: u32) {
+    let [src_port, dst_port] = ports;
+    let mut put = |at: usize, new: &[u8]| bytes[at..at + new.len()].copy_from_slice(new);
+    put(l4, &src_port.to_wire());
+    put(l4 + 2, &dst_port.to_wire());
+    if mss.0 != 0 {
+        put(mss.0, &mss.1.to_be_bytes());
+    }
+    match proto {
+        Proto::Tcp => change(bytes, l4 + TcpHeader::CHECK, |check| checksum::apply(check, difference)),
+        Proto::Udp => change(bytes, l4 + UdpHeader::CHECK, |check| udp::apply(check, difference)),
     }
 }
 

@@ -3,7 +3,9 @@
 use std::{cell::RefCell, collections::BTreeMap};
 
 use super::{
-    frame::{SliceFrame, answer_echo, answer_echo6, answer_error, apply, apply_proxied, apply6, translate6},
+    frame::{
+        SliceFrame, answer_echo, answer_echo6, answer_error, apply, apply_proxied, apply6, to_ipv4, to_ipv6, translate6,
+    },
     run::{Backend, Fate, Outcome, Path, Seen},
     tables::{MemTables, Options},
     world::{CLOCK, World},
@@ -21,7 +23,7 @@ use crate::{
     },
     datapath::{
         Forward, Frame as _, Tables, Verdict, arp, challenge, collect, decide, fragment, held, parse, proxy, reset,
-        stage,
+        stage, translate,
         v6::{self, Rewrite6},
         verdict::turns_back,
     },
@@ -93,6 +95,7 @@ impl Host {
             Err(Verdict::GoOn(Stage::Wait)) => self.wait(frame, ifindex, bytes)?,
             Err(Verdict::Proxy) => return self.proxied(frame, ifindex, bytes),
             Err(Verdict::GoOn(Stage::Challenge)) => self.challenged(bytes, ifindex),
+            Err(Verdict::GoOn(Stage::ToIpv6)) => return self.to_ipv6(frame, ifindex, bytes),
             Err(Verdict::Pass) => (Fate::Passed, bytes.to_vec()),
             Err(Verdict::ToTc | Verdict::AnswerNeighbor | Verdict::GoOn(_)) => {
                 return Err("TC handed a frame on".into());
@@ -192,6 +195,7 @@ impl Host {
             Err(Verdict::Pass) => (Fate::Passed, bytes.to_vec()),
             Err(Verdict::Drop(_)) => (Fate::Dropped, Vec::new()),
             Err(Verdict::GoOn(Stage::Challenge)) => self.challenged(bytes, ifindex),
+            Err(Verdict::GoOn(Stage::ToIpv4)) => return self.to_ipv4(frame, ifindex, bytes),
             Err(Verdict::AnswerError(cause)) => (Fate::Sent, answer_error(bytes, cause)),
             Err(Verdict::GoOn(Stage::Icmp6)) => return self.icmp6(frame, ifindex, bytes),
             Err(Verdict::AnswerNeighbor) => {
@@ -209,6 +213,37 @@ impl Host {
             Err(
                 other @ (Verdict::ToTc | Verdict::AnswerArp | Verdict::AnswerEcho | Verdict::Proxy | Verdict::GoOn(_)),
             ) => return Err(format!("{other:?} for an IPv6 packet")),
+        };
+        Ok(Seen { fate, by_xdp: false, transmitted: false, bytes })
+    }
+
+    fn to_ipv6(&self, frame: SliceFrame<'_>, ifindex: u32, bytes: &[u8]) -> Outcome<Seen> {
+        let (fate, bytes) = match translate::to_ipv6(frame, self.tables.tc(), ifindex) {
+            Ok(rewrite) => (Fate::Sent, to_ipv6(bytes, &rewrite)),
+            Err(Verdict::Drop(_)) => (Fate::Dropped, Vec::new()),
+            Err(Verdict::AnswerError(cause)) => (Fate::Sent, answer_error(bytes, cause)),
+            Err(Verdict::AnswerReset) => {
+                let segment = parse::segment(frame, crate::abi::VpcIndex::NONE).ok_or("a reset for no segment")?;
+                (Fate::Sent, reset::build(&segment).to_vec())
+            }
+            Err(other) => return Err(format!("{other:?} for a packet that becomes IPv6")),
+        };
+        Ok(Seen { fate, by_xdp: false, transmitted: false, bytes })
+    }
+
+    fn to_ipv4(&self, frame: SliceFrame<'_>, ifindex: u32, bytes: &[u8]) -> Outcome<Seen> {
+        let t = self.tables.tc();
+        let (fate, bytes) = match translate::to_ipv4(frame, t, ifindex) {
+            Ok(rewrite) => (Fate::Sent, to_ipv4(bytes, &rewrite)),
+            Err(Verdict::Drop(_)) => (Fate::Dropped, Vec::new()),
+            Err(Verdict::AnswerError(cause)) => (Fate::Sent, answer_error(bytes, cause)),
+            Err(Verdict::AnswerReset) => {
+                let segment =
+                    v6::parse::segment(frame, t, crate::abi::VpcIndex::NONE).ok_or("a reset for no segment")?;
+                let head = frame.window::<{ v6::parse::HEAD }>(0).ok_or("no header")?;
+                (Fate::Sent, v6::reset::build(&segment, &v6::parse::addresses(head)).to_vec())
+            }
+            Err(other) => return Err(format!("{other:?} for a packet that becomes IPv4")),
         };
         Ok(Seen { fate, by_xdp: false, transmitted: false, bytes })
     }

@@ -109,10 +109,10 @@ pub fn run(case: &Case, path: Path, backend: &mut dyn Backend) -> Outcome<Vec<Tr
     if let Some(change) = case.world {
         change(&mut world);
     }
-    let as_played = |world: &World| if case.ipv6 { world.over_ipv6() } else { world.clone() };
-    backend.reset(&as_played(&world))?;
+    backend.reset(&as_played(&world, case.ipv6, case.translated))?;
     let mut run = Run {
         ipv6: case.ipv6,
+        translated: case.translated,
         path,
         backend,
         world,
@@ -123,15 +123,30 @@ pub fn run(case: &Case, path: Path, backend: &mut dyn Backend) -> Outcome<Vec<Tr
     };
     let mut traces = Vec::new();
     for (number, step) in case.steps.iter().enumerate() {
-        let family = if case.ipv6 { "IPv6, " } else { "" };
+        let family = match (case.ipv6, case.translated) {
+            (false, false) => "",
+            (true, false) => "IPv6, ",
+            (false, true) => "IPv4 to IPv6, ",
+            (true, true) => "IPv6 to IPv4, ",
+        };
         let place = || format!("{} ({family}{path:?}), step {}", case.name, number + 1);
         traces.push(run.step(step).map_err(|wrong| format!("{}: {wrong}", place()))?);
     }
     Ok(traces)
 }
 
+/// The configuration as a case has it, whose clients are of IPv6 or of IPv4.
+fn as_played(world: &World, ipv6: bool, translated: bool) -> World {
+    match (ipv6, translated) {
+        (false, false) => world.clone(),
+        (true, false) => world.over_ipv6(),
+        (_, true) => world.between_families(ipv6),
+    }
+}
+
 struct Run<'a> {
     ipv6: bool,
+    translated: bool,
     path: Path,
     backend: &'a mut dyn Backend,
     world: World,
@@ -153,7 +168,7 @@ impl Run<'_> {
             }
             Step::Change(change) => {
                 change(&mut self.world);
-                let world = if self.ipv6 { self.world.over_ipv6() } else { self.world.clone() };
+                let world = as_played(&self.world, self.ipv6, self.translated);
                 self.backend.configure(&world)?;
                 return Ok(Trace::default());
             }
@@ -516,6 +531,10 @@ impl Run<'_> {
             Sender::Other(_) => return Err("nobody's segment was forwarded".into()),
         }
         let mut expected = packet.clone().with_headers(expected);
+        if self.translated {
+            let ipv6 = self.ipv6 != matches!(frame.sender, Sender::Client(_));
+            expected = expected.of_family(ipv6).identified();
+        }
         if let (Expect::ForwardMss(mss), Packet::Tcp(tcp)) = (frame.expect, &mut expected) {
             let at = mss_value(&tcp.options).ok_or("no segment size to clamp")?;
             tcp.options[at..at + 2].copy_from_slice(&mss.to_be_bytes());
@@ -565,7 +584,7 @@ impl Run<'_> {
     }
 
     fn check(&mut self, check: &Check) -> Outcome<()> {
-        let ipv6 = self.ipv6;
+        let (ipv6, translated) = (self.ipv6, self.translated);
         let backend = &mut *self.backend;
         match *check {
             Check::Flows(count) => {
@@ -596,7 +615,7 @@ impl Run<'_> {
                         !Meta::unpack(slot.meta).forward()
                             && (slot.new_dst, slot.new_src) == (key.src, key.dst)
                             && slot.new_dst_port.get() == client.port
-                            && (slot.key[1] >> 48) as u8 == key.proto
+                            && (slot.key[1] >> 48) as u8 == if translated { key.proto ^ IPV6 } else { key.proto }
                             && slot.key[0] as u32 == forward.new_dst.word()
                             && (slot.key[1] >> 16) as u16 == forward.new_src_port.word()
                     })
@@ -616,8 +635,9 @@ impl Run<'_> {
             }
             Check::EndpointBytes(index, bytes_in, bytes_out) => {
                 let stats = backend.endpoint_stats(index)?;
-                let headers = if ipv6 { 20 } else { 0 };
-                let more = (stats.packets_in * headers, stats.packets_out * headers);
+                // Packets count as they come: an IPv6 header is 20 bytes longer.
+                let longer = |ipv6: bool| if ipv6 { 20 } else { 0 };
+                let more = (stats.packets_in * longer(ipv6), stats.packets_out * longer(ipv6 != translated));
                 same("bytes", &(stats.bytes_in, stats.bytes_out), &(bytes_in + more.0, bytes_out + more.1))
             }
             Check::EndpointConnections(endpoint, count) => {

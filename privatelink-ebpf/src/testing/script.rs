@@ -117,6 +117,34 @@ impl Packet {
         }
     }
 
+    /// The same segment or datagram over IPv6, or over IPv4; as it leaves a translation.
+    #[must_use]
+    pub fn of_family(self, ipv6: bool) -> Self {
+        match self {
+            Self::Tcp(tcp) => Self::Tcp(Tcp { ipv6, extensions: Vec::new(), ..tcp }),
+            Self::Udp(udp) => Self::Udp(Udp { ipv6, extensions: Vec::new(), ..udp }),
+            Self::Arp(_) | Self::Ndp(_) | Self::Icmp(..) | Self::Raw(_) => self,
+        }
+    }
+
+    /// The same packet with the identification and the flags that a translation gives it.
+    #[must_use]
+    pub fn identified(self) -> Self {
+        match self {
+            Self::Tcp(tcp) => {
+                let Tcp { id, fragment, .. } = Tcp::default();
+                let id = if tcp.ipv6 { id } else { 0 };
+                Self::Tcp(Tcp { id, fragment, ..tcp })
+            }
+            Self::Udp(udp) => {
+                let Udp { id, fragment, .. } = Udp::default();
+                let (id, fragment) = if udp.ipv6 { (id, fragment) } else { (0, 0x4000) };
+                Self::Udp(Udp { id, fragment, ..udp })
+            }
+            Self::Arp(_) | Self::Ndp(_) | Self::Icmp(..) | Self::Raw(_) => self,
+        }
+    }
+
     /// A frame taken apart as a packet of the same kind.
     pub fn parse_like(&self, frame: &[u8]) -> Option<Self> {
         match self {
@@ -329,12 +357,14 @@ pub struct Case {
     pub world: Option<fn(&mut World)>,
     /// Played over IPv6: [`World::over_ipv6`], and all packets with [`Tcp::ipv6`].
     pub ipv6: bool,
+    /// Targets are of the other family than clients: [`World::between_families`].
+    pub translated: bool,
     pub steps: Vec<Step>,
 }
 
 /// A case without steps.
 pub fn case(name: &'static str) -> Case {
-    Case { name, world: None, ipv6: false, steps: Vec::new() }
+    Case { name, world: None, ipv6: false, translated: false, steps: Vec::new() }
 }
 
 impl Case {
@@ -387,6 +417,34 @@ impl Case {
             }
         }
         Some(Self { ipv6: true, steps, ..self.clone() })
+    }
+
+    /// The same case with clients of IPv6, or of IPv4, and targets of the other family; nothing if it is about what such a flow
+    /// has not: super-packets, sizes, partial checksums.
+    pub fn between_families(&self, ipv6: bool) -> Option<Self> {
+        let mut case = self.over_ipv6()?;
+        for step in &mut case.steps {
+            let Step::Frame(frame) = step else { continue };
+            match frame.expect {
+                Expect::Forward => frame.by_tc = true,
+                Expect::ForwardMss(_)
+                | Expect::TooBig(_)
+                | Expect::TimeExceeded
+                | Expect::Challenge
+                | Expect::Held
+                | Expect::Again => return None,
+                Expect::Drop | Expect::Pass | Expect::Arp | Expect::Reset | Expect::Echo | Expect::Advertisement => {}
+            }
+            if frame.gso_size != 0 || frame.partial {
+                return None;
+            }
+            let of_client = match frame.sender {
+                Sender::Client(_) | Sender::Other(_) => ipv6,
+                Sender::Target(_) => !ipv6,
+            };
+            frame.packet = std::mem::replace(&mut frame.packet, Packet::Raw(Vec::new())).of_family(of_client);
+        }
+        Some(Self { ipv6, translated: true, ..case })
     }
 
     fn push(mut self, step: Step) -> Self {

@@ -181,6 +181,20 @@ impl World {
         world
     }
 
+    /// The same networks with clients of one family and targets of the other; addresses are owned in both.
+    #[must_use]
+    pub fn between_families(&self, ipv6: bool) -> Self {
+        let six = self.over_ipv6();
+        let (clients, targets) = if ipv6 { (&six, self) } else { (self, &six) };
+        Self {
+            ports: six.ports.clone(),
+            addresses: self.addresses.clone(),
+            addresses6: six.addresses6.clone(),
+            targets: targets.targets.clone(),
+            ..clients.clone()
+        }
+    }
+
     /// An owned IPv6 address.
     pub fn address6(&mut self, vpc: u16, ip: [u8; 16], kind: AddressKind) {
         self.addresses6.insert(Address6Key::new(VpcIndex(vpc), Ip6::from_wire(ip)), kind.into());

@@ -20,7 +20,7 @@ use privatelink_tests::{
 
 use crate::{
     Run, Test,
-    common::{PATIENCE, plans, server},
+    common::{FIRST, PATIENCE, plans, server},
     udp,
 };
 
@@ -42,6 +42,16 @@ pub const TESTS: fn() -> Vec<Test> = || {
             needs: &[Need::Program("python3")],
             run: Run::EachHook(ends),
         },
+        Test {
+            name: "ipv6_clients_and_ipv4_targets_meet_and_the_reverse",
+            needs: &[Need::Program("python3"), Need::Program("curl")],
+            run: Run::EachHook(between_families),
+        },
+        Test {
+            name: "ipv6_and_ipv4_resolvers_answer_clients_of_both",
+            needs: &[Need::Program("dnsmasq"), Need::Program("dig")],
+            run: Run::EachHook(resolver_between_families),
+        },
         Test { name: "ipv6_is_refused_where_it_cannot_be", needs: &[], run: Run::Once(refusals) },
     ]
 };
@@ -62,11 +72,11 @@ fn add_address(scenario: &Scenario, host: &str, address: Ipv6Addr) -> Result<()>
 }
 
 /// Two consumers and a provider with two servers, all of the same IPv6 networks; `protocol` on `port` leads to port `to` of the
-/// servers, which are reached by IPv6 only.
+/// servers, which are reached by the one family that these addresses are of.
 fn with_service(
     hook: Hook,
     (protocol, port, to): (&str, u16, u16),
-    targets: &[Ipv6Addr],
+    targets: &[IpAddr],
     test: impl FnOnce(&mut Scenario) -> Result<()>,
 ) -> Result<()> {
     Scenario::run(&program()?, hook, plans(2), |scenario| {
@@ -77,11 +87,12 @@ fn with_service(
         for vpc in ["consumer-a", "consumer-b", "provider"] {
             scenario.cli.run(&format!("vpc modify {vpc} --ipv6-cidr {CIDR}"))?;
         }
+        let family = if targets.iter().all(IpAddr::is_ipv6) { "ipv6" } else { "ipv4" };
         let targets: Vec<String> = targets.iter().map(ToString::to_string).collect();
         for line in [
             format!("load-balancer create web --vpc provider --address {NODE} {NODE6}"),
             format!(
-                "target-group create web --vpc provider --ip-address-type ipv6 --protocol {protocol} --port {to} {CHECK} \
+                "target-group create web --vpc provider --ip-address-type {family} --protocol {protocol} --port {to} {CHECK} \
                  --attribute deregistration_delay.timeout_seconds=0 \
                  --attribute deregistration_delay.connection_termination.enabled=true"
             ),
@@ -134,7 +145,7 @@ fn large() -> Vec<u8> {
 }
 
 fn pages(hook: Hook) -> Result<()> {
-    with_service(hook, ("TCP", 80, 8080), &[FIRST6, SECOND6], |scenario| {
+    with_service(hook, ("TCP", 80, 8080), &[FIRST6.into(), SECOND6.into()], |scenario| {
         let servers = [
             Pages::start(&server(scenario, 1).netns, "one", FIRST6.into())?,
             Pages::start(&server(scenario, 2).netns, "two", SECOND6.into())?,
@@ -236,7 +247,7 @@ fn ask(stream: &mut TcpStream) -> Result<String> {
 }
 
 fn resolver(hook: Hook) -> Result<()> {
-    with_service(hook, ("TCP_UDP", 53, 53), &[FIRST6], |scenario| {
+    with_service(hook, ("TCP_UDP", 53, 53), &[FIRST6.into()], |scenario| {
         let dir = Directory::new("dns6")?;
         let _resolver = udp::resolver(&server(scenario, 1).netns, &dir)?;
         scenario.wait_healthy("web")?;
@@ -256,6 +267,69 @@ fn resolver(hook: Hook) -> Result<()> {
         ensure!(scenario.counter("flow_opened")? >= 4, "both protocols opened flows");
         udp::no_checksum_errors(scenario)
     })
+}
+
+/// Pages from servers of each family for clients of each, at once.
+fn between_families(hook: Hook) -> Result<()> {
+    for (target, node) in [(IpAddr::V4(FIRST), IpAddr::V4(NODE)), (IpAddr::V6(FIRST6), IpAddr::V6(NODE6))] {
+        with_service(hook, ("TCP", 80, 8080), &[target], |scenario| {
+            let pages = Pages::start(&server(scenario, 1).netns, "one", target)?;
+            scenario.wait_healthy("web")?;
+            for client in ["client-a", "client-b"] {
+                let netns = &scenario.topology.host(client).netns;
+                for (option, page) in [("-4", format!("http://{ENDPOINT}/")), ("-6", format!("http://[{ENDPOINT6}]/"))]
+                {
+                    for _ in 0..5 {
+                        let page = curl(netns, &[option, &page])?;
+                        ensure!(page.trim() == "one", "{client} {option} got {page}");
+                    }
+                    let found = Directory::new("between")?;
+                    let path = found.path().join("large");
+                    curl(netns, &[option, "--output", &path.display().to_string(), &format!("{page}large")])?;
+                    ensure!(fs::read(&path)? == large(), "{client} {option} got other bytes than the server has");
+                }
+            }
+            let clients = pages.clients()?;
+            ensure!(clients == [node.to_string()], "the server saw {clients:?}");
+            for (from, to) in
+                [(FIRST.to_string(), format!("{ENDPOINT}:80")), (FIRST6.to_string(), format!("[{ENDPOINT6}]:80"))]
+            {
+                let said = scenario.cli.run(&format!("explain --vpc consumer-a --from {from} --to {to}"))?;
+                ensure!(said["reachable"] == true, "{said}");
+                let verdict = text(&said, "verdict")?;
+                ensure!(verdict.contains(&format!("which sees {node} as its source")), "{verdict}");
+            }
+            ensure!(scenario.counter("untranslatable")? == 0, "a packet found no place in the other family's header");
+            ensure!(scenario.topology.checksum_errors()? == 0, "wrong checksums");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// Datagrams and TCP of each family to a resolver of each.
+fn resolver_between_families(hook: Hook) -> Result<()> {
+    for target in [IpAddr::V4(FIRST), IpAddr::V6(FIRST6)] {
+        with_service(hook, ("TCP_UDP", 53, 53), &[target], |scenario| {
+            let dir = Directory::new("dns46")?;
+            let _resolver = udp::resolver(&server(scenario, 1).netns, &dir)?;
+            scenario.wait_healthy("web")?;
+            let netns = &scenario.topology.host("client-a").netns;
+            for server in [IpAddr::V4(ENDPOINT), IpAddr::V6(ENDPOINT6)] {
+                for option in ["+notcp", "+tcp"] {
+                    for _ in 0..3 {
+                        let mut command = netns.command("dig");
+                        command.args([&format!("@{server}"), "+tries=1", "+time=5", "+short", "web.example", option]);
+                        let said = String::from_utf8_lossy(&command.output()?.stdout).into_owned();
+                        ensure!(said.trim() == "192.0.2.7", "{target} at {server} {option}: {said}");
+                    }
+                }
+            }
+            ensure!(scenario.counter("untranslatable")? == 0, "a datagram found no place in the other family's header");
+            udp::no_checksum_errors(scenario)
+        })?;
+    }
+    Ok(())
 }
 
 /// A greeter that repeats what it hears, written by nobody who knows the datapath.
@@ -280,7 +354,7 @@ fn echo(stream: &mut TcpStream, said: &[u8]) -> Result<()> {
 }
 
 fn ends(hook: Hook) -> Result<()> {
-    with_service(hook, ("TCP", 80, 8080), &[FIRST6], |scenario| {
+    with_service(hook, ("TCP", 80, 8080), &[FIRST6.into()], |scenario| {
         let mut command = server(scenario, 1).netns.command("python3");
         command.args(["-c", ECHO, &FIRST6.to_string()]).stdin(Stdio::null());
         let _server = Running::start(&mut command)?;

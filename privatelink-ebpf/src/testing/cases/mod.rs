@@ -23,6 +23,7 @@ mod range;
 mod reset;
 mod security;
 mod sticky;
+mod translate;
 mod udp;
 mod v6;
 
@@ -68,7 +69,10 @@ pub fn all() -> Vec<Case> {
         range::cases(),
     ]
     .concat();
-    [both, ipv6, ipv4, v6::cases()].concat()
+    let flows = [close::cases(), reset::cases(), lifetime::cases(), sticky::cases(), udp::cases()].concat();
+    let between = [true, false].into_iter();
+    let between = between.flat_map(|ipv6| flows.iter().filter_map(move |case| case.between_families(ipv6))).collect();
+    [both, ipv6, ipv4, v6::cases(), between, translate::cases()].concat()
 }
 
 // Ports, by interface index.

@@ -28,7 +28,7 @@ fn all_cases_hold_on_the_host() {
 fn cases_are_many_and_named_once() {
     let all = all();
     assert!(all.len() >= 120, "{} cases", all.len());
-    let names: HashSet<_> = all.iter().map(|case| (case.name, case.ipv6)).collect();
+    let names: HashSet<_> = all.iter().map(|case| (case.name, case.ipv6, case.translated)).collect();
     assert_eq!(names.len(), all.len());
     for case in &all {
         assert!(!case.steps.is_empty(), "{} does nothing", case.name);

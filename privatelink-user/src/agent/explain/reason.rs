@@ -234,6 +234,17 @@ pub const fn reason(counter: Counter) -> Option<Reason> {
             "its SYN carries data (TCP Fast Open), and the target group wants a PROXY protocol header before any data",
             "the client's retransmission carries none",
         ),
+        Counter::ProxyIpv6 => by(
+            TargetGroup,
+            "the target group wants a PROXY protocol header, which is IPv4's, and the client or the target is of IPv6",
+            "use the IPv4 address, or turn proxy_protocol_v2.enabled of the target group off",
+        ),
+        Counter::Untranslatable => by(
+            Packet,
+            "client and target are of different IP families, and the packet has what the other family has no place for: \
+             options, extension headers, a fragment, or no checksum",
+            "send plain packets; or use targets of the client's family",
+        ),
         Counter::ResetLimited => by(
             Budget,
             "it would be answered with RST, but this VPC has had as many resets as it gets in one tick",
