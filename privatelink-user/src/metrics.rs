@@ -150,10 +150,11 @@ const LOAD_BALANCER: &[Row<LoadBalancerUsage>] = &[
         lb.peak_packets_per_second
     }),
     thousandths("consumed_lcus", "ConsumedLCUs: load balancer capacity units, as AWS counts them", |lb| {
-        lb.tcp.capacity_thousandths + lb.udp.capacity_thousandths
+        lb.tcp.capacity_thousandths + lb.udp.capacity_thousandths + lb.tls.capacity_thousandths
     }),
     thousandths("consumed_lcus_tcp", "ConsumedLCUs_TCP: of TCP", |lb| lb.tcp.capacity_thousandths),
     thousandths("consumed_lcus_udp", "ConsumedLCUs_UDP: of UDP", |lb| lb.udp.capacity_thousandths),
+    thousandths("consumed_lcus_tls", "ConsumedLCUs_TLS: of TLS", |lb| lb.tls.capacity_thousandths),
     gauge(
         "zonal_health_status",
         "ZonalHealthStatus: 1 if enough targets of each group are healthy, by the thresholds of DNS failover",
@@ -177,6 +178,11 @@ const TLS: &[Row<Counts>] = &[
         "target_tls_negotiation_error_count_total",
         "TargetTLSNegotiationErrorCount: connections to targets, or handshakes with them, that failed",
         |tls| tls.target_failed,
+    ),
+    counter(
+        "target_certificate_error_count_total",
+        "not of AWS: those of them whose certificate is not of a trusted authority, or for another name",
+        |tls| tls.target_distrusted,
     ),
     counter("rejected_flow_count_tls_total", "connections beyond the limit of an endpoint", |tls| tls.rejected),
 ];

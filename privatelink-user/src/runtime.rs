@@ -212,6 +212,8 @@ pub enum TargetHealth {
     Healthy,
     /// Refused, reset, unreachable, or an answer that is not HTTP.
     FailedHealthChecks,
+    /// Its certificate is not one that its target group believes.
+    CertificateDistrusted,
     /// No answer in time.
     Timeout,
     /// An HTTP answer with another status code, this one.
@@ -236,9 +238,11 @@ impl TargetHealth {
         match self {
             Self::RegistrationInProgress | Self::InitialHealthChecking => "initial",
             Self::Healthy => "healthy",
-            Self::FailedHealthChecks | Self::Timeout | Self::ResponseCodeMismatch(_) | Self::InternalError => {
-                "unhealthy"
-            }
+            Self::FailedHealthChecks
+            | Self::CertificateDistrusted
+            | Self::Timeout
+            | Self::ResponseCodeMismatch(_)
+            | Self::InternalError => "unhealthy",
             Self::UnhealthyDraining => "unhealthy.draining",
             Self::NotInUse | Self::InvalidState | Self::IpUnusable => "unused",
             Self::DeregistrationInProgress => "draining",
@@ -251,7 +255,9 @@ impl TargetHealth {
             Self::RegistrationInProgress => Some("Elb.RegistrationInProgress"),
             Self::InitialHealthChecking => Some("Elb.InitialHealthChecking"),
             Self::Healthy => None,
-            Self::FailedHealthChecks | Self::UnhealthyDraining => Some("Target.FailedHealthChecks"),
+            Self::FailedHealthChecks | Self::CertificateDistrusted | Self::UnhealthyDraining => {
+                Some("Target.FailedHealthChecks")
+            }
             Self::Timeout => Some("Target.Timeout"),
             Self::ResponseCodeMismatch(_) => Some("Target.ResponseCodeMismatch"),
             Self::InternalError => Some("Elb.InternalError"),
@@ -269,6 +275,9 @@ impl TargetHealth {
             Self::InitialHealthChecking => "Initial health checks in progress",
             Self::Healthy => return None,
             Self::FailedHealthChecks | Self::UnhealthyDraining => "Health checks failed",
+            Self::CertificateDistrusted => {
+                "Health checks failed: the target's certificate is not one that the target group believes"
+            }
             Self::Timeout => "Request timed out",
             Self::ResponseCodeMismatch(code) => {
                 return Some(format!("Health checks failed with these codes: [{code}]"));
@@ -509,8 +518,11 @@ pub struct Usage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadBalancerUsage {
     pub load_balancer: LoadBalancerId,
+    /// What the kernel forwards of TCP, TLS listeners' connections and the relay's own to targets included.
     pub tcp: ProtocolUsage,
     pub udp: ProtocolUsage,
+    /// What the relay has ended of TLS since it began: its bytes are decrypted ones, and nobody counts its packets.
+    pub tls: ProtocolUsage,
     pub rejected: u64,
     pub port_allocation_errors: u64,
     pub client_resets: u64,
@@ -534,6 +546,7 @@ impl LoadBalancerUsage {
             load_balancer,
             tcp: ProtocolUsage::default(),
             udp: ProtocolUsage::default(),
+            tls: ProtocolUsage::default(),
             rejected: 0,
             port_allocation_errors: 0,
             client_resets: 0,

@@ -17,5 +17,6 @@ pub mod quic;
 pub mod require;
 pub mod router;
 pub mod scenario;
+pub mod soak;
 pub mod topology;
 pub mod traffic;

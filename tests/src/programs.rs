@@ -128,6 +128,18 @@ impl Nginx {
             .output()
             .context("starting openssl")?;
         ensure!(made.status.success(), "openssl req: {}", String::from_utf8_lossy(&made.stderr));
+        Self::start_tls_with(netns, dir, address, index, version)
+    }
+
+    /// The same with the certificate and key that are `certificate.pem` and `key.pem` of the directory.
+    pub fn start_tls_with(
+        netns: &Netns,
+        dir: Directory,
+        address: SocketAddrV4,
+        index: &str,
+        version: &str,
+    ) -> Result<Self> {
+        let path = dir.path().to_owned();
         let dir_name = path.display();
         let tls = format!(
             "ssl_protocols {version}; ssl_certificate {dir_name}/certificate.pem; \

@@ -15,6 +15,7 @@ mod pins;
 mod process;
 mod run;
 mod setup;
+mod soak;
 mod test;
 mod toolchain;
 
@@ -101,6 +102,13 @@ enum Command {
         #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
         rounds: Option<u16>,
     },
+    /// Runs a load for long, prints what is held meanwhile, and fails if anything grows. Needs root.
+    Soak {
+        #[arg(value_enum)]
+        load: soak::Load,
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
+        minutes: u32,
+    },
 }
 
 fn main() -> ExitCode {
@@ -139,6 +147,10 @@ fn command() -> Result<()> {
         Command::Bench { figures, json, rounds } => {
             setup::everything(&pins)?;
             bench::run(&pins, figures, json, rounds)
+        }
+        Command::Soak { load, minutes } => {
+            setup::everything(&pins)?;
+            soak::run(&pins, load, minutes)
         }
     }
 }

@@ -3,8 +3,8 @@
 //! ```text
 //!            SYN (c)          SYN-ACK (t)            ACK (c) of it
 //!   (none) ─────────► SynSent ───────────► SynReceived ───────────► Established ◄────────────┐
-//!                       │ RST (t) of the SYN    │                      │   │ RST in window    │ any segment of
-//!                       ▼                       ▼              FIN     │   ▼                  │ the receiver
+//!                       │ RST (t) of the SYN    │                      │   │ RST in window    │ the receiver, not
+//!                       ▼                       ▼              FIN     │   ▼                  │ waiting for the RST
 //!                     (gone)                  (gone)    ┌──────────────┘ Resetting ──────────┘
 //!                                                       ▼                  │ 10 s
 //!                                                    Closing               ▼
@@ -17,7 +17,8 @@
 //!
 //! c: from the client, t: from the target. A reset ends a flow at once only if its sequence number is exactly the one that
 //! its receiver waits for; inside the window it is on probation, because a receiver that did not take it answers with a
-//! challenge ACK (RFC 5961 section 3.2); outside it is forwarded and ignored here. So blind resets end nothing.
+//! challenge ACK (RFC 5961 section 3.2); outside it is forwarded and ignored here. So blind resets end nothing. A client that
+//! breaks off right behind its data is on probation too, and what its receiver had sent before does not acquit it.
 
 use crate::{
     abi::{
@@ -169,7 +170,17 @@ pub fn next(flow: Flow, event: Event) -> (Flow, Step) {
         }
         FlowState::SynSent | FlowState::SynReceived => return (flow, Step::Forward),
         FlowState::Resetting => {
-            if (flags & Meta::CLIENT_RST != 0) == from_client {
+            let by_client = flags & Meta::CLIENT_RST != 0;
+            if by_client == from_client {
+                return (flow, Step::Forward);
+            }
+            // Sent before the reset came, and what it acknowledges is all that the reset's sender had sent: so the reset had
+            // exactly the number that its receiver waits for, and has ended the connection there.
+            let (finished, met) = match by_client {
+                true => (flags & Meta::CLIENT_FIN != 0, ack == target_ack),
+                false => (flags & Meta::TARGET_FIN != 0, ack == client_ack),
+            };
+            if met && !finished {
                 return (flow, Step::Forward);
             }
             next.flags &= !Meta::CLIENT_RST;
@@ -235,6 +246,7 @@ fn reset(flow: Flow, event: Event) -> (Flow, Step) {
     // the target may ignore resets (RFC 1337): the port stays held.
     let exact = event.seq == expected
         && (event.from_client || flow.state != FlowState::SynSent)
+        && flow.state != FlowState::Resetting
         && flow.state != FlowState::TimeWait;
     if refuses || exact {
         return (flow, Step::ForwardAndClose(counter));
@@ -252,7 +264,15 @@ fn reset(flow: Flow, event: Event) -> (Flow, Step) {
     };
     if on_probation {
         let flags = if event.from_client { flow.flags | Meta::CLIENT_RST } else { flow.flags & !Meta::CLIENT_RST };
-        return (Flow { state: FlowState::Resetting, flags, ..flow }, Step::Forward);
+        let mut next = Flow { state: FlowState::Resetting, flags, ..flow };
+        // In this state the receiver's number is the reset's: no reset is exact by it.
+        if event.from_client && flags & Meta::CLIENT_FIN == 0 {
+            next.target_ack = event.seq;
+        }
+        if !event.from_client && flags & Meta::TARGET_FIN == 0 {
+            next.client_ack = event.seq;
+        }
+        return (next, Step::Forward);
     }
     (flow, Step::Forward)
 }

@@ -170,12 +170,15 @@ impl Answers {
             let dataplane = self.shared.dataplane();
             (dataplane.half_open().map_err(tables)?, dataplane.capacity())
         };
+        let tls = usage::tls(state, &self.shared.relay());
+        let rates = self.shared.rates();
+        let load_balancers = usage::load_balancers(state, &plan, &counts, &active, &health, &tls, &rates);
         Ok(Usage {
             stats,
-            load_balancers: usage::load_balancers(state, &plan, &counts, &active, &health, &self.shared.rates()),
+            load_balancers,
             target_groups: usage::target_groups(state, &health),
             endpoints: usage::endpoints(&plan, &counts, &active),
-            tls: usage::tls(state, &self.shared.relay()),
+            tls,
             checks: self.shared.checks().values().cloned().collect(),
             half_open,
             flow_entries: active.entries,
@@ -410,6 +413,7 @@ fn health(checked: Option<Checked>, group: &TargetGroup, now: u64) -> TargetHeal
         Some(Checked::Unhealthy { passed: _, last, since: _ }) => match last {
             Failure::Timeout => TargetHealth::Timeout,
             Failure::Refused | Failure::Malformed => TargetHealth::FailedHealthChecks,
+            Failure::Distrusted => TargetHealth::CertificateDistrusted,
             Failure::StatusCode(code) => TargetHealth::ResponseCodeMismatch(code),
             Failure::Internal => TargetHealth::InternalError,
         },

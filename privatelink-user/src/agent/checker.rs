@@ -28,6 +28,7 @@ use crate::{
     },
     model::{HealthCheck, HealthCheckProtocol, TargetGroupId},
     runtime::ChecksDone,
+    tls::verified::Verify,
 };
 
 /// Checks under way at once: each holds a descriptor.
@@ -54,6 +55,7 @@ pub struct Suspicion {
 pub async fn run(shared: Arc<Shared>, how: Probes, mut suspicions: mpsc::Receiver<Suspicion>, stop: CancellationToken) {
     let mut schedule: Schedule<CheckKey> = Schedule::new(rand::random());
     let slots = Arc::new(Semaphore::new(AT_ONCE));
+    let mut clients = Clients { unverified: how.tls.clone(), verifying: HashMap::new() };
     let mut probes: JoinSet<(CheckKey, Outcome)> = JoinSet::new();
     let mut suspected: HashSet<CheckKey> = HashSet::new();
     let mut plans = shared.plan.subscribe();
@@ -97,15 +99,43 @@ pub async fn run(shared: Arc<Shared>, how: Probes, mut suspicions: mpsc::Receive
         }
         for key in schedule.take_due(shared.now()) {
             let Some(check) = plan.checks.get(&key).cloned() else { continue };
-            let (slots, how) = (Arc::clone(&slots), how.clone());
+            let slots = Arc::clone(&slots);
+            let how = clients.of(&check).map(|tls| Probes { tls, ..how.clone() });
             probes.spawn(async move {
                 let _slot = slots.acquire().await;
-                let outcome = probe(&how, &check).await;
+                let outcome = match how {
+                    Some(how) => probe(&how, &check).await,
+                    None => Outcome::Failed(Failure::Internal),
+                };
                 (key, outcome)
             });
         }
     }
     probes.shutdown().await;
+}
+
+/// Who speaks TLS with the targets of a check. A client that validates has read its authorities once.
+struct Clients {
+    unverified: Tls,
+    verifying: HashMap<Arc<Verify>, Tls>,
+}
+
+impl Clients {
+    /// None if the cryptography that this was built with supports no version of TLS.
+    fn of(&mut self, check: &Check) -> Option<Tls> {
+        let Some(verify) = &check.verify else { return Some(self.unverified.clone()) };
+        if let Some(known) = self.verifying.get(verify) {
+            return Some(known.clone());
+        }
+        // Groups are few, and so are changes of their authorities.
+        const KEPT: usize = 256;
+        if self.verifying.len() >= KEPT {
+            self.verifying.clear();
+        }
+        let made = Tls::verifying(verify).ok()?;
+        self.verifying.insert(Arc::clone(verify), made.clone());
+        Some(made)
+    }
 }
 
 /// Takes over the plan's checks: new ones begin, gone ones and their health are forgotten.
@@ -124,7 +154,7 @@ fn adjust(schedule: &mut Schedule<CheckKey>, shared: &Shared, plan: &Plan) {
 
 async fn probe(how: &Probes, check: &Check) -> Outcome {
     let Probes { dialer, tls } = how;
-    let Check { address, node, listener_port, next_hop: _, proxy_protocol, passive: _, settings } = check;
+    let Check { address, node, listener_port, next_hop: _, proxy_protocol, verify: _, passive: _, settings } = check;
     let dialer = &Dialer { proxy_protocol: *proxy_protocol, ..dialer.clone() };
     let Some(address) = address else { return Outcome::Failed(Failure::Internal) };
     let HealthCheck {

@@ -870,6 +870,7 @@ fn checks(world: &World<'_>, uses: &[Use<'_>], desired: &mut Desired, plan: &mut
     for used in uses {
         let Some((listener, lb)) = used.listeners.first() else { continue };
         let Some(node) = used.nodes().first().copied() else { continue };
+        let verify = relay::verify(world.state, used.group).map(Arc::new);
         for target in used.group.targets.values().filter(|target| target.draining_since.is_none()) {
             let check = CheckKey { group: used.group.id.clone(), target: target.address };
             if !plan.registrations.contains_key(&check) {
@@ -887,7 +888,9 @@ fn checks(world: &World<'_>, uses: &[Use<'_>], desired: &mut Desired, plan: &mut
             let proxy_protocol = used.group.attributes.proxy_protocol_v2;
             let listener_port = listener.port.first();
             let passive = !used.group.attributes.stickiness;
-            let found = Check { address, node, listener_port, next_hop: hop, proxy_protocol, passive, settings };
+            let verify = verify.clone();
+            let found =
+                Check { address, node, listener_port, next_hop: hop, proxy_protocol, verify, passive, settings };
             plan.checks.insert(check, found);
         }
     }

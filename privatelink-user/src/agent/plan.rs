@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
 };
 
 use ipnet::Ipv4Net;
@@ -12,7 +13,7 @@ use privatelink_ebpf::abi::{Proto, VpcIndex};
 use super::index::TargetKey;
 use crate::{
     model::{EndpointId, HealthCheck, IpFamily, ListenerId, TargetAddress, TargetGroupId, VpcId},
-    tls::relay::wire::Group,
+    tls::{relay::wire::Group, verified::Verify},
 };
 
 /// What the rest of the agent works by.
@@ -58,6 +59,8 @@ pub struct Check {
     pub next_hop: Option<HopKey>,
     /// The connection begins with a PROXY protocol header.
     pub proxy_protocol: bool,
+    /// Whose certificates the target has to show to a check by TLS; none: anybody's.
+    pub verify: Option<Arc<Verify>>,
     /// Clients' connections that fail bring it forward. Not with stickiness: a few clients that fail are no sign where the same
     /// clients meet the same target again and again.
     pub passive: bool,

@@ -35,6 +35,8 @@ const TCP: CapacityUnit =
     CapacityUnit { new_flows_per_second: 800.0, active_flows: 100_000.0, bytes_per_second: BYTES_PER_SECOND };
 const UDP: CapacityUnit =
     CapacityUnit { new_flows_per_second: 400.0, active_flows: 50_000.0, bytes_per_second: BYTES_PER_SECOND };
+const TLS: CapacityUnit =
+    CapacityUnit { new_flows_per_second: 50.0, active_flows: 3_000.0, bytes_per_second: BYTES_PER_SECOND };
 
 impl CapacityUnit {
     fn thousandths(&self, rate: &ProtocolRate, active_flows: u64) -> u64 {
@@ -52,6 +54,7 @@ impl CapacityUnit {
 struct Totals {
     tcp: Total,
     udp: Total,
+    tls: Total,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,7 +99,8 @@ struct Sample {
 impl Rates {
     fn note(&mut self, at: u64, usages: &[LoadBalancerUsage]) {
         let totals = |usage: &LoadBalancerUsage| {
-            let totals = Totals { tcp: Total::of(&usage.tcp), udp: Total::of(&usage.udp) };
+            let LoadBalancerUsage { tcp, udp, tls, .. } = usage;
+            let totals = Totals { tcp: Total::of(tcp), udp: Total::of(udp), tls: Total::of(tls) };
             (usage.load_balancer.clone(), totals)
         };
         self.0.push_back(Sample { at, totals: usages.iter().map(totals).collect() });
@@ -119,16 +123,21 @@ impl Rates {
             usage.peak_bytes_per_second = usage.peak_bytes_per_second.max(peak(tcp.bytes + udp.bytes));
             usage.peak_packets_per_second = usage.peak_packets_per_second.max(peak(tcp.packets + udp.packets));
         }
-        let (mut tcp, mut udp) = (ProtocolRate::default(), ProtocolRate::default());
+        let (mut tcp, mut udp, mut tls) = Default::default();
         if let (Some((from, before)), Some((to, after))) = (samples.first(), samples.last()) {
             let rate = |total: Total| ProtocolRate {
                 new_flows: per_second(total.new_flows, *from, *to),
                 bytes: per_second(total.bytes, *from, *to),
             };
-            (tcp, udp) = (rate(after.tcp.since(before.tcp)), rate(after.udp.since(before.udp)));
+            let ended = after.tls.since(before.tls);
+            // What counts as TLS does not count as TCP again.
+            tcp = rate(after.tcp.since(before.tcp).since(ended));
+            udp = rate(after.udp.since(before.udp));
+            tls = rate(ended);
         }
         usage.tcp.capacity_thousandths = TCP.thousandths(&tcp, usage.tcp.active_flows);
         usage.udp.capacity_thousandths = UDP.thousandths(&udp, usage.udp.active_flows);
+        usage.tls.capacity_thousandths = TLS.thousandths(&tls, usage.tls.active_flows);
     }
 }
 
@@ -151,6 +160,7 @@ pub async fn sample(shared: &Shared, stop: CancellationToken) {
                     &counts,
                     &Active::default(),
                     &BTreeMap::new(),
+                    &usage::tls(&state, &shared.relay()),
                     &Rates::default(),
                 );
                 shared.rates().note(shared.now(), &usages);
@@ -225,6 +235,25 @@ mod tests {
         let mut seen = usage(total(0, 0, 0), Total::default());
         rates.complete(&mut seen);
         assert_eq!((seen.tcp.capacity_thousandths, seen.udp.capacity_thousandths), (36_000, 250));
+    }
+
+    #[test]
+    fn tls_counts_by_its_own_units_and_not_as_tcp_again() {
+        let mut rates = Rates::default();
+        let of = |new_flows, bytes| LoadBalancerUsage {
+            tls: ProtocolUsage { active_flows: 1_500, new_flows, bytes, ..ProtocolUsage::default() },
+            ..usage(total(2 * new_flows, 2 * bytes, 0), Total::default())
+        };
+        rates.note(0, &[of(0, 0)]);
+        // 100 connections a second: two units of TLS, an eighth of one of TCP for the other 100.
+        rates.note(10_000, &[of(1_000, 1_000)]);
+        let mut seen = LoadBalancerUsage { tcp: ProtocolUsage::default(), ..of(1_000, 1_000) };
+        rates.complete(&mut seen);
+        assert_eq!((seen.tls.capacity_thousandths, seen.tcp.capacity_thousandths), (2_000, 125));
+        // 1,500 that are open are half a unit by themselves.
+        let mut idle = LoadBalancerUsage { tcp: ProtocolUsage::default(), ..of(1_000, 1_000) };
+        Rates::default().complete(&mut idle);
+        assert_eq!((idle.tls.capacity_thousandths, idle.tcp.capacity_thousandths), (500, 0));
     }
 
     #[test]

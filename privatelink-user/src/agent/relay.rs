@@ -29,10 +29,16 @@ use super::{
     security,
 };
 use crate::{
-    model::{IpFamily, Listener, ListenerId, LoadBalancer, Opening, Protocol, State, TargetAddress, TargetGroupId},
-    tls::relay::{
-        build,
-        wire::{self, Config, Device, Group, ListenerConfig, Pem, Request, Status},
+    model::{
+        Certificate, CertificateId, IpFamily, Listener, ListenerId, LoadBalancer, Opening, Protocol, State,
+        TargetAddress, TargetGroup, TargetGroupId, TargetTrust,
+    },
+    tls::{
+        relay::{
+            build,
+            wire::{self, Config, Device, Group, ListenerConfig, Pem, Request, Status},
+        },
+        verified::{Roots, Verify},
     },
 };
 
@@ -108,6 +114,7 @@ pub fn upstreams(
             groups.push(Group {
                 weight: weight.get(),
                 tls: group.protocol == Protocol::Tls,
+                verify: verify(world.state, group),
                 proxy_v2: group.attributes.proxy_protocol_v2,
                 targets,
             });
@@ -116,6 +123,22 @@ pub fn upstreams(
     let flags = if denied && groups.is_empty() { ListenerFlags::OUTBOUND_DENIED } else { ListenerFlags::default() };
     plan.upstreams.insert(listener.id.clone(), groups);
     flags
+}
+
+/// Whose certificates the targets of a group have to show; none: anybody's.
+pub fn verify(state: &State, group: &TargetGroup) -> Option<Verify> {
+    let roots = match &group.attributes.target_trust {
+        TargetTrust::Off => return None,
+        TargetTrust::System => Roots::System,
+        // One that is not there trusts nobody.
+        TargetTrust::Certificate(id) => {
+            Roots::Pem(state.certificates.get(id).map_or_else(String::new, |certificate| {
+                let Certificate { certificate, chain, .. } = certificate;
+                if chain.trim().is_empty() { certificate.clone() } else { chain.clone() }
+            }))
+        }
+    };
+    Some(Verify { roots, name: group.attributes.target_name.fixed().map(str::to_owned) })
 }
 
 /// What the relay is to serve; none if there is no TLS listener, or no host port.
@@ -142,8 +165,8 @@ pub fn config(state: &State, plan: &Plan, at: &Place) -> Option<Config> {
     }
     let named: BTreeSet<_> =
         listeners.values().flat_map(|one| std::iter::once(&one.certificate).chain(&one.more)).collect();
-    let pem = |id: &crate::model::CertificateId| {
-        let crate::model::Certificate { id, certificate, chain, private_key, created_at: _, imported_at: _ } =
+    let pem = |id: &CertificateId| {
+        let Certificate { id, certificate, chain, private_key, created_at: _, imported_at: _ } =
             state.certificates.get(id)?.clone();
         Some((id, Pem { certificate, chain, private_key }))
     };
@@ -172,8 +195,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(1);
 /// Between two looks for one that does not answer.
 const SOON: Duration = Duration::from_millis(50);
-/// Between two attempts to start one.
+/// Between two attempts to start one, at first; twice as long after each that has not helped.
 const RETRY: Duration = Duration::from_secs(2);
+/// The longest time between two attempts.
+const LONGEST_RETRY: Duration = Duration::from_secs(32);
 /// How long one may be away that passes its sockets on.
 const AWAY: Duration = Duration::from_millis(500);
 
@@ -237,13 +262,18 @@ struct Driver {
     /// When it was there last.
     answered: Option<Instant>,
     started: Option<Instant>,
+    /// How long to wait after that.
+    retry: Duration,
 }
 
 impl Driver {
-    /// Starts a relay, but not twice within a second.
+    /// Starts a relay, but not again at once: one that cannot take over from the present one says why and ends.
     fn start(&mut self) {
-        if self.started.is_some_and(|at| at.elapsed() < RETRY) {
+        if self.started.is_some_and(|at| at.elapsed() < self.retry) {
             return;
+        }
+        if self.started.is_some() {
+            self.retry = (self.retry * 2).min(LONGEST_RETRY);
         }
         self.started = Some(Instant::now());
         match start(&self.state_dir) {
@@ -265,8 +295,10 @@ impl Driver {
             Ok(status) => {
                 self.sent = Some(config.clone());
                 self.answered = Some(Instant::now());
-                if status.build != build() {
-                    tracing::info!(pid = status.pid, "a relay of another build runs; this one's takes over");
+                if status.build == build() {
+                    self.retry = RETRY;
+                } else {
+                    tracing::debug!(pid = status.pid, "a relay of another build runs; this one's takes over");
                     self.start();
                 }
                 Some(status)
@@ -291,7 +323,7 @@ pub async fn run(shared: Arc<Shared>, options: Options, stop: CancellationToken)
     let Options { state_dir, access_log } = options;
     let mut plans = shared.plan.subscribe();
     let mut states = shared.store.watch();
-    let mut driver = Driver { state_dir, control: None, sent: None, answered: None, started: None };
+    let mut driver = Driver { state_dir, control: None, sent: None, answered: None, started: None, retry: RETRY };
     loop {
         let (state, plan) = (states.borrow_and_update().clone(), plans.borrow_and_update().clone());
         let wanted = place(&shared, access_log.clone()).and_then(|place| config(&state, &plan, &place));

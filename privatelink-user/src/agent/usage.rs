@@ -54,10 +54,15 @@ pub fn load_balancers(
     counts: &Counts,
     active: &Active,
     health: &BTreeMap<CheckKey, Checked>,
+    tls: &BTreeMap<LoadBalancerId, wire::Counts>,
     rates: &Rates,
 ) -> Vec<LoadBalancerUsage> {
-    let usage = |lb| {
+    let usage = |lb: &LoadBalancer| {
         let mut usage = load_balancer(state, plan, counts, active, health, lb);
+        let wire::Counts { active, accepted, received, sent, .. } = tls.get(&lb.id).copied().unwrap_or_default();
+        usage.tls.active_flows = active;
+        usage.tls.new_flows = accepted;
+        usage.tls.bytes = received + sent;
         rates.complete(&mut usage);
         usage
     };

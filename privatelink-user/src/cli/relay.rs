@@ -37,6 +37,9 @@ impl From<RelayError> for CliError {
     fn from(error: RelayError) -> Self {
         let hint = match error {
             RelayError::Socket { .. } => "the relay needs the agent's state directory, which is root's",
+            RelayError::HandOver(_) => {
+                "it serves on with what it was told last; `privatelink agent --remove` ends it and its connections"
+            }
             RelayError::Tls(_) | RelayError::Signals(_) => "",
         };
         Self::Agent { message: error.to_string(), hint: hint.to_owned() }

@@ -233,8 +233,8 @@ const BAD_VALUES: &[(&str, &str)] = &[
         "SSL policy 'ELBSecurityPolicy-2016-08' asks for TLSv1, which is not offered here for its weaknesses (RFC 8996); use",
     ),
     (
-        "listener modify w:443 --ssl-policy ELBSecurityPolicy-TLS13-1-3-PQ-2025-09",
-        "asks for a post-quantum key exchange, which is not offered here; use ELBSecurityPolicy-TLS13-1-2-2021-06",
+        "listener modify w:443 --ssl-policy ELBSecurityPolicy-TLS13-1-3-FIPS-2023-04",
+        "validated by FIPS 140-3, which is not what is built in here; use ELBSecurityPolicy-TLS13-1-2-2021-06",
     ),
     ("listener modify w:443 --ssl-policy strong", "SSL policy 'strong' is not the name of a security policy; use"),
     (

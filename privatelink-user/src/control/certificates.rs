@@ -50,7 +50,7 @@ impl Mutation for ImportCertificate {
     }
 }
 
-/// Deletes a certificate that no listener has.
+/// Deletes a certificate that no listener has, and by which no target group knows its targets.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteCertificate {
@@ -62,8 +62,10 @@ operation!(DeleteCertificate -> ());
 impl Mutation for DeleteCertificate {
     fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, ()), ControlError> {
         let certificate = lookup::certificate(state, &self.certificate)?;
-        let listeners: Vec<String> =
-            state.listeners_with(&certificate.id).map(|listener| view::listener_name(state, listener)).collect();
+        let listeners = state.listeners_with(&certificate.id).map(|listener| view::listener_name(state, listener));
+        let groups =
+            state.target_groups_that_trust(&certificate.id).map(|group| format!("target group {}", group.name));
+        let listeners: Vec<String> = listeners.chain(groups).collect();
         if !listeners.is_empty() {
             return Err(ControlError::CertificateInUse { certificate: certificate.id.clone(), listeners });
         }

@@ -100,6 +100,8 @@ pub enum ControlError {
     ForwardContradicts,
     #[error("You've reached the limit on the number of target groups of one action: {limit}")]
     TooManyForwarded { limit: usize },
+    #[error("You've reached the limit on the number of certificates per load balancer: {limit}")]
+    TooManyCertificates { limit: usize },
     #[error("Target group stickiness must be enabled because the target group '{0}' has stickiness enabled")]
     StickinessRequired(TargetGroupId),
     #[error("Target group '{target_group}' is currently in use by a listener or a rule")]
@@ -339,6 +341,7 @@ impl ControlError {
             }
             Self::ForwardMissing | Self::ForwardTwice(_) | Self::ForwardContradicts => "ValidationError",
             Self::TooManyForwarded { .. } => "TooManyTargetGroups",
+            Self::TooManyCertificates { .. } => "TooManyCertificates",
             Self::StickinessRequired(_) => "InvalidConfigurationRequest",
             Self::VpcNotFound(_) => "InvalidVpcID.NotFound",
             Self::DuplicateVpc(_) => "InvalidVpc.Duplicate",
@@ -539,6 +542,7 @@ impl ControlError {
             | Self::DuplicateTargetGroupName(_)
             | Self::TargetGroupInUse { .. }
             | Self::TooManyForwarded { .. }
+            | Self::TooManyCertificates { .. }
             | Self::StickinessRequired(_)
             | Self::TargetIpUnusable { .. }
             | Self::TargetNotRunning(_)
@@ -654,6 +658,10 @@ impl ControlError {
             Self::ForwardTwice(_) => "name each target group once".to_owned(),
             Self::ForwardContradicts => "give weights for all target groups, or one target group".to_owned(),
             Self::TooManyForwarded { limit } => format!("a listener leads to at most {limit} target groups"),
+            Self::TooManyCertificates { .. } => {
+                "default ones do not count; take some away with `privatelink listener remove-certificate`, or use a wildcard's"
+                    .to_owned()
+            }
             Self::StickinessRequired(_) => {
                 "turn the listener's stickiness on with `privatelink listener modify --stickiness on`, or the target \
                  group's off"

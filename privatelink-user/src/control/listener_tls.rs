@@ -57,11 +57,29 @@ fn tls<'a>(state: &'a State, reference: &Reference) -> Result<(&'a Listener, &'a
     Ok((listener, tls))
 }
 
-fn changed(state: &State, listener: &Listener, tls: TlsSettings) -> (Change, ListenerView) {
+fn changed(state: &State, listener: &Listener, tls: TlsSettings) -> Result<(Change, ListenerView), ControlError> {
     let after = Listener { tls: Some(tls), ..listener.clone() };
+    check_certificates(state, &after)?;
     let view = ListenerView::new(state, &after);
     let change = if after == *listener { Change::default() } else { Change::default().put(after) };
-    (change, view)
+    Ok((change, view))
+}
+
+/// Checks that the load balancer of `listener` shows no more certificates by server name than it may. What several of its
+/// listeners show counts once.
+///
+/// # Errors
+///
+/// [`ControlError::TooManyCertificates`]
+pub(super) fn check_certificates(state: &State, listener: &Listener) -> Result<(), ControlError> {
+    const LIMIT: usize = TlsSettings::MAX_CERTIFICATES;
+    // Most have few, and need no look at the others.
+    let Some(tls) = listener.tls.as_ref().filter(|tls| !tls.more.is_empty()) else { return Ok(()) };
+    let others = state.listeners.values();
+    let others = others.filter(|other| other.load_balancer == listener.load_balancer && other.id != listener.id);
+    let shown = others.filter_map(|other| other.tls.as_ref()).chain([tls]);
+    let named: BTreeSet<&CertificateId> = shown.flat_map(|tls| tls.certificates().skip(1)).collect();
+    if named.len() > LIMIT { Err(ControlError::TooManyCertificates { limit: LIMIT }) } else { Ok(()) }
 }
 
 /// Adds certificates that a TLS listener shows by server name. One that it has already stays.
@@ -77,7 +95,7 @@ impl Mutation for AddListenerCertificates {
     fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, ListenerView), ControlError> {
         let (listener, tls) = tls(state, &self.listener)?;
         let more = tls.more.iter().cloned().chain(ids(state, &self.certificates)?).collect();
-        Ok(changed(state, listener, TlsSettings { more, ..tls.clone() }))
+        changed(state, listener, TlsSettings { more, ..tls.clone() })
     }
 }
 
@@ -98,6 +116,6 @@ impl Mutation for RemoveListenerCertificates {
             return Err(ControlError::DefaultCertificate(tls.certificate.clone()));
         }
         let more = tls.more.difference(&gone).cloned().collect();
-        Ok(changed(state, listener, TlsSettings { more, ..tls.clone() }))
+        changed(state, listener, TlsSettings { more, ..tls.clone() })
     }
 }

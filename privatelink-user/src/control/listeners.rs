@@ -9,8 +9,11 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Context, ControlError, Mutation, Query, Reference, ipv6::Ipv6Refusal, listener_tls::TlsChoice, lookup, operation,
-    sorted, view::ListenerView,
+    Context, ControlError, Mutation, Query, Reference,
+    ipv6::Ipv6Refusal,
+    listener_tls::{self, TlsChoice},
+    lookup, operation, sorted,
+    view::ListenerView,
 };
 use crate::{
     model::{
@@ -106,6 +109,7 @@ impl Mutation for CreateListener {
             attributes,
             created_at: context.now,
         };
+        listener_tls::check_certificates(state, &listener)?;
         let view = ListenerView::new(state, &listener);
         Ok((Change::default().put(listener), view))
     }
@@ -170,6 +174,7 @@ impl Mutation for ModifyListener {
         };
         changed.tls = choice.settings(state, listener.protocol, listener.tls.as_ref())?;
         changed.attributes = listener_attributes(changed.attributes, listener.protocol, attributes)?;
+        listener_tls::check_certificates(state, &changed)?;
         let view = ListenerView::new(state, &changed);
         let change = if changed == *listener { Change::default() } else { Change::default().put(changed) };
         Ok((change, view))

@@ -12,7 +12,8 @@ use super::{
 };
 use crate::model::{
     Change, HealthCheck, HealthCheckPort, HealthCheckProtocol, HttpPath, InvalidValue, IpFamily, Listener, Matcher,
-    Protocol, ResourceName, State, TargetGroup, TargetGroupAttributes, TargetGroupId, TargetType,
+    Protocol, ResourceName, State, TargetGroup, TargetGroupAttributes, TargetGroupId, TargetName, TargetTrust,
+    TargetType,
 };
 
 /// The health check settings that a request names; the others stay, or have their default.
@@ -136,7 +137,33 @@ fn group_attributes(
             "leave it out",
         ));
     }
+    if protocol != Protocol::Tls && attributes.target_trust != TargetTrust::Off {
+        return Err(InvalidValue::new(
+            "'privatelink.target_certificates.trust' value",
+            attributes.target_trust.to_string(),
+            format!("is not supported for target groups with the {protocol} protocol"),
+            "use a TLS target group, or leave it out",
+        ));
+    }
+    if attributes.target_trust == TargetTrust::Off && attributes.target_name != TargetName::Client {
+        return Err(InvalidValue::new(
+            "'privatelink.target_certificates.name' value",
+            attributes.target_name.to_string(),
+            "is of no use while certificates are not validated",
+            "set privatelink.target_certificates.trust=system with it",
+        ));
+    }
     attributes.validate()
+}
+
+/// Checks that the certificate is there by which a group knows its targets.
+///
+/// # Errors
+///
+/// [`ControlError::CertificateNotFound`]
+fn check_trust(state: &State, attributes: &TargetGroupAttributes) -> Result<(), ControlError> {
+    let named = attributes.target_trust.certificate();
+    named.map_or(Ok(()), |id| lookup::certificate(state, &id.into()).map(drop))
 }
 
 /// Makes a target group. Idempotent.
@@ -180,6 +207,7 @@ impl Mutation for CreateTargetGroup {
             *ip_address_type,
             attributes,
         )?;
+        check_trust(state, &attributes)?;
         if let Some(group) = state.target_groups.values().find(|group| group.name == *name) {
             let same = group.vpc == vpc.id
                 && group.target_type == *target_type
@@ -235,6 +263,7 @@ impl Mutation for ModifyTargetGroup {
             attributes: group_attributes(group.attributes.clone(), group.protocol, group.ip_address_type, attributes)?,
             ..group.clone()
         };
+        check_trust(state, &changed.attributes)?;
         let lacks = |listener: &&Listener| {
             let forward = &listener.forward;
             forward.weights.contains_key(&group.id) && forward.weights.len() > 1 && !forward.stickiness

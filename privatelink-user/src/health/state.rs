@@ -29,6 +29,8 @@ pub enum Failure {
     StatusCode(u16),
     /// The connection carried something that is no HTTP response.
     Malformed,
+    /// The target's certificate is not one that its group believes.
+    Distrusted,
     /// The agent could not probe at all (no socket, no host port): says nothing about the target.
     Internal,
 }

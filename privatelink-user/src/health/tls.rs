@@ -1,40 +1,70 @@
-//! TLS for health checks: a handshake with whatever certificate the target shows. Targets have certificates for names that
-//! only their clients know, self-signed or expired ones; a check asks whether they answer, not who they are.
+//! TLS for health checks: a handshake with whatever certificate the target shows, unless its group says whose it has to be.
+//! Targets have certificates for names that only their clients know, self-signed or expired ones; a check asks whether they
+//! answer, not who they are.
 
 use std::{io, net::IpAddr, sync::Arc};
 
-use rustls::{client::Resumption, pki_types::ServerName};
+use rustls::{ClientConfig, client::Resumption, pki_types::ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{probe_tcp, state::Failure};
-use crate::tls::unverified;
+use crate::tls::{
+    unverified,
+    verified::{self, Distrust, Names, Verify},
+};
 
-/// A client of TLS 1.2 and 1.3 that believes every certificate. Each handshake is a full one.
+/// A client of TLS 1.2 and 1.3. Each handshake is a full one.
 #[derive(Clone)]
-pub struct Tls(TlsConnector);
+pub struct Tls {
+    connector: TlsConnector,
+    /// Whom it asks for; none: nobody by name.
+    name: Option<ServerName<'static>>,
+}
 
 impl Tls {
+    /// One that believes every certificate.
+    ///
     /// # Errors
     ///
     /// When the cryptography that this was built with supports neither version.
     pub fn new() -> Result<Self, rustls::Error> {
-        let mut config = unverified::config()?;
-        config.resumption = Resumption::disabled();
-        Ok(Self(TlsConnector::from(Arc::new(config))))
+        Ok(Self::of(unverified::config()?, None))
     }
 
-    /// Negotiates with the target at `address`, without a server name: there is none for an address (RFC 6066 section 3).
+    /// One that believes whom a target group says. Without a name of its own, it asks for none: whichever name the certificate is
+    /// for, it counts.
     ///
     /// # Errors
     ///
-    /// [`Failure::Malformed`] for what is no TLS of these versions, the stream's own failure otherwise.
+    /// When the cryptography that this was built with supports neither version, or the name is none.
+    pub fn verifying(Verify { roots, name }: &Verify) -> Result<Self, rustls::Error> {
+        let names = if name.is_some() { Names::Matter } else { Names::AnyWillDo };
+        let name = name.clone().map(ServerName::try_from).transpose();
+        let name = name.map_err(|_| rustls::Error::General("no name".to_owned()))?;
+        Ok(Self::of(verified::config(roots, names)?, name))
+    }
+
+    fn of(mut config: ClientConfig, name: Option<ServerName<'static>>) -> Self {
+        config.resumption = Resumption::disabled();
+        Self { connector: TlsConnector::from(Arc::new(config)), name }
+    }
+
+    /// Negotiates with the target at `address`. Who asks for nobody sends no server name: there is none for an address (RFC 6066
+    /// section 3).
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Distrusted`] for a certificate that is not believed, [`Failure::Malformed`] for what is no TLS of these
+    /// versions, the stream's own failure otherwise.
     pub async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,
         address: IpAddr,
     ) -> Result<TlsStream<S>, Failure> {
-        self.0.connect(ServerName::IpAddress(address.into()), stream).await.map_err(|error| match error.kind() {
+        let name = self.name.clone().unwrap_or_else(|| ServerName::IpAddress(address.into()));
+        self.connector.connect(name, stream).await.map_err(|error| match error.kind() {
+            _ if Distrust::of(&error).is_some() => Failure::Distrusted,
             io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => Failure::Malformed,
             _ => probe_tcp::failure(&error),
         })

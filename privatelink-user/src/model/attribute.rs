@@ -3,7 +3,7 @@
 
 use super::{
     CrossZone, HealthThreshold, InvalidValue, IpFamily, ListenerAttributes, LoadBalancerAttributes, Protocol,
-    TargetGroupAttributes, TargetType,
+    TargetGroupAttributes, TargetName, TargetTrust, TargetType,
 };
 
 /// One attribute of the resource attributes `T`.
@@ -120,6 +120,8 @@ impl Default for TargetGroupAttributes {
             dns_failover: HealthThreshold::ONE,
             unhealthy_state_routing: HealthThreshold::ONE,
             cross_zone: CrossZone::UseLoadBalancerConfiguration,
+            target_trust: TargetTrust::Off,
+            target_name: TargetName::Client,
         }
     }
 }
@@ -283,6 +285,27 @@ impl AttributeMap for TargetGroupAttributes {
             set: |attributes, text| {
                 let all = [CrossZone::UseLoadBalancerConfiguration, CrossZone::Enabled, CrossZone::Disabled];
                 attributes.cross_zone = all.into_iter().find(|value| value.to_string() == text)?;
+                Some(())
+            },
+        },
+        Attribute {
+            key: "privatelink.target_certificates.trust",
+            rule: "must be 'off', 'system' or the ARN of a certificate",
+            help: "whose certificates targets of a TLS group may show: anybody's (off), the host's authorities' (system), or those of \
+                   the authorities in this certificate's chain (its own if it has none); for connections and HTTPS checks",
+            get: |attributes| attributes.target_trust.to_string(),
+            set: |attributes, text| {
+                attributes.target_trust = text.parse().ok()?;
+                Some(())
+            },
+        },
+        Attribute {
+            key: "privatelink.target_certificates.name",
+            rule: "must be 'sni' or a DNS name with a dot",
+            help: "for which name they have to be: the one that the client asks for (sni; checks then take any), or this one",
+            get: |attributes| attributes.target_name.to_string(),
+            set: |attributes, text| {
+                attributes.target_name = text.parse().ok()?;
                 Some(())
             },
         },

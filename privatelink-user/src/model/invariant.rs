@@ -13,7 +13,7 @@ use super::{
     EndpointService, EndpointServiceId, Forward, Instance, InstanceId, InterfaceName, IpFamily, Key, Link, LinkId,
     Listener, ListenerId, ListenerPorts, LoadBalancer, LoadBalancerId, NotificationId, NotificationSubject, Peer, Port,
     Protocol, ResourceName, RouteTableId, SecurityGroup, SecurityGroupId, SecurityGroupName, State, Subnet, SubnetId,
-    TaggedId, Target, TargetGroup, TargetGroupId, TargetType, Vpc, VpcId, VpcIndex,
+    TaggedId, Target, TargetGroup, TargetGroupId, TargetTrust, TargetType, Vpc, VpcId, VpcIndex,
 };
 
 /// A rule between resources that does not hold.
@@ -57,6 +57,10 @@ pub enum InvariantViolation {
     InstanceVpcMissing(InstanceId),
     #[error("target group '{0}' has settings outside their range")]
     TargetGroupSettings(TargetGroupId),
+    #[error(
+        "target group '{0}' validates certificates of targets that have none, or by a certificate that does not exist"
+    )]
+    TargetGroupTrust(TargetGroupId),
     #[error("listener '{0}' belongs to a load balancer that does not exist")]
     ListenerLoadBalancerMissing(ListenerId),
     #[error("listener '{0}' leads to a target group that does not exist")]
@@ -285,6 +289,7 @@ impl State {
                 }
                 Key::Certificate(id) if !self.certificates.contains_key(id) => {
                     self.listeners_with(id).try_for_each(|listener| self.check_listener(listener))?;
+                    self.target_groups_that_trust(id).try_for_each(|group| self.check_target_group(group))?;
                 }
                 Key::Certificate(_) | Key::Account(_) | Key::ClientToken(_) | Key::Notice(_) => {}
             }
@@ -470,6 +475,11 @@ impl State {
         }
         if group.health_check.clone().validate().is_err() {
             return Err(InvariantViolation::TargetGroupSettings(group.id.clone()));
+        }
+        let trust = &group.attributes.target_trust;
+        let known = trust.certificate().is_none_or(|id| self.certificates.contains_key(id));
+        if !known || (*trust != TargetTrust::Off && group.protocol != Protocol::Tls) {
+            return Err(InvariantViolation::TargetGroupTrust(group.id.clone()));
         }
         Ok(())
     }

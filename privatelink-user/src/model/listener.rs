@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use utoipa::openapi::{OneOfBuilder, RefOr, Schema};
 
-use super::{CertificateId, Forward, InvalidValue, ListenerId, LoadBalancerId, Protocol, State};
+use super::{CertificateId, Forward, InvalidValue, ListenerId, LoadBalancerId, Protocol, State, TargetGroup};
 use crate::tls::{alpn::AlpnPolicy, policy::ListenerPolicy};
 
 /// Ports of a load balancer that lead to target groups. Each port of a load balancer has one at most.
@@ -38,6 +38,10 @@ pub struct TlsSettings {
 }
 
 impl TlsSettings {
+    /// The most certificates that all listeners of a load balancer show by server name together (AWS's quota
+    /// `certificates-per-network-load-balancer`, which default ones do not count for).
+    pub const MAX_CERTIFICATES: usize = 25;
+
     /// The default certificate, then the others.
     pub fn certificates(&self) -> impl Iterator<Item = &CertificateId> {
         std::iter::once(&self.certificate).chain(self.more.iter().filter(|id| **id != self.certificate))
@@ -45,6 +49,12 @@ impl TlsSettings {
 }
 
 impl State {
+    /// The target groups whose targets are known by a certificate.
+    pub fn target_groups_that_trust(&self, certificate: &CertificateId) -> impl Iterator<Item = &TargetGroup> {
+        let trusts = move |group: &&TargetGroup| group.attributes.target_trust.certificate() == Some(certificate);
+        self.target_groups.values().filter(trusts)
+    }
+
     /// The listeners that show a certificate.
     pub fn listeners_with(&self, certificate: &CertificateId) -> impl Iterator<Item = &Listener> {
         let shows = move |listener: &&Listener| {

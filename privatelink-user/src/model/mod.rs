@@ -43,6 +43,7 @@ mod table;
 mod tag;
 mod target;
 mod target_group;
+mod target_trust;
 mod vpc;
 
 pub use account::{Account, ClientToken, RecordId};
@@ -92,6 +93,7 @@ pub use table::Table;
 pub use tag::{TagKey, TagValue, TaggedId, Tags};
 pub use target::{Target, TargetAddress};
 pub use target_group::{CrossZone, HealthThreshold, Protocol, TargetGroup, TargetGroupAttributes, TargetType};
+pub use target_trust::{TargetName, TargetTrust};
 pub use vpc::{Vpc, VpcAttributes, VpcCidr, VpcIndex, VpcIpv6, VpcIpv6Cidr, assignable_ipv6};
 
 #[cfg(test)]

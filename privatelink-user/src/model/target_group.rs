@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DnsTarget, HealthCheck, InvalidValue, IpFamily, ResourceName, Target, TargetAddress, TargetGroupId, VpcId,
-    invalid::serde_as_text,
+    DnsTarget, HealthCheck, InvalidValue, IpFamily, ResourceName, Target, TargetAddress, TargetGroupId, TargetName,
+    TargetTrust, VpcId, invalid::serde_as_text,
 };
 
 /// A target group.
@@ -105,6 +105,10 @@ pub struct TargetGroupAttributes {
     pub unhealthy_state_routing: HealthThreshold,
     /// Whether targets of other zones are used.
     pub cross_zone: CrossZone,
+    /// Whose certificates targets may show where TLS is spoken with them.
+    pub target_trust: TargetTrust,
+    /// For which name those have to be.
+    pub target_name: TargetName,
 }
 
 /// Healthy targets that a group must have: too few by either measure are too few.

@@ -111,6 +111,8 @@ fn attributes_have_their_documented_defaults_and_ranges() {
             ("target_group_health.unhealthy_state_routing.minimum_healthy_targets.count", "1".to_owned()),
             ("target_group_health.unhealthy_state_routing.minimum_healthy_targets.percentage", "off".to_owned()),
             ("load_balancing.cross_zone.enabled", "use_load_balancer_configuration".to_owned()),
+            ("privatelink.target_certificates.trust", "off".to_owned()),
+            ("privatelink.target_certificates.name", "sni".to_owned()),
         ]
     );
     assert_eq!(

@@ -64,7 +64,7 @@ impl Trust {
         if roots.is_empty() {
             return Err(unreadable("there is none".to_owned()));
         }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(crate::tls::crypto::provider());
         let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let builder = builder.map_err(|error| unreadable(error.to_string()))?;
         Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))

@@ -16,7 +16,7 @@ use rustls::{
     ServerConfig,
     crypto::CryptoProvider,
     pki_types::ServerName,
-    server::{Acceptor, ProducesTickets, ServerSessionMemoryCache, StoresServerSessions},
+    server::{Acceptor, ServerSessionMemoryCache, StoresServerSessions},
 };
 use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
@@ -36,7 +36,9 @@ use super::{
     proxy_header::{HEAD, Head, HeaderError, Origin},
     pump::{self, Lazy, Relayed},
     relay::wire::Group,
+    tickets::{NoRandomness, TicketKeys, Tickets},
     unverified,
+    verified::{self, Distrust, Names, Verify},
 };
 use crate::health::dial::Dialer;
 
@@ -66,20 +68,61 @@ impl Default for Bounds {
 }
 
 /// Where a listener's connections go.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Upstream {
-    pub groups: Vec<Group>,
+    groups: Vec<Destination>,
     /// How targets are reached.
-    pub dialer: Dialer,
+    dialer: Dialer,
+}
+
+/// A target group, and who speaks TLS with its targets.
+#[derive(Clone)]
+struct Destination {
+    group: Group,
+    client: Client,
+}
+
+/// How TLS is spoken with a group's targets.
+#[derive(Clone)]
+enum Client {
+    /// As with all others: every certificate is believed.
+    Shared,
+    /// By a client of the group's own, whose sessions are with targets that it has believed.
+    Verifying {
+        connector: TlsConnector,
+        /// None: the name that the client asks for.
+        name: Option<ServerName<'static>>,
+    },
+}
+
+impl Destination {
+    fn new(group: Group) -> Result<Self, rustls::Error> {
+        let client = match &group.verify {
+            Some(Verify { roots, name }) if group.tls => {
+                let connector = TlsConnector::from(Arc::new(verified::config(roots, Names::Matter)?));
+                let name = name.clone().map(ServerName::try_from).transpose();
+                Client::Verifying { connector, name: name.map_err(|_| rustls::Error::General("no name".to_owned()))? }
+            }
+            Some(_) | None => Client::Shared,
+        };
+        Ok(Self { group, client })
+    }
 }
 
 impl Upstream {
+    /// # Errors
+    ///
+    /// When the cryptography that this was built with supports no version of TLS.
+    pub fn new(groups: Vec<Group>, dialer: Dialer) -> Result<Self, rustls::Error> {
+        Ok(Self { groups: groups.into_iter().map(Destination::new).collect::<Result<_, _>>()?, dialer })
+    }
+
     /// The group of the connection of this number: as often as its weight says, without a pattern that clients could meet.
-    fn group(&self, turn: u64) -> Option<&Group> {
-        let groups = || self.groups.iter().filter(|group| !group.targets.is_empty());
-        let total: u64 = groups().map(|group| u64::from(group.weight)).sum();
+    fn destination(&self, turn: u64) -> Option<&Destination> {
+        let groups = || self.groups.iter().filter(|destination| !destination.group.targets.is_empty());
+        let total: u64 = groups().map(|destination| u64::from(destination.group.weight)).sum();
         let mut at = turn.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32).checked_rem(total)?;
-        groups().find(|group| {
+        groups().find(|Destination { group, .. }| {
             let found = at < u64::from(group.weight);
             at = at.saturating_sub(group.weight.into());
             found
@@ -101,18 +144,25 @@ pub struct Listener {
 /// listener's alone: with another one's ticket a client would trust whoever has that one's certificate.
 #[derive(Clone)]
 pub struct Sessions {
-    tickets: Arc<dyn ProducesTickets>,
+    tickets: Arc<Tickets>,
+    /// Of clients that know no tickets; they are few.
     store: Arc<dyn StoresServerSessions>,
 }
 
 impl Sessions {
+    /// With the keys of the relay that had the listener before, if there was one.
+    ///
     /// # Errors
     ///
-    /// If there is no randomness.
-    pub fn new() -> Result<Self, rustls::Error> {
-        // Clients that know no tickets are few.
+    /// [`NoRandomness`]
+    pub fn new(keys: Option<&TicketKeys>) -> Result<Self, NoRandomness> {
         const SESSIONS: usize = 512;
-        Ok(Self { tickets: crypto::ticketer()?, store: ServerSessionMemoryCache::new(SESSIONS) })
+        Ok(Self { tickets: Arc::new(Tickets::new(keys)?), store: ServerSessionMemoryCache::new(SESSIONS) })
+    }
+
+    /// What another relay needs to know the clients again.
+    pub fn keys(&self) -> TicketKeys {
+        self.tickets.keys()
     }
 }
 
@@ -129,7 +179,11 @@ impl Listener {
         sessions: &Sessions,
     ) -> Result<Self, rustls::Error> {
         let certificates = Arc::new(certificates);
-        let provider = Arc::new(CryptoProvider { cipher_suites: offer.suites.clone(), ..crypto::provider() });
+        let provider = Arc::new(CryptoProvider {
+            cipher_suites: offer.suites.clone(),
+            kx_groups: offer.groups.to_vec(),
+            ..crypto::provider()
+        });
         let answers = alpn.protocols().iter().copied().map(Some).chain([None]);
         let configs = answers.map(|protocol| {
             let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -139,7 +193,7 @@ impl Listener {
             config.alpn_protocols = protocol.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
             // Ours is the policy's order of suites.
             config.ignore_client_order = true;
-            config.ticketer = Arc::clone(&sessions.tickets);
+            config.ticketer = Arc::clone(&sessions.tickets) as _;
             config.session_storage = Arc::clone(&sessions.store);
             Ok((protocol, Arc::new(config)))
         });
@@ -165,6 +219,8 @@ pub enum Refusal {
     Connect { target: SocketAddr, error: io::Error },
     #[error("TLS with {target}: {error}")]
     Target { target: SocketAddr, error: io::Error },
+    #[error("{target} is not believed: {distrust}")]
+    Distrusted { target: SocketAddr, distrust: Distrust },
 }
 
 impl Refusal {
@@ -201,6 +257,8 @@ pub struct Record {
     pub alpn_offered: Vec<String>,
     /// By which the client broke the handshake off.
     pub alert: Option<u8>,
+    /// Why the target was not believed.
+    pub distrust: Option<Distrust>,
     pub relayed: Option<Relayed>,
 }
 
@@ -238,6 +296,10 @@ pub async fn serve(
     record.began = Some(Timestamp::now());
     let served = relayed(listener, endpoints, turn, client, stream, record, began).await;
     record.alert = served.as_ref().err().and_then(Refusal::alert);
+    record.distrust = match &served {
+        Err(Refusal::Distrusted { distrust, .. }) => Some(*distrust),
+        Ok(()) | Err(_) => None,
+    };
     record.took = began.elapsed();
     record.ended = Some(Timestamp::now());
     served
@@ -248,12 +310,12 @@ async fn relayed(
     endpoints: &Endpoints,
     turn: &Turn,
     client: &TlsConnector,
-    mut stream: TcpStream,
+    stream: TcpStream,
     record: &mut Record,
     began: Instant,
 ) -> Result<(), Refusal> {
     let Listener { alpn, upstream, bounds, configs, certificates } = listener;
-    keep_alive(&stream);
+    let mut stream = Lazy::new(stream);
     let shake = async {
         let origin = match origin(&mut stream).await? {
             Some(origin) => record.origin.insert(origin),
@@ -262,7 +324,7 @@ async fn relayed(
         };
         let key = origin.endpoint.as_deref().unwrap_or_default();
         let place = endpoints.admit(key, bounds.connections)?;
-        let start = LazyConfigAcceptor::new(Acceptor::default(), &mut stream).await.map_err(Refusal::Client)?;
+        let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(Refusal::Client)?;
         let hello = start.client_hello();
         let offered: Vec<&[u8]> = hello.alpn().into_iter().flatten().collect();
         let text = |bytes: &&[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -284,17 +346,27 @@ async fn relayed(
     record.version = session.protocol_version().and_then(version_name);
     record.cipher = session.negotiated_cipher_suite().map(suite_name);
     record.group = session.negotiated_key_exchange_group().map(|group| format!("{:?}", group.name()).to_lowercase());
-    let (group, target, mut socket) = connect(upstream, turn, bounds.connect).await?;
+    let (Destination { group, client: own }, target, mut socket) = connect(upstream, turn, bounds.connect).await?;
     record.target = Some(target);
     if let Some(origin) = record.origin.as_ref().filter(|_| group.proxy_v2) {
         socket.write_all(&origin.header()).await.map_err(|error| Refusal::Connect { target, error })?;
     }
     let relayed = if group.tls {
-        let connector = client.with_alpn(record.alpn.iter().map(|name| name.as_bytes().to_vec()).collect());
-        let shaken =
-            timeout(bounds.connect, connector.connect(ServerName::IpAddress(target.ip().into()), socket)).await;
+        let asked = || record.server_name.clone().and_then(|name| ServerName::try_from(name).ok());
+        let (connector, name) = match own {
+            Client::Shared => (client, ServerName::IpAddress(target.ip().into())),
+            Client::Verifying { connector, name } => {
+                let name = name.clone().or_else(asked);
+                (connector, name.ok_or(Refusal::Distrusted { target, distrust: Distrust::NoName })?)
+            }
+        };
+        let connector = connector.with_alpn(record.alpn.iter().map(|name| name.as_bytes().to_vec()).collect());
+        let shaken = timeout(bounds.connect, connector.connect(name, Lazy::new(socket))).await;
         let shaken = shaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        let backend = shaken.map_err(|error| Refusal::Target { target, error })?;
+        let backend = shaken.map_err(|error| match Distrust::of(&error) {
+            Some(distrust) => Refusal::Distrusted { target, distrust },
+            None => Refusal::Target { target, error },
+        })?;
         let agreed = backend.get_ref().1.alpn_protocol();
         record.alpn_target = agreed.map(|name| String::from_utf8_lossy(name).into_owned());
         pump::relay(tls, backend, bounds.idle).await
@@ -305,19 +377,21 @@ async fn relayed(
     Ok(())
 }
 
-/// Probes of an idle connection, as often as a Network Load Balancer sends them: neither end's firewall forgets it, nor does the
+/// Between probes of an idle connection: as often as a Network Load Balancer sends them: neither end's firewall forgets it, nor does the
 /// datapath.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
-/// A peer that has gone is found; small writes do not wait for each other. A socket that cannot is served all the same.
-fn keep_alive(stream: &TcpStream) {
+/// A peer that has gone is found; small writes do not wait for each other. A socket that cannot is served all the same. What a
+/// listening socket accepts has what that has.
+pub fn keep_alive<'a>(socket: impl Into<SockRef<'a>>) {
+    let socket = socket.into();
     let probes = TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE);
-    let _ = SockRef::from(stream).set_tcp_keepalive(&probes);
-    let _ = stream.set_nodelay(true);
+    let _ = socket.set_tcp_keepalive(&probes);
+    let _ = socket.set_tcp_nodelay(true);
 }
 
 /// Who connects, by the header that the datapath puts before its first byte; none for a check.
-async fn origin(stream: &mut TcpStream) -> Result<Option<Origin>, Refusal> {
+async fn origin(stream: &mut Lazy<TcpStream>) -> Result<Option<Origin>, Refusal> {
     let mut head = [0; HEAD];
     stream.read_exact(&mut head).await.map_err(|_| HeaderError::NoHeader)?;
     let (length, proxied) = match Head::read(&head)? {
@@ -343,10 +417,11 @@ async fn connect<'a>(
     upstream: &'a Upstream,
     turn: &Turn,
     limit: Duration,
-) -> Result<(&'a Group, SocketAddr, TcpStream), Refusal> {
+) -> Result<(&'a Destination, SocketAddr, TcpStream), Refusal> {
     const ATTEMPTS: u64 = 3;
     let first = turn.0.fetch_add(1, Ordering::Relaxed);
-    let group = upstream.group(first).ok_or(Refusal::NoTarget)?;
+    let destination = upstream.destination(first).ok_or(Refusal::NoTarget)?;
+    let group = &destination.group;
     let mut targets = group.targets.iter().cycle();
     let count = group.targets.len() as u64;
     let mut target = targets.nth(usize::try_from(first % count.max(1)).unwrap_or(0));
@@ -357,7 +432,7 @@ async fn connect<'a>(
         match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(stream) => {
                 keep_alive(&stream);
-                return Ok((group, at, stream));
+                return Ok((destination, at, stream));
             }
             Err(error) => failed = Refusal::Connect { target: at, error },
         }
@@ -367,142 +442,4 @@ async fn connect<'a>(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{net::SocketAddrV4, str::FromStr as _};
-
-    use tokio::net::TcpListener;
-
-    use super::*;
-    use crate::tls::{certificate::tests::served, policy::SslPolicy};
-
-    fn listener(targets: Vec<SocketAddrV4>, proxy_v2: bool) -> Listener {
-        let offer =
-            SslPolicy::named("ELBSecurityPolicy-TLS13-1-2-Res-2021-06").expect("a policy").offer().expect("honoured");
-        let certificates =
-            Certificates { default: served("default", &["a.test"]), by_name: vec![served("other", &["*.b.test"])] };
-        let group = Group { weight: 1, tls: false, proxy_v2, targets };
-        let upstream = Upstream { groups: vec![group], dialer: Dialer::default() };
-        let bounds = Bounds { connections: 2, ..Bounds::default() };
-        let sessions = Sessions::new().expect("randomness");
-        Listener::new(&offer, AlpnPolicy::Http2Preferred, certificates, upstream, bounds, &sessions)
-            .expect("a listener")
-    }
-
-    fn origin() -> Origin {
-        Origin {
-            client: SocketAddrV4::from_str("10.0.1.10:40000").expect("an address"),
-            front: SocketAddrV4::from_str("10.0.0.50:443").expect("an address"),
-            endpoint: Some("vpce-0123456789abcdef0".to_owned()),
-        }
-    }
-
-    /// A target that says what it reads until the client closes.
-    async fn echo() -> SocketAddrV4 {
-        let socket = TcpListener::bind("127.0.0.1:0").await.expect("bound");
-        let SocketAddr::V4(address) = socket.local_addr().expect("an address") else { panic!("an IPv4 address") };
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = socket.accept().await {
-                tokio::spawn(async move {
-                    let (mut read, mut write) = stream.split();
-                    tokio::io::copy(&mut read, &mut write).await
-                });
-            }
-        });
-        address
-    }
-
-    async fn run(listener: Listener, client: impl AsyncFnOnce(TcpStream)) -> (Result<(), Refusal>, Record) {
-        let socket = TcpListener::bind("127.0.0.1:0").await.expect("bound");
-        let address = socket.local_addr().expect("an address");
-        let serving = async {
-            let (stream, _) = socket.accept().await.expect("a connection");
-            let mut record = Record::default();
-            let connector = upstream_connector().expect("a client");
-            let result =
-                serve(&listener, &Endpoints::default(), &Turn::default(), &connector, stream, &mut record).await;
-            (result, record)
-        };
-        let connecting = async { client(TcpStream::connect(address).await.expect("connected")).await };
-        tokio::join!(serving, connecting).0
-    }
-
-    async fn shake(
-        stream: TcpStream,
-        name: &'static str,
-        alpn: &[&[u8]],
-    ) -> tokio_rustls::client::TlsStream<TcpStream> {
-        let mut config = unverified::config().expect("a client");
-        config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-        let name = ServerName::try_from(name).expect("a name");
-        TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("a handshake")
-    }
-
-    #[tokio::test]
-    async fn a_request_goes_through_and_all_is_on_record() {
-        let target = echo().await;
-        let (result, record) = run(listener(vec![target], true), async |mut stream: TcpStream| {
-            stream.write_all(&origin().header()).await.expect("written");
-            let mut tls = shake(stream, "www.b.test", &[b"http/1.1", b"h2"]).await;
-            tls.write_all(b"hello").await.expect("written");
-            tls.shutdown().await.expect("closed");
-            let mut answer = Vec::new();
-            tls.read_to_end(&mut answer).await.expect("an answer");
-            assert_eq!(answer, [origin().header().as_slice(), b"hello"].concat());
-        })
-        .await;
-        result.expect("relayed");
-        assert_eq!(record.origin, Some(origin()));
-        assert_eq!(record.target, Some(target.into()));
-        assert_eq!(record.certificate_arn.as_deref(), Some("other"));
-        assert_eq!(record.alpn, Some("h2"));
-        assert_eq!(record.alpn_offered, ["http/1.1", "h2"]);
-        assert_eq!(record.server_name.as_deref(), Some("www.b.test"));
-        assert_eq!(record.version, Some("tlsv13"));
-        assert_eq!(record.cipher.as_deref(), Some("TLS_AES_128_GCM_SHA256"));
-        let relayed = record.relayed.expect("relayed");
-        assert_eq!((relayed.up, relayed.down), (5, 105));
-    }
-
-    #[tokio::test]
-    async fn what_is_no_tls_is_refused_by_name() {
-        let (result, record) = run(listener(vec![], false), async |mut stream: TcpStream| {
-            stream.write_all(&origin().header()).await.expect("written");
-            stream.write_all(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await.expect("written");
-            let mut answer = Vec::new();
-            // An alert or a reset: either is an end.
-            let _ = stream.read_to_end(&mut answer).await;
-            assert!(!answer.starts_with(b"HTTP"));
-        })
-        .await;
-        assert!(matches!(result, Err(Refusal::Client(_))), "{result:?}");
-        assert_eq!(record.origin, Some(origin()));
-        let (result, _) = run(listener(vec![], false), async |mut stream: TcpStream| {
-            stream.write_all(&[0x16; HEAD]).await.expect("written");
-        })
-        .await;
-        assert!(matches!(result, Err(Refusal::Header(HeaderError::NoHeader))), "{result:?}");
-    }
-
-    #[tokio::test]
-    async fn a_slow_client_has_until_the_deadline() {
-        let mut listener = listener(vec![], false);
-        listener.bounds.handshake = Duration::from_millis(100);
-        let (result, _) = run(listener, async |mut stream: TcpStream| {
-            stream.write_all(&origin().header()).await.expect("written");
-            let mut end = [0];
-            let _ = stream.read(&mut end).await;
-        })
-        .await;
-        assert!(matches!(result, Err(Refusal::Slow(_))), "{result:?}");
-    }
-
-    #[test]
-    fn an_endpoint_has_its_own_bound() {
-        let endpoints = Endpoints::default();
-        let _one = endpoints.admit("vpce-1", 1).expect("the first");
-        assert!(matches!(endpoints.admit("vpce-1", 1), Err(Refusal::Connections(1))));
-        let two = endpoints.admit("vpce-2", 1).expect("another endpoint's");
-        drop(two);
-        let _again = endpoints.admit("vpce-2", 1).expect("its place is free again");
-    }
-}
+mod tests;

@@ -17,4 +17,6 @@ pub mod policy;
 pub mod proxy_header;
 pub mod pump;
 pub mod relay;
+pub mod tickets;
 pub mod unverified;
+pub mod verified;

@@ -9,14 +9,18 @@ use std::{fmt, str::FromStr};
 
 use rustls::{
     ProtocolVersion, SupportedCipherSuite, SupportedProtocolVersion,
+    crypto::SupportedKxGroup,
     version::{TLS12, TLS13},
 };
 use thiserror::Error;
 
-use super::crypto::cipher_suite::{
-    TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-    TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, TLS13_AES_128_GCM_SHA256,
-    TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256,
+use super::crypto::{
+    self,
+    cipher_suite::{
+        TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, TLS13_AES_128_GCM_SHA256,
+        TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256,
+    },
 };
 use crate::model::{InvalidValue, serde_as_text};
 
@@ -120,7 +124,7 @@ pub struct SslPolicy {
     oldest: Version,
     newest: Version,
     classes: &'static [Class],
-    /// It asks for a post-quantum key exchange.
+    /// It prefers a post-quantum key exchange; clients that know none have one over curves.
     post_quantum: bool,
 }
 
@@ -206,6 +210,8 @@ pub const DEFAULT: &str = "ELBSecurityPolicy-TLS13-1-2-2021-06";
 pub struct Offer {
     pub versions: Vec<&'static SupportedProtocolVersion>,
     pub suites: Vec<SupportedCipherSuite>,
+    /// Key exchanges.
+    pub groups: &'static [&'static dyn SupportedKxGroup],
 }
 
 /// Why a policy cannot be honoured.
@@ -213,8 +219,6 @@ pub struct Offer {
 pub enum PolicyError {
     #[error("asks for {}, which is not offered here for its weaknesses (RFC 8996)", .0.name())]
     Version(Version),
-    #[error("asks for a post-quantum key exchange, which is not offered here")]
-    PostQuantum,
     #[error("asks for cryptography that is validated by FIPS 140-3, which is not what is built in here")]
     Fips,
 }
@@ -241,11 +245,8 @@ impl SslPolicy {
     ///
     /// # Errors
     ///
-    /// If its oldest version, its key exchange, or who has validated its cryptography is not what there is here.
+    /// If its oldest version, or who has validated its cryptography, is not what there is here.
     pub fn offer(&self) -> Result<Offer, PolicyError> {
-        if self.post_quantum {
-            return Err(PolicyError::PostQuantum);
-        }
         if self.name.contains("-FIPS-") {
             return Err(PolicyError::Fips);
         }
@@ -254,7 +255,8 @@ impl SslPolicy {
         supported(self.oldest)?;
         let versions = self.versions().map(supported).collect::<Result<_, _>>()?;
         let chosen = SUITES.iter().filter(|(_, class, _)| self.classes.contains(class));
-        Ok(Offer { versions, suites: chosen.filter_map(|(_, _, suite)| *suite).collect() })
+        let groups = if self.post_quantum { crypto::HYBRIDS } else { crypto::CURVES };
+        Ok(Offer { versions, suites: chosen.filter_map(|(_, _, suite)| *suite).collect(), groups })
     }
 }
 
@@ -331,11 +333,11 @@ mod tests {
     }
 
     #[test]
-    fn old_versions_and_post_quantum_are_refused_by_name() {
+    fn old_versions_and_fips_are_refused_by_name() {
         let refusal = |name: &str| name.parse::<ListenerPolicy>().expect_err("refused").to_string();
         assert!(refusal("ELBSecurityPolicy-2016-08").contains("TLSv1"));
         assert!(refusal("ELBSecurityPolicy-TLS13-1-1-2021-06").contains("TLSv1.1"));
-        assert!(refusal("ELBSecurityPolicy-TLS13-1-2-Res-PQ-2025-09").contains("post-quantum"));
+        assert!(refusal("ELBSecurityPolicy-TLS13-1-0-PQ-2025-09").contains("TLSv1"));
         assert!(refusal("ELBSecurityPolicy-TLS13-1-3-FIPS-2023-04").contains("FIPS"));
         assert!(refusal("ELBSecurityPolicy-TLS13-1-4").contains("is not the name"));
         assert_eq!(ListenerPolicy::default().to_string(), DEFAULT);

@@ -1,8 +1,10 @@
 //! Bytes between a client's TLS and a target, until both have ended, one breaks off or both have been silent for too long.
 
 use std::{
+    cell::RefCell,
     future::poll_fn,
-    io,
+    io::{self, IoSlice},
+    mem,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -42,7 +44,9 @@ where
     T: AsyncBufRead + AsyncWrite + Unpin,
 {
     let (mut up, mut down) = (Way::default(), Way::default());
-    let mut deadline = Box::pin(sleep_until(Instant::now() + idle));
+    // The timer is set anew only when it goes off: that is once in a while, and bytes come all the time.
+    let mut last = Instant::now();
+    let mut deadline = Box::pin(sleep_until(last + idle));
     let end = poll_fn(|context| {
         let before = (up.bytes, down.bytes);
         let ended = match (up.poll(context, &mut client, &mut target), down.poll(context, &mut target, &mut client)) {
@@ -54,9 +58,15 @@ where
             return Poll::Ready(End::Closed);
         }
         if before != (up.bytes, down.bytes) {
-            deadline.as_mut().reset(Instant::now() + idle);
+            last = Instant::now();
         }
-        deadline.as_mut().poll(context).map(|()| End::Idle)
+        loop {
+            ready!(deadline.as_mut().poll(context));
+            if last + idle <= Instant::now() {
+                return Poll::Ready(End::Idle);
+            }
+            deadline.as_mut().reset(last + idle);
+        }
     })
     .await;
     Relayed { up: up.bytes, down: down.bytes, end }
@@ -127,40 +137,75 @@ impl Way {
 /// As much as a socket is read at a time.
 const CHUNK: usize = 64 << 10;
 
-/// A stream with a read buffer that is there only while it holds something.
+/// Room for what a socket is read into. It is the thread's before and after, so that reading neither asks for memory nor clears
+/// it, and a connection has some only while it holds bytes that the other side does not take yet.
+#[derive(Debug)]
+struct Chunk(Box<[u8]>);
+
+thread_local! {
+    static SPARE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Chunk {
+    /// How many a thread keeps; it needs one for each direction that it is moving bytes in.
+    const KEPT: usize = 4;
+
+    fn take() -> Self {
+        Self(SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; CHUNK].into_boxed_slice()))
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        let bytes = mem::take(&mut self.0);
+        // A thread that ends has none to keep.
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < Self::KEPT {
+                spare.push(bytes);
+            }
+        });
+    }
+}
+
+/// A stream that is read in chunks, however little is asked for at a time, and has room for one only while it holds something.
 #[derive(Debug)]
 pub struct Lazy<S> {
     stream: S,
-    buffer: Vec<u8>,
-    at: usize,
+    /// What was read, from the first of these numbers to the second.
+    held: Option<(Chunk, usize, usize)>,
 }
 
 impl<S> Lazy<S> {
     pub fn new(stream: S) -> Self {
-        Self { stream, buffer: Vec::new(), at: 0 }
+        Self { stream, held: None }
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncBufRead for Lazy<S> {
     fn poll_fill_buf(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
-        let Self { stream, buffer, at } = self.get_mut();
-        if *at >= buffer.len() {
-            let mut fresh = vec![0; CHUNK];
-            let mut read = ReadBuf::new(&mut fresh);
-            let polled = Pin::new(stream).poll_read(context, &mut read);
+        let Self { stream, held } = self.get_mut();
+        if held.is_none() {
+            let mut chunk = Chunk::take();
+            let mut read = ReadBuf::new(&mut chunk.0);
+            ready!(Pin::new(stream).poll_read(context, &mut read))?;
             let length = read.filled().len();
-            fresh.truncate(length);
-            (*buffer, *at) = (fresh, 0);
-            if polled.is_pending() {
-                *buffer = Vec::new();
+            if length > 0 {
+                *held = Some((chunk, 0, length));
             }
-            ready!(polled)?;
         }
-        Poll::Ready(Ok(buffer.get(*at..).unwrap_or_default()))
+        let bytes = held.as_ref().and_then(|(chunk, from, to)| chunk.0.get(*from..*to));
+        Poll::Ready(Ok(bytes.unwrap_or_default()))
     }
 
     fn consume(self: Pin<&mut Self>, amount: usize) {
-        self.get_mut().at += amount;
+        let held = &mut self.get_mut().held;
+        if let Some((_, from, to)) = held {
+            *from += amount;
+            if from >= to {
+                *held = None;
+            }
+        }
     }
 }
 
@@ -178,6 +223,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for Lazy<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Lazy<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -213,6 +270,29 @@ mod tests {
         let Relayed { up, down, end } = relayed.await.expect("no panic");
         assert_eq!((up, down), (39, 39));
         assert!(matches!(end, End::Closed), "{end:?}");
+    }
+
+    #[tokio::test]
+    async fn small_reads_come_from_one_large_one_and_leave_nothing_behind() {
+        let (mut near, far) = duplex(CHUNK);
+        let sent: Vec<u8> = (0..=255).cycle().take(10_000).collect();
+        near.write_all(&sent).await.expect("written");
+        let mut lazy = Lazy::new(far);
+        let mut read = vec![0; 100];
+        lazy.read_exact(&mut read).await.expect("read");
+        assert!(
+            matches!(&lazy.held, Some((_, 100, 10_000))),
+            "{:?}",
+            lazy.held.as_ref().map(|(_, from, to)| (from, to))
+        );
+        let mut rest = vec![0; 9_900];
+        lazy.read_exact(&mut rest).await.expect("read");
+        assert_eq!([read, rest].concat(), sent);
+        assert!(lazy.held.is_none());
+        assert_eq!(SPARE.with_borrow(Vec::len), 1, "it serves the next connection");
+        drop(near);
+        assert_eq!(lazy.read(&mut [0]).await.expect("the end"), 0);
+        assert!(lazy.held.is_none());
     }
 
     #[tokio::test]

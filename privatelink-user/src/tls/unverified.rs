@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use rustls::{
-    ClientConfig, DigitallySignedStruct, SignatureScheme,
+    ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::CryptoProvider,
     pki_types::{CertificateDer, ServerName, UnixTime},
@@ -18,9 +18,30 @@ use super::crypto;
 ///
 /// When the cryptography that this was built with supports neither version.
 pub fn config() -> Result<ClientConfig, rustls::Error> {
-    let provider = Arc::new(crypto::provider());
+    config_of(rustls::ALL_VERSIONS)
+}
+
+/// The same of some versions only.
+///
+/// # Errors
+///
+/// When the cryptography that this was built with supports none of them.
+pub fn config_of(versions: &[&'static SupportedProtocolVersion]) -> Result<ClientConfig, rustls::Error> {
+    config_by(crypto::provider(), versions)
+}
+
+/// The same with other cryptography.
+///
+/// # Errors
+///
+/// When it supports none of the versions.
+pub fn config_by(
+    provider: CryptoProvider,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Result<ClientConfig, rustls::Error> {
+    let provider = Arc::new(provider);
     Ok(ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()?
+        .with_protocol_versions(versions)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Unverified(provider)))
         .with_no_client_auth())

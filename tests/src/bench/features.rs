@@ -23,22 +23,22 @@ const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 10);
 const ADDRESSES: u8 = 16;
 const CLIENT_NET: &str = "10.0.1.0/24";
 /// The endpoint without a security group, and the rivals' address.
-const FRONT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 50);
+pub(super) const FRONT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 50);
 /// The endpoint with a security group of [`RULES`] rules.
 const GUARDED: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 51);
 /// As many as a security group may have.
 const RULES: u16 = 1000;
-const NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 5);
+pub(super) const NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 5);
 /// Where the web server speaks HTTP.
-const PLAIN: u16 = 8080;
+pub(super) const PLAIN: u16 = 8080;
 /// Where it expects a PROXY protocol header before that.
 const PROXY: u16 = 8081;
 /// In front of nftables: behind a set of [`RULES`] networks.
 const FILTERED: u16 = 8082;
 /// Bytes of a download.
-const DOWNLOAD: u64 = 8 << 20;
+pub(super) const DOWNLOAD: u64 = 8 << 20;
 /// How long a sample takes, in seconds.
-const SAMPLE: u64 = 2;
+pub(super) const SAMPLE: u64 = 2;
 
 /// A way to the web server.
 #[derive(Debug)]
@@ -88,21 +88,21 @@ impl Path {
 
 /// One topology with what carries connections through it.
 #[derive(Debug)]
-struct Contestant {
+pub(super) struct Contestant {
     _running: Vec<Running>,
     _files: Directory,
     place: Place,
-    client: Netns,
+    pub(super) client: Netns,
 }
 
 #[derive(Debug)]
-enum Place {
+pub(super) enum Place {
     Plain { topology: Topology },
     Ours { scenario: Box<Scenario> },
 }
 
 impl Contestant {
-    fn start(build: impl FnOnce(Topology, &Directory, &mut Vec<Running>) -> Result<Place>) -> Result<Self> {
+    pub(super) fn start(build: impl FnOnce(Topology, &Directory, &mut Vec<Running>) -> Result<Place>) -> Result<Self> {
         let files = Directory::new("bench")?;
         let plans = vec![
             VpcPlan::new("consumer", vec![HostPlan::new("client", 1, 10)]),
@@ -119,7 +119,15 @@ impl Contestant {
         Ok(Self { _running: running, _files: files, place, client })
     }
 
-    fn diagnosis(&self) -> String {
+    /// The namespace of what carries the connections.
+    pub(super) fn lb(&self) -> &Netns {
+        match &self.place {
+            Place::Plain { topology } => &topology.lb,
+            Place::Ours { scenario } => &scenario.topology.lb,
+        }
+    }
+
+    pub(super) fn diagnosis(&self) -> String {
         match &self.place {
             Place::Plain { topology } => format!("through {}", topology.lb.name()),
             Place::Ours { scenario } => scenario.diagnosis(),
@@ -151,7 +159,7 @@ fn web(netns: &Netns, files: &Directory) -> Result<Running> {
     running
 }
 
-fn targets() -> impl Iterator<Item = Ipv4Addr> {
+pub(super) fn targets() -> impl Iterator<Item = Ipv4Addr> {
     let [a, b, c, d] = SERVER.octets();
     (0..ADDRESSES).map(move |n| Ipv4Addr::new(a, b, c, d + n))
 }

@@ -10,4 +10,5 @@ pub mod product;
 pub mod scale;
 pub mod sizes;
 pub mod streams;
+pub mod tls;
 pub mod traffic;

@@ -9,7 +9,7 @@ use privatelink_tests::{
         bed::Bed,
         features,
         figure::{Figure, Machine, Report, head},
-        nftables, packets, scale, sizes, streams,
+        nftables, packets, scale, sizes, streams, tls,
     },
     cleanup,
 };
@@ -90,6 +90,7 @@ fn run(args: &Args) -> Result<()> {
     }
     streams::compare(rounds, |name| args.wants(name), &mut done)?;
     features::compare(rounds, |name| args.wants(name), &mut done)?;
+    tls::compare(rounds, |name| args.wants(name), &mut done)?;
     eprintln!("{:.0} s", started.elapsed().as_secs_f32());
     if let Some(path) = &args.json {
         Report { machine: &machine, rounds, figures: &figures }.write(path)?;

@@ -40,6 +40,7 @@ pub const TESTS: fn() -> Vec<Test> = || {
         Test { name: "tls_listener_ends_https_at_the_load_balancer", needs: NEEDS, run: Run::EachHook(https) },
         Test { name: "tls_listener_leads_to_tls_targets_and_proxy_headers", needs: NEEDS, run: Run::Once(targets) },
         Test { name: "tls_listener_outlives_agent_certificate_and_relay", needs: BUSY, run: Run::Once(outlives) },
+        Test { name: "tls_clients_come_back_to_relays_of_other_builds", needs: BUSY, run: Run::Once(builds) },
         Test { name: "tls_listener_holds_ten_thousand_idle_connections", needs: BUSY, run: Run::Once(idle) },
         Test { name: "tls_listener_is_found_sound_by_testssl", needs: SCANNED, run: Run::Once(scanned) },
         Test { name: "aws_cli_publishes_a_tls_listener_by_a_private_name", needs: WITH_AWS, run: Run::Once(document) },
@@ -181,7 +182,7 @@ fn https(hook: Hook) -> Result<()> {
             let log = fs::read_to_string(lab.path("access.log")).context("the access log")?;
             let line = log.lines().find(|line| line.contains(" www.lab.example ")).context("no line of the name")?;
             let fields: Vec<&str> = line.split(' ').collect();
-            ensure!(fields.len() == 22 && fields[0] == "tls" && fields[1] == "2.0", "{line}");
+            ensure!(fields.len() == 23 && fields[0] == "tls" && fields[1] == "2.0", "{line}");
             ensure!(fields[5].starts_with("10.0.1.10:") && fields[6] == "10.0.0.50:443", "{line}");
             ensure!(fields[15].starts_with("tlsv1") && fields[16] == "x25519", "{line}");
             ensure!(log.contains(" - - - - - - "), "a failed handshake is not logged: {log}");
@@ -251,6 +252,8 @@ fn targets() -> Result<()> {
         let requests = nginx.tls_requests()?;
         ensure!(requests.iter().any(|line| line.starts_with("TLSv1.3 www.lab.example curl/")), "{requests:?}");
 
+        validated(scenario, lab)?;
+
         let proxied = SocketAddrV4::new(host.address(), 8_081);
         told(&host.netns, proxied)?;
         cli.run(&format!(
@@ -273,6 +276,59 @@ fn targets() -> Result<()> {
         ensure!(scenario.topology.checksum_errors()? == 0, "checksum errors");
         Ok(())
     })
+}
+
+/// The groups `tls`, whose server shows a certificate that nobody vouches for, and `own`, whose server shows one that is in the
+/// store, validate what they are shown.
+fn validated(scenario: &Scenario, lab: &Lab) -> Result<()> {
+    const TRUST: &str = "privatelink.target_certificates.trust";
+    let cli = &scenario.cli;
+    let client = &scenario.topology.host("client-a").netns.clone();
+    let host = server(scenario, 1);
+    let refused = |code: &str| {
+        eventually(&format!("the relay refuses the server: {code}"), PATIENCE, || {
+            ensure!(lab.page(client, NAME, "").is_err(), "the page still comes");
+            let log = fs::read_to_string(lab.path("access.log")).context("the access log")?;
+            ensure!(log.lines().any(|line| line.ends_with(code)), "{log}");
+            Ok(())
+        })
+    };
+    cli.run(&format!("target-group modify tls --attribute {TRUST}=system"))?;
+    eventually("the check refuses the server", Duration::from_secs(30), || {
+        let told = cli.run("target health tls")?.to_string();
+        says(&told, "the target's certificate is not one that the target group believes")
+    })?;
+    // No target is healthy, so all are used; and the relay sees for itself.
+    refused("TargetCertificateInvalid")?;
+
+    let dir = Directory::new("own")?;
+    let path = |file: &str| dir.path().join(file).display().to_string();
+    let own = rcgen::generate_simple_self_signed([NAME.to_owned()]).context("a certificate")?;
+    fs::write(path("certificate.pem"), own.cert.pem())?;
+    fs::write(path("key.pem"), own.signing_key.serialize_pem())?;
+    let imported = cli.run(&format!(
+        "certificate import --certificate {} --private-key {}",
+        path("certificate.pem"),
+        path("key.pem")
+    ))?;
+    let address = SocketAddrV4::new(host.address(), 8_444);
+    let _nginx = Nginx::start_tls_with(&host.netns, dir, address, "by its own name", "TLSv1.3")?;
+    cli.run(&format!(
+        "target-group create own --vpc provider --protocol TLS --port 8444 --health-check-protocol HTTPS \
+         --health-check-interval 5 --health-check-timeout 2 --attribute {TRUST}={}",
+        text(&imported, "id")?
+    ))?;
+    cli.run(&format!("target register own {}", host.address()))?;
+    cli.run("listener modify web:443 --target-group own")?;
+    scenario.wait_healthy("own")?;
+    eventually("the server is believed", PATIENCE, || says(&lab.page(client, NAME, "")?, "by its own name"))?;
+    let told = cli.run(&format!("explain --vpc consumer-a --from {FIRST} --to {TLS}"))?;
+    says(&told.to_string(), "their certificates have to be of the target group's authorities")?;
+    cli.run("target-group modify own --attribute privatelink.target_certificates.name=other.lab.example")?;
+    refused("TargetCertificateOtherName")?;
+    cli.run("listener modify web:443 --target-group tls")?;
+    cli.run(&format!("target-group modify tls --attribute {TRUST}=off"))?;
+    eventually("nobody is asked any more", PATIENCE, || says(&lab.page(client, NAME, "")?, "by TLS"))
 }
 
 /// The serial number of the certificate that is shown.
@@ -422,6 +478,86 @@ fn outlives() -> Result<()> {
             ensure!(left.is_empty(), "relays: {left:?}");
             Ok(())
         })
+    })
+}
+
+/// A request by `openssl s_client`, read to its end; what it says. Sessions are kept in a file.
+fn session(client: &Netns, args: &[&str]) -> Result<String> {
+    let mut command = client.command("openssl");
+    command.args(["s_client", "-connect", &TLS.to_string(), "-servername", NAME, "-ign_eof"]).args(args);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().context("starting openssl s_client")?;
+    child.stdin.take().context("its input")?.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+    let Output { stdout, stderr, .. } = child.wait_with_output().context("openssl s_client")?;
+    let said = String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned();
+    says(&said, "in clear")?;
+    Ok(said)
+}
+
+/// Relays of two builds pass the listener on to each other, while requests go on and clients come back by their tickets.
+fn builds() -> Result<()> {
+    with_tls(Hook::Tc, |scenario, lab, _| {
+        let client = &scenario.topology.host("client-a").netns.clone();
+        let other = &scenario.topology.host("client-b").netns.clone();
+        let versions = ["-tls1_2", "-tls1_3"];
+        for version in versions {
+            says(&session(client, &[version, "-sess_out", &lab.path(version)])?, "New, TLSv1")?;
+            says(&session(client, &[version, "-sess_in", &lab.path(version)])?, "Reused, TLSv1")?;
+        }
+        // A renegotiation is not begun: the connection ends, or goes on with what it has.
+        let mut command = client.command("openssl");
+        command.args(["s_client", "-connect", &TLS.to_string(), "-servername", NAME, "-tls1_2"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().context("starting openssl s_client")?;
+        child.stdin.take().context("its input")?.write_all(b"R\n")?;
+        let Output { stdout, stderr, .. } = child.wait_with_output().context("openssl s_client")?;
+        let said = String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned();
+        says(&said, "RENEGOTIATING")?;
+        says(&said, "no renegotiation")?;
+
+        // The same program under another time stamp is another build.
+        let copy = lab.dir.path().join("privatelink-of-another-build");
+        fs::copy(scenario.cli.program(), &copy).context("another build")?;
+        let [first] = relays(&scenario.topology.lb)?[..] else { bail!("not one relay") };
+        let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
+        thread::scope(|scope| {
+            let asking = scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    ensure!(lab.page(other, NAME, "")? == "in clear");
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(())
+            });
+            let result = (|| -> Result<()> {
+                let mut command = scenario.topology.lb.command(&copy);
+                command.arg("relay").arg("--state-dir").arg(scenario.agent.state_dir());
+                command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+                // It ends when the agent's own relay has taken over from it.
+                Running::start(&mut command)?.keep();
+                eventually("the agent's build has the sockets again", Duration::from_secs(20), || {
+                    let left = relays(&scenario.topology.lb)?;
+                    ensure!(left.len() == 1 && left[0] != first, "relays: {left:?}, at first {first}");
+                    let program = fs::read_link(format!("/proc/{}/exe", left[0])).context("its program")?;
+                    ensure!(program == scenario.cli.program().canonicalize()?, "{}", program.display());
+                    Ok(())
+                })?;
+                let asked = done.load(Ordering::Relaxed);
+                eventually("requests go on", PATIENCE, || {
+                    ensure!(done.load(Ordering::Relaxed) > asked + 2);
+                    Ok(())
+                })?;
+                for version in versions {
+                    says(&session(client, &[version, "-sess_in", &lab.path(version)])?, "Reused, TLSv1")?;
+                }
+                Ok(())
+            })();
+            stop.store(true, Ordering::Relaxed);
+            let asked = asking.join().map_err(|_| anyhow::anyhow!("the requests panicked"))?;
+            result?;
+            asked.context("a request failed")
+        })?;
+        progress!("{} requests over two changes of the relay's build, none failed", done.load(Ordering::Relaxed));
+        Ok(())
     })
 }
 

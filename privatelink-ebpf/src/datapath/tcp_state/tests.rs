@@ -102,6 +102,34 @@ fn a_reset_in_the_window_is_on_probation() {
 }
 
 #[test]
+fn a_reset_right_behind_data_is_not_acquitted_by_what_acknowledges_the_data() {
+    for (data, reset, acknowledged, challenge, closing) in [
+        (
+            segment(true, ACK, 1001, 5001, 100),
+            client(RST, 1101, 0),
+            target(ACK, 5001, 1101),
+            target(ACK, 5001, 1001),
+            Meta::TARGET_FIN,
+        ),
+        (
+            segment(false, ACK, 5001, 1001, 100),
+            target(RST, 5101, 0),
+            client(ACK, 1001, 5101),
+            client(ACK, 1001, 5001),
+            Meta::CLIENT_FIN,
+        ),
+    ] {
+        let flow = through(ESTABLISHED, &[data, reset, acknowledged]);
+        assert_eq!(flow.state, FlowState::Resetting);
+        assert_eq!(next(flow, client(SYN, 9000, 0)).1, Step::Replace);
+        assert_eq!(through(flow, &[reset, acknowledged]).state, FlowState::Resetting, "the same reset twice ends nothing");
+        assert_eq!(through(flow, &[challenge]).state, FlowState::Established, "who waits for another number lives");
+        let closing = Flow { state: FlowState::Closing, flags: closing, ..ESTABLISHED };
+        assert_eq!(through(closing, &[data, reset, acknowledged]).state, FlowState::Resetting);
+    }
+}
+
+#[test]
 fn the_edges_of_the_window() {
     for (offset, state) in [
         (RESET_WINDOW, FlowState::Resetting),

@@ -69,6 +69,14 @@ pub fn cases() -> Vec<Case> {
             .frame(target_ack(A))
             .check(Check::State(A, FlowState::Established))
             .frame(data(A, 10)),
+        case("a client breaks off right behind its data, whose acknowledgement is under way; its port is good again")
+            .handshake(A)
+            .frame(data(A, 100))
+            .frame(rst(A).numbers(1101, 0))
+            .frame(target_ack(A).numbers(5001, 1101))
+            .check(Check::State(A, FlowState::Resetting))
+            .frame(syn(A).numbers(70_000, 0).opens().counts(Counter::FlowReplaced))
+            .check(Check::Entries(2)),
         case("the sender of a reset on probation does not clear it")
             .handshake(A)
             .frame(rst(A).numbers(1500, 0))

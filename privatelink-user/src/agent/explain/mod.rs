@@ -27,6 +27,7 @@ use crate::{
     runtime::{
         Explanation, Finding, HookInUse, Object, PacketProtocol, PortStatus, Question, TargetHealth, TargetHealthReport,
     },
+    tls::verified::{Roots, Verify},
 };
 
 /// The port that the packet is taken to come in on.
@@ -398,8 +399,18 @@ impl<'a> Story<'a> {
         let targets: usize = plan.upstreams.get(listener).into_iter().flatten().map(|group| group.targets.len()).sum();
         let tls = self.facts.state.listeners.get(listener).and_then(|listener| listener.tls.as_ref());
         let policy = tls.map_or_else(String::new, |tls| format!(" ({}, ALPN {})", tls.policy, tls.alpn));
-        let text =
-            format!("the relay, which ends TLS{policy} and connects to one of {targets} targets from the node address");
+        let verified = plan.upstreams.get(listener).into_iter().flatten().find_map(|group| group.verify.as_ref());
+        let verified = verified.map_or_else(String::new, |Verify { roots, name }| {
+            let whose = match roots {
+                Roots::System => "this host's authorities",
+                Roots::Pem(_) => "the target group's authorities",
+            };
+            let name = name.as_deref().unwrap_or("the name that the client asks for");
+            format!("; their certificates have to be of {whose} and for {name}")
+        });
+        let text = format!(
+            "the relay, which ends TLS{policy} and connects to one of {targets} targets from the node address{verified}"
+        );
         self.find(Object::Target, name, text);
     }
 

@@ -77,7 +77,8 @@ fn a_tls_listener_leads_to_the_relay_and_the_relay_to_the_targets() {
             plan.targets.iter().find(|(key, _)| key.ip == Ipv4Addr::new(10, 0, 1, octet) && key.proto == Proto::Tcp);
         host_port().internal(*found.expect("an index").1, IpFamily::Ipv4).expect("an address")
     };
-    let [Group { weight: 1, tls: false, proxy_v2: false, targets }] = plan.upstreams[&id].as_slice() else {
+    let [Group { weight: 1, tls: false, verify: None, proxy_v2: false, targets }] = plan.upstreams[&id].as_slice()
+    else {
         panic!("{:?}", plan.upstreams)
     };
     assert_eq!(

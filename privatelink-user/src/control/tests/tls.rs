@@ -111,3 +111,54 @@ fn groups_behind_tls_are_of_one_protocol() {
     assert_eq!(refusal(listener(&mut world, "TCP", by_tcp)).0, "IncompatibleProtocols");
     listener(&mut world, "TLS", json!({"certificate": certificate, "target_group": "again"})).unwrap();
 }
+
+#[test]
+fn a_load_balancer_shows_25_certificates_besides_the_default_ones() {
+    let mut world = World::published();
+    let certificates: Vec<String> = (0..27).map(|n| import(&mut world, &format!("www{n}.example"))).collect();
+    let [default, last, more @ ..] = certificates.as_slice() else { unreachable!() };
+    assert_eq!(more.len(), 25);
+    listener(&mut world, "TLS", json!({"certificate": default, "more_certificates": more[..20]})).unwrap();
+    let second = json!({"port": 444, "certificate": last, "more_certificates": more[15..25]});
+    listener(&mut world, "TLS", second).unwrap();
+    // What both show counts once, and what is default there does not count.
+    let add = |certificate: &str| json!({"listener": "lb:443", "certificates": [certificate]});
+    world.json::<AddListenerCertificates>(add(&more[20])).unwrap();
+    world.json::<AddListenerCertificates>(add(default)).unwrap();
+    let (code, text) = refusal(world.json::<AddListenerCertificates>(add(last)));
+    assert_eq!(
+        (code.as_str(), text.as_str()),
+        ("TooManyCertificates", "You've reached the limit on the number of certificates per load balancer: 25")
+    );
+    let third = json!({"port": 445, "certificate": default, "more_certificates": [last]});
+    assert_eq!(refusal(listener(&mut world, "TLS", third)).0, "TooManyCertificates");
+    let all = json!({"listener": "lb:444", "more_certificates": certificates});
+    assert_eq!(refusal(world.json::<ModifyListener>(all)).0, "TooManyCertificates");
+    let fewer = json!({"listener": "lb:444", "certificates": more[21..]});
+    world.json::<RemoveListenerCertificates>(fewer).unwrap();
+    world.json::<AddListenerCertificates>(add(last)).unwrap();
+}
+
+#[test]
+fn a_tls_group_knows_its_targets_by_a_certificate_that_stays() {
+    let mut world = World::published();
+    let arn = import(&mut world, "www.one.example");
+    let trust = |group: &str, trust: &str| json!({"target_group": group, "attributes": {"privatelink.target_certificates.trust": trust}});
+    let made = json!({"name": "again", "vpc": "provider", "protocol": "TLS", "port": 443});
+    world.json::<CreateTargetGroup>(made).unwrap();
+    let (code, text) = refusal(world.json::<ModifyTargetGroup>(trust("web", "system")));
+    assert_eq!(code, "ValidationError");
+    assert!(text.contains("is not supported for target groups with the TCP protocol"), "{text}");
+    let unknown = arn.replace('0', "1");
+    assert_eq!(refusal(world.json::<ModifyTargetGroup>(trust("again", &unknown))).0, "CertificateNotFound");
+    let name = json!({"target_group": "again", "attributes": {"privatelink.target_certificates.name": "a.example"}});
+    assert_eq!(refusal(world.json::<ModifyTargetGroup>(name.clone())).0, "ValidationError");
+    world.json::<ModifyTargetGroup>(trust("again", &arn)).unwrap();
+    world.json::<ModifyTargetGroup>(name).unwrap();
+    let (code, _) = refusal(world.json::<DeleteCertificate>(json!({"certificate": arn})));
+    assert_eq!(code, "ResourceInUse");
+    let off = json!({"target_group": "again", "attributes": {"privatelink.target_certificates.trust": "off",
+        "privatelink.target_certificates.name": "sni"}});
+    world.json::<ModifyTargetGroup>(off).unwrap();
+    world.json::<DeleteCertificate>(json!({"certificate": arn})).unwrap();
+}

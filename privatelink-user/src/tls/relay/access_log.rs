@@ -1,5 +1,5 @@
-//! The access log of TLS listeners: the fields of a Network Load Balancer's, in its order (user guide, "Access logs"), and
-//! whether a client's handshake failed as well.
+//! The access log of TLS listeners: the fields of a Network Load Balancer's, in its order (user guide, "Access logs"), of
+//! connections whose handshake failed as well; and one of ours behind them: why a target was not believed.
 
 use std::{
     fmt::{self, Display, Write as _},
@@ -11,7 +11,7 @@ use tokio::{fs::OpenOptions, io::AsyncWriteExt as _, sync::mpsc};
 
 use crate::{
     model::ListenerId,
-    tls::{listener::Record, pump::Relayed},
+    tls::{listener::Record, pump::Relayed, verified::Distrust},
 };
 
 /// Lines that wait for the disk; beyond them lines are lost, and counted.
@@ -85,6 +85,7 @@ fn line(listener: &ListenerId, load_balancer: &str, record: &Record) -> String {
         alpn_target,
         alpn_offered,
         alert,
+        distrust,
         relayed,
     } = record;
     let listener = listener.as_str().rsplit('/').next().unwrap_or_default();
@@ -96,7 +97,7 @@ fn line(listener: &ListenerId, load_balancer: &str, record: &Record) -> String {
     // Writing into a string cannot fail.
     let _ = writeln!(
         line,
-        "tls 2.0 {} {load_balancer} {listener} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}",
+        "tls 2.0 {} {load_balancer} {listener} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}",
         Field(ended.as_ref().map(time)),
         Field(origin.as_ref().map(|origin| origin.client)),
         Field(origin.as_ref().map(|origin| origin.front)),
@@ -115,6 +116,7 @@ fn line(listener: &ListenerId, load_balancer: &str, record: &Record) -> String {
         Field(alpn_target.as_deref().map(safe)),
         Field(Some(offered.join(",")).filter(|list| !list.is_empty())),
         Field(began.as_ref().map(time)),
+        Field(distrust.map(Distrust::code)),
     );
     line
 }
@@ -152,7 +154,7 @@ mod tests {
         assert_eq!(
             line(&id.parse().expect("a listener"), "net/web/0123456789abcdef", &record),
             "tls 2.0 2026-01-02T03:04:07 net/web/0123456789abcdef fedcba9876543210 10.0.1.10:40000 10.0.0.50:443 2000 3 98 246 \
-             - arn:cert 0a:0b TLS_AES_128_GCM_SHA256 tlsv13 x25519 a?b?tls h2 - \"h2\",\"http/1.1\" 2026-01-02T03:04:05\n"
+             - arn:cert 0a:0b TLS_AES_128_GCM_SHA256 tlsv13 x25519 a?b?tls h2 - \"h2\",\"http/1.1\" 2026-01-02T03:04:05 -\n"
         );
     }
 }

@@ -11,12 +11,9 @@ pub mod wire;
 
 use std::{
     fs, io,
-    os::{
-        fd::AsRawFd as _,
-        unix::{
-            fs::{MetadataExt as _, PermissionsExt as _},
-            net::UnixStream as BlockingStream,
-        },
+    os::unix::{
+        fs::{MetadataExt as _, PermissionsExt as _},
+        net::UnixStream as BlockingStream,
     },
     path::{Path, PathBuf},
     sync::{
@@ -34,9 +31,9 @@ use tokio::{
 };
 
 use self::{
-    handover::Taken,
+    handover::{Estate, HandOverError, PROTOCOL},
     serving::Serving,
-    wire::{Config, Request},
+    wire::Request,
 };
 
 /// Why a relay does not run.
@@ -46,6 +43,8 @@ pub enum RelayError {
     Socket { socket: PathBuf, source: io::Error },
     #[error("TLS with targets is not possible: {0}")]
     Tls(#[from] rustls::Error),
+    #[error("another relay of this state directory serves on: {0}")]
+    HandOver(HandOverError),
     #[error("signals cannot be waited for: {0}")]
     Signals(io::Error),
 }
@@ -89,9 +88,10 @@ pub async fn run(state_dir: &Path) -> Result<(), RelayError> {
         stop: Notify::new(),
     });
     let unusable = |source| RelayError::Socket { socket: socket.clone(), source };
-    let Taken { config, sockets } = take_over(&socket).await;
+    let Estate { config, mut tickets, sockets } = take_over(&socket).await?;
     for (listener, taken) in sockets {
-        relay.serving.adopt(listener, taken);
+        let tickets = tickets.remove(&listener);
+        relay.serving.adopt(listener, taken, tickets);
     }
     if let Some(config) = config {
         relay.serving.configure(config);
@@ -148,21 +148,27 @@ pub async fn run(state_dir: &Path) -> Result<(), RelayError> {
 }
 
 /// What a relay that runs already passes on; nothing if there is none.
-async fn take_over(socket: &Path) -> Taken {
+///
+/// # Errors
+///
+/// If there is one that speaks of something else: taking its place would end what waits in its sockets. One that does not
+/// answer loses its place.
+async fn take_over(socket: &Path) -> Result<Estate, RelayError> {
     let path = socket.to_owned();
     let taken = tokio::task::spawn_blocking(move || {
-        let Ok(stream) = BlockingStream::connect(path) else { return Ok(Taken::default()) };
+        let Ok(stream) = BlockingStream::connect(path) else { return Ok(Estate::default()) };
         handover::take(&stream)
     });
     match taken.await {
-        Ok(Ok(taken)) => taken,
-        Ok(Err(error)) => {
+        Ok(Ok(taken)) => Ok(taken),
+        Ok(Err(error @ (HandOverError::Protocol { .. } | HandOverError::Unknown))) => Err(RelayError::HandOver(error)),
+        Ok(Err(HandOverError::Stream(error))) => {
             tracing::warn!(%error, "the present relay passes nothing on; it keeps what it has");
-            Taken::default()
+            Ok(Estate::default())
         }
         Err(error) => {
             tracing::error!(%error, "taking over was aborted");
-            Taken::default()
+            Ok(Estate::default())
         }
     }
 }
@@ -191,7 +197,7 @@ async fn answer(relay: Arc<Relay>, mut stream: UnixStream) {
         match request {
             Request::Configure(config) => relay.serving.configure(*config),
             Request::Status => {}
-            Request::HandOver => return hand_over(&relay, stream).await,
+            Request::HandOver { protocol } => return hand_over(&relay, stream, protocol).await,
             Request::Stop => return relay.stop.notify_one(),
         }
         if let Err(error) = wire::send(&mut stream, &relay.serving.status()).await {
@@ -200,17 +206,27 @@ async fn answer(relay: Arc<Relay>, mut stream: UnixStream) {
     }
 }
 
-/// Passes everything on to the relay that asks for it.
-async fn hand_over(relay: &Arc<Relay>, stream: UnixStream) {
-    relay.handed_over.store(true, Ordering::Release);
-    let given = async {
+/// Passes everything on to the relay that asks for it, if that knows how to take it.
+async fn hand_over(relay: &Arc<Relay>, stream: UnixStream, protocol: u32) {
+    let blocking = || -> io::Result<BlockingStream> {
         let stream = stream.into_std()?;
         stream.set_nonblocking(false)?;
-        let (config, sockets): (Option<Config>, Vec<_>) = relay.serving.estate();
-        let given = tokio::task::spawn_blocking(move || {
-            let descriptors: Vec<_> = sockets.iter().map(|(id, socket)| (id.clone(), socket.as_raw_fd())).collect();
-            handover::give(&stream, config.as_ref(), &descriptors)
-        });
+        Ok(stream)
+    };
+    if protocol != PROTOCOL {
+        tracing::warn!(
+            "a relay asks for everything by protocol {protocol}; this one passes it on by protocol {PROTOCOL}"
+        );
+        if let Ok(stream) = blocking() {
+            // It hears it, or finds the connection closed.
+            let _ = tokio::task::spawn_blocking(move || handover::decline(&stream)).await;
+        }
+        return;
+    }
+    relay.handed_over.store(true, Ordering::Release);
+    let given = async {
+        let (stream, estate) = (blocking()?, relay.serving.estate());
+        let given = tokio::task::spawn_blocking(move || handover::give(&stream, &estate));
         given.await.map_err(io::Error::other)?
     };
     match given.await {
@@ -222,5 +238,37 @@ async fn hand_over(relay: &Arc<Relay>, stream: UnixStream) {
             tracing::warn!(%error, "another relay could not take over");
             relay.handed_over.store(false, Ordering::Release);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        os::unix::net::UnixListener as BlockingListener,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_relay_of_another_protocol_keeps_its_place() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let socket = wire::socket(dir.path());
+        let listener = BlockingListener::bind(&socket).expect("bound");
+        let other = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("asked");
+            let asked = stream.read(&mut [0; 64]).expect("read");
+            let head = br#"{"protocol": 7, "sockets": 1}"#;
+            let length = u32::try_from(head.len()).expect("short").to_be_bytes();
+            stream.write_all(&[&length, head.as_slice()].concat()).expect("said");
+            asked
+        });
+        let refused = take_over(&socket).await.expect_err("refused");
+        assert!(other.join().expect("no panic") > 0);
+        assert!(matches!(refused, RelayError::HandOver(HandOverError::Protocol { theirs: 7 })), "{refused}");
+        assert!(refused.to_string().starts_with("another relay of this state directory serves on"), "{refused}");
+        // One that has gone leaves its socket to whoever comes.
+        let none = take_over(&socket).await.expect("nothing to take");
+        assert!(none.sockets.is_empty());
     }
 }

@@ -23,6 +23,7 @@ use tokio_rustls::TlsConnector;
 use super::{
     access_log::AccessLog,
     build,
+    handover::Estate,
     wire::{Config, Counts, Device, Group, ListenerConfig, ListenerStatus, Pem, Status},
 };
 use crate::{
@@ -32,6 +33,7 @@ use crate::{
         certificate::{CertificateError, Certificates, Served},
         listener::{self, Bounds, Endpoints, Listener, Record, Refusal, Sessions, Turn, Upstream},
         pump::Relayed,
+        tickets::{NoRandomness, TicketKeys},
     },
 };
 
@@ -64,6 +66,8 @@ struct Common {
 struct Open {
     /// None: not one that can be served yet; what connects waits.
     door: Option<(Arc<Door>, AbortHandle)>,
+    /// Of the relay that had the socket before.
+    tickets: Option<TicketKeys>,
     socket: BlockingListener,
     port: u16,
 }
@@ -98,6 +102,7 @@ struct Counters {
     accepted: AtomicU64,
     client_failed: AtomicU64,
     target_failed: AtomicU64,
+    target_distrusted: AtomicU64,
     rejected: AtomicU64,
     received: AtomicU64,
     sent: AtomicU64,
@@ -106,12 +111,13 @@ struct Counters {
 impl Counters {
     fn read(&self) -> Counts {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let Self { active, accepted, client_failed, target_failed, rejected, received, sent } = self;
+        let Self { active, accepted, client_failed, target_failed, target_distrusted, rejected, received, sent } = self;
         Counts {
             active: of(active),
             accepted: of(accepted),
             client_failed: of(client_failed),
             target_failed: of(target_failed),
+            target_distrusted: of(target_distrusted),
             rejected: of(rejected),
             received: of(received),
             sent: of(sent),
@@ -132,6 +138,8 @@ enum ListenerError {
     Policy(String),
     #[error(transparent)]
     Tls(#[from] rustls::Error),
+    #[error(transparent)]
+    Tickets(#[from] NoRandomness),
 }
 
 impl Serving {
@@ -151,12 +159,12 @@ impl Serving {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes another relay's socket; it accepts once the listener is configured.
-    pub fn adopt(&self, id: ListenerId, socket: OwnedFd) {
+    /// Takes another relay's socket, and the keys by which its clients come back; it accepts once the listener is configured.
+    pub fn adopt(&self, id: ListenerId, socket: OwnedFd, tickets: Option<TicketKeys>) {
         let socket = BlockingListener::from(socket);
         match socket.local_addr() {
             Ok(address) => {
-                let open = Open { door: None, socket, port: address.port() };
+                let open = Open { door: None, tickets, socket, port: address.port() };
                 self.inner().listeners.insert(id, open);
             }
             Err(error) => tracing::warn!(%error, listener = %id, "a socket that was passed on is none"),
@@ -198,11 +206,17 @@ impl Serving {
         *before = Some(config);
     }
 
-    /// Configuration and sockets, for the relay that takes over.
-    pub fn estate(&self) -> (Option<Config>, Vec<(ListenerId, BlockingListener)>) {
+    /// Everything that the relay that takes over gets.
+    pub fn estate(&self) -> Estate {
         let inner = self.inner();
-        let sockets = inner.listeners.iter().filter_map(|(id, open)| Some((id.clone(), open.socket.try_clone().ok()?)));
-        (inner.config.clone(), sockets.collect())
+        let sockets =
+            inner.listeners.iter().filter_map(|(id, open)| Some((id.clone(), open.socket.try_clone().ok()?.into())));
+        let keys = |open: &Open| match &open.door {
+            Some((door, _)) => Some(door.sessions.keys()),
+            None => open.tickets.clone(),
+        };
+        let tickets = inner.listeners.iter().filter_map(|(id, open)| Some((id.clone(), keys(open)?)));
+        Estate { config: inner.config.clone(), tickets: tickets.collect(), sockets: sockets.collect() }
     }
 
     /// Accepts nothing any more.
@@ -250,7 +264,7 @@ fn open<'a>(
         Entry::Vacant(vacant) => {
             let socket = bind(config.address, &config.device)?;
             let port = socket.local_addr()?.port();
-            Ok(vacant.insert(Open { door: None, socket, port }))
+            Ok(vacant.insert(Open { door: None, tickets: None, socket, port }))
         }
     }
 }
@@ -280,7 +294,7 @@ impl Open {
     ) -> Result<(), ListenerError> {
         let sessions = match &self.door {
             Some((door, _)) => door.sessions.clone(),
-            None => Sessions::new()?,
+            None => Sessions::new(self.tickets.as_ref())?,
         };
         let present = Arc::new(Present {
             listener: listener(wanted, config, certificates, &sessions)?,
@@ -294,6 +308,7 @@ impl Open {
         let (turn, counters, present) = (Turn::default(), Counters::default(), RwLock::new(present));
         let door = Arc::new(Door { id: id.clone(), sessions, turn, counters, present });
         self.socket.set_nonblocking(true)?;
+        listener::keep_alive(&self.socket);
         let socket = TcpListener::from_std(self.socket.try_clone()?)?;
         let accepting = tokio::spawn(accept(Arc::clone(common), Arc::clone(&door), socket)).abort_handle();
         self.door = Some((door, accepting));
@@ -325,7 +340,7 @@ fn listener(
     let chosen =
         Certificates { default: served(certificate)?, by_name: more.iter().map(served).collect::<Result<_, _>>()? };
     let device = Some(config.device.name.clone()).filter(|name| !name.is_empty());
-    let upstream = Upstream { groups: groups.clone(), dialer: Dialer { device, proxy_protocol: false } };
+    let upstream = Upstream::new(groups.clone(), Dialer { device, proxy_protocol: false })?;
     Ok(Listener::new(&offer, *alpn, chosen, upstream, Bounds::default(), sessions)?)
 }
 
@@ -379,6 +394,10 @@ async fn connection(common: Arc<Common>, door: Arc<Door>, stream: TcpStream) {
             Refusal::Header(_) | Refusal::Slow(_) | Refusal::Client(_) => &counters.client_failed,
             Refusal::Connections(_) => &counters.rejected,
             Refusal::NoTarget | Refusal::Connect { .. } | Refusal::Target { .. } => &counters.target_failed,
+            Refusal::Distrusted { .. } => {
+                counters.target_distrusted.fetch_add(1, Ordering::Relaxed);
+                &counters.target_failed
+            }
         };
         failed.fetch_add(1, Ordering::Relaxed);
         let client = record.origin.as_ref().map(|origin| origin.client);

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::{
     model::{CertificateId, ListenerId, SecretText},
-    tls::{alpn::AlpnPolicy, policy::ListenerPolicy},
+    tls::{alpn::AlpnPolicy, policy::ListenerPolicy, verified::Verify},
 };
 
 /// The control socket of the relay of a state directory.
@@ -30,8 +30,10 @@ pub enum Request {
     /// Serve exactly this from now on. Open connections go on with what they began with.
     Configure(Box<Config>),
     Status,
-    /// Pass the listening sockets on, and end with the last connection (`handover.rs`).
-    HandOver,
+    /// Pass the listening sockets on by this protocol, and end with the last connection (`handover.rs`).
+    HandOver {
+        protocol: u32,
+    },
     /// End at once; open connections end.
     Stop,
 }
@@ -78,6 +80,9 @@ pub struct Group {
     pub weight: u32,
     /// Speak TLS with the targets.
     pub tls: bool,
+    /// Whose certificates they have to show then; none: anybody's.
+    #[serde(default)]
+    pub verify: Option<Verify>,
     /// Begin with a PROXY protocol header.
     pub proxy_v2: bool,
     /// Where the datapath takes connections to the targets that may have new ones.
@@ -121,6 +126,9 @@ pub struct Counts {
     pub client_failed: u64,
     /// Connections to targets, or handshakes with them, that failed.
     pub target_failed: u64,
+    /// Those of them that failed because the target's certificate is not believed.
+    #[serde(default)]
+    pub target_distrusted: u64,
     /// Connections beyond an endpoint's limit.
     pub rejected: u64,
     /// Bytes of clients that went to targets.
@@ -138,6 +146,7 @@ impl Counts {
             accepted: self.accepted + other.accepted,
             client_failed: self.client_failed + other.client_failed,
             target_failed: self.target_failed + other.target_failed,
+            target_distrusted: self.target_distrusted + other.target_distrusted,
             rejected: self.rejected + other.rejected,
             received: self.received + other.received,
             sent: self.sent + other.sent,

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     control::{ControlError, tags},
-    model::{Change, ListenerId, LoadBalancerId, State, TagKey, TaggedId, TargetGroupId},
+    model::{Change, ListenerId, LoadBalancerId, State, TagKey, TaggedId, TargetGroupId, TlsSettings},
 };
 
 /// `Attributes.member.N`, by key.
@@ -101,12 +101,16 @@ pub fn describe_tags(call: &Call<'_>) -> Result<Structure, Refusal> {
     })
 }
 
-/// What the datapath has room for.
+/// What the datapath has room for, and what is limited as in AWS.
 pub fn account_limits(call: &Call<'_>) -> Result<Structure, Refusal> {
     let page = Page::elb(&call.scope())?;
     let crate::control::Limits { targets, listeners, endpoints: _ } = call.api.runtime.limits();
-    let rows = [("targets-per-network-load-balancer", targets), ("listeners-per-network-load-balancer", listeners)];
-    let row = |(name, most): (&str, u32)| (name.to_owned(), Structure::new().text("Name", name).text("Max", most));
+    let rows = [
+        ("targets-per-network-load-balancer", targets as usize),
+        ("listeners-per-network-load-balancer", listeners as usize),
+        ("certificates-per-network-load-balancer", TlsSettings::MAX_CERTIFICATES),
+    ];
+    let row = |(name, most): (&str, usize)| (name.to_owned(), Structure::new().text("Name", name).text("Max", most));
     let (items, token) = page.cut(rows.into_iter().map(row).collect());
     Ok(Structure::new().list("Limits", items).maybe("NextMarker", token))
 }

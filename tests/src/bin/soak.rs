@@ -1,0 +1,45 @@
+//! Long runs that look for what grows; `cargo xtask soak` builds and starts them.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use clap::{Parser, ValueEnum};
+use privatelink_tests::{cleanup, soak};
+
+/// What is run for long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Load {
+    /// TLS handshakes of every kind, at the relay.
+    Tls,
+}
+
+/// Runs a load for long, and fails if memory, files, threads or flows have grown.
+#[derive(Parser)]
+struct Args {
+    #[arg(value_enum)]
+    load: Load,
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
+    minutes: u32,
+    /// Handshakes a second.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rate: u32,
+}
+
+fn main() -> ExitCode {
+    cleanup::on_signals();
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
+    ensure!(nix::unistd::geteuid().is_root(), "needs root: it makes network namespaces and loads programs");
+    cleanup::sweep();
+    match args.load {
+        Load::Tls => soak::tls(args.minutes, args.rate),
+    }
+}

@@ -1,0 +1,362 @@
+//! Whether anything grows: TLS handshakes of every kind at a relay, for as long as asked, and what it holds meanwhile.
+//!
+//! Each second brings the same mix: full and resumed handshakes of TLS 1.2 and 1.3 with a request each, handshakes that a client
+//! breaks off with an alert, that are no TLS, that end in a reset half-way, clients that send one byte and wait for the handshake's
+//! time to be over, and connections that are kept for a while. After a warm-up memory may grow no more, and when all is over
+//! connections, descriptors and flows are back where they were.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, SocketAddrV4, TcpStream},
+    os::unix::net::UnixStream,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use privatelink_user::tls::{
+    crypto,
+    relay::wire::{self, Request, Status},
+    unverified,
+};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, client::Resumption, version};
+use socket2::SockRef;
+
+use crate::{
+    daemon::Agent,
+    eventually::eventually,
+    programs::{Directory, Nginx},
+    scenario::{ENDPOINT, Scenario, Service, program, rows, text},
+    topology::{Hook, HostPlan, Topology, VpcPlan},
+};
+
+const TLS: SocketAddrV4 = SocketAddrV4::new(ENDPOINT, 443);
+const NAME: &str = "www.lab.example";
+/// How long anything may take that is not slow on purpose.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than the relay waits for a handshake.
+const SLOW: Duration = Duration::from_secs(15);
+/// How long a kept connection is kept.
+const KEPT: Duration = Duration::from_secs(30);
+/// Until nothing is left of closed connections in the kernel: a target's closed port is held for a minute.
+const SETTLED: Duration = Duration::from_secs(150);
+
+/// What is held at one moment.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    /// Resident memory of the relay and of the agent, in KiB.
+    relay_kib: u64,
+    agent_kib: u64,
+    /// Open files of both.
+    relay_files: usize,
+    agent_files: usize,
+    /// Threads of the relay.
+    threads: usize,
+    /// Connections that the relay says it has: a task each.
+    connections: u64,
+    /// Flows of clients that the kernel knows, closed ones too while their ports are held.
+    flows: usize,
+}
+
+/// How many handshakes of each kind there were.
+#[derive(Clone, Copy, Debug, Default)]
+struct Done {
+    full: u64,
+    resumed: u64,
+    failed: u64,
+    aborted: u64,
+    slow: u64,
+    kept: u64,
+}
+
+impl Done {
+    fn all(&self) -> u64 {
+        let Self { full, resumed, failed, aborted, slow, kept } = self;
+        full + resumed + failed + aborted + slow + kept
+    }
+}
+
+fn status(pid: u32, field: &str) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the process has ended")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).with_context(|| field.to_owned())?;
+    Ok(line.trim_start_matches(':').trim().trim_end_matches(" kB").parse()?)
+}
+
+fn files(pid: u32) -> Result<usize> {
+    Ok(fs::read_dir(format!("/proc/{pid}/fd")).context("the process has ended")?.count())
+}
+
+/// What the relay says it does.
+fn relay(agent: &Agent) -> Result<Status> {
+    let mut stream = UnixStream::connect(wire::socket(&agent.state_dir())).context("the relay's socket")?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(&wire::frame(&Request::Status)?)?;
+    let mut length = [0; 4];
+    stream.read_exact(&mut length)?;
+    let mut body = vec![0; wire::checked_length(u32::from_be_bytes(length))?];
+    stream.read_exact(&mut body)?;
+    Ok(wire::parse(&body)?)
+}
+
+fn held(scenario: &Scenario) -> Result<Held> {
+    let status_of_relay = relay(&scenario.agent)?;
+    let (pid, agent) = (status_of_relay.pid, scenario.agent.pid().context("the agent has ended")?);
+    let flows = scenario.cli.run("flow list")?;
+    Ok(Held {
+        relay_kib: status(pid, "VmRSS")?,
+        agent_kib: status(agent, "VmRSS")?,
+        relay_files: files(pid)?,
+        agent_files: files(agent)?,
+        threads: usize::try_from(status(pid, "Threads")?)?,
+        connections: status_of_relay.listeners.values().map(|listener| listener.counts.active).sum(),
+        flows: rows(&flows)?.len(),
+    })
+}
+
+/// The clients of the mix.
+struct Clients {
+    /// Both versions, without and with a memory.
+    full: [Arc<ClientConfig>; 2],
+    resumed: [Arc<ClientConfig>; 2],
+    /// Believes nobody, and says so.
+    distrustful: Arc<ClientConfig>,
+    /// Those that are waiting for the relay's patience to end, and those that are kept, with when they began.
+    slow: Vec<(Instant, TcpStream)>,
+    kept: Vec<(Instant, TcpStream, ClientConnection)>,
+    done: Done,
+}
+
+type Connected = (TcpStream, ClientConnection);
+
+impl Clients {
+    fn new() -> Result<Self> {
+        let of = |version: &'static rustls::SupportedProtocolVersion, memory: bool| -> Result<Arc<ClientConfig>> {
+            let mut config = unverified::config_of(&[version])?;
+            config.resumption = if memory { Resumption::in_memory_sessions(16) } else { Resumption::disabled() };
+            Ok(Arc::new(config))
+        };
+        let distrustful = ClientConfig::builder_with_provider(Arc::new(crypto::provider()))
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        Ok(Self {
+            full: [of(&version::TLS12, false)?, of(&version::TLS13, false)?],
+            resumed: [of(&version::TLS12, true)?, of(&version::TLS13, true)?],
+            distrustful: Arc::new(distrustful),
+            slow: Vec::new(),
+            kept: Vec::new(),
+            done: Done::default(),
+        })
+    }
+
+    fn connect() -> Result<TcpStream> {
+        let stream = TcpStream::connect_timeout(&SocketAddr::from(TLS), PATIENCE).context("connecting")?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    fn shake(config: &Arc<ClientConfig>) -> Result<Connected> {
+        let mut stream = Self::connect()?;
+        let mut tls = ClientConnection::new(Arc::clone(config), NAME.to_owned().try_into()?)?;
+        while tls.is_handshaking() {
+            tls.complete_io(&mut stream).context("the handshake")?;
+        }
+        Ok((stream, tls))
+    }
+
+    fn request((stream, tls): &mut Connected) -> Result<()> {
+        let mut tls = rustls::Stream::new(tls, stream);
+        tls.write_all(b"GET / HTTP/1.0\r\n\r\n").context("the request")?;
+        let mut answer = String::new();
+        tls.read_to_string(&mut answer).context("the answer")?;
+        ensure!(answer.ends_with("in clear"), "the answer is {answer}");
+        Ok(())
+    }
+
+    /// One handshake of the kind that is next.
+    fn next(&mut self) -> Result<()> {
+        let turn = usize::try_from(self.done.all())?;
+        let version = turn / 10 % 2;
+        match turn % 10 {
+            0..3 => {
+                Self::request(&mut Self::shake(&self.full[version])?)?;
+                self.done.full += 1;
+            }
+            3..7 => {
+                let mut connected = Self::shake(&self.resumed[version])?;
+                // The first of all has nothing to come back with.
+                let resumed = connected.1.handshake_kind() == Some(HandshakeKind::Resumed);
+                ensure!(resumed || self.done.resumed < 20, "a handshake was not resumed");
+                Self::request(&mut connected)?;
+                self.done.resumed += 1;
+            }
+            7 if version == 0 => {
+                ensure!(Self::shake(&self.distrustful).is_err(), "a client believed what it must not");
+                self.done.failed += 1;
+            }
+            7 => {
+                let mut stream = Self::connect()?;
+                stream.write_all(b"GET / HTTP/1.1\r\nHost: lab.example\r\n\r\n")?;
+                // An alert, or a reset.
+                let _ = stream.read_to_end(&mut Vec::new());
+                self.done.failed += 1;
+            }
+            8 => {
+                // Part of what a client says first, then a reset.
+                let mut stream = Self::connect()?;
+                let mut hello = Vec::new();
+                ClientConnection::new(Arc::clone(&self.full[version]), NAME.to_owned().try_into()?)?
+                    .write_tls(&mut hello)?;
+                let part = if turn / 20 % 2 == 0 { hello.len() / 2 } else { hello.len() };
+                stream.write_all(hello.get(..part).unwrap_or_default())?;
+                SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+                self.done.aborted += 1;
+            }
+            _ if turn % 100 == 9 => {
+                let mut stream = Self::connect()?;
+                stream.write_all(&[0x16])?;
+                self.slow.push((Instant::now(), stream));
+                self.done.slow += 1;
+            }
+            _ => {
+                let (stream, tls) = Self::shake(&self.full[version])?;
+                self.kept.push((Instant::now(), stream, tls));
+                self.done.kept += 1;
+            }
+        }
+        self.let_go(false)
+    }
+
+    /// Ends what has been kept for long enough, or all of it; what was slow has been ended by the relay.
+    fn let_go(&mut self, all: bool) -> Result<()> {
+        while self.kept.first().is_some_and(|(since, _, _)| all || since.elapsed() > KEPT) {
+            let (_, stream, tls) = self.kept.remove(0);
+            Self::request(&mut (stream, tls)).context("on a kept connection")?;
+        }
+        while self.slow.first().is_some_and(|(since, _)| all || since.elapsed() > SLOW) {
+            let (since, mut stream) = self.slow.remove(0);
+            let ended = stream.set_read_timeout(Some(SLOW)).and_then(|()| stream.read(&mut [0]));
+            match ended {
+                Ok(0) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
+                // An alert.
+                Ok(_) => {}
+                Err(error) => bail!("a slow client was not sent away within {:?}: {error}", since.elapsed()),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn scenario() -> Result<(Scenario, Nginx, Directory)> {
+    let plans = vec![
+        VpcPlan::new("consumer", vec![HostPlan::new("client", 1, 10)]),
+        VpcPlan::new("provider", vec![HostPlan::new("server", 2, 10)]),
+    ];
+    let topology = Topology::build(Hook::Tc, plans, None)?;
+    let agent = Agent::start(&program()?, &topology.lb)?;
+    let scenario = Scenario::configure(topology, agent)?;
+    let server = scenario.topology.host("server");
+    let (netns, address) = (server.netns.clone(), server.address());
+    scenario.topology.host("client").netns.sysctl("ipv4.ip_local_port_range", "1024 65535")?;
+    let nginx = Nginx::start(&netns, Directory::new("web")?, SocketAddrV4::new(address, 8_080), "in clear")?;
+    let service = scenario.publish(&Service::new("web", "provider", vec![address]))?;
+    scenario.endpoint(&service, "consumer", ENDPOINT)?;
+    let lab = Directory::new("lab")?;
+    let made = scenario.cli.run(&format!("certificate create-lab {NAME} --ca {}", lab.path().join("ca").display()))?;
+    let certificate = text(&made, "id")?;
+    scenario.cli.run(&format!(
+        "listener create web --protocol TLS --port 443 --target-group web --certificate {certificate}"
+    ))?;
+    scenario.wait_healthy("web")?;
+    Ok((scenario, nginx, lab))
+}
+
+/// The growth of a line through `values`, from its first point to its last.
+fn growth(values: &[f64]) -> f64 {
+    let count = values.len() as f64;
+    let (mean_x, mean_y) = ((count - 1.0) / 2.0, values.iter().sum::<f64>() / count);
+    let points = || values.iter().enumerate().map(|(x, y)| (x as f64 - mean_x, y - mean_y));
+    let (above, below): (f64, f64) = (points().map(|(x, y)| x * y).sum(), points().map(|(x, _)| x * x).sum());
+    if below > 0.0 { above / below * (count - 1.0) } else { 0.0 }
+}
+
+/// Handshakes at the relay for `minutes`, `rate` a second; prints a row a minute.
+///
+/// # Errors
+///
+/// If a handshake goes another way than it should, or anything has grown.
+pub fn tls(minutes: u32, rate: u32) -> Result<()> {
+    let (scenario, _nginx, _lab) = scenario()?;
+    let netns = scenario.topology.host("client").netns.clone();
+    let mut clients = Clients::new()?;
+    eventually("TLS is served", Duration::from_secs(20), || {
+        netns.run(|| Clients::shake(&clients.full[0]).map(drop))?
+    })?;
+    let before = held(&scenario)?;
+    println!("minute  handshakes  relay KiB  files  threads  connections  agent KiB  files  flows");
+    let show = |minute: u32, done: &Done, held: &Held| {
+        let Held { relay_kib, agent_kib, relay_files, agent_files, threads, connections, flows } = held;
+        println!(
+            "{minute:>6}  {:>10}  {relay_kib:>9}  {relay_files:>5}  {threads:>7}  {connections:>11}  {agent_kib:>9}  \
+             {agent_files:>5}  {flows:>5}",
+            done.all()
+        );
+    };
+    show(0, &clients.done, &before);
+    let pause = Duration::from_secs(1) / rate.max(1);
+    let began = Instant::now();
+    let mut minutes_held = Vec::new();
+    for minute in 1..=minutes {
+        let until = began + Duration::from_secs(60) * minute;
+        netns
+            .run(|| -> Result<()> {
+                let mut due = Instant::now();
+                while Instant::now() < until {
+                    clients.next().with_context(|| format!("after {:?}", clients.done))?;
+                    // What was late is not made up for: a second never brings more than its share.
+                    due = (due + pause).max(Instant::now());
+                    std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                }
+                Ok(())
+            })?
+            .with_context(|| scenario.diagnosis())?;
+        let now = held(&scenario)?;
+        show(minute, &clients.done, &now);
+        minutes_held.push(now);
+    }
+    netns.run(|| clients.let_go(true))??;
+    println!("{:?}", clients.done);
+    let after = eventually("everything is given back", SETTLED, || {
+        let now = held(&scenario)?;
+        ensure!(now.connections == 0 && now.relay_files <= before.relay_files, "{now:?}, before {before:?}");
+        ensure!(now.agent_files <= before.agent_files && now.threads <= before.threads, "{now:?}, before {before:?}");
+        ensure!(now.flows <= before.flows, "{now:?}, before {before:?}");
+        Ok(now)
+    })?;
+    show(minutes, &clients.done, &after);
+    // What is needed once is there after a sixth of the time.
+    let warm = minutes_held.get(minutes_held.len() / 6..).unwrap_or_default();
+    for (name, of) in [("relay", (|held| held.relay_kib) as fn(&Held) -> u64), ("agent", |held| held.agent_kib)] {
+        let values: Vec<f64> = warm.iter().map(|held| of(held) as f64).collect();
+        let first = values.first().copied().context("too short: nothing is left after the warm-up")?;
+        let grown = growth(&values);
+        println!("the {name}'s memory: {first:.0} KiB when warm, grown by {grown:.0} KiB since");
+        ensure!(grown < first / 20.0 + 1_024.0, "the {name}'s memory grows: {values:?}");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growth_is_the_line_s_and_not_the_noise_s() {
+        assert!((growth(&[10.0, 11.0, 12.0, 13.0]) - 3.0).abs() < 1e-9);
+        assert!(growth(&[10.0, 12.0, 10.0, 12.0, 10.0]).abs() < 1e-9);
+        assert!(growth(&[5.0]).abs() < 1e-9);
+    }
+}
