@@ -31,9 +31,9 @@ use crate::{
     dataplane::{AddressAt, ByFamily, Capacity, FrontendAt, Hook, Tables},
     health::state::Checked,
     model::{
-        BitRate, ConnectionRate, Connections, Endpoint, EndpointId, EndpointState, IpFamily, Limits, Listener,
-        ListenerPorts, LoadBalancer, LoadBalancerId, Opening, Protocol, SecurityGroups, State, TargetAddress,
-        TargetGroup, TargetGroupId, Vpc, VpcId,
+        BitRate, ConnectionRate, Connections, Endpoint, EndpointId, EndpointService, EndpointServiceId, EndpointState,
+        IpFamily, Limits, Listener, ListenerPorts, LoadBalancer, LoadBalancerId, Opening, Protocol, SecurityGroups,
+        State, TargetAddress, TargetGroup, TargetGroupId, Vpc, VpcId,
     },
     net::links::{Link, LinkKind, Links},
 };
@@ -494,12 +494,13 @@ fn listeners(
             plan.listeners.insert((listener.id.clone(), *proto), *index);
         }
     }
-    let endpoints = endpoint_indexes(world, plan);
-    let mut by_lb: BTreeMap<&LoadBalancerId, Vec<(&Listener, Proto)>> = BTreeMap::new();
-    for listener in state.listeners.values() {
-        let of_lb = by_lb.entry(&listener.load_balancer).or_default();
-        of_lb.extend(transports(listener.protocol).map(|proto| (listener, proto)));
+    let mut by_lb: BTreeMap<&LoadBalancerId, Vec<Indexed<'_>>> = BTreeMap::new();
+    for ((id, proto), index) in &plan.listeners {
+        let Some(listener) = state.listeners.get(id) else { continue };
+        by_lb.entry(&listener.load_balancer).or_default().push((listener, *proto, *index));
     }
+    let published = published(state, &by_lb);
+    let endpoints = endpoint_indexes(world, &published, plan);
 
     let mut compiler = Compiler::new(state);
     let mut guards: BTreeMap<FrontendAt, Guard> = BTreeMap::new();
@@ -514,15 +515,14 @@ fn listeners(
                 guards.insert(key, guard);
             }
         }
-        for (listener, proto) in by_lb.get(&lb.id).into_iter().flatten() {
-            let Some(&index) = plan.listeners.get(&(listener.id.clone(), *proto)) else { continue };
+        for &(listener, proto, index) in by_lb.get(&lb.id).into_iter().flatten() {
             let (groups, denied) = match listener.protocol {
                 Protocol::Tls => {
                     let denied = relay::upstreams(world, chosen, listener, lb, vpc, desired, plan);
                     (to_relay(listener, plan), denied)
                 }
                 Protocol::Tcp | Protocol::Udp | Protocol::TcpUdp => {
-                    members(state, chosen, listener, *proto, lb, vpc, &plan.targets)
+                    members(state, chosen, listener, proto, lb, vpc, &plan.targets)
                 }
             };
             let (ring, layout) = rings.ring(groups);
@@ -531,7 +531,7 @@ fn listeners(
                 Layout::Client => denied.with(ListenerFlags::STICKY),
                 Layout::Rows => denied.with(ListenerFlags::STICKY_ROWS),
             };
-            desired.parted.extend(parted(state, listener, *proto, lb, vpc, plan, index));
+            desired.parted.extend(parted(state, listener, proto, lb, vpc, plan, index));
             let idle = match proto {
                 Proto::Tcp => listener.attributes.idle_timeout,
                 Proto::Udp => listener.attributes.udp_idle_timeout,
@@ -546,11 +546,11 @@ fn listeners(
                 false => flags,
             };
             desired.listeners.insert(index, DesiredListener { idle_s, flags, ring });
-            let parts = parts(&compiler, listener, *proto, [&lb.security_groups, &lb.security_groups]);
+            let parts = parts(&compiler, listener, proto, [&lb.security_groups, &lb.security_groups]);
             for (node, part) in each_part(lb.client_facing(), &parts) {
-                let key = FrontendAt::new(vpc, node, part.first(), *proto);
+                let key = FrontendAt::new(vpc, node, part.first(), proto);
                 desired.frontends.insert(key, Frontend { listener: index, endpoint: 0, ..Frontend::default() });
-                guards.extend(compiler.at_node(lb, opening(*proto, part.first())).map(|guard| (key, guard)));
+                guards.extend(compiler.at_node(lb, opening(proto, part.first())).map(|guard| (key, guard)));
                 ranges(key, part, desired, plan);
             }
         }
@@ -561,8 +561,7 @@ fn listeners(
         for address in &addresses {
             desired.addresses.insert(AddressAt::new(vpc, *address), AddressKind::Endpoint.into());
         }
-        let Some(service) = state.endpoint_services.get(&endpoint.service) else { continue };
-        let first_lb = service.load_balancers.iter().find_map(|lb| state.load_balancers.get(lb));
+        let Some(Published { service, first_lb, listeners }) = published.get(&endpoint.service) else { continue };
         for address in &addresses {
             let guard = first_lb.and_then(|lb| compiler.at_endpoint(endpoint, lb, echo(*address)));
             if let Some(guard) = guard {
@@ -580,16 +579,14 @@ fn listeners(
         plan.endpoints.insert(endpoint.id.clone(), number);
         desired.endpoints.insert(number, budget(endpoint.limits(service.limits)));
         desired.endpoint_ids.insert(number, id_text(&endpoint.id));
-        for (listener, proto) in service.load_balancers.iter().filter_map(|lb| by_lb.get(lb)).flatten() {
-            let Some(&index) = plan.listeners.get(&(listener.id.clone(), *proto)) else { continue };
-            let Some(lb) = state.load_balancers.get(&listener.load_balancer) else { continue };
-            let parts = parts(&compiler, listener, *proto, [&endpoint.security_groups, &lb.security_groups]);
+        for &((listener, proto, index), lb) in listeners {
+            let parts = parts(&compiler, listener, proto, [&endpoint.security_groups, &lb.security_groups]);
             for (address, part) in each_part(addresses.iter().copied(), &parts) {
-                let key = FrontendAt::new(vpc, address, part.first(), *proto);
+                let key = FrontendAt::new(vpc, address, part.first(), proto);
                 // Of two load balancers with a listener on one port the first serves it.
                 let Entry::Vacant(vacant) = desired.frontends.entry(key) else { continue };
                 vacant.insert(Frontend { listener: index, endpoint: number, ..Frontend::default() });
-                let guard = compiler.at_endpoint(endpoint, lb, opening(*proto, part.first()));
+                let guard = compiler.at_endpoint(endpoint, lb, opening(proto, part.first()));
                 guards.extend(guard.map(|guard| (key, guard)));
                 ranges(key, part, desired, plan);
             }
@@ -689,6 +686,30 @@ fn opening(proto: Proto, port: u16) -> Opening {
     }
 }
 
+/// A listener for a transport, and its index.
+type Indexed<'a> = (&'a Listener, Proto, u32);
+
+/// A service as its endpoints lead to it.
+struct Published<'a> {
+    service: &'a EndpointService,
+    first_lb: Option<&'a LoadBalancer>,
+    /// In the order of its load balancers.
+    listeners: Vec<(Indexed<'a>, &'a LoadBalancer)>,
+}
+
+/// Every service; what is the same for all of its endpoints is looked up once.
+fn published<'a>(
+    state: &'a State,
+    by_lb: &BTreeMap<&LoadBalancerId, Vec<Indexed<'a>>>,
+) -> BTreeMap<&'a EndpointServiceId, Published<'a>> {
+    let of = |service: &'a EndpointService| {
+        let lbs = || service.load_balancers.iter().filter_map(|id| state.load_balancers.get(id));
+        let listeners = |lb: &'a LoadBalancer| by_lb.get(&lb.id).into_iter().flatten().map(move |one| (*one, lb));
+        Published { service, first_lb: lbs().next(), listeners: lbs().flat_map(listeners).collect() }
+    };
+    state.endpoint_services.values().map(|service| (&service.id, of(service))).collect()
+}
+
 /// Gives each guarded frontend a policy of its own, which it keeps, so that a change of rules is a change of one word. A
 /// frontend for which there is none is not opened.
 fn policies(world: &World<'_>, guards: BTreeMap<FrontendAt, Guard>, desired: &mut Desired, plan: &mut Plan) {
@@ -722,18 +743,19 @@ fn policies(world: &World<'_>, guards: BTreeMap<FrontendAt, Guard>, desired: &mu
 
 /// An endpoint is known by its first address in its VPC, in the kernel's frontends too. One without listeners, or that is not
 /// available, has none there, and no index: its flows end.
-fn endpoint_indexes(world: &World<'_>, plan: &mut Plan) -> BTreeMap<AddressAt, u16> {
+fn endpoint_indexes(
+    world: &World<'_>,
+    published: &BTreeMap<&EndpointServiceId, Published<'_>>,
+    plan: &mut Plan,
+) -> BTreeMap<AddressAt, u16> {
     let state = world.state;
-    let published: BTreeSet<&LoadBalancerId> =
-        plan.listeners.keys().filter_map(|(id, _)| Some(&state.listeners.get(id)?.load_balancer)).collect();
     let wanted: BTreeSet<AddressAt> = state
         .endpoints
         .values()
         .filter(|endpoint| endpoint.state == EndpointState::Available)
         .filter_map(|endpoint| {
             let vpc = state.vpcs.get(&endpoint.vpc).and_then(vpc_index)?;
-            let service = state.endpoint_services.get(&endpoint.service)?;
-            service.load_balancers.iter().any(|lb| published.contains(lb)).then_some(())?;
+            published.get(&endpoint.service).filter(|service| !service.listeners.is_empty())?;
             Some(AddressAt::new(vpc, endpoint.address))
         })
         .collect();

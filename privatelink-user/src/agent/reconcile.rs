@@ -286,8 +286,8 @@ fn installed(state: &Arc<State>, plan: &Plan) -> Installed {
     let crowded_out = if plan.full.is_empty() {
         CrowdedOut::default()
     } else {
-        let listens = |id: &ListenerId| plan.listeners.keys().any(|(listener, _)| listener == id);
-        CrowdedOut::new(state, listens, |id| plan.endpoints.contains_key(id))
+        let listening: BTreeSet<&ListenerId> = plan.listeners.keys().map(|(listener, _)| listener).collect();
+        CrowdedOut::new(state, |id| listening.contains(id), |id| plan.endpoints.contains_key(id))
     };
     Installed { state: Arc::clone(state), crowded_out }
 }

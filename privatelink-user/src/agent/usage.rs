@@ -1,6 +1,9 @@
 //! How load balancers, target groups and endpoints are used: what the metrics tell. Pure but for the reading of the tables.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use privatelink_ebpf::abi::{
     Proto, VpcIndex,
@@ -16,7 +19,7 @@ use super::{
 use crate::{
     dataplane::Counts,
     health::state::Checked,
-    model::{LoadBalancer, LoadBalancerId, State, TargetGroup, TargetGroupId},
+    model::{Listener, LoadBalancer, LoadBalancerId, State, TargetGroup, TargetGroupId},
     runtime::{EndpointUsage, LoadBalancerUsage, TargetGroupUsage},
     tls::relay::wire,
 };
@@ -57,8 +60,24 @@ pub fn load_balancers(
     tls: &BTreeMap<LoadBalancerId, wire::Counts>,
     rates: &Rates,
 ) -> Vec<LoadBalancerUsage> {
+    let mut targets: BTreeMap<(VpcIndex, IpAddr), Vec<(Proto, u32)>> = BTreeMap::new();
+    for (key, index) in &plan.targets {
+        targets.entry((key.vpc, key.node)).or_default().push((key.proto, *index));
+    }
+    let mut listeners: BTreeMap<&LoadBalancerId, Vec<(&Listener, Proto, u32)>> = BTreeMap::new();
+    for ((id, proto), index) in &plan.listeners {
+        let Some(listener) = state.listeners.get(id) else { continue };
+        listeners.entry(&listener.load_balancer).or_default().push((listener, *proto, *index));
+    }
     let usage = |lb: &LoadBalancer| {
-        let mut usage = load_balancer(state, plan, counts, active, health, lb);
+        let vpc = state.vpcs.get(&lb.vpc).and_then(desired::vpc_index);
+        let nodes: BTreeSet<IpAddr> = lb.nodes().collect();
+        let of_node = |node| vpc.and_then(|vpc| targets.get(&(vpc, node))).into_iter().flatten().copied();
+        let installed = Of {
+            targets: nodes.into_iter().flat_map(of_node).collect(),
+            listeners: listeners.get(&lb.id).cloned().unwrap_or_default(),
+        };
+        let mut usage = load_balancer(state, &installed, counts, active, health, lb);
         let wire::Counts { active, accepted, received, sent, .. } = tls.get(&lb.id).copied().unwrap_or_default();
         usage.tls.active_flows = active;
         usage.tls.new_flows = accepted;
@@ -69,18 +88,22 @@ pub fn load_balancers(
     state.load_balancers.values().map(usage).collect()
 }
 
+/// What a load balancer has in the kernel, with its indexes.
+struct Of<'a> {
+    targets: Vec<(Proto, u32)>,
+    listeners: Vec<(&'a Listener, Proto, u32)>,
+}
+
 fn load_balancer(
     state: &State,
-    plan: &Plan,
+    Of { targets, listeners }: &Of<'_>,
     counts: &Counts,
     active: &Active,
     health: &BTreeMap<CheckKey, Checked>,
     lb: &LoadBalancer,
 ) -> LoadBalancerUsage {
     let mut usage = LoadBalancerUsage::new(lb.id.clone());
-    let vpc = state.vpcs.get(&lb.vpc).and_then(desired::vpc_index);
-    let own = plan.targets.iter().filter(|(key, _)| Some(key.vpc) == vpc && lb.nodes().any(|node| node == key.node));
-    for (key, index) in own {
+    for (proto, index) in targets {
         let TargetStats {
             packets_in,
             bytes_in,
@@ -92,7 +115,7 @@ fn load_balancer(
             resets_sent,
             ..
         } = counts.targets.get(index).copied().unwrap_or_default();
-        let protocol = match key.proto {
+        let protocol = match proto {
             Proto::Tcp => &mut usage.tcp,
             Proto::Udp => &mut usage.udp,
         };
@@ -105,10 +128,7 @@ fn load_balancer(
         usage.elb_resets += resets_sent;
     }
     let mut groups: BTreeSet<&TargetGroupId> = BTreeSet::new();
-    for ((id, proto), index) in &plan.listeners {
-        let Some(listener) = state.listeners.get(id).filter(|listener| listener.load_balancer == lb.id) else {
-            continue;
-        };
+    for (listener, proto, index) in listeners {
         groups.extend(listener.forward.live().map(|(group, _)| group));
         let ListenerStats {
             new_flows, refused, unhealthy_routing, resets_sent, denied_inbound, denied_outbound, ..
