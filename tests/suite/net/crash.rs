@@ -42,7 +42,7 @@ pub const TESTS: fn() -> Vec<Test> = || {
 };
 
 /// How often the agent is killed unless `PRIVATELINK_KILLS` says otherwise (`cargo xtask test crash --kills N`).
-const KILLS: u32 = 40;
+const KILLS: u32 = 12;
 
 /// How long what the state says may take to be so in the kernel: a start, and a pass of the reconciler.
 const SOON: Duration = Duration::from_secs(15);
