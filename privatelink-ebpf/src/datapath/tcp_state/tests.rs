@@ -122,7 +122,11 @@ fn a_reset_right_behind_data_is_not_acquitted_by_what_acknowledges_the_data() {
         let flow = through(ESTABLISHED, &[data, reset, acknowledged]);
         assert_eq!(flow.state, FlowState::Resetting);
         assert_eq!(next(flow, client(SYN, 9000, 0)).1, Step::Replace);
-        assert_eq!(through(flow, &[reset, acknowledged]).state, FlowState::Resetting, "the same reset twice ends nothing");
+        assert_eq!(
+            through(flow, &[reset, acknowledged]).state,
+            FlowState::Resetting,
+            "the same reset twice ends nothing"
+        );
         assert_eq!(through(flow, &[challenge]).state, FlowState::Established, "who waits for another number lives");
         let closing = Flow { state: FlowState::Closing, flags: closing, ..ESTABLISHED };
         assert_eq!(through(closing, &[data, reset, acknowledged]).state, FlowState::Resetting);
