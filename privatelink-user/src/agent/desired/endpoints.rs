@@ -293,7 +293,7 @@ fn numbers(world: &World<'_>, wanted: &BTreeSet<AddressAt>) -> BTreeMap<AddressA
     let last = u16::try_from(capacity.endpoints.saturating_sub(1)).unwrap_or(u16::MAX);
     // What was never used comes first: the flows of an endpoint that has just gone end within a pass of the collector.
     let fresh = (1..=last).filter(|number| !actual.endpoints.contains_key(number));
-    index::assign(wanted, &held, taken, fresh.chain(actual.endpoints.keys().copied()))
+    index::assign(wanted, &held, taken, fresh.chain(actual.endpoints.keys().copied().filter(usable)))
 }
 
 /// An endpoint's limits as the kernel has them.

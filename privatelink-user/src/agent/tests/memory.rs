@@ -165,7 +165,7 @@ fn step(inputs: &mut Inputs, (what, which, how): Step) {
         16 => {
             let service = nth(state.endpoint_services.keys().cloned(), which);
             if let Some(service) = service.and_then(|id| state.endpoint_services.get_mut(&id)) {
-                service.limits.connections = how.to_string().parse().expect("a limit");
+                service.limits.connections = how.max(1).to_string().parse().expect("a limit");
                 let other = nth(state.load_balancers.keys().cloned(), how);
                 service.load_balancers.truncate(1);
                 service.load_balancers.extend(other.filter(|id| *id != service.load_balancers[0]));
