@@ -13,6 +13,7 @@ use std::{
 };
 
 use privatelink_ebpf::abi::service::{RingEntry, Target, TargetFlags};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -340,19 +341,26 @@ impl Reconciler {
         }
         self.lingering.clone_from(&plan.lingering);
         shared.installed.send_replace(Arc::new(installed(&inputs.state, &plan)));
-        shared.plan.send_if_modified(|present| {
-            let modified = **present != plan;
-            if modified {
-                *present = Arc::new(plan);
-            }
-            modified
-        });
+        replace(&shared.plan, plan);
+        let healthy = inputs.health.iter().filter(|(_, checked)| checked.takes_traffic());
+        replace(&shared.healthy, healthy.map(|(key, _)| (key.group.clone(), key.target)).collect());
         if detached && attached {
             Ok(Passed { operations, took: begun.elapsed(), whole })
         } else {
             Err(PassError::Ports)
         }
     }
+}
+
+/// Sends `value` if it is another one.
+fn replace<T: PartialEq>(to: &watch::Sender<Arc<T>>, value: T) {
+    to.send_if_modified(|present| {
+        let modified = **present != value;
+        if modified {
+            *present = Arc::new(value);
+        }
+        modified
+    });
 }
 
 /// What the tables say of `state` after a pass.
@@ -409,7 +417,7 @@ pub async fn run(mut reconciler: Reconciler, shared: Arc<Shared>, stop: Cancella
         Ok(watch) => watch,
         Err(error) => {
             tracing::error!(%error, "changes of links go unseen until the next full pass");
-            let (_, never) = tokio::sync::watch::channel(0);
+            let (_, never) = watch::channel(0);
             (never, tokio::spawn(std::future::pending()))
         }
     };
