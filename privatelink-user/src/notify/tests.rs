@@ -172,7 +172,10 @@ async fn what_was_not_delivered_waits_for_the_next_agent() {
     assert_eq!(store.state().notices.len(), 2);
     let agent = tokio::spawn(run(Arc::clone(&store), targets, CancellationToken::new()));
     until(&store, 0).await;
-    assert_eq!(lines(&later.join("told")), ["{\"number\":1}", "{\"number\":2}"]);
+    // What was under way when the first one ended may come twice.
+    let mut told = lines(&later.join("told"));
+    told.dedup();
+    assert_eq!(told, ["{\"number\":1}", "{\"number\":2}"]);
     agent.abort();
 }
 

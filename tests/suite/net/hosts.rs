@@ -3,6 +3,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
+use aya::{
+    Ebpf,
+    programs::{LinkOrder, SchedClassifier, TcAttachType, Xdp, XdpMode, tc::TcAttachOptions},
+};
 use privatelink_tests::{
     daemon::Agent,
     eventually::eventually,
@@ -16,6 +20,7 @@ use privatelink_tests::{
         stream::{self, Source},
     },
 };
+use privatelink_user::dataplane::load::BENCH_OBJECT;
 
 use crate::{
     Run, Test,
@@ -36,6 +41,7 @@ pub const TESTS: fn() -> Vec<Test> = || {
             needs: &[],
             run: Run::EachHook(down_and_small),
         },
+        Test { name: "programs_of_others_are_left_in_their_place", needs: &[], run: Run::Once(foreign) },
         Test { name: "two_agents_share_a_host", needs: &[], run: Run::Once(two_agents) },
         Test {
             name: "target_that_accepts_and_never_answers_is_left_out_and_returns",
@@ -276,4 +282,73 @@ fn silent_target() -> Result<()> {
         let _answers_too = start(1)?;
         scenario.wait_state("web", server(scenario, 1).address(), "healthy", Duration::from_secs(40))
     })
+}
+
+/// Somebody else's programs, which drop all that they see, are on a port's interface. One of XDP is never replaced: XDP is refused by
+/// its number, TC is taken by oneself, and once it is gone XDP is to be had. One of traffic control that was there before comes after
+/// ours and sees nothing of what we forward; one that was put before ours has its way, until it goes.
+fn foreign() -> Result<()> {
+    with_web(1, Hook::Xdp, |scenario| {
+        let _echo = Server::start(&server(scenario, 1).netns, target(scenario, 1), Behaviour::Echo)?;
+        scenario.wait_healthy("web")?;
+        let lb = scenario.topology.lb.clone();
+        let client = scenario.topology.host("client-a").netns.clone();
+        let cli = scenario.cli.clone();
+        let attach = |hook: &str| cli.run(&format!("port attach consumer-a --vpc consumer-a --hook {hook}"));
+        let mut ebpf = Ebpf::load(BENCH_OBJECT).context("loading somebody's programs")?;
+        cli.run("port detach consumer-a")?;
+        eventually("the port is free", SOON, || {
+            let port = lb.run(|| xdp_of("consumer-a"))??;
+            ensure!(port.is_none(), "program {port:?} is on it");
+            Ok(())
+        })?;
+
+        let program: &mut Xdp = ebpf.program_mut("sink").context("no program sink")?.try_into()?;
+        program.load().context("loading sink")?;
+        let number = program.info().context("sink")?.id();
+        let theirs = lb.run(|| program.attach("consumer-a", XdpMode::Driver))?.context("attaching sink")?;
+        let refused = format!("{:#}", attach("xdp").err().context("a foreign XDP program was replaced")?);
+        ensure!(refused.contains(&format!("program {number} of somebody else")), "{refused}");
+        ensure!(refused.contains("ip link set dev consumer-a xdp off"), "no way out: {refused}");
+        attach("auto")?;
+        said(scenario, None)?;
+        let port = port(scenario)?;
+        ensure!(text(&port, "reason")?.contains(&number.to_string()) && text(&port, "hook_in_use")? == "tcx", "{port}");
+        ensure!(lb.run(|| xdp_of("consumer-a"))?? == Some(number), "the foreign program has gone");
+        ensure!(echoes(&client).is_err(), "what drops all lets something through");
+        let program: &mut Xdp = ebpf.program_mut("sink").context("no program sink")?.try_into()?;
+        program.detach(theirs).context("detaching sink")?;
+        serves(&client)?;
+        cli.run("port detach consumer-a")?;
+
+        let program: &mut SchedClassifier = ebpf.program_mut("sink_tc").context("no program sink_tc")?.try_into()?;
+        program.load().context("loading sink_tc")?;
+        let put = |program: &mut SchedClassifier, order: LinkOrder| {
+            let options = TcAttachOptions::TcxOrder(order);
+            lb.run(|| program.attach_with_options("consumer-a", TcAttachType::Ingress, options))?.context("sink_tc")
+        };
+        let theirs = put(program, LinkOrder::default())?;
+        attach("xdp")?;
+        serves(&client).context("with a foreign program behind ours, by XDP")?;
+        attach("tc")?;
+        eventually("it is TC's", SOON, || {
+            let port = self::port(scenario)?;
+            ensure!(text(&port, "hook_in_use")? == "tcx", "{port}");
+            Ok(())
+        })?;
+        serves(&client).context("with a foreign program behind ours, by TC")?;
+        program.detach(theirs).context("detaching sink_tc")?;
+        let theirs = put(program, LinkOrder::first())?;
+        ensure!(echoes(&client).is_err(), "what drops all before us lets something through");
+        program.detach(theirs).context("detaching sink_tc")?;
+        serves(&client)
+    })
+}
+
+/// The XDP program on an interface of this namespace.
+fn xdp_of(interface: &str) -> Result<Option<u32>> {
+    let output = std::process::Command::new("ip").args(["-j", "link", "show", interface]).output().context("ip")?;
+    let links: serde_json::Value = serde_json::from_slice(&output.stdout).context("what ip printed")?;
+    let number = links[0]["xdp"]["prog"]["id"].as_u64();
+    number.map(u32::try_from).transpose().context("a program's number")
 }
