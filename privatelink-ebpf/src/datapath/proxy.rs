@@ -156,7 +156,7 @@ impl About {
 /// [`Verdict::Proxy`], made of a number: a variant without a value leaves a register unset that the verifier sees read.
 #[inline(always)]
 pub(super) fn left() -> Verdict {
-    Verdict::from_bits(opaque(Verdict::Proxy.to_bits() as u64) as u32)
+    Verdict::Proxy.opaque()
 }
 
 /// Decides about a segment that [`super::slow`] has left to this stage; `send` gets what is decided, and its result is the
