@@ -28,7 +28,7 @@ impl RelayArgs {
         let Self { state_dir, log, log_format } = self;
         logging::init(&log, log_format)
             .map_err(|error| CliError::Input { message: error.to_string(), hint: error.hint().to_owned() })?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CliError::Runtime)?;
         Ok(runtime.block_on(relay::run(&state_dir))?)
     }
 }
@@ -40,7 +40,7 @@ impl From<RelayError> for CliError {
             RelayError::HandOver(_) => {
                 "it serves on with what it was told last; `privatelink agent --remove` ends it and its connections"
             }
-            RelayError::Tls(_) | RelayError::Signals(_) => "",
+            RelayError::Tls(_) | RelayError::Signals(_) | RelayError::Threads(_) => "",
         };
         Self::Agent { message: error.to_string(), hint: hint.to_owned() }
     }

@@ -3,28 +3,31 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener as BlockingListener},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream as BlockingStream},
     os::fd::OwnedFd,
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{Interest, unix::AsyncFd},
+    net::TcpStream,
     task::AbortHandle,
 };
 use tokio_rustls::TlsConnector;
 
 use super::{
+    RelayError,
     access_log::AccessLog,
     build,
     handover::Estate,
     wire::{Config, Counts, Device, Group, ListenerConfig, ListenerStatus, Pem, Status},
+    workers::{Load, WorkerIndex, Workers},
 };
 use crate::{
     health::dial::Dialer,
@@ -60,6 +63,9 @@ struct Common {
     endpoints: Endpoints,
     active: AtomicU64,
     log: AccessLog,
+    workers: Workers,
+    /// Listeners that have been opened.
+    opened: AtomicUsize,
 }
 
 /// A listener with its socket.
@@ -68,7 +74,7 @@ struct Open {
     door: Option<(Arc<Door>, AbortHandle)>,
     /// Of the relay that had the socket before.
     tickets: Option<TicketKeys>,
-    socket: BlockingListener,
+    socket: TcpListener,
     port: u16,
 }
 
@@ -147,11 +153,16 @@ impl Serving {
     ///
     /// # Errors
     ///
-    /// When the cryptography that this was built with supports no version of TLS.
-    pub fn new() -> Result<Self, rustls::Error> {
-        let connector = listener::upstream_connector()?;
-        let log = AccessLog::start();
-        let common = Common { connector, endpoints: Endpoints::default(), active: AtomicU64::new(0), log };
+    /// When the cryptography that this was built with supports no version of TLS, or there are no threads.
+    pub fn new() -> Result<Self, RelayError> {
+        let common = Common {
+            connector: listener::upstream_connector()?,
+            endpoints: Endpoints::default(),
+            active: AtomicU64::new(0),
+            log: AccessLog::start(),
+            workers: Workers::start().map_err(RelayError::Threads)?,
+            opened: AtomicUsize::new(0),
+        };
         Ok(Self { inner: Mutex::default(), common: Arc::new(common) })
     }
 
@@ -161,7 +172,7 @@ impl Serving {
 
     /// Takes another relay's socket, and the keys by which its clients come back; it accepts once the listener is configured.
     pub fn adopt(&self, id: ListenerId, socket: OwnedFd, tickets: Option<TicketKeys>) {
-        let socket = BlockingListener::from(socket);
+        let socket = TcpListener::from(socket);
         match socket.local_addr() {
             Ok(address) => {
                 let open = Open { door: None, tickets, socket, port: address.port() };
@@ -270,7 +281,7 @@ fn open<'a>(
 }
 
 /// A socket at a free port, reached by the device alone: nobody of the host's other networks gets in with a header of his own.
-fn bind(address: Ipv4Addr, device: &Device) -> io::Result<BlockingListener> {
+fn bind(address: Ipv4Addr, device: &Device) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if !device.name.is_empty() {
@@ -309,8 +320,13 @@ impl Open {
         let door = Arc::new(Door { id: id.clone(), sessions, turn, counters, present });
         self.socket.set_nonblocking(true)?;
         listener::keep_alive(&self.socket);
-        let socket = TcpListener::from_std(self.socket.try_clone()?)?;
-        let accepting = tokio::spawn(accept(Arc::clone(common), Arc::clone(&door), socket)).abort_handle();
+        let turn = common.opened.fetch_add(1, Ordering::Relaxed);
+        let (own, worker) = common.workers.in_turn(turn).ok_or_else(|| io::Error::other("no thread"))?;
+        let socket = {
+            let _on_worker = worker.enter();
+            AsyncFd::with_interest(self.socket.try_clone()?, Interest::READABLE)?
+        };
+        let accepting = worker.spawn(accept(Arc::clone(common), Arc::clone(&door), socket, own)).abort_handle();
         self.door = Some((door, accepting));
         Ok(())
     }
@@ -350,11 +366,14 @@ impl Door {
     }
 }
 
-/// Accepts until it is aborted.
-async fn accept(common: Arc<Common>, door: Arc<Door>, socket: TcpListener) {
+/// Accepts until it is aborted. `own` is the worker that it runs on.
+async fn accept(common: Arc<Common>, door: Arc<Door>, socket: AsyncFd<TcpListener>, own: WorkerIndex) {
     loop {
-        match socket.accept().await {
-            Ok((stream, _)) => drop(tokio::spawn(connection(Arc::clone(&common), Arc::clone(&door), stream))),
+        match socket.async_io(Interest::READABLE, TcpListener::accept).await {
+            Ok((stream, _)) => {
+                let (of_all, of_one) = (Arc::clone(&common), Arc::clone(&door));
+                common.workers.spawn_connection(own, |load| connection(of_all, of_one, stream, load));
+            }
             Err(error) => {
                 // Out of descriptors or memory: what ends makes room.
                 tracing::warn!(%error, listener = %door.id, "a connection could not be accepted");
@@ -382,7 +401,12 @@ impl Drop for Counted<'_> {
     }
 }
 
-async fn connection(common: Arc<Common>, door: Arc<Door>, stream: TcpStream) {
+async fn connection(common: Arc<Common>, door: Arc<Door>, stream: BlockingStream, _load: Load) {
+    // Of this thread's scheduler from here on.
+    let stream = match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+        Ok(stream) => stream,
+        Err(error) => return tracing::warn!(%error, listener = %door.id, "a connection could not be accepted"),
+    };
     let (counters, present) = (&door.counters, door.present());
     let _counted = Counted::new(&common.active, &counters.active);
     counters.accepted.fetch_add(1, Ordering::Relaxed);
