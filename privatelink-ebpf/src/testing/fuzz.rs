@@ -21,6 +21,7 @@ use crate::{
         event::Event,
         flow::{FlowKey, Meta, Slot},
     },
+    datapath::translate::{L4_IPV4, L4_IPV6},
     wire::tcp::Flags,
 };
 
@@ -414,9 +415,10 @@ impl Sequence<'_> {
         if self.random.one_in(40) {
             ifindex = self.random.below(*INTERFACES.end() as usize - 10) as u32 + 11;
         }
-        // The kernel's test run makes no packet of less than an IP header that says IPv4, nor of another kind so short.
-        if bytes.len() < 34 {
-            bytes.resize(34, 0);
+        // The kernel's test run makes no packet that is shorter than the header of the IP family that it says to be of.
+        let least = if bytes.get(12..14) == Some(&[0x86, 0xdd]) { L4_IPV6 } else { L4_IPV4 };
+        if bytes.len() < least {
+            bytes.resize(least, 0);
         }
         Action::Frame { ifindex, gso_size, bytes }
     }
