@@ -10,6 +10,7 @@ pub mod cli;
 pub mod daemon;
 pub mod dns;
 pub mod eventually;
+pub mod inject;
 pub mod link;
 pub mod netns;
 pub mod programs;

@@ -5,6 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+mod audit;
 mod bench;
 mod build;
 mod demo;
@@ -80,6 +81,8 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Holds the dependencies against `.cargo/deny.toml`: licences, duplicates, sources, and advisories where they can be had.
+    Audit,
     /// Fuzzes the packet core by libFuzzer, guided by coverage. Needs a C++ compiler.
     Fuzz {
         #[arg(value_enum)]
@@ -143,6 +146,7 @@ fn command() -> Result<()> {
             let options = test::Options { versions, filter, minutes, kills, seed };
             test::run(&pins, suite, &options)
         }
+        Command::Audit => audit::run(&pins),
         Command::Fuzz { target, minutes, keep } => fuzz::run(&pins, target, minutes, keep),
         Command::Bench { figures, json, rounds } => {
             setup::everything(&pins)?;

@@ -29,6 +29,7 @@ use super::{
     security,
 };
 use crate::{
+    confine::files,
     model::{
         Certificate, CertificateId, IpFamily, Listener, ListenerId, LoadBalancer, Opening, Protocol, State,
         TargetAddress, TargetGroup, TargetGroupId, TargetTrust,
@@ -237,11 +238,14 @@ pub async fn stop(state_dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Starts a relay, which takes over from the present one if there is one. It lives on when the agent ends.
-fn start(state_dir: &Path) -> io::Result<()> {
-    let program = std::env::current_exe()?;
-    let mut command = Command::new(program);
-    command.arg("relay").arg("--state-dir").arg(state_dir).stdin(Stdio::null()).kill_on_drop(false);
+/// Starts a relay, which takes over from the present one if there is one. It lives on when the agent ends. It is of the agent's own
+/// build, also where the program's file has been replaced since.
+fn start(state_dir: &Path, access_log: Option<&Path>) -> io::Result<()> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("privatelink").arg("relay").arg("--state-dir").arg(state_dir).stdin(Stdio::null()).kill_on_drop(false);
+    if let Some(file) = access_log {
+        command.arg("--access-log").arg(file);
+    }
     let mut child = command.spawn()?;
     tokio::spawn(async move {
         match child.wait().await {
@@ -256,6 +260,7 @@ fn start(state_dir: &Path) -> io::Result<()> {
 /// The relay as the agent knows it.
 struct Driver {
     state_dir: PathBuf,
+    access_log: Option<PathBuf>,
     control: Option<Control>,
     /// What it was told last on this connection.
     sent: Option<Config>,
@@ -276,7 +281,7 @@ impl Driver {
             self.retry = (self.retry * 2).min(LONGEST_RETRY);
         }
         self.started = Some(Instant::now());
-        match start(&self.state_dir) {
+        match start(&self.state_dir, self.access_log.as_deref()) {
             Ok(()) => tracing::info!("started a relay for TLS listeners"),
             Err(error) => tracing::error!(%error, "no relay could be started; TLS listeners are not served"),
         }
@@ -295,10 +300,11 @@ impl Driver {
             Ok(status) => {
                 self.sent = Some(config.clone());
                 self.answered = Some(Instant::now());
-                if status.build == build() {
+                let logs = self.access_log.as_deref().map(files::directory);
+                if status.build == build() && (logs.is_none() || logs == status.log_directory) {
                     self.retry = RETRY;
                 } else {
-                    tracing::debug!(pid = status.pid, "a relay of another build runs; this one's takes over");
+                    tracing::debug!(pid = status.pid, "a relay of another build, or log, runs; this one's takes over");
                     self.start();
                 }
                 Some(status)
@@ -323,7 +329,15 @@ pub async fn run(shared: Arc<Shared>, options: Options, stop: CancellationToken)
     let Options { state_dir, access_log } = options;
     let mut plans = shared.plan.subscribe();
     let mut states = shared.store.watch();
-    let mut driver = Driver { state_dir, control: None, sent: None, answered: None, started: None, retry: RETRY };
+    let mut driver = Driver {
+        state_dir,
+        access_log: access_log.clone(),
+        control: None,
+        sent: None,
+        answered: None,
+        started: None,
+        retry: RETRY,
+    };
     loop {
         let (state, plan) = (states.borrow_and_update().clone(), plans.borrow_and_update().clone());
         let wanted = place(&shared, access_log.clone()).and_then(|place| config(&state, &plan, &place));

@@ -78,6 +78,7 @@ impl From<StoreError> for ApiError {
             StoreError::NoSpace { .. } => (StatusCode::INSUFFICIENT_STORAGE, "InsufficientStorage"),
             StoreError::Directory { .. }
             | StoreError::Writable { .. }
+            | StoreError::Foreign { .. }
             | StoreError::InUse { .. }
             | StoreError::Corrupt { .. }
             | StoreError::Schema { .. }

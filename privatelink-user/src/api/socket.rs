@@ -11,6 +11,8 @@ use std::{
 
 use tokio::net::UnixListener;
 
+use crate::confine::files;
+
 /// Why the socket cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
@@ -40,6 +42,12 @@ pub struct SocketFile {
 }
 
 impl SocketFile {
+    /// Makes the directory of `path`, which [`SocketFile::listen`] needs.
+    pub fn make_directory(path: &Path) -> Result<(), SocketError> {
+        let unusable = |source: io::Error| SocketError::Unusable { path: path.to_owned(), source };
+        fs::create_dir_all(files::directory(path)).map_err(unusable)
+    }
+
     /// Listens on `path`, for the owner only. A socket that is left over, on which nobody answers, is replaced.
     pub fn listen(path: &Path) -> Result<(UnixListener, Self), SocketError> {
         let unusable = |source: io::Error| SocketError::Unusable { path: path.to_owned(), source };
@@ -54,9 +62,6 @@ impl SocketFile {
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(unusable(error)),
-        }
-        if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-            fs::create_dir_all(directory).map_err(unusable)?;
         }
         // The file is made with the permissions that the mask leaves, before anybody can connect.
         let mask = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));

@@ -1,6 +1,11 @@
 //! `privatelink agent`: parse, log, open the store, start forwarding, serve the API, wait for a signal, stop.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::{Args, builder::PossibleValuesParser};
 use ipnet::Ipv4Net;
@@ -18,13 +23,18 @@ use crate::{
         self, Api, SocketFile,
         query::{self, Credentials, QueryApi},
     },
-    confine::{self, ConfineError},
+    confine::{
+        self, ConfineError,
+        calls::{self, Caller},
+        capabilities,
+        files::{self, Grant, Right, Signals},
+    },
     dataplane::{load, pin},
     dns::{self, upstream::Upstreams},
     logging::{self, LogFormat},
     metrics::{self, Metrics, MetricsError},
     model::{AccountId, InvalidValue, Owner, Region, ServiceDomain},
-    notify::{self, Allowed, Targets, Trust},
+    notify::{self, Allowed, How, Targets, Trust},
     store::{DirectoryLock, Store},
 };
 
@@ -71,11 +81,39 @@ struct NotifyArgs {
     /// Whose certificates are believed of https:// targets: a file of PEM.
     #[arg(long, value_name = "FILE", default_value = "/etc/ssl/certs/ca-certificates.crt")]
     notify_ca: PathBuf,
+    /// Where the programs of exec: targets may write: a directory. May be repeated. They read what the agent's user may read.
+    #[arg(long, value_name = "DIR")]
+    notify_writes: Vec<PathBuf>,
 }
 
 impl NotifyArgs {
+    /// The files that telling takes, and whom programs may send signals.
+    fn grants(&self) -> (Vec<Grant>, Signals) {
+        let Self { notify, notify_ca, notify_writes } = self;
+        let mut grants = vec![Grant::new(notify_ca, Right::Read)];
+        let mut signals = Signals::Own;
+        for how in notify.iter().map(Allowed::how) {
+            match how {
+                How::Webhook => {
+                    // What says how names are resolved is replaced whenever that changes.
+                    let resolver = ["/etc", "/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager"];
+                    grants.extend(resolver.map(|directory| Grant::new(directory, Right::Read)));
+                }
+                How::File(file) => grants.push(Grant::beside(file, Right::Log)),
+                How::Program(_) => {
+                    grants.push(Grant::new("/", Right::Run));
+                    signals = Signals::All;
+                }
+            }
+        }
+        if signals == Signals::All {
+            grants.extend(notify_writes.iter().map(|directory| Grant::new(directory, Right::Keep)));
+        }
+        (grants, signals)
+    }
+
     fn targets(self) -> Result<Targets, CliError> {
-        let Self { notify, notify_ca } = self;
+        let Self { notify, notify_ca, notify_writes: _ } = self;
         Targets::new(notify, &Trust(notify_ca)).map_err(|error| CliError::Input {
             message: error.to_string(),
             hint: "give --notify a URL of a host by its name, and --notify-ca a file of PEM certificates".to_owned(),
@@ -241,7 +279,7 @@ impl AgentArgs {
         logging::init(&self.log, self.log_format)
             .map_err(|error| CliError::Input { message: error.to_string(), hint: error.hint().to_owned() })?;
         let credentials = self.query.credentials()?;
-        let store = if self.remove { None } else { Some(self.confine()?) };
+        let store = if self.remove { None } else { Some(self.confine(&socket)?) };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime)?;
         runtime.block_on(async {
             // Spawned, because the agent's start blocks in place, which only a worker thread may.
@@ -257,13 +295,27 @@ impl AgentArgs {
 
     /// Does what takes more rights than forwarding does, and gives them up. What the kernel lacks, and a state that cannot be
     /// used, are found before anything is mounted.
-    fn confine(&self) -> Result<Store, CliError> {
+    fn confine(&self, socket: &Path) -> Result<Store, CliError> {
         load::check_host().map_err(AgentError::from)?;
         let store = Store::open(&self.state_dir)?;
         pin::ensure_bpffs(&self.datapath.bpffs).map_err(AgentError::from)?;
+        SocketFile::make_directory(socket)?;
         // For the relay, which the agent starts.
         confine::raise_file_limit();
-        confine::drop_capabilities()?;
+        capabilities::keep_few()?;
+        let (mut grants, signals) = self.notify.grants();
+        grants.extend(files::common());
+        grants.extend(files::libraries());
+        grants.extend(std::env::current_exe().map(|program| Grant::new(program, Right::Run)));
+        grants.extend([
+            Grant::new(&self.state_dir, Right::Keep),
+            Grant::new(&self.datapath.bpffs, Right::Keep),
+            Grant::beside(socket, Right::Sockets),
+            Grant::new(files::IPV6_SETTINGS, Right::Write),
+        ]);
+        grants.extend(self.access_log.iter().map(|file| Grant::beside(file, Right::Log)));
+        files::restrict(&grants, signals)?;
+        calls::restrict(Caller::Agent)?;
         Ok(store)
     }
 

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::{CliError, DEFAULT_STATE_DIR};
 use crate::{
+    confine::files,
     logging::{self, LogFormat},
     tls::relay::{self, RelayError},
 };
@@ -15,6 +16,9 @@ pub struct RelayArgs {
     /// The agent's state directory, in which agent and relay meet.
     #[arg(long, value_name = "DIR", env = "PRIVATELINK_STATE_DIR", default_value = DEFAULT_STATE_DIR)]
     state_dir: PathBuf,
+    /// The agent's access log: the relay can write beside it, and nowhere else.
+    #[arg(long, value_name = "FILE")]
+    access_log: Option<PathBuf>,
     /// What is logged to standard error: error, warn, info, debug, trace, or a filter.
     #[arg(long, value_name = "FILTER", env = "PRIVATELINK_LOG", default_value = "info")]
     log: String,
@@ -25,11 +29,13 @@ pub struct RelayArgs {
 
 impl RelayArgs {
     pub fn run(self) -> Result<(), CliError> {
-        let Self { state_dir, log, log_format } = self;
+        let Self { state_dir, access_log, log, log_format } = self;
         logging::init(&log, log_format)
             .map_err(|error| CliError::Input { message: error.to_string(), hint: error.hint().to_owned() })?;
+        let log_directory = access_log.as_deref().map(files::directory);
+        relay::confine(&state_dir, log_directory.as_deref())?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CliError::Runtime)?;
-        Ok(runtime.block_on(relay::run(&state_dir))?)
+        Ok(runtime.block_on(relay::run(&state_dir, log_directory))?)
     }
 }
 

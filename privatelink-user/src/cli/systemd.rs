@@ -7,7 +7,10 @@ use sd_notify::NotifyState;
 use tokio_util::sync::CancellationToken;
 
 use super::{CliError, DEFAULT_STATE_DIR};
-use crate::{confine, runtime::Runtime};
+use crate::{
+    confine::{calls::Caller, capabilities},
+    runtime::Runtime,
+};
 
 #[derive(Debug, Args)]
 pub struct UnitArgs {
@@ -28,7 +31,8 @@ impl UnitArgs {
 fn unit(program: &str, arguments: &[String]) -> String {
     let mut command = vec![quoted(program), "agent".to_owned()];
     command.extend(arguments.iter().map(|argument| quoted(argument)));
-    let capabilities: Vec<String> = confine::KEPT.iter().map(|(capability, _)| capability.to_string()).collect();
+    let kept: Vec<String> = capabilities::KEPT.iter().map(|(capability, _)| capability.to_string()).collect();
+    let calls: Vec<&str> = Caller::Agent.calls().map(|call| call.name()).collect();
     format!(
         "\
 [Unit]
@@ -52,6 +56,7 @@ ProtectSystem=strict
 ReadWritePaths=/run /sys/fs/bpf /proc/sys/net
 ProtectHome=yes
 PrivateTmp=yes
+PrivateDevices=yes
 ProtectClock=yes
 ProtectHostname=yes
 ProtectKernelLogs=yes
@@ -64,7 +69,8 @@ RestrictSUIDSGID=yes
 LockPersonality=yes
 MemoryDenyWriteExecute=yes
 SystemCallArchitectures=native
-SystemCallFilter=@system-service bpf perf_event_open
+SystemCallFilter={calls}
+SystemCallErrorNumber=EPERM
 LimitMEMLOCK=infinity
 UMask=0077
 
@@ -73,7 +79,8 @@ WantedBy=multi-user.target
 ",
         command = command.join(" "),
         state = DEFAULT_STATE_DIR.trim_start_matches("/var/lib/"),
-        capabilities = capabilities.join(" "),
+        capabilities = kept.join(" "),
+        calls = calls.join(" "),
     )
 }
 
@@ -146,8 +153,8 @@ mod tests {
         let unit = unit("/usr/bin/privatelink", &[]);
         let line = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).expect("the line");
         let names: Vec<&str> = line.split(' ').collect();
-        assert_eq!(names.len(), confine::KEPT.len() + 1);
-        for (capability, _) in confine::KEPT {
+        assert_eq!(names.len(), capabilities::KEPT.len() + 1);
+        for (capability, _) in capabilities::KEPT {
             assert!(names.contains(&capability.to_string().as_str()), "{capability}");
         }
     }

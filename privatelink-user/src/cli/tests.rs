@@ -476,6 +476,7 @@ fn every_argument_with_a_rule_is_in_the_table() {
             "interface",
             "association",
             "notify_ca",
+            "notify_writes",
             "remove_subnets",
             "instance",
             "arguments",

@@ -21,7 +21,7 @@ use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 pub use sink::{SinkError, Trust};
-pub use targets::{Allowed, Targets};
+pub use targets::{Allowed, How, Targets};
 
 use crate::{
     model::{Change, Key, Notice, NotificationId},

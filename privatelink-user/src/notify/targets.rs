@@ -1,6 +1,6 @@
 //! What the agent's operator allows notifications to reach.
 
-use std::{collections::BTreeMap, str::FromStr};
+use std::{collections::BTreeMap, path::Path, str::FromStr};
 
 use super::{
     SinkError, Trust,
@@ -40,6 +40,30 @@ impl FromStr for Allowed {
     }
 }
 
+/// How a target is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How<'a> {
+    Webhook,
+    /// Run with the message as its input.
+    Program(&'a Path),
+    /// A line is appended.
+    File(&'a Path),
+}
+
+impl Allowed {
+    /// How what is reached is told.
+    pub fn how(&self) -> How<'_> {
+        let text = self.reached.as_str();
+        if let Some(path) = text.strip_prefix("file:") {
+            How::File(Path::new(path))
+        } else if let Some(path) = text.strip_prefix("exec:") {
+            How::Program(Path::new(path))
+        } else {
+            How::Webhook
+        }
+    }
+}
+
 /// Every target that is allowed.
 #[derive(Debug, Default)]
 pub struct Targets {
@@ -54,16 +78,13 @@ impl Targets {
     /// [`SinkError`] if a URL cannot be used, or there are none to believe.
     pub fn new(allowed: Vec<Allowed>, trust: &Trust) -> Result<Self, SinkError> {
         let mut sinks = BTreeMap::new();
-        for Allowed { name, reached } in allowed {
-            let text = reached.as_str();
-            let sink = if let Some(path) = text.strip_prefix("file:") {
-                Sink::File(path.into())
-            } else if let Some(path) = text.strip_prefix("exec:") {
-                Sink::Program(path.into())
-            } else {
-                Sink::Webhook(Webhook::new(text, trust)?)
+        for allowed in allowed {
+            let sink = match allowed.how() {
+                How::File(path) => Sink::File(path.to_owned()),
+                How::Program(path) => Sink::Program(path.to_owned()),
+                How::Webhook => Sink::Webhook(Webhook::new(allowed.reached.as_str(), trust)?),
             };
-            sinks.insert(name, sink);
+            sinks.insert(allowed.name, sink);
         }
         Ok(Self { sinks })
     }

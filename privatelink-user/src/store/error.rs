@@ -15,8 +15,10 @@ use crate::model::InvariantViolation;
 pub enum StoreError {
     #[error("the state directory '{}' cannot be used: {source}", directory.display())]
     Directory { directory: PathBuf, source: Arc<io::Error> },
-    #[error("the state directory '{}' may be written by others: its mode is {mode:o}", directory.display())]
-    Writable { directory: PathBuf, mode: u32 },
+    #[error("'{}' may be written by others: its mode is {mode:o}", path.display())]
+    Writable { path: PathBuf, mode: u32 },
+    #[error("'{}' belongs to another user, {owner}, who could change it", path.display())]
+    Foreign { path: PathBuf, owner: u32 },
     #[error("the state directory '{}' is used by another agent{}", directory.display(), holder(*.process))]
     InUse { directory: PathBuf, process: Option<u32> },
     #[error("the state file '{}' is corrupt: {detail}", file.display())]
@@ -42,7 +44,10 @@ impl StoreError {
             Self::Directory { .. } => {
                 "run the agent as a user that may write there, or name another directory with --state-dir".to_owned()
             }
-            Self::Writable { directory, mode: _ } => format!("run `chmod go-w {}`", directory.display()),
+            Self::Writable { path, mode: _ } => format!("run `chmod go-w {}`", path.display()),
+            Self::Foreign { path, owner: _ } => {
+                format!("run `chown root {}`, or the agent as that user", path.display())
+            }
             Self::InUse { .. } => {
                 "stop the other agent, or give this one a --state-dir and a --socket of its own".to_owned()
             }

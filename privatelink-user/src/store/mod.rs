@@ -10,7 +10,8 @@ mod schema;
 use std::{
     fmt,
     fs::{self, DirBuilder},
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    io,
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -42,15 +43,24 @@ pub struct Store {
     _lock: DirectoryLock,
 }
 
-/// Makes the state directory if it is missing. Refuses one that others may write to: whoever does decides what the kernel
-/// forwards.
+/// Makes the state directory if it is missing. Refuses one that others may write to, or whose file they may: whoever does decides
+/// what the kernel forwards.
 fn make_directory(directory: &Path) -> Result<(), StoreError> {
-    let unusable =
-        |source: std::io::Error| StoreError::Directory { directory: directory.to_owned(), source: source.into() };
+    let unusable = |source: io::Error| StoreError::Directory { directory: directory.to_owned(), source: source.into() };
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(unusable)?;
-    let mode = fs::metadata(directory).map_err(unusable)?.permissions().mode() & 0o7777;
-    if mode & 0o022 != 0 {
-        return Err(StoreError::Writable { directory: directory.to_owned(), mode });
+    for path in [directory.to_owned(), directory.join(FILE_NAME)] {
+        let found = match fs::metadata(&path) {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(unusable(error)),
+        };
+        let mode = found.permissions().mode() & 0o7777;
+        if mode & 0o022 != 0 {
+            return Err(StoreError::Writable { path, mode });
+        }
+        if ![0, nix::unistd::geteuid().as_raw()].contains(&found.uid()) {
+            return Err(StoreError::Foreign { path, owner: found.uid() });
+        }
     }
     Ok(())
 }

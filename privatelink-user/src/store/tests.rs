@@ -43,6 +43,11 @@ fn a_directory_that_others_may_write_is_refused() {
             Err(error) => panic!("{mode:o}: {error}"),
         }
     }
+    let file = dir.path().join(FILE_NAME);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o620)).expect("its mode");
+    let refused = Store::open(dir.path()).expect_err("a file that others may write");
+    assert!(matches!(&refused, StoreError::Writable { path, mode: 0o620 } if *path == file), "{refused}");
+    assert_eq!(refused.hint(), format!("run `chmod go-w {}`", file.display()));
 }
 
 #[test]

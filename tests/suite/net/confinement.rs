@@ -1,11 +1,18 @@
 //! What the agent may do to its host, and what it tells who watches it.
 
-use std::{fs, os::unix::net::UnixDatagram, time::Duration};
+use std::{
+    fs,
+    os::unix::{fs::FileTypeExt as _, net::UnixDatagram},
+    path::Path,
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use privatelink_tests::{
     eventually::eventually,
-    programs::Directory,
+    inject::Injected,
+    programs::{Directory, Running},
     topology::Hook,
     traffic::{
         server::{Behaviour, Server},
@@ -22,6 +29,8 @@ use crate::{
 pub const TESTS: fn() -> Vec<Test> = || {
     vec![
         Test { name: "agent_keeps_few_capabilities", needs: &[], run: Run::EachHook(capabilities) },
+        Test { name: "agent_is_refused_all_but_its_own_files_and_calls", needs: &[], run: Run::Once(agent_refused) },
+        Test { name: "relay_is_refused_all_but_its_own_files_and_calls", needs: &[], run: Run::Once(relay_refused) },
         Test { name: "service_manager_is_told", needs: &[], run: Run::Once(told) },
     ]
 };
@@ -59,6 +68,139 @@ fn capabilities(hook: Hook) -> Result<()> {
             let mut stream = stream::connect(&client.netns, Source::ANY, FRONTEND, PATIENCE)?;
             stream::echo(&mut stream, b"hello").map(drop)
         })
+    })
+}
+
+/// `EPERM` and `EACCES` as system calls return them.
+const NOT_PERMITTED: i64 = -(libc::EPERM as i64);
+const NO_ACCESS: i64 = -(libc::EACCES as i64);
+
+/// What opening a file returns to a process; the file is closed again.
+fn open(process: &mut Injected, file: &Path, flags: i32) -> Result<i64> {
+    let path = process.text(file.to_str().context("a path that is no text")?)?;
+    let opened = process.call(libc::SYS_openat, [libc::AT_FDCWD as u64, path, flags as u64, 0, 0, 0])?;
+    if opened >= 0 {
+        process.call(libc::SYS_close, [opened as u64, 0, 0, 0, 0, 0])?;
+    }
+    Ok(opened)
+}
+
+fn refused(process: &mut Injected, what: &str, number: i64, arguments: [u64; 6]) -> Result<()> {
+    let returned = process.call(number, arguments)?;
+    ensure!(returned == NOT_PERMITTED, "{what} returned {returned}");
+    Ok(())
+}
+
+/// What neither process may call, whoever it is: each of these succeeds, or finds fault with its arguments, where nobody forbids it.
+fn refuses_calls(process: &mut Injected) -> Result<()> {
+    refused(process, "unshare(0)", libc::SYS_unshare, [0; 6])?;
+    refused(process, "personality", libc::SYS_personality, [0xffff_ffff, 0, 0, 0, 0, 0])?;
+    refused(process, "io_uring_setup", libc::SYS_io_uring_setup, [1, 0, 0, 0, 0, 0])?;
+    refused(process, "keyctl", libc::SYS_keyctl, [0, -3_i64 as u64, 0, 0, 0, 0])?;
+    refused(
+        process,
+        "socket(AF_ALG)",
+        libc::SYS_socket,
+        [libc::AF_ALG as u64, libc::SOCK_SEQPACKET as u64, 0, 0, 0, 0],
+    )?;
+    let (run, write) = (libc::PROT_READ | libc::PROT_EXEC, libc::PROT_READ | libc::PROT_WRITE);
+    let private = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
+    let map = |protection: i32| [0, 4_096, protection as u64, private, u64::MAX, 0];
+    refused(process, "memory that is written and run", libc::SYS_mmap, map(run | write))?;
+    let mapped = process.call(libc::SYS_mmap, map(write))?;
+    ensure!(mapped > 0, "memory that is written: {mapped}");
+    refused(process, "running it", libc::SYS_mprotect, [mapped as u64, 4_096, run as u64, 0, 0, 0])?;
+    process.call(libc::SYS_munmap, [mapped as u64, 4_096, 0, 0, 0, 0])?;
+    let clone3 = process.call(libc::SYS_clone3, [0; 6])?;
+    ensure!(clone3 == -i64::from(libc::ENOSYS), "clone3 returned {clone3}");
+    let own = process.call(libc::SYS_getpid, [0; 6])?;
+    ensure!(own == i64::from(process.pid()), "its own number is {own}");
+    // Whose user is the same, hence no matter of capabilities.
+    let kill = [std::process::id().into(), 0, 0, 0, 0, 0];
+    refused(process, "a signal to another process", libc::SYS_kill, kill)
+}
+
+/// The agent's process itself is made to try: files outside, settings of the host, forbidden calls. It forwards before and after.
+fn agent_refused() -> Result<()> {
+    with_web(1, Hook::Tc, |scenario| {
+        let _echo = Server::start(&server(scenario, 1).netns, target(scenario, 1), Behaviour::Echo)?;
+        scenario.wait_healthy("web")?;
+        let dir = Directory::new("outside")?;
+        let outside = dir.path().join("file");
+        fs::write(&outside, "not the agent's").context("a file")?;
+        let pid = scenario.agent.pid().context("no agent")?;
+        {
+            let process = &mut Injected::stop(pid)?;
+            let state = open(process, &scenario.agent.state_dir().join("state.redb"), libc::O_RDWR)?;
+            ensure!(state >= 0, "its own state: {state}");
+            for (file, flags) in [
+                (outside.as_path(), libc::O_RDONLY),
+                (outside.as_path(), libc::O_WRONLY),
+                (Path::new("/etc/passwd"), libc::O_RDONLY),
+                (Path::new("/proc/sys/kernel/core_pattern"), libc::O_WRONLY),
+                (Path::new("/dev/zero"), libc::O_RDONLY),
+            ] {
+                let opened = open(process, file, flags)?;
+                ensure!(opened == NO_ACCESS, "opening {} returned {opened}", file.display());
+            }
+            let shell = process.text("/bin/sh")?;
+            let run = process.call(libc::SYS_execve, [shell, 0, 0, 0, 0, 0])?;
+            ensure!(run == NO_ACCESS, "a shell: {run}");
+            refuses_calls(process)?;
+        }
+        let client = scenario.topology.host("client-a");
+        let mut stream = stream::connect(&client.netns, Source::ANY, FRONTEND, PATIENCE)?;
+        stream::echo(&mut stream, b"hello")?;
+        scenario.cli.run("vpc create another --cidr 10.9.0.0/16").map(drop)
+    })
+}
+
+/// The same of the relay, which has no capability, and may not even read the state of the agent whose directory it shares.
+fn relay_refused() -> Result<()> {
+    with_web(1, Hook::Tc, |scenario| {
+        let _echo = Server::start(&server(scenario, 1).netns, target(scenario, 1), Behaviour::Echo)?;
+        scenario.wait_healthy("web")?;
+        let state = scenario.agent.state_dir();
+        let dir = Directory::new("relay")?;
+        let mut command = Command::new(scenario.cli.program());
+        // In nobody's namespace: it serves nothing.
+        command.args(["relay", "--state-dir"]).arg(dir.path()).args(["--access-log"]).arg(state.join("log/access"));
+        let mut relay = Running::start(&mut command)?;
+        let pid = relay.child().id();
+        let status = eventually("the relay listens", PATIENCE, || {
+            let mut entries = fs::read_dir(dir.path())?.flatten();
+            let listens = entries.any(|entry| entry.file_type().is_ok_and(|kind| kind.is_socket()));
+            ensure!(listens, "no socket in {}", dir.path().display());
+            fs::read_to_string(format!("/proc/{pid}/status")).context("its status")
+        })?;
+        for set in ["CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb"] {
+            ensure!(status.contains(&format!("{set}:\t0000000000000000\n")), "{set} of {status}");
+        }
+        let secret = dir.path().join("state.redb");
+        fs::write(&secret, "the agent's").context("a file")?;
+        let process = &mut Injected::stop(pid)?;
+        for (file, flags) in [
+            (secret.as_path(), libc::O_RDONLY),
+            (Path::new("/etc/passwd"), libc::O_RDONLY),
+            (Path::new("/proc/sys/kernel/core_pattern"), libc::O_WRONLY),
+        ] {
+            let opened = open(process, file, flags)?;
+            ensure!(opened == NO_ACCESS, "opening {} returned {opened}", file.display());
+        }
+        let made = open(process, &dir.path().join("new"), libc::O_WRONLY | libc::O_CREAT)?;
+        ensure!(made == NO_ACCESS, "making a file returned {made}");
+        refuses_calls(process)?;
+        refused(process, "bpf", libc::SYS_bpf, [0; 6])?;
+        refused(process, "execve", libc::SYS_execve, [0; 6])?;
+        refused(
+            process,
+            "socket(AF_NETLINK)",
+            libc::SYS_socket,
+            [libc::AF_NETLINK as u64, libc::SOCK_RAW as u64, 0, 0, 0, 0],
+        )?;
+        let socket = process.call(libc::SYS_socket, [libc::AF_INET as u64, libc::SOCK_STREAM as u64, 0, 0, 0, 0])?;
+        ensure!(socket >= 0, "a socket of its own kind: {socket}");
+        Ok(())
     })
 }
 

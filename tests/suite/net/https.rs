@@ -435,6 +435,7 @@ fn outlives() -> Result<()> {
                 ensure!(first.len() == 1, "relays: {first:?}");
                 let mut command = scenario.topology.lb.command(scenario.cli.program());
                 command.arg("relay").arg("--state-dir").arg(scenario.agent.state_dir());
+                command.arg("--access-log").arg(lab.path("access.log"));
                 command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
                 // It goes with its namespace.
                 Running::start(&mut command)?.keep();
@@ -531,6 +532,7 @@ fn builds() -> Result<()> {
             let result = (|| -> Result<()> {
                 let mut command = scenario.topology.lb.command(&copy);
                 command.arg("relay").arg("--state-dir").arg(scenario.agent.state_dir());
+                command.arg("--access-log").arg(lab.path("access.log"));
                 command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
                 // It ends when the agent's own relay has taken over from it.
                 Running::start(&mut command)?.keep();

@@ -89,6 +89,7 @@ fn told() -> Result<()> {
         format!("--notify=http://{WEBHOOK}/told"),
         format!("--notify=exec:{}", path("program")),
         format!("--notify={topic}=file:{file}"),
+        format!("--notify-writes={}", dir.path().display()),
     ];
     let topology = Topology::build(Hook::Auto, plans(1), None)?;
     let agent = Agent::start_with_arguments(&program()?, &topology.lb, targets.to_vec())?;

@@ -34,7 +34,13 @@ use tokio::{
 use self::{
     handover::{Estate, HandOverError, PROTOCOL},
     serving::Serving,
-    wire::Request,
+    wire::{Request, Status},
+};
+use crate::confine::{
+    self, ConfineError,
+    calls::{self, Caller},
+    capabilities,
+    files::{self, Grant, Right, Signals},
 };
 
 /// Why a relay does not run.
@@ -66,6 +72,8 @@ const USELESS: Duration = Duration::from_secs(60);
 /// What the control connections and the main loop share.
 struct Relay {
     serving: Serving,
+    /// Where it may write an access log.
+    log_directory: Option<PathBuf>,
     /// Somebody else has the sockets, or is to have them: end with the last connection.
     drain: Notify,
     /// Somebody else has the sockets, or is getting them: this one says nothing more.
@@ -73,19 +81,35 @@ struct Relay {
     stop: Notify,
 }
 
+/// Gives up what a relay of `state_dir` does not need, before its first thread: every capability, all files but its socket, the
+/// log's directory and the authorities of the host, all system calls that make no use of sockets and files.
+///
+/// # Errors
+///
+/// [`ConfineError`]
+pub fn confine(state_dir: &Path, log_directory: Option<&Path>) -> Result<(), ConfineError> {
+    // A process that leads its group, as one that a shell has started, keeps its session; one that the agent has started leaves
+    // the agent's.
+    let _ = nix::unistd::setsid();
+    confine::raise_file_limit();
+    let mut grants = files::common();
+    grants.push(Grant::new(state_dir, Right::Sockets));
+    grants.extend(log_directory.map(|directory| Grant::new(directory, Right::Log)));
+    capabilities::keep_none()?;
+    files::restrict(&grants, Signals::Own)?;
+    calls::restrict(Caller::Relay)
+}
+
 /// Serves until it is stopped, or until another relay has taken over and the last connection has ended.
 ///
 /// # Errors
 ///
 /// [`RelayError`]
-pub async fn run(state_dir: &Path) -> Result<(), RelayError> {
-    // A process that leads its group, as one that a shell has started, keeps its session; one that the agent has started leaves
-    // the agent's.
-    let _ = nix::unistd::setsid();
-    crate::confine::raise_file_limit();
+pub async fn run(state_dir: &Path, log_directory: Option<PathBuf>) -> Result<(), RelayError> {
     let socket = wire::socket(state_dir);
     let relay = Arc::new(Relay {
         serving: Serving::new()?,
+        log_directory,
         drain: Notify::new(),
         handed_over: AtomicBool::new(false),
         stop: Notify::new(),
@@ -203,7 +227,8 @@ async fn answer(relay: Arc<Relay>, mut stream: UnixStream) {
             Request::HandOver { protocol } => return hand_over(&relay, stream, protocol).await,
             Request::Stop => return relay.stop.notify_one(),
         }
-        if let Err(error) = wire::send(&mut stream, &relay.serving.status()).await {
+        let status = Status { log_directory: relay.log_directory.clone(), ..relay.serving.status() };
+        if let Err(error) = wire::send(&mut stream, &status).await {
             return tracing::debug!(%error, "a control connection ended");
         }
     }

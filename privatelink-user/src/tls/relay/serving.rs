@@ -257,6 +257,7 @@ impl Serving {
         Status {
             build: build(),
             pid: std::process::id(),
+            log_directory: None,
             listeners: inner.listeners.iter().map(|(id, open)| (id.clone(), status(open))).collect(),
             targets,
         }

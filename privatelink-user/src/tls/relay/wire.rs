@@ -103,6 +103,9 @@ pub struct Status {
     /// Which program it is; another build's is replaced.
     pub build: String,
     pub pid: u32,
+    /// The directory in which it may write an access log.
+    #[serde(default)]
+    pub log_directory: Option<PathBuf>,
     pub listeners: BTreeMap<ListenerId, ListenerStatus>,
     /// The targets that its listeners use.
     pub targets: BTreeSet<SocketAddrV4>,
