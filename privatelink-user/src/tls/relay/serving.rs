@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream as BlockingStream},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener as BlockingListener, TcpStream as BlockingStream},
     os::fd::OwnedFd,
     path::PathBuf,
     sync::{
@@ -15,8 +15,7 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
-    io::{Interest, unix::AsyncFd},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     task::AbortHandle,
 };
 use tokio_rustls::TlsConnector;
@@ -74,7 +73,7 @@ struct Open {
     door: Option<(Arc<Door>, AbortHandle)>,
     /// Of the relay that had the socket before.
     tickets: Option<TicketKeys>,
-    socket: TcpListener,
+    socket: BlockingListener,
     port: u16,
 }
 
@@ -172,7 +171,7 @@ impl Serving {
 
     /// Takes another relay's socket, and the keys by which its clients come back; it accepts once the listener is configured.
     pub fn adopt(&self, id: ListenerId, socket: OwnedFd, tickets: Option<TicketKeys>) {
-        let socket = TcpListener::from(socket);
+        let socket = BlockingListener::from(socket);
         match socket.local_addr() {
             Ok(address) => {
                 let open = Open { door: None, tickets, socket, port: address.port() };
@@ -282,7 +281,7 @@ fn open<'a>(
 }
 
 /// A socket at a free port, reached by the device alone: nobody of the host's other networks gets in with a header of his own.
-fn bind(address: Ipv4Addr, device: &Device) -> io::Result<TcpListener> {
+fn bind(address: Ipv4Addr, device: &Device) -> io::Result<BlockingListener> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if !device.name.is_empty() {
@@ -325,7 +324,7 @@ impl Open {
         let (own, worker) = common.workers.in_turn(turn).ok_or_else(|| io::Error::other("no thread"))?;
         let socket = {
             let _on_worker = worker.enter();
-            AsyncFd::with_interest(self.socket.try_clone()?, Interest::READABLE)?
+            TcpListener::from_std(self.socket.try_clone()?)?
         };
         let accepting = worker.spawn(accept(Arc::clone(common), Arc::clone(&door), socket, own)).abort_handle();
         self.door = Some((door, accepting));
@@ -368,10 +367,11 @@ impl Door {
 }
 
 /// Accepts until it is aborted. `own` is the worker that it runs on.
-async fn accept(common: Arc<Common>, door: Arc<Door>, socket: AsyncFd<TcpListener>, own: WorkerIndex) {
+async fn accept(common: Arc<Common>, door: Arc<Door>, socket: TcpListener, own: WorkerIndex) {
     loop {
-        match socket.async_io(Interest::READABLE, TcpListener::accept).await {
-            Ok((stream, _)) => {
+        // It leaves this thread's scheduler for that of the worker it goes to.
+        match socket.accept().await.and_then(|(stream, _)| stream.into_std()) {
+            Ok(stream) => {
                 let (of_all, of_one) = (Arc::clone(&common), Arc::clone(&door));
                 common.workers.spawn_connection(own, |load| connection(of_all, of_one, stream, load));
             }
@@ -403,8 +403,7 @@ impl Drop for Counted<'_> {
 }
 
 async fn connection(common: Arc<Common>, door: Arc<Door>, stream: BlockingStream, _load: Load) {
-    // Of this thread's scheduler from here on.
-    let stream = match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+    let stream = match TcpStream::from_std(stream) {
         Ok(stream) => stream,
         Err(error) => return tracing::warn!(%error, listener = %door.id, "a connection could not be accepted"),
     };
