@@ -201,6 +201,12 @@ pub fn drive(bytes: &[u8], path: Path, backend: &mut dyn Backend) -> Outcome<()>
     Ok(())
 }
 
+/// An IPv4 packet with an offset, or with more to come.
+fn is_fragment(frame: &[u8]) -> bool {
+    frame.get(12..14) == Some(&[8, 0])
+        && frame.get(20..22).is_some_and(|bits| u16::from_be_bytes([bits[0], bits[1]]) & 0x3fff != 0)
+}
+
 /// The frame is an unfragmented IPv4 packet whose checksums are those of its bytes; or it is nothing of which that can be said.
 fn checksums_are_right(frame: &[u8]) -> bool {
     if frame.len() < 34 || frame[12..14] != [8, 0] {
@@ -208,7 +214,6 @@ fn checksums_are_right(frame: &[u8]) -> bool {
     }
     let header = usize::from(frame[14] & 0xf) * 4;
     let len = usize::from(u16::from_be_bytes([frame[16], frame[17]]));
-    let fragment = u16::from_be_bytes([frame[20], frame[21]]) & 0x3fff != 0;
     if frame[14] >> 4 != 4 || header < 20 || len < header || frame.len() < 14 + len {
         return false;
     }
@@ -218,7 +223,7 @@ fn checksums_are_right(frame: &[u8]) -> bool {
     }
     let pseudo = [&ip[12..20], &[0, ip[9]], &(payload.len() as u16).to_be_bytes()].concat();
     match ip[9] {
-        _ if fragment => true,
+        _ if is_fragment(frame) => true,
         1 => internet_checksum(&[payload]) == 0,
         17 if payload.len() >= 8 && payload[6..8] == [0, 0] => true,
         // The bytes behind a datagram are no part of it.
@@ -420,6 +425,8 @@ impl Sequence<'_> {
         if bytes.len() < least {
             bytes.resize(least, 0);
         }
+        // What stands for many segments is no fragment: neither receivers nor senders make such a packet.
+        let gso_size = if is_fragment(&bytes) { 0 } else { gso_size };
         Action::Frame { ifindex, gso_size, bytes }
     }
 
