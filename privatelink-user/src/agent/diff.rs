@@ -14,18 +14,35 @@ use privatelink_ebpf::abi::{
 };
 
 use super::{
-    desired::{Desired, DesiredListener},
+    desired::{Desired, DesiredListener, Touched},
     index::TargetKey,
     security::Guard,
 };
 use crate::dataplane::{Capacity, Installed, InstalledPolicy, Op, Tables};
 
-/// The operations that lead from `actual` to `desired`; empty if and only if they agree.
+/// Which entries of the tables that many endpoints fill are compared; of the other tables all are.
+#[derive(Debug)]
+pub enum Scope {
+    All,
+    /// The rest is as it should be.
+    Touched(Touched),
+}
+
+impl Scope {
+    fn touched<K>(&self, of: impl FnOnce(&Touched) -> &BTreeSet<K>) -> Option<&BTreeSet<K>> {
+        match self {
+            Self::All => None,
+            Self::Touched(touched) => Some(of(touched)),
+        }
+    }
+}
+
+/// The operations that lead from `actual` to `desired`; empty if and only if they agree, as far as `scope` goes.
 ///
 /// # Errors
 ///
 /// [`Full`] when no slice of `RINGS` is large enough for a ring, or of `SOURCE_BOUNDS` for a set of sources; everything else can still be done.
-pub fn diff(desired: &Desired, actual: &Tables, capacity: Capacity) -> (Vec<Op>, Result<(), Full>) {
+pub fn diff(desired: &Desired, scope: &Scope, actual: &Tables, capacity: Capacity) -> (Vec<Op>, Result<(), Full>) {
     let mut ops = Vec::new();
     put(&mut ops, &desired.vpcs, &actual.vpcs, |key, value| Op::PutVpc(*key, *value));
     for (index, budget, old) in wanted(&desired.endpoints, &actual.endpoints) {
@@ -63,12 +80,16 @@ pub fn diff(desired: &Desired, actual: &Tables, capacity: Capacity) -> (Vec<Op>,
     ops.extend(desired.parted.difference(&actual.parted).map(|key| Op::PutParted(*key)));
     ops.extend(actual.parted.difference(&desired.parted).map(|key| Op::RemoveParted(*key)));
     remove(&mut ops, &desired.aliases, &actual.aliases, |(key, bits)| Op::RemoveAlias(*key, *bits));
-    remove(&mut ops, &desired.ranges, &actual.ranges, |(key, bits)| Op::RemoveRange(*key, *bits));
-    remove(&mut ops, &desired.frontends, &actual.frontends, |key| Op::RemoveFrontend(*key));
-    remove(&mut ops, &desired.addresses, &actual.addresses, |key| Op::RemoveAddress(*key));
+    let touched = scope.touched(|touched| &touched.ranges);
+    remove_of(&mut ops, &desired.ranges, &actual.ranges, touched, |(key, bits)| Op::RemoveRange(*key, *bits));
+    let touched = scope.touched(|touched| &touched.frontends);
+    remove_of(&mut ops, &desired.frontends, &actual.frontends, touched, |key| Op::RemoveFrontend(*key));
+    let touched = scope.touched(|touched| &touched.addresses);
+    remove_of(&mut ops, &desired.addresses, &actual.addresses, touched, |key| Op::RemoveAddress(*key));
     ops.extend(actual.xdp_ports.difference(&desired.xdp_ports).map(|ifindex| Op::RemoveXdpPort(*ifindex)));
     remove(&mut ops, &desired.ports, &actual.ports, |key| Op::RemovePort(*key));
-    remove(&mut ops, &desired.policies, &actual.policies, |key| Op::RemovePolicy(*key));
+    let touched = scope.touched(|touched| &touched.policies);
+    remove_of(&mut ops, &desired.policies, &actual.policies, touched, |key| Op::RemovePolicy(*key));
     remove(&mut ops, &desired.listeners, &actual.listeners, |key| Op::RemoveListener(*key));
     // Nothing leads to them any more.
     targets(&mut ops, desired, actual, true);
@@ -96,7 +117,7 @@ pub enum Full {
 }
 
 /// Both maps side by side, in the order of their keys: a walk instead of a search for each key.
-fn beside<'a, K: Ord, D, A>(
+pub fn beside<'a, K: Ord, D, A>(
     desired: &'a BTreeMap<K, D>,
     actual: &'a BTreeMap<K, A>,
 ) -> impl Iterator<Item = (&'a K, Option<&'a D>, Option<&'a A>)> {
@@ -136,6 +157,23 @@ fn put<K: Ord, V: PartialEq>(
 fn remove<K: Ord, D, A>(ops: &mut Vec<Op>, desired: &BTreeMap<K, D>, actual: &BTreeMap<K, A>, op: impl Fn(&K) -> Op) {
     let surplus = beside(desired, actual).filter(|(_, wanted, _)| wanted.is_none());
     ops.extend(surplus.map(|(key, _, _)| op(key)));
+}
+
+/// [`remove`], of some keys only.
+fn remove_of<K: Ord, D, A>(
+    ops: &mut Vec<Op>,
+    desired: &BTreeMap<K, D>,
+    actual: &BTreeMap<K, A>,
+    touched: Option<&BTreeSet<K>>,
+    op: impl Fn(&K) -> Op,
+) {
+    match touched {
+        None => remove(ops, desired, actual, op),
+        Some(touched) => {
+            let surplus = touched.iter().filter(|key| actual.contains_key(key) && !desired.contains_key(key));
+            ops.extend(surplus.map(op));
+        }
+    }
 }
 
 /// Records of targets, retired or not. Indexes that the desired state knows nothing of cannot be: retired ones are part of it.
@@ -235,9 +273,11 @@ fn listeners(ops: &mut Vec<Op>, desired: &Desired, actual: &Tables, capacity: Ca
 /// also with those that are there already.
 fn policies(ops: &mut Vec<Op>, desired: &Desired, actual: &Tables, capacity: Capacity) -> Placed {
     let mut placed = Placed::default();
-    let used = actual.policies.values().map(|installed| (installed.record.base, installed.record.len()));
-    // The empty set lies at 1: a record that is all zero is none.
-    let mut slices = Slices::between(used, 1, capacity.source_bounds);
+    let mut slices = LazyCell::new(|| {
+        let used = actual.policies.values().map(|installed| (installed.record.base, installed.record.len()));
+        // The empty set lies at 1: a record that is all zero is none.
+        Slices::between(used, 1, capacity.source_bounds)
+    });
     let whole = |installed: &InstalledPolicy| {
         installed.record.len() as usize == installed.bounds.len() && installed.record.base != 0
     };

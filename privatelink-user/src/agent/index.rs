@@ -94,7 +94,7 @@ pub fn targets(wanted: &BTreeSet<TargetKey>, actual: &Tables, busy: &Busy, capac
 pub fn assign<K: Ord + Clone, I: Copy + Ord + Hash>(
     wanted: &BTreeSet<K>,
     held: &BTreeMap<K, I>,
-    taken: &BTreeSet<I>,
+    taken: impl Fn(&I) -> bool,
     range: impl Iterator<Item = I>,
 ) -> BTreeMap<K, I> {
     let mut claimed: HashSet<I> = HashSet::with_capacity(held.len());
@@ -103,7 +103,7 @@ pub fn assign<K: Ord + Clone, I: Copy + Ord + Hash>(
     let mut assigned: BTreeMap<K, I> = held.iter().filter_map(first).collect();
     if assigned.len() < wanted.len() {
         let used: HashSet<I> = held.values().copied().collect();
-        let mut free = range.filter(|index| !taken.contains(index) && !used.contains(index));
+        let mut free = range.filter(|index| !taken(index) && !used.contains(index));
         let missing: Vec<&K> = wanted.iter().filter(|key| !assigned.contains_key(key)).collect();
         assigned.extend(missing.into_iter().cloned().zip(&mut free));
     }

@@ -134,6 +134,8 @@ pub struct Shared {
     pub plan: watch::Sender<Arc<Plan>>,
     /// What the kernel's tables say since the last pass.
     installed: watch::Sender<Arc<Installed>>,
+    /// Targets that are healthy, as of the last pass: what names lead to follows.
+    healthy: watch::Sender<Arc<dns::zones::Healthy>>,
     /// Something changed that the reconciler cannot see by itself.
     pub reconcile: Notify,
     host_port: Mutex<Option<HostPort>>,
@@ -258,7 +260,8 @@ impl Agent {
             outside.push(bound.map_err(|source| AgentError::Dns { address, source })?);
         }
         let resolver = dns::upstream::Upstreams::new(upstreams.clone());
-        let from = Arc::new(dns::server::Names::new(Arc::clone(&store), upstreams));
+        let healthy = watch::Sender::default();
+        let from = Arc::new(dns::server::Names::new(Arc::clone(&store), healthy.subscribe(), upstreams));
         let instance = pin::instance(&load.state_dir);
         let (kernel, streams) = tokio::task::block_in_place(|| Kernel::open(&load))?;
         let service = LinkService::connect()?;
@@ -283,6 +286,7 @@ impl Agent {
             rates: Mutex::default(),
             plan: watch::Sender::default(),
             installed: watch::Sender::default(),
+            healthy,
             reconcile: Notify::new(),
             host_port: Mutex::new(Some(host_port)),
             resolver: door,

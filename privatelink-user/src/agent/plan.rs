@@ -22,7 +22,7 @@ pub struct Plan {
     pub targets: BTreeMap<TargetKey, u32>,
     /// One index a protocol.
     pub listeners: BTreeMap<(ListenerId, Proto), u32>,
-    pub endpoints: BTreeMap<EndpointId, u16>,
+    pub endpoints: Arc<BTreeMap<EndpointId, u16>>,
     pub vpcs: BTreeMap<VpcIndex, VpcId>,
     /// Where each VPC reaches the DNS server.
     pub resolvers: BTreeSet<(VpcId, Ipv4Addr)>,

@@ -1,5 +1,9 @@
 //! The loop that makes the kernel say what the state says: on every change, after every failure, and once a minute
-//! without any reason. Each pass reads all that the kernel holds; what was written before decides nothing.
+//! without any reason.
+//!
+//! A pass that follows one that was finished goes on from it: it decides on what may have become something else, by what was
+//! written. The first one, the one after a failure and the one once a minute read all that the kernel holds and decide on
+//! everything; what was written before decides nothing there.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,11 +13,12 @@ use std::{
 };
 
 use privatelink_ebpf::abi::service::{RingEntry, Target, TargetFlags};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Shared,
-    desired::{self, Desired, World},
+    desired::{self, Decision, Desired, World},
     diff::{self, Full},
     host_port,
     index::{Busy, TargetKey},
@@ -32,7 +37,7 @@ use crate::{
     tls::relay::wire,
 };
 
-/// A pass without a reason: heals what nobody reported.
+/// A pass without a reason, over everything: heals what nobody reported.
 const QUIET: Duration = Duration::from_secs(60);
 /// After a failure: this long at first, doubled up to [`LONGEST_RETRY`].
 const FIRST_RETRY: Duration = Duration::from_millis(100);
@@ -68,28 +73,95 @@ pub struct Inputs {
     pub lingering: BTreeMap<TargetKey, TargetGroupId>,
 }
 
-/// Reads what the kernel holds and makes it what it should hold; the plan, and how many operations it took.
+/// What a pass leaves for the next one.
+#[derive(Default)]
+pub struct Memory {
+    rings: RingCache,
+    settled: Option<Settled>,
+    /// What the kernel holds if nobody else has written to its tables.
+    expected: Option<Tables>,
+}
+
+/// A finished pass.
+struct Settled {
+    decided: desired::Memory,
+    /// What the kernel holds.
+    tables: Tables,
+    /// Interfaces that go and come take entries of the kernel's tables with them.
+    links: Arc<Links>,
+    hooks: BTreeMap<u32, Hook>,
+}
+
+impl Memory {
+    /// The next pass reads what the kernel holds, and says if that is not what was written.
+    pub fn audit(&mut self) {
+        self.expected = self.settled.take().map(|settled| settled.tables);
+    }
+
+    /// Whether the next pass can go on from the last.
+    pub fn is_settled(&self) -> bool {
+        self.settled.is_some()
+    }
+}
+
+/// Makes what the kernel holds what it should hold; the plan, and how many operations it took.
 ///
 /// # Errors
 ///
-/// [`PassError`]; what was done until then stays, and the next pass goes on from there.
+/// [`PassError`]; what was done until then stays, and the next pass finds it there.
 pub fn converge(
     dataplane: &mut dyn Dataplane,
     inputs: &Inputs,
-    rings: &mut RingCache,
+    memory: &mut Memory,
 ) -> Result<(Plan, usize), PassError> {
-    let actual = dataplane.read()?;
     let capacity = dataplane.capacity();
-    let (desired, plan) = decide(inputs, &actual, &dataplane.attached(), capacity, rings);
-    let (ops, full) = diff::diff(&desired, &actual, capacity);
+    let hooks = dataplane.attached();
+    let Memory { rings, settled, expected } = memory;
+    let same = |settled: &Settled| settled.links == inputs.links && settled.hooks == hooks;
+    let further = settled.take().filter(same).and_then(|Settled { decided, tables, .. }| {
+        let decision = desired::go_on(&inputs.world(&tables, &hooks, capacity), rings, decided)?;
+        Some((tables, decision))
+    });
+    let (mut tables, decision) = match further {
+        Some(further) => further,
+        None => {
+            let tables = dataplane.read()?;
+            if expected.take().is_some_and(|expected| expected != tables) {
+                tracing::warn!("the kernel's tables are not what was written; this pass mends them");
+            }
+            let decision = desired::decide(&inputs.world(&tables, &hooks, capacity), rings);
+            (tables, decision)
+        }
+    };
+    let Decision { desired, scope, plan, memory: decided } = decision;
+    let (ops, full) = diff::diff(&desired, &scope, &tables, capacity);
+    let ends = ops.iter().any(|op| ends_flows(op, &tables));
     for op in &ops {
         dataplane.apply(op)?;
+        note(&mut tables, op, &desired);
     }
-    if ops.iter().any(|op| ends_flows(op, &actual)) {
+    if ends {
         dataplane.end_flows()?;
     }
     full?;
+    let links = Arc::clone(&inputs.links);
+    *settled = decided.map(|decided| Settled { decided, tables, links, hooks });
     Ok((plan, ops.len()))
+}
+
+/// What the kernel holds after an operation.
+fn note(tables: &mut Tables, op: &Op, desired: &Desired) {
+    tables.note(op);
+    if let Op::PutListener(index, _) = op
+        && let Some((installed, wanted)) = tables.listeners.get_mut(index).zip(desired.listeners.get(index))
+    {
+        installed.ring = Arc::clone(&wanted.ring);
+    }
+    if let Op::PutPolicy(index, _) = op
+        && let Some((installed, wanted)) = tables.policies.get_mut(index).zip(desired.policies.get(index))
+    {
+        installed.bounds = Arc::clone(&wanted.sources);
+    }
 }
 
 /// Whether an operation ends flows that are open: their target is gone or has become unhealthy, or their endpoint was rejected
@@ -102,43 +174,39 @@ fn ends_flows(op: &Op, actual: &Tables) -> bool {
         || matches!(op, Op::PutEndpoint(_, budget) if budget.ended())
 }
 
-fn decide(
-    inputs: &Inputs,
-    actual: &Tables,
-    hooks: &BTreeMap<u32, Hook>,
-    capacity: Capacity,
-    rings: &mut RingCache,
-) -> (Desired, Plan) {
-    let Inputs {
-        state,
-        links,
-        host_port,
-        resolver,
-        relay,
-        relay_address,
-        health,
-        next_hops,
-        busy,
-        unhealthy,
-        lingering,
-    } = inputs;
-    let world = World {
-        state,
-        links,
-        host_port: *host_port,
-        resolver: *resolver,
-        relay,
-        relay_address: relay_address.unwrap_or(Ipv4Addr::UNSPECIFIED),
-        hooks,
-        health,
-        next_hops,
-        actual,
-        busy,
-        unhealthy,
-        lingering,
-        capacity,
-    };
-    desired::desired(&world, rings)
+impl Inputs {
+    /// With what the kernel holds, and where the programs are.
+    fn world<'a>(&'a self, actual: &'a Tables, hooks: &'a BTreeMap<u32, Hook>, capacity: Capacity) -> World<'a> {
+        let Self {
+            state,
+            links,
+            host_port,
+            resolver,
+            relay,
+            relay_address,
+            health,
+            next_hops,
+            busy,
+            unhealthy,
+            lingering,
+        } = self;
+        World {
+            state,
+            links,
+            host_port: *host_port,
+            resolver: *resolver,
+            relay,
+            relay_address: relay_address.unwrap_or(Ipv4Addr::UNSPECIFIED),
+            hooks,
+            health,
+            next_hops,
+            actual,
+            busy,
+            unhealthy,
+            lingering,
+            capacity,
+        }
+    }
 }
 
 /// What a finished pass did.
@@ -146,12 +214,14 @@ fn decide(
 pub struct Passed {
     pub operations: usize,
     pub took: Duration,
+    /// It read what the kernel held.
+    pub whole: bool,
 }
 
 /// The loop's own memory.
 pub struct Reconciler {
     links: LinkService,
-    rings: RingCache,
+    memory: Memory,
     /// What was draining at the last pass.
     lingering: BTreeMap<TargetKey, TargetGroupId>,
     /// The host port that has its IPv6 side.
@@ -162,8 +232,8 @@ pub struct Reconciler {
 
 impl Reconciler {
     pub fn new(links: LinkService) -> Self {
-        let (rings, lingering) = (RingCache::default(), BTreeMap::new());
-        Self { links, rings, lingering, ipv6: None, all_multicast: BTreeSet::new() }
+        let (memory, lingering) = (Memory::default(), BTreeMap::new());
+        Self { links, memory, lingering, ipv6: None, all_multicast: BTreeSet::new() }
     }
 
     fn inputs(&self, shared: &Shared) -> Inputs {
@@ -236,7 +306,7 @@ impl Reconciler {
             let dataplane = shared.dataplane();
             (dataplane.read()?, dataplane.attached(), dataplane.capacity())
         };
-        let (_, plan) = decide(&inputs, &actual, &hooks, capacity, &mut self.rings);
+        let Decision { plan, .. } = desired::decide(&inputs.world(&actual, &hooks, capacity), &mut self.memory.rings);
         let relayed = inputs.host_port.map(|host_port| relayed(&host_port, &shared.relay())).unwrap_or_default();
         let (health, hops) = adopted(&plan, &inputs.state, &actual, capacity, &relayed);
         *shared.health() = health;
@@ -251,17 +321,18 @@ impl Reconciler {
     /// [`PassError`]; everything that could be done is done.
     pub fn pass(&mut self, shared: &Shared) -> Result<Passed, PassError> {
         let begun = Instant::now();
+        let whole = !self.memory.is_settled();
         let mut inputs = self.inputs(shared);
         let mut guard = shared.dataplane();
         let dataplane: &mut dyn Dataplane = &mut **guard;
         let detached = ports::detach_others(shared, dataplane, &inputs.state, &inputs.links);
-        let (mut plan, mut operations) = converge(dataplane, &inputs, &mut self.rings)?;
+        let (mut plan, mut operations) = converge(dataplane, &inputs, &mut self.memory)?;
         let handled = std::mem::take(&mut inputs.unhealthy);
         shared.unhealthy().retain(|key| !handled.contains(key));
         let (changed, attached) = ports::attach_all(shared, dataplane, &inputs.state, &inputs.links);
         if changed {
             // The ports' records say where the programs are.
-            let (again, more) = converge(dataplane, &inputs, &mut self.rings)?;
+            let (again, more) = converge(dataplane, &inputs, &mut self.memory)?;
             (plan, operations) = (again, operations + more);
         }
         drop(guard);
@@ -270,15 +341,26 @@ impl Reconciler {
         }
         self.lingering.clone_from(&plan.lingering);
         shared.installed.send_replace(Arc::new(installed(&inputs.state, &plan)));
-        shared.plan.send_if_modified(|present| {
-            let modified = **present != plan;
-            if modified {
-                *present = Arc::new(plan);
-            }
-            modified
-        });
-        if detached && attached { Ok(Passed { operations, took: begun.elapsed() }) } else { Err(PassError::Ports) }
+        replace(&shared.plan, plan);
+        let healthy = inputs.health.iter().filter(|(_, checked)| checked.takes_traffic());
+        replace(&shared.healthy, healthy.map(|(key, _)| (key.group.clone(), key.target)).collect());
+        if detached && attached {
+            Ok(Passed { operations, took: begun.elapsed(), whole })
+        } else {
+            Err(PassError::Ports)
+        }
     }
+}
+
+/// Sends `value` if it is another one.
+fn replace<T: PartialEq>(to: &watch::Sender<Arc<T>>, value: T) {
+    to.send_if_modified(|present| {
+        let modified = **present != value;
+        if modified {
+            *present = Arc::new(value);
+        }
+        modified
+    });
 }
 
 /// What the tables say of `state` after a pass.
@@ -335,11 +417,11 @@ pub async fn run(mut reconciler: Reconciler, shared: Arc<Shared>, stop: Cancella
         Ok(watch) => watch,
         Err(error) => {
             tracing::error!(%error, "changes of links go unseen until the next full pass");
-            let (_, never) = tokio::sync::watch::channel(0);
+            let (_, never) = watch::channel(0);
             (never, tokio::spawn(std::future::pending()))
         }
     };
-    let mut wait = Duration::ZERO;
+    let mut due = tokio::time::Instant::now();
     let mut retry = FIRST_RETRY;
     loop {
         tokio::select! {
@@ -347,7 +429,7 @@ pub async fn run(mut reconciler: Reconciler, shared: Arc<Shared>, stop: Cancella
             changed = states.changed() => if changed.is_err() { break },
             Ok(()) = changed_links.changed() => {}
             () = shared.reconcile.notified() => {}
-            () = tokio::time::sleep(wait) => {}
+            () = tokio::time::sleep_until(due) => reconciler.memory.audit(),
         }
         states.mark_unchanged();
         changed_links.mark_unchanged();
@@ -359,13 +441,16 @@ pub async fn run(mut reconciler: Reconciler, shared: Arc<Shared>, stop: Cancella
             Err(error) => Err(error.into()),
         };
         match result {
-            Ok(Passed { operations, took }) => {
-                tracing::debug!(operations, ?took, "pass");
-                (wait, retry) = (QUIET, FIRST_RETRY);
+            Ok(Passed { operations, took, whole }) => {
+                tracing::debug!(operations, ?took, whole, "pass");
+                retry = FIRST_RETRY;
+                if whole {
+                    due = tokio::time::Instant::now() + QUIET;
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "a pass did not finish; it is tried again");
-                wait = retry;
+                due = tokio::time::Instant::now() + retry;
                 retry = (retry * 2).min(LONGEST_RETRY);
             }
         }

@@ -122,7 +122,11 @@ fn taken(state: &State, second: &mut BTreeMap<&VpcId, Ipv4Addr>) {
         }
     }
     for endpoint in state.endpoints.values() {
-        if second.get(&endpoint.vpc) == Some(&endpoint.address) {
+        let owns = |address: &Ipv4Addr| {
+            let mut aliases = endpoint.aliases.iter().filter_map(|alias| alias.address());
+            endpoint.addresses().any(|own| own == *address) || aliases.any(|alias| alias == *address)
+        };
+        if second.get(&endpoint.vpc).is_some_and(owns) {
             second.remove(&endpoint.vpc);
         }
     }

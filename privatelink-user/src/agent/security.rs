@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use privatelink_ebpf::abi::security::Bound;
 
 use crate::model::{
-    Direction, Endpoint, LoadBalancer, Opening, Peer, SecurityGroup, SecurityGroupId, SecurityGroupRule,
+    Direction, Endpoint, LoadBalancer, Members, Opening, Peer, SecurityGroup, SecurityGroupId, SecurityGroupRule,
     SecurityGroupRuleId, State, Traffic,
 };
 
@@ -108,19 +108,62 @@ enum Peers {
 /// What inbound rules are asked.
 type Question = (Opening, Peers);
 
-/// Answers from one state, each computed once.
+/// What the security groups of a state say.
+#[derive(Debug, Default)]
+pub struct Rules(BTreeMap<SecurityGroupId, Arc<Ruled>>);
+
+/// A security group, and the addresses of what carries the groups that its inbound rules name.
+#[derive(Debug, PartialEq, Eq)]
+struct Ruled {
+    group: Arc<SecurityGroup>,
+    peers: BTreeMap<SecurityGroupId, Vec<(u128, u128)>>,
+}
+
+impl Rules {
+    pub fn new(state: &State) -> Self {
+        let peers = |group: &SecurityGroup| -> BTreeSet<SecurityGroupId> {
+            let peer = |rule: &SecurityGroupRule| match &rule.peer {
+                Peer::Group(id) => Some(id.clone()),
+                Peer::Cidr(_) => None,
+            };
+            group.rules(Direction::Ingress).filter_map(|(_, rule)| peer(rule)).collect()
+        };
+        let named: Vec<_> = state.security_groups.shared().values().map(|group| (group, peers(group))).collect();
+        let members = state.members_of(named.iter().flat_map(|(_, peers)| peers));
+        let addresses = |id: &SecurityGroupId| {
+            let ranges = members.get(id).into_iter().flat_map(Members::ranges).map(mapped).collect();
+            (id.clone(), ranges)
+        };
+        let ruled = |(group, peers): (&Arc<SecurityGroup>, BTreeSet<SecurityGroupId>)| {
+            let ruled = Ruled { group: Arc::clone(group), peers: peers.iter().map(addresses).collect() };
+            (group.id.clone(), Arc::new(ruled))
+        };
+        Self(named.into_iter().map(ruled).collect())
+    }
+
+    /// The groups that say something else than they did, or that are new or gone.
+    pub fn changed(&self, before: &Self) -> BTreeSet<SecurityGroupId> {
+        let now = self.0.iter().filter(|(id, ruled)| before.0.get(id) != Some(ruled)).map(|(id, _)| id);
+        let gone = before.0.keys().filter(|id| !self.0.contains_key(id));
+        now.chain(gone).cloned().collect()
+    }
+
+    fn get<'a>(&'a self, ids: &'a BTreeSet<SecurityGroupId>) -> impl Iterator<Item = &'a Ruled> {
+        ids.iter().filter_map(|id| self.0.get(id)).map(|ruled| &**ruled)
+    }
+}
+
+/// Answers from the rules, each computed once.
 pub struct Compiler<'a> {
-    state: &'a State,
+    rules: &'a Rules,
     inbound: BTreeMap<BTreeSet<SecurityGroupId>, BTreeMap<Question, Sources>>,
     /// What two sets have in common, by where their bounds are: those of `inbound` stay there.
     common: BTreeMap<[*const Bound; 2], Sources>,
-    /// The addresses of what carries a group.
-    members: BTreeMap<&'a SecurityGroupId, Vec<(u128, u128)>>,
 }
 
 impl<'a> Compiler<'a> {
-    pub fn new(state: &'a State) -> Self {
-        Self { state, inbound: BTreeMap::new(), common: BTreeMap::new(), members: BTreeMap::new() }
+    pub fn new(rules: &'a Rules) -> Self {
+        Self { rules, inbound: BTreeMap::new(), common: BTreeMap::new() }
     }
 
     /// Who may connect to a load balancer's own addresses. Nothing: everybody.
@@ -160,8 +203,8 @@ impl<'a> Compiler<'a> {
 
     /// The ports of the transport of `opening` from which on other inbound rules of `groups` count than before.
     pub fn cuts(&self, groups: &BTreeSet<SecurityGroupId>, opening: Opening) -> BTreeSet<u16> {
-        let groups = groups.iter().filter_map(|id| self.state.security_groups.get(id));
-        let rules = groups.flat_map(|group| group.rules(Direction::Ingress)).map(|(_, rule)| rule);
+        let rules = self.rules.get(groups).flat_map(|ruled| ruled.group.rules(Direction::Ingress));
+        let rules = rules.map(|(_, rule)| rule);
         let ports = rules.filter_map(|rule| match (rule.traffic, opening) {
             (Traffic::Tcp(ports), Opening::Tcp(_)) | (Traffic::Udp(ports), Opening::Udp(_)) => Some(ports),
             (Traffic::Tcp(_) | Traffic::Udp(_), _) => None,
@@ -171,24 +214,21 @@ impl<'a> Compiler<'a> {
     }
 
     fn applies_to_established(&self, groups: &BTreeSet<SecurityGroupId>) -> bool {
-        groups.iter().any(|id| self.state.security_groups.get(id).is_some_and(|group| group.applies_to_established))
+        self.rules.get(groups).any(|ruled| ruled.group.applies_to_established)
     }
 
     fn inbound(&mut self, groups: &BTreeSet<SecurityGroupId>, question: Question) -> Sources {
         if let Some(known) = self.inbound.get(groups).and_then(|answers| answers.get(&question)) {
             return known.clone();
         }
-        let (state, (opening, peers)) = (self.state, question);
+        let (opening, peers) = question;
         let mut ranges = Vec::new();
-        for group in groups.iter().filter_map(|id| state.security_groups.get(id)) {
+        for Ruled { group, peers: addresses } in self.rules.get(groups) {
             let rules = group.rules(Direction::Ingress).map(|(_, rule)| rule);
             for rule in rules.filter(|rule| rule.traffic.contains(opening)) {
                 match (&rule.peer, peers) {
                     (Peer::Cidr(net), _) => ranges.push(range(net)),
-                    (Peer::Group(group), Peers::All) => {
-                        let members = || state.members(group).ranges().into_iter().map(mapped).collect();
-                        ranges.extend(self.members.entry(group).or_insert_with(members).iter().copied());
-                    }
+                    (Peer::Group(id), Peers::All) => ranges.extend(addresses.get(id).into_iter().flatten().copied()),
                     (Peer::Group(_), Peers::Addresses) => {}
                 }
             }

@@ -24,8 +24,8 @@ use super::{
     desired, host_port,
     index::{Busy, TargetKey},
     plan::{CheckKey, Hop, HopKey, HostPort, Plan},
-    reconcile::{Inputs, PassError, converge},
-    ring::{self, RingCache},
+    reconcile::{Inputs, Memory, PassError, converge},
+    ring,
 };
 use crate::{
     dataplane::{AddressAt, Capacity, Dataplane as _, FrontendAt, Installed, InstalledPolicy, Op, Tables, fake::Fake},
@@ -41,6 +41,7 @@ use crate::{
 
 mod consent;
 mod forward;
+mod memory;
 mod relay;
 mod resolver;
 mod scale;
@@ -371,7 +372,7 @@ fn garbage_policies() -> BTreeMap<u32, InstalledPolicy> {
 }
 
 fn pass(fake: &mut Fake, inputs: &Inputs) -> Result<(Plan, usize), PassError> {
-    converge(fake, inputs, &mut RingCache::default())
+    converge(fake, inputs, &mut Memory::default())
 }
 
 /// What must hold of the tables whatever they started from.

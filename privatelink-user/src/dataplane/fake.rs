@@ -11,9 +11,7 @@ use privatelink_ebpf::abi::{
     settings::Clock,
 };
 
-use super::{
-    Capacity, Counts, Dataplane, DataplaneError, Hook, HookPlan, Installed, InstalledPolicy, Op, Tables, stats::Wanted,
-};
+use super::{Capacity, Counts, Dataplane, DataplaneError, Hook, HookPlan, Op, Tables, stats::Wanted};
 
 /// Tables in memory, with `RINGS` as one flat array as in the kernel, so that a listener that points at a half-written
 /// ring is seen.
@@ -133,48 +131,17 @@ impl Dataplane for Fake {
         if let Op::WriteBounds { base, bounds } = op {
             self.write_bounds(*base, bounds);
         }
-        let tables = &mut self.tables;
-        match op {
-            Op::WriteBounds { .. } => {}
-            Op::PutParted(key) => drop(tables.parted.insert(*key)),
-            Op::RemoveParted(key) => drop(tables.parted.remove(key)),
-            Op::PutPolicy(index, record) => {
-                tables.policies.insert(*index, InstalledPolicy { record: *record, bounds: Arc::new([]) });
-            }
-            Op::RemovePolicy(index) => drop(tables.policies.remove(index)),
-            Op::PutPort(ifindex, port) => drop(tables.ports.insert(*ifindex, *port)),
-            Op::RemovePort(ifindex) => drop(tables.ports.remove(ifindex)),
-            Op::PutXdpPort(ifindex) => drop(tables.xdp_ports.insert(*ifindex)),
-            Op::RemoveXdpPort(ifindex) => drop(tables.xdp_ports.remove(ifindex)),
-            Op::PutAddress(key, address) => drop(tables.addresses.insert(*key, *address)),
-            Op::RemoveAddress(key) => drop(tables.addresses.remove(key)),
-            Op::PutAlias(key, bits, alias) => drop(tables.aliases.insert((*key, *bits), *alias)),
-            Op::RemoveAlias(key, bits) => drop(tables.aliases.remove(&(*key, *bits))),
-            Op::PutRange(key, bits, range) => drop(tables.ranges.insert((*key, *bits), *range)),
-            Op::RemoveRange(key, bits) => drop(tables.ranges.remove(&(*key, *bits))),
-            Op::PutFrontend(key, frontend) => drop(tables.frontends.insert(*key, *frontend)),
-            Op::RemoveFrontend(key) => drop(tables.frontends.remove(key)),
-            Op::WriteRing { base, slots } => {
-                for (offset, target) in slots.iter().enumerate() {
-                    if let Some(slot) = self.rings.get_mut(*base as usize + offset) {
-                        *slot = *target;
-                    }
+        if let Op::WriteRing { base, slots } = op {
+            for (offset, target) in slots.iter().enumerate() {
+                if let Some(slot) = self.rings.get_mut(*base as usize + offset) {
+                    *slot = *target;
                 }
             }
-            Op::PutListener(index, record) => {
-                tables.listeners.insert(*index, Installed { record: *record, ring: Arc::new([]) });
-            }
-            Op::RemoveListener(index) => drop(tables.listeners.remove(index)),
-            Op::PutTarget(index, target) => drop(tables.targets.insert(*index, *target)),
-            Op::PutNextNode(index, next) => drop(tables.next_nodes.insert(*index, *next)),
-            Op::RemoveNextNode(index) => drop(tables.next_nodes.remove(index)),
-            Op::ResetPool(index) => drop(self.pools.insert(*index, PortPool::EMPTY)),
-            Op::PutVpc(index, budget) => drop(tables.vpcs.insert(*index, *budget)),
-            Op::RemoveVpc(index) => drop(tables.vpcs.remove(index)),
-            Op::PutEndpoint(index, budget) => drop(tables.endpoints.insert(*index, *budget)),
-            Op::PutEndpointId(index, id) => drop(tables.endpoint_ids.insert(*index, *id)),
-            Op::ResetListenerStats(_) | Op::ResetTargetStats(_) | Op::ResetEndpointStats(_) => {}
         }
+        if let Op::ResetPool(index) = op {
+            self.pools.insert(*index, PortPool::EMPTY);
+        }
+        self.tables.note(op);
         Ok(())
     }
 

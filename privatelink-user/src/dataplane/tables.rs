@@ -131,6 +131,50 @@ pub struct Tables {
     pub endpoint_ids: BTreeMap<u16, EndpointIdText>,
 }
 
+impl Tables {
+    /// What the tables hold after an operation, but for what the slices hold that it writes or points at: those of listeners
+    /// and policies that it puts are empty.
+    pub fn note(&mut self, op: &Op) {
+        match op {
+            Op::PutParted(key) => drop(self.parted.insert(*key)),
+            Op::RemoveParted(key) => drop(self.parted.remove(key)),
+            Op::PutPolicy(index, record) => {
+                self.policies.insert(*index, InstalledPolicy { record: *record, bounds: Arc::new([]) });
+            }
+            Op::RemovePolicy(index) => drop(self.policies.remove(index)),
+            Op::PutPort(ifindex, port) => drop(self.ports.insert(*ifindex, *port)),
+            Op::RemovePort(ifindex) => drop(self.ports.remove(ifindex)),
+            Op::PutXdpPort(ifindex) => drop(self.xdp_ports.insert(*ifindex)),
+            Op::RemoveXdpPort(ifindex) => drop(self.xdp_ports.remove(ifindex)),
+            Op::PutAddress(key, address) => drop(self.addresses.insert(*key, *address)),
+            Op::RemoveAddress(key) => drop(self.addresses.remove(key)),
+            Op::PutAlias(key, bits, alias) => drop(self.aliases.insert((*key, *bits), *alias)),
+            Op::RemoveAlias(key, bits) => drop(self.aliases.remove(&(*key, *bits))),
+            Op::PutRange(key, bits, range) => drop(self.ranges.insert((*key, *bits), *range)),
+            Op::RemoveRange(key, bits) => drop(self.ranges.remove(&(*key, *bits))),
+            Op::PutFrontend(key, frontend) => drop(self.frontends.insert(*key, *frontend)),
+            Op::RemoveFrontend(key) => drop(self.frontends.remove(key)),
+            Op::PutListener(index, record) => {
+                self.listeners.insert(*index, Installed { record: *record, ring: Arc::new([]) });
+            }
+            Op::RemoveListener(index) => drop(self.listeners.remove(index)),
+            Op::PutTarget(index, target) => drop(self.targets.insert(*index, *target)),
+            Op::PutNextNode(index, next) => drop(self.next_nodes.insert(*index, *next)),
+            Op::RemoveNextNode(index) => drop(self.next_nodes.remove(index)),
+            Op::PutVpc(index, budget) => drop(self.vpcs.insert(*index, *budget)),
+            Op::RemoveVpc(index) => drop(self.vpcs.remove(index)),
+            Op::PutEndpoint(index, budget) => drop(self.endpoints.insert(*index, *budget)),
+            Op::PutEndpointId(index, id) => drop(self.endpoint_ids.insert(*index, *id)),
+            Op::WriteRing { .. }
+            | Op::WriteBounds { .. }
+            | Op::ResetPool(_)
+            | Op::ResetListenerStats(_)
+            | Op::ResetTargetStats(_)
+            | Op::ResetEndpointStats(_) => {}
+        }
+    }
+}
+
 /// A listener as it is in the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Installed {

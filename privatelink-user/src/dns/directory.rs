@@ -1,8 +1,8 @@
 //! What a name leads to. Pure.
 //!
 //! An endpoint's names exist as long as the endpoint: its addresses are its own for that time, its state decides on
-//! traffic only. All zones of a host lead to the same targets, so that their health is the same, and a name of several
-//! zones has the addresses of all of them (with no healthy zone, all are answered as well).
+//! traffic only. A name of several zones has the addresses of those that are healthy, or of all if none is; a name of one zone has
+//! that zone's, whatever its health.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +10,8 @@ use std::{
     sync::Arc,
 };
 
-use crate::model::{EndpointId, EndpointState, LoadBalancerId, Region, State, VpcId};
+use super::zones::{self, Healthy, Zones};
+use crate::model::{Endpoint, EndpointId, EndpointState, LoadBalancerId, Region, State, VpcId, ZonedAddress};
 
 /// Seconds for which an answer of ours may be kept.
 pub const TTL: u32 = 60;
@@ -28,10 +29,13 @@ pub enum Found {
     Elsewhere,
 }
 
-/// The names that follow from one state; made anew when that changes.
+/// The names that follow from one state and the health of its targets; made anew when one of them changes.
 #[derive(Debug)]
 pub struct Directory {
     state: Arc<State>,
+    healthy: Arc<Healthy>,
+    /// Each load balancer's.
+    zones: BTreeMap<LoadBalancerId, Zones>,
     load_balancers: BTreeMap<String, LoadBalancerId>,
     /// What is above endpoints' names: services and regions.
     above: BTreeSet<String>,
@@ -40,7 +44,7 @@ pub struct Directory {
 }
 
 impl Directory {
-    pub fn new(state: Arc<State>) -> Self {
+    pub fn new(state: Arc<State>, healthy: Arc<Healthy>) -> Self {
         let domain = &state.service_domain;
         let load_balancers = state.load_balancers.keys().map(|id| (domain.load_balancer(id), id.clone())).collect();
         let services = state.endpoint_services.values().map(|service| (&service.owner.region, &service.id));
@@ -58,12 +62,27 @@ impl Directory {
                 private.entry(endpoint.vpc.clone()).or_default().insert(name.to_string(), endpoint.id.clone());
             }
         }
-        Self { load_balancers, above, private, state }
+        let zones = zones::zones(&state, &healthy);
+        Self { load_balancers, above, private, zones, healthy, state }
     }
 
-    /// The state that the names follow from.
-    pub fn state(&self) -> &Arc<State> {
-        &self.state
+    /// Whether the names follow from these.
+    pub fn is_of(&self, state: &Arc<State>, healthy: &Arc<Healthy>) -> bool {
+        Arc::ptr_eq(&self.state, state) && Arc::ptr_eq(&self.healthy, healthy)
+    }
+
+    /// The addresses that an endpoint's names have that are of no zone in particular. A zone is as healthy as the service's load
+    /// balancers in it; where none of them is, another zone's serves.
+    fn served(&self, endpoint: &Endpoint) -> Vec<IpAddr> {
+        let service = self.state.endpoint_services.get(&endpoint.service);
+        let zones =
+            || service.into_iter().flat_map(|service| &service.load_balancers).filter_map(|id| self.zones.get(id));
+        let is_healthy = |zone: &str| {
+            let mut there = zones().filter_map(|zones| zones.get(zone)).peekable();
+            there.peek().is_none() || there.any(|healthy| *healthy)
+        };
+        let served = zones::served(self.state.endpoint_zones(endpoint), is_healthy);
+        served.into_iter().map(|zoned| zoned.address).collect()
     }
 
     /// What `name` leads to, asked for in `vpc` or outside every VPC; in lower case, without a dot at the end. A VPC's private
@@ -91,8 +110,7 @@ impl Directory {
             None => parents.find_map(|parent| Some((parent, private.get(&format!("*.{parent}"))?)))?,
         };
         let endpoint = self.state.endpoints.get(id)?;
-        let addresses = self.state.endpoint_zones(endpoint).into_iter().map(|zoned| zoned.address).collect();
-        Some(Found::Addresses { zone: zone.to_owned(), addresses })
+        Some(Found::Addresses { zone: zone.to_owned(), addresses: self.served(endpoint) })
     }
 
     fn endpoint(&self, name: &str, zone: String) -> Found {
@@ -103,13 +121,11 @@ impl Directory {
         // The id at the name's beginning says which endpoint it can be of.
         let id = name.get(..EndpointId::LEN).and_then(|id| id.parse::<EndpointId>().ok());
         let Some(endpoint) = id.and_then(|id| state.endpoints.get(&id)) else { return Found::Missing { zone } };
-        let regional = state.service_domain.endpoint(endpoint) == name;
-        let addresses: Vec<IpAddr> = state
-            .endpoint_zones(endpoint)
-            .into_iter()
-            .filter(|zoned| regional || state.service_domain.endpoint_in_zone(endpoint, &zoned.zone) == name)
-            .map(|zoned| zoned.address)
-            .collect();
+        let in_zone = |zoned: &ZonedAddress| state.service_domain.endpoint_in_zone(endpoint, &zoned.zone) == name;
+        let addresses: Vec<IpAddr> = match state.service_domain.endpoint(endpoint) == name {
+            true => self.served(endpoint),
+            false => state.endpoint_zones(endpoint).into_iter().filter(in_zone).map(|zoned| zoned.address).collect(),
+        };
         if addresses.is_empty() { Found::Missing { zone } } else { Found::Addresses { zone, addresses } }
     }
 
@@ -121,7 +137,10 @@ impl Directory {
             self.state.load_balancers.get(id).map(|lb| self.state.load_balancer_zones(lb)).unwrap_or_default()
         };
         let addresses: Vec<IpAddr> = match self.load_balancers.get(name) {
-            Some(id) => zones(id).into_iter().map(|zoned| zoned.address).collect(),
+            Some(id) => {
+                let is_healthy = |zone: &str| self.zones.get(id).and_then(|zones| zones.get(zone)) == Some(&true);
+                zones::served(zones(id), is_healthy).into_iter().map(|zoned| zoned.address).collect()
+            }
             None => {
                 let zonal = name.split_once('.').and_then(|(at, rest)| Some((at, self.load_balancers.get(rest)?)));
                 let Some((at, id)) = zonal else { return Found::Missing { zone } };
@@ -156,7 +175,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{Endpoint, LoadBalancer, Owner, Record};
+    use crate::{
+        control::tests::World,
+        model::{Endpoint, LoadBalancer, Owner, Record, Subnet, Target, TargetAddress, Zone},
+    };
 
     const BASE: &str = "vpce-svc-0123456789abcdef1.us-east-1.vpce.amazonaws.com";
 
@@ -202,7 +224,7 @@ mod tests {
             scheme: Default::default(),
             created_at: Timestamp::UNIX_EPOCH,
         }));
-        Directory::new(Arc::new(state))
+        Directory::new(Arc::new(state), Arc::default())
     }
 
     #[test]
@@ -266,6 +288,66 @@ mod tests {
         assert_eq!(directory().find(&format!("us-east-1a.{name}"), None), expected);
     }
 
+    /// Two zones, a target in each: names of several zones lead to those whose targets are healthy, and to all if none is.
+    #[test]
+    fn names_lead_to_healthy_zones() {
+        let mut state = World::published().state;
+        let lb = state.load_balancers.values_mut().next().expect("a load balancer");
+        lb.addresses = vec![std::net::Ipv4Addr::new(10, 0, 101, 5), std::net::Ipv4Addr::new(10, 0, 102, 5)];
+        let (lb, vpc) = (lb.id.clone(), lb.vpc.clone());
+        let endpoint = state.endpoints.values_mut().next().expect("an endpoint");
+        endpoint.address = std::net::Ipv4Addr::new(10, 0, 101, 50);
+        endpoint.further_addresses = vec![std::net::Ipv4Addr::new(10, 0, 102, 50)];
+        endpoint.private_dns = Some("api.example.com".parse().expect("a private DNS name"));
+        endpoint.state = EndpointState::Available;
+        let endpoint = endpoint.clone();
+        let group = state.target_groups.values_mut().next().expect("a group");
+        let at = |number| TargetAddress { ip: std::net::Ipv4Addr::new(10, 0, number, 77).into(), port: 80 };
+        let target = |address| Target {
+            address,
+            instance: None,
+            dns_name: None,
+            registered_at: Timestamp::UNIX_EPOCH,
+            draining_since: None,
+        };
+        group.targets = [101, 102].map(at).map(|address| (address, target(address))).into();
+        let group = group.id.clone();
+        for (vpc, digit) in [(&vpc, 'a'), (&endpoint.vpc, 'b')] {
+            for (number, zone) in [(101, Zone::A), (102, Zone::B)] {
+                state.put(Record::Subnet(Subnet {
+                    id: format!("subnet-{digit}{number:016x}").parse().expect("an id"),
+                    vpc: vpc.clone(),
+                    cidr: format!("10.0.{number}.0/24").parse().expect("a range"),
+                    ipv6_cidr: None,
+                    zone,
+                    is_default: false,
+                    public_ip_on_launch: false,
+                    created_at: Timestamp::UNIX_EPOCH,
+                }));
+            }
+        }
+        let domain = state.service_domain.clone();
+        let state = Arc::new(state);
+        let (regional, of_lb) = (domain.endpoint(&endpoint), domain.load_balancer(&lb));
+        let answers = |healthy: &[u8], name: &str| {
+            let healthy = healthy.iter().map(|number| (group.clone(), at(*number))).collect();
+            match Directory::new(Arc::clone(&state), Arc::new(healthy)).find(name, Some(&endpoint.vpc)) {
+                Found::Addresses { addresses, .. } => addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                found @ (Found::Empty { .. } | Found::Missing { .. } | Found::Elsewhere) => panic!("{name}: {found:?}"),
+            }
+        };
+        for (name, host) in [(regional.as_str(), 50), ("api.example.com", 50), (of_lb.as_str(), 5)] {
+            let [a, b] = [101, 102].map(|zone| format!("10.0.{zone}.{host}"));
+            assert_eq!(answers(&[101, 102], name), [a.clone(), b.clone()], "{name}");
+            assert_eq!(answers(&[102], name), [b.as_str()], "{name}");
+            assert_eq!(answers(&[101], name), [a.as_str()], "{name}");
+            assert_eq!(answers(&[], name), [a, b], "{name}: no zone is healthy");
+        }
+        // A zone's own name has its address in any case.
+        assert_eq!(answers(&[102], &domain.endpoint_in_zone(&endpoint, "us-east-1a")), ["10.0.101.50"]);
+        assert_eq!(answers(&[102], &format!("us-east-1a.{of_lb}")), ["10.0.101.5"]);
+    }
+
     #[test]
     fn a_private_name_leads_to_the_vpc_s_own_endpoint_and_nobody_else_s() {
         let vpc = |number: usize| -> VpcId { format!("vpc-{number:017x}").parse().expect("an id") };
@@ -285,7 +367,7 @@ mod tests {
                 ..endpoint()
             }));
         }
-        let directory = Directory::new(Arc::new(state));
+        let directory = Directory::new(Arc::new(state), Arc::default());
         let find = |name: &str, number: usize| match directory.find(name, Some(&vpc(number))) {
             Found::Addresses { addresses, .. } => Some(addresses),
             Found::Elsewhere => None,

@@ -3,7 +3,7 @@
 //!
 //! [`verification`] asks for the records that show whose a private name is.
 //!
-//! [`directory`] is pure: state, asking VPC and name come in, an answer goes out. [`upstream`] asks others, [`server`] is
+//! [`directory`] is pure: state, asking VPC and name come in, an answer goes out. [`zones`] says which zones' addresses it has. [`upstream`] asks others, [`server`] is
 //! the edge with the sockets. How packets of a VPC reach the server, and how the server knows which VPC it was, is
 //! `agent/resolver.rs`.
 
@@ -11,6 +11,7 @@ pub mod directory;
 pub mod server;
 pub mod upstream;
 pub mod verification;
+pub mod zones;
 
 use std::net::SocketAddr;
 

@@ -22,12 +22,16 @@ use hickory_server::{
     server::{Request, RequestHandler, ResponseHandler, ResponseInfo, Server},
     zone_handler::MessageResponseBuilder,
 };
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    sync::watch,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     directory::{Directory, Found, TTL, in_turn},
     upstream::{Transport, Upstreams},
+    zones::Healthy,
 };
 use crate::{
     model::{VpcId, by_family},
@@ -83,6 +87,7 @@ pub type Askers = Box<dyn Fn(IpAddr) -> Option<Asker> + Send + Sync>;
 #[derive(Debug)]
 pub struct Names {
     store: Arc<Store>,
+    healthy: watch::Receiver<Arc<Healthy>>,
     upstreams: Upstreams,
     /// Of the last state that was asked about.
     directory: Mutex<Arc<Directory>>,
@@ -90,16 +95,18 @@ pub struct Names {
 }
 
 impl Names {
-    pub fn new(store: Arc<Store>, upstreams: Vec<SocketAddr>) -> Self {
-        let directory = Mutex::new(Arc::new(Directory::new(store.state())));
-        Self { store, upstreams: Upstreams::new(upstreams), directory, turn: AtomicUsize::new(0) }
+    /// `healthy` says which targets are; until it says of any, all zones are served.
+    pub fn new(store: Arc<Store>, healthy: watch::Receiver<Arc<Healthy>>, upstreams: Vec<SocketAddr>) -> Self {
+        let present = healthy.borrow().clone();
+        let directory = Mutex::new(Arc::new(Directory::new(store.state(), present)));
+        Self { store, healthy, upstreams: Upstreams::new(upstreams), directory, turn: AtomicUsize::new(0) }
     }
 
     fn directory(&self) -> Arc<Directory> {
-        let state = self.store.state();
+        let (state, healthy) = (self.store.state(), self.healthy.borrow().clone());
         let mut directory = self.directory.lock().unwrap_or_else(PoisonError::into_inner);
-        if !Arc::ptr_eq(directory.state(), &state) {
-            *directory = Arc::new(Directory::new(state));
+        if !directory.is_of(&state, &healthy) {
+            *directory = Arc::new(Directory::new(state, healthy));
         }
         directory.clone()
     }

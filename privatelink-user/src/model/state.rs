@@ -1,6 +1,10 @@
 //! The whole desired world.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+};
 
 use ipnet::Ipv4Net;
 
@@ -240,24 +244,46 @@ impl State {
     /// What a security group stands for as a peer: the nodes of load balancers, the endpoints and the instances that carry
     /// it. A host of a VPC carries the VPC's default group, as an interface does in AWS for which nobody has named another.
     pub fn members(&self, group: &SecurityGroupId) -> Members {
-        let nodes = self
-            .load_balancers
-            .values()
-            .filter(|lb| lb.security_groups.groups.contains(group))
-            .flat_map(LoadBalancer::nodes);
-        let endpoints = self
-            .endpoints
-            .values()
-            .filter(|endpoint| endpoint.security_groups.groups.contains(group))
-            .flat_map(Endpoint::all_addresses);
-        let instances = self
-            .instances
-            .values()
-            .filter(|instance| instance.is_alive() && instance.security_groups.contains(group))
-            .flat_map(Instance::addresses)
-            .map(IpAddr::V4);
-        let default = self.security_groups.get(group).filter(|group| group.is_default());
-        let hosts = default.and_then(|group| self.vpcs.get(&group.vpc)).map(|vpc| Hosts {
+        self.members_of([group]).remove(group).unwrap_or_default()
+    }
+
+    /// [`State::members`] of several groups.
+    pub fn members_of<'a>(
+        &self,
+        groups: impl IntoIterator<Item = &'a SecurityGroupId>,
+    ) -> BTreeMap<SecurityGroupId, Members> {
+        let nobody = |group: &SecurityGroupId| {
+            (group.clone(), Members { carriers: BTreeSet::new(), hosts: self.hosts_of(group) })
+        };
+        let mut members: BTreeMap<SecurityGroupId, Members> = groups.into_iter().map(nobody).collect();
+        if members.is_empty() {
+            return members;
+        }
+        let mut carry = |groups: &BTreeSet<SecurityGroupId>, addresses: &mut dyn Iterator<Item = IpAddr>| {
+            if groups.iter().any(|id| members.contains_key(id)) {
+                let addresses: Vec<IpAddr> = addresses.collect();
+                for id in groups {
+                    members.entry(id.clone()).and_modify(|members| members.carriers.extend(&addresses));
+                }
+            }
+        };
+        for lb in self.load_balancers.values() {
+            carry(&lb.security_groups.groups, &mut lb.nodes());
+        }
+        for endpoint in self.endpoints.values() {
+            carry(&endpoint.security_groups.groups, &mut endpoint.all_addresses());
+        }
+        for instance in self.instances.values().filter(|instance| instance.is_alive()) {
+            carry(&instance.security_groups, &mut instance.addresses().map(IpAddr::V4));
+        }
+        members
+    }
+
+    /// The hosts of a VPC, if the group is its default one.
+    fn hosts_of(&self, group: &SecurityGroupId) -> Option<Hosts> {
+        let default = self.security_groups.get(group).filter(|group| group.is_default())?;
+        let vpc = self.vpcs.get(&default.vpc)?;
+        Some(Hosts {
             range: vpc.cidr.net(),
             ipv6: vpc.ipv6.map(|ipv6| ipv6.cidr.net()),
             others: self
@@ -265,8 +291,7 @@ impl State {
                 .filter(|instance| !instance.security_groups.is_empty() && !instance.security_groups.contains(group))
                 .flat_map(Instance::addresses)
                 .collect(),
-        });
-        Members { carriers: nodes.chain(endpoints).chain(instances).collect(), hosts }
+        })
     }
 
     /// The first use of `address` in `vpc`, in the order of [`State::address_uses`].

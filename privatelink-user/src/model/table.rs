@@ -21,6 +21,11 @@ impl<K: Ord + Clone, V: Clone> Table<K, V> {
         self.0.get(key).map(|value| &**value)
     }
 
+    /// The values as copies of this table share them: two that are at one place are equal.
+    pub fn shared(&self) -> &BTreeMap<K, Arc<V>> {
+        &self.0
+    }
+
     /// For changes in place; what other copies share is copied first.
     pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         Arc::make_mut(&mut self.0).get_mut(key).map(Arc::make_mut)

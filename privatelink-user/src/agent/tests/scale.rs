@@ -101,14 +101,14 @@ fn group_id_of(number: u16) -> crate::model::SecurityGroupId {
 fn a_change_among_many_is_a_few_operations() {
     let mut inputs = many();
     let mut fake = Fake::new(CAPACITY);
-    let mut rings = RingCache::default();
-    converge(&mut fake, &inputs, &mut rings).expect("no failure was asked for");
+    let mut memory = Memory::default();
+    converge(&mut fake, &inputs, &mut memory).expect("no failure was asked for");
     let endpoint = inputs.state.endpoints.values().next().expect("an endpoint").clone();
     let mut took = Vec::new();
     for number in ENDPOINTS..ENDPOINTS + 10 {
         Arc::make_mut(&mut inputs.state).put(one_of(&endpoint, number).into());
         let begun = Instant::now();
-        let (_, operations) = converge(&mut fake, &inputs, &mut rings).expect("no failure was asked for");
+        let (_, operations) = converge(&mut fake, &inputs, &mut memory).expect("no failure was asked for");
         took.push(begun.elapsed());
         // Its address, frontend, policy, budget, id, and the counters of its index; frontend and policy of echo requests.
         assert_eq!(operations, 8, "{:?}", fake.log.iter().rev().take(operations).collect::<Vec<_>>());
@@ -116,8 +116,8 @@ fn a_change_among_many_is_a_few_operations() {
     println!("{ENDPOINTS} endpoints: {took:?}");
     let group = SecurityGroup { rules: group(1).rules.into_iter().take(1).collect(), ..group(0) };
     Arc::make_mut(&mut inputs.state).put(group.into());
-    let (_, operations) = converge(&mut fake, &inputs, &mut rings).expect("no failure was asked for");
+    let (_, operations) = converge(&mut fake, &inputs, &mut memory).expect("no failure was asked for");
     assert!(operations > usize::from(ENDPOINTS / GROUPS), "the policy of each endpoint that carries the group");
-    let (_, operations) = converge(&mut fake, &inputs, &mut rings).expect("no failure was asked for");
+    let (_, operations) = converge(&mut fake, &inputs, &mut memory).expect("no failure was asked for");
     assert_eq!(operations, 0);
 }

@@ -75,7 +75,8 @@ impl Rig {
             _ => None,
         });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let handler = Handler { names: Arc::new(Names::new(store, Vec::new())), askers };
+        let handler =
+            Handler { names: Arc::new(Names::new(store, watch::Sender::default().subscribe(), Vec::new())), askers };
         Self { handler, runtime, names, _dir: dir }
     }
 
