@@ -126,6 +126,16 @@ impl Agent {
         self.environment.push((name, value.into()));
     }
 
+    /// From the next start on, another program.
+    pub fn set_program(&mut self, program: &Path) {
+        self.program = program.to_owned();
+    }
+
+    /// From the next start on, other arguments for `privatelink agent`.
+    pub fn set_arguments(&mut self, arguments: Vec<String>) {
+        self.arguments = arguments;
+    }
+
     /// Starts it after [`Agent::kill`] or [`Agent::stop`]; returns how long it took until it answered.
     pub fn start_again(&mut self) -> Result<Duration> {
         ensure!(self.child.is_none(), "the agent is running");

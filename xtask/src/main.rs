@@ -80,6 +80,12 @@ enum Command {
         /// Where the suite `crash` gets its chances from.
         #[arg(long, default_value_t = 1)]
         seed: u64,
+        /// How often the suite `upgrade` replaces the agent.
+        #[arg(long, default_value_t = 100)]
+        times: u32,
+        /// For the suite `upgrade`: another build of `privatelink`, to go to and fro between the two.
+        #[arg(long, value_name = "PROGRAM")]
+        other: Option<PathBuf>,
     },
     /// Holds the dependencies against `.cargo/deny.toml`: licences, duplicates, sources, and advisories where they can be had.
     Audit,
@@ -141,9 +147,9 @@ fn command() -> Result<()> {
             setup::everything(&pins)?;
             demo::run(&pins, which, keep, remove)
         }
-        Command::Test { suite, versions, filter, minutes, kills, seed } => {
+        Command::Test { suite, versions, filter, minutes, kills, seed, times, other } => {
             setup::everything(&pins)?;
-            let options = test::Options { versions, filter, minutes, kills, seed };
+            let options = test::Options { versions, filter, minutes, kills, seed, times, other };
             test::run(&pins, suite, &options)
         }
         Command::Audit => audit::run(&pins),

@@ -1,8 +1,8 @@
 //! Running the suites.
 
-use std::process::Command;
+use std::{path::PathBuf, process::Command};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 
 use crate::{
@@ -25,6 +25,8 @@ pub enum Suite {
     Kernels,
     /// The agent killed in the middle of operations, `--kills` times. No part of all: there it is killed a few times.
     Crash,
+    /// The agent and its programs replaced under load, `--times` times. No part of all: there they are replaced a few times.
+    Upgrade,
     /// Random sequences through the loaded programs and the host's core, then random requests to the API and the DNS
     /// server, each for as long as `--minutes` says. No part of all.
     Fuzz,
@@ -40,6 +42,9 @@ pub struct Options {
     /// How often the suite `crash` kills, and what its chances follow from.
     pub kills: u32,
     pub seed: u64,
+    /// How often the suite `upgrade` replaces the agent, and by which other build.
+    pub times: u32,
+    pub other: Option<PathBuf>,
 }
 
 impl Suite {
@@ -53,6 +58,7 @@ impl Suite {
             Self::Net => "net: real clients and servers in network namespaces",
             Self::Kernels => "kernels: the programs in other kernels, in QEMU",
             Self::Crash => "crash: the agent killed in the middle of operations",
+            Self::Upgrade => "upgrade: the agent and its programs replaced under load",
             Self::Fuzz => {
                 "fuzz: random sequences through the loaded programs and the host's core, then random requests"
             }
@@ -71,7 +77,7 @@ pub fn run(pins: &Pins, suite: Option<Suite>, options: &Options) -> Result<()> {
         println!("\n== {}", suite.title());
         let mut ran = match suite {
             Suite::Kernels => kernels::run(pins, &options.versions, options.filter.as_deref()),
-            Suite::Unit | Suite::Kernel | Suite::Net | Suite::Crash | Suite::Fuzz => {
+            Suite::Unit | Suite::Kernel | Suite::Net | Suite::Crash | Suite::Upgrade | Suite::Fuzz => {
                 command(pins, suite, options).and_then(|mut command| process::run(&mut command))
             }
         };
@@ -113,6 +119,16 @@ fn command(pins: &Pins, suite: Suite, options: &Options) -> Result<Command> {
             command.args(["--test", "net", "--", "--test-threads=1", "killed_in_any_operation"]);
             command.env("PRIVATELINK_KILLS", options.kills.to_string());
             command.env("PRIVATELINK_SEED", options.seed.to_string());
+            as_root(&mut command);
+        }
+        Suite::Upgrade => {
+            build::programs(pins, Profile::Dev)?;
+            command.args(["--test", "net", "--", "--test-threads=1", "replaced_under_load"]);
+            command.env("PRIVATELINK_UPGRADES", options.times.to_string());
+            if let Some(other) = &options.other {
+                let other = other.canonicalize().with_context(|| format!("the other build {}", other.display()))?;
+                command.env("PRIVATELINK_OTHER", other);
+            }
             as_root(&mut command);
         }
         Suite::Net => {

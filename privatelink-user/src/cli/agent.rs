@@ -297,6 +297,8 @@ impl AgentArgs {
     /// used, are found before anything is mounted.
     fn confine(&self, socket: &Path) -> Result<Store, CliError> {
         load::check_host().map_err(AgentError::from)?;
+        // Another version's tables are refused before the state is opened, so that that version can go on.
+        load::check_tables(&self.datapath.bpffs, &self.state_dir).map_err(AgentError::from)?;
         let store = Store::open(&self.state_dir)?;
         pin::ensure_bpffs(&self.datapath.bpffs).map_err(AgentError::from)?;
         SocketFile::make_directory(socket)?;

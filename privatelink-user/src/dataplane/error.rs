@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use super::load::Shape;
+
 /// Why the datapath cannot be loaded, changed or asked. Each text names the value, the rule and the way out.
 #[derive(Debug, thiserror::Error)]
 pub enum DataplaneError {
@@ -21,10 +23,22 @@ pub enum DataplaneError {
         source: io::Error,
     },
     #[error(
-        "the pinned tables under {path} have layout version {found}, this agent needs {ours}; take the old datapath out \
-         with `privatelink agent --remove` (this ends its flows), then start the agent again"
+        "the pinned tables under {path} have layout version {found}, this agent needs {ours}; nothing was changed and they \
+         go on forwarding: start the version that made them, or take them out with `privatelink agent --remove` (this ends \
+         their flows) and start this one again"
     )]
     AbiMismatch { path: PathBuf, found: u32, ours: u32 },
+    #[error(
+        "the pinned table {path} has {found}, this agent needs {ours}; nothing was changed: start the version that made it, \
+         or take it out with `privatelink agent --remove` (this ends its flows) and start this one again"
+    )]
+    ShapeMismatch { path: PathBuf, found: Shape, ours: Shape },
+    #[error("the pinned table {path} cannot be looked at: {source}")]
+    Pinned {
+        path: PathBuf,
+        #[source]
+        source: Box<aya::maps::MapError>,
+    },
     #[error("the kernel object cannot be loaded: {0}")]
     Load(#[source] Box<aya::EbpfError>),
     #[error("the kernel object has no {kind} named {name}; build it anew with `cargo xtask build`")]

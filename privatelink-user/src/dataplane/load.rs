@@ -92,6 +92,51 @@ impl Options {
     }
 }
 
+/// What a table is made of, by which the kernel and this program must agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Of `bpf_map_type`.
+    kind: u32,
+    /// In bytes.
+    key: u32,
+    value: u32,
+}
+
+impl std::fmt::Display for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { kind, key, value } = self;
+        write!(f, "keys of {key} and values of {value} bytes in a map of type {kind}")
+    }
+}
+
+/// Holds the tables that are pinned for a state directory against what this agent needs, and changes nothing.
+///
+/// # Errors
+///
+/// [`DataplaneError::AbiMismatch`], [`DataplaneError::ShapeMismatch`]: another version's, which goes on forwarding with them.
+pub fn check_tables(bpffs: &Path, state_dir: &Path) -> Result<(), DataplaneError> {
+    let pins = PinDir::new(bpffs, &pin::instance(state_dir));
+    if pinned_settings(&pins)?.is_none() {
+        return Ok(());
+    }
+    let object = aya_obj::Object::parse(OBJECT).map_err(|error| load_error(aya::EbpfError::ParseError(error)))?;
+    for (name, map) in &object.maps {
+        let path = pins.map(name);
+        if !path.exists() {
+            continue;
+        }
+        let failed = |source| DataplaneError::Pinned { path: path.clone(), source: Box::new(source) };
+        let info = MapData::from_pin(&path).and_then(|map| map.info()).map_err(failed)?;
+        let kind = info.map_type().map_err(failed)? as u32;
+        let found = Shape { kind, key: info.key_size(), value: info.value_size() };
+        let ours = Shape { kind: map.map_type(), key: map.key_size(), value: map.value_size() };
+        if found != ours {
+            return Err(DataplaneError::ShapeMismatch { path, found, ours });
+        }
+    }
+    Ok(())
+}
+
 /// Everything that must hold before the kernel is asked for anything.
 ///
 /// # Errors
@@ -195,6 +240,7 @@ fn load_into(
         .override_global(globals::TICKS_PER_256_S, &clock.ticks_per_256_s, true)
         .override_global(aya_log::LEVEL, &log_level, false)
         .map_max_entries("FLOWS", settings.buckets)
+        .map_max_entries("STASH", stash_entries(settings.buckets, options.reference_table))
         .map_max_entries("TARGETS", options.max_targets)
         .map_max_entries("NEXT_NODES", options.max_targets)
         .map_max_entries("TARGET_STATS", options.max_targets)
@@ -212,6 +258,12 @@ fn load_into(
     }
     write_settings(&mut ebpf, settings)?;
     Ok(Loaded { ebpf, settings, clock })
+}
+
+/// What the stash has room for: an eighth of what the buckets have, which is more than what finds no room in buckets that are nine
+/// tenths full; as the reference, the whole table.
+fn stash_entries(buckets: u32, reference_table: bool) -> u32 {
+    if reference_table { entries::STASH } else { (buckets / 2).max(1) }
 }
 
 fn load_error(error: aya::EbpfError) -> DataplaneError {

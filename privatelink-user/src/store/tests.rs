@@ -193,16 +193,17 @@ fn an_unknown_schema_version_is_refused() {
     );
 }
 
-/// Storage in memory that is full when it is told so; it outlives the database, as a disk does.
+/// Storage in memory that writes nothing while it is told so, for that reason; it outlives the database, as a disk does.
 #[derive(Debug, Clone)]
 struct Disk {
     memory: Arc<InMemoryBackend>,
     full: Arc<AtomicBool>,
+    why: ErrorKind,
 }
 
 impl Disk {
     fn room(&self) -> io::Result<()> {
-        if self.full.load(Ordering::SeqCst) { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
+        if self.full.load(Ordering::SeqCst) { Err(self.why.into()) } else { Ok(()) }
     }
 }
 
@@ -229,24 +230,172 @@ impl StorageBackend for Disk {
 }
 
 #[test]
-fn a_full_disk_refuses_the_operation_and_heals_when_there_is_room() {
+fn a_disk_that_writes_nothing_refuses_the_operation_and_heals() {
+    for (why, way_out) in [
+        (ErrorKind::StorageFull, "free some space"),
+        (ErrorKind::QuotaExceeded, "free some space"),
+        (ErrorKind::ReadOnlyFilesystem, "check the file system"),
+        (ErrorKind::Other, "check the file system"),
+    ] {
+        let dir = TempDir::new().expect("a directory");
+        let disk = Disk { memory: Arc::new(InMemoryBackend::new()), full: Arc::default(), why };
+        let opened = disk.clone();
+        let opener: Opener = Box::new(move |_| Database::builder().create_with_backend(opened.clone()));
+        let store = Store::open_with(dir.path(), opener).expect("a store");
+        store.commit(&put(1)).expect("a commit");
+        let id: VpcId = vpc(1).id;
+
+        disk.full.store(true, Ordering::SeqCst);
+        for _ in 0..2 {
+            let error = store.commit(&put(2)).expect_err("nothing is written");
+            assert!(matches!(error, StoreError::NoSpace { .. } | StoreError::Io { .. }), "{why}: {error}");
+            assert!(error.hint().starts_with(way_out), "{why}: {}", error.hint());
+            assert!(store.state().vpcs.contains_key(&id) && store.state().vpcs.len() == 1);
+        }
+
+        disk.full.store(false, Ordering::SeqCst);
+        store.commit(&put(2)).expect("it writes again");
+        assert_eq!(names(&store), ["vpc1", "vpc2"]);
+    }
+}
+
+/// One thing that redb does to its file.
+#[derive(Debug, Clone)]
+enum Step {
+    Write(u64, Vec<u8>),
+    SetLen(u64),
+    Sync,
+}
+
+/// Storage in memory that remembers what was done to it.
+#[derive(Debug, Clone, Default)]
+struct Recorder {
+    memory: Arc<InMemory>,
+    steps: Arc<Mutex<Vec<Step>>>,
+}
+
+#[derive(Debug)]
+struct InMemory(InMemoryBackend);
+
+impl Default for InMemory {
+    fn default() -> Self {
+        Self(InMemoryBackend::new())
+    }
+}
+
+impl Recorder {
+    fn note(&self, step: Step) {
+        self.steps.lock().expect("the steps").push(step);
+    }
+}
+
+impl StorageBackend for Recorder {
+    fn len(&self) -> io::Result<u64> {
+        self.memory.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.memory.0.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.note(Step::SetLen(len));
+        self.memory.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.note(Step::Sync);
+        self.memory.0.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.note(Step::Write(offset, data.to_vec()));
+        self.memory.0.write(offset, data)
+    }
+}
+
+/// A file, as it is after some steps.
+#[derive(Clone, Default)]
+struct Image(Vec<u8>);
+
+impl Image {
+    fn after(&self, step: &Step) -> Self {
+        let mut bytes = self.0.clone();
+        match step {
+            Step::Write(offset, data) => {
+                let offset = usize::try_from(*offset).expect("a small file");
+                bytes.resize(bytes.len().max(offset + data.len()), 0);
+                bytes[offset..offset + data.len()].copy_from_slice(data);
+            }
+            Step::SetLen(len) => bytes.resize(usize::try_from(*len).expect("a small file"), 0),
+            Step::Sync => {}
+        }
+        Self(bytes)
+    }
+
+    /// The state that an agent finds in it.
+    fn state(&self) -> Result<Arc<State>, StoreError> {
+        let dir = TempDir::new().expect("a directory");
+        fs::write(dir.path().join(FILE_NAME), &self.0).expect("a file");
+        Store::open(dir.path()).map(|store| store.state())
+    }
+}
+
+/// Between each pair of steps that an operation takes on the disk, the agent is killed (everything up to there is done), or the
+/// power fails (of what was not synced, each step alone is lost, or alone is done): what is found is the state before the operation or
+/// after it.
+#[test]
+fn between_any_two_writes_the_state_is_that_before_or_after() {
     let dir = TempDir::new().expect("a directory");
-    let disk = Disk { memory: Arc::new(InMemoryBackend::new()), full: Arc::default() };
-    let opened = disk.clone();
+    let recorder = Recorder::default();
+    let opened = recorder.clone();
     let opener: Opener = Box::new(move |_| Database::builder().create_with_backend(opened.clone()));
     let store = Store::open_with(dir.path(), opener).expect("a store");
     store.commit(&put(1)).expect("a commit");
-    let id: VpcId = vpc(1).id;
-
-    disk.full.store(true, Ordering::SeqCst);
-    for _ in 0..2 {
-        let error = store.commit(&put(2)).expect_err("the disk is full");
-        assert!(matches!(error, StoreError::NoSpace { .. }), "{error}");
-        assert!(error.hint().starts_with("free some space"));
-        assert!(store.state().vpcs.contains_key(&id) && store.state().vpcs.len() == 1);
+    let mut image =
+        recorder.steps.lock().expect("the steps").drain(..).fold(Image::default(), |image, step| image.after(&step));
+    let (mut cuts, mut before_found, mut after_found) = (0, 0, 0);
+    for change in [put(2), put(3), remove(2), put(4)] {
+        let before = store.state();
+        store.commit(&change).expect("a commit");
+        let after = store.state();
+        assert_ne!(before, after);
+        let steps: Vec<Step> = recorder.steps.lock().expect("the steps").drain(..).collect();
+        assert!(steps.iter().any(|step| matches!(step, Step::Sync)), "nothing was synced");
+        let mut check = |image: &Image, what: &str| {
+            let found = image.state().unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert!(found == before || found == after, "{what}: neither the state before nor that after");
+            cuts += 1;
+            if found == before {
+                before_found += 1
+            } else {
+                after_found += 1
+            }
+            found == after
+        };
+        // What is on the disk for certain, and what has been done since.
+        let (mut synced, mut done) = (image.clone(), image.clone());
+        let mut since: Vec<&Step> = Vec::new();
+        for (number, step) in steps.iter().enumerate() {
+            check(&done, &format!("killed before step {number} of {}", steps.len()));
+            for (lost, _) in since.iter().enumerate() {
+                let kept = since.iter().enumerate().filter(|(other, _)| *other != lost);
+                let image = kept.fold(synced.clone(), |image, (_, step)| image.after(step));
+                check(&image, &format!("power failed before step {number}, write {lost} since the last sync was lost"));
+                let image = synced.after(since[lost]);
+                check(
+                    &image,
+                    &format!("power failed before step {number}, write {lost} since the last sync alone was done"),
+                );
+            }
+            done = done.after(step);
+            match step {
+                Step::Sync => (synced, since) = (done.clone(), Vec::new()),
+                Step::Write(..) | Step::SetLen(_) => since.push(step),
+            }
+        }
+        assert!(check(&done, "killed after the last step"), "what was answered is not there");
+        image = done;
     }
-
-    disk.full.store(false, Ordering::SeqCst);
-    store.commit(&put(2)).expect("there is room again");
-    assert_eq!(names(&store), ["vpc1", "vpc2"]);
+    assert!(before_found > 0 && after_found > 0, "of {cuts} cuts {before_found} and {after_found}");
 }

@@ -11,12 +11,16 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use nix::mount::{MsFlags, mount};
 use privatelink_tests::{
+    cleanup::{Leftover, Undo},
     cli::Cli,
+    daemon::Agent,
     eventually::eventually,
+    programs::Directory,
     require::Need,
-    scenario::{Scenario, rows},
-    topology::{Hook, Host},
+    scenario::{ENDPOINT, Scenario, Service, program, rows},
+    topology::{Hook, Host, Topology},
     traffic::{
         server::{Behaviour, Server},
         stream::{self, Source},
@@ -25,7 +29,7 @@ use privatelink_tests::{
 
 use crate::{
     Run, Test,
-    common::{FRONTEND, PATIENCE, server, target, with_web},
+    common::{FRONTEND, PATIENCE, plans, server, target, with_web},
     progress,
 };
 
@@ -38,6 +42,12 @@ pub const TESTS: fn() -> Vec<Test> = || {
             run: Run::Once(kills),
         },
         Test { name: "damaged_state_is_refused_and_forwarding_goes_on", needs: &[], run: Run::Once(damaged) },
+        Test { name: "read_only_disk_is_refused_and_forwarding_goes_on", needs: &[], run: Run::Once(read_only) },
+        Test {
+            name: "full_flow_table_refuses_new_flows_and_carries_old_ones",
+            needs: &[],
+            run: Run::EachHook(full_table),
+        },
     ]
 };
 
@@ -325,4 +335,85 @@ fn damaged() -> Result<()> {
         stream::echo(&mut held, b"an agent again")?;
         connects(client, FRONTEND)
     })
+}
+
+/// On a disk that cannot be written the agent does not start, and says what to do; the kernel forwards what it did. When the disk
+/// is well again, so is the agent.
+fn read_only() -> Result<()> {
+    let dir = Directory::new("disk")?;
+    let disk = dir.path().join("disk");
+    fs::create_dir(&disk).context("a directory")?;
+    mount(Some("disk"), &disk, Some("tmpfs"), MsFlags::empty(), Some("size=64m")).context("a small file system")?;
+    let _mounted = Undo::register(Leftover::Mount(disk.clone()));
+    let remount = |flags: MsFlags| {
+        mount(None::<&str>, &disk, None::<&str>, MsFlags::MS_REMOUNT | flags, None::<&str>).context("mounting it again")
+    };
+    let topology = Topology::build(Hook::Tc, plans(1), None)?;
+    let agent = Agent::start_with_state(&program()?, &topology.lb, disk.join("state"))?;
+    let mut scenario = Scenario::configure(topology, agent)?;
+    let result = (|| {
+        let service = scenario.publish(&Service::new("web", "provider", vec![server(&scenario, 1).address()]))?;
+        scenario.endpoint(&service, "consumer-a", ENDPOINT)?;
+        let _echo = Server::start(&server(&scenario, 1).netns, target(&scenario, 1), Behaviour::Echo)?;
+        scenario.wait_healthy("web")?;
+        let client = scenario.topology.host("client-a").netns.clone();
+        let mut held = stream::connect(&client, Source::ANY, FRONTEND, PATIENCE)?;
+        ensure!(scenario.agent.stop()?.success(), "the agent did not stop cleanly");
+        remount(MsFlags::MS_RDONLY)?;
+        let refused = scenario.agent.start_again().err().context("it started")?;
+        let said = format!("{refused:#}");
+        ensure!(said.contains("Read-only file system") && said.contains("--state-dir"), "{said}");
+        stream::echo(&mut held, b"no agent")?;
+        connects(scenario.topology.host("client-a"), FRONTEND)?;
+        remount(MsFlags::empty())?;
+        scenario.agent.start_again()?;
+        stream::echo(&mut held, b"an agent again")?;
+        scenario.cli.run("vpc create another --cidr 10.9.0.0/16").map(drop)
+    })();
+    result.with_context(|| scenario.diagnosis())
+}
+
+/// A flow table that has room for 144 flows: when it is full, further ones are refused and counted, open ones go on, and as soon as
+/// some have ended others find room.
+fn full_table(hook: Hook) -> Result<()> {
+    /// Four entries each, and half an entry in the stash; a flow takes two.
+    const BUCKETS: usize = 64;
+    const FLOWS: usize = BUCKETS * 9 / 4;
+    let topology = Topology::build(hook, plans(1), None)?;
+    let arguments = vec!["--flow-buckets".to_owned(), BUCKETS.to_string()];
+    let agent = Agent::start_with_arguments(&program()?, &topology.lb, arguments)?;
+    let scenario = Scenario::configure(topology, agent)?;
+    let result = (|| {
+        let service = scenario.publish(&Service::new("web", "provider", vec![server(&scenario, 1).address()]))?;
+        scenario.endpoint(&service, "consumer-a", ENDPOINT)?;
+        let _echo = Server::start(&server(&scenario, 1).netns, target(&scenario, 1), Behaviour::Echo)?;
+        scenario.wait_healthy("web")?;
+        // Checks need room in the table too, and a target that fails them loses its flows: none comes while it is full.
+        scenario.cli.run("target-group modify web --health-check-interval 300")?;
+        let client = scenario.topology.host("client-a");
+        let connect = || stream::connect(&client.netns, Source::ANY, FRONTEND, Duration::from_millis(400));
+        let mut open = Vec::new();
+        let refused = loop {
+            match connect() {
+                Ok(stream) => open.push(stream),
+                Err(refused) => break refused,
+            }
+            ensure!(open.len() <= FLOWS, "{} flows are open at once", open.len());
+        };
+        progress!("{} flows, then: {refused:#}", open.len());
+        // Some buckets are full before others, and the stash is small; what is in neither is none.
+        ensure!(open.len() > FLOWS / 2, "the table is full with {} flows", open.len());
+        ensure!(scenario.counter("flow_table_full")? > 0, "the refusal was not counted");
+        for stream in &mut open {
+            stream::echo(stream, b"carried").context("an open flow")?;
+        }
+        drop(open.split_off(open.len() / 2));
+        let mut new = eventually("there is room again", SOON, connect)?;
+        stream::echo(&mut new, b"new")?;
+        for stream in &mut open {
+            stream::echo(stream, b"still").context("an open flow")?;
+        }
+        Ok(())
+    })();
+    result.with_context(|| scenario.diagnosis())
 }

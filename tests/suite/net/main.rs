@@ -60,6 +60,7 @@ mod security;
 mod targets;
 mod transfer;
 mod udp;
+mod upgrade;
 mod weights;
 mod workflows;
 
@@ -110,6 +111,7 @@ fn tests() -> Vec<Test> {
         icmp_oracle::TESTS,
         restart::TESTS,
         crash::TESTS,
+        upgrade::TESTS,
         security::TESTS,
         weights::TESTS,
         flood::TESTS,

@@ -92,7 +92,7 @@ fn killed(hook: Hook) -> Result<()> {
 }
 
 /// Sends `piece` and reads it back, both at once.
-fn exchange(stream: &mut std::net::TcpStream, piece: &[u8]) -> Result<()> {
+pub fn exchange(stream: &mut std::net::TcpStream, piece: &[u8]) -> Result<()> {
     use std::io::{Read as _, Write as _};
     let mut writing = stream.try_clone()?;
     std::thread::scope(|scope| {
