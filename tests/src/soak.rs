@@ -6,7 +6,8 @@
 //! connections, descriptors and flows are back where they were.
 
 use std::{
-    fs,
+    error::Error,
+    fmt, fs,
     io::{Read as _, Write as _},
     net::{SocketAddr, SocketAddrV4, TcpStream},
     os::unix::net::UnixStream,
@@ -21,7 +22,7 @@ use privatelink_user::tls::{
     unverified,
 };
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, client::Resumption, version};
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::{
     daemon::Agent,
@@ -127,6 +128,35 @@ struct Clients {
     done: Done,
 }
 
+/// A client that could not connect, and where it tried to from.
+#[derive(Debug)]
+struct NoConnection {
+    from: Option<SocketAddr>,
+    error: std::io::Error,
+}
+
+impl fmt::Display for NoConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { from, error } = self;
+        write!(f, "connecting from {from:?}: {error}")
+    }
+}
+
+impl Error for NoConnection {}
+
+/// What the kernel holds of a client that could not connect: flows, and sockets of the relay.
+fn traces(scenario: &Scenario, failed: &NoConnection) -> String {
+    let Some(from) = failed.from.map(|from| from.to_string()) else { return "no port".to_owned() };
+    let flows = scenario.cli.run("flow list").unwrap_or_default();
+    let its = rows(&flows).unwrap_or_default().iter().filter(|flow| flow["client"] == from);
+    let flows = its.map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    let mut command = scenario.topology.lb.command("ss");
+    let sockets = command.args(["-tanoi"]).output().map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let nstat = scenario.topology.lb.command("nstat").arg("-az").output();
+    let nstat = nstat.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    format!("flows of {from}:\n{flows}\nsockets:\n{}\n{nstat}", sockets.unwrap_or_default())
+}
+
 type Connected = (TcpStream, ClientConnection);
 
 impl Clients {
@@ -151,7 +181,12 @@ impl Clients {
     }
 
     fn connect() -> Result<TcpStream> {
-        let stream = TcpStream::connect_timeout(&SocketAddr::from(TLS), PATIENCE).context("connecting")?;
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        if let Err(error) = socket.connect_timeout(&SocketAddr::from(TLS).into(), PATIENCE) {
+            let from = socket.local_addr().ok().and_then(|address| address.as_socket());
+            return Err(NoConnection { from, error }.into());
+        }
+        let stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
         Ok(stream)
@@ -322,6 +357,13 @@ pub fn tls(minutes: u32, rate: u32) -> Result<()> {
                 }
                 Ok(())
             })?
+            .map_err(|error| match error.downcast_ref::<NoConnection>() {
+                Some(failed) => {
+                    let traces = traces(&scenario, failed);
+                    error.context(traces)
+                }
+                None => error,
+            })
             .with_context(|| scenario.diagnosis())?;
         let now = held(&scenario)?;
         show(minute, &clients.done, &now);

@@ -13,7 +13,7 @@ use privatelink_ebpf::{
         event::Event,
         explain::Trace,
         flow::{Addresses6, Bucket, FlowKey, Slot},
-        fragment::{FirstFragment, FragmentKey, HeldFragment},
+        fragment::{FirstFragment, FragmentKey, HeldFragment, HeldFrame},
         limit::{Budget, EndpointBudget, EndpointUse},
         pool::PortPool,
         security::{Bound, Policy},
@@ -439,7 +439,8 @@ fn test_run(
     context: &[u8],
     run: impl FnOnce(TestRunOptions<'_>) -> Result<TestRunResult>,
 ) -> Result<(Vec<u8>, TestRunResult)> {
-    let mut out = vec![0; bytes.len() + 256];
+    // A packet may leave that waited for this one.
+    let mut out = vec![0; bytes.len().max(HeldFrame::LEN) + 256];
     let options = TestRunOptions {
         data_in: Some(bytes),
         data_out: Some(&mut out),

@@ -51,7 +51,7 @@ use refusal::{refuse, to_tc};
 
 use crate::{
     abi::{
-        Counter, MacBits, Proto, Stage, VpcIndex,
+        Counter, Ip4, MacBits, Proto, Stage, VpcIndex,
         flow::Meta,
         service::{Port, PortFlags, Target},
     },
@@ -174,7 +174,7 @@ fn forward_plain<'t, A: Family<'t>, F: Frame, T: Tables<'t>, R>(
     lifetime_s: u32,
     l4: u16,
     proto: Proto,
-    apply: impl FnOnce(&A::Rewrite) -> R,
+    apply: impl FnOnce(&Rewrite<A::Address>) -> R,
 ) -> Option<R> {
     let meta = slot.meta();
     let index = slot.target();
@@ -192,7 +192,7 @@ fn forward_plain<'t, A: Family<'t>, F: Frame, T: Tables<'t>, R>(
     if !plain {
         return None;
     }
-    let rewrite = A::rewrite(t, slot, &way, target, out, l4, Mss::UNCHANGED, proto)?;
+    let rewrite = rewrite::<A, _>(t, slot, &way, target, out, l4, Mss::UNCHANGED, proto)?;
     let endpoint = slot.endpoint();
     if !slot.current() {
         return None;
@@ -212,7 +212,7 @@ fn consider<'t, A: Family<'t>, const PROXIED: bool, F: Frame, T: Tables<'t>>(
     port: &Port,
     ifindex: u32,
     segment: &Segment,
-) -> Result<A::Rewrite, Verdict> {
+) -> Result<Rewrite<A::Address>, Verdict> {
     let (slot, fresh) = match t.find(&segment.key) {
         // The slow half has found that the flow lives.
         Some(slot) if PROXIED || A::TRANSLATES => (slot, false),
@@ -276,10 +276,10 @@ fn consider<'t, A: Family<'t>, const PROXIED: bool, F: Frame, T: Tables<'t>>(
     if meta.forward() && !way.came_from(segment.src_mac, ifindex) {
         t.move_client(segment, ifindex);
     }
-    let rewrite = A::rewrite(t, slot, &way, target, out, segment.l4, mss, Proto::Tcp);
+    let rewrite = rewrite::<A, _>(t, slot, &way, target, out, segment.l4, mss, Proto::Tcp);
     let Some(mut rewrite) = rewrite else { return Err(refuse(t, Counter::FlowRaced)) };
     if proxied {
-        A::replace_differences(&mut rewrite, proxy::differences(slot, &segment.key));
+        [rewrite.d_addr, rewrite.d_port] = proxy::differences(slot, &segment.key);
     }
     let endpoint = slot.endpoint();
     if !slot.current() {
@@ -294,29 +294,16 @@ fn consider<'t, A: Family<'t>, const PROXIED: bool, F: Frame, T: Tables<'t>>(
 
 /// How packets of one IP family, or from one to the other, are rewritten.
 pub trait Family<'t> {
-    /// What changes in a packet.
-    type Rewrite;
+    /// How an address that a packet gets is held.
+    type Address: Copy;
     /// The families on the two sides differ.
     const TRANSLATES: bool;
     /// Bytes of IP header of a packet that comes in, and of the same packet as it leaves.
     const HEADER_IN: u32;
     const HEADER_OUT: u32;
 
-    /// Another change of the checksum than the entry's, of addresses and of ports.
-    fn replace_differences(rewrite: &mut Self::Rewrite, differences: [u16; 2]);
-
-    /// The rewrite of a packet of `slot`'s flow that leaves by `out`. Nothing: the flow is going.
-    #[expect(clippy::too_many_arguments, reason = "inlined")]
-    fn rewrite<T: Tables<'t>>(
-        t: T,
-        slot: SlotRef,
-        way: &Way,
-        target: &'t Target,
-        out: &Port,
-        l4: u16,
-        mss: Mss,
-        proto: Proto,
-    ) -> Option<Self::Rewrite>;
+    /// The source and the destination that packets of `slot`'s flow get. Nothing: the flow is going.
+    fn addresses<T: Tables<'t>>(t: T, slot: SlotRef, target: &'t Target) -> Option<(Self::Address, Self::Address)>;
 }
 
 /// IPv4 in and out.
@@ -324,28 +311,14 @@ pub trait Family<'t> {
 pub struct V4;
 
 impl<'t> Family<'t> for V4 {
-    type Rewrite = Rewrite;
+    type Address = Ip4;
     const TRANSLATES: bool = false;
     const HEADER_IN: u32 = Ipv4Hdr::LEN as u32;
     const HEADER_OUT: u32 = Ipv4Hdr::LEN as u32;
 
     #[inline(always)]
-    fn replace_differences(rewrite: &mut Rewrite, differences: [u16; 2]) {
-        [rewrite.d_addr, rewrite.d_port] = differences;
-    }
-
-    #[inline(always)]
-    fn rewrite<T: Tables<'t>>(
-        _: T,
-        slot: SlotRef,
-        way: &Way,
-        _: &'t Target,
-        out: &Port,
-        l4: u16,
-        mss: Mss,
-        proto: Proto,
-    ) -> Option<Rewrite> {
-        Some(rewrite(slot, way, out, l4, mss, proto))
+    fn addresses<T: Tables<'t>>(_: T, slot: SlotRef, _: &'t Target) -> Option<(Ip4, Ip4)> {
+        Some((slot.new_src(), slot.new_dst()))
     }
 }
 
@@ -441,12 +414,24 @@ fn usable_by_xdp(meta: Meta, out: &Port) -> bool {
     out.flags.has(PortFlags::XDP_TRANSMIT) && meta.flags & Meta::TC_ONLY == 0
 }
 
+/// The rewrite of a packet of `slot`'s flow that leaves by `out`. Nothing: the flow is going.
 #[inline(always)]
-fn rewrite(slot: SlotRef, way: &Way, out: &Port, l4: u16, mss: Mss, proto: Proto) -> Rewrite {
-    Rewrite {
+#[expect(clippy::too_many_arguments, reason = "inlined")]
+fn rewrite<'t, A: Family<'t>, T: Tables<'t>>(
+    t: T,
+    slot: SlotRef,
+    way: &Way,
+    target: &'t Target,
+    out: &Port,
+    l4: u16,
+    mss: Mss,
+    proto: Proto,
+) -> Option<Rewrite<A::Address>> {
+    let (src, dst) = A::addresses(t, slot, target)?;
+    Some(Rewrite {
         proto,
-        src: slot.new_src(),
-        dst: slot.new_dst(),
+        src,
+        dst,
         src_port: slot.new_src_port(),
         dst_port: slot.new_dst_port(),
         d_addr: slot.d_addr(),
@@ -457,7 +442,7 @@ fn rewrite(slot: SlotRef, way: &Way, out: &Port, l4: u16, mss: Mss, proto: Proto
         mss,
         ifindex: way.ifindex,
         out: out.flags,
-    }
+    })
 }
 
 /// A segment that no flow entry matches: opens one, or is refused.

@@ -9,6 +9,10 @@
 //! target's numbers    ISN │ ISN+1 … header … │ ISN+1+LEN …
 //! ```
 //!
+//! Until the target has accepted a connection, numbers go through as they are: what it answers to a SYN of a port pair that it
+//! remembers is about another connection, and its client must see that, because the reset by which it answers makes the target
+//! forget that one (RFC 9293 section 3.5.2).
+//!
 //! The header is in nobody's retransmission queue. So it goes out with every segment of the client that begins at ISN+1,
 //! until the target has acknowledged it: with the acknowledgement that ends the handshake (a server may wait for it before it
 //! greets), and again whenever the client repeats itself, which a target that misses the header makes it do. Copies are
@@ -156,7 +160,7 @@ impl About {
 /// [`Verdict::Proxy`], made of a number: a variant without a value leaves a register unset that the verifier sees read.
 #[inline(always)]
 pub(super) fn left() -> Verdict {
-    Verdict::from_bits(opaque(Verdict::Proxy.to_bits() as u64) as u32)
+    Verdict::Proxy.opaque()
 }
 
 /// Decides about a segment that [`super::slow`] has left to this stage; `send` gets what is decided, and its result is the
@@ -185,7 +189,7 @@ pub fn decide<'t, F: Frame, T: Tables<'t>, R>(
     let ack = segment.ack;
     let mut known = ack;
     let mut covers_header = false;
-    if !meta.forward() && segment.flags.has(Flags::ACK) {
+    if !meta.forward() && segment.flags.has(Flags::ACK) && !meta.state.half_open() {
         let ahead = ack.wrapping_sub(first);
         covers_header = !acknowledged && ahead >= SHIFT && ahead <= i32::MAX as u32;
         known = if acknowledged { to_client_later(ack) } else { to_client(ack, first) };
@@ -236,13 +240,17 @@ fn outgoing(segment: &parse::Segment, about: About) -> (u32, Inject) {
     if segment.flags.has(Flags::SYN) || !acknowledged && ahead > i32::MAX as u32 {
         return (seq, Inject::Nothing);
     }
+    let reset = segment.flags.has(Flags::RST);
+    if reset && !about.has(About::OPEN) {
+        return (seq, Inject::Nothing);
+    }
     let behind = seq.wrapping_add(SHIFT);
     if acknowledged || ahead != 0 {
         return (behind, Inject::Nothing);
     }
-    // A reset must have the number that its receiver waits for; after the handshake it has had a header.
-    if segment.flags.has(Flags::RST) {
-        return (if about.has(About::OPEN) { behind } else { seq }, Inject::Nothing);
+    // A reset must have the number that its receiver waits for, which has had a header.
+    if reset {
+        return (behind, Inject::Nothing);
     }
     let empty = segment.sequence_len() == segment.flags.has(Flags::FIN) as u32;
     if empty { (seq, Inject::Payload) } else { (behind, Inject::Ahead) }

@@ -6,25 +6,22 @@
 //! go on in the stage of the family that it becomes. What has no place in the other family's header is refused by name: IPv4
 //! options, IPv6 extension headers, fragments, datagrams without a checksum.
 
+use core::marker::PhantomData;
+
 use super::{
-    Family, Rewrite, Way, consider, entrance,
+    Family, Rewrite, V4, consider, entrance,
     flow_table::SlotRef,
     frame::Frame,
     opaque::opaque,
     parse,
     refusal::{refuse, to_tc},
-    rewrite,
     tables::{Hook, Tables},
     udp,
     v6::{self, Rewrite6, V6},
-    verdict::{Mss, Verdict},
+    verdict::Verdict,
 };
 use crate::{
-    abi::{
-        Counter, Ip4, Proto, Stage,
-        flow::Meta,
-        service::{Port, Target},
-    },
+    abi::{Counter, Ip4, Proto, Stage, flow::Meta, service::Target},
     wire::{
         ETHERTYPE_IPV4, Ipv4Hdr, L3, checksum,
         ipv6::{ETHERTYPE_IPV6, Ipv6Header},
@@ -38,63 +35,24 @@ pub const LONGER: usize = Ipv6Header::LEN - Ipv4Hdr::LEN;
 pub const L4_IPV4: usize = L3 + Ipv4Hdr::LEN;
 pub const L4_IPV6: usize = L3 + Ipv6Header::LEN;
 
+/// From the other family into that of `A`.
+#[derive(Clone, Copy)]
+pub struct Into<A>(PhantomData<A>);
+
 /// IPv4 in, IPv6 out.
-#[derive(Clone, Copy)]
-pub struct ToIpv6;
-
-impl<'t> Family<'t> for ToIpv6 {
-    type Rewrite = Rewrite6<'t>;
-    const TRANSLATES: bool = true;
-    const HEADER_IN: u32 = Ipv4Hdr::LEN as u32;
-    const HEADER_OUT: u32 = Ipv6Header::LEN as u32;
-
-    #[inline(always)]
-    fn replace_differences(rewrite: &mut Rewrite6<'t>, differences: [u16; 2]) {
-        V6::replace_differences(rewrite, differences);
-    }
-
-    #[inline(always)]
-    fn rewrite<T: Tables<'t>>(
-        t: T,
-        slot: SlotRef,
-        way: &Way,
-        target: &'t Target,
-        out: &Port,
-        l4: u16,
-        mss: Mss,
-        proto: Proto,
-    ) -> Option<Rewrite6<'t>> {
-        V6::rewrite(t, slot, way, target, out, l4, mss, proto)
-    }
-}
-
+pub type ToIpv6 = Into<V6>;
 /// IPv6 in, IPv4 out.
-#[derive(Clone, Copy)]
-pub struct ToIpv4;
+pub type ToIpv4 = Into<V4>;
 
-impl<'t> Family<'t> for ToIpv4 {
-    type Rewrite = Rewrite;
+impl<'t, A: Family<'t>> Family<'t> for Into<A> {
+    type Address = A::Address;
     const TRANSLATES: bool = true;
-    const HEADER_IN: u32 = Ipv6Header::LEN as u32;
-    const HEADER_OUT: u32 = Ipv4Hdr::LEN as u32;
+    const HEADER_IN: u32 = (Ipv4Hdr::LEN + Ipv6Header::LEN) as u32 - A::HEADER_IN;
+    const HEADER_OUT: u32 = A::HEADER_OUT;
 
     #[inline(always)]
-    fn replace_differences(rewrite: &mut Rewrite, differences: [u16; 2]) {
-        [rewrite.d_addr, rewrite.d_port] = differences;
-    }
-
-    #[inline(always)]
-    fn rewrite<T: Tables<'t>>(
-        _: T,
-        slot: SlotRef,
-        way: &Way,
-        _: &'t Target,
-        out: &Port,
-        l4: u16,
-        mss: Mss,
-        proto: Proto,
-    ) -> Option<Rewrite> {
-        Some(rewrite(slot, way, out, l4, mss, proto))
+    fn addresses<T: Tables<'t>>(t: T, slot: SlotRef, target: &'t Target) -> Option<(A::Address, A::Address)> {
+        A::addresses(t, slot, target)
     }
 }
 
@@ -107,15 +65,9 @@ pub fn elsewhere<'t, A: Family<'t>, T: Tables<'t>>(t: T) -> Verdict {
     }
     match T::HOOK {
         Hook::Xdp => to_tc(t),
-        Hook::Tc if A::HEADER_IN == Ipv6Header::LEN as u32 => in_stage(Stage::ToIpv4),
-        Hook::Tc => in_stage(Stage::ToIpv6),
+        Hook::Tc if A::HEADER_IN == Ipv6Header::LEN as u32 => Verdict::GoOn(Stage::ToIpv4).opaque(),
+        Hook::Tc => Verdict::GoOn(Stage::ToIpv6).opaque(),
     }
-}
-
-/// [`Verdict::GoOn`], made of a number, as [`super::proxy::left`].
-#[inline(always)]
-fn in_stage(stage: Stage) -> Verdict {
-    Verdict::from_bits(opaque(Verdict::GoOn(stage).to_bits()))
 }
 
 /// The packet's flow is of another kind than this stage's.
@@ -167,6 +119,27 @@ pub fn to_ipv4<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Res
     }
 }
 
+/// A header that is written from its first byte on.
+struct Header<const LEN: usize> {
+    bytes: [u8; LEN],
+    at: usize,
+}
+
+impl<const LEN: usize> Header<LEN> {
+    #[inline(always)]
+    fn new() -> Self {
+        Self { bytes: [0; LEN], at: 0 }
+    }
+
+    #[inline(always)]
+    fn put(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.bytes[self.at] = *byte;
+            self.at += 1;
+        }
+    }
+}
+
 /// The IPv6 header of a packet that was IPv4, behind its Ethernet header; nothing if it is cut short.
 #[inline(always)]
 pub fn ipv6_header<F: Frame>(frame: F, rewrite: &Rewrite6<'_>) -> Option<[u8; Ipv6Header::LEN]> {
@@ -175,20 +148,13 @@ pub fn ipv6_header<F: Frame>(frame: F, rewrite: &Rewrite6<'_>) -> Option<[u8; Ip
     let [total_hi, total_lo] = head.load16::<{ L3 + 2 }>().to_ne_bytes();
     let payload = u16::from_be_bytes([total_hi, total_lo]).wrapping_sub(Ipv4Hdr::LEN as u16);
     let [ttl, proto] = head.load16::<{ L3 + 8 }>().to_ne_bytes();
-    let mut header = [0; Ipv6Header::LEN];
-    let mut at = 0;
-    let mut put = |bytes: &[u8]| {
-        for byte in bytes {
-            header[at] = *byte;
-            at += 1;
-        }
-    };
-    put(&[0x60 | class >> 4, class << 4, 0, 0]);
-    put(&payload.to_be_bytes());
-    put(&[proto, ttl.wrapping_sub(1)]);
-    put(&rewrite.src.to_wire());
-    put(&rewrite.dst.to_wire());
-    Some(header)
+    let mut header = Header::<{ Ipv6Header::LEN }>::new();
+    header.put(&[0x60 | class >> 4, class << 4, 0, 0]);
+    header.put(&payload.to_be_bytes());
+    header.put(&[proto, ttl.wrapping_sub(1)]);
+    header.put(&rewrite.src.to_wire());
+    header.put(&rewrite.dst.to_wire());
+    Some(header.bytes)
 }
 
 /// The IPv4 header of a packet that was IPv6: whole, and never to be fragmented, so that it needs no identification (RFC 6864
@@ -209,21 +175,14 @@ pub fn ipv4_header<F: Frame>(frame: F, rewrite: &Rewrite) -> Option<[u8; Ipv4Hdr
         + u16::from_ne_bytes([ttl, proto]) as u32
         + checksum::words(src.word())
         + checksum::words(dst.word());
-    let mut header = [0; Ipv4Hdr::LEN];
-    let mut at = 0;
-    let mut put = |bytes: &[u8]| {
-        for byte in bytes {
-            header[at] = *byte;
-            at += 1;
-        }
-    };
-    put(&[0x45, class]);
-    put(&total);
-    put(&[0, 0, 0x40, 0, ttl, proto]);
-    put(&(!checksum::fold(sum)).to_ne_bytes());
-    put(&Ip4::to_wire(src));
-    put(&Ip4::to_wire(dst));
-    Some(header)
+    let mut header = Header::<{ Ipv4Hdr::LEN }>::new();
+    header.put(&[0x45, class]);
+    header.put(&total);
+    header.put(&[0, 0, 0x40, 0, ttl, proto]);
+    header.put(&(!checksum::fold(sum)).to_ne_bytes());
+    header.put(&Ip4::to_wire(src));
+    header.put(&Ip4::to_wire(dst));
+    Some(header.bytes)
 }
 
 /// The Ethernet type of each family.

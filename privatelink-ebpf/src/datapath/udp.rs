@@ -18,6 +18,7 @@ use super::{
     parse::{self, Plain, Segment},
     partial_checksum, passage,
     refusal::{self, refuse, to_tc},
+    rewrite,
     tables::{Hook, Tables},
     tcp_state::{lifetime, lifetime_unchanged},
     translate,
@@ -84,7 +85,7 @@ pub fn consider<'t, A: Family<'t>, F: Frame, T: Tables<'t>>(
     port: &Port,
     ifindex: u32,
     segment: &Segment,
-) -> Result<A::Rewrite, Verdict> {
+) -> Result<Rewrite<A::Address>, Verdict> {
     if T::HOOK == Hook::Xdp && partial_checksum(t, segment) {
         return Err(to_tc(t));
     }
@@ -124,7 +125,7 @@ pub fn consider<'t, A: Family<'t>, F: Frame, T: Tables<'t>>(
     if !meta.forward() || way.came_from(segment.src_mac, ifindex) || t.move_client(segment, ifindex) != 0 {
         slot.touch(t.now());
     }
-    let rewrite = A::rewrite(t, slot, &way, target, out, segment.l4, Mss::UNCHANGED, Proto::Udp);
+    let rewrite = rewrite::<A, _>(t, slot, &way, target, out, segment.l4, Mss::UNCHANGED, Proto::Udp);
     let Some(rewrite) = rewrite else { return Err(refuse(t, Counter::FlowRaced)) };
     let endpoint = slot.endpoint();
     if !slot.current() {

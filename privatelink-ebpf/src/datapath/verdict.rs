@@ -1,6 +1,9 @@
 //! What the datapath decides, and what it wants changed.
 
-use super::icmp::{Translation, error::Cause};
+use super::{
+    icmp::{Translation, error::Cause},
+    opaque::opaque,
+};
 use crate::abi::{Counter, Ip4, L4Port, MacBits, Proto, Stage, service::PortFlags};
 
 /// What happens to a frame that is not forwarded.
@@ -44,6 +47,13 @@ impl Verdict {
             Self::GoOn(stage) => 0x200 | stage as u32,
             Self::Drop(counter) => counter as u32,
         }
+    }
+
+    /// The same, made of a number that the compiler can't see: a variant without a value leaves a register unset that the
+    /// verifier sees read, and merged constants become a table of constants, which there is none for.
+    #[inline(always)]
+    pub fn opaque(self) -> Self {
+        Self::from_bits(opaque(self.to_bits()))
     }
 
     #[inline(always)]
@@ -92,17 +102,18 @@ pub struct Relay {
     pub out: PortFlags,
 }
 
-/// What changes in a forwarded packet. The hook applies it in its own right way: TC with the checksum helpers, XDP and the
-/// host with the arithmetic of `wire::checksum`.
+/// What changes in a forwarded packet, which gets addresses `A`: IPv4's are held by value, IPv6's by reference
+/// ([`super::v6::Rewrite6`]). The hook applies it in its own right way: TC with the checksum helpers, XDP and the host with
+/// the arithmetic of `wire::checksum`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Rewrite {
+pub struct Rewrite<A = Ip4> {
     /// Whose checksum changes.
     pub proto: Proto,
-    pub src: Ip4,
-    pub dst: Ip4,
+    pub src: A,
+    pub dst: A,
     pub src_port: L4Port,
     pub dst_port: L4Port,
-    /// What the address change adds to the IP and the TCP or UDP checksum.
+    /// What the address change adds to the TCP or UDP checksum, and to IPv4's own.
     pub d_addr: u16,
     /// What the port change adds to the TCP or UDP checksum.
     pub d_port: u16,

@@ -8,9 +8,9 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use privatelink_ebpf::{
-    abi::{L4Port, MacBits, Proto, service::PortFlags},
+    abi::Proto,
     datapath::{
-        Frame as _, Mss, Rewrite, Verdict,
+        Frame as _, Rewrite, Verdict,
         translate::{self, L4_IPV4, L4_IPV6, LONGER, ether_type},
         v6::Rewrite6,
     },
@@ -69,19 +69,15 @@ fn refused(ctx: &TcContext, verdict: Verdict) -> i32 {
 #[inline(always)]
 fn to_ipv6(skb: *mut __sk_buff, rewrite: &Rewrite6<'_>) -> Option<i32> {
     let header = translate::ipv6_header(linear(skb), rewrite)?;
-    let Rewrite6 { proto, src_port, dst_port, d_addr, d_port, src_mac, dst_mac, mss, ifindex, out, .. } = *rewrite;
     replace_header(skb, true, &header)?;
-    let changed = Changed { proto, src_port, dst_port, d_addr, d_port, src_mac, dst_mac, mss, ifindex, out };
-    finish_translation(skb, L4_IPV6, LONGER, true, &changed)
+    finish_translation(skb, L4_IPV6, LONGER, true, rewrite)
 }
 
 #[inline(always)]
 fn to_ipv4(skb: *mut __sk_buff, rewrite: &Rewrite) -> Option<i32> {
     let header = translate::ipv4_header(linear(skb), rewrite)?;
-    let Rewrite { proto, src_port, dst_port, d_addr, d_port, src_mac, dst_mac, mss, ifindex, out, .. } = *rewrite;
     replace_header(skb, false, &header)?;
-    let changed = Changed { proto, src_port, dst_port, d_addr, d_port, src_mac, dst_mac, mss, ifindex, out };
-    finish_translation(skb, L4_IPV4, LONGER.wrapping_neg(), false, &changed)
+    finish_translation(skb, L4_IPV4, LONGER.wrapping_neg(), false, rewrite)
 }
 
 /// Makes room for the header of the other family, or takes it away, and writes it; what a device knows of the packet's sum stays
@@ -97,24 +93,30 @@ fn replace_header<const LEN: usize>(skb: *mut __sk_buff, ipv6: bool, header: &[u
     }
 }
 
-/// What changes besides the IP header; see [`Rewrite`].
-struct Changed {
-    proto: Proto,
-    src_port: L4Port,
-    dst_port: L4Port,
-    d_addr: u16,
-    d_port: u16,
-    src_mac: MacBits,
-    dst_mac: MacBits,
-    mss: Mss,
-    ifindex: u32,
-    out: PortFlags,
-}
-
 /// Ethernet header, ports, checksum and segment size; sends the packet. `moved` is how far TCP or UDP has moved, to `l4`.
 #[inline(always)]
-fn finish_translation(skb: *mut __sk_buff, l4: usize, moved: usize, ipv6: bool, changed: &Changed) -> Option<i32> {
-    let Changed { proto, src_port, dst_port, d_addr, d_port, src_mac, dst_mac, mss, ifindex, out } = *changed;
+fn finish_translation<A: Copy>(
+    skb: *mut __sk_buff,
+    l4: usize,
+    moved: usize,
+    ipv6: bool,
+    rewrite: &Rewrite<A>,
+) -> Option<i32> {
+    let Rewrite {
+        proto,
+        src: _,
+        dst: _,
+        src_port,
+        dst_port,
+        d_addr,
+        d_port,
+        src_mac,
+        dst_mac,
+        l4: _,
+        mss,
+        ifindex,
+        out,
+    } = *rewrite;
     let (check, flags) = match proto {
         Proto::Tcp => (l4 + TcpHeader::CHECK, 0),
         Proto::Udp => (l4 + UdpHeader::CHECK, BPF_F_MARK_MANGLED_0 as u64),

@@ -5,7 +5,7 @@ mod icmp;
 pub use icmp::{answer_echo, answer_echo6, answer_error, translate6};
 
 use crate::{
-    abi::{L4Port, Proto},
+    abi::Proto,
     datapath::{
         Forward, Frame, Relay, Rewrite,
         proxy::{self, Inject, Proxied},
@@ -91,10 +91,7 @@ fn rewrite(frame: &mut [u8], rewrite: &Rewrite) {
     frame[L3 + 8] -= 1;
     let difference = d_addr as u32 + d_port as u32 + mss.difference as u32;
     change(frame, L3 + 10, |check| checksum::apply(check, d_addr as u32 + checksum::TTL_DECREMENT));
-    match proto {
-        Proto::Tcp => change(frame, l4 + TcpHeader::CHECK, |check| checksum::apply(check, difference)),
-        Proto::Udp => change(frame, l4 + UdpHeader::CHECK, |check| udp::apply(check, difference)),
-    }
+    change_l4(frame, proto, l4, difference);
 }
 
 /// The frame that TC makes of a segment of a flow with a PROXY protocol header. Checksums of what carries the header are
@@ -174,10 +171,7 @@ pub fn apply6(frame: &mut [u8], rewrite: &Rewrite6<'_>) {
     }
     frame[L3 + Ipv6Header::HOPS] -= 1;
     let difference = d_addr as u32 + d_port as u32 + mss.difference as u32;
-    match proto {
-        Proto::Tcp => change(frame, l4 + TcpHeader::CHECK, |check| checksum::apply(check, difference)),
-        Proto::Udp => change(frame, l4 + UdpHeader::CHECK, |check| udp::apply(check, difference)),
-    }
+    change_l4(frame, proto, l4, difference);
 }
 
 /// The frame that TC makes of an IPv4 packet of a flow that goes on in IPv6.
@@ -187,13 +181,7 @@ pub fn apply6(frame: &mut [u8], rewrite: &Rewrite6<'_>) {
 /// As [`apply`].
 pub fn to_ipv6(frame: &[u8], rewrite: &Rewrite6<'_>) -> Vec<u8> {
     let header = translate::ipv6_header(SliceFrame::new(frame), rewrite).expect("a whole header");
-    let Rewrite6 { proto, src_port, dst_port, d_addr, d_port, src_mac, dst_mac, mss, .. } = *rewrite;
-    let mut bytes =
-        [&dst_mac.mac().0[..], &src_mac.mac().0, &[0x86, 0xdd], &header, &frame[translate::L4_IPV4..]].concat();
-    let at = if mss.at == 0 { 0 } else { mss.at as usize + translate::LONGER };
-    let difference = d_addr as u32 + d_port as u32 + mss.difference as u32;
-    put_l4(&mut bytes, translate::L4_IPV6, proto, [src_port, dst_port], (at, mss.value), difference);
-    bytes
+    under(&header, frame, translate::L4_IPV4, rewrite)
 }
 
 /// The other way round.
@@ -203,25 +191,45 @@ pub fn to_ipv6(frame: &[u8], rewrite: &Rewrite6<'_>) -> Vec<u8> {
 /// As [`apply`].
 pub fn to_ipv4(frame: &[u8], rewrite: &Rewrite) -> Vec<u8> {
     let header = translate::ipv4_header(SliceFrame::new(frame), rewrite).expect("a whole header");
-    let Rewrite { proto, src_port, dst_port, d_addr, d_port, src_mac, dst_mac, mss, .. } = *rewrite;
-    let mut bytes = [&dst_mac.mac().0[..], &src_mac.mac().0, &[8, 0], &header, &frame[translate::L4_IPV6..]].concat();
-    let at = if mss.at == 0 { 0 } else { mss.at as usize - translate::LONGER };
-    let difference = d_addr as u32 + d_port as u32 + mss.difference as u32;
-    put_l4(&mut bytes, translate::L4_IPV4, proto, [src_port, dst_port], (at, mss.value), difference);
-    bytes
+    under(&header, frame, translate::L4_IPV6, rewrite)
 }
 
-fn put_l4(bytes: &mut [u8], l4: usize, proto: Proto, ports: [L4Port; 2], mss: (usize, u16), difference: u32) {
-    let [src_port, dst_port] = ports;
+/// What is behind `old_l4` in `frame`, under another IP header.
+fn under<A: Copy, const LEN: usize>(header: &[u8; LEN], frame: &[u8], old_l4: usize, rewrite: &Rewrite<A>) -> Vec<u8> {
+    let Rewrite {
+        proto,
+        src: _,
+        dst: _,
+        src_port,
+        dst_port,
+        d_addr,
+        d_port,
+        src_mac,
+        dst_mac,
+        l4: _,
+        mss,
+        ifindex: _,
+        out: _,
+    } = *rewrite;
+    let ether_type = translate::ether_type(LEN == Ipv6Header::LEN).to_ne_bytes();
+    let l4 = L3 + LEN;
+    let mut bytes = [&dst_mac.mac().0[..], &src_mac.mac().0, &ether_type, header, &frame[old_l4..]].concat();
     let mut put = |at: usize, new: &[u8]| bytes[at..at + new.len()].copy_from_slice(new);
     put(l4, &src_port.to_wire());
     put(l4 + 2, &dst_port.to_wire());
-    if mss.0 != 0 {
-        put(mss.0, &mss.1.to_be_bytes());
+    if mss.at != 0 {
+        put(mss.at as usize - old_l4 + l4, &mss.value.to_be_bytes());
     }
+    let difference = d_addr as u32 + d_port as u32 + mss.difference as u32;
+    change_l4(&mut bytes, proto, l4, difference);
+    bytes
+}
+
+/// What a change of ports, addresses or segment size adds to the checksum of TCP or UDP.
+fn change_l4(frame: &mut [u8], proto: Proto, l4: usize, difference: u32) {
     match proto {
-        Proto::Tcp => change(bytes, l4 + TcpHeader::CHECK, |check| checksum::apply(check, difference)),
-        Proto::Udp => change(bytes, l4 + UdpHeader::CHECK, |check| udp::apply(check, difference)),
+        Proto::Tcp => change(frame, l4 + TcpHeader::CHECK, |check| checksum::apply(check, difference)),
+        Proto::Udp => change(frame, l4 + UdpHeader::CHECK, |check| udp::apply(check, difference)),
     }
 }
 

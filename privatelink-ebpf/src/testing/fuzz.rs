@@ -11,7 +11,7 @@ use super::{
     },
     icmp::{About, Icmp},
     packet::{Arp, Headers, Tcp, Udp, UdpCheck, internet_checksum},
-    run::{Backend, Fate, Outcome, Path, Seen, describe},
+    run::{Backend, Fate, Outcome, Path, Seen, as_played, describe, key},
     script::{Client, Edit, Packet},
     world::{ENDPOINTS, POOLS, World, port_mac},
 };
@@ -21,6 +21,7 @@ use crate::{
         event::Event,
         flow::{FlowKey, Meta, Slot},
     },
+    datapath::translate::{L4_IPV4, L4_IPV6},
     wire::tcp::Flags,
 };
 
@@ -120,17 +121,21 @@ struct Observed {
 ///
 /// The first step after which they differ.
 pub fn compare(seed: u64, path: Path, one: &mut dyn Backend, other: &mut dyn Backend) -> Outcome<()> {
-    let mut sequence = Sequence { random: Random::Seed(seed), world: cases::world() };
+    let mut random = Random::Seed(seed);
+    let families = random.of(&Families::ALL);
+    let mut sequence = Sequence { random, families, sent: BTreeMap::new(), world: cases::world() };
     sequence.world.flow_events = sequence.random.one_in(2);
-    one.reset(&sequence.world)?;
-    other.reset(&sequence.world)?;
+    let world = sequence.played();
+    one.reset(&world)?;
+    other.reset(&world)?;
     for step in 1..=STEPS {
         let mut slots = one.slots()?;
         slots.sort_by_key(|slot| slot.key);
         let action = sequence.next(&slots);
         let (here, there) = (perform(one, path, &action)?, perform(other, path, &action)?);
         if here != there {
-            return Err(format!("seed {seed} ({path:?}), step {step}, {action:02x?}:\n{here:02x?}\n{there:02x?}"));
+            let place = format!("seed {seed} ({path:?}, {families:?}), step {step}");
+            return Err(format!("{place}, {action:02x?}:\n{here:02x?}\n{there:02x?}"));
         }
     }
     Ok(())
@@ -148,7 +153,8 @@ const FORGOTTEN_S: u32 = 6_001;
 ///
 /// What is not so.
 pub fn drive(bytes: &[u8], path: Path, backend: &mut dyn Backend) -> Outcome<()> {
-    let mut sequence = Sequence { random: Random::Bytes(bytes), world: cases::world() };
+    let (random, families) = (Random::Bytes(bytes), Families::IPV4);
+    let mut sequence = Sequence { random, families, sent: BTreeMap::new(), world: cases::world() };
     backend.reset(&sequence.world)?;
     let used = |backend: &mut dyn Backend| -> Outcome<Vec<u32>> {
         (0..POOLS as usize).map(|index| Ok(backend.pool(index)?.used())).collect()
@@ -195,6 +201,12 @@ pub fn drive(bytes: &[u8], path: Path, backend: &mut dyn Backend) -> Outcome<()>
     Ok(())
 }
 
+/// An IPv4 packet with an offset, or with more to come.
+fn is_fragment(frame: &[u8]) -> bool {
+    frame.get(12..14) == Some(&[8, 0])
+        && frame.get(20..22).is_some_and(|bits| u16::from_be_bytes([bits[0], bits[1]]) & 0x3fff != 0)
+}
+
 /// The frame is an unfragmented IPv4 packet whose checksums are those of its bytes; or it is nothing of which that can be said.
 fn checksums_are_right(frame: &[u8]) -> bool {
     if frame.len() < 34 || frame[12..14] != [8, 0] {
@@ -202,7 +214,6 @@ fn checksums_are_right(frame: &[u8]) -> bool {
     }
     let header = usize::from(frame[14] & 0xf) * 4;
     let len = usize::from(u16::from_be_bytes([frame[16], frame[17]]));
-    let fragment = u16::from_be_bytes([frame[20], frame[21]]) & 0x3fff != 0;
     if frame[14] >> 4 != 4 || header < 20 || len < header || frame.len() < 14 + len {
         return false;
     }
@@ -212,7 +223,7 @@ fn checksums_are_right(frame: &[u8]) -> bool {
     }
     let pseudo = [&ip[12..20], &[0, ip[9]], &(payload.len() as u16).to_be_bytes()].concat();
     match ip[9] {
-        _ if fragment => true,
+        _ if is_fragment(frame) => true,
         1 => internet_checksum(&[payload]) == 0,
         17 if payload.len() >= 8 && payload[6..8] == [0, 0] => true,
         // The bytes behind a datagram are no part of it.
@@ -269,8 +280,30 @@ fn perform(backend: &mut dyn Backend, path: Path, action: &Action) -> Outcome<Ob
     })
 }
 
+/// Of which families the two sides of all flows are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Families {
+    ipv6_clients: bool,
+    ipv6_targets: bool,
+}
+
+impl Families {
+    const IPV4: Self = Self { ipv6_clients: false, ipv6_targets: false };
+    const ALL: [Self; 5] = [
+        Self::IPV4,
+        Self::IPV4,
+        Self { ipv6_clients: true, ipv6_targets: true },
+        Self { ipv6_clients: true, ipv6_targets: false },
+        Self { ipv6_clients: false, ipv6_targets: true },
+    ];
+}
+
 struct Sequence<'a> {
     random: Random<'a>,
+    families: Families,
+    /// Headers of what clients of IPv6 have sent, by the key of its flow, which does not tell them.
+    sent: BTreeMap<[u64; 2], Headers>,
+    /// As it is over IPv4.
     world: World,
 }
 
@@ -295,6 +328,12 @@ const FLAGS: [u8; 14] = [0x10, 0x10, 0x18, 0x18, 0x11, 0x11, 0x04, 0x14, 0x02, 0
 const PAUSES: [u32; 7] = [1, 4, 7, 13, 37, 67, 357];
 
 impl Sequence<'_> {
+    /// The configuration for the sequence's families.
+    fn played(&self) -> World {
+        let Families { ipv6_clients, ipv6_targets } = self.families;
+        as_played(&self.world, ipv6_clients, ipv6_clients != ipv6_targets)
+    }
+
     fn next(&mut self, slots: &[Slot]) -> Action {
         match self.random.below(40) {
             0 => Action::Advance(self.random.of(&PAUSES)),
@@ -344,7 +383,7 @@ impl Sequence<'_> {
             }
             _ => self.world.flow_events = !self.world.flow_events,
         }
-        Action::Change(Box::new(self.world.clone()))
+        Action::Change(Box::new(self.played()))
     }
 
     fn frame(&mut self, slots: &[Slot]) -> Action {
@@ -363,7 +402,8 @@ impl Sequence<'_> {
                 Edit::Fragment(offset, len).apply(&mut bytes);
             }
         }
-        let gso_size = if self.random.one_in(12) && bytes.len() > 600 && bytes[23] != 1 {
+        let icmp = matches!(packet, Packet::Icmp(..));
+        let gso_size = if self.random.one_in(12) && bytes.len() > 600 && !icmp {
             self.random.of(&[536, 1000, 1448, 1460, 1461])
         } else {
             0
@@ -380,10 +420,13 @@ impl Sequence<'_> {
         if self.random.one_in(40) {
             ifindex = self.random.below(*INTERFACES.end() as usize - 10) as u32 + 11;
         }
-        // The kernel's test run makes no packet of less than an IP header that says IPv4, nor of another kind so short.
-        if bytes.len() < 34 {
-            bytes.resize(34, 0);
+        // The kernel's test run makes no packet that is shorter than the header of the IP family that it says to be of.
+        let least = if bytes.get(12..14) == Some(&[0x86, 0xdd]) { L4_IPV6 } else { L4_IPV4 };
+        if bytes.len() < least {
+            bytes.resize(least, 0);
         }
+        // What stands for many segments is no fragment: neither receivers nor senders make such a packet.
+        let gso_size = if is_fragment(&bytes) { 0 } else { gso_size };
         Action::Frame { ifindex, gso_size, bytes }
     }
 
@@ -417,12 +460,33 @@ impl Sequence<'_> {
                 Proto::Udp => Packet::Udp(self.datagram(Headers { dst_port: DNS, ..own })),
             },
         };
-        (client.ifindex, packet)
+        if self.families.ipv6_clients && matches!(packet, Packet::Tcp(_) | Packet::Udp(_)) {
+            let (proto, service_port) = match &packet {
+                Packet::Udp(_) => (Proto::Udp, DNS),
+                _ => (Proto::Tcp, own.dst_port),
+            };
+            let sender = Client { port: own.src_port, service: own.dst, service_port, proto, ..client };
+            self.sent.insert(key(&sender, true).words(), Headers { dst_port: service_port, ..own });
+        }
+        (client.ifindex, packet.of_family(self.families.ipv6_clients))
+    }
+
+    /// The addresses of the packets that an entry is for, as they are over IPv4; nothing for one of a client that nobody knows.
+    fn addresses(&self, slot: &Slot) -> Option<[[u8; 4]; 2]> {
+        let key = FlowKey::from_words(slot.key);
+        if !key.ipv6() {
+            return Some([key.src.to_wire(), key.dst.to_wire()]);
+        }
+        if Meta::unpack(slot.meta).forward() {
+            return self.sent.get(&slot.key).map(|headers| [headers.src, headers.dst]);
+        }
+        self.world.targets.get(&slot.target).map(|target| [target.ip.to_wire(), target.node_ip.to_wire()])
     }
 
     /// A packet that a flow entry is for, or an error about one that was sent to whom it is of.
     fn known(&mut self, slot: &Slot, slots: &[Slot]) -> (u32, Packet) {
         let key = FlowKey::from_words(slot.key);
+        let Some([src, dst]) = self.addresses(slot) else { return self.stranger() };
         let (ifindex, mac) = if Meta::unpack(slot.meta).forward() {
             (u32::from(slot.ifindex), slot.peer_mac)
         } else {
@@ -431,9 +495,9 @@ impl Sequence<'_> {
         let own = Headers {
             src_mac: if self.random.one_in(30) { Mac([2, 0, 0, 0, 7, 7]) } else { mac },
             dst_mac: port_mac(ifindex),
-            src: key.src.to_wire(),
+            src,
             src_port: key.src_port.get(),
-            dst: key.dst.to_wire(),
+            dst,
             dst_port: key.dst_port.get(),
             ttl: self.ttl(),
         };
@@ -443,18 +507,20 @@ impl Sequence<'_> {
                 || twin.key[0] as u32 == slot.new_dst.word() && (twin.key[1] >> 16) as u16 == slot.new_src_port.word()
         });
         let (seq, ack) = (self.near(twin.map_or(1000, |twin| twin.ack)), self.near(slot.ack));
-        let udp = key.proto == Proto::Udp.number();
-        if self.random.one_in(6) {
+        let udp = Proto::from_number(key.proto) == Proto::Udp;
+        if self.random.one_in(6) && !key.ipv6() {
             return (ifindex, self.error(own, udp, ack));
         }
-        if self.random.one_in(30) {
+        if self.random.one_in(30) && !key.ipv6() {
             return (ifindex, Packet::Icmp(self.ping(own), None));
         }
-        if udp {
-            return (ifindex, Packet::Udp(self.datagram(own)));
-        }
-        let flags = self.random.of(&FLAGS);
-        (ifindex, Packet::Tcp(self.segment(own, flags, seq, ack)))
+        let packet = if udp {
+            Packet::Udp(self.datagram(own))
+        } else {
+            let flags = self.random.of(&FLAGS);
+            Packet::Tcp(self.segment(own, flags, seq, ack))
+        };
+        (ifindex, packet.of_family(key.ipv6()))
     }
 
     fn near(&mut self, number: u32) -> u32 {

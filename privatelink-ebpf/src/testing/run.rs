@@ -136,7 +136,7 @@ pub fn run(case: &Case, path: Path, backend: &mut dyn Backend) -> Outcome<Vec<Tr
 }
 
 /// The configuration as a case has it, whose clients are of IPv6 or of IPv4.
-fn as_played(world: &World, ipv6: bool, translated: bool) -> World {
+pub(super) fn as_played(world: &World, ipv6: bool, translated: bool) -> World {
     match (ipv6, translated) {
         (false, false) => world.clone(),
         (true, false) => world.over_ipv6(),
@@ -724,7 +724,7 @@ impl Run<'_> {
     }
 }
 
-fn key(client: &Client, ipv6: bool) -> FlowKey {
+pub(super) fn key(client: &Client, ipv6: bool) -> FlowKey {
     if ipv6 {
         let [src, dst] = [client.ip, client.service].map(|ip| Ip6::from_wire(six(ip)));
         let (src, dst) = v6::pair(&src, &dst, SEED);

@@ -263,9 +263,10 @@ impl Agent {
         let healthy = watch::Sender::default();
         let from = Arc::new(dns::server::Names::new(Arc::clone(&store), healthy.subscribe(), upstreams));
         let instance = pin::instance(&load.state_dir);
-        let (kernel, streams) = tokio::task::block_in_place(|| Kernel::open(&load))?;
         let service = LinkService::connect()?;
         let host_pair = host_port::pair(&instance, host_prefix);
+        service.check_prefix(&host_pair).await?;
+        let (kernel, streams) = tokio::task::block_in_place(|| Kernel::open(&load))?;
         let host_port = host_port::ensure(&service, &host_pair).await?;
         let inside = if outside_only { None } else { resolver::open(host_pair.address).await };
         let (inside, door) = inside.unzip();

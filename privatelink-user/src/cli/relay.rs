@@ -34,7 +34,7 @@ impl RelayArgs {
             .map_err(|error| CliError::Input { message: error.to_string(), hint: error.hint().to_owned() })?;
         let log_directory = access_log.as_deref().map(files::directory);
         relay::confine(&state_dir, log_directory.as_deref())?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CliError::Runtime)?;
         Ok(runtime.block_on(relay::run(&state_dir, log_directory))?)
     }
 }
@@ -46,7 +46,7 @@ impl From<RelayError> for CliError {
             RelayError::HandOver(_) => {
                 "it serves on with what it was told last; `privatelink agent --remove` ends it and its connections"
             }
-            RelayError::Tls(_) | RelayError::Signals(_) => "",
+            RelayError::Tls(_) | RelayError::Signals(_) | RelayError::Threads(_) => "",
         };
         Self::Agent { message: error.to_string(), hint: hint.to_owned() }
     }

@@ -12,6 +12,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use ipnet::{Ipv4Net, Ipv6Net};
 use netlink_packet_route::{
     AddressFamily,
+    address::{AddressAttribute, AddressMessage},
     link::{InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached},
 };
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, MulticastGroup, RouteMessageBuilder};
@@ -85,6 +86,11 @@ pub enum LinkError {
     Socket(#[source] io::Error),
     #[error("the interface {0} does not exist")]
     Missing(String),
+    #[error(
+        "the prefix {prefix} of internal addresses is in use: '{interface}' has {address}; give this agent another one inside \
+         100.64.0.0/10 with --host-prefix, or take the agent that left it out with `privatelink agent --remove`"
+    )]
+    PrefixTaken { prefix: Ipv4Net, interface: String, address: Ipv4Addr },
     #[error("the kernel refused to {doing}: {source}")]
     Refused {
         doing: String,
@@ -177,6 +183,32 @@ impl LinkService {
         routed.map_err(refused(format!("route {prefix} through {host}")))?;
         let links = self.links().await?;
         Ok((find(&links, host)?, find(&links, port)?))
+    }
+
+    /// Makes sure that nobody else has an address in the prefix of `pair`: two routes to it would take the checks of one agent to the
+    /// other's datapath.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError::PrefixTaken`], [`LinkError::Refused`].
+    pub async fn check_prefix(&self, pair: &Pair) -> Result<(), LinkError> {
+        let Pair { host: own, prefix, port: _, address: _, gateway: _, mtu: _ } = pair;
+        let messages: Vec<AddressMessage> =
+            self.handle.address().get().execute().try_collect().await.map_err(refused("list the addresses"))?;
+        let links = self.links().await?;
+        for message in messages {
+            let interface = links.get(&message.header.index).map_or("", |link| link.name.as_str());
+            let mut addresses = message.attributes.iter().filter_map(|attribute| match attribute {
+                AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
+                _ => None,
+            });
+            if interface != own.as_str()
+                && let Some(address) = addresses.find(|address| prefix.contains(address))
+            {
+                return Err(LinkError::PrefixTaken { prefix: *prefix, interface: interface.to_owned(), address });
+            }
+        }
+        Ok(())
     }
 
     /// Gives the host end of `pair` an IPv6 address and lets `prefix` lead to the gateway; what exists is kept. It asks for no

@@ -1,6 +1,7 @@
 //! Measuring the datapath beside its rivals: same topology, interleaved, medians.
 
 pub mod bed;
+pub mod contestant;
 pub mod features;
 pub mod figure;
 pub mod nftables;

@@ -12,6 +12,7 @@ use nix::{
     unistd::Pid,
 };
 
+use super::contestant::{FRONT6, NODE6};
 use crate::{netns::Netns, require};
 
 /// Where servers run.
@@ -64,4 +65,12 @@ pub fn route(lb: &Netns, front: Ipv4Addr, node: Ipv4Addr) -> Result<()> {
         lb.sysctl(&format!("ipv4.{key}"), value)?;
     }
     Ok(())
+}
+
+/// The same for IPv6, whose networks are not the same on both sides.
+pub fn route6(lb: &Netns) -> Result<()> {
+    for (device, address) in [("consumer", FRONT6), ("provider", NODE6)] {
+        lb.ip(&["address", "add", &format!("{address}/64"), "dev", device, "nodad"])?;
+    }
+    lb.sysctl("ipv6.conf.all.forwarding", "1")
 }

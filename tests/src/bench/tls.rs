@@ -16,7 +16,8 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{
-    features::{Contestant, DOWNLOAD, FRONT, NODE, PLAIN, Place, SAMPLE, targets},
+    contestant::{self, Contestant, DOWNLOAD, FRONT, NODE, PLAIN, Place, targets},
+    features::SAMPLE,
     figure::{Figure, Goal, median},
     process::{find, preferred, quiet, route},
 };
@@ -89,11 +90,7 @@ fn haproxy(topology: Topology, pem: &Path, files: &Directory, running: &mut Vec<
         threads(),
         pem.join("both.pem").display()
     );
-    let file = files.path().join("haproxy.cfg");
-    fs::write(&file, config).context("HAProxy's configuration")?;
-    let mut command = topology.lb.command(find("haproxy")?);
-    command.arg("-db").arg("-f").arg(file);
-    running.push(Running::start(quiet(&mut command))?);
+    running.push(contestant::haproxy(&topology.lb, &config, files)?);
     Ok(Place::Plain { topology })
 }
 

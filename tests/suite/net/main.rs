@@ -38,6 +38,7 @@ mod flood;
 mod fragments;
 mod health;
 mod hooks;
+mod hosts;
 mod https;
 mod icmp;
 mod icmp_oracle;
@@ -106,6 +107,7 @@ fn tests() -> Vec<Test> {
         dns::TESTS,
         refusals::TESTS,
         hooks::TESTS,
+        hosts::TESTS,
         https::TESTS,
         icmp::TESTS,
         icmp_oracle::TESTS,

@@ -8,7 +8,7 @@
 pub mod error;
 
 use super::{
-    addresses as rewritten, key, pair,
+    V6, key, pair,
     parse::{self, HEAD, unroutable},
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
         service::{Address6Key, Frontend6Key, Port, PortFlags},
     },
     datapath::{
-        Way, addresses, entrance,
+        Family as _, Way, addresses, entrance,
         frame::Frame,
         icmp::{answer_echo, in_flight},
         refusal::refuse,
@@ -172,7 +172,7 @@ fn translate<'t, F: Frame, T: Tables<'t>>(
     if payload as u32 + Ipv6Header::LEN as u32 > out.mtu {
         return Err(refuse(t, Counter::MtuExceeded));
     }
-    let Some((src, dst)) = rewritten(t, slot, target) else { return Err(refuse(t, Counter::FlowRaced)) };
+    let Some((src, dst)) = V6::addresses(t, slot, target) else { return Err(refuse(t, Counter::FlowRaced)) };
     let inner = slot.d_addr() as u32 + slot.d_port() as u32;
     let at = if tcp { QUOTED_L4 + TcpHeader::CHECK } else { QUOTED_L4 + UdpHeader::CHECK };
     let mut difference =

@@ -10,7 +10,7 @@ pub mod parse;
 pub mod reset;
 
 use super::{
-    Family, Way, consider, entrance,
+    Family, consider, entrance,
     flow_table::{self, SlotRef},
     forward_plain,
     frame::Frame,
@@ -18,13 +18,13 @@ use super::{
     tables::{Hook, Tables},
     tcp_state::lifetime_unchanged,
     udp,
-    verdict::{Mss, Verdict},
+    verdict::{Rewrite, Verdict},
 };
 use crate::{
     abi::{
-        Ip4, Ip6, L4Port, MacBits, Proto, VpcIndex,
+        Ip4, Ip6, L4Port, Proto, VpcIndex,
         flow::{FlowKey, Meta},
-        service::{Port, PortFlags, Target},
+        service::Target,
     },
     wire::ipv6::Ipv6Header,
 };
@@ -39,78 +39,27 @@ pub fn pair(src: &Ip6, dst: &Ip6, seed: u64) -> (Ip4, Ip4) {
     (Ip4::from_word(both as u32), Ip4::from_word((both >> 32) as u32))
 }
 
-/// What changes in a forwarded IPv6 packet; as [`super::Rewrite`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Rewrite6<'t> {
-    pub proto: Proto,
-    pub src: &'t Ip6,
-    pub dst: &'t Ip6,
-    pub src_port: L4Port,
-    pub dst_port: L4Port,
-    /// What the address change adds to the TCP or UDP checksum.
-    pub d_addr: u16,
-    pub d_port: u16,
-    pub src_mac: MacBits,
-    pub dst_mac: MacBits,
-    pub l4: u16,
-    pub mss: Mss,
-    pub ifindex: u32,
-    pub out: PortFlags,
-}
+/// What changes in a forwarded IPv6 packet.
+pub type Rewrite6<'t> = Rewrite<&'t Ip6>;
 
 /// IPv6 in and out.
 #[derive(Clone, Copy)]
 pub struct V6;
 
 impl<'t> Family<'t> for V6 {
-    type Rewrite = Rewrite6<'t>;
+    type Address = &'t Ip6;
     const TRANSLATES: bool = false;
     const HEADER_IN: u32 = Ipv6Header::LEN as u32;
     const HEADER_OUT: u32 = Ipv6Header::LEN as u32;
 
     #[inline(always)]
-    fn replace_differences(rewrite: &mut Rewrite6<'t>, differences: [u16; 2]) {
-        [rewrite.d_addr, rewrite.d_port] = differences;
+    fn addresses<T: Tables<'t>>(t: T, slot: SlotRef, target: &'t Target) -> Option<(&'t Ip6, &'t Ip6)> {
+        if slot.meta().forward() {
+            return Some((&target.node_ip6, &target.ip6));
+        }
+        let client = t.client6(&slot.key())?;
+        Some((&client.dst, &client.src))
     }
-
-    #[inline(always)]
-    fn rewrite<T: Tables<'t>>(
-        t: T,
-        slot: SlotRef,
-        way: &Way,
-        target: &'t Target,
-        out: &Port,
-        l4: u16,
-        mss: Mss,
-        proto: Proto,
-    ) -> Option<Rewrite6<'t>> {
-        let (src, dst) = addresses(t, slot, target)?;
-        Some(Rewrite6 {
-            proto,
-            src,
-            dst,
-            src_port: slot.new_src_port(),
-            dst_port: slot.new_dst_port(),
-            d_addr: slot.d_addr(),
-            d_port: slot.d_port(),
-            src_mac: out.mac_bits(),
-            dst_mac: way.dst_mac(),
-            l4,
-            mss,
-            ifindex: way.ifindex(),
-            out: out.flags,
-        })
-    }
-}
-
-/// The IPv6 addresses that an entry's packets get.
-#[inline(always)]
-pub fn addresses<'t, T: Tables<'t>>(t: T, slot: SlotRef, target: &'t Target) -> Option<(&'t Ip6, &'t Ip6)> {
-    if slot.meta().forward() {
-        return Some((&target.node_ip6, &target.ip6));
-    }
-    let client = t.client6(&slot.key())?;
-    Some((&client.dst, &client.src))
 }
 
 /// A plain segment or datagram of a flow about which nothing is to be done; as [`super::fast`].

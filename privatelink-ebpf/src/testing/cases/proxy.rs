@@ -176,6 +176,14 @@ pub fn cases() -> Vec<Case> {
             .frame(syn(P).by_tc())
             .frame(target_rst(P).flags(0x14).numbers(0, 1001).counts(Counter::FlowResetByTarget).by_tc())
             .check(Check::Flows(0)),
+        case("PROXY: what a target remembers of another connection its client sees, and makes it forget")
+            .frame(syn(P).opens())
+            .frame(target_ack(P).numbers(777_000, 900_000).by_tc())
+            .frame(rst(P).numbers(900_000, 0).counts(Counter::ResetOutOfWindow).by_tc())
+            .frame(syn(P).by_tc())
+            .frame(syn_ack(P).by_tc())
+            .frame(sent(ack(P).establishes().shown(with_header)))
+            .frame(target_ack(P).numbers(5001, 1101).shown(acknowledges).by_tc()),
         greeted(case("PROXY: a target that is taken away"))
             .change(|world| world.targets.get_mut(&1).expect("target").generation += 1)
             .frame(data(P, 10).reset(Counter::TargetGone).counts(Counter::FlowEndedWithTarget)),

@@ -8,6 +8,7 @@ pub mod access_log;
 mod handover;
 mod serving;
 pub mod wire;
+mod workers;
 
 use std::{
     fs, io,
@@ -53,6 +54,8 @@ pub enum RelayError {
     HandOver(HandOverError),
     #[error("signals cannot be waited for: {0}")]
     Signals(io::Error),
+    #[error("threads for connections: {0}")]
+    Threads(io::Error),
 }
 
 /// Which program this is: two builds of one version differ in their file.

@@ -3,12 +3,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener as BlockingListener},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener as BlockingListener, TcpStream as BlockingStream},
     os::fd::OwnedFd,
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -21,10 +21,12 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::{
+    RelayError,
     access_log::AccessLog,
     build,
     handover::Estate,
     wire::{Config, Counts, Device, Group, ListenerConfig, ListenerStatus, Pem, Status},
+    workers::{Load, WorkerIndex, Workers},
 };
 use crate::{
     health::dial::Dialer,
@@ -60,6 +62,9 @@ struct Common {
     endpoints: Endpoints,
     active: AtomicU64,
     log: AccessLog,
+    workers: Workers,
+    /// Listeners that have been opened.
+    opened: AtomicUsize,
 }
 
 /// A listener with its socket.
@@ -147,11 +152,16 @@ impl Serving {
     ///
     /// # Errors
     ///
-    /// When the cryptography that this was built with supports no version of TLS.
-    pub fn new() -> Result<Self, rustls::Error> {
-        let connector = listener::upstream_connector()?;
-        let log = AccessLog::start();
-        let common = Common { connector, endpoints: Endpoints::default(), active: AtomicU64::new(0), log };
+    /// When the cryptography that this was built with supports no version of TLS, or there are no threads.
+    pub fn new() -> Result<Self, RelayError> {
+        let common = Common {
+            connector: listener::upstream_connector()?,
+            endpoints: Endpoints::default(),
+            active: AtomicU64::new(0),
+            log: AccessLog::start(),
+            workers: Workers::start().map_err(RelayError::Threads)?,
+            opened: AtomicUsize::new(0),
+        };
         Ok(Self { inner: Mutex::default(), common: Arc::new(common) })
     }
 
@@ -310,8 +320,13 @@ impl Open {
         let door = Arc::new(Door { id: id.clone(), sessions, turn, counters, present });
         self.socket.set_nonblocking(true)?;
         listener::keep_alive(&self.socket);
-        let socket = TcpListener::from_std(self.socket.try_clone()?)?;
-        let accepting = tokio::spawn(accept(Arc::clone(common), Arc::clone(&door), socket)).abort_handle();
+        let turn = common.opened.fetch_add(1, Ordering::Relaxed);
+        let (own, worker) = common.workers.in_turn(turn).ok_or_else(|| io::Error::other("no thread"))?;
+        let socket = {
+            let _on_worker = worker.enter();
+            TcpListener::from_std(self.socket.try_clone()?)?
+        };
+        let accepting = worker.spawn(accept(Arc::clone(common), Arc::clone(&door), socket, own)).abort_handle();
         self.door = Some((door, accepting));
         Ok(())
     }
@@ -351,11 +366,15 @@ impl Door {
     }
 }
 
-/// Accepts until it is aborted.
-async fn accept(common: Arc<Common>, door: Arc<Door>, socket: TcpListener) {
+/// Accepts until it is aborted. `own` is the worker that it runs on.
+async fn accept(common: Arc<Common>, door: Arc<Door>, socket: TcpListener, own: WorkerIndex) {
     loop {
-        match socket.accept().await {
-            Ok((stream, _)) => drop(tokio::spawn(connection(Arc::clone(&common), Arc::clone(&door), stream))),
+        // It leaves this thread's scheduler for that of the worker it goes to.
+        match socket.accept().await.and_then(|(stream, _)| stream.into_std()) {
+            Ok(stream) => {
+                let (of_all, of_one) = (Arc::clone(&common), Arc::clone(&door));
+                common.workers.spawn_connection(own, |load| connection(of_all, of_one, stream, load));
+            }
             Err(error) => {
                 // Out of descriptors or memory: what ends makes room.
                 tracing::warn!(%error, listener = %door.id, "a connection could not be accepted");
@@ -383,7 +402,11 @@ impl Drop for Counted<'_> {
     }
 }
 
-async fn connection(common: Arc<Common>, door: Arc<Door>, stream: TcpStream) {
+async fn connection(common: Arc<Common>, door: Arc<Door>, stream: BlockingStream, _load: Load) {
+    let stream = match TcpStream::from_std(stream) {
+        Ok(stream) => stream,
+        Err(error) => return tracing::warn!(%error, listener = %door.id, "a connection could not be accepted"),
+    };
     let (counters, present) = (&door.counters, door.present());
     let _counted = Counted::new(&common.active, &counters.active);
     counters.accepted.fetch_add(1, Ordering::Relaxed);
