@@ -144,7 +144,7 @@ fn a_connection_follows_one_whose_ends_closed_at_the_same_time() {
         let client = A.to_port(HTTPS);
         let t = tables.tc();
         let syn = establish(&tables, &client, 1000);
-        let ip = crate::abi::Ip4::from_wire;
+        let ip = Ip4::from_wire;
         let key = FlowKey::tcp(
             VpcIndex(client.vpc),
             ip(client.ip),
@@ -248,7 +248,7 @@ fn a_forward_entry_whose_port_is_another_flows_is_swept() {
         let client = A.from_port(1);
         let syn = establish(&tables, &client, 1000);
         let forward_key = |client: &Client| {
-            let ip = |ip| crate::abi::Ip4::from_wire(ip);
+            let ip = |ip| Ip4::from_wire(ip);
             FlowKey::tcp(
                 VpcIndex(client.vpc),
                 ip(client.ip),

@@ -21,8 +21,8 @@ use super::{
     vpcs::DeleteVpc,
 };
 use crate::model::{
-    AddressUse, Alias, Change, Edit, EndpointService, EndpointServiceId, EndpointState, Key, Listener, LoadBalancerId,
-    Record, State, SubnetId, TargetGroupId, VpcId,
+    AddressUse, Alias, Change, Edit, EndpointService, EndpointServiceId, EndpointState, GatewayEndpoint, Key, Listener,
+    LoadBalancerId, Record, State, SubnetId, TargetGroupId, VpcId,
 };
 
 /// Deletes a resource and everything of the caller's that stands in the way; connections of others are rejected. Deletion
@@ -83,7 +83,7 @@ fn gone(edit: &Edit) -> Option<String> {
             Key::Listener(id) => format!("listener {id}"),
             Key::TargetGroup(id) => format!("target group {id}"),
             Key::EndpointService(id) => format!("endpoint service {id}"),
-            Key::Endpoint(id) => format!("endpoint {id}"),
+            Key::Endpoint(id) | Key::GatewayEndpoint(id) => format!("endpoint {id}"),
             Key::Link(id) => format!("link {id}"),
             Key::Subnet(id) => format!("subnet {id}"),
             Key::RouteTable(id) => format!("route table {id}"),
@@ -120,6 +120,12 @@ impl Cascade<'_, '_> {
         for endpoint in of_vpc(&self.parts.state) {
             self.endpoint(&endpoint.to_string())?;
         }
+        let state = &self.parts.state;
+        let gateways = state.gateway_endpoints.values().filter(|endpoint| endpoint.vpc == *id);
+        let gone =
+            |change: Change, endpoint: &GatewayEndpoint| change.remove(Key::GatewayEndpoint(endpoint.id.clone()));
+        let change = gateways.fold(Change::default(), gone);
+        self.does(change);
         let state = &self.parts.state;
         let lbs: Vec<_> = state.load_balancers.values().filter(|lb| lb.vpc == *id).map(|lb| lb.id.clone()).collect();
         for lb in lbs {

@@ -19,7 +19,7 @@ use super::{
     view::EndpointView,
 };
 use crate::model::{
-    Alias, Change, Endpoint, EndpointId, EndpointService, EndpointState, InvalidValue, IpAddressType, OwnLimits,
+    Alias, Change, Endpoint, EndpointId, EndpointService, EndpointState, InvalidValue, IpAddressType, Key, OwnLimits,
     PayerResponsibility, PolicyDocument, SecurityGroups, State, Vpc,
 };
 
@@ -445,6 +445,10 @@ operation!(DeleteEndpoint -> ());
 
 impl Mutation for DeleteEndpoint {
     fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, ()), ControlError> {
+        let id: Option<EndpointId> = self.endpoint.as_str().parse().ok();
+        if let Some(id) = id.filter(|id| state.gateway_endpoints.contains_key(id)) {
+            return Ok((Change::default().remove(Key::GatewayEndpoint(id)), ()));
+        }
         let endpoint = lookup::endpoint(state, &self.endpoint)?;
         if let Some(link) = state.links.values().find(|link| link.has_endpoint(&endpoint.id)) {
             let what = format!("The VPC endpoint '{}'", endpoint.id);

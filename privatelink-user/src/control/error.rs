@@ -258,6 +258,8 @@ pub enum ControlError {
     AssociationNotFound(String),
     #[error("The route identified by {0} already exists.")]
     RouteExists(Ipv4Net),
+    #[error("route table {route_table} already has a route with destination-prefix-list-id {prefix_list}")]
+    GatewayRouteExists { route_table: RouteTableId, prefix_list: String },
     #[error("There is no route defined for '{0}' in the route table. Use CreateRoute instead.")]
     NoRouteToReplace(Ipv4Net),
     #[error("cannot remove local route {destination} in route table {route_table}")]
@@ -422,7 +424,7 @@ impl ControlError {
             Self::RouteTableOfOtherVpc { .. } | Self::MainAssociation(_) => "InvalidParameterValue",
             Self::SubnetAssociated { .. } => "Resource.AlreadyAssociated",
             Self::AssociationNotFound(_) => "InvalidAssociationID.NotFound",
-            Self::RouteExists(_) => "RouteAlreadyExists",
+            Self::RouteExists(_) | Self::GatewayRouteExists { .. } => "RouteAlreadyExists",
             Self::NoRouteToReplace(_) | Self::LocalRoute { .. } => "InvalidParameterValue",
             Self::RouteNotFound { .. } => "InvalidRoute.NotFound",
             Self::NetworkInterfaceNotFound(_) => "InvalidNetworkInterfaceID.NotFound",
@@ -577,6 +579,7 @@ impl ControlError {
             | Self::RouteTableInUse { .. }
             | Self::SubnetAssociated { .. }
             | Self::RouteExists(_)
+            | Self::GatewayRouteExists { .. }
             | Self::SubnetConflict { .. }
             | Self::SubnetInUse { .. }
             | Self::NoFreeAddressInSubnet(_)
@@ -840,6 +843,7 @@ impl ControlError {
             Self::AssociationNotFound(_) => {
                 "`privatelink route-table describe` shows the associations; name one by its id or by its subnet".to_owned()
             }
+            Self::GatewayRouteExists { .. } => "delete the other gateway endpoint, or take the table from it".to_owned(),
             Self::RouteExists(_) => "`privatelink route replace` lets it lead elsewhere".to_owned(),
             Self::NoRouteToReplace(_) => "`privatelink route create` makes it".to_owned(),
             Self::LocalRoute { .. } => "every table has it, for the VPC's own range".to_owned(),

@@ -16,6 +16,7 @@ pub mod dns_targets;
 pub mod endpoint_services;
 pub mod endpoints;
 mod error;
+pub mod gateway_endpoints;
 pub mod instances;
 pub(crate) mod ipv6;
 mod limits;

@@ -233,6 +233,11 @@ fn dependants(state: &State, vpc: &VpcId) -> Vec<String> {
         .values()
         .filter(|endpoint| endpoint.vpc == *vpc)
         .map(|endpoint| format!("endpoint {}", endpoint.id));
+    let gateways = state
+        .gateway_endpoints
+        .values()
+        .filter(|endpoint| endpoint.vpc == *vpc)
+        .map(|endpoint| format!("endpoint {}", endpoint.id));
     let load_balancers =
         state.load_balancers.values().filter(|lb| lb.vpc == *vpc).map(|lb| format!("load balancer {}", lb.name));
     let groups = state
@@ -250,6 +255,7 @@ fn dependants(state: &State, vpc: &VpcId) -> Vec<String> {
         state.subnets.values().filter(|subnet| subnet.vpc == *vpc).map(|subnet| format!("subnet {}", subnet.id));
     let instances = state.instances_of(vpc).map(|instance| format!("instance {}", instance.name));
     endpoints
+        .chain(gateways)
         .chain(load_balancers)
         .chain(groups)
         .chain(security_groups)

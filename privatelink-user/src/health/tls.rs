@@ -38,11 +38,10 @@ impl Tls {
     /// # Errors
     ///
     /// When the cryptography that this was built with supports neither version, or the name is none.
-    pub fn verifying(Verify { roots, name }: &Verify) -> Result<Self, rustls::Error> {
+    pub fn verifying(verify: &Verify) -> Result<Self, rustls::Error> {
+        let name = verify.server_name()?;
         let names = if name.is_some() { Names::Matter } else { Names::AnyWillDo };
-        let name = name.clone().map(ServerName::try_from).transpose();
-        let name = name.map_err(|_| rustls::Error::General("no name".to_owned()))?;
-        Ok(Self::of(verified::config(roots, names)?, name))
+        Ok(Self::of(verified::config(&verify.roots, names)?, name))
     }
 
     fn of(mut config: ClientConfig, name: Option<ServerName<'static>>) -> Self {

@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Account, Certificate, CertificateId, ClientToken, ConnectionNotification, Endpoint, EndpointId, EndpointService,
-    EndpointServiceId, Instance, InstanceId, InterfaceName, Link, LinkId, Listener, ListenerId, LoadBalancer,
-    LoadBalancerId, Notice, NoticeId, NotificationId, Port, RecordId, RouteTable, RouteTableId, SecurityGroup,
-    SecurityGroupId, Subnet, SubnetId, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
+    EndpointServiceId, GatewayEndpoint, Instance, InstanceId, InterfaceName, Link, LinkId, Listener, ListenerId,
+    LoadBalancer, LoadBalancerId, Notice, NoticeId, NotificationId, Port, RecordId, RouteTable, RouteTableId,
+    SecurityGroup, SecurityGroupId, Subnet, SubnetId, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
 };
 
 /// What an accepted operation does to the state; applied and committed whole.
@@ -112,6 +112,7 @@ records! {
     TargetGroup(TargetGroup, TargetGroupId, id),
     EndpointService(EndpointService, EndpointServiceId, id),
     Endpoint(Endpoint, EndpointId, id),
+    GatewayEndpoint(GatewayEndpoint, EndpointId, id),
     Link(Link, LinkId, id),
     Subnet(Subnet, SubnetId, id),
     RouteTable(RouteTable, RouteTableId, id),

@@ -10,10 +10,11 @@ use ipnet::Ipv4Net;
 
 use super::{
     AddressUse, Alias, CertificateId, Change, ConnectionNotification, Direction, Edit, Endpoint, EndpointId,
-    EndpointService, EndpointServiceId, Forward, Instance, InstanceId, InterfaceName, IpFamily, Key, Link, LinkId,
-    Listener, ListenerId, ListenerPorts, LoadBalancer, LoadBalancerId, NotificationId, NotificationSubject, Peer, Port,
-    Protocol, ResourceName, RouteTableId, SecurityGroup, SecurityGroupId, SecurityGroupName, State, Subnet, SubnetId,
-    TaggedId, Target, TargetGroup, TargetGroupId, TargetTrust, TargetType, Vpc, VpcId, VpcIndex,
+    EndpointService, EndpointServiceId, Forward, GatewayEndpoint, Instance, InstanceId, InterfaceName, IpFamily, Key,
+    Link, LinkId, Listener, ListenerId, ListenerPorts, LoadBalancer, LoadBalancerId, NotificationId,
+    NotificationSubject, Peer, Port, Protocol, ResourceName, RouteTableId, SecurityGroup, SecurityGroupId,
+    SecurityGroupName, State, Subnet, SubnetId, TaggedId, Target, TargetGroup, TargetGroupId, TargetTrust, TargetType,
+    Vpc, VpcId, VpcIndex,
 };
 
 /// A rule between resources that does not hold.
@@ -109,6 +110,8 @@ pub enum InvariantViolation {
     RouteTable(RouteTableId),
     #[error("connection notification '{0}' is about nothing that its owner has, or about no event")]
     Notification(NotificationId),
+    #[error("gateway endpoint '{0}' is in a VPC that does not exist, or has the id of an endpoint")]
+    GatewayEndpoint(EndpointId),
     #[error("subnet '{0}' has two route tables")]
     SubnetRouteTables(SubnetId),
     #[error("'{0}' has tags and does not exist")]
@@ -267,7 +270,7 @@ impl State {
                     touched.links = true;
                     self.links.get(id).map_or(Ok(()), |link| self.check_link(link))?;
                 }
-                Key::Subnet(_) | Key::RouteTable(_) => touched.subnets = true,
+                Key::Subnet(_) | Key::RouteTable(_) | Key::GatewayEndpoint(_) => touched.subnets = true,
                 Key::Instance(id) => {
                     touched.instances = true;
                     let (old, new) = (before.instances.get(id), self.instances.get(id));
@@ -379,6 +382,10 @@ impl State {
             if self.vpcs.get(&table.vpc).is_none_or(local) || table.subnets.iter().any(foreign) {
                 return Err(InvariantViolation::RouteTable(table.id.clone()));
             }
+        }
+        let stray = |one: &&GatewayEndpoint| !self.vpcs.contains_key(&one.vpc) || self.endpoints.contains_key(&one.id);
+        if let Some(endpoint) = self.gateway_endpoints.values().find(stray) {
+            return Err(InvariantViolation::GatewayEndpoint(endpoint.id.clone()));
         }
         if let Some(subnet) = duplicate(self.route_tables.values().flat_map(|table| &table.subnets)) {
             return Err(InvariantViolation::SubnetRouteTables(subnet.clone()));

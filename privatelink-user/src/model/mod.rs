@@ -17,6 +17,7 @@ mod endpoint;
 mod endpoint_service;
 mod family;
 mod forward;
+mod gateway_endpoint;
 mod health_check;
 mod id;
 mod instance;
@@ -58,6 +59,7 @@ pub use endpoint::{Endpoint, EndpointState};
 pub use endpoint_service::{EndpointService, PayerResponsibility, ServiceName};
 pub use family::{IpAddressType, IpFamily, by_family};
 pub use forward::{Forward, Weight};
+pub use gateway_endpoint::{GatewayEndpoint, GatewayService};
 pub use health_check::{HealthCheck, HealthCheckPort, HealthCheckProtocol, HttpPath, Matcher};
 pub use id::{
     AccountId, EndpointId, EndpointServiceId, IdSource, InstanceId, LinkId, ListenerId, LoadBalancerId,

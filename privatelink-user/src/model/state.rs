@@ -10,10 +10,10 @@ use ipnet::Ipv4Net;
 
 use super::{
     Account, Certificate, CertificateId, Change, ClientToken, ConnectionNotification, Edit, Endpoint, EndpointId,
-    EndpointService, EndpointServiceId, Hosts, Instance, InstanceId, InterfaceName, InterfaceOwner, Key, Link, LinkId,
-    Listener, ListenerId, LoadBalancer, LoadBalancerId, Members, Notice, NoticeId, NotificationId, Port, Record,
-    RecordId, RouteTable, RouteTableId, RouteTarget, SecurityGroup, SecurityGroupId, ServiceDomain, Subnet, SubnetId,
-    Table, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex, overlap,
+    EndpointService, EndpointServiceId, GatewayEndpoint, Hosts, Instance, InstanceId, InterfaceName, InterfaceOwner,
+    Key, Link, LinkId, Listener, ListenerId, LoadBalancer, LoadBalancerId, Members, Notice, NoticeId, NotificationId,
+    Port, Record, RecordId, RouteTable, RouteTableId, RouteTarget, SecurityGroup, SecurityGroupId, ServiceDomain,
+    Subnet, SubnetId, Table, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex, overlap,
 };
 
 /// Every resource, by identity.
@@ -27,6 +27,8 @@ pub struct State {
     pub target_groups: Table<TargetGroupId, TargetGroup>,
     pub endpoint_services: Table<EndpointServiceId, EndpointService>,
     pub endpoints: Table<EndpointId, Endpoint>,
+    /// Under ids that no endpoint has.
+    pub gateway_endpoints: Table<EndpointId, GatewayEndpoint>,
     pub links: Table<LinkId, Link>,
     pub subnets: Table<SubnetId, Subnet>,
     pub route_tables: Table<RouteTableId, RouteTable>,
@@ -92,6 +94,7 @@ impl State {
             Record::TargetGroup(group) => self.target_groups.insert(group.id.clone(), group),
             Record::EndpointService(service) => self.endpoint_services.insert(service.id.clone(), service),
             Record::Endpoint(endpoint) => self.endpoints.insert(endpoint.id.clone(), endpoint),
+            Record::GatewayEndpoint(endpoint) => self.gateway_endpoints.insert(endpoint.id.clone(), endpoint),
             Record::Link(link) => self.links.insert(link.id.clone(), link),
             Record::Subnet(subnet) => self.subnets.insert(subnet.id.clone(), subnet),
             Record::RouteTable(table) => self.route_tables.insert(table.id.clone(), table),
@@ -116,6 +119,7 @@ impl State {
             Key::TargetGroup(id) => self.target_groups.remove(id),
             Key::EndpointService(id) => self.endpoint_services.remove(id),
             Key::Endpoint(id) => self.endpoints.remove(id),
+            Key::GatewayEndpoint(id) => self.gateway_endpoints.remove(id),
             Key::Link(id) => self.links.remove(id),
             Key::Subnet(id) => self.subnets.remove(id),
             Key::RouteTable(id) => self.route_tables.remove(id),
@@ -139,6 +143,7 @@ impl State {
         let listeners = self.listeners.values().cloned().map(Record::Listener);
         let services = self.endpoint_services.values().cloned().map(Record::EndpointService);
         let endpoints = self.endpoints.values().cloned().map(Record::Endpoint);
+        let gateways = self.gateway_endpoints.values().cloned().map(Record::GatewayEndpoint);
         let links = self.links.values().cloned().map(Record::Link);
         let subnets = self.subnets.values().cloned().map(Record::Subnet);
         let notifications = self.notifications.values().cloned().map(Record::ConnectionNotification);
@@ -161,6 +166,7 @@ impl State {
             .chain(links)
             .chain(subnets)
             .chain(route_tables)
+            .chain(gateways)
             .chain(notifications)
             .chain(notices)
             .chain(tags)

@@ -125,7 +125,7 @@ impl Key {
             Self::Listener(id) => id.as_str(),
             Self::TargetGroup(id) => id.as_str(),
             Self::EndpointService(id) => id.as_str(),
-            Self::Endpoint(id) => id.as_str(),
+            Self::Endpoint(id) | Self::GatewayEndpoint(id) => id.as_str(),
             Self::Subnet(id) => id.as_str(),
             Self::SecurityGroup(id) => id.as_str(),
             Self::RouteTable(id) => id.as_str(),
@@ -155,7 +155,9 @@ impl State {
             || text.parse().is_ok_and(|id: SecurityGroupId| self.security_groups.contains_key(&id))
             || text.parse().is_ok_and(|id: InstanceId| self.instances.contains_key(&id))
             || text.parse().is_ok_and(|id: EndpointServiceId| self.endpoint_services.contains_key(&id))
-            || text.parse().is_ok_and(|id: EndpointId| self.endpoints.contains_key(&id))
+            || text.parse().is_ok_and(|id: EndpointId| {
+                self.endpoints.contains_key(&id) || self.gateway_endpoints.contains_key(&id)
+            })
             || text.parse().is_ok_and(|id: LoadBalancerId| self.load_balancers.contains_key(&id))
             || text.parse().is_ok_and(|id: ListenerId| self.listeners.contains_key(&id))
             || text.parse().is_ok_and(|id: TargetGroupId| self.target_groups.contains_key(&id))

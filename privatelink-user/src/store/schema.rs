@@ -24,6 +24,7 @@ const LISTENERS: Table = TableDefinition::new("listeners");
 const TARGET_GROUPS: Table = TableDefinition::new("target_groups");
 const ENDPOINT_SERVICES: Table = TableDefinition::new("endpoint_services");
 const ENDPOINTS: Table = TableDefinition::new("endpoints");
+const GATEWAY_ENDPOINTS: Table = TableDefinition::new("gateway_endpoints");
 const LINKS: Table = TableDefinition::new("links");
 const SUBNETS: Table = TableDefinition::new("subnets");
 const ROUTE_TABLES: Table = TableDefinition::new("route_tables");
@@ -46,6 +47,7 @@ fn place(key: &Key) -> (Table, &str) {
         Key::TargetGroup(id) => (TARGET_GROUPS, id.as_str()),
         Key::EndpointService(id) => (ENDPOINT_SERVICES, id.as_str()),
         Key::Endpoint(id) => (ENDPOINTS, id.as_str()),
+        Key::GatewayEndpoint(id) => (GATEWAY_ENDPOINTS, id.as_str()),
         Key::Link(id) => (LINKS, id.as_str()),
         Key::Subnet(id) => (SUBNETS, id.as_str()),
         Key::ConnectionNotification(id) => (NOTIFICATIONS, id.as_str()),
@@ -69,6 +71,7 @@ fn encode(record: &Record) -> serde_json::Result<Vec<u8>> {
         Record::TargetGroup(record) => serde_json::to_vec(record),
         Record::EndpointService(record) => serde_json::to_vec(record),
         Record::Endpoint(record) => serde_json::to_vec(record),
+        Record::GatewayEndpoint(record) => serde_json::to_vec(record),
         Record::Link(record) => serde_json::to_vec(record),
         Record::Subnet(record) => serde_json::to_vec(record),
         Record::ConnectionNotification(record) => serde_json::to_vec(record),
@@ -162,6 +165,7 @@ pub fn read(database: &Database, file: &Path) -> Result<State, StoreError> {
     load(TARGET_GROUPS, |bytes| serde_json::from_slice(bytes).map(Record::TargetGroup))?;
     load(ENDPOINT_SERVICES, |bytes| serde_json::from_slice(bytes).map(Record::EndpointService))?;
     load(ENDPOINTS, |bytes| serde_json::from_slice(bytes).map(Record::Endpoint))?;
+    load(GATEWAY_ENDPOINTS, |bytes| serde_json::from_slice(bytes).map(Record::GatewayEndpoint))?;
     load(LINKS, |bytes| serde_json::from_slice(bytes).map(Record::Link))?;
     load(SUBNETS, |bytes| serde_json::from_slice(bytes).map(Record::Subnet))?;
     load(NOTIFICATIONS, |bytes| serde_json::from_slice(bytes).map(Record::ConnectionNotification))?;

@@ -38,7 +38,7 @@ use super::{
     relay::wire::Group,
     tickets::{NoRandomness, TicketKeys, Tickets},
     unverified,
-    verified::{self, Distrust, Names, Verify},
+    verified::{self, Distrust, Names},
 };
 use crate::health::dial::Dialer;
 
@@ -98,10 +98,9 @@ enum Client {
 impl Destination {
     fn new(group: Group) -> Result<Self, rustls::Error> {
         let client = match &group.verify {
-            Some(Verify { roots, name }) if group.tls => {
-                let connector = TlsConnector::from(Arc::new(verified::config(roots, Names::Matter)?));
-                let name = name.clone().map(ServerName::try_from).transpose();
-                Client::Verifying { connector, name: name.map_err(|_| rustls::Error::General("no name".to_owned()))? }
+            Some(verify) if group.tls => {
+                let connector = TlsConnector::from(Arc::new(verified::config(&verify.roots, Names::Matter)?));
+                Client::Verifying { connector, name: verify.server_name()? }
             }
             Some(_) | None => Client::Shared,
         };

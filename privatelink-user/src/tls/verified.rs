@@ -25,6 +25,18 @@ pub struct Verify {
     pub name: Option<String>,
 }
 
+impl Verify {
+    /// The name that certificates must have, if it is always the same.
+    ///
+    /// # Errors
+    ///
+    /// If it is neither a host's name nor an address.
+    pub fn server_name(&self) -> Result<Option<ServerName<'static>>, rustls::Error> {
+        let name = self.name.clone().map(ServerName::try_from).transpose();
+        name.map_err(|_| rustls::Error::General(format!("{:?} is no name of a server", self.name)))
+    }
+}
+
 /// Authorities.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Roots {

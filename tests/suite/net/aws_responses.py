@@ -297,7 +297,9 @@ refused(elb, "delete_rule", "OperationNotPermitted", RuleArn=rule)
 refused(elb, "delete_rule", "RuleNotFound", RuleArn=rule[:-1] + "g")
 refused(elb, "set_rule_priorities", "OperationNotPermitted", RulePriorities=[{"RuleArn": rule, "Priority": 1}])
 call(elb, "describe_target_groups", ["TargetGroups.0.LoadBalancerArns.0"], LoadBalancerArn=load_balancer)
-call(elb, "describe_target_health", ["TargetHealthDescriptions.1.TargetHealth.State"], TargetGroupArn=target_group)
+call(elb, "describe_target_health",
+     ["TargetHealthDescriptions.1.TargetHealth.State", "TargetHealthDescriptions.0.AdministrativeOverride.Description"],
+     TargetGroupArn=target_group)
 call(elb, "describe_account_limits", ["Limits.0.Max"])
 call(elb, "add_tags", ResourceArns=[load_balancer], Tags=[{"Key": "more", "Value": ""}])
 call(elb, "describe_tags", ["TagDescriptions.0.Tags.0.Key"], ResourceArns=[load_balancer])
@@ -312,7 +314,8 @@ call(ec2, "describe_vpc_endpoint_service_configurations", ["ServiceConfiguration
 call(ec2, "modify_vpc_endpoint_service_configuration", ["Return"], ServiceId=service["ServiceId"], AcceptanceRequired=True)
 call(ec2, "modify_vpc_endpoint_service_configuration", ["Return"], ServiceId=service["ServiceId"], PrivateDnsName="shop.example.com")
 call(ec2, "describe_vpc_endpoint_service_configurations", ["ServiceConfigurations.0.PrivateDnsNameConfiguration.Value"])
-call(ec2, "describe_vpc_endpoint_services", ["ServiceDetails.0.PrivateDnsNames.0.PrivateDnsName"])
+call(ec2, "describe_vpc_endpoint_services", ["ServiceDetails.0.PrivateDnsNames.0.PrivateDnsName"],
+     Filters=[{"Name": "service-type", "Values": ["Interface"]}])
 call(ec2, "start_vpc_endpoint_service_private_dns_verification", ["ReturnValue"], ServiceId=service["ServiceId"])
 call(ec2, "modify_vpc_endpoint_service_configuration", ServiceId=service["ServiceId"], RemovePrivateDnsName=True)
 call(ec2, "modify_vpc_endpoint_service_permissions", ["AddedPrincipals.0.ServicePermissionId", "ReturnValue"],
@@ -363,6 +366,16 @@ refused(ec2, "delete_route_table", "DependencyViolation", RouteTableId=table)
 call(ec2, "disassociate_route_table", AssociationId=association)
 call(ec2, "delete_route", RouteTableId=table, DestinationCidrBlock="10.200.0.10/32")
 call(ec2, "delete_route_table", RouteTableId=table)
+storage = "com.amazonaws.us-east-1.s3"
+call(ec2, "describe_vpc_endpoint_services", ["ServiceDetails.0.Owner", "ServiceDetails.0.ServiceType.0.ServiceType"], ServiceNames=[storage])
+main = call(ec2, "describe_route_tables", Filters=[{"Name": "vpc-id", "Values": [vpc]}])["RouteTables"][0]["RouteTableId"]
+gateway = call(ec2, "create_vpc_endpoint", ["VpcEndpoint.RouteTableIds.0", "VpcEndpoint.PolicyDocument", "VpcEndpoint.State"],
+               VpcId=vpc, ServiceName=storage, RouteTableIds=[main])["VpcEndpoint"]["VpcEndpointId"]
+call(ec2, "describe_route_tables", ["RouteTables.0.Routes.1.DestinationPrefixListId"], RouteTableIds=[main])
+refused(ec2, "create_vpc_endpoint", "RouteAlreadyExists", VpcId=vpc, ServiceName=storage, RouteTableIds=[main])
+call(ec2, "modify_vpc_endpoint", VpcEndpointId=gateway, RemoveRouteTableIds=[main], ResetPolicy=True)
+call(ec2, "describe_vpc_endpoints", ["VpcEndpoints.0.VpcEndpointType", "VpcEndpoints.0.ServiceName"], VpcEndpointIds=[gateway])
+call(ec2, "delete_vpc_endpoints", VpcEndpointIds=[gateway])
 call(ec2, "describe_vpc_endpoint_connections", ["VpcEndpointConnections.0.VpcEndpointConnectionId"])
 both = {"ServiceId": service["ServiceId"], "VpcEndpointIds": [endpoint]}
 call(ec2, "accept_vpc_endpoint_connections", **both)

@@ -1,4 +1,5 @@
 mod fuzz;
+mod gateways;
 mod security;
 mod status;
 mod texts;
@@ -713,7 +714,7 @@ fn an_instance_is_adopted_and_serves_as_a_target_until_it_is_terminated() {
     assert_eq!((code.as_str(), message.as_str()), ("ValidationError", "Instance ID '172.31.0.20' is not valid"));
     let health = |form: &str| {
         let body = rig.elb(A, form);
-        (text(&body, "Id"), text(&body, "State"), texts(&body, "Reason"))
+        (text(&body, "Id"), text(&body, "State"), texts(&text(&body, "TargetHealth"), "Reason"))
     };
     let all = format!("Action=DescribeTargetHealth&TargetGroupArn={group}");
     assert_eq!(health(&all).0, id);

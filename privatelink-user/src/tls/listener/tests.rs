@@ -6,7 +6,7 @@ use super::*;
 use crate::tls::{
     certificate::tests::{self_signed, served},
     policy::SslPolicy,
-    verified::Roots,
+    verified::{Roots, Verify},
 };
 
 fn listener(targets: Vec<SocketAddrV4>, proxy_v2: bool) -> Listener {

@@ -1,6 +1,6 @@
 //! Endpoints.
 
-use super::{chosen, done, one, security_groups, tag_set, unsuccessful};
+use super::{chosen, done, gateways, one, security_groups, tag_set, unsuccessful};
 use crate::{
     api::query::{
         call::{Call, tag_specification, with_tags},
@@ -12,13 +12,14 @@ use crate::{
     control::{
         Installed, Mutation as _, Reference, connections,
         endpoints::{CreateEndpoint, DeleteEndpoint, ModifyEndpoint, ModifyEndpointPayer},
+        gateway_endpoints::ModifyGatewayEndpoint,
         lookup,
         status::EndpointStatus,
         subnets::Placement,
     },
     model::{
-        Endpoint, EndpointId, InvalidValue, IpAddressType, Owner, PayerResponsibility, PolicyDocument, State, Subnet,
-        derived,
+        Endpoint, EndpointId, GatewayEndpoint, GatewayService, InvalidValue, IpAddressType, Owner, PayerResponsibility,
+        PolicyDocument, State, Subnet, derived,
     },
 };
 
@@ -75,7 +76,7 @@ pub fn payers(payer: PayerResponsibility) -> [Structure; 1] {
 /// What is paid for an endpoint.
 const CHARGES: &str = "vpc-endpoint-charges";
 
-fn unknown(id: &str) -> Refusal {
+pub fn unknown(id: &str) -> Refusal {
     Refusal::coded("InvalidVpcEndpointId.NotFound", format!("The Vpc Endpoint Id '{id}' does not exist"))
 }
 
@@ -105,7 +106,7 @@ fn family(scope: &Scope<'_>) -> Result<Option<IpAddressType>, Refusal> {
 }
 
 /// The policy of a request.
-fn policy(scope: &Scope<'_>) -> Result<Option<PolicyDocument>, Refusal> {
+pub fn policy(scope: &Scope<'_>) -> Result<Option<PolicyDocument>, Refusal> {
     let refused =
         |error: InvalidValue| Refusal::coded("InvalidPolicyDocument", format!("Invalid Policy Document: {error}"));
     let parse = |text: &str| text.parse().map_err(refused);
@@ -115,6 +116,9 @@ fn policy(scope: &Scope<'_>) -> Result<Option<PolicyDocument>, Refusal> {
 pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
     let (name, vpc) = (scope.required("ServiceName")?, scope.required("VpcId")?);
+    if let Some(service) = GatewayService::find(&call.owner().region, name) {
+        return gateways::create(call, service);
+    }
     let kind = scope.text("VpcEndpointType").unwrap_or("Gateway");
     let placements = placements(&scope, "SubnetId")?;
     let tags = tag_specification(&scope, "vpc-endpoint")?;
@@ -162,6 +166,12 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
     })
 }
 
+/// A row of the endpoints.
+enum Row<'a> {
+    Interface(&'a Endpoint, EndpointStatus),
+    Gateway(&'a GatewayEndpoint),
+}
+
 pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
     let (filters, page, ids) = (Filters::read(&scope)?, Page::ec2(&scope)?, scope.list("VpcEndpointId"));
@@ -170,8 +180,34 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
         let is_own = |endpoint: &Endpoint| endpoint.owner == *owner;
         let endpoints =
             Installed::with_leaving(&state.endpoints, &installed.state.endpoints, |one| one.id.clone(), is_own);
+        let is_gateway = |id: &&str| id.parse().is_ok_and(|id: EndpointId| state.gateway_endpoints.contains_key(&id));
+        let (gateways, others): (Vec<&str>, Vec<&str>) = ids.iter().copied().partition(is_gateway);
         let (mut found, mut passing) = (Vec::new(), false);
-        for endpoint in chosen(&endpoints, &ids, unknown)? {
+        let interfaces = match (ids.is_empty(), others.is_empty()) {
+            (false, true) => Vec::new(),
+            (true, _) | (_, false) => chosen(&endpoints, &others, unknown)?,
+        };
+        let gateways = match (ids.is_empty(), gateways.is_empty()) {
+            (false, true) => Vec::new(),
+            (true, _) | (_, false) => chosen(&state.gateway_endpoints, &gateways, unknown)?,
+        };
+        for endpoint in gateways {
+            let values = |name: &str| match name {
+                "vpc-endpoint-id" => one(&endpoint.id),
+                "vpc-endpoint-state" => one("available"),
+                "vpc-endpoint-type" => one("Gateway"),
+                "vpc-id" => one(&endpoint.vpc),
+                "service-name" => one(endpoint.service.name(region)),
+                "service-region" => one(region),
+                "ip-address-type" => one(IpAddressType::Ipv4),
+                "owner-id" => one(account),
+                _ => None,
+            };
+            if filters.admit(state, endpoint.id.as_str(), values)? {
+                found.push((endpoint.id.to_string(), Row::Gateway(endpoint)));
+            }
+        }
+        for endpoint in interfaces {
             let status = EndpointStatus::new(world, installed, endpoint);
             passing |= status.is_passing();
             let values = |name: &str| match name {
@@ -186,11 +222,14 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
                 _ => None,
             };
             if filters.admit(state, endpoint.id.as_str(), values)? {
-                found.push((endpoint.id.to_string(), (endpoint, status)));
+                found.push((endpoint.id.to_string(), Row::Interface(endpoint, status)));
             }
         }
         let (items, token) = page.clone().cut(found);
-        let items = items.into_iter().map(|(endpoint, status)| view(state, endpoint, status));
+        let items = items.into_iter().map(|row| match row {
+            Row::Interface(endpoint, status) => view(state, endpoint, status),
+            Row::Gateway(endpoint) => gateways::view(state, owner, endpoint),
+        });
         Ok((Structure::new().list("vpcEndpointSet", items).maybe("nextToken", token), passing))
     })
 }
@@ -205,7 +244,20 @@ pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
     let private_dns = scope.boolean("PrivateDnsEnabled")?;
     let family = family(&scope)?;
     let (policy, reset_policy) = (policy(&scope)?, scope.boolean("ResetPolicy")?.unwrap_or(false));
+    let add_route_tables = gateways::route_tables(call, "AddRouteTableId");
+    let remove_route_tables = gateways::route_tables(call, "RemoveRouteTableId");
     call.update(|state, context| {
+        if let Some(gateway) = parsed.as_ref().and_then(|id| state.gateway_endpoints.get(id)) {
+            if !add.is_empty() || !add_groups.is_empty() || private_dns == Some(true) {
+                let message = "Gateway endpoints have no subnets, security groups and private DNS names";
+                return Err(Refusal::coded("InvalidParameter", message));
+            }
+            let request = ModifyGatewayEndpoint { add_route_tables, remove_route_tables, policy, reset_policy };
+            return Ok((request.decide(state, context, gateway)?, ()));
+        }
+        if !add_route_tables.is_empty() || !remove_route_tables.is_empty() {
+            return Err(Refusal::coded("InvalidParameter", "Route tables can be given for gateway endpoints only"));
+        }
         let endpoint = parsed.as_ref().and_then(|id| state.endpoints.get(id)).ok_or_else(|| unknown(id))?;
         let regroup = !add_groups.is_empty() || !remove_groups.is_empty();
         let present = endpoint.security_groups.groups.iter().map(|id| id.to_string());

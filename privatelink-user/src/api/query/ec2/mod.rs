@@ -2,6 +2,7 @@
 
 pub mod connections;
 pub mod endpoints;
+pub mod gateways;
 pub mod instances;
 pub mod interfaces;
 pub mod notifications;

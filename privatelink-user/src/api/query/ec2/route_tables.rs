@@ -2,7 +2,7 @@
 
 use ipnet::Ipv4Net;
 
-use super::{chosen, done, one, tag_set};
+use super::{chosen, done, gateways, one, tag_set};
 use crate::{
     api::query::{
         call::{Call, tag_specification, with_tags},
@@ -69,7 +69,7 @@ fn view(state: &State, owner: &Owner, table: &RouteTable) -> Structure {
         .list("associationSet", associations(table))
         .list("propagatingVgwSet", [] as [Structure; 0])
         .text("routeTableId", &table.id)
-        .list("routeSet", local.into_iter().chain(routes))
+        .list("routeSet", local.into_iter().chain(routes).chain(gateways::routes(state, &owner.region, &table.id)))
         .list("tagSet", tag_set(state, table.id.as_str()))
         .text("vpcId", &table.vpc)
         .text("ownerId", &owner.account)

@@ -2,7 +2,7 @@
 
 use axum::{Json, extract::State as Shared};
 
-use super::{chosen, done, members, one, tag_set, unsuccessful};
+use super::{chosen, done, gateways, members, one, tag_set, unsuccessful};
 use crate::{
     api::{
         Caller, handler,
@@ -22,7 +22,7 @@ use crate::{
         private_dns::VerifyDomain,
         status::ServiceStatus,
     },
-    model::{EndpointService, EndpointServiceId, IpFamily, Owner, PayerResponsibility, State},
+    model::{EndpointService, EndpointServiceId, GatewayService, IpFamily, Owner, PayerResponsibility, State},
 };
 
 fn view(state: &State, world: &State, service: &EndpointService, status: ServiceStatus) -> Structure {
@@ -250,11 +250,30 @@ pub fn offered(call: &Call<'_>) -> Result<Structure, Refusal> {
             .filter(|service| connections::admits(service, owner, &call.caller.identity))
             .filter(|_| regions.is_empty() || regions.contains(&region.as_str()))
             .collect();
-        let known = |name: &&&str| services.iter().any(|service| service.service_name.as_str() == **name);
+        let known = |name: &&&str| {
+            services.iter().any(|service| service.service_name.as_str() == **name)
+                || GatewayService::find(region, name).is_some()
+        };
         if let Some(unknown) = names.iter().find(|name| !known(name)) {
             return Err(ControlError::InvalidServiceName((*unknown).to_owned()).into());
         }
         let mut found = Vec::new();
+        let here = regions.is_empty() || regions.contains(&region.as_str());
+        for service in GatewayService::ALL.into_iter().filter(|_| here) {
+            let name = service.name(region);
+            let values = |filter: &str| match filter {
+                "service-name" => one(&name),
+                "service-type" => one("Gateway"),
+                "service-region" => one(region),
+                "owner" => one("amazon"),
+                "supported-ip-address-types" => one(IpFamily::Ipv4),
+                _ => None,
+            };
+            let asked = names.is_empty() || names.contains(&name.as_str());
+            if filters.admit(&State::default(), "", values)? && asked {
+                found.push((name.clone(), (name, gateways::offered(region, service))));
+            }
+        }
         for service in services {
             let name = service.service_name.as_str();
             let values = |filter: &str| match filter {
@@ -271,7 +290,7 @@ pub fn offered(call: &Call<'_>) -> Result<Structure, Refusal> {
             // Tags are their owner's: another account neither sees them nor finds a service by them.
             let tags = if service.owner == *owner { world } else { &State::default() };
             if filters.admit(tags, service.id.as_str(), values)? && asked {
-                found.push((name.to_owned(), (name, detail(tags, world, service, region))));
+                found.push((name.to_owned(), (name.to_owned(), detail(tags, world, service, region))));
             }
         }
         let (items, token) = page.cut(found);

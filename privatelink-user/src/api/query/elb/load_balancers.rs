@@ -258,7 +258,8 @@ pub fn set_subnets(call: &Call<'_>) -> Result<Structure, Refusal> {
                 return Err(in_own_words(ControlError::SubnetsOfSeveralVpcs));
             }
             if !zones.insert(subnet.zone) {
-                return Err(in_own_words(ControlError::SubnetsInOneZone(subnet.id.clone())));
+                let message = "More than 1 subnet cannot be specified for 1 availability zone";
+                return Err(Refusal::coded("InvalidConfigurationRequest", message));
             }
             let present: Vec<Ipv4Addr> =
                 lb.addresses.iter().copied().filter(|address| subnet.cidr.net().contains(address)).collect();

@@ -41,17 +41,27 @@ pub fn deregister(call: &Call<'_>) -> Result<Structure, Refusal> {
     Ok(Structure::new())
 }
 
+/// A target, its zone if it is in one, and the port that is checked.
 fn row(
-    id: impl ToString,
-    port: u16,
+    target: (impl ToString, u16, Option<String>),
     check_port: u16,
     state: &str,
     reason: Option<&str>,
     words: Option<String>,
 ) -> Structure {
-    let target = Structure::new().text("Id", id.to_string()).text("Port", port);
+    let (id, port, zone) = target;
+    let target = Structure::new().text("Id", id.to_string()).text("Port", port).maybe("AvailabilityZone", zone);
     let health = Structure::new().text("State", state).maybe("Reason", reason).maybe("Description", words);
-    Structure::new().value("Target", target).text("HealthCheckPort", check_port).value("TargetHealth", health)
+    // Nobody shifts a zone's traffic away here.
+    let shifted = Structure::new()
+        .text("State", "no_override")
+        .text("Reason", "AdministrativeOverride.NoOverride")
+        .text("Description", "No override is currently active on target");
+    Structure::new()
+        .value("Target", target)
+        .text("HealthCheckPort", check_port)
+        .value("TargetHealth", health)
+        .value("AdministrativeOverride", shifted)
 }
 
 pub fn health(call: &Call<'_>) -> Result<Structure, Refusal> {
@@ -61,10 +71,12 @@ pub fn health(call: &Call<'_>) -> Result<Structure, Refusal> {
         let group = lookup::target_group(state, &group)?;
         let mut reports: BTreeMap<TargetAddress, TargetHealthReport> =
             call.target_health(state, &group.id).into_iter().map(|report| (report.address, report)).collect();
+        let zone = |ip| Some(state.subnet_of(&group.vpc, ip)?.zone.name(&call.owner().region));
         let known = |report: TargetHealthReport| {
             let TargetHealthReport { address, instance, health_check_port, health, next_hop: _ } = report;
             let id = instance.map_or_else(|| address.ip.to_string(), |instance| instance.to_string());
-            row(id, address.port, health_check_port, health.state(), health.reason(), health.description())
+            let target = (id, address.port, zone(address.ip));
+            row(target, health_check_port, health.state(), health.reason(), health.description())
         };
         let rows: Vec<Structure> = if wanted.is_empty() {
             reports.into_values().map(known).collect()
@@ -75,7 +87,7 @@ pub fn health(call: &Call<'_>) -> Result<Structure, Refusal> {
                     let port = spec.port.unwrap_or(group.port);
                     let check_port = group.health_check.port.resolve(port);
                     let words = "Target is not registered to the target group".to_owned();
-                    row(&spec.host, port, check_port, "unused", Some("Target.NotRegistered"), Some(words))
+                    row((&spec.host, port, None), check_port, "unused", Some("Target.NotRegistered"), Some(words))
                 }))
             };
             wanted.iter().map(find).collect::<Result<_, Refusal>>()?

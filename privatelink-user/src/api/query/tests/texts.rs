@@ -156,6 +156,14 @@ fn load_balancing_is_refused_in_the_words_of_aws() {
     let other = format!("Action=CreateTargetGroup&Name=other&TargetType=ip&Protocol=TCP&Port=80&VpcId={vpc}");
     let other = text(&rig.elb(A, &other), "TargetGroupArn");
     let gone = |arn: &str| format!("{}0000000000000000", &arn[..arn.len() - 16]);
+    let mut twins = Vec::new();
+    for number in 0..2 {
+        let form = format!(
+            "Action=CreateSubnet&VpcId={vpc}&CidrBlock=172.31.{}.0/24&AvailabilityZone=us-east-1a",
+            200 + number
+        );
+        twins.push(text(&rig.ec2(A, &form), "subnetId"));
+    }
     let protected = "Attributes.member.1.Key=deletion_protection.enabled&Attributes.member.1.Value";
     let forward =
         |group: &str| format!("DefaultActions.member.1.Type=forward&DefaultActions.member.1.TargetGroupArn={group}");
@@ -229,6 +237,14 @@ fn load_balancing_is_refused_in_the_words_of_aws() {
             )),
             "ValidationError",
             "Health check timeout '20' must be smaller than or equal to the interval '10'".to_owned(),
+        ),
+        (
+            format!(
+                "Action=SetSubnets&LoadBalancerArn={lb}&Subnets.member.1={}&Subnets.member.2={}",
+                twins[0], twins[1]
+            ),
+            "InvalidConfigurationRequest",
+            "More than 1 subnet cannot be specified for 1 availability zone".to_owned(),
         ),
         (
             format!("Action=SetSecurityGroups&LoadBalancerArn={lb}&SecurityGroups.member.1=sg-0"),
