@@ -109,7 +109,8 @@ fn ours(topology: Topology) -> Result<Place> {
         ("ipv6", TO_IPV6, "ipv6", PLAIN, &ipv6),
     ] {
         cli.run(&format!(
-            "target-group create {group} --vpc provider --ip-address-type {family} --protocol TCP --port {target_port}"
+            "target-group create {group} --vpc provider --ip-address-type {family} --protocol TCP --port {target_port} \
+             --health-check-interval 5 --health-check-timeout 2 --healthy-threshold 2 --unhealthy-threshold 2"
         ))?;
         cli.run(&format!("target register {group} {targets}"))?;
         cli.run(&format!("listener create bench --protocol TCP --port {port} --target-group {group}"))?;
