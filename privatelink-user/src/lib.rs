@@ -13,6 +13,7 @@ pub mod dataplane;
 pub mod dns;
 pub mod health;
 pub mod logging;
+pub mod memory;
 pub mod metrics;
 pub mod model;
 pub mod net;

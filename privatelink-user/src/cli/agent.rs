@@ -32,6 +32,7 @@ use crate::{
     dataplane::{load, pin},
     dns::{self, upstream::Upstreams},
     logging::{self, LogFormat},
+    memory,
     metrics::{self, Metrics, MetricsError},
     model::{AccountId, InvalidValue, Owner, Region, ServiceDomain},
     notify::{self, Allowed, How, Targets, Trust},
@@ -280,6 +281,7 @@ impl AgentArgs {
             .map_err(|error| CliError::Input { message: error.to_string(), hint: error.hint().to_owned() })?;
         let credentials = self.query.credentials()?;
         let store = if self.remove { None } else { Some(self.confine(&socket)?) };
+        memory::share_arenas();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime)?;
         runtime.block_on(async {
             // Spawned, because the agent's start blocks in place, which only a worker thread may.
