@@ -55,7 +55,7 @@ fn refused(scenario: &Scenario, rest: &str, object: &str, reason: Option<&str>) 
 fn counted(scenario: &Scenario) -> Result<(Value, Value)> {
     let mut stats = scenario.cli.run("stats")?;
     // Health checks go on meanwhile, which is no endpoint's traffic, and so do the hosts' own ARP and IPv6.
-    let chatter = ["arp_ignored", "ndp_ignored", "other_ether_type"];
+    let chatter = ["arp_ignored", "ndp_ignored", "not_ours", "other_ether_type"];
     let drops = |counter: &Value| counter["kind"] == "drop" && chatter.iter().all(|name| counter["name"] != *name);
     let counters = stats["counters"].as_array().context("no counters")?.iter().filter(|c| drops(c)).cloned().collect();
     Ok((Value::Array(counters), stats["endpoints"].take()))
