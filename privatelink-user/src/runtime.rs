@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use crate::{
     control::{Installed, Limits},
     model::{
-        EndpointId, Hook, InstanceId, InterfaceName, InvalidValue, ListenerId, LoadBalancerId, State, TargetAddress,
-        TargetGroupId, VpcId,
+        EndpointId, Hook, InstanceId, InterfaceName, InvalidValue, ListenerId, LoadBalancerId, LoadBalancerKind, State,
+        TargetAddress, TargetGroupId, VpcId,
     },
     tls::relay::wire::Counts,
 };
@@ -222,8 +222,12 @@ pub enum TargetHealth {
     InternalError,
     /// It has failed its checks, takes no new flows, and keeps its old ones for the group's draining interval.
     UnhealthyDraining,
+    /// Its target group does not have it.
+    NotRegistered,
     /// No listener leads to its target group.
     NotInUse,
+    /// Only load balancers of type application lead to its target group, or it is one: nothing serves these.
+    NotServed,
     /// The instance is stopped.
     InvalidState,
     /// A load balancer or an endpoint owns its address.
@@ -233,7 +237,7 @@ pub enum TargetHealth {
 }
 
 impl TargetHealth {
-    /// The state's name: `initial`, `healthy`, `unhealthy`, `unhealthy.draining`, `unused` or `draining`.
+    /// The state's name: `initial`, `healthy`, `unhealthy`, `unhealthy.draining`, `unused`, `unavailable` or `draining`.
     pub fn state(&self) -> &'static str {
         match self {
             Self::RegistrationInProgress | Self::InitialHealthChecking => "initial",
@@ -244,7 +248,8 @@ impl TargetHealth {
             | Self::ResponseCodeMismatch(_)
             | Self::InternalError => "unhealthy",
             Self::UnhealthyDraining => "unhealthy.draining",
-            Self::NotInUse | Self::InvalidState | Self::IpUnusable => "unused",
+            Self::NotRegistered | Self::NotInUse | Self::InvalidState | Self::IpUnusable => "unused",
+            Self::NotServed => "unavailable",
             Self::DeregistrationInProgress => "draining",
         }
     }
@@ -260,7 +265,8 @@ impl TargetHealth {
             }
             Self::Timeout => Some("Target.Timeout"),
             Self::ResponseCodeMismatch(_) => Some("Target.ResponseCodeMismatch"),
-            Self::InternalError => Some("Elb.InternalError"),
+            Self::InternalError | Self::NotServed => Some("Elb.InternalError"),
+            Self::NotRegistered => Some("Target.NotRegistered"),
             Self::NotInUse => Some("Target.NotInUse"),
             Self::InvalidState => Some("Target.InvalidState"),
             Self::IpUnusable => Some("Target.IpUnusable"),
@@ -283,7 +289,9 @@ impl TargetHealth {
                 return Some(format!("Health checks failed with these codes: [{code}]"));
             }
             Self::InternalError => "Health checks failed due to an internal error",
+            Self::NotRegistered => "Target is not registered to the target group",
             Self::NotInUse => "Target group is not configured to receive traffic from the load balancer",
+            Self::NotServed => LoadBalancerKind::UNSERVED,
             Self::InvalidState => "Target is in the stopped state",
             Self::IpUnusable => "The IP address cannot be used as a target, as it is in use by a load balancer",
             Self::DeregistrationInProgress => "Target deregistration is in progress",

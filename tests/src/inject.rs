@@ -1,5 +1,7 @@
 //! System calls that a running process is made to do, as a debugger does it: what its confinement refuses, it is seen to be refused.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 use nix::{
     sys::{
@@ -9,6 +11,8 @@ use nix::{
     unistd::Pid,
 };
 
+use crate::eventually::eventually;
+
 /// A process whose first thread is stopped in a system call that waits. It goes on when this is dropped.
 #[derive(Debug)]
 pub struct Injected {
@@ -17,17 +21,28 @@ pub struct Injected {
 }
 
 impl Injected {
-    /// Stops the first thread of process `pid`. Only the calling thread may use what it gets.
+    /// Stops the first thread of process `pid` as soon as it waits. Only the calling thread may use what it gets.
     pub fn stop(pid: u32) -> Result<Self> {
         let thread = Pid::from_raw(i32::try_from(pid).context("the process id")?);
+        eventually(&format!("process {pid} waits in a system call"), Duration::from_secs(10), || Self::catch(thread))
+    }
+
+    /// One look: what is not in a system call goes on.
+    fn catch(thread: Pid) -> Result<Self> {
         ptrace::seize(thread, ptrace::Options::empty()).context("seizing the process")?;
-        ptrace::interrupt(thread).context("interrupting it")?;
-        wait(thread)?;
-        let registers = ptrace::getregs(thread).context("its registers")?;
+        let stop = || {
+            ptrace::interrupt(thread).context("interrupting it")?;
+            wait(thread)?;
+            ptrace::getregs(thread).context("its registers")
+        };
+        let registers = stop().inspect_err(|_| {
+            // One that is gone is let go of already.
+            let _ = ptrace::detach(thread, None);
+        })?;
         let stopped = Self { thread, registers };
         let before = ptrace::read(thread, (registers.rip - 2) as ptrace::AddressType).context("its code")?;
         // The instruction `syscall`.
-        ensure!(before as u16 == 0x050f, "process {pid} was not waiting in a system call");
+        ensure!(before as u16 == 0x050f, "it is at work");
         Ok(stopped)
     }
 

@@ -13,6 +13,7 @@ pub mod eventually;
 pub mod inject;
 pub mod link;
 pub mod netns;
+pub mod nft;
 pub mod programs;
 pub mod quic;
 pub mod require;

@@ -63,6 +63,10 @@ pub struct Listener {
     pub check: Check,
 }
 
+/// Health checks as quick as AWS has them, as options of `target-group create`.
+pub const QUICK_CHECKS: &str =
+    "--health-check-interval 5 --health-check-timeout 2 --healthy-threshold 2 --unhealthy-threshold 2";
+
 /// A health check. Intervals are AWS's shortest: 5 s, timeout 2 s, two failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
@@ -124,8 +128,7 @@ impl Scenario {
             };
             self.cli.run(&format!(
                 "target-group create {group} --vpc {vpc} --protocol TCP --port {target_port} \
-                 --health-check-protocol {check} --health-check-interval 5 --health-check-timeout 2 \
-                 --healthy-threshold 2 --unhealthy-threshold 2"
+                 --health-check-protocol {check} {QUICK_CHECKS}"
             ))?;
             let mut register = format!("target register {group}");
             for target in targets {

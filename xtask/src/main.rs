@@ -112,12 +112,7 @@ enum Command {
         rounds: Option<u16>,
     },
     /// Runs a load for long, prints what is held meanwhile, and fails if anything grows. Needs root.
-    Soak {
-        #[arg(value_enum)]
-        load: soak::Load,
-        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
-        minutes: u32,
-    },
+    Soak(soak::Options),
 }
 
 fn main() -> ExitCode {
@@ -158,9 +153,9 @@ fn command() -> Result<()> {
             setup::everything(&pins)?;
             bench::run(&pins, figures, json, rounds)
         }
-        Command::Soak { load, minutes } => {
+        Command::Soak(options) => {
             setup::everything(&pins)?;
-            soak::run(&pins, load, minutes)
+            soak::run(&pins, &options)
         }
     }
 }

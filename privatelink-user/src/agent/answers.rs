@@ -65,7 +65,10 @@ impl Answers {
         } else if desired::owned(state, &group.vpc, target.address.ip) {
             TargetHealth::IpUnusable
         } else if !state.listeners.values().any(|listener| listener.forward.weights.contains_key(&group.id)) {
-            TargetHealth::NotInUse
+            match state.requests_lead_to(&group.id).next() {
+                Some(_) => TargetHealth::NotServed,
+                None => TargetHealth::NotInUse,
+            }
         } else if plan.checks.contains_key(&key) {
             health(checked, group, self.shared.now())
         } else {

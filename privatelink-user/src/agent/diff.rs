@@ -136,6 +136,17 @@ pub fn beside<'a, K: Ord, D, A>(
     })
 }
 
+/// The keys whose values are not the `same` in both maps, or that only one of them has.
+pub fn different<K: Ord + Clone, V>(
+    now: &BTreeMap<K, V>,
+    before: &BTreeMap<K, V>,
+    same: impl Fn(&V, &V) -> bool,
+) -> BTreeSet<K> {
+    let is_same = |now: Option<&V>, before| now.zip(before).is_some_and(|(now, before)| same(now, before));
+    let different = beside(now, before).filter(|(_, now, before)| !is_same(*now, *before));
+    different.map(|(key, _, _)| key.clone()).collect()
+}
+
 /// What is desired, and what is there in its place.
 fn wanted<'a, K: Ord, D, A>(
     desired: &'a BTreeMap<K, D>,

@@ -301,10 +301,13 @@ impl Driver {
                 self.sent = Some(config.clone());
                 self.answered = Some(Instant::now());
                 let logs = self.access_log.as_deref().map(files::directory);
-                if status.build == build() && (logs.is_none() || logs == status.log_directory) {
+                if status.build == build() && !status.ending && (logs.is_none() || logs == status.log_directory) {
                     self.retry = RETRY;
                 } else {
-                    tracing::debug!(pid = status.pid, "a relay of another build, or log, runs; this one's takes over");
+                    tracing::debug!(
+                        pid = status.pid,
+                        "a relay of another build or log, or that is to end: another takes over"
+                    );
                     self.start();
                 }
                 Some(status)

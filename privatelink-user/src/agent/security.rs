@@ -12,6 +12,7 @@ use std::{
 use ipnet::IpNet;
 use privatelink_ebpf::abi::security::Bound;
 
+use super::diff::different;
 use crate::model::{
     Direction, Endpoint, LoadBalancer, Members, Opening, Peer, SecurityGroup, SecurityGroupId, SecurityGroupRule,
     SecurityGroupRuleId, State, Traffic,
@@ -124,7 +125,7 @@ impl Rules {
         let peers = |group: &SecurityGroup| -> BTreeSet<SecurityGroupId> {
             let peer = |rule: &SecurityGroupRule| match &rule.peer {
                 Peer::Group(id) => Some(id.clone()),
-                Peer::Cidr(_) => None,
+                Peer::Cidr(_) | Peer::PrefixList(_) => None,
             };
             group.rules(Direction::Ingress).filter_map(|(_, rule)| peer(rule)).collect()
         };
@@ -143,9 +144,7 @@ impl Rules {
 
     /// The groups that say something else than they did, or that are new or gone.
     pub fn changed(&self, before: &Self) -> BTreeSet<SecurityGroupId> {
-        let now = self.0.iter().filter(|(id, ruled)| before.0.get(id) != Some(ruled)).map(|(id, _)| id);
-        let gone = before.0.keys().filter(|id| !self.0.contains_key(id));
-        now.chain(gone).cloned().collect()
+        different(&self.0, &before.0, PartialEq::eq)
     }
 
     fn get<'a>(&'a self, ids: &'a BTreeSet<SecurityGroupId>) -> impl Iterator<Item = &'a Ruled> {
@@ -229,7 +228,7 @@ impl<'a> Compiler<'a> {
                 match (&rule.peer, peers) {
                     (Peer::Cidr(net), _) => ranges.push(range(net)),
                     (Peer::Group(id), Peers::All) => ranges.extend(addresses.get(id).into_iter().flatten().copied()),
-                    (Peer::Group(_), Peers::Addresses) => {}
+                    (Peer::Group(_), Peers::Addresses) | (Peer::PrefixList(_), Peers::All | Peers::Addresses) => {}
                 }
             }
         }

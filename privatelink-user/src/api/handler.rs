@@ -25,8 +25,8 @@ use crate::{
         view::{self, CertificateView, PortView, TargetHealthView},
     },
     dns::verification,
-    model::{Change, ConnectionNotification, Identity, NotificationTarget, Owner, State, TargetAddress},
-    runtime::{Explanation, FlowFilter, Question, Stats, TargetHealthReport},
+    model::{Change, ConnectionNotification, Identity, NotificationTarget, Owner, State, TargetAddress, TargetGroup},
+    runtime::{Explanation, FlowFilter, Question, Stats, TargetHealth, TargetHealthReport},
 };
 
 type Answer<T> = Result<Json<T>, ApiError>;
@@ -218,6 +218,9 @@ pub async fn describe_target_health(
     let world = api.store.state();
     let state = world.seen_by(&owner);
     let group = lookup::target_group(&state, &target_group)?;
+    if let Some(view) = registered_view(&state, group) {
+        return Ok(Json(vec![view]));
+    }
     let reports = api.runtime.target_health(&state, &group.id).await;
     let mut views: BTreeMap<TargetAddress, TargetHealthView> =
         reports.into_iter().map(|report| (report.address, health_view(report))).collect();
@@ -229,29 +232,36 @@ pub async fn describe_target_health(
             return Ok(view);
         }
         let (address, instance) = spec.resolve(&state, group)?;
-        Ok(TargetHealthView {
-            address,
-            instance,
-            health_check_port: group.health_check.port.resolve(address.port),
-            state: "unused".to_owned(),
-            reason: Some("Target.NotRegistered".to_owned()),
-            description: Some("Target is not registered to the target group".to_owned()),
-            next_hop: None,
-        })
+        let health_check_port = group.health_check.port.resolve(address.port);
+        Ok(TargetHealthView { instance, ..bare_view(address, health_check_port, &TargetHealth::NotRegistered) })
     });
     Ok(Json(answer.collect::<Result<_, ControlError>>()?))
 }
 
+/// The load balancer that is a group's target.
+fn registered_view(state: &State, group: &TargetGroup) -> Option<TargetHealthView> {
+    let lb = state.load_balancers.get(&group.load_balancer.as_ref()?.id)?;
+    let address = TargetAddress { ip: (*lb.addresses.first()?).into(), port: group.port };
+    let bare = bare_view(address, group.health_check.port.resolve(group.port), &TargetHealth::NotServed);
+    Some(TargetHealthView { load_balancer: Some(lb.id.clone()), ..bare })
+}
+
 fn health_view(report: TargetHealthReport) -> TargetHealthView {
     let TargetHealthReport { address, instance, health_check_port, health, next_hop } = report;
+    TargetHealthView { instance, next_hop: Some(next_hop), ..bare_view(address, health_check_port, &health) }
+}
+
+/// A target's health, and nothing else of it.
+fn bare_view(address: TargetAddress, health_check_port: u16, health: &TargetHealth) -> TargetHealthView {
     TargetHealthView {
         address,
-        instance,
+        instance: None,
+        load_balancer: None,
         health_check_port,
         state: health.state().to_owned(),
         reason: health.reason().map(str::to_owned),
         description: health.description(),
-        next_hop: Some(next_hop),
+        next_hop: None,
     }
 }
 

@@ -147,6 +147,9 @@ pub struct ModifyArgs {
     /// Have no private DNS name.
     #[arg(long, conflicts_with = "private_dns_name")]
     remove_private_dns_name: bool,
+    /// Whether endpoints may have IPv4 addresses only, also where every load balancer of the service has IPv6 ones.
+    #[arg(long, value_name = "BOOL")]
+    ipv4_only: Option<bool>,
     /// Open connections that each endpoint may have at once: a number, or none. Further ones are reset.
     /// `privatelink connection limit` sets another limit for one endpoint.
     #[arg(long, value_name = "N", value_parser = value::parse::<Limit<Connections>>)]
@@ -247,6 +250,7 @@ impl EndpointServiceCommand {
                         principals,
                         private_dns_name,
                         consumers,
+                        ipv4_only: false,
                     };
                     session.client.call(&request).await?
                 };
@@ -269,6 +273,7 @@ impl EndpointServiceCommand {
                     remove_load_balancer,
                     private_dns_name,
                     remove_private_dns_name,
+                    ipv4_only,
                     limit_connections,
                     limit_connections_per_second,
                     limit_bits_per_second,
@@ -285,6 +290,7 @@ impl EndpointServiceCommand {
                     remove_load_balancers: remove_load_balancer,
                     private_dns_name,
                     remove_private_dns_name,
+                    ipv4_only,
                     limits: LimitChange {
                         connections: limit_connections,
                         connections_per_second: limit_connections_per_second,
@@ -410,6 +416,8 @@ fn describe(service: &EndpointServiceView) -> String {
         alias,
         load_balancers: _,
         load_balancer_names,
+        zones,
+        ipv4_only,
         acceptance_required,
         principals,
         consumers: ConsumerLists { accept, reject },
@@ -436,6 +444,8 @@ fn describe(service: &EndpointServiceView) -> String {
         ("Account", owner.account.to_string()),
         ("Alias", or_dash(alias.as_ref())),
         leads_to,
+        ("Zones", list(zones)),
+        ("IPv4 only", ipv4_only.to_string()),
         ("Acceptance required", acceptance_required.to_string()),
         ("Allowed principals", list(principals)),
         ("Accepted", list(accept)),

@@ -170,6 +170,8 @@ impl ListenerCommand {
                 let attributes = attributes.attributes.into_iter().collect();
                 let request = ModifyListener {
                     listener,
+                    port: None,
+                    protocol: None,
                     target_group: None,
                     target_groups,
                     stickiness,

@@ -116,7 +116,7 @@ pub struct RevokeArgs {
 
 fn cidr(argument: &str) -> Result<Reference, String> {
     match value::parse::<Peer>(argument)? {
-        Peer::Cidr(net) => Ok(net.to_string().into()),
+        peer @ (Peer::Cidr(_) | Peer::PrefixList(_)) => Ok(peer.to_string().into()),
         Peer::Group(_) => Err(format!("'{argument}' is a security group; name it with --source-group")),
     }
 }

@@ -32,6 +32,7 @@ fn unit(program: &str, arguments: &[String]) -> String {
     let mut command = vec![quoted(program), "agent".to_owned()];
     command.extend(arguments.iter().map(|argument| quoted(argument)));
     let kept: Vec<String> = capabilities::KEPT.iter().map(|(capability, _)| capability.to_string()).collect();
+    let families: Vec<&str> = Caller::Agent.families().iter().map(|(name, _)| *name).collect();
     let calls: Vec<&str> = Caller::Agent.calls().map(|call| call.name()).collect();
     format!(
         "\
@@ -62,7 +63,7 @@ ProtectHostname=yes
 ProtectKernelLogs=yes
 ProtectKernelModules=yes
 ProtectControlGroups=yes
-RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_PACKET
+RestrictAddressFamilies={families}
 RestrictNamespaces=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
@@ -80,6 +81,7 @@ WantedBy=multi-user.target
         command = command.join(" "),
         state = DEFAULT_STATE_DIR.trim_start_matches("/var/lib/"),
         capabilities = kept.join(" "),
+        families = families.join(" "),
         calls = calls.join(" "),
     )
 }

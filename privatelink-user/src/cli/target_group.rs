@@ -17,8 +17,8 @@ use crate::{
         view::TargetGroupView,
     },
     model::{
-        AttributeMap as _, HealthCheckPort, HealthCheckProtocol, HttpPath, IpFamily, Matcher, Protocol, ResourceName,
-        Target, TargetGroupAttributes, TargetType,
+        AttributeMap as _, GroupProtocol, HealthCheckPort, HealthCheckProtocol, HttpPath, IpFamily, Matcher,
+        ResourceName, Target, TargetGroupAttributes, TargetType,
     },
 };
 
@@ -61,9 +61,10 @@ pub struct CreateArgs {
     /// The family of its targets' addresses: ipv4, or ipv6 (type ip only, behind load balancers with IPv6 addresses).
     #[arg(long, default_value_t, value_parser = value::parse::<IpFamily>)]
     ip_address_type: IpFamily,
-    /// TCP, UDP, or TCP_UDP; health is checked over TCP or HTTP in any case.
-    #[arg(long, value_parser = value::parse::<Protocol>)]
-    protocol: Protocol,
+    /// TCP, UDP, TCP_UDP or TLS; health is checked over TCP or HTTP in any case. HTTP and HTTPS are for groups behind load balancers
+    /// of type application, which are records.
+    #[arg(long, value_parser = value::parse::<GroupProtocol>)]
+    protocol: GroupProtocol,
     /// The port of a target that is registered without one.
     #[arg(long, value_name = "N", value_parser = value::port)]
     port: u16,
@@ -220,6 +221,7 @@ fn describe(group: &TargetGroupView) -> String {
         port,
         health_check,
         attributes,
+        load_balancer,
         targets,
         dns_targets,
         listeners,
@@ -249,7 +251,7 @@ fn describe(group: &TargetGroupView) -> String {
         ("Protocol and port", format!("{protocol} {port}")),
         ("Health check", check),
         ("Attributes", list(attributes.iter().map(|(key, value)| format!("{key}={value}")))),
-        ("Targets", list(targets.iter().map(shown))),
+        ("Targets", list(load_balancer.iter().map(ToString::to_string).chain(targets.iter().map(shown)))),
         ("Names followed", list(dns_targets)),
         ("Listeners", list(listeners)),
         ("Created", created_at.to_string()),

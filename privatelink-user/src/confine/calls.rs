@@ -65,10 +65,14 @@ calls! {
     PROGRAMS: SYS_execve SYS_vfork SYS_fork SYS_wait4 SYS_waitid SYS_pidfd_open SYS_pidfd_send_signal SYS_epoll_create SYS_eventfd
         SYS_getdents SYS_getxattr SYS_lgetxattr SYS_fgetxattr SYS_listxattr SYS_llistxattr SYS_mknod SYS_mknodat SYS_alarm
         SYS_setitimer SYS_getitimer SYS_getpriority SYS_inotify_init1 SYS_inotify_add_watch SYS_inotify_rm_watch SYS_sync SYS_syncfs
-        SYS_mincore SYS_msync SYS_sched_getparam SYS_sched_getscheduler SYS_memfd_create SYS_tee SYS_chown SYS_fchown SYS_lchown
+        SYS_mincore SYS_msync SYS_sched_getparam SYS_sched_getscheduler SYS_tee SYS_chown SYS_fchown SYS_lchown
         SYS_fchownat;
     /// Programs and tables of the datapath.
     BPF: SYS_bpf;
+}
+
+macro_rules! families {
+    ($($name:ident)+) => { &[$((stringify!($name), libc::$name)),+] };
 }
 
 /// Who makes system calls.
@@ -87,11 +91,11 @@ impl Caller {
         }
     }
 
-    /// The kinds of sockets that it makes.
-    fn families(self) -> &'static [i32] {
+    /// The kinds of sockets that it makes, with their names.
+    pub fn families(self) -> &'static [(&'static str, i32)] {
         match self {
-            Self::Agent => &[libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_PACKET],
-            Self::Relay => &[libc::AF_UNIX, libc::AF_INET, libc::AF_INET6],
+            Self::Agent => families![AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_PACKET],
+            Self::Relay => families![AF_UNIX AF_INET AF_INET6],
         }
     }
 
@@ -110,6 +114,9 @@ const NAMESPACES: i32 = libc::CLONE_NEWNS
     | libc::CLONE_NEWPID
     | libc::CLONE_NEWNET;
 
+/// All of a file's mode (inode(7)) but what its owner may do.
+const NOT_PRIVATE: i32 = 0o7077;
+
 /// `argument` of a call has, of the bits of `mask`, those of `value`.
 fn bits(argument: u8, mask: i32, value: i32) -> Result<SeccompRule, BackendError> {
     rule(argument, SeccompCmpOp::MaskedEq(mask as u32 as u64), value)
@@ -123,7 +130,7 @@ fn rule(argument: u8, operator: SeccompCmpOp, value: i32) -> Result<SeccompRule,
 /// The rules of which one must hold for `call`; without any it is always allowed.
 fn conditions(caller: Caller, call: &Call) -> Result<Vec<SeccompRule>, BackendError> {
     match call.number {
-        libc::SYS_socket => caller.families().iter().map(|family| rule(0, SeccompCmpOp::Eq, *family)).collect(),
+        libc::SYS_socket => caller.families().iter().map(|(_, family)| rule(0, SeccompCmpOp::Eq, *family)).collect(),
         libc::SYS_socketpair => Ok(vec![rule(0, SeccompCmpOp::Eq, libc::AF_UNIX)?]),
         libc::SYS_clone => Ok(vec![bits(0, NAMESPACES, 0)?]),
         // Memory is written or run, never both.
@@ -132,6 +139,12 @@ fn conditions(caller: Caller, call: &Call) -> Result<Vec<SeccompRule>, BackendEr
             .map(|allowed| bits(2, libc::PROT_WRITE | libc::PROT_EXEC, allowed))
             .collect(),
         libc::SYS_mprotect => Ok(vec![bits(2, libc::PROT_EXEC, 0)?]),
+        // What is made belongs to its owner alone, and is run by nobody in another's name: Landlock knows no modes, and who is
+        // the superuser without a capability owns his files still.
+        libc::SYS_chmod | libc::SYS_fchmod => Ok(vec![bits(1, NOT_PRIVATE, 0)?]),
+        libc::SYS_fchmodat | libc::SYS_fchmodat2 => Ok(vec![bits(2, NOT_PRIVATE, 0)?]),
+        // One's own limits: those of another process of the same user could end it.
+        libc::SYS_prlimit64 => Ok(vec![rule(0, SeccompCmpOp::Eq, 0)?]),
         // Typing into the terminal that one was started from (ioctl_tty(2)).
         libc::SYS_ioctl => Ok(vec![rule(1, SeccompCmpOp::Ne, libc::TIOCSTI as i32)?]),
         _ => Ok(Vec::new()),
@@ -203,6 +216,7 @@ mod tests {
             "open_by_handle_at",
             "setuid",
             "setgid",
+            "memfd_create",
         ];
         for caller in [Caller::Agent, Caller::Relay] {
             let names: BTreeSet<&str> = caller.calls().map(Call::name).collect();

@@ -29,6 +29,12 @@ pub enum ConfineError {
         #[source]
         source: landlock::PathFdError,
     },
+    #[error("making '{path}', where the relay's socket goes: {source}")]
+    Directory {
+        path: std::path::PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("giving up system calls: {0}")]
     Calls(#[from] seccompiler::Error),
     #[error("giving up system calls: {0}")]

@@ -8,7 +8,7 @@ use std::{
 use ipnet::IpNet;
 
 use super::{ControlError, ipv6::Ipv6Refusal};
-use crate::model::{LoadBalancer, State, SubnetId, Vpc};
+use crate::model::{LoadBalancer, State, Subnet, SubnetId, Vpc};
 
 /// The VPC's range of the address's family.
 pub fn range(vpc: &Vpc, address: IpAddr) -> Result<IpNet, ControlError> {
@@ -36,10 +36,21 @@ pub fn check_inside(vpc: &Vpc, address: IpAddr) -> Result<(), ControlError> {
 /// Refuses `address` unless it is a host address of the VPC that nothing uses.
 pub fn check_free(state: &State, vpc: &Vpc, address: IpAddr) -> Result<(), ControlError> {
     check_inside(vpc, address)?;
+    if let Some(subnet) = state.subnet_of(&vpc.id, address) {
+        check_not_reserved(subnet, address)?;
+    }
     match state.address_use(&vpc.id, address) {
         Some(by) => Err(ControlError::AddressInUse { address, by }),
         None => Ok(()),
     }
+}
+
+/// Refuses an address that `subnet` reserves.
+pub fn check_not_reserved(subnet: &Subnet, address: IpAddr) -> Result<(), ControlError> {
+    if subnet.reserves(address) {
+        return Err(ControlError::AddressReservedInSubnet { address, cidr: subnet.range(address) });
+    }
+    Ok(())
 }
 
 /// The secondary node addresses of a load balancer in `vpc`: as many as its attributes say in each subnet in which it has an
@@ -71,11 +82,10 @@ pub fn secondary(state: &State, vpc: &Vpc, lb: &LoadBalancer) -> Result<Vec<Ipv4
     Ok(found)
 }
 
-/// The first address of the VPC that nothing uses.
+/// The first address of the VPC that nothing uses and no subnet reserves.
 pub fn first_free(state: &State, vpc: &Vpc) -> Result<Ipv4Addr, ControlError> {
     let used: BTreeSet<IpAddr> = state.address_uses(&vpc.id).map(|(address, _)| address).collect();
-    vpc.cidr
-        .assignable()
-        .find(|address| !used.contains(&IpAddr::V4(*address)))
-        .ok_or_else(|| ControlError::NoFreeAddress(vpc.id.clone()))
+    let reserved = |address: IpAddr| state.subnet_of(&vpc.id, address).is_some_and(|subnet| subnet.reserves(address));
+    let free = |address: &Ipv4Addr| !used.contains(&IpAddr::V4(*address)) && !reserved(IpAddr::V4(*address));
+    vpc.cidr.assignable().find(free).ok_or_else(|| ControlError::NoFreeAddress(vpc.id.clone()))
 }

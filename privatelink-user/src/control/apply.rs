@@ -33,9 +33,9 @@ use super::{
 };
 use crate::{
     model::{
-        AttributeMap, Change, ConsumerLists, Endpoint, EndpointId, EndpointService, InvalidValue, IpAddressType,
-        Limits, ListenerAttributes, LoadBalancer, LoadBalancerAttributes, ResourceName, SecurityGroup, State, Target,
-        TargetAddress, TargetGroupAttributes, by_family,
+        AttributeMap as _, Change, ConsumerLists, Endpoint, EndpointId, EndpointService, InvalidValue, IpAddressType,
+        Limits, ListenerAttributes, LoadBalancer, LoadBalancerAttributes, LoadBalancerKind, ResourceName, Scheme,
+        SecurityGroup, State, Target, TargetAddress, TargetGroupAttributes, by_family,
     },
     tls::{alpn::AlpnPolicy, policy::ListenerPolicy},
 };
@@ -292,7 +292,7 @@ impl Planner<'_, '_> {
         let present = lookup::security_group(&self.state, &name.into(), Some(&vpc))?;
         let changed = with_rules(&self.state, present, ingress, egress.as_deref(), self.context)?;
         let changed = SecurityGroup { applies_to_established: *apply_to_established, ..changed };
-        let change = if changed == *present { Change::default() } else { Change::default().put(changed.clone()) };
+        let change = Change::replace(present, changed.clone());
         let detail = format!("{} rules", changed.rules.len());
         self.record(change, Action::Modify, "security-group", name, detail);
         Ok(())
@@ -334,7 +334,8 @@ impl Planner<'_, '_> {
             dns_targets,
         } = declared;
         let health_check = HealthCheckSettings::from(health_check.clone());
-        let attributes = over(&TargetGroupAttributes::defaults(*target_type, *protocol, *ip_address_type), attributes);
+        let defaults = TargetGroupAttributes::defaults(*target_type, *protocol, *ip_address_type);
+        let attributes = over(defaults.entries_of(*target_type, *protocol), attributes);
         if let Some(present) = self.state.target_groups.values().find(|group| group.name == *name) {
             let what = || format!("target group '{name}'");
             let vpc = lookup::vpc(&self.state, vpc)?;
@@ -345,7 +346,7 @@ impl Planner<'_, '_> {
             unchanged(what(), "port", &present.port, port)?;
             let request = ModifyTargetGroup {
                 target_group: name.into(),
-                health_check: health_check.complete()?.into(),
+                health_check: health_check.complete(*target_type, *protocol)?.into(),
                 attributes,
             };
             self.step(&request, Action::Modify, "target-group", name, "health check, attributes")?;
@@ -436,8 +437,14 @@ impl Planner<'_, '_> {
             attributes,
             listener,
         } = declared;
-        let attributes = over(&LoadBalancerAttributes::default(), attributes);
-        if let Some(present) = self.state.load_balancers.values().find(|lb| lb.name == *name) {
+        let present = self.state.load_balancers.values().find(|lb| lb.name == *name);
+        let kind = present.map_or_else(LoadBalancerKind::default, |present| present.id.kind());
+        let scheme = present.map_or_else(Scheme::default, |present| present.scheme);
+        // Addresses that were assigned stay: their number cannot become less.
+        let secondary_ips = present.map_or(0, |present| present.attributes.secondary_ips);
+        let defaults = LoadBalancerAttributes { secondary_ips, ..LoadBalancerAttributes::defaults(kind, scheme) };
+        let attributes = over(defaults.entries_of(kind), attributes);
+        if let Some(present) = present {
             let what = || format!("load balancer '{name}'");
             let vpc = lookup::vpc(&self.state, vpc)?;
             unchanged(what(), "VPC", &view::vpc_name(&self.state, &present.vpc), &vpc.name.to_string())?;
@@ -494,7 +501,7 @@ impl Planner<'_, '_> {
             .chain(target_groups.iter().map(ToString::to_string))
             .collect();
         let detail = format!("{protocol}, target group {}", groups.join(", "));
-        let mut defaults = over(&ListenerAttributes::default(), &BTreeMap::new());
+        let mut defaults = over(ListenerAttributes::default().entries(), &BTreeMap::new());
         defaults.retain(|key, _| ListenerAttributes::applies(key, *protocol));
         defaults.extend(attributes.iter().map(|(key, value)| (key.clone(), value.to_string())));
         let attributes = defaults;
@@ -504,6 +511,8 @@ impl Planner<'_, '_> {
             let tls = present.tls.is_some();
             let request = ModifyListener {
                 listener: (&name).into(),
+                port: None,
+                protocol: None,
                 target_group: target_group.clone(),
                 target_groups: target_groups.clone(),
                 stickiness: Some(*stickiness),
@@ -560,6 +569,7 @@ impl Planner<'_, '_> {
                 principals: allowed_principals.clone(),
                 private_dns_name: None,
                 consumers,
+                ipv4_only: false,
             };
             let detail = format!("load balancer {listed}, {consent}");
             // Its private DNS name is compared below.
@@ -797,8 +807,11 @@ impl Planner<'_, '_> {
 
 /// Every attribute by key: what is declared, and the default of what is not, so that a line taken out of a file takes its
 /// effect back.
-fn over<T: AttributeMap>(defaults: &T, declared: &BTreeMap<String, AttributeValue>) -> BTreeMap<String, String> {
-    let defaults = defaults.entries().into_iter().map(|(key, value)| (key.to_owned(), value));
+fn over(
+    defaults: Vec<(&'static str, String)>,
+    declared: &BTreeMap<String, AttributeValue>,
+) -> BTreeMap<String, String> {
+    let defaults = defaults.into_iter().map(|(key, value)| (key.to_owned(), value));
     defaults.chain(declared.iter().map(|(key, value)| (key.clone(), value.to_string()))).collect()
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Context, ControlError, Mutation, Reference,
+    Context, ControlError, Mutation, Reference, application,
     endpoint_services::DeleteEndpointService,
     endpoints::{DeleteEndpoint, ModifyEndpoint},
     instances::DeregisterInstances,
@@ -81,6 +81,8 @@ fn gone(edit: &Edit) -> Option<String> {
             Key::SecurityGroup(id) => format!("security group {id}"),
             Key::LoadBalancer(id) => format!("load balancer {id}"),
             Key::Listener(id) => format!("listener {id}"),
+            Key::ApplicationListener(id) => format!("listener {id}"),
+            Key::ListenerRule(id) => format!("rule {id}"),
             Key::TargetGroup(id) => format!("target group {id}"),
             Key::EndpointService(id) => format!("endpoint service {id}"),
             Key::Endpoint(id) | Key::GatewayEndpoint(id) => format!("endpoint {id}"),
@@ -196,6 +198,7 @@ impl Cascade<'_, '_> {
             Some(service) => self.service(&service.id)?,
             None => {}
         }
+        self.does(application::deregistered(&self.parts.state, id));
         // It may have gone with its service.
         if self.parts.state.load_balancers.contains_key(id) {
             self.delete(&DeleteLoadBalancer { load_balancer: id.into() })?;
@@ -221,6 +224,7 @@ impl Cascade<'_, '_> {
                 self.delete(&DeleteListener { listener: (&listener.id).into() })?;
             }
         }
+        self.does(application::without_group(&self.parts.state, id));
         // It may have gone with a service that was made with it.
         if self.parts.state.target_groups.contains_key(id) {
             self.delete(&DeleteTargetGroup { target_group: id.into() })?;

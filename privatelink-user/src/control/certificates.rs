@@ -65,7 +65,9 @@ impl Mutation for DeleteCertificate {
         let listeners = state.listeners_with(&certificate.id).map(|listener| view::listener_name(state, listener));
         let groups =
             state.target_groups_that_trust(&certificate.id).map(|group| format!("target group {}", group.name));
-        let listeners: Vec<String> = listeners.chain(groups).collect();
+        let applications = state.application_listeners_with(&certificate.id);
+        let applications = applications.map(|listener| view::application_listener_name(state, listener));
+        let listeners: Vec<String> = listeners.chain(applications).chain(groups).collect();
         if !listeners.is_empty() {
             return Err(ControlError::CertificateInUse { certificate: certificate.id.clone(), listeners });
         }

@@ -15,10 +15,10 @@ use super::{
 };
 use crate::{
     model::{
-        Alias, BitRate, ConnectionRate, Connections, ConsumerPattern, DnsTarget, HealthCheckPort, HealthCheckProtocol,
-        Hook, HttpPath, InterfaceName, InvalidValue, IpAddressType, IpFamily, Limit, Limits, ListenerPorts, Matcher,
-        Principal, PrivateDnsName, Protocol, ResourceName, SecurityGroupName, SecurityGroupText, TargetType, VpcCidr,
-        VpcIpv6Cidr,
+        Alias, BitRate, ConnectionRate, Connections, ConsumerPattern, DnsTarget, GroupProtocol, HealthCheckPort,
+        HealthCheckProtocol, Hook, HttpPath, InterfaceName, InvalidValue, IpAddressType, IpFamily, Limit, Limits,
+        ListenerPorts, Matcher, Principal, PrivateDnsName, Protocol, ResourceName, SecurityGroupName,
+        SecurityGroupText, TargetType, VpcCidr, VpcIpv6Cidr,
     },
     tls::{alpn::AlpnPolicy, policy::ListenerPolicy},
 };
@@ -109,8 +109,8 @@ pub struct DeclaredTargetGroup {
     /// The family of its targets.
     #[serde(default)]
     pub ip_address_type: IpFamily,
-    #[serde(default = "tcp")]
-    pub protocol: Protocol,
+    #[serde(default = "group_tcp")]
+    pub protocol: GroupProtocol,
     #[serde(deserialize_with = "port")]
     pub port: u16,
     #[serde(default)]
@@ -340,6 +340,10 @@ fn on() -> bool {
 }
 
 /// The protocol if none is declared.
+fn group_tcp() -> GroupProtocol {
+    Protocol::Tcp.into()
+}
+
 fn tcp() -> Protocol {
     Protocol::Tcp
 }

@@ -31,7 +31,7 @@ impl Mutation for ModifyDnsTargets {
         if add.is_empty() && remove.is_empty() {
             return Err(ControlError::TargetMissing);
         }
-        if let (TargetType::Instance, Some(name)) = (group.target_type, add.first()) {
+        if let (TargetType::Instance | TargetType::Alb, Some(name)) = (group.target_type, add.first()) {
             return Err(ControlError::TargetNotInstance(name.to_string()));
         }
         let mut changed = group.clone();
@@ -41,7 +41,7 @@ impl Mutation for ModifyDnsTargets {
         }
         changed.dns_targets.extend(add.iter().cloned());
         let view = TargetGroupView::new(state, &changed);
-        let change = if changed == *group { Change::default() } else { Change::default().put(changed) };
+        let change = Change::replace(group, changed);
         Ok((change, view))
     }
 }
@@ -84,5 +84,5 @@ pub fn resolved(
             changed.targets.insert(address, target);
         }
     }
-    if changed == *group { Change::default() } else { Change::default().put(changed) }
+    Change::replace(group, changed)
 }

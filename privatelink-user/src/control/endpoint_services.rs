@@ -7,13 +7,15 @@ use serde::{Deserialize, Serialize};
 use super::{
     Context, ControlError, Installed, Mutation, Query, Reference,
     connections::{self, endpoints_of},
-    endpoints, load_balancers, lookup, operation, private_dns, publish, sorted,
+    endpoints,
+    ipv6::Ipv6Refusal,
+    load_balancers, lookup, operation, private_dns, publish, sorted,
     status::ServiceStatus,
     view::EndpointServiceView,
 };
 use crate::model::{
     Change, ConsumerLists, ConsumerPattern, Endpoint, EndpointService, EndpointServiceId, EndpointState, LimitChange,
-    Limits, LoadBalancerId, PayerResponsibility, Principal, PrivateDnsName, ResourceName, ServiceName, State, Zone,
+    Limits, LoadBalancerId, PayerResponsibility, Principal, PrivateDnsName, ResourceName, ServiceName, State,
 };
 
 /// Publishes load balancers. Idempotent for the same load balancers and name.
@@ -37,12 +39,16 @@ pub struct CreateEndpointService {
     /// Whose endpoints are accepted or rejected without asking.
     #[serde(default)]
     pub consumers: ConsumerLists,
+    /// Let endpoints have IPv4 addresses only, also where every load balancer has IPv6 ones.
+    #[serde(default)]
+    pub ipv4_only: bool,
 }
 operation!(CreateEndpointService -> EndpointServiceView);
 
 impl Mutation for CreateEndpointService {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, EndpointServiceView), ControlError> {
-        let Self { load_balancers, name, acceptance_required, principals, private_dns_name, consumers } = self;
+        let Self { load_balancers, name, acceptance_required, principals, private_dns_name, consumers, ipv4_only } =
+            self;
         let ids = load_balancer_ids(state, load_balancers)?;
         if ids.is_empty() {
             return Err(ControlError::ServiceWithoutLoadBalancer);
@@ -70,6 +76,8 @@ impl Mutation for CreateEndpointService {
             owner: context.owner(),
             alias: name.clone(),
             load_balancers: ids,
+            zones: BTreeSet::new(),
+            ipv4_only: *ipv4_only,
             acceptance_required: *acceptance_required,
             principals: principals.iter().cloned().collect(),
             consumers: consumers.clone(),
@@ -80,6 +88,7 @@ impl Mutation for CreateEndpointService {
             created_at: context.now,
         };
         service.private_dns = private_dns_name.as_ref().map(|name| private_dns::named(&service, name, context));
+        service.zones = state.zones_of(&service);
         let view = EndpointServiceView::new(state, context.world, &service);
         Ok((Change::default().put(service), view))
     }
@@ -100,7 +109,8 @@ fn service_of<'a>(state: &'a State, lb: &LoadBalancerId) -> Option<&'a EndpointS
     state.endpoint_services.values().find(|service| service.load_balancers.contains(lb))
 }
 
-/// Changes a service. Endpoints that there are keep their state.
+/// Changes a service. Endpoints that there are keep their state. Whatever else it changes, the service is from then on in the
+/// zones in which its load balancers have addresses.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModifyEndpointService {
@@ -117,6 +127,9 @@ pub struct ModifyEndpointService {
     pub private_dns_name: Option<PrivateDnsName>,
     #[serde(default)]
     pub remove_private_dns_name: bool,
+    /// Whether endpoints may have IPv4 addresses only; refused while one has an IPv6 address. None: as it is.
+    #[serde(default)]
+    pub ipv4_only: Option<bool>,
     /// Of each endpoint that has none of its own.
     #[serde(default)]
     pub limits: LimitChange,
@@ -141,6 +154,7 @@ impl Mutation for ModifyEndpointService {
             remove_load_balancers,
             private_dns_name,
             remove_private_dns_name,
+            ipv4_only,
             limits,
             accept,
             reject,
@@ -181,6 +195,12 @@ impl Mutation for ModifyEndpointService {
         if changed.load_balancers.is_empty() {
             return Err(ControlError::LastLoadBalancer(service.id.clone()));
         }
+        changed.zones = state.zones_of(&changed);
+        changed.ipv4_only = ipv4_only.unwrap_or(changed.ipv4_only);
+        let has_ipv6 = |endpoint: &Endpoint| !endpoint.ipv6_addresses.is_empty();
+        if changed.ipv4_only && !service.ipv4_only && endpoints_of(state, context.world, service).any(has_ipv6) {
+            return Err(Ipv6Refusal::OfferedToEndpoints(service.service_name.clone()).into());
+        }
         changed.consumers.accept = accept.clone().unwrap_or(changed.consumers.accept);
         changed.consumers.reject = reject.clone().unwrap_or(changed.consumers.reject);
         let answers = if *reconcile_connections || accept.is_some() || reject.is_some() {
@@ -195,7 +215,7 @@ impl Mutation for ModifyEndpointService {
             world.to_mut().apply(&answers);
         }
         let view = EndpointServiceView::new(&next, &world, &changed);
-        let change = if changed == *service { Change::default() } else { Change::default().put(changed) };
+        let change = Change::replace(service, changed);
         Ok((change.then(answers), view))
     }
 }
@@ -238,15 +258,6 @@ impl Mutation for DeleteEndpointService {
     }
 }
 
-/// The zones in which a service's load balancers have addresses. One whose addresses are in no subnet is reached in all.
-pub fn zones(world: &State, service: &EndpointService) -> Vec<Zone> {
-    let lbs = service.load_balancers.iter().filter_map(|id| world.load_balancers.get(id));
-    let subnets = lbs.flat_map(|lb| lb.addresses.iter().map(|address| world.subnet_of(&lb.vpc, *address)));
-    let found: Vec<Option<Zone>> = subnets.map(|subnet| subnet.map(|subnet| subnet.zone)).collect();
-    let all = found.contains(&None);
-    Zone::ALL.into_iter().filter(|zone| all || found.contains(&Some(*zone))).collect()
-}
-
 /// Lets the service's owner pay for new endpoints, for good.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -269,7 +280,7 @@ impl Mutation for ModifyServicePayer {
             }
         };
         let view = EndpointServiceView::new(state, context.world, &changed);
-        let change = if changed == *service { Change::default() } else { Change::default().put(changed) };
+        let change = Change::replace(service, changed);
         Ok((change, view))
     }
 }

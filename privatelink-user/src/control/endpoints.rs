@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use jiff::Timestamp;
@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use super::{
     Context, ControlError, Mutation, Query, Reference, address, aliases,
     connections::{self, offered},
-    endpoint_services,
     ipv6::{self, Ipv6Refusal},
     lookup, operation, private_dns, security_groups, sorted,
     status::{EndpointStatus, Installed},
@@ -87,7 +86,7 @@ impl Mutation for CreateEndpoint {
         let (address, further_addresses) = match (*address, subnets.is_empty()) {
             (Some(_), false) => return Err(ControlError::AddressAndSubnets),
             (None, false) => {
-                let mut addresses = placed(state, context.world, service, vpc, subnets)?.into_iter();
+                let mut addresses = placed(state, service, vpc, subnets)?.into_iter();
                 (addresses.next().ok_or(ControlError::SubnetMissing)?, addresses.collect())
             }
             (None, true) => (address::first_free(state, vpc)?, Vec::new()),
@@ -200,18 +199,16 @@ impl Ipv6Wish {
 /// Addresses in the subnets of `placements`, all of `vpc` and of zones that the service has.
 fn placed(
     state: &State,
-    world: &State,
     service: &EndpointService,
     vpc: &Vpc,
     placements: &[Placement],
 ) -> Result<Vec<Ipv4Addr>, ControlError> {
-    let zones = endpoint_services::zones(world, service);
     for Placement { subnet, address: _, ipv6_address: _ } in placements {
         let subnet = subnets::find(state, subnet)?;
         if subnet.vpc != vpc.id {
             return Err(ControlError::SubnetOfOtherVpc { subnet: subnet.id.clone(), vpc: vpc.id.clone() });
         }
-        if !zones.contains(&subnet.zone) {
+        if !service.zones.contains(&subnet.zone) {
             let (service, subnet) = (service.service_name.clone(), subnet.id.clone());
             return Err(ControlError::ZoneNotOffered { service, subnet });
         }
@@ -246,7 +243,7 @@ pub struct ModifyEndpoint {
     /// From now on; none: as it is.
     #[serde(default)]
     pub private_dns_on_acceptance: Option<bool>,
-    /// Subnets in which it gets an address.
+    /// Subnets in which it gets an address; where it has one and another is pinned, that one instead.
     #[serde(default)]
     pub add_subnets: Vec<Placement>,
     /// Subnets in which it loses its address; the flows there end.
@@ -323,7 +320,7 @@ impl Mutation for ModifyEndpoint {
             }
         }
         let view = EndpointView::new(state, &changed);
-        let change = if changed == *endpoint { Change::default() } else { Change::default().put(changed) };
+        let change = Change::replace(endpoint, changed);
         Ok((change, view))
     }
 }
@@ -360,8 +357,37 @@ fn widened(
     wish.place(state, world, service, vpc, &placements)
 }
 
+/// Pins the addresses of `placement` in its subnet, in which an endpoint has some already; whether it has.
+fn repinned(
+    state: &State,
+    vpc: &Vpc,
+    (four, six): (&mut [Ipv4Addr], &mut [Ipv6Addr]),
+    placement: &Placement,
+) -> Result<bool, ControlError> {
+    let Placement { subnet, address, ipv6_address } = placement;
+    let subnet = subnets::find(state, subnet)?;
+    let check = |address: IpAddr| match subnet.contains(address) {
+        true => address::check_free(state, vpc, address),
+        false => Err(ControlError::AddressOutsideSubnet { address, cidr: subnet.range(address) }),
+    };
+    let own = four.iter_mut().find(|own| subnet.contains((**own).into()));
+    let own6 = six.iter_mut().find(|own| subnet.contains((**own).into()));
+    if own.is_none() || (address.is_none() && ipv6_address.is_none()) {
+        return Ok(false);
+    }
+    if let Some((own, pinned)) = own.zip(*address).filter(|(own, pinned)| **own != *pinned) {
+        check(pinned.into())?;
+        *own = pinned;
+    }
+    if let Some((own, pinned)) = own6.zip(*ipv6_address).filter(|(own, pinned)| **own != *pinned) {
+        check(pinned.into())?;
+        *own = pinned;
+    }
+    Ok(true)
+}
+
 /// The endpoint without its addresses in the subnets `remove`, and with new ones in `add`. Those that it keeps keep their
-/// flows.
+/// flows; one that is pinned anew in a subnet where it has another is a new one.
 fn moved(
     state: &State,
     world: &State,
@@ -377,6 +403,13 @@ fn moved(
         left.retain(|address| !subnet.contains((*address).into()));
         ipv6_addresses.retain(|address| !subnet.contains((*address).into()));
     }
+    let mut fresh = Vec::new();
+    for placement in add {
+        if !repinned(state, vpc, (&mut left, &mut ipv6_addresses), placement)? {
+            fresh.push(placement.clone());
+        }
+    }
+    let add = fresh.as_slice();
     for Placement { subnet, address: _, ipv6_address: _ } in add {
         let subnet = subnets::find(state, subnet)?;
         let mut present = left.iter().filter_map(|address| state.subnet_of(&endpoint.vpc, *address));
@@ -386,7 +419,7 @@ fn moved(
     }
     match world.endpoint_services.get(&endpoint.service) {
         Some(service) if !add.is_empty() => {
-            left.extend(placed(state, world, service, vpc, add)?);
+            left.extend(placed(state, service, vpc, add)?);
             if endpoint.ip_address_type() == IpAddressType::Dualstack {
                 ipv6_addresses.extend(ipv6::place(state, vpc, add)?);
             }
@@ -431,7 +464,7 @@ impl Mutation for ModifyEndpointPayer {
             }
         };
         let changed = Endpoint { payer: *payer, ..found.clone() };
-        Ok((if changed == *found { Change::default() } else { Change::default().put(changed) }, ()))
+        Ok((Change::replace(found, changed), ()))
     }
 }
 

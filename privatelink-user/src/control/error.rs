@@ -5,14 +5,14 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::ipv6::Ipv6Refusal;
+use super::{application::ApplicationRefusal, ipv6::Ipv6Refusal};
 
 use crate::{
     model::{
-        AddressUse, Alias, CertificateId, EndpointId, EndpointServiceId, EndpointState, InstanceId, InterfaceName,
-        InvalidValue, ListenerPorts, LoadBalancerId, NotificationTarget, PrivateDnsName, Protocol, Region,
-        ResourceName, RouteTableId, SecurityGroupId, SecurityGroupName, ServiceName, SubnetId, TargetGroupId, VpcId,
-        Zone,
+        AddressUse, Alias, CertificateId, EndpointId, EndpointServiceId, EndpointState, GroupProtocol, InstanceId,
+        InterfaceName, InvalidValue, ListenerPorts, LoadBalancerId, NotificationTarget, PrefixListId, PrivateDnsName,
+        Protocol, Region, ResourceName, RouteTableId, SecurityGroupId, SecurityGroupName, ServiceName, SubnetId,
+        TargetGroupId, VpcId, Zone,
     },
     tls::certificate::CertificateError,
 };
@@ -28,6 +28,8 @@ pub enum ControlError {
     Invalid(#[from] InvalidValue),
     #[error(transparent)]
     Ipv6(#[from] Ipv6Refusal),
+    #[error(transparent)]
+    Application(#[from] ApplicationRefusal),
 
     #[error("The vpc ID '{0}' does not exist")]
     VpcNotFound(String),
@@ -73,7 +75,7 @@ pub enum ControlError {
     DifferentVpc { target_group: TargetGroupId, group_vpc: VpcId, load_balancer: LoadBalancerId, lb_vpc: VpcId },
 
     #[error("The target group '{target_group}' has protocol {group}, the listener protocol {listener}")]
-    IncompatibleProtocols { target_group: TargetGroupId, group: Protocol, listener: Protocol },
+    IncompatibleProtocols { target_group: TargetGroupId, group: GroupProtocol, listener: GroupProtocol },
 
     #[error("A certificate must be specified for TLS listeners")]
     CertificateMissing,
@@ -189,6 +191,8 @@ pub enum ControlError {
     DuplicateRule { rule: String },
     #[error("The specified rule does not exist in this security group.")]
     RuleNotFound { rule: String },
+    #[error("The prefix list ID '{0}' does not exist")]
+    PrefixListNotFound(PrefixListId),
     #[error("Either 'ipPermissions' or 'securityGroupRuleIds' should be provided.")]
     RuleMissing,
 
@@ -259,7 +263,7 @@ pub enum ControlError {
     #[error("The route identified by {0} already exists.")]
     RouteExists(Ipv4Net),
     #[error("route table {route_table} already has a route with destination-prefix-list-id {prefix_list}")]
-    GatewayRouteExists { route_table: RouteTableId, prefix_list: String },
+    GatewayRouteExists { route_table: RouteTableId, prefix_list: PrefixListId },
     #[error("There is no route defined for '{0}' in the route table. Use CreateRoute instead.")]
     NoRouteToReplace(Ipv4Net),
     #[error("cannot remove local route {destination} in route table {route_table}")]
@@ -302,6 +306,8 @@ pub enum ControlError {
     AddressOutsideCidr { address: IpAddr, cidr: IpNet },
     #[error("Address {address} is in the VPC's reserved address range")]
     AddressReserved { address: IpAddr, cidr: IpNet },
+    #[error("Address {address} is in subnet's reserved address range")]
+    AddressReservedInSubnet { address: IpAddr, cidr: IpNet },
     #[error("Address {address} is in use.")]
     AddressInUse { address: IpAddr, by: AddressUse },
     #[error("The address {0} is given twice")]
@@ -338,6 +344,7 @@ impl ControlError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Ipv6(refusal) => refusal.code(),
+            Self::Application(refusal) => refusal.code(),
             Self::Invalid(_) | Self::TargetGroupVpcNotFound(_) | Self::NodeAddressMissing | Self::TargetMissing => {
                 "ValidationError"
             }
@@ -403,11 +410,13 @@ impl ControlError {
             Self::TooManyRules { .. } => "RulesPerSecurityGroupLimitExceeded",
             Self::DuplicateRule { .. } => "InvalidPermission.Duplicate",
             Self::RuleNotFound { .. } => "InvalidPermission.NotFound",
+            Self::PrefixListNotFound(_) => "InvalidPrefixListID.NotFound",
             Self::RuleMissing => "MissingParameter",
             Self::EndpointNotFound(_) => "InvalidVpcEndpoint.NotFound",
-            Self::AddressOutsideCidr { .. } | Self::AddressReserved { .. } | Self::AddressTwice(_) => {
-                "InvalidParameterValue"
-            }
+            Self::AddressOutsideCidr { .. }
+            | Self::AddressReserved { .. }
+            | Self::AddressReservedInSubnet { .. }
+            | Self::AddressTwice(_) => "InvalidParameterValue",
             Self::AliasInUse { .. } => "InvalidIPAddress.InUse",
             Self::AliasOverlapsVpc { .. } => "InvalidParameterValue",
             Self::TooManyAliases { .. } => "VpcEndpointAliasLimitExceeded",
@@ -454,6 +463,7 @@ impl ControlError {
     pub fn kind(&self) -> RefusalKind {
         match self {
             Self::Ipv6(refusal) => refusal.kind(),
+            Self::Application(refusal) => refusal.kind(),
             Self::Invalid(_)
             | Self::NodeAddressMissing
             | Self::LoadBalancerNotServed { .. }
@@ -476,6 +486,7 @@ impl ControlError {
             | Self::RuleMissing
             | Self::AddressOutsideCidr { .. }
             | Self::AddressReserved { .. }
+            | Self::AddressReservedInSubnet { .. }
             | Self::AddressTwice(_)
             | Self::AliasOverlapsVpc { .. }
             | Self::ZoneNotFound { .. }
@@ -517,6 +528,7 @@ impl ControlError {
             | Self::SecurityGroupNotFound(_)
             | Self::InvalidSecurityGroup(_)
             | Self::RuleNotFound { .. }
+            | Self::PrefixListNotFound(_)
             | Self::RouteTableNotFound(_)
             | Self::AssociationNotFound(_)
             | Self::NoRouteToReplace(_)
@@ -592,6 +604,7 @@ impl ControlError {
         match self {
             Self::Invalid(invalid) => invalid.hint.clone(),
             Self::Ipv6(refusal) => refusal.hint(),
+            Self::Application(refusal) => refusal.hint(),
             Self::VpcNotFound(_) | Self::TargetGroupVpcNotFound(_) => {
                 "`privatelink vpc list` shows the VPCs; `privatelink vpc create` makes one".to_owned()
             }
@@ -679,11 +692,15 @@ impl ControlError {
                  VPC are fixed at creation"
             ),
             Self::IncompatibleProtocols { listener, .. } => {
-                let fitting =
-                    [Protocol::Tcp, Protocol::Udp, Protocol::TcpUdp, Protocol::Tls].map(|group| (group, listener.leads_to(group)));
-                let names: Vec<String> =
-                    fitting.iter().filter(|(_, fits)| *fits).map(|(group, _)| group.to_string()).collect();
-                format!("a listener of protocol {listener} leads to target groups of protocol {}", names.join(" or "))
+                let transports = [Protocol::Tcp, Protocol::Udp, Protocol::TcpUdp, Protocol::Tls];
+                let fitting = match listener {
+                    GroupProtocol::Transport(listener) => {
+                        let fits = transports.into_iter().filter(|group| listener.leads_to((*group).into()));
+                        fits.map(|group| group.to_string()).collect::<Vec<_>>().join(" or ")
+                    }
+                    GroupProtocol::Application(_) => "HTTP or HTTPS".to_owned(),
+                };
+                format!("a listener of protocol {listener} leads to target groups of protocol {fitting}")
             }
             Self::TargetGroupInUse { listeners, .. } => {
                 format!("delete its listeners first, or with --cascade, which does: {}", listeners.join(", "))
@@ -782,6 +799,9 @@ impl ControlError {
             Self::RuleNotFound { rule } => {
                 format!("there is no rule '{rule}'; `privatelink security-group describe` shows the rules")
             }
+            Self::PrefixListNotFound(_) => {
+                "there is one for each gateway service; routes to its gateway endpoints show the id".to_owned()
+            }
             Self::RuleMissing => "name at least one rule, such as --protocol tcp --port 443 --cidr 10.0.0.0/8".to_owned(),
             Self::PrivateDnsNotProvided(_) => {
                 "its owner sets one with `privatelink endpoint-service modify SERVICE --private-dns-name NAME` and verifies it \
@@ -813,6 +833,9 @@ impl ControlError {
             }
             Self::PartOfLink { link, .. } => format!("`privatelink link delete {link}` deletes both of its directions"),
             Self::AddressOutsideCidr { cidr, .. } => format!("use a free address in {cidr}"),
+            Self::AddressReservedInSubnet { cidr, .. } => {
+                format!("use a free address in {cidr}, not one of its first four and not its last")
+            }
             Self::AddressReserved { cidr: IpNet::V6(cidr), .. } => {
                 format!("{} is the address of every router", cidr.network())
             }
@@ -875,7 +898,7 @@ impl ControlError {
             Self::SubnetsOfSeveralVpcs => "name subnets of one VPC".to_owned(),
             Self::SubnetsInOneZone(_) => "name one subnet a zone".to_owned(),
             Self::AddressOutsideSubnet { cidr, .. } => {
-                format!("use a free address in {cidr}, not one of its first four and not its last")
+                format!("use a free address in {cidr}")
             }
             Self::NoFreeAddressInSubnet(_) => "use another subnet".to_owned(),
             Self::TaggedNotFound(_) => "name a resource of your account".to_owned(),

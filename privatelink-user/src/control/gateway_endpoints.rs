@@ -57,7 +57,7 @@ impl ModifyGatewayEndpoint {
         changed.route_tables.extend(tables(state, context, &endpoint.vpc, is, add_route_tables)?);
         changed.policy = if *reset_policy { None } else { changed.policy };
         changed.policy = policy.clone().or(changed.policy);
-        Ok(if changed == *endpoint { Change::default() } else { Change::default().put(changed) })
+        Ok(Change::replace(endpoint, changed))
     }
 }
 

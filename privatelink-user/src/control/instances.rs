@@ -1,6 +1,9 @@
 //! Instances: hosts that are registered under a name.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -73,11 +76,12 @@ impl Mutation for RegisterInstance {
             if !given.insert(*address) {
                 return Err(ControlError::AddressTwice((*address).into()));
             }
-            if let Some(subnet) = subnet.filter(|subnet| !subnet.cidr.has_assignable(*address)) {
-                return Err(ControlError::AddressOutsideSubnet {
-                    address: (*address).into(),
-                    cidr: subnet.cidr.net().into(),
-                });
+            if let Some(subnet) = subnet {
+                let (address, cidr) = (IpAddr::V4(*address), subnet.cidr.net().into());
+                if !subnet.contains(address) {
+                    return Err(ControlError::AddressOutsideSubnet { address, cidr });
+                }
+                address::check_not_reserved(subnet, address)?;
             }
             check_host(state, vpc, *address)?;
         }
@@ -112,7 +116,7 @@ impl Mutation for RegisterInstance {
 /// serve and route before it has a name.
 fn check_host(state: &State, vpc: &Vpc, address: Ipv4Addr) -> Result<(), ControlError> {
     use crate::model::AddressUse;
-    let address = std::net::IpAddr::V4(address);
+    let address = IpAddr::V4(address);
     address::check_inside(vpc, address)?;
     let taken = |by: &AddressUse| match by {
         AddressUse::Node(_) | AddressUse::Endpoint(_) | AddressUse::Instance(_) => true,
@@ -140,7 +144,7 @@ impl Mutation for ModifyInstance {
         let security_groups = security_groups::resolve(state, &present.vpc, security_groups)?;
         let changed = Instance { security_groups, ..present.clone() };
         let view = InstanceView::new(state, &changed);
-        let change = if changed == *present { Change::default() } else { Change::default().put(changed) };
+        let change = Change::replace(present, changed);
         Ok((change, view))
     }
 }

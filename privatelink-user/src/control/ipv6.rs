@@ -31,6 +31,8 @@ pub enum Ipv6Refusal {
     InUseByTargets { load_balancer: LoadBalancerId, target_group: TargetGroupId },
     #[error("The IPv6 addresses of the load balancer '{load_balancer}' are used by endpoints of '{service}'")]
     InUseByEndpoints { load_balancer: LoadBalancerId, service: ServiceName },
+    #[error("The IP address type ipv6 cannot be removed from {0} while VPC endpoints use it")]
+    OfferedToEndpoints(ServiceName),
 }
 
 impl Ipv6Refusal {
@@ -44,6 +46,7 @@ impl Ipv6Refusal {
                 "InvalidConfigurationRequest"
             }
             Self::InUseByTargets { .. } | Self::InUseByEndpoints { .. } => "OperationNotPermitted",
+            Self::OfferedToEndpoints(_) => "InvalidParameter",
         }
     }
 
@@ -57,7 +60,10 @@ impl Ipv6Refusal {
             | Self::MixedFamilies
             | Self::TlsListener(_)
             | Self::LoadBalancerWithoutIpv6 { .. } => RefusalKind::Invalid,
-            Self::VpcHasRange(_) | Self::InUseByTargets { .. } | Self::InUseByEndpoints { .. } => RefusalKind::Conflict,
+            Self::VpcHasRange(_)
+            | Self::InUseByTargets { .. }
+            | Self::InUseByEndpoints { .. }
+            | Self::OfferedToEndpoints(_) => RefusalKind::Conflict,
         }
     }
 
@@ -85,16 +91,21 @@ impl Ipv6Refusal {
                 format!("`privatelink load-balancer modify {load_balancer} --ipv6-address IP` gives it an IPv6 address")
             }
             Self::InUseByTargets { .. } => "let its listeners lead to IPv4 targets first".to_owned(),
-            Self::InUseByEndpoints { .. } => {
+            Self::InUseByEndpoints { .. } | Self::OfferedToEndpoints(_) => {
                 "the service's endpoints have to give their IPv6 addresses up first".to_owned()
             }
         }
     }
 }
 
-/// Whether endpoints of a service may have IPv6 addresses: all of its load balancers have some (AWS's
+/// Whether endpoints of a service may have IPv6 addresses: all of its load balancers have some, and it is not to be withheld (AWS's
 /// `SupportedIpAddressTypes` has ipv6).
 pub fn offered(world: &State, service: &EndpointService) -> bool {
+    !service.ipv4_only && possible(world, service)
+}
+
+/// Whether all load balancers of a service have IPv6 addresses.
+pub fn possible(world: &State, service: &EndpointService) -> bool {
     let mut lbs = service.load_balancers.iter().filter_map(|id| world.load_balancers.get(id)).peekable();
     lbs.peek().is_some() && lbs.all(|lb| !lb.ipv6_addresses.is_empty())
 }

@@ -61,7 +61,7 @@ fn changed(state: &State, listener: &Listener, tls: TlsSettings) -> Result<(Chan
     let after = Listener { tls: Some(tls), ..listener.clone() };
     check_certificates(state, &after)?;
     let view = ListenerView::new(state, &after);
-    let change = if after == *listener { Change::default() } else { Change::default().put(after) };
+    let change = Change::replace(listener, after);
     Ok((change, view))
 }
 

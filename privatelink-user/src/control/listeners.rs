@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Context, ControlError, Mutation, Query, Reference,
+    application::ApplicationRefusal,
     ipv6::Ipv6Refusal,
     listener_tls::{self, TlsChoice},
     lookup, operation, sorted,
@@ -18,7 +19,7 @@ use super::{
 use crate::{
     model::{
         AttributeMap, Change, Forward, InvalidValue, IpFamily, Listener, ListenerAttributes, ListenerId, ListenerPorts,
-        LoadBalancer, Protocol, State, TargetGroup, TargetGroupId, Weight, serde_as_text,
+        LoadBalancer, Protocol, State, TargetGroup, TargetGroupId, TargetType, Weight, serde_as_text,
     },
     tls::{alpn::AlpnPolicy, policy::ListenerPolicy},
 };
@@ -115,11 +116,16 @@ impl Mutation for CreateListener {
     }
 }
 
-/// Changes where a listener leads, what it shows to TLS clients, or its attributes. Open flows stay where they are.
+/// Changes where a listener is and leads, what it shows to TLS clients, or its attributes. Open flows stay where they are.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModifyListener {
     pub listener: Reference,
+    /// None: as they are.
+    #[serde(default)]
+    pub port: Option<ListenerPorts>,
+    #[serde(default)]
+    pub protocol: Option<Protocol>,
     /// One group; or, if several are given, their weights. Nothing: they stay.
     #[serde(default)]
     pub target_group: Option<Reference>,
@@ -148,6 +154,8 @@ impl Mutation for ModifyListener {
     fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, ListenerView), ControlError> {
         let Self {
             listener,
+            port,
+            protocol,
             target_group,
             target_groups,
             stickiness,
@@ -158,25 +166,44 @@ impl Mutation for ModifyListener {
             attributes,
         } = self;
         let listener = lookup::listener(state, listener)?;
-        let mut changed = listener.clone();
-        if let Some(lb) = state.load_balancers.get(&listener.load_balancer)
-            && let Some(wanted) = resolve(state, lb, listener.protocol, target_group.as_ref(), target_groups)?
-        {
-            changed.forward.weights = wanted;
+        let protocol = protocol.unwrap_or(listener.protocol);
+        let mut changed = Listener { port: port.unwrap_or(listener.port), protocol, ..listener.clone() };
+        if let Some(lb) = state.load_balancers.get(&listener.load_balancer) {
+            match resolve(state, lb, protocol, target_group.as_ref(), target_groups)? {
+                Some(wanted) => changed.forward.weights = wanted,
+                None => {
+                    let mut groups = changed.forward.groups().filter_map(|id| state.target_groups.get(id));
+                    groups.try_for_each(|group| check_leads(lb, protocol, group))?;
+                }
+            }
+        }
+        let taken = |other: &&Listener| {
+            other.id != listener.id
+                && other.load_balancer == listener.load_balancer
+                && other.port.overlaps(changed.port)
+        };
+        if let Some(other) = state.listeners.values().find(taken) {
+            return Err(ControlError::DuplicateListener {
+                load_balancer: listener.load_balancer.clone(),
+                port: other.port,
+            });
         }
         changed.forward.stickiness = stickiness.unwrap_or(changed.forward.stickiness);
-        changed.forward = checked(state, listener.protocol, changed.forward)?;
+        changed.forward = checked(state, protocol, changed.forward)?;
         let choice = TlsChoice {
             certificate: certificate.as_ref(),
             more_certificates: more_certificates.as_deref(),
             ssl_policy: *ssl_policy,
             alpn_policy: *alpn_policy,
         };
-        changed.tls = choice.settings(state, listener.protocol, listener.tls.as_ref())?;
-        changed.attributes = listener_attributes(changed.attributes, listener.protocol, attributes)?;
+        changed.tls = choice.settings(state, protocol, listener.tls.as_ref())?;
+        if changed.tls.is_some() && changed.port.is_range() {
+            return Err(changed.port.not_one("of a TLS listener must be one").into());
+        }
+        changed.attributes = listener_attributes(changed.attributes, protocol, attributes)?;
         listener_tls::check_certificates(state, &changed)?;
         let view = ListenerView::new(state, &changed);
-        let change = if changed == *listener { Change::default() } else { Change::default().put(changed) };
+        let change = Change::replace(listener, changed);
         Ok((change, view))
     }
 }
@@ -309,25 +336,34 @@ fn checked(state: &State, protocol: Protocol, forward: Forward) -> Result<Forwar
     }
 }
 
+/// Refuses a target group of another VPC than its load balancer's, of whichever type that is.
+pub(super) fn check_one_vpc(lb: &LoadBalancer, group: &TargetGroup) -> Result<(), ControlError> {
+    if lb.vpc == group.vpc {
+        return Ok(());
+    }
+    Err(ControlError::DifferentVpc {
+        target_group: group.id.clone(),
+        group_vpc: group.vpc.clone(),
+        load_balancer: lb.id.clone(),
+        lb_vpc: lb.vpc.clone(),
+    })
+}
+
 /// Refuses a target group to which a listener of `lb` and `protocol` cannot lead.
 fn check_leads(lb: &LoadBalancer, protocol: Protocol, group: &TargetGroup) -> Result<(), ControlError> {
-    if lb.vpc != group.vpc {
-        return Err(ControlError::DifferentVpc {
-            target_group: group.id.clone(),
-            group_vpc: group.vpc.clone(),
-            load_balancer: lb.id.clone(),
-            lb_vpc: lb.vpc.clone(),
-        });
-    }
+    check_one_vpc(lb, group)?;
     if group.ip_address_type == IpFamily::Ipv6 && lb.ipv6_addresses.is_empty() {
         let (target_group, load_balancer) = (group.id.clone(), lb.id.clone());
         return Err(Ipv6Refusal::LoadBalancerWithoutIpv6 { target_group, load_balancer }.into());
+    }
+    if group.target_type == TargetType::Alb && protocol != Protocol::Tcp {
+        return Err(ApplicationRefusal::AlbListener(protocol.into()).into());
     }
     if !protocol.leads_to(group.protocol) {
         return Err(ControlError::IncompatibleProtocols {
             target_group: group.id.clone(),
             group: group.protocol,
-            listener: protocol,
+            listener: protocol.into(),
         });
     }
     Ok(())

@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Context, ControlError, Installed, Mutation, Query, Reference, address, ipv6::Ipv6Refusal,
+    Context, ControlError, Installed, Mutation, Query, Reference, address, application, ipv6::Ipv6Refusal,
     listeners::with_attributes, lookup, operation, security_groups, sorted, status::LoadBalancerStatus,
     view::LoadBalancerView,
 };
@@ -44,7 +44,7 @@ impl Mutation for CreateLoadBalancer {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, LoadBalancerView), ControlError> {
         let Self { name, kind, vpc, addresses, scheme, security_groups, attributes } = self;
         let vpc = lookup::vpc(state, vpc)?;
-        let attributes = with_attributes(LoadBalancerAttributes::default(), attributes)?;
+        let attributes = set_attributes(*kind, LoadBalancerAttributes::defaults(*kind, *scheme), attributes)?;
         let groups = security_groups::resolve(state, &vpc.id, security_groups)?;
         if let Some(lb) = state.load_balancers.values().find(|lb| lb.name == *name) {
             let same = lb.vpc == vpc.id
@@ -89,6 +89,23 @@ impl Mutation for CreateLoadBalancer {
     }
 }
 
+/// `attributes` with the values of `given` set, all of which load balancers of this type must have.
+fn set_attributes(
+    kind: LoadBalancerKind,
+    attributes: LoadBalancerAttributes,
+    given: &BTreeMap<String, String>,
+) -> Result<LoadBalancerAttributes, InvalidValue> {
+    match given.keys().find(|key| !LoadBalancerAttributes::applies(key, kind)) {
+        Some(key) => Err(InvalidValue::new(
+            "Load balancer attribute key",
+            key.as_str(),
+            format!("is not supported for load balancers of type {kind}"),
+            "leave it out",
+        )),
+        None => with_attributes(attributes, given),
+    }
+}
+
 /// Refuses a load balancer that nothing serves.
 pub(super) fn check_served(id: &LoadBalancerId) -> Result<(), ControlError> {
     id.kind()
@@ -105,7 +122,7 @@ pub fn with_addresses(state: &State, lb: &LoadBalancer, addresses: Vec<Ipv4Addr>
     if let Some(vpc) = state.vpcs.get(&lb.vpc) {
         changed.secondary_addresses = address::secondary(state, vpc, &changed)?;
     }
-    Ok(if changed == *lb { Change::default() } else { Change::default().put(changed) })
+    Ok(Change::replace(lb, changed))
 }
 
 /// What gives a load balancer other IPv6 node addresses, or takes them away if nothing needs them. Those that it keeps keep
@@ -165,7 +182,7 @@ operation!(ModifyLoadBalancer -> LoadBalancerView);
 impl Mutation for ModifyLoadBalancer {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, LoadBalancerView), ControlError> {
         let lb = lookup::load_balancer(state, &self.load_balancer)?;
-        let attributes = with_attributes(lb.attributes.clone(), &self.attributes)?;
+        let attributes = set_attributes(lb.id.kind(), lb.attributes.clone(), &self.attributes)?;
         if attributes.secondary_ips < lb.attributes.secondary_ips {
             return Err(ControlError::from(InvalidValue::new(
                 "'secondary_ips.auto_assigned.per_subnet' value",
@@ -183,7 +200,7 @@ impl Mutation for ModifyLoadBalancer {
             changed.secondary_addresses = address::secondary(state, vpc, &changed)?;
         }
         let view = LoadBalancerView::new(state, &changed);
-        let change = if changed == *lb { Change::default() } else { Change::default().put(changed) };
+        let change = Change::replace(lb, changed);
         Ok((change, view))
     }
 }
@@ -219,7 +236,7 @@ impl Mutation for SetSecurityGroups {
             ..lb.clone()
         };
         let view = LoadBalancerView::new(state, &changed);
-        let change = if changed == *lb { Change::default() } else { Change::default().put(changed) };
+        let change = Change::replace(lb, changed);
         Ok((change, view))
     }
 }
@@ -250,7 +267,8 @@ impl Mutation for DeleteLoadBalancer {
             return Err(ControlError::LoadBalancerInUse { load_balancer: lb.id.clone(), service: service.id.clone() });
         }
         let listeners = state.listeners.values().filter(|listener| listener.load_balancer == lb.id);
-        let change = listeners.fold(Change::default(), |change, listener| change.remove(listener.id.clone()));
+        let change = listeners
+            .fold(application::without_listeners(state, lb)?, |change, listener| change.remove(listener.id.clone()));
         Ok((change.remove(lb.id.clone()), ()))
     }
 }

@@ -200,6 +200,9 @@ pub fn network_interface<'a>(state: &'a State, reference: &Reference) -> Result<
     });
     state
         .network_interfaces()
-        .find(|found| found.id.as_str() == text || place == Some((found.vpc, found.address)))
+        .find(|found| {
+            let at = |(vpc, address)| found.vpc == vpc && found.addresses().any(|own| own == address);
+            found.id.as_str() == text || place.is_some_and(at)
+        })
         .ok_or_else(|| ControlError::NetworkInterfaceNotFound(text.to_owned()))
 }

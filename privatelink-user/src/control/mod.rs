@@ -7,6 +7,7 @@
 pub mod accounts;
 mod address;
 mod aliases;
+pub mod application;
 pub mod apply;
 pub mod cascade;
 pub mod certificates;

@@ -86,7 +86,7 @@ impl Mutation for ModifyConnectionNotification {
         if changed.events.is_empty() {
             return Err(ControlError::EventMissing);
         }
-        let change = if changed == *found { Change::default() } else { Change::default().put(changed.clone()) };
+        let change = Change::replace(found, changed.clone());
         Ok((change, changed))
     }
 }

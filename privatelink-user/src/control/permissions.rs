@@ -31,7 +31,7 @@ impl Mutation for ModifyPermissions {
         }
         changed.principals.extend(add.iter().cloned());
         let views = permissions(&changed);
-        let change = if changed == *service { Change::default() } else { Change::default().put(changed) };
+        let change = Change::replace(service, changed);
         Ok((change, views))
     }
 }

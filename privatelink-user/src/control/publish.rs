@@ -174,7 +174,7 @@ impl Mutation for PublishTargets {
             vpc: vpc.clone(),
             target_type: TargetType::Ip,
             ip_address_type: Default::default(),
-            protocol,
+            protocol: protocol.into(),
             port: targets.first().map_or(port, |target| target.port),
             health_check: Default::default(),
             attributes: Default::default(),
@@ -213,6 +213,7 @@ impl Mutation for PublishTargets {
             principals: principals.clone(),
             private_dns_name: private_dns_name.clone(),
             consumers: consumers.clone(),
+            ipv4_only: false,
         };
         let made = parts.make(&service, context)?;
         let Parts { mut state, mut change } = parts;

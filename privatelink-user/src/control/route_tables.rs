@@ -217,7 +217,7 @@ impl Mutation for ReplaceRoute {
             None => return Err(ControlError::NoRouteToReplace(destination)),
         }
         let view = RouteTableView::new(state, &changed);
-        Ok((if changed == *table { Change::default() } else { Change::default().put(changed) }, view))
+        Ok((Change::replace(table, changed), view))
     }
 }
 

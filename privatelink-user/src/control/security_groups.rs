@@ -97,7 +97,7 @@ pub(super) fn carriers(state: &State, id: &SecurityGroupId) -> Vec<String> {
 #[serde(deny_unknown_fields)]
 pub struct RuleSpec {
     pub traffic: Traffic,
-    /// A CIDR block, or a security group of the same VPC by id or name.
+    /// A CIDR block, a security group of the same VPC by id or name, or the id of a prefix list.
     pub peer: Reference,
     #[serde(default)]
     pub description: Option<SecurityGroupText>,
@@ -108,6 +108,10 @@ impl RuleSpec {
         let Self { traffic, peer, description } = self;
         let peer = match peer.as_str().parse::<Peer>() {
             Ok(cidr @ Peer::Cidr(_)) => cidr,
+            Ok(Peer::PrefixList(list)) => match state.vpcs.get(vpc) {
+                Some(vpc) if list.exists(&vpc.owner.region) => Peer::PrefixList(list),
+                Some(_) | None => return Err(ControlError::PrefixListNotFound(list)),
+            },
             other => {
                 let group = lookup::security_group(state, peer, Some(vpc)).map_err(|error| match other {
                     // What begins like an address is meant as one.

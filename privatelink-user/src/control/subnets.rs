@@ -148,8 +148,14 @@ pub fn place<'a>(
             return Err(ControlError::SubnetsInOneZone(subnet.id.clone()));
         }
         addresses.push(match *address {
-            Some(address) if !subnet.cidr.has_assignable(address) => {
+            Some(address) if !subnet.contains(address.into()) => {
                 return Err(ControlError::AddressOutsideSubnet {
+                    address: address.into(),
+                    cidr: subnet.cidr.net().into(),
+                });
+            }
+            Some(address) if subnet.reserves(address.into()) => {
+                return Err(ControlError::AddressReservedInSubnet {
                     address: address.into(),
                     cidr: subnet.cidr.net().into(),
                 });
@@ -188,7 +194,7 @@ impl Mutation for ModifySubnet {
         let subnet = find(state, subnet)?;
         let public_ip_on_launch = public_ip_on_launch.unwrap_or(subnet.public_ip_on_launch);
         let changed = Subnet { public_ip_on_launch, ..subnet.clone() };
-        let change = if changed == *subnet { Change::default() } else { Change::default().put(changed.clone()) };
+        let change = Change::replace(subnet, changed.clone());
         Ok((change, changed))
     }
 }

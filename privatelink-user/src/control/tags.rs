@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Context, ControlError, Mutation, Query, operation};
-use crate::model::{Change, Edit, State, TagKey, TagValue, TaggedId, Tags};
+use crate::model::{
+    Change, Edit, Key, Record, SecurityGroup, SecurityGroupId, State, TagKey, TagValue, TaggedId, Tags,
+};
 
 /// Adds tags to a resource of the caller, over those of the same keys.
 pub fn tag(state: &State, resource: &str, tags: &BTreeMap<TagKey, TagValue>) -> Result<Change, ControlError> {
@@ -57,12 +59,25 @@ fn replaced(id: &TaggedId, present: &BTreeMap<TagKey, TagValue>, tags: BTreeMap<
 
 /// `change`, and the removal of the tags of what it removes.
 pub fn with_removed_tags(world: &State, change: Change) -> Change {
+    if world.tags.is_empty() {
+        return change;
+    }
+    // Rules of a security group have tags of their own.
+    let rules = |id: &SecurityGroupId, left: Option<&SecurityGroup>| {
+        let before = world.security_groups.get(id).into_iter().flat_map(|group| group.rules.keys());
+        let gone = before.filter(|rule| left.is_none_or(|left| !left.rules.contains_key(*rule)));
+        gone.filter_map(|rule| rule.as_str().parse().ok()).collect::<Vec<TaggedId>>()
+    };
     let ids: Vec<TaggedId> = change
         .edits()
         .iter()
-        .filter_map(|edit| match edit {
-            Edit::Remove(key) => key.tagged(),
-            Edit::Put(_) | Edit::LastVpcIndex(_) => None,
+        .flat_map(|edit| match edit {
+            Edit::Remove(Key::SecurityGroup(id)) => {
+                rules(id, None).into_iter().chain(Key::SecurityGroup(id.clone()).tagged()).collect()
+            }
+            Edit::Put(Record::SecurityGroup(group)) => rules(&group.id, Some(group)),
+            Edit::Remove(key) => key.tagged().into_iter().collect(),
+            Edit::Put(_) | Edit::LastVpcIndex(_) => Vec::new(),
         })
         .filter(|id| world.tags.contains_key(id))
         .collect();

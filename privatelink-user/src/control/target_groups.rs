@@ -1,19 +1,23 @@
 //! Target groups.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
     Context, ControlError, Mutation, Query, Reference,
+    application::ApplicationRefusal,
     listeners::{check_port, with_attributes},
     lookup, operation, sorted,
     view::{self, TargetGroupView},
 };
 use crate::model::{
-    Change, HealthCheck, HealthCheckPort, HealthCheckProtocol, HttpPath, InvalidValue, IpFamily, Listener, Matcher,
-    Protocol, ResourceName, State, TargetGroup, TargetGroupAttributes, TargetGroupId, TargetName, TargetTrust,
-    TargetType,
+    AttributeMap as _, Change, GroupProtocol, HealthCheck, HealthCheckPort, HealthCheckProtocol, HttpPath,
+    InvalidValue, IpFamily, Listener, Matcher, Protocol, ResourceName, State, TargetGroup, TargetGroupAttributes,
+    TargetGroupId, TargetName, TargetTrust, TargetType,
 };
 
 /// The health check settings that a request names; the others stay, or have their default.
@@ -50,9 +54,20 @@ impl From<HealthCheck> for HealthCheckSettings {
 }
 
 impl HealthCheckSettings {
-    /// These settings over the defaults.
-    pub(super) fn complete(&self) -> Result<HealthCheck, InvalidValue> {
-        let mut defaults = HealthCheck::defaults(self.protocol.unwrap_or_default());
+    /// These settings over the defaults of groups of these targets and of `protocol`.
+    pub(super) fn complete(
+        &self,
+        target_type: TargetType,
+        protocol: GroupProtocol,
+    ) -> Result<HealthCheck, InvalidValue> {
+        let usual = match (target_type, protocol) {
+            (TargetType::Alb, _) | (_, GroupProtocol::Application(_)) => HealthCheckProtocol::Http,
+            (TargetType::Ip | TargetType::Instance, GroupProtocol::Transport(_)) => HealthCheckProtocol::default(),
+        };
+        let mut defaults = HealthCheck::defaults(self.protocol.unwrap_or(usual));
+        if let GroupProtocol::Application(_) = protocol {
+            defaults = defaults.of_requests();
+        }
         // A short interval alone is a complete wish: the default timeout gives way to it.
         if let (Some(interval), None) = (self.interval, self.timeout) {
             defaults.timeout = defaults.timeout.min(interval.max(*HealthCheck::TIMEOUT.start()));
@@ -80,10 +95,31 @@ impl HealthCheckSettings {
 /// `attributes` with the values of `given` set, if a group of `protocol` can have them.
 fn group_attributes(
     attributes: TargetGroupAttributes,
-    protocol: Protocol,
-    family: IpFamily,
+    (target_type, protocol, family): (TargetType, GroupProtocol, IpFamily),
     given: &BTreeMap<String, String>,
 ) -> Result<TargetGroupAttributes, InvalidValue> {
+    if let Some(key) = given.keys().find(|key| !TargetGroupAttributes::applies(key, target_type, protocol)) {
+        let known = TargetGroupAttributes::TABLE.iter().any(|attribute| attribute.key == key.as_str());
+        if known {
+            return Err(InvalidValue::new(
+                "Target group attribute key",
+                key.as_str(),
+                format!("is not supported for target groups with the {protocol} protocol"),
+                "leave it out",
+            ));
+        }
+    }
+    // Groups for requests have a type of their own, and no other.
+    let mut given = Cow::Borrowed(given);
+    match (protocol, given.get("stickiness.type").map(String::as_str)) {
+        (GroupProtocol::Application(_), Some("lb_cookie")) => drop(given.to_mut().remove("stickiness.type")),
+        (GroupProtocol::Application(_), Some(other)) => {
+            let rule = "must be one of '[lb_cookie]'";
+            return Err(InvalidValue::new("'stickiness.type' value", other, rule, "use lb_cookie"));
+        }
+        (GroupProtocol::Application(_) | GroupProtocol::Transport(_), _) => {}
+    }
+    let given = given.as_ref();
     let attributes = with_attributes(attributes, given)?;
     for (key, on) in [
         ("proxy_protocol_v2.enabled", attributes.proxy_protocol_v2),
@@ -156,6 +192,14 @@ fn group_attributes(
     attributes.validate()
 }
 
+/// Refuses a check that a load balancer of type application has no answer to.
+fn check_health_check(target_type: TargetType, check: &HealthCheck) -> Result<(), ControlError> {
+    if target_type == TargetType::Alb && check.protocol == HealthCheckProtocol::Tcp {
+        return Err(ApplicationRefusal::AlbHealthCheck.into());
+    }
+    Ok(())
+}
+
 /// Checks that the certificate is there by which a group knows its targets.
 ///
 /// # Errors
@@ -177,7 +221,8 @@ pub struct CreateTargetGroup {
     /// The family of its targets; ipv6 only for addresses.
     #[serde(default)]
     pub ip_address_type: IpFamily,
-    pub protocol: Protocol,
+    /// HTTP and HTTPS for groups behind load balancers of type application, which are records.
+    pub protocol: GroupProtocol,
     pub port: u16,
     #[serde(default)]
     pub health_check: HealthCheckSettings,
@@ -192,19 +237,25 @@ impl Mutation for CreateTargetGroup {
         let Self { name, vpc, target_type, ip_address_type, protocol, port, health_check, attributes } = self;
         let vpc = lookup::vpc(state, vpc).map_err(|_| ControlError::TargetGroupVpcNotFound(vpc.as_str().to_owned()))?;
         check_port("Target group port", *port)?;
-        if *ip_address_type == IpFamily::Ipv6 && *target_type == TargetType::Instance {
+        if *ip_address_type == IpFamily::Ipv6 && *target_type != TargetType::Ip {
             return Err(ControlError::Invalid(InvalidValue::new(
                 "IP address type",
                 "ipv6",
-                "is not supported for target groups with the target type instance",
+                format!("is not supported for target groups with the target type {target_type}"),
                 "use the target type ip",
             )));
         }
-        let health_check = health_check.complete()?;
+        if *target_type == TargetType::Alb && *protocol != Protocol::Tcp {
+            return Err(ApplicationRefusal::AlbProtocol.into());
+        }
+        if *target_type == TargetType::Alb && !attributes.is_empty() {
+            return Err(ApplicationRefusal::AlbAttributes.into());
+        }
+        let health_check = health_check.complete(*target_type, *protocol)?;
+        check_health_check(*target_type, &health_check)?;
         let attributes = group_attributes(
             TargetGroupAttributes::defaults(*target_type, *protocol, *ip_address_type),
-            *protocol,
-            *ip_address_type,
+            (*target_type, *protocol, *ip_address_type),
             attributes,
         )?;
         check_trust(state, &attributes)?;
@@ -233,6 +284,7 @@ impl Mutation for CreateTargetGroup {
             health_check,
             attributes,
             dns_targets: BTreeSet::new(),
+            load_balancer: None,
             targets: BTreeMap::new(),
             created_at: context.now,
         };
@@ -260,9 +312,17 @@ impl Mutation for ModifyTargetGroup {
         let group = lookup::target_group(state, target_group)?;
         let changed = TargetGroup {
             health_check: health_check.over(group.health_check.clone())?,
-            attributes: group_attributes(group.attributes.clone(), group.protocol, group.ip_address_type, attributes)?,
+            attributes: group_attributes(
+                group.attributes.clone(),
+                (group.target_type, group.protocol, group.ip_address_type),
+                attributes,
+            )?,
             ..group.clone()
         };
+        check_health_check(group.target_type, &changed.health_check)?;
+        if group.target_type == TargetType::Alb && !attributes.is_empty() {
+            return Err(ApplicationRefusal::AlbAttributes.into());
+        }
         check_trust(state, &changed.attributes)?;
         let lacks = |listener: &&Listener| {
             let forward = &listener.forward;
@@ -276,7 +336,7 @@ impl Mutation for ModifyTargetGroup {
             return Err(ControlError::StickyTls);
         }
         let view = TargetGroupView::new(state, &changed);
-        let change = if changed == *group { Change::default() } else { Change::default().put(changed) };
+        let change = Change::replace(group, changed);
         Ok((change, view))
     }
 }
@@ -297,6 +357,7 @@ impl Mutation for DeleteTargetGroup {
             .values()
             .filter(|listener| listener.forward.weights.contains_key(&group.id))
             .map(|listener| view::listener_name(state, listener))
+            .chain(state.requests_lead_to(&group.id).map(|listener| view::application_listener_name(state, listener)))
             .collect();
         if !listeners.is_empty() {
             return Err(ControlError::TargetGroupInUse { target_group: group.id.clone(), listeners });

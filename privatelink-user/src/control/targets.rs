@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     str::FromStr,
 };
 
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Context, ControlError, Mutation, Reference, address,
+    application::{self, ApplicationRefusal},
     ipv6::Ipv6Refusal,
     lookup, operation,
     view::{TargetGroupView, TargetHealthView},
@@ -32,15 +33,15 @@ pub struct TargetSpec {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TargetHost {
     Ip(IpAddr),
-    /// By id or name.
-    Instance(Reference),
+    /// An instance by id or name; in a group of target type alb, a load balancer by ARN or name.
+    Named(Reference),
 }
 
 impl fmt::Display for TargetHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ip(ip) => ip.fmt(f),
-            Self::Instance(instance) => f.write_str(instance.as_str()),
+            Self::Named(name) => f.write_str(name.as_str()),
         }
     }
 }
@@ -49,7 +50,7 @@ impl From<&Target> for TargetSpec {
     fn from(target: &Target) -> Self {
         let Target { address: TargetAddress { ip, port }, instance, dns_name: _, registered_at: _, draining_since: _ } =
             target;
-        let host = instance.as_ref().map_or(TargetHost::Ip(*ip), |id| TargetHost::Instance(id.into()));
+        let host = instance.as_ref().map_or(TargetHost::Ip(*ip), |id| TargetHost::Named(id.into()));
         Self { host, port: Some(*port) }
     }
 }
@@ -62,9 +63,14 @@ impl TargetSpec {
     /// Refuses what is not of the group's target type.
     fn check_type(&self, group: &TargetGroup) -> Result<(), ControlError> {
         match (&self.host, group.target_type) {
-            (TargetHost::Ip(_), TargetType::Ip) | (TargetHost::Instance(_), TargetType::Instance) => Ok(()),
-            (TargetHost::Instance(instance), TargetType::Ip) => {
+            (TargetHost::Ip(_), TargetType::Ip) | (TargetHost::Named(_), TargetType::Instance | TargetType::Alb) => {
+                Ok(())
+            }
+            (TargetHost::Named(instance), TargetType::Ip) => {
                 Err(ControlError::TargetNotAddress(instance.as_str().to_owned()))
+            }
+            (TargetHost::Ip(ip), TargetType::Alb) => {
+                Err(ApplicationRefusal::TargetNotApplication(ip.to_string()).into())
             }
             (TargetHost::Ip(ip), TargetType::Instance) => Err(ControlError::TargetNotInstance(ip.to_string())),
         }
@@ -80,7 +86,12 @@ impl TargetSpec {
         let port = self.port(group);
         match &self.host {
             TargetHost::Ip(ip) => Ok((TargetAddress { ip: *ip, port }, None)),
-            TargetHost::Instance(reference) => {
+            TargetHost::Named(reference) if group.target_type == TargetType::Alb => {
+                let lb = application::target(state, group, reference.as_str())?;
+                let node = lb.addresses.first().copied().unwrap_or(Ipv4Addr::UNSPECIFIED);
+                Ok((TargetAddress { ip: node.into(), port }, None))
+            }
+            TargetHost::Named(reference) => {
                 let instance = lookup::instance(state, reference)
                     .map_err(|_| ControlError::TargetNotInstance(reference.as_str().to_owned()))?;
                 if instance.vpc != group.vpc {
@@ -103,7 +114,7 @@ impl TargetSpec {
                 let address = TargetAddress { ip: *ip, port };
                 Ok(group.targets.contains_key(&address).then_some(address))
             }
-            TargetHost::Instance(reference) => {
+            TargetHost::Named(reference) => {
                 let id = lookup::instance(state, reference).ok().map(|found| found.id.clone());
                 let id = id.or_else(|| reference.as_str().parse().ok());
                 let found = group.targets.values().find(|target| target.instance == id && target.address.port == port);
@@ -117,7 +128,7 @@ impl fmt::Display for TargetSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.port, &self.host) {
             (Some(port), TargetHost::Ip(ip)) => SocketAddr::new(*ip, port).fmt(f),
-            (Some(port), TargetHost::Instance(_)) => write!(f, "{}:{port}", self.host),
+            (Some(port), TargetHost::Named(_)) => write!(f, "{}:{port}", self.host),
             (None, _) => self.host.fmt(f),
         }
     }
@@ -140,7 +151,7 @@ impl FromStr for TargetSpec {
         };
         let named = |host: &str| {
             let letters = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-            (!host.is_empty() && host.bytes().all(letters)).then(|| TargetHost::Instance(host.into()))
+            (!host.is_empty() && host.bytes().all(letters)).then(|| TargetHost::Named(host.into()))
         };
         let host = host.parse().ok().map(TargetHost::Ip).or_else(|| named(host));
         match (host, port) {
@@ -173,6 +184,10 @@ impl Mutation for RegisterTargets {
         let group = lookup::target_group(state, target_group)?;
         if targets.is_empty() {
             return Err(ControlError::TargetMissing);
+        }
+        if group.target_type == TargetType::Alb {
+            let changed = application::register(state, group, &named(group, targets)?, context.now)?;
+            return Ok(changed_group(state, group, changed));
         }
         let vpc =
             state.vpcs.get(&group.vpc).ok_or_else(|| ControlError::TargetGroupVpcNotFound(group.vpc.to_string()))?;
@@ -252,6 +267,10 @@ impl Mutation for DeregisterTargets {
         if targets.is_empty() {
             return Err(ControlError::TargetMissing);
         }
+        if group.target_type == TargetType::Alb {
+            let named: Vec<&str> = named(group, targets)?.into_iter().map(|(name, _)| name).collect();
+            return Ok(changed_group(state, group, application::deregister(group, &named)));
+        }
         let mut changed = group.clone();
         for spec in targets {
             let registered = spec.registered(state, group)?;
@@ -264,9 +283,21 @@ impl Mutation for DeregisterTargets {
     }
 }
 
+/// Load balancers as targets of `group`, each with its port if that is given.
+fn named<'a>(group: &TargetGroup, targets: &'a [TargetSpec]) -> Result<Vec<(&'a str, Option<u16>)>, ControlError> {
+    let name = |spec: &'a TargetSpec| {
+        spec.check_type(group)?;
+        match &spec.host {
+            TargetHost::Ip(ip) => Err(ApplicationRefusal::TargetNotApplication(ip.to_string()).into()),
+            TargetHost::Named(reference) => Ok((reference.as_str(), spec.port)),
+        }
+    };
+    targets.iter().map(name).collect()
+}
+
 fn changed_group(state: &State, group: &TargetGroup, changed: TargetGroup) -> (Change, TargetGroupView) {
     let view = TargetGroupView::new(state, &changed);
-    let change = if changed == *group { Change::default() } else { Change::default().put(changed) };
+    let change = Change::replace(group, changed);
     (change, view)
 }
 

@@ -19,16 +19,16 @@ use super::{
 };
 use crate::{
     model::{
-        AccountId, Alias, AttributeMap, Certificate, CertificateId, ConsumerLists, Direction, DnsTarget, Endpoint,
-        EndpointId, EndpointService, EndpointServiceId, EndpointState, Forward, HealthCheck, Hook, Instance,
-        InstanceId, InstanceLabel, InstanceState, InterfaceName, IpAddressType, IpFamily, Limits, Link, LinkId,
-        LinkSide, Listener, ListenerAttributes, ListenerId, ListenerPorts, LoadBalancer, LoadBalancerId,
-        NetworkInterface, NetworkInterfaceId, Owner, PayerResponsibility, Peer, PolicyDocument, Port, Principal,
-        PrivateDns, PrivateDnsName, Protocol, ResourceName, RouteState, RouteTable, RouteTableId, RouteTarget,
-        SecurityGroup, SecurityGroupId, SecurityGroupName, SecurityGroupRule, SecurityGroupRuleId, SecurityGroupText,
-        ServiceName, State, Subnet, SubnetCidr, SubnetId, SubnetIpv6Cidr, Target, TargetAddress, TargetGroup,
-        TargetGroupId, TargetType, TlsSettings, Traffic, Vpc, VpcAttributes, VpcCidr, VpcId, VpcIndex, VpcIpv6, Weight,
-        derived,
+        AccountId, Alias, ApplicationListener, AttributeMap, Certificate, CertificateId, ConsumerLists, Direction,
+        DnsTarget, Endpoint, EndpointId, EndpointService, EndpointServiceId, EndpointState, Forward, GroupProtocol,
+        HealthCheck, Hook, Instance, InstanceId, InstanceLabel, InstanceState, InterfaceName, IpAddressType, IpFamily,
+        Limits, Link, LinkId, LinkSide, Listener, ListenerAttributes, ListenerId, ListenerPorts, LoadBalancer,
+        LoadBalancerId, NetworkInterface, NetworkInterfaceId, Owner, PayerResponsibility, Peer, PolicyDocument, Port,
+        Principal, PrivateDns, PrivateDnsName, Protocol, ResourceName, RouteState, RouteTable, RouteTableId,
+        RouteTarget, SecurityGroup, SecurityGroupId, SecurityGroupName, SecurityGroupRule, SecurityGroupRuleId,
+        SecurityGroupText, ServiceName, State, Subnet, SubnetCidr, SubnetId, SubnetIpv6Cidr, Target, TargetAddress,
+        TargetGroup, TargetGroupId, TargetType, TlsSettings, Traffic, Vpc, VpcAttributes, VpcCidr, VpcId, VpcIndex,
+        VpcIpv6, Weight, derived,
     },
     runtime::{HookInUse, NextHop, PortStatus},
     tls::{
@@ -93,7 +93,7 @@ impl SecurityGroupView {
                 traffic: rule.traffic,
                 peer: rule.peer.clone(),
                 peer_name: match &rule.peer {
-                    Peer::Cidr(_) => None,
+                    Peer::Cidr(_) | Peer::PrefixList(_) => None,
                     Peer::Group(peer) => Some(security_group_name(state, peer)),
                 },
                 description: rule.description.clone(),
@@ -371,7 +371,7 @@ impl LoadBalancerView {
             enforce_on_private_link,
             attributes,
         } = lb.clone();
-        let attributes = attribute_map(&attributes);
+        let attributes = entry_map(attributes.entries_of(id.kind()));
         let listeners = state
             .listeners
             .values()
@@ -479,8 +479,17 @@ impl ListenerView {
     }
 }
 
+/// `LOAD-BALANCER:PORT` of a listener of a load balancer of type application.
+pub fn application_listener_name(state: &State, listener: &ApplicationListener) -> String {
+    format!("{}:{}", load_balancer_name(state, &listener.load_balancer), listener.port)
+}
+
 fn attribute_map<T: AttributeMap>(attributes: &T) -> BTreeMap<String, String> {
-    attributes.entries().into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    entry_map(attributes.entries())
+}
+
+fn entry_map(entries: Vec<(&'static str, String)>) -> BTreeMap<String, String> {
+    entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 /// A target group, with its targets and the listeners that lead to it.
@@ -495,10 +504,12 @@ pub struct TargetGroupView {
     /// The family of its targets.
     #[serde(default)]
     pub ip_address_type: IpFamily,
-    pub protocol: Protocol,
+    pub protocol: GroupProtocol,
     pub port: u16,
     pub health_check: HealthCheck,
     pub attributes: BTreeMap<String, String>,
+    /// The only target of a group of target type `alb`.
+    pub load_balancer: Option<LoadBalancerId>,
     pub targets: Vec<Target>,
     /// Names whose addresses are targets.
     pub dns_targets: BTreeSet<DnsTarget>,
@@ -522,6 +533,7 @@ impl TargetGroupView {
             health_check,
             attributes,
             dns_targets,
+            load_balancer,
             targets,
             created_at,
         } = group.clone();
@@ -530,6 +542,7 @@ impl TargetGroupView {
             .values()
             .filter(|listener| listener.forward.weights.contains_key(&id))
             .map(|listener| listener_name(state, listener))
+            .chain(state.requests_lead_to(&id).map(|listener| application_listener_name(state, listener)))
             .collect();
         Self {
             vpc_name: vpc_name(state, &vpc),
@@ -541,7 +554,8 @@ impl TargetGroupView {
             protocol,
             port,
             health_check,
-            attributes: attribute_map(&attributes),
+            attributes: entry_map(attributes.entries_of(target_type, protocol)),
+            load_balancer: load_balancer.map(|registered| registered.id),
             targets: targets.into_values().collect(),
             dns_targets,
             listeners,
@@ -556,8 +570,11 @@ pub struct TargetHealthView {
     pub address: TargetAddress,
     /// The instance that it is, in a group of target type `instance`.
     pub instance: Option<InstanceId>,
+    /// The load balancer that it is, in a group of target type `alb`; the address is the first of that.
+    #[serde(default)]
+    pub load_balancer: Option<LoadBalancerId>,
     pub health_check_port: u16,
-    /// `initial`, `healthy`, `unhealthy`, `unhealthy.draining`, `unused` or `draining`.
+    /// `unavailable`, `initial`, `healthy`, `unhealthy`, `unhealthy.draining`, `unused` or `draining`.
     pub state: String,
     pub reason: Option<String>,
     pub description: Option<String>,
@@ -574,6 +591,10 @@ pub struct EndpointServiceView {
     pub alias: Option<ResourceName>,
     pub load_balancers: Vec<LoadBalancerId>,
     pub load_balancer_names: Vec<String>,
+    /// In which endpoints may be, such as `us-east-1a`: as its load balancers were when it was made or changed last.
+    pub zones: Vec<String>,
+    /// Whether endpoints may have IPv4 addresses only, whatever its load balancers have.
+    pub ipv4_only: bool,
     pub acceptance_required: bool,
     pub principals: Vec<Principal>,
     /// Whose endpoints are accepted or rejected without asking.
@@ -605,6 +626,8 @@ impl EndpointServiceView {
             service_name,
             alias,
             load_balancers,
+            zones,
+            ipv4_only,
             acceptance_required,
             principals,
             consumers,
@@ -618,6 +641,8 @@ impl EndpointServiceView {
             published: publish::published(state, service).map(|published| PublishedView::new(state, &published)),
             consumers,
             load_balancer_names: load_balancers.iter().map(|lb| load_balancer_name(state, lb)).collect(),
+            zones: zones.iter().map(|zone| zone.name(&owner.region)).collect(),
+            ipv4_only,
             id,
             owner,
             service_name,
@@ -952,7 +977,7 @@ impl SubnetView {
     }
 }
 
-/// A network interface: an address of a load balancer or an endpoint.
+/// A network interface of a load balancer, an endpoint or an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct NetworkInterfaceView {
     pub id: NetworkInterfaceId,
@@ -960,9 +985,13 @@ pub struct NetworkInterfaceView {
     pub vpc_name: String,
     /// None for an address that was chosen outside every subnet.
     pub subnet: Option<SubnetId>,
+    /// The primary one.
     #[schema(value_type = String)]
     pub address: IpAddr,
-    /// `network_load_balancer` or `vpc_endpoint`.
+    /// The others of its owner in the same subnet.
+    #[schema(value_type = Vec<String>)]
+    pub further_addresses: Vec<IpAddr>,
+    /// `network_load_balancer`, `vpc_endpoint` or `interface`.
     pub interface_type: String,
     /// The id or ARN of what has it.
     pub owned_by: String,
@@ -973,13 +1002,14 @@ pub struct NetworkInterfaceView {
 impl NetworkInterfaceView {
     /// As `state` has it.
     pub fn new(state: &State, interface: &NetworkInterface<'_>) -> Self {
-        let NetworkInterface { id, vpc, address, by, groups } = interface.clone();
+        let NetworkInterface { id, vpc, address, further_addresses, by, groups } = interface.clone();
         Self {
             vpc_name: vpc_name(state, vpc),
             subnet: state.subnet_of(vpc, address).map(|subnet| subnet.id.clone()),
             id,
             vpc: vpc.clone(),
             address,
+            further_addresses,
             interface_type: by.interface_type().to_owned(),
             owned_by: by.as_str().to_owned(),
             description: by.description(),

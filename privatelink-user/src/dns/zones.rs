@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    CrossZone, LoadBalancer, LoadBalancerId, Region, State, Subnet, TargetAddress, TargetGroup, TargetGroupId, VpcId,
+    CrossZone, LoadBalancer, LoadBalancerId, State, Subnet, TargetAddress, TargetGroup, TargetGroupId, VpcId,
     ZonedAddress,
 };
 
@@ -36,7 +36,7 @@ struct Counted {
 impl Counted {
     fn new(state: &State, subnets: &BTreeMap<&VpcId, Vec<&Subnet>>, group: &TargetGroup, healthy: &Healthy) -> Self {
         let mut counted = Self::default();
-        let Ok(region) = group.id.scope().0.parse::<Region>() else { return counted };
+        let Some(region) = group.id.region() else { return counted };
         let serves = |target: &&crate::model::Target| target.draining_since.is_none() && !state.is_stopped(target);
         for target in group.targets.values().filter(serves) {
             let mut around = subnets.get(&group.vpc).into_iter().flatten();

@@ -2,8 +2,9 @@
 //! `Default`.
 
 use super::{
-    CrossZone, HealthThreshold, InvalidValue, IpFamily, ListenerAttributes, LoadBalancerAttributes, Protocol,
-    TargetGroupAttributes, TargetName, TargetTrust, TargetType,
+    CrossZone, GroupProtocol, HealthThreshold, InvalidValue, IpFamily, ListenerAttributes, LoadBalancerAttributes,
+    LoadBalancerKind, Protocol, RequestForward, RequestRouting, Scheme, TargetGroupAttributes, TargetName, TargetTrust,
+    TargetType,
 };
 
 /// One attribute of the resource attributes `T`.
@@ -88,17 +89,18 @@ const MOST_TARGETS: u32 = 1_000_000;
 
 impl TargetGroupAttributes {
     /// What a new group of these targets and of `protocol` has.
-    pub fn defaults(target_type: TargetType, protocol: Protocol, family: IpFamily) -> Self {
+    pub fn defaults(target_type: TargetType, protocol: GroupProtocol, family: IpFamily) -> Self {
         let preserve_client_ip = match target_type {
             // IPv6 targets always see the node address.
             TargetType::Ip => protocol.has_udp() && family == IpFamily::Ipv4,
-            TargetType::Instance => true,
+            TargetType::Instance | TargetType::Alb => true,
         };
         let defaults = Self { preserve_client_ip, ..Self::default() };
         // There is no reset that could tell a client of UDP, so flows go with their target's draining and not before.
         match protocol {
-            Protocol::Tcp | Protocol::Tls => defaults,
-            Protocol::Udp | Protocol::TcpUdp => Self {
+            GroupProtocol::Application(_) => Self { preserve_client_ip: false, ..defaults },
+            GroupProtocol::Transport(Protocol::Tcp | Protocol::Tls) => defaults,
+            GroupProtocol::Transport(Protocol::Udp | Protocol::TcpUdp) => Self {
                 deregistration_connection_termination: true,
                 unhealthy_connection_termination: false,
                 ..defaults
@@ -122,11 +124,48 @@ impl Default for TargetGroupAttributes {
             cross_zone: CrossZone::UseLoadBalancerConfiguration,
             target_trust: TargetTrust::Off,
             target_name: TargetName::Client,
+            request_routing: RequestRouting::default(),
+            slow_start: 0,
+            cookie_duration: 86_400,
         }
     }
 }
 
 impl TargetGroupAttributes {
+    /// Whether a group of these targets and of `protocol` has the attribute.
+    pub fn applies(key: &str, target_type: TargetType, protocol: GroupProtocol) -> bool {
+        let of_requests = matches!(
+            key,
+            "load_balancing.algorithm.type" | "slow_start.duration_seconds" | "stickiness.lb_cookie.duration_seconds"
+        );
+        // Of what is not a Network Load Balancer's alone.
+        let of_both = key.starts_with("target_group_health.")
+            || matches!(
+                key,
+                "deregistration_delay.timeout_seconds"
+                    | "stickiness.enabled"
+                    | "stickiness.type"
+                    | "load_balancing.cross_zone.enabled"
+            );
+        match (target_type, protocol) {
+            (TargetType::Alb, _) => {
+                matches!(key, "deregistration_delay.timeout_seconds" | "preserve_client_ip.enabled")
+            }
+            (TargetType::Ip | TargetType::Instance, GroupProtocol::Application(_)) => of_requests || of_both,
+            (TargetType::Ip | TargetType::Instance, GroupProtocol::Transport(_)) => !of_requests,
+        }
+    }
+
+    /// The keys that such a group has, with their values.
+    pub fn entries_of(&self, target_type: TargetType, protocol: GroupProtocol) -> Vec<(&'static str, String)> {
+        let own = self.entries().into_iter().filter(|(key, _)| Self::applies(key, target_type, protocol));
+        let kind = |key, value| match (key, protocol) {
+            ("stickiness.type", GroupProtocol::Application(_)) => "lb_cookie".to_owned(),
+            (_, GroupProtocol::Application(_) | GroupProtocol::Transport(_)) => value,
+        };
+        own.map(|(key, value)| (key, kind(key, value))).collect()
+    }
+
     /// Checks what one attribute asks of another.
     pub fn validate(self) -> Result<Self, InvalidValue> {
         if self.unhealthy_connection_termination && self.unhealthy_draining_interval > 0 {
@@ -196,6 +235,37 @@ impl AttributeMap for TargetGroupAttributes {
             help: "what stickiness goes by",
             get: |_| "source_ip".to_owned(),
             set: |_, text| (text == "source_ip").then_some(()),
+        },
+        Attribute {
+            key: "stickiness.lb_cookie.duration_seconds",
+            rule: "must be between '1-604800' inclusive",
+            help: "of a group for HTTP: seconds for which a cookie keeps a client at its target; kept, nothing serves such groups",
+            get: |attributes| attributes.cookie_duration.to_string(),
+            set: |attributes, text| {
+                attributes.cookie_duration = number(text, 1, RequestForward::MAX_STICKINESS)?;
+                Some(())
+            },
+        },
+        Attribute {
+            key: "slow_start.duration_seconds",
+            rule: "must be '0' or between '30-900' inclusive",
+            help: "of a group for HTTP: seconds in which a new target's share grows; kept, nothing serves such groups",
+            get: |attributes| attributes.slow_start.to_string(),
+            set: |attributes, text| {
+                attributes.slow_start = number(text, 30, 900).or_else(|| number(text, 0, 0))?;
+                Some(())
+            },
+        },
+        Attribute {
+            key: "load_balancing.algorithm.type",
+            rule: "must be one of '[round_robin, least_outstanding_requests, weighted_random]'",
+            help: "of a group for HTTP: how requests are spread; kept, nothing serves such groups",
+            get: |attributes| attributes.request_routing.to_string(),
+            set: |attributes, text| {
+                let found = RequestRouting::ALL.into_iter().find(|value| value.to_string() == text);
+                attributes.request_routing = found?;
+                Some(())
+            },
         },
         Attribute {
             key: "target_health_state.unhealthy.connection_termination.enabled",
@@ -344,6 +414,31 @@ impl AttributeMap for ListenerAttributes {
     ];
 }
 
+impl LoadBalancerAttributes {
+    /// What a new load balancer of this type has.
+    pub fn defaults(kind: LoadBalancerKind, scheme: Scheme) -> Self {
+        Self {
+            cross_zone: kind == LoadBalancerKind::Application,
+            deny_all_igw_traffic: scheme == Scheme::Internal,
+            ..Self::default()
+        }
+    }
+
+    /// Whether load balancers of this type have the attribute.
+    pub fn applies(key: &str, kind: LoadBalancerKind) -> bool {
+        let of_requests = key.starts_with("idle_timeout.") || key.starts_with("routing.http");
+        match kind {
+            LoadBalancerKind::Network => !of_requests,
+            LoadBalancerKind::Application => !key.starts_with("secondary_ips.") && !key.starts_with("dns_record."),
+        }
+    }
+
+    /// The keys that such a load balancer has, with their values.
+    pub fn entries_of(&self, kind: LoadBalancerKind) -> Vec<(&'static str, String)> {
+        self.entries().into_iter().filter(|(key, _)| Self::applies(key, kind)).collect()
+    }
+}
+
 impl AttributeMap for LoadBalancerAttributes {
     const OWNER: &'static str = "Load balancer";
     const TABLE: &'static [Attribute<Self>] = &[
@@ -374,6 +469,90 @@ impl AttributeMap for LoadBalancerAttributes {
             get: |attributes| attributes.secondary_ips.to_string(),
             set: |attributes, text| {
                 attributes.secondary_ips = number(text, 0, 7)?;
+                Some(())
+            },
+        },
+        Attribute {
+            key: "dns_record.client_routing_policy",
+            rule: "must be 'any_availability_zone': the zone of who asks for a name is not seen here",
+            help: "which zones the name has: all healthy ones, whoever asks",
+            get: |_| "any_availability_zone".to_owned(),
+            set: |_, text| (text == "any_availability_zone").then_some(()),
+        },
+        Attribute {
+            key: "ipv6.deny_all_igw_traffic",
+            rule: "must be one of '[true, false]'",
+            help: "whether nothing may come by an internet gateway; kept, there is none here (false if internet-facing)",
+            get: |attributes| attributes.deny_all_igw_traffic.to_string(),
+            set: |attributes, text| {
+                attributes.deny_all_igw_traffic = boolean(text)?;
+                Some(())
+            },
+        },
+        Attribute {
+            key: "zonal_shift.config.enabled",
+            rule: "must be one of '[true, false]'",
+            help: "whether traffic may be shifted away from a zone; kept, nothing shifts it here",
+            get: |attributes| attributes.zonal_shift.to_string(),
+            set: |attributes, text| {
+                attributes.zonal_shift = boolean(text)?;
+                Some(())
+            },
+        },
+        Attribute {
+            key: "access_logs.s3.enabled",
+            rule: "must be 'false': nothing is written to buckets here, the agent's access log is a file",
+            help: "whether access logs go to a bucket; `agent --access-log` writes them to a file instead",
+            get: |_| false.to_string(),
+            set: |_, text| (text == "false").then_some(()),
+        },
+        Attribute {
+            key: "access_logs.s3.bucket",
+            rule: "must be text",
+            help: "the bucket; kept, nothing is written to it",
+            get: |attributes| attributes.access_log_bucket.clone(),
+            set: |attributes, text| {
+                attributes.access_log_bucket = text.to_owned();
+                Some(())
+            },
+        },
+        Attribute {
+            key: "access_logs.s3.prefix",
+            rule: "must be text",
+            help: "where in the bucket; kept, nothing is written to it",
+            get: |attributes| attributes.access_log_prefix.clone(),
+            set: |attributes, text| {
+                attributes.access_log_prefix = text.to_owned();
+                Some(())
+            },
+        },
+        Attribute {
+            key: "idle_timeout.timeout_seconds",
+            rule: "must be between '1-4000' inclusive",
+            help: "of type application: seconds without data after which a connection ends; kept, nothing serves this type",
+            get: |attributes| attributes.request_idle_timeout.to_string(),
+            set: |attributes, text| {
+                attributes.request_idle_timeout = number(text, 1, 4_000)?;
+                Some(())
+            },
+        },
+        Attribute {
+            key: "routing.http2.enabled",
+            rule: "must be one of '[true, false]'",
+            help: "of type application: whether clients may speak HTTP/2; kept, nothing serves this type",
+            get: |attributes| attributes.http2.to_string(),
+            set: |attributes, text| {
+                attributes.http2 = boolean(text)?;
+                Some(())
+            },
+        },
+        Attribute {
+            key: "routing.http.drop_invalid_header_fields.enabled",
+            rule: "must be one of '[true, false]'",
+            help: "of type application: whether header fields with invalid names are left out; kept, nothing serves this type",
+            get: |attributes| attributes.drop_invalid_headers.to_string(),
+            set: |attributes, text| {
+                attributes.drop_invalid_headers = boolean(text)?;
                 Some(())
             },
         },

@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Account, Certificate, CertificateId, ClientToken, ConnectionNotification, Endpoint, EndpointId, EndpointService,
-    EndpointServiceId, GatewayEndpoint, Instance, InstanceId, InterfaceName, Link, LinkId, Listener, ListenerId,
-    LoadBalancer, LoadBalancerId, Notice, NoticeId, NotificationId, Port, RecordId, RouteTable, RouteTableId,
-    SecurityGroup, SecurityGroupId, Subnet, SubnetId, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
+    Account, ApplicationListener, ApplicationListenerId, Certificate, CertificateId, ClientToken,
+    ConnectionNotification, Endpoint, EndpointId, EndpointService, EndpointServiceId, GatewayEndpoint, Instance,
+    InstanceId, InterfaceName, Link, LinkId, Listener, ListenerId, ListenerRule, ListenerRuleId, LoadBalancer,
+    LoadBalancerId, Notice, NoticeId, NotificationId, Port, RecordId, RouteTable, RouteTableId, SecurityGroup,
+    SecurityGroupId, Subnet, SubnetId, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex,
 };
 
 /// What an accepted operation does to the state; applied and committed whole.
@@ -28,6 +29,11 @@ impl Change {
     pub fn put(mut self, record: impl Into<Record>) -> Self {
         self.0.push(Edit::Put(record.into()));
         self
+    }
+
+    /// `changed` in the place of `present`; nothing, if they are the same.
+    pub fn replace<R: PartialEq + Into<Record>>(present: &R, changed: R) -> Self {
+        if changed == *present { Self::default() } else { Self::default().put(changed) }
     }
 
     /// Removes a record.
@@ -109,6 +115,8 @@ records! {
     SecurityGroup(SecurityGroup, SecurityGroupId, id),
     LoadBalancer(LoadBalancer, LoadBalancerId, id),
     Listener(Listener, ListenerId, id),
+    ApplicationListener(ApplicationListener, ApplicationListenerId, id),
+    ListenerRule(ListenerRule, ListenerRuleId, id),
     TargetGroup(TargetGroup, TargetGroupId, id),
     EndpointService(EndpointService, EndpointServiceId, id),
     Endpoint(Endpoint, EndpointId, id),
@@ -130,6 +138,8 @@ keys! {
     Port(InterfaceName),
     LoadBalancer(LoadBalancerId),
     Listener(ListenerId),
+    ApplicationListener(ApplicationListenerId),
+    ListenerRule(ListenerRuleId),
     TargetGroup(TargetGroupId),
     EndpointService(EndpointServiceId),
     Endpoint(EndpointId),

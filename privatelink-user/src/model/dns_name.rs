@@ -150,7 +150,7 @@ impl State {
 
     /// The node addresses of a load balancer with their zones.
     pub fn load_balancer_zones(&self, lb: &LoadBalancer) -> Vec<ZonedAddress> {
-        let Ok(region) = lb.id.scope().0.parse::<Region>() else { return Vec::new() };
+        let Some(region) = lb.id.region() else { return Vec::new() };
         let zoned = |address| ZonedAddress { zone: self.zone_of(&lb.vpc, &region, address), address };
         lb.nodes().map(zoned).collect()
     }

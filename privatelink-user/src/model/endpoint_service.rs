@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AccountId, Consent, ConsumerLists, EndpointId, EndpointServiceId, EndpointState, InvalidValue, Limits,
-    LoadBalancerId, Owner, Principal, PrivateDns, Region, ResourceName, invalid::serde_as_text,
+    LoadBalancerId, Owner, Principal, PrivateDns, Region, ResourceName, State, Zone, invalid::serde_as_text,
 };
 
 /// Load balancers that endpoints of other VPCs may lead to.
@@ -23,6 +23,13 @@ pub struct EndpointService {
     /// At least one; a load balancer serves one endpoint service only. An endpoint has the listeners of all of them;
     /// where two have the same port, the first one's.
     pub load_balancers: Vec<LoadBalancerId>,
+    /// In which endpoints may be: those in which the load balancers had addresses when the service was made or changed last.
+    /// Zones that they get later are the service's after its next change.
+    #[serde(default)]
+    pub zones: BTreeSet<Zone>,
+    /// Endpoints have IPv4 addresses only, also where every load balancer has IPv6 ones.
+    #[serde(default)]
+    pub ipv4_only: bool,
     /// Whether an endpoint waits for its acceptance. A change leaves the endpoints that there are as they are.
     pub acceptance_required: bool,
     /// Who may make endpoints, besides the service's own account.
@@ -83,6 +90,17 @@ impl fmt::Display for PayerResponsibility {
             Self::EndpointOwner => "endpoint-owner",
             Self::ServiceOwner => "service-owner",
         })
+    }
+}
+
+impl State {
+    /// The zones in which a service's load balancers have addresses. One whose addresses are in no subnet is reached in all.
+    pub fn zones_of(&self, service: &EndpointService) -> BTreeSet<Zone> {
+        let lbs = service.load_balancers.iter().filter_map(|id| self.load_balancers.get(id));
+        let subnets = lbs.flat_map(|lb| lb.addresses.iter().map(|address| self.subnet_of(&lb.vpc, *address)));
+        let found: Vec<Option<Zone>> = subnets.map(|subnet| subnet.map(|subnet| subnet.zone)).collect();
+        let all = found.contains(&None);
+        Zone::ALL.into_iter().filter(|zone| all || found.contains(&Some(*zone))).collect()
     }
 }
 

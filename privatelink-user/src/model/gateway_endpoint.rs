@@ -1,12 +1,12 @@
 //! Gateway endpoints: in AWS the way of a VPC's routes to S3 and DynamoDB. They are records, so that what makes one beside
 //! other things goes on; no packet goes by one.
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointId, PolicyDocument, Region, RouteTableId, VpcId, derived};
+use super::{EndpointId, InvalidValue, PolicyDocument, Region, RouteTableId, VpcId, derived, invalid::text_value};
 
 /// What gateway endpoints lead to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -25,9 +25,10 @@ impl GatewayService {
         format!("com.amazonaws.{region}.{self}")
     }
 
-    /// The id of the list of its prefixes in a region, which routes name as their destination.
-    pub fn prefix_list(self, region: &Region) -> String {
-        format!("pl-{}", derived::hex(8, &["prefix list", &self.name(region)]))
+    /// The id of the list of its prefixes in a region, which routes name as their destination and rules of security groups as
+    /// their peer.
+    pub fn prefix_list(self, region: &Region) -> PrefixListId {
+        PrefixListId(format!("pl-{}", derived::hex(8, &["prefix list", &self.name(region)])))
     }
 
     /// Its id: services of AWS have some too.
@@ -49,6 +50,37 @@ impl fmt::Display for GatewayService {
         })
     }
 }
+
+/// The id of a prefix list, `pl-` + 8 hex digits. There is one for each gateway service in a region, and no other. The service's
+/// own addresses are in it, so none that a VPC has here.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PrefixListId(String);
+
+impl PrefixListId {
+    /// Whether there is such a list in a region.
+    pub fn exists(&self, region: &Region) -> bool {
+        GatewayService::ALL.into_iter().any(|service| service.prefix_list(region) == *self)
+    }
+}
+
+impl FromStr for PrefixListId {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        match text.strip_prefix("pl-") {
+            Some(digits) if digits.len() == 8 && digits.bytes().all(hex) => Ok(Self(text.to_owned())),
+            Some(_) | None => Err(InvalidValue::new(
+                "prefix list id",
+                text,
+                "must be 'pl-' and 8 lower-case hexadecimal digits",
+                "routes to gateway endpoints show the ids that there are",
+            )),
+        }
+    }
+}
+
+text_value!(PrefixListId);
 
 /// A gateway endpoint. It belongs to its VPC's owner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

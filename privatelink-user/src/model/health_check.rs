@@ -48,6 +48,11 @@ impl HealthCheck {
         }
     }
 
+    /// The same of a group whose targets speak HTTP, as Application Load Balancers have them.
+    pub fn of_requests(self) -> Self {
+        Self { timeout: 5, matcher: Matcher::ok(), ..self }
+    }
+
     /// Checks every setting's range and that the timeout does not exceed the interval.
     pub fn validate(self) -> Result<Self, InvalidValue> {
         let within = |what: &str, value: u32, range: RangeInclusive<u32>| {
@@ -214,6 +219,11 @@ text_value!(HttpPath);
 pub struct Matcher(Vec<(u16, u16)>);
 
 impl Matcher {
+    /// 200 alone.
+    pub fn ok() -> Self {
+        Self(vec![(200, 200)])
+    }
+
     /// Whether an answer with status `code` passes.
     pub fn matches(&self, code: u16) -> bool {
         self.0.iter().any(|&(first, last)| (first..=last).contains(&code))

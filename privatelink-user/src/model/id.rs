@@ -122,6 +122,11 @@ macro_rules! elb_arn {
                 arn_parts(&self.0).map_or_else(Default::default, |(region, account, _)| (region, account))
             }
 
+            /// The region of the ARN.
+            pub fn region(&self) -> Option<Region> {
+                self.scope().0.parse().ok()
+            }
+
             /// Whether the ARN is of `owner`'s account and region.
             pub fn belongs_to(&self, owner: &Owner) -> bool {
                 let Owner { account, region } = owner;
@@ -165,6 +170,14 @@ elb_arn!(
     ListenerId, "listener ARN", "listener/net/", 2
 );
 elb_arn!(
+    /// The ARN of a listener of a load balancer of type application, `…:listener/app/<load balancer>/<16 hex>/<16 hex>`.
+    ApplicationListenerId, "listener ARN", "listener/app/", 2
+);
+elb_arn!(
+    /// The ARN of a rule of such a listener, `…:listener-rule/app/<load balancer>/<16 hex>/<16 hex>/<16 hex>`.
+    ListenerRuleId, "rule ARN", "listener-rule/app/", 3
+);
+elb_arn!(
     /// A target group's ARN, `…:targetgroup/<name>/<16 hex>`.
     TargetGroupId, "target group ARN", "targetgroup/", 1
 );
@@ -173,6 +186,11 @@ impl LoadBalancerId {
     /// What follows the type in the ARN: `<name>/<16 hex>`.
     pub(super) fn suffix(&self) -> &str {
         self.dimension().split_once('/').map_or("", |(_, suffix)| suffix)
+    }
+
+    /// The load balancer's name.
+    pub fn name(&self) -> &str {
+        self.suffix().split_once('/').map_or("", |(name, _)| name)
     }
 
     /// How CloudWatch names it: `net/<name>/<16 hex>`.
@@ -215,6 +233,20 @@ impl ListenerId {
     ) -> Self {
         let suffix = load_balancer.suffix();
         Self(format!("arn:aws:elasticloadbalancing:{region}:{account}:listener/net/{suffix}/{}", ids.hex(16)).into())
+    }
+}
+
+impl ApplicationListenerId {
+    /// A new ARN for a listener of `load_balancer`.
+    pub fn generate(load_balancer: &LoadBalancerId, ids: &mut dyn IdSource) -> Self {
+        Self(format!("{}/{}", load_balancer.0.replacen(":loadbalancer/", ":listener/", 1), ids.hex(16)).into())
+    }
+}
+
+impl ListenerRuleId {
+    /// A new ARN for a rule of `listener`.
+    pub fn generate(listener: &ApplicationListenerId, ids: &mut dyn IdSource) -> Self {
+        Self(format!("{}/{}", listener.0.replacen(":listener/", ":listener-rule/", 1), ids.hex(16)).into())
     }
 }
 

@@ -9,12 +9,13 @@ use std::{
 use ipnet::Ipv4Net;
 
 use super::{
-    AddressUse, Alias, CertificateId, Change, ConnectionNotification, Direction, Edit, Endpoint, EndpointId,
-    EndpointService, EndpointServiceId, Forward, GatewayEndpoint, Instance, InstanceId, InterfaceName, IpFamily, Key,
-    Link, LinkId, Listener, ListenerId, ListenerPorts, LoadBalancer, LoadBalancerId, NotificationId,
-    NotificationSubject, Peer, Port, Protocol, ResourceName, RouteTableId, SecurityGroup, SecurityGroupId,
-    SecurityGroupName, State, Subnet, SubnetId, TaggedId, Target, TargetGroup, TargetGroupId, TargetTrust, TargetType,
-    Vpc, VpcId, VpcIndex,
+    AddressUse, Alias, ApplicationListener, ApplicationListenerId, ApplicationProtocol, CertificateId, Change,
+    ConnectionNotification, Direction, Edit, Endpoint, EndpointId, EndpointService, EndpointServiceId, Forward,
+    GatewayEndpoint, GroupProtocol, Instance, InstanceId, InterfaceName, IpFamily, Key, Link, LinkId, Listener,
+    ListenerId, ListenerPorts, ListenerRule, ListenerRuleId, LoadBalancer, LoadBalancerId, LoadBalancerKind,
+    NotificationId, NotificationSubject, Peer, Port, Protocol, RequestForward, ResourceName, RouteTableId, RuleAction,
+    SecurityGroup, SecurityGroupId, SecurityGroupName, State, Subnet, SubnetId, TaggedId, Target, TargetGroup,
+    TargetGroupId, TargetTrust, TargetType, Vpc, VpcId, VpcIndex,
 };
 
 /// A rule between resources that does not hold.
@@ -78,6 +79,14 @@ pub enum InvariantViolation {
     ListenerTls(ListenerId),
     #[error("load balancer '{0}' has two listeners on port {1}, or on some of these ports")]
     DuplicateListener(LoadBalancerId, ListenerPorts),
+    #[error(
+        "listener '{0}' belongs to no load balancer of type application, or shares its port, or shows an unknown certificate"
+    )]
+    ApplicationListener(ApplicationListenerId),
+    #[error("rule '{0}' belongs to a listener that does not exist, has no condition, or another rule's priority")]
+    ListenerRule(ListenerRuleId),
+    #[error("'{0}' leads requests to a target group that does not exist, is of another VPC or does not speak HTTP")]
+    RequestForward(String),
     #[error("endpoint service '{0}' has no load balancer, or one that does not exist")]
     ServiceLoadBalancerMissing(EndpointServiceId),
     #[error("load balancer '{0}' serves two endpoint services")]
@@ -154,6 +163,7 @@ impl State {
         self.load_balancers.values().try_for_each(|lb| self.check_load_balancer(lb))?;
         self.target_groups.values().try_for_each(|group| self.check_target_group(group))?;
         self.listeners.values().try_for_each(|listener| self.check_listener(listener))?;
+        self.check_application_listeners()?;
         self.endpoint_services.values().try_for_each(|service| self.check_endpoint_service(service))?;
         self.endpoints.values().try_for_each(|endpoint| self.check_endpoint(endpoint))?;
         self.links.values().try_for_each(|link| self.check_link(link))?;
@@ -215,6 +225,7 @@ impl State {
                     let fewer = |old: &LoadBalancer, new: &LoadBalancer| {
                         new.ipv6_addresses.is_empty() && !old.ipv6_addresses.is_empty()
                     };
+                    touched.applications |= id.kind() == LoadBalancerKind::Application;
                     if old.is_some_and(|old| new.is_none_or(|new| new.vpc != old.vpc || fewer(old, new))) {
                         let mut behind = self.listeners.values().filter(|listener| listener.load_balancer == *id);
                         behind.try_for_each(|listener| self.check_listener(listener))?;
@@ -237,8 +248,10 @@ impl State {
                     if old.is_some() {
                         let mut leads = self.listeners.values().filter(|at| at.forward.weights.contains_key(id));
                         leads.try_for_each(|listener| self.check_listener(listener))?;
+                        touched.applications = true;
                     }
                 }
+                Key::ApplicationListener(_) | Key::ListenerRule(_) => touched.applications = true,
                 Key::EndpointService(id) => {
                     touched.services = true;
                     let (old, new) = (before.endpoint_services.get(id), self.endpoint_services.get(id));
@@ -293,6 +306,7 @@ impl State {
                 Key::Certificate(id) if !self.certificates.contains_key(id) => {
                     self.listeners_with(id).try_for_each(|listener| self.check_listener(listener))?;
                     self.target_groups_that_trust(id).try_for_each(|group| self.check_target_group(group))?;
+                    touched.applications = true;
                 }
                 Key::Certificate(_) | Key::Account(_) | Key::ClientToken(_) | Key::Notice(_) => {}
             }
@@ -313,6 +327,7 @@ impl State {
             load_balancers,
             target_groups,
             listeners,
+            applications,
             services,
             aliases,
             links,
@@ -320,12 +335,13 @@ impl State {
             subnets,
             addresses,
         } = touched;
-        let rules: [(bool, fn(&Self) -> Result<(), InvariantViolation>); 10] = [
+        let rules: [(bool, fn(&Self) -> Result<(), InvariantViolation>); 11] = [
             (*vpcs, Self::check_vpcs),
             (*security_groups, Self::check_security_group_names),
             (*load_balancers, Self::check_load_balancer_names),
             (*target_groups, Self::check_target_group_names),
             (*listeners, Self::check_listener_ports),
+            (*applications, Self::check_application_listeners),
             (*services, Self::check_services),
             (*aliases, Self::check_aliases),
             (*links, Self::check_link_names),
@@ -550,12 +566,18 @@ impl State {
     /// at its primary address; one that drains may be gone.
     fn fits_target_type(&self, group: &TargetGroup) -> bool {
         let family = |target: &Target| IpFamily::of(target.address.ip) == group.ip_address_type;
-        let possible = group.target_type == TargetType::Ip || group.ip_address_type == IpFamily::Ipv4;
-        if !possible || !group.targets.values().all(family) {
+        let possible = match group.target_type {
+            TargetType::Ip => true,
+            TargetType::Instance => group.ip_address_type == IpFamily::Ipv4,
+            TargetType::Alb => group.ip_address_type == IpFamily::Ipv4 && group.protocol == Protocol::Tcp,
+        };
+        let stray = group.load_balancer.is_some() && group.target_type != TargetType::Alb;
+        if stray || !possible || !group.targets.values().all(family) {
             return false;
         }
         group.targets.values().all(|target| match (group.target_type, &target.instance) {
             (TargetType::Ip, instance) => instance.is_none(),
+            (TargetType::Alb, _) => false,
             (TargetType::Instance, None) => false,
             (TargetType::Instance, Some(_)) if target.draining_since.is_some() => true,
             (TargetType::Instance, Some(id)) => self.instances.get(id).is_some_and(|instance| {
@@ -635,7 +657,8 @@ impl State {
             let Some(group) = self.target_groups.get(id) else {
                 return Err(InvariantViolation::ListenerTargetGroupMissing(listener.id.clone()));
             };
-            if group.vpc != lb.vpc || !listener.protocol.leads_to(group.protocol) {
+            let only_tcp = group.target_type == TargetType::Alb && listener.protocol != Protocol::Tcp;
+            if group.vpc != lb.vpc || !listener.protocol.leads_to(group.protocol) || only_tcp {
                 return Err(InvariantViolation::ListenerTargetGroupMismatch(listener.id.clone()));
             }
             let sticky = group.attributes.stickiness;
@@ -650,6 +673,60 @@ impl State {
             return Err(InvariantViolation::ListenerFamilies(listener.id.clone()));
         }
         Ok(())
+    }
+
+    /// What load balancers of type application are led to and lead to. All of it is few, and is looked at together.
+    fn check_application_listeners(&self) -> Result<(), InvariantViolation> {
+        let mut ports = BTreeSet::new();
+        for listener in self.application_listeners.values() {
+            let ApplicationListener { id, load_balancer, port, https, action, created_at: _ } = listener;
+            let lb = self.load_balancers.get(load_balancer).filter(|lb| lb.id.kind() == LoadBalancerKind::Application);
+            let unknown = |id: &CertificateId| !self.certificates.contains_key(id);
+            let unknown = https.iter().any(|https| https.certificates().any(unknown));
+            let Some(lb) = lb.filter(|_| !unknown && ports.insert((load_balancer, port))) else {
+                return Err(InvariantViolation::ApplicationListener(id.clone()));
+            };
+            self.check_request_forward(id, lb, action)?;
+        }
+        let mut priorities = BTreeSet::new();
+        for rule in self.listener_rules.values() {
+            let ListenerRule { id, listener, priority, conditions, action, created_at: _ } = rule;
+            let of = self.application_listeners.get(listener);
+            let lb = of.and_then(|of| self.load_balancers.get(&of.load_balancer));
+            let Some(lb) = lb.filter(|_| !conditions.is_empty() && priorities.insert((listener, priority))) else {
+                return Err(InvariantViolation::ListenerRule(id.clone()));
+            };
+            self.check_request_forward(id, lb, action)?;
+        }
+        for group in self.target_groups.values() {
+            let Some(registered) = &group.load_balancer else { continue };
+            let lb = self.load_balancers.get(&registered.id).filter(|lb| lb.vpc == group.vpc);
+            let listens = |lb: &LoadBalancer| {
+                let mut listeners = self.application_listeners_of(&lb.id);
+                listeners.any(|listener| listener.port.get() == group.port)
+            };
+            if !lb.is_some_and(listens) {
+                return Err(InvariantViolation::TargetGroupTargets(group.id.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_request_forward(
+        &self,
+        by: &impl fmt::Display,
+        lb: &LoadBalancer,
+        action: &RuleAction,
+    ) -> Result<(), InvariantViolation> {
+        let RuleAction::Forward(RequestForward { weights, stickiness: _ }) = action else { return Ok(()) };
+        let fits = |id: &TargetGroupId| {
+            let speaks = [ApplicationProtocol::Http, ApplicationProtocol::Https].map(GroupProtocol::Application);
+            self.target_groups.get(id).is_some_and(|group| group.vpc == lb.vpc && speaks.contains(&group.protocol))
+        };
+        if (1..=Forward::MAX_GROUPS).contains(&weights.len()) && weights.keys().all(fits) {
+            return Ok(());
+        }
+        Err(InvariantViolation::RequestForward(by.to_string()))
     }
 
     fn check_listener_ports(&self) -> Result<(), InvariantViolation> {
@@ -729,6 +806,8 @@ struct Touched<'a> {
     load_balancers: bool,
     target_groups: bool,
     listeners: bool,
+    /// Listeners and rules of load balancers of type application, or what these refer to or are targets of.
+    applications: bool,
     services: bool,
     aliases: bool,
     links: bool,

@@ -74,16 +74,19 @@ impl LoadBalancer {
 pub enum LoadBalancerKind {
     #[default]
     Network,
-    /// A record with addresses of its own; nothing serves it, so that it has neither listeners nor a service.
+    /// A record with addresses of its own, listeners and rules; nothing serves it, so that it has no endpoint service.
     Application,
 }
 
 impl LoadBalancerKind {
+    /// Why one of type application carries nothing.
+    pub const UNSERVED: &str = "load balancers of type application are recorded, and nothing serves them";
+
     /// Why a load balancer of this type carries nothing; none for one that does.
     pub fn unserved(self) -> Option<&'static str> {
         match self {
             Self::Network => None,
-            Self::Application => Some("load balancers of type application are recorded, and nothing serves them"),
+            Self::Application => Some(Self::UNSERVED),
         }
     }
 }
@@ -150,7 +153,7 @@ impl FromStr for Scheme {
 }
 
 /// A load balancer's attributes; their keys, defaults and ranges are the table in `model/attribute.rs`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LoadBalancerAttributes {
     /// It cannot be deleted.
@@ -159,6 +162,33 @@ pub struct LoadBalancerAttributes {
     pub cross_zone: bool,
     /// Node addresses that are assigned in each subnet besides the first one.
     pub secondary_ips: u32,
+    /// Kept only, as the next three: nothing comes from an internet gateway here, and nothing shifts zones.
+    pub deny_all_igw_traffic: bool,
+    pub zonal_shift: bool,
+    /// Nothing is written to buckets.
+    pub access_log_bucket: String,
+    pub access_log_prefix: String,
+    /// Of type application, as the next two, and kept only: seconds, 1 to 4,000.
+    pub request_idle_timeout: u32,
+    pub http2: bool,
+    pub drop_invalid_headers: bool,
+}
+
+impl Default for LoadBalancerAttributes {
+    fn default() -> Self {
+        Self {
+            deletion_protection: false,
+            cross_zone: false,
+            secondary_ips: 0,
+            deny_all_igw_traffic: true,
+            zonal_shift: false,
+            access_log_bucket: String::new(),
+            access_log_prefix: String::new(),
+            request_idle_timeout: 60,
+            http2: true,
+            drop_invalid_headers: false,
+        }
+    }
 }
 
 /// The enforcement's default.

@@ -6,6 +6,7 @@
 
 mod account;
 mod alias;
+mod application;
 mod attribute;
 mod certificate;
 mod change;
@@ -49,6 +50,10 @@ mod vpc;
 
 pub use account::{Account, ClientToken, RecordId};
 pub use alias::Alias;
+pub use application::{
+    ApplicationListener, ApplicationProtocol, ContentType, FixedResponse, HttpsSettings, ListenerRule, Patterns,
+    Redirect, RequestForward, ResponseStatus, RuleAction, RuleCondition, RulePriority,
+};
 pub use attribute::{Attribute, AttributeMap};
 pub use certificate::{Certificate, CertificateId, SecretText};
 pub use change::{Change, Edit, Key, Record};
@@ -59,12 +64,12 @@ pub use endpoint::{Endpoint, EndpointState};
 pub use endpoint_service::{EndpointService, PayerResponsibility, ServiceName};
 pub use family::{IpAddressType, IpFamily, by_family};
 pub use forward::{Forward, Weight};
-pub use gateway_endpoint::{GatewayEndpoint, GatewayService};
+pub use gateway_endpoint::{GatewayEndpoint, GatewayService, PrefixListId};
 pub use health_check::{HealthCheck, HealthCheckPort, HealthCheckProtocol, HttpPath, Matcher};
 pub use id::{
-    AccountId, EndpointId, EndpointServiceId, IdSource, InstanceId, LinkId, ListenerId, LoadBalancerId,
-    NetworkInterfaceId, NoticeId, NotificationId, Region, RouteTableId, SecurityGroupId, SecurityGroupRuleId, SubnetId,
-    TargetGroupId, VpcId,
+    AccountId, ApplicationListenerId, EndpointId, EndpointServiceId, IdSource, InstanceId, LinkId, ListenerId,
+    ListenerRuleId, LoadBalancerId, NetworkInterfaceId, NoticeId, NotificationId, Region, RouteTableId,
+    SecurityGroupId, SecurityGroupRuleId, SubnetId, TargetGroupId, VpcId,
 };
 pub use instance::{Instance, InstanceLabel, InstanceState};
 pub use invalid::InvalidValue;
@@ -94,7 +99,10 @@ pub use subnet::{Subnet, SubnetCidr, SubnetIpv6Cidr, Zone};
 pub use table::Table;
 pub use tag::{TagKey, TagValue, TaggedId, Tags};
 pub use target::{Target, TargetAddress};
-pub use target_group::{CrossZone, HealthThreshold, Protocol, TargetGroup, TargetGroupAttributes, TargetType};
+pub use target_group::{
+    CrossZone, GroupProtocol, HealthThreshold, Protocol, RegisteredLoadBalancer, RequestRouting, TargetGroup,
+    TargetGroupAttributes, TargetType,
+};
 pub use target_trust::{TargetName, TargetTrust};
 pub use vpc::{Vpc, VpcAttributes, VpcCidr, VpcIndex, VpcIpv6, VpcIpv6Cidr, assignable_ipv6};
 

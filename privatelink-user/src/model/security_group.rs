@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    InvalidValue, SecurityGroupId, SecurityGroupRuleId, Vpc, VpcId,
+    InvalidValue, PrefixListId, SecurityGroupId, SecurityGroupRuleId, Vpc, VpcId,
     invalid::{serde_as_text, text_value},
 };
 
@@ -313,6 +313,9 @@ pub enum Peer {
     Cidr(IpNet),
     /// What a security group of the same VPC stands for ([`Members`]).
     Group(SecurityGroupId),
+    /// The addresses of a gateway service. It is a record: none of them is in a VPC here, so nothing comes from there, and no
+    /// target is there.
+    PrefixList(PrefixListId),
 }
 
 impl fmt::Display for Peer {
@@ -320,6 +323,7 @@ impl fmt::Display for Peer {
         match self {
             Self::Cidr(net) => net.fmt(f),
             Self::Group(group) => group.fmt(f),
+            Self::PrefixList(list) => list.fmt(f),
         }
     }
 }
@@ -331,6 +335,9 @@ impl FromStr for Peer {
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         if let Ok(group) = text.parse() {
             return Ok(Self::Group(group));
+        }
+        if let Ok(list) = text.parse() {
+            return Ok(Self::PrefixList(list));
         }
         let net = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
         net.map(|net| Self::Cidr(net.trunc())).ok_or_else(|| {
@@ -400,6 +407,7 @@ impl Peer {
         match self {
             Self::Cidr(net) => net.contains(&ip),
             Self::Group(group) => members(group).contains(ip),
+            Self::PrefixList(_) => false,
         }
     }
 }

@@ -9,11 +9,12 @@ use std::{
 use ipnet::Ipv4Net;
 
 use super::{
-    Account, Certificate, CertificateId, Change, ClientToken, ConnectionNotification, Edit, Endpoint, EndpointId,
-    EndpointService, EndpointServiceId, GatewayEndpoint, Hosts, Instance, InstanceId, InterfaceName, InterfaceOwner,
-    Key, Link, LinkId, Listener, ListenerId, LoadBalancer, LoadBalancerId, Members, Notice, NoticeId, NotificationId,
-    Port, Record, RecordId, RouteTable, RouteTableId, RouteTarget, SecurityGroup, SecurityGroupId, ServiceDomain,
-    Subnet, SubnetId, Table, TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex, overlap,
+    Account, ApplicationListener, ApplicationListenerId, Certificate, CertificateId, Change, ClientToken,
+    ConnectionNotification, Edit, Endpoint, EndpointId, EndpointService, EndpointServiceId, GatewayEndpoint, Hosts,
+    Instance, InstanceId, InterfaceName, InterfaceOwner, Key, Link, LinkId, Listener, ListenerId, ListenerRule,
+    ListenerRuleId, LoadBalancer, LoadBalancerId, Members, Notice, NoticeId, NotificationId, Port, Record, RecordId,
+    RouteTable, RouteTableId, RouteTarget, SecurityGroup, SecurityGroupId, ServiceDomain, Subnet, SubnetId, Table,
+    TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex, overlap,
 };
 
 /// Every resource, by identity.
@@ -25,6 +26,9 @@ pub struct State {
     pub load_balancers: Table<LoadBalancerId, LoadBalancer>,
     pub listeners: Table<ListenerId, Listener>,
     pub target_groups: Table<TargetGroupId, TargetGroup>,
+    /// Of load balancers of type application; `listeners` has those of the others.
+    pub application_listeners: Table<ApplicationListenerId, ApplicationListener>,
+    pub listener_rules: Table<ListenerRuleId, ListenerRule>,
     pub endpoint_services: Table<EndpointServiceId, EndpointService>,
     pub endpoints: Table<EndpointId, Endpoint>,
     /// Under ids that no endpoint has.
@@ -91,6 +95,8 @@ impl State {
             Record::SecurityGroup(group) => self.security_groups.insert(group.id.clone(), group),
             Record::LoadBalancer(lb) => self.load_balancers.insert(lb.id.clone(), lb),
             Record::Listener(listener) => self.listeners.insert(listener.id.clone(), listener),
+            Record::ApplicationListener(one) => self.application_listeners.insert(one.id.clone(), one),
+            Record::ListenerRule(rule) => self.listener_rules.insert(rule.id.clone(), rule),
             Record::TargetGroup(group) => self.target_groups.insert(group.id.clone(), group),
             Record::EndpointService(service) => self.endpoint_services.insert(service.id.clone(), service),
             Record::Endpoint(endpoint) => self.endpoints.insert(endpoint.id.clone(), endpoint),
@@ -116,6 +122,8 @@ impl State {
             Key::SecurityGroup(id) => self.security_groups.remove(id),
             Key::LoadBalancer(id) => self.load_balancers.remove(id),
             Key::Listener(id) => self.listeners.remove(id),
+            Key::ApplicationListener(id) => self.application_listeners.remove(id),
+            Key::ListenerRule(id) => self.listener_rules.remove(id),
             Key::TargetGroup(id) => self.target_groups.remove(id),
             Key::EndpointService(id) => self.endpoint_services.remove(id),
             Key::Endpoint(id) => self.endpoints.remove(id),
@@ -141,6 +149,8 @@ impl State {
         let load_balancers = self.load_balancers.values().cloned().map(Record::LoadBalancer);
         let target_groups = self.target_groups.values().cloned().map(Record::TargetGroup);
         let listeners = self.listeners.values().cloned().map(Record::Listener);
+        let applications = self.application_listeners.values().cloned().map(Record::ApplicationListener);
+        let rules = self.listener_rules.values().cloned().map(Record::ListenerRule);
         let services = self.endpoint_services.values().cloned().map(Record::EndpointService);
         let endpoints = self.endpoints.values().cloned().map(Record::Endpoint);
         let gateways = self.gateway_endpoints.values().cloned().map(Record::GatewayEndpoint);
@@ -161,6 +171,8 @@ impl State {
             .chain(instances)
             .chain(target_groups)
             .chain(listeners)
+            .chain(applications)
+            .chain(rules)
             .chain(services)
             .chain(endpoints)
             .chain(links)

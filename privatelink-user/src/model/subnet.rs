@@ -6,7 +6,7 @@ use std::{
     str::FromStr,
 };
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,27 @@ impl Subnet {
         match address {
             IpAddr::V4(address) => self.cidr.net().contains(&address),
             IpAddr::V6(address) => self.ipv6_cidr.is_some_and(|cidr| cidr.net().contains(&address)),
+        }
+    }
+
+    /// Whether `address` is one of those that nothing can have: of each range the first four and the last.
+    pub fn reserves(&self, address: IpAddr) -> bool {
+        self.contains(address)
+            && match address {
+                IpAddr::V4(address) => !self.cidr.has_assignable(address),
+                IpAddr::V6(address) => self.ipv6_cidr.is_some_and(|cidr| {
+                    let net = cidr.net();
+                    address.to_bits() - net.network().to_bits() < 4 || address == net.broadcast()
+                }),
+            }
+    }
+
+    /// Its range of the family of `address`; of IPv4, if it has none of that.
+    pub fn range(&self, address: IpAddr) -> IpNet {
+        let four = self.cidr.net().into();
+        match address {
+            IpAddr::V4(_) => four,
+            IpAddr::V6(_) => self.ipv6_cidr.map_or(four, |cidr| cidr.net().into()),
         }
     }
 }

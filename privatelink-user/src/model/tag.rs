@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    EndpointId, EndpointServiceId, InstanceId, InvalidValue, Key, ListenerId, LoadBalancerId, RouteTableId,
-    SecurityGroupId, State, SubnetId, TargetGroupId, VpcId, invalid::text_value,
+    ApplicationListenerId, EndpointId, EndpointServiceId, InstanceId, InvalidValue, Key, ListenerId, ListenerRuleId,
+    LoadBalancerId, RouteTableId, SecurityGroupId, SecurityGroupRuleId, State, SubnetId, TargetGroupId, VpcId,
+    invalid::text_value,
 };
 
 /// The tags of one resource; none are kept for a resource without tags.
@@ -36,6 +37,8 @@ impl TaggedId {
             "vpc-endpoint"
         } else if text.starts_with("vpc-") {
             "vpc"
+        } else if text.starts_with("sgr-") {
+            "security-group-rule"
         } else if text.starts_with("sg-") {
             "security-group"
         } else if text.starts_with("subnet-") {
@@ -58,11 +61,14 @@ impl FromStr for TaggedId {
             || text.parse::<SubnetId>().is_ok()
             || text.parse::<RouteTableId>().is_ok()
             || text.parse::<SecurityGroupId>().is_ok()
+            || text.parse::<SecurityGroupRuleId>().is_ok()
             || text.parse::<InstanceId>().is_ok()
             || text.parse::<EndpointServiceId>().is_ok()
             || text.parse::<EndpointId>().is_ok()
             || text.parse::<LoadBalancerId>().is_ok()
             || text.parse::<ListenerId>().is_ok()
+            || text.parse::<ApplicationListenerId>().is_ok()
+            || text.parse::<ListenerRuleId>().is_ok()
             || text.parse::<TargetGroupId>().is_ok();
         if known {
             Ok(Self(text.to_owned()))
@@ -71,7 +77,7 @@ impl FromStr for TaggedId {
                 "resource",
                 text,
                 "is not the id or ARN of a resource that can have tags",
-                "use the id of a VPC, subnet, route table, security group, instance, endpoint service or endpoint, or a load balancing ARN",
+                "use the id of a VPC, subnet, route table, security group or rule of one, instance, endpoint service or endpoint, or a load balancing ARN",
             ))
         }
     }
@@ -123,6 +129,8 @@ impl Key {
             Self::Vpc(id) => id.as_str(),
             Self::LoadBalancer(id) => id.as_str(),
             Self::Listener(id) => id.as_str(),
+            Self::ApplicationListener(id) => id.as_str(),
+            Self::ListenerRule(id) => id.as_str(),
             Self::TargetGroup(id) => id.as_str(),
             Self::EndpointService(id) => id.as_str(),
             Self::Endpoint(id) | Self::GatewayEndpoint(id) => id.as_str(),
@@ -153,6 +161,9 @@ impl State {
             || text.parse().is_ok_and(|id: SubnetId| self.subnets.contains_key(&id))
             || text.parse().is_ok_and(|id: RouteTableId| self.route_tables.contains_key(&id))
             || text.parse().is_ok_and(|id: SecurityGroupId| self.security_groups.contains_key(&id))
+            || text.parse().is_ok_and(|id: SecurityGroupRuleId| {
+                self.security_groups.values().any(|group| group.rules.contains_key(&id))
+            })
             || text.parse().is_ok_and(|id: InstanceId| self.instances.contains_key(&id))
             || text.parse().is_ok_and(|id: EndpointServiceId| self.endpoint_services.contains_key(&id))
             || text.parse().is_ok_and(|id: EndpointId| {
@@ -160,6 +171,8 @@ impl State {
             })
             || text.parse().is_ok_and(|id: LoadBalancerId| self.load_balancers.contains_key(&id))
             || text.parse().is_ok_and(|id: ListenerId| self.listeners.contains_key(&id))
+            || text.parse().is_ok_and(|id: ApplicationListenerId| self.application_listeners.contains_key(&id))
+            || text.parse().is_ok_and(|id: ListenerRuleId| self.listener_rules.contains_key(&id))
             || text.parse().is_ok_and(|id: TargetGroupId| self.target_groups.contains_key(&id))
     }
 

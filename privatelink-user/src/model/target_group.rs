@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DnsTarget, HealthCheck, InvalidValue, IpFamily, ResourceName, Target, TargetAddress, TargetGroupId, TargetName,
-    TargetTrust, VpcId, invalid::serde_as_text,
+    ApplicationProtocol, DnsTarget, HealthCheck, InvalidValue, IpFamily, LoadBalancerId, ResourceName, Target,
+    TargetAddress, TargetGroupId, TargetName, TargetTrust, VpcId, invalid::serde_as_text,
 };
 
 /// A target group.
@@ -29,7 +29,7 @@ pub struct TargetGroup {
     /// The family of its targets' addresses; fixed at creation.
     #[serde(default)]
     pub ip_address_type: IpFamily,
-    pub protocol: Protocol,
+    pub protocol: GroupProtocol,
     /// The port of a target that is registered without one; 1 to 65,535.
     pub port: u16,
     pub health_check: HealthCheck,
@@ -37,10 +37,22 @@ pub struct TargetGroup {
     /// Names whose addresses are targets; the agent asks for them and registers what it finds.
     #[serde(default)]
     pub dns_targets: BTreeSet<DnsTarget>,
+    /// What a group of target type `alb` leads to: it has no other targets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_balancer: Option<RegisteredLoadBalancer>,
     /// By address; a target that drains stays until its delay has ended.
     #[serde(with = "targets")]
     pub targets: BTreeMap<TargetAddress, Target>,
     pub created_at: Timestamp,
+}
+
+/// A load balancer of type application that is a group's target, at the group's port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RegisteredLoadBalancer {
+    pub id: LoadBalancerId,
+    #[schema(value_type = String)]
+    pub registered_at: Timestamp,
 }
 
 /// What the targets of a group are.
@@ -51,6 +63,8 @@ pub enum TargetType {
     Ip,
     /// Instances, each at its primary address.
     Instance,
+    /// One load balancer of type application. It is a record: nothing serves that.
+    Alb,
 }
 
 impl fmt::Display for TargetType {
@@ -58,6 +72,7 @@ impl fmt::Display for TargetType {
         f.pad(match self {
             Self::Ip => "ip",
             Self::Instance => "instance",
+            Self::Alb => "alb",
         })
     }
 }
@@ -69,10 +84,11 @@ impl FromStr for TargetType {
         match text {
             "ip" => Ok(Self::Ip),
             "instance" => Ok(Self::Instance),
+            "alb" => Ok(Self::Alb),
             _ => Err(InvalidValue::new(
                 "Target type",
                 text,
-                "must be one of '[instance, ip]'",
+                "must be one of '[instance, ip, alb]'",
                 "use ip for addresses, instance for registered instances",
             )),
         }
@@ -109,6 +125,36 @@ pub struct TargetGroupAttributes {
     pub target_trust: TargetTrust,
     /// For which name those have to be.
     pub target_name: TargetName,
+    /// How requests are spread. Kept and shown, as the next two: nothing serves groups whose targets speak HTTP.
+    pub request_routing: RequestRouting,
+    /// Seconds in which a target's share of requests grows: 30 to 900, or 0.
+    pub slow_start: u32,
+    /// Seconds for which a cookie keeps a client at its target, 1 to 604,800.
+    pub cookie_duration: u32,
+}
+
+/// `load_balancing.algorithm.type` of a target group whose targets speak HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestRouting {
+    #[default]
+    RoundRobin,
+    LeastOutstandingRequests,
+    WeightedRandom,
+}
+
+impl RequestRouting {
+    pub const ALL: [Self; 3] = [Self::RoundRobin, Self::LeastOutstandingRequests, Self::WeightedRandom];
+}
+
+impl fmt::Display for RequestRouting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::RoundRobin => "round_robin",
+            Self::LeastOutstandingRequests => "least_outstanding_requests",
+            Self::WeightedRandom => "weighted_random",
+        })
+    }
 }
 
 /// Healthy targets that a group must have: too few by either measure are too few.
@@ -184,7 +230,8 @@ impl Protocol {
 
     /// A listener of this protocol may lead to a target group of protocol `group`: the group has all that the listener has. What
     /// comes by TLS goes on in clear or by TLS; only that can go on by TLS.
-    pub const fn leads_to(self, group: Self) -> bool {
+    pub const fn leads_to(self, group: GroupProtocol) -> bool {
+        let GroupProtocol::Transport(group) = group else { return false };
         match (self, group) {
             (Self::Tls, Self::Tcp | Self::Tls) | (Self::Tcp, Self::Tcp | Self::TcpUdp) => true,
             (Self::Udp, Self::Udp | Self::TcpUdp) | (Self::TcpUdp, Self::TcpUdp) => true,
@@ -225,6 +272,63 @@ impl FromStr for Protocol {
 }
 
 serde_as_text!(Protocol);
+
+/// What the targets of a group speak: a transport, which listeners of network load balancers lead to, or requests, which those of
+/// application load balancers do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum GroupProtocol {
+    Transport(Protocol),
+    Application(ApplicationProtocol),
+}
+
+impl GroupProtocol {
+    /// UDP is part of it.
+    pub const fn has_udp(self) -> bool {
+        match self {
+            Self::Transport(protocol) => protocol.has_udp(),
+            Self::Application(_) => false,
+        }
+    }
+}
+
+impl From<Protocol> for GroupProtocol {
+    fn from(protocol: Protocol) -> Self {
+        Self::Transport(protocol)
+    }
+}
+
+impl PartialEq<Protocol> for GroupProtocol {
+    fn eq(&self, protocol: &Protocol) -> bool {
+        *self == Self::Transport(*protocol)
+    }
+}
+
+impl fmt::Display for GroupProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Transport(protocol) => protocol.fmt(f),
+            Self::Application(protocol) => protocol.fmt(f),
+        }
+    }
+}
+
+impl FromStr for GroupProtocol {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let transport = text.parse().map(Self::Transport).ok();
+        transport.or_else(|| text.parse().map(Self::Application).ok()).ok_or_else(|| {
+            InvalidValue::new(
+                "Protocol",
+                text,
+                "must be one of '[HTTP, HTTPS, TCP, TLS, UDP, TCP_UDP]'",
+                "use TCP, UDP, TCP_UDP or TLS behind a network load balancer",
+            )
+        })
+    }
+}
+
+serde_as_text!(GroupProtocol);
 
 /// JSON objects have text keys only, so the targets travel as a list; the address is in each of them.
 mod targets {

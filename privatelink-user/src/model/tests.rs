@@ -96,7 +96,7 @@ fn identifiers_have_their_documented_forms() {
 #[test]
 fn attributes_have_their_documented_defaults_and_ranges() {
     assert_eq!(
-        TargetGroupAttributes::default().entries(),
+        TargetGroupAttributes::default().entries_of(TargetType::Ip, Protocol::Tcp.into()),
         [
             ("deregistration_delay.timeout_seconds", "300".to_owned()),
             ("deregistration_delay.connection_termination.enabled", "false".to_owned()),

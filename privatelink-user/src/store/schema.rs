@@ -5,7 +5,7 @@ use std::path::Path;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction};
 
 use super::StoreError;
-use crate::model::{Change, Edit, Key, Record, RouteTable, SecurityGroup, State, VpcIndex};
+use crate::model::{Change, Edit, EndpointService, Key, Record, RouteTable, SecurityGroup, State, VpcIndex};
 
 /// The version of the tables and records. A file with another one is refused.
 pub const VERSION: u32 = 3;
@@ -21,6 +21,8 @@ const PORTS: Table = TableDefinition::new("ports");
 const SECURITY_GROUPS: Table = TableDefinition::new("security_groups");
 const LOAD_BALANCERS: Table = TableDefinition::new("load_balancers");
 const LISTENERS: Table = TableDefinition::new("listeners");
+const APPLICATION_LISTENERS: Table = TableDefinition::new("application_listeners");
+const LISTENER_RULES: Table = TableDefinition::new("listener_rules");
 const TARGET_GROUPS: Table = TableDefinition::new("target_groups");
 const ENDPOINT_SERVICES: Table = TableDefinition::new("endpoint_services");
 const ENDPOINTS: Table = TableDefinition::new("endpoints");
@@ -44,6 +46,8 @@ fn place(key: &Key) -> (Table, &str) {
         Key::SecurityGroup(id) => (SECURITY_GROUPS, id.as_str()),
         Key::LoadBalancer(id) => (LOAD_BALANCERS, id.as_str()),
         Key::Listener(id) => (LISTENERS, id.as_str()),
+        Key::ApplicationListener(id) => (APPLICATION_LISTENERS, id.as_str()),
+        Key::ListenerRule(id) => (LISTENER_RULES, id.as_str()),
         Key::TargetGroup(id) => (TARGET_GROUPS, id.as_str()),
         Key::EndpointService(id) => (ENDPOINT_SERVICES, id.as_str()),
         Key::Endpoint(id) => (ENDPOINTS, id.as_str()),
@@ -68,6 +72,8 @@ fn encode(record: &Record) -> serde_json::Result<Vec<u8>> {
         Record::SecurityGroup(record) => serde_json::to_vec(record),
         Record::LoadBalancer(record) => serde_json::to_vec(record),
         Record::Listener(record) => serde_json::to_vec(record),
+        Record::ApplicationListener(record) => serde_json::to_vec(record),
+        Record::ListenerRule(record) => serde_json::to_vec(record),
         Record::TargetGroup(record) => serde_json::to_vec(record),
         Record::EndpointService(record) => serde_json::to_vec(record),
         Record::Endpoint(record) => serde_json::to_vec(record),
@@ -162,6 +168,8 @@ pub fn read(database: &Database, file: &Path) -> Result<State, StoreError> {
     load(SECURITY_GROUPS, |bytes| serde_json::from_slice(bytes).map(Record::SecurityGroup))?;
     load(LOAD_BALANCERS, |bytes| serde_json::from_slice(bytes).map(Record::LoadBalancer))?;
     load(LISTENERS, |bytes| serde_json::from_slice(bytes).map(Record::Listener))?;
+    load(APPLICATION_LISTENERS, |bytes| serde_json::from_slice(bytes).map(Record::ApplicationListener))?;
+    load(LISTENER_RULES, |bytes| serde_json::from_slice(bytes).map(Record::ListenerRule))?;
     load(TARGET_GROUPS, |bytes| serde_json::from_slice(bytes).map(Record::TargetGroup))?;
     load(ENDPOINT_SERVICES, |bytes| serde_json::from_slice(bytes).map(Record::EndpointService))?;
     load(ENDPOINTS, |bytes| serde_json::from_slice(bytes).map(Record::Endpoint))?;
@@ -183,6 +191,13 @@ pub fn read(database: &Database, file: &Path) -> Result<State, StoreError> {
     let tables: Vec<RouteTable> = bare.map(RouteTable::main_of).collect();
     groups.into_iter().for_each(|group| state.put(group.into()));
     tables.into_iter().for_each(|table| state.put(table.into()));
+    // Nor need it say in which zones a service is: those of its load balancers, until it is changed.
+    let bare: Vec<EndpointService> =
+        state.endpoint_services.values().filter(|service| service.zones.is_empty()).cloned().collect();
+    for mut service in bare {
+        service.zones = state.zones_of(&service);
+        state.put(service.into());
+    }
     state.check_invariants().map_err(|violation| corrupt(violation.to_string()))?;
     Ok(state)
 }

@@ -15,14 +15,14 @@ use super::{
         self, Contestant, DOWNLOAD, FRONT, FRONT6, NETWORKS6, NODE, NODE6, PLAIN, PROXY, Place, targets, targets6,
     },
     figure::{Figure, median},
-    nftables,
     process::{CLIENT_CPU, find, pin, preferred, route, route6},
 };
 use crate::{
     eventually::eventually,
     netns::Netns,
+    nft,
     programs::{Directory, Running},
-    scenario::{Scenario, program},
+    scenario::{QUICK_CHECKS, Scenario, program},
     topology::Topology,
 };
 
@@ -109,8 +109,7 @@ fn ours(topology: Topology) -> Result<Place> {
         ("ipv6", TO_IPV6, "ipv6", PLAIN, &ipv6),
     ] {
         cli.run(&format!(
-            "target-group create {group} --vpc provider --ip-address-type {family} --protocol TCP --port {target_port} \
-             --health-check-interval 5 --health-check-timeout 2 --healthy-threshold 2 --unhealthy-threshold 2"
+            "target-group create {group} --vpc provider --ip-address-type {family} --protocol TCP --port {target_port} {QUICK_CHECKS}"
         ))?;
         cli.run(&format!("target register {group} {targets}"))?;
         cli.run(&format!("listener create bench --protocol TCP --port {port} --target-group {group}"))?;
@@ -177,7 +176,7 @@ fn nat(topology: Topology, _: &Directory, _: &mut Vec<Running>) -> Result<Place>
          chain out {{ type nat hook postrouting priority 100; oifname provider masquerade; }}\n}}\n",
         networks.join(", ")
     );
-    nftables::load(&topology.lb, &rules)?;
+    nft::load(&topology.lb, &rules)?;
     Ok(Place::Plain { topology })
 }
 

@@ -10,6 +10,7 @@ pub mod process;
 pub mod product;
 pub mod scale;
 pub mod sizes;
+pub mod storms;
 pub mod streams;
 pub mod tls;
 pub mod traffic;

@@ -1,11 +1,6 @@
 //! The kernel's own NAT with the same packets: nftables DNAT and masquerade over conntrack.
 
-use std::{
-    io::Write as _,
-    process::{Command, Stdio},
-};
-
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
 use super::{
     bed::{Bed, ENDPOINT, PORT, TARGET_PORT, TARGETS, target},
@@ -14,22 +9,12 @@ use super::{
     product::{Product, Table, Way},
     traffic::{FarEnd, Frames, Generator},
 };
-use crate::netns::Netns;
+use crate::nft;
 
 /// Flows of the comparison; nf_conntrack has room for them everywhere.
 const FLOWS: u32 = 10_000;
 /// Frames of one run.
 const FRAMES: u32 = 1 << 19;
-
-/// Loads a ruleset in a namespace.
-pub fn load(netns: &Netns, rules: &str) -> Result<()> {
-    let program = crate::require::find("nft").context("nft is not installed; `cargo xtask setup` does that")?;
-    let mut command: Command = netns.command(program);
-    let mut child = command.args(["-f", "-"]).stdin(Stdio::piped()).spawn().context("starting nft")?;
-    child.stdin.take().context("nft's input")?.write_all(rules.as_bytes()).context("writing to nft")?;
-    ensure!(child.wait().context("waiting for nft")?.success(), "nft refused:\n{rules}");
-    Ok(())
-}
 
 /// XDP and TC against nftables, and UDP against TCP.
 pub fn compare(bed: &Bed, rounds: usize, mut done: impl FnMut(Figure)) -> Result<()> {
@@ -56,7 +41,7 @@ pub fn compare(bed: &Bed, rounds: usize, mut done: impl FnMut(Figure)) -> Result
         targets.join(", "),
         bed.target.end.name
     );
-    load(&bed.lb, &rules)?;
+    nft::load(&bed.lb, &rules)?;
     open(&mut generator, FLOWS).context("through nftables")?;
     open_udp(&mut generator, FLOWS).context("UDP through nftables")?;
     let (mut by_xdp, mut by_tc, mut by_nft) = (Kinds::default(), Kinds::default(), Kinds::default());

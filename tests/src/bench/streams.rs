@@ -13,12 +13,12 @@ use std::{
 
 use super::{
     figure::{Figure, Goal, median},
-    nftables,
     process::{CLIENT_CPU, SERVER_CPU, find, pin, preferred, quiet, route, unpin},
 };
 use crate::{
     eventually::eventually,
     netns::Netns,
+    nft,
     programs::{Directory, Running},
     scenario::{Check, Listener, Scenario, Service, program},
     topology::{Hook, HostPlan, Topology, VpcPlan},
@@ -235,7 +235,7 @@ fn rival(carrier: Carrier, lb: &Netns, files: &Directory) -> Result<Option<Runni
                  chain in {{ type nat hook prerouting priority -100;{dnat} }}\n\
                  chain out {{ type nat hook postrouting priority 100; oifname provider masquerade; }}\n}}\n"
             );
-            nftables::load(lb, &rules)?;
+            nft::load(lb, &rules)?;
             return Ok(None);
         }
         Carrier::Haproxy => {

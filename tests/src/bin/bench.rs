@@ -9,7 +9,7 @@ use privatelink_tests::{
         bed::Bed,
         features,
         figure::{Figure, Machine, Report, head},
-        nftables, packets, scale, sizes, streams, tls,
+        nftables, packets, scale, sizes, storms, streams, tls,
     },
     cleanup,
 };
@@ -87,6 +87,9 @@ fn run(args: &Args) -> Result<()> {
     // The longest by far: only where it is asked for.
     if args.wants("scale") && !args.figures.is_empty() {
         scale::compare(&mut done)?;
+    }
+    if !args.figures.is_empty() {
+        storms::compare(rounds, |name| args.wants(name), &mut done)?;
     }
     streams::compare(rounds, |name| args.wants(name), &mut done)?;
     features::compare(rounds, |name| args.wants(name), &mut done)?;

@@ -1,6 +1,7 @@
 //! Servers and clients that count what happens to them, for numbers that the usual programs do not reach or report.
 
 pub mod churn;
+pub mod datagrams;
 pub mod fleet;
 pub mod frames;
 pub mod hold;
@@ -43,9 +44,9 @@ impl Tally {
         self.failed.values().sum()
     }
 
-    /// An error unless every attempt succeeded.
+    /// An error unless there were attempts and every one succeeded.
     pub fn all_succeeded(&self) -> Result<()> {
-        ensure!(self.failed.is_empty(), "{self}");
+        ensure!(self.failed.is_empty() && self.succeeded > 0, "{self}");
         Ok(())
     }
 }

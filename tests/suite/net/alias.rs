@@ -8,7 +8,7 @@ use privatelink_tests::{
     eventually::eventually,
     programs::{Directory, Nginx, curl},
     require::Need,
-    scenario::{ENDPOINT, Scenario},
+    scenario::{ENDPOINT, QUICK_CHECKS, Scenario},
     topology::Hook,
 };
 
@@ -36,8 +36,9 @@ fn alias(hook: Hook) -> Result<()> {
         let _web = Nginx::start(&page.netns, Directory::new("web")?, target(scenario, 1), "hello by the alias")?;
         let second = SocketAddrV4::new(page.address(), 8081);
         let _other = Nginx::start(&page.netns, Directory::new("other")?, second, "hello by the prefix")?;
-        let check = "--health-check-interval 5 --health-check-timeout 2 --healthy-threshold 2 --unhealthy-threshold 2";
-        scenario.cli.run(&format!("target-group create other --vpc provider --protocol TCP --port 8081 {check}"))?;
+        scenario
+            .cli
+            .run(&format!("target-group create other --vpc provider --protocol TCP --port 8081 {QUICK_CHECKS}"))?;
         scenario.cli.run(&format!("target register other {}", page.address()))?;
         scenario.cli.run("listener create web --protocol TCP --port 81 --target-group other")?;
         scenario.wait_healthy("web")?;

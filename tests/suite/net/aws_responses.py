@@ -183,10 +183,13 @@ call(ec2, "describe_route_tables", ["RouteTables.0.Routes.0.GatewayId", "RouteTa
 group = call(ec2, "create_security_group", ["SecurityGroupArn", "Tags.0.Value"], GroupName="web", Description="Web",
              VpcId=vpc, TagSpecifications=tagged("security-group"))["GroupId"]
 at_once(ec2, "security_group_exists", GroupIds=[group])
+storage_list = [{"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "PrefixListIds": [{"PrefixListId": "pl-00000000"}]}]
+refused(ec2, "authorize_security_group_egress", "InvalidPrefixListID.NotFound", GroupId=group, IpPermissions=storage_list)
 permissions = [{"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "10.9.0.0/16", "Description": "in"}]},
                {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group}]},
                {"IpProtocol": "icmp", "FromPort": 8, "ToPort": -1, "Ipv6Ranges": [{"CidrIpv6": "2001:db8::/32"}]}]
-call(ec2, "authorize_security_group_ingress", ["SecurityGroupRules.0.SecurityGroupRuleId"], GroupId=group, IpPermissions=permissions)
+call(ec2, "authorize_security_group_ingress", ["SecurityGroupRules.0.SecurityGroupRuleId", "SecurityGroupRules.0.Tags.0.Value"],
+     GroupId=group, IpPermissions=permissions, TagSpecifications=tagged("security-group-rule"))
 call(ec2, "authorize_security_group_egress", ["SecurityGroupRules.0.IsEgress"], GroupId=group,
      IpPermissions=[{"IpProtocol": "udp", "FromPort": 53, "ToPort": 53, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}])
 call(ec2, "describe_security_groups", ["SecurityGroups.0.IpPermissions.0.IpProtocol", "SecurityGroups.0.IpPermissionsEgress.0"],
@@ -226,7 +229,8 @@ hosts = call(elb, "create_target_group", ["TargetGroups.0.TargetType"], Name="ho
 call(elb, "register_targets", TargetGroupArn=hosts, Targets=[{"Id": instance}])
 call(ec2, "stop_instances", ["StoppingInstances.0.PreviousState.Name"], **instances)
 ec2.get_waiter("instance_stopped").wait(WaiterConfig={"Delay": 1, "MaxAttempts": 1}, **instances)
-call(elb, "describe_target_health", ["TargetHealthDescriptions.0.TargetHealth.Reason"], TargetGroupArn=hosts)
+call(elb, "describe_target_health", ["TargetHealthDescriptions.0.TargetHealth.Reason",
+     "TargetHealthDescriptions.0.AnomalyDetection.Result"], TargetGroupArn=hosts, Include=["All"])
 refused(elb, "register_targets", "InvalidTarget", TargetGroupArn=hosts, Targets=[{"Id": instance, "Port": 81}])
 call(ec2, "start_instances", ["StartingInstances.0.CurrentState.Code"], **instances)
 ec2.get_waiter("instance_running").wait(WaiterConfig={"Delay": 1, "MaxAttempts": 1}, **instances)
@@ -246,7 +250,52 @@ call(elb, "set_subnets", ["AvailabilityZones.0.LoadBalancerAddresses.0.PrivateIP
 call(elb, "describe_capacity_reservation", ["DecreaseRequestsRemaining"], LoadBalancerArn=load_balancer)
 application = call(elb, "create_load_balancer", ["LoadBalancers.0.State.Reason"], Name="application", Type="application",
                    Scheme="internal", Subnets=subnets)["LoadBalancers"][0]["LoadBalancerArn"]
+fixed = [{"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "200", "ContentType": "text/plain", "MessageBody": "Hello"}}]
+requests = call(elb, "create_listener", ["Listeners.0.DefaultActions.0.FixedResponseConfig.MessageBody", "Listeners.0.Protocol"],
+                LoadBalancerArn=application, Protocol="HTTP", Port=80, DefaultActions=fixed,
+                Tags=tags)["Listeners"][0]["ListenerArn"]
+pages = call(elb, "create_target_group", ["TargetGroups.0.ProtocolVersion", "TargetGroups.0.Matcher.HttpCode"], Name="pages",
+             Protocol="HTTP", Port=80, VpcId=vpc, TargetType="ip")["TargetGroups"][0]["TargetGroupArn"]
+call(elb, "modify_target_group_attributes", ["Attributes.0.Key"], TargetGroupArn=pages,
+     Attributes=[{"Key": "stickiness.type", "Value": "lb_cookie"}, {"Key": "slow_start.duration_seconds", "Value": "30"}])
+call(elb, "modify_load_balancer_attributes", ["Attributes.0.Key"], LoadBalancerArn=application,
+     Attributes=[{"Key": "idle_timeout.timeout_seconds", "Value": "120"}])
+to_pages = [{"Type": "forward", "ForwardConfig": {
+    "TargetGroups": [{"TargetGroupArn": pages, "Weight": 3}],
+    "TargetGroupStickinessConfig": {"Enabled": True, "DurationSeconds": 60}}}]
+redirect = [{"Type": "redirect", "RedirectConfig": {"StatusCode": "HTTP_301", "Protocol": "HTTPS", "Port": "443"}}]
+every = [{"Field": "host-header", "HostHeaderConfig": {"Values": ["*.example.com"]}},
+         {"Field": "http-header", "HttpHeaderConfig": {"HttpHeaderName": "User-Agent", "Values": ["*Mozilla*"]}},
+         {"Field": "query-string", "QueryStringConfig": {"Values": [{"Key": "version", "Value": "v1"}]}},
+         {"Field": "http-request-method", "HttpRequestMethodConfig": {"Values": ["GET"]}},
+         {"Field": "source-ip", "SourceIpConfig": {"Values": ["10.0.0.0/8"]}}]
+first = call(elb, "create_rule", ["Rules.0.Conditions.4.SourceIpConfig.Values.0", "Rules.0.Actions.0.ForwardConfig.TargetGroups.0.Weight"],
+             ListenerArn=requests, Priority=10, Conditions=every, Actions=to_pages, Tags=tags)["Rules"][0]["RuleArn"]
+path = [{"Field": "path-pattern", "Values": ["/img/*"]}]
+second = call(elb, "create_rule", ["Rules.0.Conditions.0.PathPatternConfig.Values.0", "Rules.0.Actions.0.RedirectConfig.Host"],
+              ListenerArn=requests, Priority=20, Conditions=path, Actions=redirect)["Rules"][0]["RuleArn"]
+refused(elb, "create_rule", "PriorityInUse", ListenerArn=requests, Priority=20, Conditions=path, Actions=redirect)
+call(elb, "modify_rule", ["Rules.0.Actions.0.FixedResponseConfig.StatusCode"], RuleArn=second, Actions=fixed)
+call(elb, "set_rule_priorities", ["Rules.1.Priority"],
+     RulePriorities=[{"RuleArn": first, "Priority": 20}, {"RuleArn": second, "Priority": 10}])
+found = call(elb, "describe_rules", ["Rules.2.IsDefault"], ListenerArn=requests)["Rules"]
+if [rule["RuleArn"] for rule in found[:2]] != [second, first] or found[2]["Priority"] != "default":
+    problems.append(f"describe_rules: not in the order of their priorities: {found}")
+call(elb, "describe_tags", ["TagDescriptions.0.Tags.0.Key"], ResourceArns=[first])
+call(elb, "describe_listener_attributes", ["Attributes.0.Key"], ListenerArn=requests)
+behind = call(elb, "create_target_group", ["TargetGroups.0.HealthCheckPath"], Name="behind", Protocol="TCP", Port=80, VpcId=vpc,
+              TargetType="alb")["TargetGroups"][0]["TargetGroupArn"]
+call(elb, "register_targets", TargetGroupArn=behind, Targets=[{"Id": application}])
+health = call(elb, "describe_target_health", ["TargetHealthDescriptions.0.TargetHealth.Description"], TargetGroupArn=behind)
+if health["TargetHealthDescriptions"][0]["TargetHealth"]["State"] != "unavailable":
+    problems.append(f"describe_target_health: {health}")
+call(elb, "create_listener", LoadBalancerArn=load_balancer, Protocol="TCP", Port=8000,
+     DefaultActions=[{"Type": "forward", "TargetGroupArn": behind}])
+refused(elb, "delete_load_balancer", "ResourceInUse", LoadBalancerArn=application)
+call(elb, "deregister_targets", TargetGroupArn=behind, Targets=[{"Id": application}])
+call(elb, "delete_rule", RuleArn=first)
 call(elb, "delete_load_balancer", LoadBalancerArn=application)
+call(elb, "delete_target_group", TargetGroupArn=pages)
 call(elb, "set_security_groups", ["SecurityGroupIds.0"], LoadBalancerArn=load_balancer, SecurityGroups=[group],
      EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic="off")
 call(elb, "modify_load_balancer_attributes", ["Attributes.0.Key"], LoadBalancerArn=load_balancer,
@@ -311,7 +360,8 @@ service = call(ec2, "create_vpc_endpoint_service_configuration",
                NetworkLoadBalancerArns=[load_balancer], ClientToken="tour", TagSpecifications=tagged("vpc-endpoint-service"),
                )["ServiceConfiguration"]
 call(ec2, "describe_vpc_endpoint_service_configurations", ["ServiceConfigurations.0.ServiceName"])
-call(ec2, "modify_vpc_endpoint_service_configuration", ["Return"], ServiceId=service["ServiceId"], AcceptanceRequired=True)
+call(ec2, "modify_vpc_endpoint_service_configuration", ["Return"], ServiceId=service["ServiceId"], AcceptanceRequired=True,
+     RemoveSupportedIpAddressTypes=["ipv6"])
 call(ec2, "modify_vpc_endpoint_service_configuration", ["Return"], ServiceId=service["ServiceId"], PrivateDnsName="shop.example.com")
 call(ec2, "describe_vpc_endpoint_service_configurations", ["ServiceConfigurations.0.PrivateDnsNameConfiguration.Value"])
 call(ec2, "describe_vpc_endpoint_services", ["ServiceDetails.0.PrivateDnsNames.0.PrivateDnsName"],
@@ -389,6 +439,7 @@ call(ec2, "delete_vpc_endpoints", VpcEndpointIds=[endpoint])
 call(ec2, "delete_vpc_endpoint_service_configurations", ServiceIds=[service["ServiceId"]])
 call(elb, "delete_listener", ListenerArn=listener)
 call(elb, "delete_load_balancer", LoadBalancerArn=load_balancer)
+call(elb, "delete_target_group", TargetGroupArn=behind)
 at_once(elb, "load_balancers_deleted", LoadBalancerArns=[load_balancer])
 call(elb, "deregister_targets", TargetGroupArn=target_group, Targets=[{"Id": "10.9.0.99"}])
 at_once(elb, "target_deregistered", TargetGroupArn=target_group, Targets=[{"Id": "10.9.0.99"}])

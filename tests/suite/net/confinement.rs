@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::{fs::FileTypeExt as _, net::UnixDatagram},
+    os::unix::net::{UnixDatagram, UnixStream},
     path::Path,
     process::Command,
     time::Duration,
@@ -19,6 +19,7 @@ use privatelink_tests::{
         stream::{self, Source},
     },
 };
+use privatelink_user::tls::relay::wire;
 
 use crate::{
     Run, Test,
@@ -97,6 +98,15 @@ fn refuses_calls(process: &mut Injected) -> Result<()> {
     refused(process, "personality", libc::SYS_personality, [0xffff_ffff, 0, 0, 0, 0, 0])?;
     refused(process, "io_uring_setup", libc::SYS_io_uring_setup, [1, 0, 0, 0, 0, 0])?;
     refused(process, "keyctl", libc::SYS_keyctl, [0, -3_i64 as u64, 0, 0, 0, 0])?;
+    refused(process, "memfd_create", libc::SYS_memfd_create, [0; 6])?;
+    // A file that runs as its owner, or that others read; and a file that there is not.
+    for mode in [0o4700, 0o644] {
+        refused(process, "fchmod", libc::SYS_fchmod, [u64::MAX, mode, 0, 0, 0, 0])?;
+    }
+    let private = process.call(libc::SYS_fchmod, [u64::MAX, 0o600, 0, 0, 0, 0])?;
+    ensure!(private == -i64::from(libc::EBADF), "fchmod of no file returned {private}");
+    let limits = [std::process::id().into(), libc::RLIMIT_CPU.into(), 0, 0, 0, 0];
+    refused(process, "limits of another process", libc::SYS_prlimit64, limits)?;
     refused(
         process,
         "socket(AF_ALG)",
@@ -168,9 +178,7 @@ fn relay_refused() -> Result<()> {
         let mut relay = Running::start(&mut command)?;
         let pid = relay.child().id();
         let status = eventually("the relay listens", PATIENCE, || {
-            let mut entries = fs::read_dir(dir.path())?.flatten();
-            let listens = entries.any(|entry| entry.file_type().is_ok_and(|kind| kind.is_socket()));
-            ensure!(listens, "no socket in {}", dir.path().display());
+            UnixStream::connect(wire::socket(dir.path())).context("its socket")?;
             fs::read_to_string(format!("/proc/{pid}/status")).context("its status")
         })?;
         for set in ["CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb"] {
@@ -189,6 +197,9 @@ fn relay_refused() -> Result<()> {
         }
         let made = open(process, &dir.path().join("new"), libc::O_WRONLY | libc::O_CREAT)?;
         ensure!(made == NO_ACCESS, "making a file returned {made}");
+        let path = process.text(secret.to_str().context("a path that is no text")?)?;
+        let removed = process.call(libc::SYS_unlink, [path, 0, 0, 0, 0, 0])?;
+        ensure!(removed == NO_ACCESS && secret.exists(), "removing the agent's file returned {removed}");
         refuses_calls(process)?;
         refused(process, "bpf", libc::SYS_bpf, [0; 6])?;
         refused(process, "execve", libc::SYS_execve, [0; 6])?;

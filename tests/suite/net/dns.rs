@@ -18,8 +18,8 @@ use privatelink_tests::{
     netns::Netns,
     programs::{Directory, Nginx, curl},
     require::Need,
-    scenario::{ENDPOINT, Scenario, Service, program, text},
-    topology::{Hook, Topology},
+    scenario::{ENDPOINT, QUICK_CHECKS, Scenario, Service, program, text},
+    topology::{Hook, HostPlan, Topology, VpcPlan},
 };
 
 use crate::{
@@ -34,6 +34,7 @@ pub const TESTS: fn() -> Vec<Test> = || {
         Test { name: "private_names_are_verified_by_dns", needs: NEEDS, run: Run::EachHook(private_names) },
         Test { name: "verified_names_are_asked_for_again", needs: NEEDS, run: Run::Once(asked_again) },
         Test { name: "targets_follow_the_addresses_of_a_name", needs: FOLLOWING, run: Run::Once(targets_by_name) },
+        Test { name: "names_leave_out_zones_without_healthy_targets", needs: ZONED, run: Run::Once(zones_by_health) },
     ]
 };
 
@@ -41,6 +42,8 @@ const NEEDS: &[Need] = &[Need::Program("dig"), Need::Program("dnsmasq")];
 
 const FOLLOWING: &[Need] =
     &[Need::Program("dig"), Need::Program("dnsmasq"), Need::Program("nginx"), Need::Program("curl")];
+
+const ZONED: &[Need] = &[Need::Program("dig"), Need::Program("nginx"), Need::Program("curl")];
 
 /// The DNS server in every VPC of these tests.
 pub const SECOND: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 2), 53);
@@ -401,8 +404,7 @@ fn targets_by_name_in(scenario: &mut Scenario) -> Result<()> {
     let cli = scenario.cli.clone();
     for line in [
         "load-balancer create web --vpc provider --address 10.0.0.5",
-        "target-group create web --vpc provider --protocol TCP --port 8080 --health-check-interval 5 \
-         --health-check-timeout 2 --healthy-threshold 2 --unhealthy-threshold 2",
+        &format!("target-group create web --vpc provider --protocol TCP --port 8080 {QUICK_CHECKS}"),
         "target register web --dns-name app.example.org",
         "listener create web --protocol TCP --port 80 --target-group web",
         "endpoint-service create --load-balancer web --name web",
@@ -457,4 +459,68 @@ fn targets_by_name_in(scenario: &mut Scenario) -> Result<()> {
     ensure!(pages.iter().any(|page| page == "server-2"), "nobody came to the new target: {pages:?}");
     cli.run("target deregister web --dns-name app.example.org")?;
     become_healthy(&[(one, "draining"), (two, "draining")])
+}
+
+/// A load balancer and an endpoint in two zones, with a server in each.
+fn zones_by_health() -> Result<()> {
+    let plans = vec![
+        VpcPlan::new("consumer-a", vec![HostPlan::new("client-a", 1, 10)]),
+        VpcPlan::new("provider", vec![HostPlan::new("server-1", 1, 10), HostPlan::new("server-2", 2, 10)]),
+    ];
+    Scenario::run(&program()?, Hook::Auto, plans, zones_by_health_in)
+}
+
+fn zones_by_health_in(scenario: &mut Scenario) -> Result<()> {
+    let start = |number: u8| {
+        let (name, address) = (format!("server-{number}"), target(scenario, number));
+        Nginx::start(&server(scenario, number).netns, Directory::new(&name)?, address, &name)
+    };
+    let (first, second) = (start(1)?, start(2)?);
+    let cli = &scenario.cli;
+    for vpc in ["consumer-a", "provider"] {
+        for (third, zone) in [(1, 'a'), (2, 'b')] {
+            cli.run(&format!("subnet create --vpc {vpc} --cidr 10.0.{third}.0/24 --zone us-east-1{zone}"))?;
+        }
+    }
+    for line in [
+        "load-balancer create web --vpc provider --address 10.0.1.5 10.0.2.5",
+        &format!("target-group create web --vpc provider --protocol TCP --port 8080 {QUICK_CHECKS}"),
+        "target register web 10.0.1.10 10.0.2.10",
+        "listener create web --protocol TCP --port 80 --target-group web",
+        "endpoint-service create --load-balancer web --name web",
+    ] {
+        cli.run(line)?;
+    }
+    let made = cli.run(
+        "endpoint create --service-name web --vpc consumer-a --subnet consumer-a/10.0.1.0/24=10.0.1.50 \
+         --subnet consumer-a/10.0.2.0/24=10.0.2.50",
+    )?;
+    let [regional, _, zonal] = &*names(scenario, text(&made, "id")?)? else { anyhow::bail!("not three names") };
+    let described = cli.run("load-balancer describe web")?;
+    let of_lb = text(&described, "dns_name")?;
+
+    let client = &scenario.topology.host("client-a").netns;
+    let [lb_a, lb_b, at_a, at_b] = [(1, 5), (2, 5), (1, 50), (2, 50)].map(|(c, d)| Ipv4Addr::new(10, 0, c, d));
+    let served = |what: &str, nodes: &[Ipv4Addr], endpoints: &[Ipv4Addr]| {
+        eventually(what, 6 * PATIENCE, || {
+            let options = ["+tries=1", "+time=1"];
+            expect(&dig(client, SECOND, &[&options[..], &[of_lb]].concat())?, "NOERROR", nodes)?;
+            expect(&dig(client, SECOND, &[&options[..], &[regional]].concat())?, "NOERROR", endpoints)
+        })?;
+        // A name of one zone has that zone's address, whatever its health.
+        expect(&dig(client, SECOND, &[zonal])?, "NOERROR", &[at_b])?;
+        expect(&dig(client, SECOND, &[&format!("us-east-1b.{of_lb}")])?, "NOERROR", &[lb_b])
+    };
+    served("both zones are healthy", &[lb_a, lb_b], &[at_a, at_b])?;
+    drop(second);
+    served("the second zone is left out", &[lb_a], &[at_a])?;
+    let page = curl(client, &["--max-time", "5", &format!("http://{at_a}/")])?;
+    ensure!(page == "server-1", "{page}");
+    drop(first);
+    served("without a healthy zone all are answered", &[lb_a, lb_b], &[at_a, at_b])?;
+    let _second = start(2)?;
+    served("the first zone is left out", &[lb_b], &[at_b])?;
+    // Across zones, the one healthy target is every zone's.
+    cli.run("load-balancer modify web --attribute load_balancing.cross_zone.enabled=true")?;
+    served("both zones have a healthy target", &[lb_a, lb_b], &[at_a, at_b])
 }

@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream},
+    path::Path,
     process::{Command, Output, Stdio},
     sync::{
         Arc,
@@ -14,6 +15,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use privatelink_tests::{
     aws::Aws,
     daemon::Agent,
@@ -425,35 +430,34 @@ fn outlives() -> Result<()> {
                 }
 
                 // Another relay takes over; the first one ends with its last connection.
-                let downloading = download()?;
-                let before = length();
-                eventually("the download goes on", PATIENCE, || {
-                    ensure!(length() != before);
-                    Ok(())
-                })?;
-                let first = relays(&scenario.topology.lb)?;
-                ensure!(first.len() == 1, "relays: {first:?}");
-                let mut command = scenario.topology.lb.command(scenario.cli.program());
-                command.arg("relay").arg("--state-dir").arg(scenario.agent.state_dir());
-                command.arg("--access-log").arg(lab.path("access.log"));
-                command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-                // It goes with its namespace.
-                Running::start(&mut command)?.keep();
-                eventually("there are two relays", PATIENCE, || {
-                    ensure!(relays(&scenario.topology.lb)?.len() == 2);
-                    Ok(())
-                })?;
-                let asked = done.load(Ordering::Relaxed);
-                eventually("requests go on with the second relay", PATIENCE, || {
-                    ensure!(done.load(Ordering::Relaxed) > asked + 2);
-                    Ok(())
-                })?;
-                whole(downloading)?;
-                eventually("the first relay has ended", PATIENCE, || {
-                    let left = relays(&scenario.topology.lb)?;
-                    ensure!(left.len() == 1 && left != first, "relays: {left:?}");
-                    Ok(())
-                })?;
+                let replaced = |by: &dyn Fn(u32) -> Result<()>| -> Result<()> {
+                    let downloading = download()?;
+                    let before = length();
+                    eventually("the download goes on", PATIENCE, || {
+                        ensure!(length() != before);
+                        Ok(())
+                    })?;
+                    let [first] = relays(&scenario.topology.lb)?[..] else { bail!("not one relay") };
+                    by(first)?;
+                    eventually("there are two relays", PATIENCE, || {
+                        ensure!(relays(&scenario.topology.lb)?.len() == 2);
+                        Ok(())
+                    })?;
+                    let asked = done.load(Ordering::Relaxed);
+                    eventually("requests go on with the second relay", PATIENCE, || {
+                        ensure!(done.load(Ordering::Relaxed) > asked + 2);
+                        Ok(())
+                    })?;
+                    whole(downloading)?;
+                    eventually("the first relay has ended", PATIENCE, || {
+                        let left = relays(&scenario.topology.lb)?;
+                        ensure!(left.len() == 1 && left != [first], "relays: {left:?}");
+                        Ok(())
+                    })
+                };
+                replaced(&|_| another_relay(scenario, lab, scenario.cli.program()))?;
+                // So does one that the agent starts for a relay that is asked to end.
+                replaced(&|first| send(first, Signal::SIGTERM))?;
                 // The agent speaks with the second one.
                 scenario.cli.run("listener modify web:443 --ssl-policy ELBSecurityPolicy-TLS13-1-3-2021-06")?;
                 eventually("a change reaches the second relay", PATIENCE, || {
@@ -469,8 +473,7 @@ fn outlives() -> Result<()> {
 
         // A relay that dies takes its connections with it, and the agent starts another.
         let [pid] = relays(&scenario.topology.lb)?[..] else { bail!("not one relay") };
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(pid)?);
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).context("killing the relay")?;
+        send(pid, Signal::SIGKILL)?;
         eventually("another relay serves", Duration::from_secs(10), || lab.page(client, NAME, ""))?;
         ensure!(scenario.agent.stop()?.success(), "the agent did not stop cleanly");
         ensure!(scenario.agent.remove()?.success(), "agent --remove failed");
@@ -480,6 +483,20 @@ fn outlives() -> Result<()> {
             Ok(())
         })
     })
+}
+
+/// Starts a relay of `program` beside the present one. It goes with its namespace.
+fn another_relay(scenario: &Scenario, lab: &Lab, program: &Path) -> Result<()> {
+    let mut command = scenario.topology.lb.command(program);
+    command.arg("relay").arg("--state-dir").arg(scenario.agent.state_dir());
+    command.arg("--access-log").arg(lab.path("access.log"));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Running::start(&mut command)?.keep();
+    Ok(())
+}
+
+fn send(pid: u32, signal: Signal) -> Result<()> {
+    kill(Pid::from_raw(i32::try_from(pid)?), signal).with_context(|| format!("{signal} to the relay"))
 }
 
 /// A request by `openssl s_client`, read to its end; what it says. Sessions are kept in a file.
@@ -530,12 +547,8 @@ fn builds() -> Result<()> {
                 Ok(())
             });
             let result = (|| -> Result<()> {
-                let mut command = scenario.topology.lb.command(&copy);
-                command.arg("relay").arg("--state-dir").arg(scenario.agent.state_dir());
-                command.arg("--access-log").arg(lab.path("access.log"));
-                command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
                 // It ends when the agent's own relay has taken over from it.
-                Running::start(&mut command)?.keep();
+                another_relay(scenario, lab, &copy)?;
                 eventually("the agent's build has the sockets again", Duration::from_secs(20), || {
                     let left = relays(&scenario.topology.lb)?;
                     ensure!(left.len() == 1 && left[0] != first, "relays: {left:?}, at first {first}");

@@ -12,8 +12,8 @@ use privatelink_ebpf::{
     wire::{PROTO_ICMP, tcp::Flags},
 };
 use privatelink_tests::{
-    bench::nftables,
     link::End,
+    nft,
     require::Need,
     scenario::{ENDPOINT, NODE, Scenario, Service, program},
     topology::{Hook, Host, HostPlan, Topology, VpcPlan},
@@ -125,7 +125,7 @@ fn kernel_nat() -> Result<Vec<Vec<u8>>> {
         lb.sysctl(&format!("ipv4.conf.{interface}.rp_filter"), "0")?;
     }
     let target = topology.host("server").address();
-    nftables::load(
+    nft::load(
         lb,
         &format!(
             "table ip nat {{\n\

@@ -14,7 +14,7 @@ use privatelink_tests::{
     netns::Netns,
     programs::{Directory, Running, curl},
     require::Need,
-    scenario::{ENDPOINT, NODE, Scenario, program, rows, text},
+    scenario::{ENDPOINT, NODE, QUICK_CHECKS, Scenario, program, rows, text},
     topology::Hook,
 };
 
@@ -63,8 +63,6 @@ const SECOND6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x10, 0, 0, 0, 0, 1, 0x11);
 const NODE6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x10, 0, 0, 0, 0, 0, 5);
 const ENDPOINT6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x10, 0, 0, 0, 0, 0, 0x50);
 
-const CHECK: &str = "--health-check-interval 5 --health-check-timeout 2 --healthy-threshold 2 --unhealthy-threshold 2";
-
 /// Gives the host an address that nobody else can have, so that it is usable at once.
 fn add_address(scenario: &Scenario, host: &str, address: Ipv6Addr) -> Result<()> {
     let netns = &scenario.topology.host(host).netns;
@@ -92,7 +90,7 @@ fn with_service(
         for line in [
             format!("load-balancer create web --vpc provider --address {NODE} {NODE6}"),
             format!(
-                "target-group create web --vpc provider --ip-address-type {family} --protocol {protocol} --port {to} {CHECK} \
+                "target-group create web --vpc provider --ip-address-type {family} --protocol {protocol} --port {to} {QUICK_CHECKS} \
                  --attribute deregistration_delay.timeout_seconds=0 \
                  --attribute deregistration_delay.connection_termination.enabled=true"
             ),

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use etherparse::{IpFragOffset, IpHeaders, IpNumber, Ipv4Header, PacketBuilder};
 use privatelink_tests::{
     link::End,
+    nft,
     require::Need,
     scenario::{ENDPOINT, NODE, Scenario},
     topology::{Hook, Host},
@@ -32,10 +33,13 @@ use crate::{
 pub const TESTS: fn() -> Vec<Test> = || {
     vec![Test {
         name: "storms_of_one_neighbour_spare_the_others",
-        needs: &[Need::WholeMachine],
+        needs: &[Need::Program("nft"), Need::WholeMachine],
         run: Run::EachHook(storms),
     }]
 };
+
+/// A connection of the host that sends storms, of which it sends segments again.
+const REPLAYED: SocketAddrV4 = SocketAddrV4::new(FIRST, 40_001);
 
 /// How long each storm lasts.
 const LASTING: Duration = Duration::from_secs(3);
@@ -60,8 +64,8 @@ enum Sender {
 struct Storm {
     what: &'static str,
     sender: Sender,
-    /// What nearly every frame is counted as.
-    counted: &'static str,
+    /// What nearly every frame is counted as; none: they go to the target, whose TCP knows better.
+    counted: Option<&'static str>,
     /// A frame; the number is another each time.
     frame: fn(Aim, u32) -> Result<Vec<u8>>,
 }
@@ -70,31 +74,31 @@ const STORMS: &[Storm] = &[
     Storm {
         what: "connections to every port",
         sender: Sender::Consumer,
-        counted: "no_listener",
+        counted: Some("no_listener"),
         frame: |aim, random| segment(aim, nobody(random), SocketAddrV4::new(ENDPOINT, random as u16 | 1), Segment::Syn),
     },
     Storm {
         what: "datagrams to every port",
         sender: Sender::Consumer,
-        counted: "no_listener",
+        counted: Some("no_listener"),
         frame: |aim, random| datagram(aim, nobody(random), SocketAddrV4::new(ENDPOINT, random as u16 | 1), 0),
     },
     Storm {
         what: "segments of no connection",
         sender: Sender::Consumer,
-        counted: "no_flow",
+        counted: Some("no_flow"),
         frame: |aim, random| segment(aim, nobody(random), FRONTEND, Segment::Ack),
     },
     Storm {
         what: "later fragments of nothing",
         sender: Sender::Consumer,
-        counted: "fragment_orphan",
+        counted: Some("fragment_orphan"),
         frame: |aim, random| datagram(aim, nobody(random), FRONTEND, 185),
     },
     Storm {
         what: "echo requests",
         sender: Sender::Consumer,
-        counted: "icmp_limited",
+        counted: Some("icmp_limited"),
         frame: |aim, random| {
             let packet =
                 PacketBuilder::ethernet2(aim.from, aim.port).ipv4(nobody(random).ip().octets(), ENDPOINT.octets(), 64);
@@ -107,13 +111,13 @@ const STORMS: &[Storm] = &[
     Storm {
         what: "the endpoint's own address as the source",
         sender: Sender::Consumer,
-        counted: "spoofed_source",
+        counted: Some("spoofed_source"),
         frame: |aim, random| segment(aim, SocketAddrV4::new(ENDPOINT, random as u16 | 1), FRONTEND, Segment::Syn),
     },
     Storm {
         what: "claims to the endpoint's address by ARP",
         sender: Sender::Consumer,
-        counted: "arp_forged",
+        counted: Some("arp_forged"),
         frame: |aim, _| {
             let mut frame = Vec::from([0xff; 6]);
             frame.extend(aim.from);
@@ -128,7 +132,7 @@ const STORMS: &[Storm] = &[
     Storm {
         what: "frames that are cut off",
         sender: Sender::Consumer,
-        counted: "truncated",
+        counted: Some("truncated"),
         frame: |aim, random| {
             let mut frame = segment(aim, nobody(random), FRONTEND, Segment::Syn)?;
             frame.truncate(14 + (random % 20) as usize);
@@ -136,9 +140,41 @@ const STORMS: &[Storm] = &[
         },
     },
     Storm {
+        what: "segments of an open connection again and again, long after their time",
+        sender: Sender::Consumer,
+        counted: None,
+        frame: |aim, random| segment_of(aim, REPLAYED, FRONTEND, Segment::Ack, random | 1 << 31),
+    },
+    Storm {
+        what: "headers that contradict themselves",
+        sender: Sender::Consumer,
+        counted: Some("malformed"),
+        frame: |aim, random| {
+            let mut frame = segment(aim, nobody(random), FRONTEND, Segment::Syn)?;
+            // An IPv4 header of fewer than five words.
+            frame[14] = 0x40 | (random % 5) as u8;
+            Ok(frame)
+        },
+    },
+    Storm {
+        what: "IPv6 neighbour solicitations",
+        sender: Sender::Consumer,
+        counted: Some("ndp_ignored"),
+        frame: |aim, random| {
+            let mut whom = [0xfd; 16];
+            whom[12..].copy_from_slice(&random.to_be_bytes());
+            let mut from = [0xfe; 16];
+            from[1..].copy_from_slice(&[0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+            let packet = PacketBuilder::ethernet2(aim.from, aim.port).ipv6(from, whom, 255);
+            let mut frame = Vec::new();
+            packet.icmpv6_raw(135, 0, [0; 4]).write(&mut frame, &whom).context("building a frame")?;
+            Ok(frame)
+        },
+    },
+    Storm {
         what: "connections towards consumers",
         sender: Sender::Target,
-        counted: "syn_from_target",
+        counted: Some("syn_from_target"),
         frame: |aim, random| {
             segment(
                 aim,
@@ -149,9 +185,23 @@ const STORMS: &[Storm] = &[
         },
     },
     Storm {
+        what: "the node address as the source",
+        sender: Sender::Target,
+        counted: Some("spoofed_source"),
+        frame: |aim, random| {
+            segment(aim, SocketAddrV4::new(NODE, random as u16 | 1024), SocketAddrV4::new(NODE, 80), Segment::Syn)
+        },
+    },
+    Storm {
+        what: "whatever addresses consumers might have",
+        sender: Sender::Target,
+        counted: Some("not_ours"),
+        frame: |aim, random| segment(aim, SocketAddrV4::new(FIRST, TARGET_PORT), nobody(random), Segment::Syn),
+    },
+    Storm {
         what: "resets of everybody's connections, blindly",
         sender: Sender::Target,
-        counted: "no_flow",
+        counted: Some("no_flow"),
         frame: |aim, random| {
             segment(aim, SocketAddrV4::new(FIRST, 9), SocketAddrV4::new(NODE, random as u16 | 1024), Segment::Rst)
         },
@@ -165,7 +215,11 @@ fn nobody(random: u32) -> SocketAddrV4 {
 }
 
 fn segment(aim: Aim, from: SocketAddrV4, to: SocketAddrV4, segment: Segment) -> Result<Vec<u8>> {
-    Forged { from_mac: aim.from, to_mac: aim.port, from, to, segment, sequence: 1 }.frame()
+    segment_of(aim, from, to, segment, 1)
+}
+
+fn segment_of(aim: Aim, from: SocketAddrV4, to: SocketAddrV4, segment: Segment, sequence: u32) -> Result<Vec<u8>> {
+    Forged { from_mac: aim.from, to_mac: aim.port, from, to, segment, sequence }.frame()
 }
 
 /// A datagram, or its fragment that begins at `offset` times eight bytes.
@@ -178,6 +232,16 @@ fn datagram(aim: Aim, from: SocketAddrV4, to: SocketAddrV4, offset: u16) -> Resu
     Ok(frame)
 }
 
+/// Counts what comes to the host's own stack from the ports, before anything there may drop it.
+const WITNESS: &str = r#"
+table inet witness {
+    chain in { type filter hook prerouting priority -450; iifname { "consumer-a", "consumer-b", "provider" } counter; }
+}
+table arp witness {
+    chain in { type filter hook input priority -450; iifname { "consumer-a", "consumer-b", "provider" } counter; }
+}
+"#;
+
 /// For each storm: consumer b's stream keeps its pace, and all of its new connections succeed. Nothing arrives that was not
 /// sent through the endpoint.
 fn storms(hook: Hook) -> Result<()> {
@@ -187,6 +251,10 @@ fn storms(hook: Hook) -> Result<()> {
         let customer = scenario.topology.host("client-b");
         let mut stream = stream::connect(&customer.netns, Source::ANY, FRONTEND, PATIENCE)?;
         stream::echo(&mut stream, b"before")?;
+        let source = Source { address: *REPLAYED.ip(), port: REPLAYED.port() };
+        let mut replayed = stream::connect(&scenario.topology.host("client-a").netns, source, FRONTEND, PATIENCE)?;
+        stream::echo(&mut replayed, b"before")?;
+        nft::load(&scenario.topology.lb, WITNESS)?;
         for storm in STORMS {
             let (attacker, port) = match storm.sender {
                 Sender::Consumer => (scenario.topology.host("client-a"), "consumer-a"),
@@ -194,6 +262,9 @@ fn storms(hook: Hook) -> Result<()> {
             };
             weather(scenario, storm, attacker, port, customer, &mut stream).context(storm.what)?;
         }
+        stream::echo(&mut replayed, b"after")?;
+        let reached = nft::counted(&scenario.topology.lb)?;
+        ensure!(reached == 0, "{reached} packets of isolated ports reached the host's own stack");
         Ok(())
     })
 }
@@ -208,7 +279,8 @@ fn weather(
 ) -> Result<()> {
     let aim = Aim { from: attacker.link.mac()?, port: End::new(&scenario.topology.lb, port).mac()? };
     let injector = Injector::new(&attacker.link)?;
-    let before = scenario.counter(storm.counted)?;
+    let count = || storm.counted.map_or(Ok(0), |name| scenario.counter(name));
+    let before = count()?;
     let over = AtomicBool::new(false);
     let (sent, pace, report) = thread::scope(|scope| {
         let sending =
@@ -229,10 +301,11 @@ fn weather(
     let sent = sent.ok().context("the storm panicked")??;
     let pace = pace.ok().context("the stream panicked")?.context("the other consumer's stream")?;
     let report = report?;
-    let counted = scenario.counter(storm.counted)? - before;
-    progress!("{}: {sent} frames, {counted} {}; the stream kept {:.1} %", storm.what, storm.counted, pace * 100.0);
+    let counted = count()? - before;
+    let name = storm.counted.unwrap_or("refused");
+    progress!("{}: {sent} frames, {counted} {name}; the stream kept {:.1} %", storm.what, pace * 100.0);
     ensure!(sent > 10_000, "only {sent} frames were sent");
-    ensure!(counted > sent / 2, "only {counted} of {sent} frames were counted as {}", storm.counted);
+    ensure!(storm.counted.is_none() || counted > sent / 2, "only {counted} of {sent} frames were counted as {name}");
     ensure!(pace >= 0.95, "the other consumer's stream kept {:.1} % of its pace", pace * 100.0);
     report.tally.all_succeeded().context("the other consumer's new connections")
 }

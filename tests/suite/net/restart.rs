@@ -1,6 +1,9 @@
 //! The agent ends and comes back; the kernel forwards meanwhile.
 
-use std::time::Duration;
+use std::{
+    net::TcpStream,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use privatelink_tests::{
@@ -52,15 +55,8 @@ fn killed(hook: Hook) -> Result<()> {
         let (transfer, report, restarts) = std::thread::scope(|scope| {
             let transfer = scope.spawn(|| {
                 // Piece by piece, so that it spans all three deaths.
-                let since = std::time::Instant::now();
-                let mut bytes = 0_u64;
-                let mut stream = long.try_clone()?;
-                let piece = vec![7; 256 << 10];
-                while since.elapsed() < plan.duration {
-                    exchange(&mut stream, &piece)?;
-                    bytes += piece.len() as u64;
-                }
-                Ok::<_, anyhow::Error>(bytes)
+                let since = Instant::now();
+                transfer(&long, || since.elapsed() >= plan.duration)
             });
             let churning = scope.spawn(|| churn::churn(&other.netns, &plan));
             let restarts = (|| {
@@ -75,7 +71,8 @@ fn killed(hook: Hook) -> Result<()> {
             (transfer.join(), churning.join(), restarts)
         });
         restarts?;
-        let bytes = transfer.ok().context("the transfer panicked")?.context("the transfer")?;
+        let Transferred { bytes, longest: _ } =
+            transfer.ok().context("the transfer panicked")?.context("the transfer")?;
         let report = report.ok().context("the churn panicked")??;
         progress!("{} MiB each way; {}", bytes >> 20, report.tally);
         report.tally.all_succeeded()?;
@@ -91,8 +88,30 @@ fn killed(hook: Hook) -> Result<()> {
     })
 }
 
+/// What went over a connection, piece by piece.
+pub struct Transferred {
+    /// Each way.
+    pub bytes: u64,
+    /// What the slowest piece took.
+    pub longest: Duration,
+}
+
+/// Sends pieces of 256 KiB and reads each back before the next, until it is `over`.
+pub fn transfer(stream: &TcpStream, over: impl Fn() -> bool) -> Result<Transferred> {
+    let mut stream = stream.try_clone()?;
+    let piece = vec![7; 256 << 10];
+    let mut transferred = Transferred { bytes: 0, longest: Duration::ZERO };
+    while !over() {
+        let since = Instant::now();
+        exchange(&mut stream, &piece)?;
+        transferred.bytes += piece.len() as u64;
+        transferred.longest = transferred.longest.max(since.elapsed());
+    }
+    Ok(transferred)
+}
+
 /// Sends `piece` and reads it back, both at once.
-pub fn exchange(stream: &mut std::net::TcpStream, piece: &[u8]) -> Result<()> {
+pub fn exchange(stream: &mut TcpStream, piece: &[u8]) -> Result<()> {
     use std::io::{Read as _, Write as _};
     let mut writing = stream.try_clone()?;
     std::thread::scope(|scope| {

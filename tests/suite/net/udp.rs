@@ -14,7 +14,7 @@ use privatelink_tests::{
     programs::{Directory, Running},
     quic,
     require::{self, Need},
-    scenario::{ENDPOINT, NODE, Scenario, program, rows, text},
+    scenario::{ENDPOINT, NODE, QUICK_CHECKS, Scenario, program, rows, text},
     topology::Hook,
     traffic::server::{Behaviour, Server},
 };
@@ -55,8 +55,7 @@ pub fn with_service(
         for line in [
             format!("load-balancer create svc --vpc provider --address {NODE}"),
             format!(
-                "target-group create svc --vpc provider --protocol {protocol} --port {port} --health-check-port {check} \
-                 --health-check-interval 5 --health-check-timeout 2 --healthy-threshold 2 --unhealthy-threshold 2"
+                "target-group create svc --vpc provider --protocol {protocol} --port {port} --health-check-port {check} {QUICK_CHECKS}"
             ),
             format!("target register svc {target}"),
             format!("listener create svc --protocol {protocol} --port {port} --target-group svc"),

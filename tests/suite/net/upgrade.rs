@@ -2,12 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    env, fs, io,
-    net::{SocketAddr, UdpSocket},
+    env, fs,
+    net::SocketAddr,
     path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -25,6 +25,7 @@ use privatelink_tests::{
     traffic::{
         Tally,
         churn::{self, CloseFirst, Plan},
+        datagrams::{self, Answering, Exchanged},
         server::{Behaviour, Server},
         stream::{self, Source},
     },
@@ -34,7 +35,7 @@ use crate::{
     Run, Test,
     common::{FRONTEND, PATIENCE, server, target, with_web},
     progress,
-    restart::exchange,
+    restart::{Transferred, transfer},
 };
 
 /// Every test of this file.
@@ -55,11 +56,11 @@ const TIMES: u32 = 3;
 /// New connections a second.
 const RATE: u32 = 1_000;
 
+/// Datagrams a second.
+const DATAGRAM_RATE: u32 = 500;
+
 /// Where datagrams go, and the port on which the target answers them.
 const DATAGRAMS: u16 = 5_353;
-
-/// Between two datagrams: 500 a second.
-const PACE: Duration = Duration::from_millis(2);
 
 /// One transfer each way, 1,000 new connections a second, and 500 datagrams a second of old and new flows, while the agent ends or is
 /// killed and another build, or one with other programs, takes its place: links are updated in place, every connection lives,
@@ -108,18 +109,7 @@ fn replaced(hook: Hook) -> Result<()> {
         let stopped = || stop.load(Ordering::Relaxed);
         let to = SocketAddr::from((*FRONTEND.ip(), DATAGRAMS));
         let (transfer, churned, datagrams, done) = thread::scope(|scope| {
-            let transfer = scope.spawn(|| {
-                let mut stream = long.try_clone()?;
-                let (mut bytes, mut longest) = (0_u64, Duration::ZERO);
-                let piece = vec![7; 256 << 10];
-                while !stopped() {
-                    let since = Instant::now();
-                    exchange(&mut stream, &piece)?;
-                    bytes += piece.len() as u64;
-                    longest = longest.max(since.elapsed());
-                }
-                Ok::<_, anyhow::Error>((bytes, longest))
-            });
+            let transfer = scope.spawn(|| transfer(&long, stopped));
             let churning = scope.spawn(|| {
                 let mut tally = Tally::default();
                 let plan = Plan {
@@ -134,7 +124,7 @@ fn replaced(hook: Hook) -> Result<()> {
                 }
                 Ok::<_, anyhow::Error>(tally)
             });
-            let datagrams = scope.spawn(|| one.run(|| datagrams(to, stopped))?);
+            let datagrams = scope.spawn(|| one.run(|| datagrams::exchange(to, DATAGRAM_RATE, stopped))?);
             let done = (|| {
                 for number in 0..times {
                     replace(scenario, number, &first, &other).with_context(|| format!("replacement {number}"))?;
@@ -146,21 +136,21 @@ fn replaced(hook: Hook) -> Result<()> {
             (transfer.join(), churning.join(), datagrams.join(), done)
         });
         done?;
-        let (bytes, longest) = transfer.ok().context("the transfer panicked")?.context("the transfer")?;
+        let Transferred { bytes, longest } = transfer.ok().context("the transfer panicked")?.context("the transfer")?;
         let tally = churned.ok().context("the churn panicked")??;
-        let Datagrams { sent, answered, flows } = datagrams.ok().context("datagrams panicked")??;
+        let exchanged @ Exchanged { sent, answered: _, flows } = datagrams.ok().context("datagrams panicked")??;
         drop(answering);
         progress!(
             "{times} replacements: {} MiB each way, its longest 256 KiB took {longest:?}; {tally}; {sent} datagrams of {flows} flows, \
              {} lost; {} segments sent again; {} connections accepted",
             bytes >> 20,
-            sent - answered,
+            exchanged.lost(),
             sent_again()? - before,
             echo.accepted(),
         );
         tally.all_succeeded()?;
         // "At most a handful" a replacement; a machine that is busy loses some in sockets' queues.
-        ensure!(sent - answered <= u64::from(times) * 5, "{} of {sent} datagrams were lost", sent - answered);
+        ensure!(exchanged.lost() <= u64::from(times) * 5, "{exchanged:?}");
         let errors = scenario.topology.checksum_errors()?;
         ensure!(errors == 0, "{errors} checksum errors");
         Ok(())
@@ -200,91 +190,6 @@ fn links(scenario: &Scenario) -> Result<BTreeMap<PathBuf, (u32, u32)>> {
         Ok((path, (info.id(), info.program_id())))
     };
     scenario.agent.pins().into_iter().filter(is_link).map(info).collect()
-}
-
-struct Datagrams {
-    sent: u64,
-    answered: u64,
-    flows: u64,
-}
-
-/// Numbered datagrams to `to`, every fiftieth of a flow that begins with it, and how many were answered.
-fn datagrams(to: SocketAddr, stopped: impl Fn() -> bool) -> Result<Datagrams> {
-    let socket = || -> io::Result<UdpSocket> {
-        let socket = UdpSocket::bind("0.0.0.0:0")?;
-        socket.connect(to)?;
-        socket.set_nonblocking(true)?;
-        Ok(socket)
-    };
-    let old = socket()?;
-    let mut sockets = vec![];
-    let mut counts = Datagrams { sent: 0, answered: 0, flows: 1 };
-    let take = |socket: &UdpSocket, counts: &mut Datagrams| {
-        while socket.recv(&mut [0; 64]).is_ok() {
-            counts.answered += 1;
-        }
-    };
-    let mut next = Instant::now();
-    while !stopped() {
-        let number = counts.sent;
-        if number % 50 == 0 {
-            let new = socket()?;
-            new.send(&number.to_be_bytes())?;
-            sockets.push(new);
-            counts.flows += 1;
-        } else {
-            old.send(&number.to_be_bytes())?;
-        }
-        counts.sent += 1;
-        take(&old, &mut counts);
-        sockets.iter().for_each(|socket| take(socket, &mut counts));
-        // One second's worth of new flows may still be answered.
-        if sockets.len() > 20 {
-            sockets.remove(0);
-        }
-        next += PACE;
-        thread::sleep(next.saturating_duration_since(Instant::now()));
-    }
-    let end = Instant::now() + Duration::from_secs(1);
-    while counts.answered < counts.sent && Instant::now() < end {
-        take(&old, &mut counts);
-        sockets.iter().for_each(|socket| take(socket, &mut counts));
-        thread::sleep(PACE);
-    }
-    Ok(counts)
-}
-
-/// Sends datagrams back, on a thread of its own, until it is dropped.
-struct Answering {
-    stop: std::sync::Arc<AtomicBool>,
-    thread: Option<thread::JoinHandle<Result<()>>>,
-}
-
-impl Answering {
-    fn start(netns: &Netns, at: SocketAddr) -> Result<Self> {
-        let socket = netns.run(|| UdpSocket::bind(at))?.context("the target's port")?;
-        socket.set_read_timeout(Some(Duration::from_millis(100)))?;
-        let stop = std::sync::Arc::new(AtomicBool::new(false));
-        let told = stop.clone();
-        let thread = netns.spawn(move || {
-            let mut bytes = [0; 2_048];
-            while !told.load(Ordering::Relaxed) {
-                if let Ok((length, from)) = socket.recv_from(&mut bytes) {
-                    let _ = socket.send_to(&bytes[..length], from);
-                }
-            }
-        });
-        Ok(Self { stop, thread: Some(thread) })
-    }
-}
-
-impl Drop for Answering {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
 }
 
 /// What an agent that refuses must leave as it was: pins, links and their programs, and the state.
@@ -336,14 +241,10 @@ fn refused(hook: Hook) -> Result<()> {
             }
             Ok(())
         };
-        for change in ["a newer layout", "an older layout", "another shape"] {
-            let (words, back): (String, i32) = match change {
-                "a newer layout" => (format!("layout version {}", set_version(1)?), -1),
-                "an older layout" => (format!("layout version {}", set_version(-1)?), 1),
-                _ => {
-                    swap()?;
-                    ("this agent needs keys of".to_owned(), 0)
-                }
+        for (change, version) in [("a newer layout", Some(1)), ("an older layout", Some(-1)), ("another shape", None)] {
+            let words = match version {
+                Some(change) => format!("layout version {}", set_version(change)?),
+                None => swap().map(|()| "this agent needs keys of".to_owned())?,
             };
             let before = Found::now(scenario)?;
             let error = scenario.agent.start_again().err().with_context(|| format!("{change} was taken"))?;
@@ -353,7 +254,10 @@ fn refused(hook: Hook) -> Result<()> {
             stream::echo(&mut held, b"no agent")?;
             let mut new = stream::connect(&client, Source::ANY, FRONTEND, PATIENCE)?;
             stream::echo(&mut new, b"no agent")?;
-            if back == 0 { swap()? } else { set_version(back).map(drop)? }
+            match version {
+                Some(change) => set_version(-change).map(drop)?,
+                None => swap()?,
+            }
         }
         scenario.agent.start_again()?;
         stream::echo(&mut held, b"an agent")?;

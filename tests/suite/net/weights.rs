@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 use anyhow::{Result, ensure};
 use privatelink_tests::{
     eventually::eventually,
-    scenario::Scenario,
+    scenario::{QUICK_CHECKS, Scenario},
     topology::Hook,
     traffic::{
         server::{Behaviour, Server},
@@ -52,8 +52,9 @@ fn weights() -> Result<()> {
         let servers = servers(scenario)?;
         scenario.wait_healthy("web")?;
         let second = server(scenario, 2).address();
-        let check = "--health-check-interval 5 --health-check-timeout 2 --healthy-threshold 2 --unhealthy-threshold 2";
-        scenario.cli.run(&format!("target-group create next --vpc provider --protocol TCP --port 8080 {check}"))?;
+        scenario
+            .cli
+            .run(&format!("target-group create next --vpc provider --protocol TCP --port 8080 {QUICK_CHECKS}"))?;
         scenario.cli.run(&format!("target register next {second}"))?;
         scenario.cli.run(&format!("target-group modify web --attribute deregistration_delay.timeout_seconds=0"))?;
         scenario.cli.run(&format!("target deregister web {second}"))?;

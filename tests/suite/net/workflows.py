@@ -90,7 +90,9 @@ def stacks(port):
     assert application["State"]["Code"] == "failed" and "nothing serves" in application["State"]["Reason"], application
     refused(lambda: provider_elb.create_listener(LoadBalancerArn=application["LoadBalancerArn"], Protocol="TCP", Port=80,
                                                  DefaultActions=[{"Type": "forward", "TargetGroupArn": "arn"}]),
-            "InvalidConfigurationRequest", "nothing serves them")
+            "ValidationError", "Protocol 'TCP' must be one of '[HTTP, HTTPS]'")
+    hello = {"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "200", "ContentType": "text/plain"}}
+    provider_elb.create_listener(LoadBalancerArn=application["LoadBalancerArn"], Protocol="HTTP", Port=80, DefaultActions=[hello])
     lb, group, service = publish(provider, provider_elb, "nlb", vpc, subnets, "10.0.1.10", port)
 
     consumer_vpc, consumer_subnets = network(consumer, "10.0.0.0/16", "10.0.0.0/16")

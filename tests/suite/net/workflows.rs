@@ -163,6 +163,21 @@ fn named_line() -> Result<()> {
         }
         let from = nginx.logged_clients()?;
         ensure!(!from.is_empty() && from.iter().all(|client| *client == node.to_string()), "requests from {from:?}");
+
+        // The listener of the page moves to another port, and stays what it is.
+        let found = provider.run(&format!("elbv2 describe-listeners --load-balancer-arn {lb}"))?;
+        let rows = found["Listeners"].as_array().context("no listeners")?;
+        let web = rows.iter().find(|listener| listener["Port"] == 80).context("no listener of port 80")?;
+        let web = at(web, "ListenerArn")?;
+        let moved = provider.run(&format!("elbv2 modify-listener --listener-arn {web} --port 81"))?;
+        ensure!(at(&moved, "Listeners.0.ListenerArn")? == web && moved["Listeners"][0]["Port"] == 81, "{moved}");
+        let page = eventually("the page comes by the new port", PATIENCE, || {
+            resolver.curl(client, &[&format!("http://{regional}:81/")])
+        })?;
+        ensure!(page == "a page", "{page}");
+        ensure!(resolver.curl(client, &[&format!("http://{regional}/")]).is_err(), "the old port still answers");
+        let taken = provider.refused(&format!("elbv2 modify-listener --listener-arn {web} --port 8022"))?;
+        ensure!(taken.contains("DuplicateListener"), "{taken}");
         ensure!(scenario.topology.checksum_errors()? == 0, "checksum errors");
         Ok(())
     })

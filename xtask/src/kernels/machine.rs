@@ -22,7 +22,7 @@ use crate::process;
 const PASSED: i32 = 42 << 1 | 1;
 
 /// A guest that takes longer hangs.
-const PATIENCE: Duration = Duration::from_secs(1_200);
+const PATIENCE: Duration = Duration::from_secs(1_800);
 
 /// Two wires, each with a network card at either end; QEMU's hubs take the place of switches.
 const WIRES: usize = 2;

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     agent::{
-        diff::beside,
+        diff::{beside, different},
         index,
         security::{Compiler, Guard},
     },
@@ -59,9 +59,9 @@ pub fn published(
             listeners: lbs().flat_map(listeners).collect(),
         }
     };
-    let shared = |service: &EndpointService| match before.get(&service.id) {
-        Some(before) if **before == of(service) => Arc::clone(before),
-        _ => Arc::new(of(service)),
+    let shared = |service: &EndpointService| {
+        let now = of(service);
+        before.get(&service.id).filter(|before| ***before == now).cloned().unwrap_or_else(|| Arc::new(now))
     };
     state.endpoint_services.values().map(|service| (service.id.clone(), shared(service))).collect()
 }
@@ -101,8 +101,8 @@ impl Changed {
     /// Between two passes; `groups` are the security groups that say something else.
     pub fn new(before: &Causes, now: &Causes, groups: BTreeSet<SecurityGroupId>) -> Self {
         Self {
-            vpcs: different(&before.vpcs, &now.vpcs, PartialEq::eq),
-            services: different(&before.services, &now.services, Arc::ptr_eq),
+            vpcs: different(&now.vpcs, &before.vpcs, PartialEq::eq),
+            services: different(&now.services, &before.services, Arc::ptr_eq),
             groups,
         }
     }
@@ -123,17 +123,6 @@ impl Changed {
             || !services.is_empty() && services.contains(&endpoint.service)
             || !groups.is_empty() && by_group()
     }
-}
-
-/// The keys whose values differ, or that only one of the maps has.
-fn different<K: Ord + Clone, V>(
-    before: &BTreeMap<K, V>,
-    now: &BTreeMap<K, V>,
-    same: impl Fn(&V, &V) -> bool,
-) -> BTreeSet<K> {
-    let changed = now.iter().filter(|(key, value)| !before.get(key).is_some_and(|before| same(before, value)));
-    let gone = before.keys().filter(|key| !now.contains_key(key));
-    changed.map(|(key, _)| key).chain(gone).cloned().collect()
 }
 
 /// What one endpoint puts into the tables. Its frontends' policies have no numbers yet.

@@ -88,11 +88,6 @@ const fn elb(name: &'static str, answer: Answer) -> Action {
     Action { service: Service::LoadBalancing, name, answer }
 }
 
-/// An action that finds out which refusal of its own is the right one, and never does anything.
-const fn elb_declines(name: &'static str, answer: Answer) -> Action {
-    elb(name, answer)
-}
-
 /// Every action.
 pub const ACTIONS: &[Action] = &[
     ec2("CreateVpcEndpointServiceConfiguration", services::create),
@@ -186,10 +181,10 @@ pub const ACTIONS: &[Action] = &[
     elb("DescribeTags", elb::describe_tags),
     elb("DescribeAccountLimits", elb::account_limits),
     elb("DescribeRules", rules::describe),
-    elb_declines("CreateRule", rules::create),
-    elb_declines("ModifyRule", rules::modify),
-    elb_declines("DeleteRule", rules::delete),
-    elb_declines("SetRulePriorities", rules::set_priorities),
+    elb("CreateRule", rules::create),
+    elb("ModifyRule", rules::modify),
+    elb("DeleteRule", rules::delete),
+    elb("SetRulePriorities", rules::set_priorities),
     elb("DescribeCapacityReservation", load_balancers::capacity_reservation),
     Action { service: Service::Sts, name: "GetCallerIdentity", answer: sts::get_caller_identity },
 ];

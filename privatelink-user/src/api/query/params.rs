@@ -22,7 +22,7 @@ pub struct Params {
 }
 
 /// Parameters that belong to the protocol and not to an action.
-const PROTOCOL: &[&str] = &["Action", "Version", "DryRun"];
+const PROTOCOL: &[&str] = &["Action", "Version"];
 
 impl Params {
     /// Decodes `application/x-www-form-urlencoded` texts, the query string and the body; what comes later counts.
@@ -111,7 +111,12 @@ impl<'a> Scope<'a> {
     }
 
     /// The prefixes of a list's elements, in order: `Name.1` or `Name.member.1`; gaps and a first index of 0 do no harm.
+    /// An empty list is the name alone.
     fn elements(&self, name: &str) -> Vec<String> {
+        let path = self.path(name);
+        if self.params.values.get(&path).is_some_and(String::is_empty) {
+            self.take(&path);
+        }
         let mut found: BTreeMap<u64, String> = BTreeMap::new();
         for marker in ["", "member."] {
             let start = format!("{}.{marker}", self.path(name));
@@ -125,6 +130,14 @@ impl<'a> Scope<'a> {
             }
         }
         found.into_values().collect()
+    }
+
+    /// Whether a list is given, be it empty.
+    pub fn has_list(&self, name: &str) -> bool {
+        let path = self.path(name);
+        let start = format!("{path}.");
+        let first = self.params.values.range(start.clone()..).next();
+        self.params.values.contains_key(&path) || first.is_some_and(|(key, _)| key.starts_with(&start))
     }
 
     /// A list of texts.
@@ -174,9 +187,19 @@ mod tests {
 
     #[test]
     fn what_nobody_reads_is_found() {
-        let params = decode("Action=X&Version=1&DryRun=true&Name=a&Nmae=b");
+        let params = decode("Action=X&Version=1&Name=a&Nmae=b");
         assert_eq!(params.root().text("Name"), Some("a"));
         assert_eq!(params.unread(), Some("Nmae"));
+    }
+
+    #[test]
+    fn an_empty_list_is_given_and_has_no_elements() {
+        let params = decode("Subnets=&Groups.member.1=a");
+        let root = params.root();
+        assert_eq!(root.list("Subnets"), [""; 0]);
+        assert_eq!(root.list("Groups"), ["a"]);
+        assert_eq!(params.unread(), None);
+        assert!(root.has_list("Subnets") && root.has_list("Groups") && !root.has_list("Group"));
     }
 
     proptest! {

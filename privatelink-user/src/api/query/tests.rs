@@ -1,5 +1,8 @@
+mod application;
 mod fuzz;
 mod gateways;
+mod networks;
+mod parameters;
 mod security;
 mod status;
 mod texts;
@@ -386,7 +389,7 @@ fn a_load_balancer_of_type_application_is_a_record_that_says_so() {
         "Action=CreateListener&LoadBalancerArn={lb}&Protocol=TCP&Port=80&DefaultActions.member.1.Type=forward&\
          DefaultActions.member.1.TargetGroupArn={group}"
     );
-    assert_eq!(rig.refused(A, Service::LoadBalancing, &listener).1, "InvalidConfigurationRequest");
+    assert_eq!(rig.refused(A, Service::LoadBalancing, &listener).2, "Protocol 'TCP' must be one of '[HTTP, HTTPS]'");
     let service = format!("Action=CreateVpcEndpointServiceConfiguration&NetworkLoadBalancerArn.1={lb}");
     assert_eq!(rig.refused(A, Service::Ec2, &service).1, "InvalidParameter");
     rig.elb(A, &format!("Action=DeleteLoadBalancer&LoadBalancerArn={lb}"));

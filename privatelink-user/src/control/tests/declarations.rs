@@ -137,3 +137,16 @@ fn declared_limits_are_set_and_what_is_taken_out_of_the_file_is_none_again() {
         assert!(toml::from_str::<Declaration>(&text).is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn assigned_node_addresses_that_a_declaration_does_not_name_stay() {
+    let mut world = World::new();
+    let text = DECLARED.replace(
+        "addresses = [\"10.0.0.5\"]",
+        "addresses = [\"10.0.0.5\"]\nattributes = { \"secondary_ips.auto_assigned.per_subnet\" = 2 }",
+    );
+    apply(&mut world, &text, false).unwrap();
+    assert_eq!(apply(&mut world, DECLARED, false).unwrap(), [""; 0]);
+    let lb = world.state.load_balancers.values().next().expect("a load balancer");
+    assert_eq!(lb.attributes.secondary_ips, 2);
+}

@@ -2,7 +2,8 @@
 //!
 //! It is a process of its own so that they outlive the agent: the agent tells it what to serve (`wire.rs`), and it goes on with
 //! that whatever becomes of the agent. Another relay of the same state directory takes its listening sockets (`handover.rs`);
-//! it then keeps its connections and ends with the last one.
+//! it then keeps its connections and ends with the last one. By SIGTERM or SIGINT it asks the agent for such a successor and
+//! waits a while; by a second one it ends at once.
 
 pub mod access_log;
 mod handover;
@@ -13,7 +14,7 @@ mod workers;
 use std::{
     fs, io,
     os::unix::{
-        fs::{MetadataExt as _, PermissionsExt as _},
+        fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
         net::UnixStream as BlockingStream,
     },
     path::{Path, PathBuf},
@@ -21,14 +22,14 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, UNIX_EPOCH},
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use tokio::{
     net::{UnixListener, UnixStream},
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::Notify,
-    time::interval,
+    time::{interval, sleep},
 };
 
 use self::{
@@ -68,6 +69,9 @@ pub fn build() -> String {
 
 /// Without agent, listener and connection for so long, a relay ends.
 const USELESS: Duration = Duration::from_secs(60);
+/// How long one that is to end waits for the relay that its agent starts to take over. The agent looks every second, and starts
+/// one at most every two.
+const SUCCESSION: Duration = Duration::from_secs(10);
 
 /// What the control connections and the main loop share.
 struct Relay {
@@ -76,8 +80,10 @@ struct Relay {
     log_directory: Option<PathBuf>,
     /// Somebody else has the sockets, or is to have them: end with the last connection.
     drain: Notify,
-    /// Somebody else has the sockets, or is getting them: this one says nothing more.
-    handed_over: AtomicBool,
+    /// It has been asked to end, and its agent hears so.
+    ending: AtomicBool,
+    /// Its sockets are closed, or another's, or about to be: it says nothing more.
+    silent: AtomicBool,
     stop: Notify,
 }
 
@@ -92,8 +98,14 @@ pub fn confine(state_dir: &Path, log_directory: Option<&Path>) -> Result<(), Con
     // the agent's.
     let _ = nix::unistd::setsid();
     confine::raise_file_limit();
+    let own = wire::directory(state_dir);
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&own)
+        .map_err(|source| ConfineError::Directory { path: own.clone(), source })?;
     let mut grants = files::common();
-    grants.push(Grant::new(state_dir, Right::Sockets));
+    grants.push(Grant::new(own, Right::Sockets));
     grants.extend(log_directory.map(|directory| Grant::new(directory, Right::Log)));
     capabilities::keep_none()?;
     files::restrict(&grants, Signals::Own)?;
@@ -111,7 +123,8 @@ pub async fn run(state_dir: &Path, log_directory: Option<PathBuf>) -> Result<(),
         serving: Serving::new()?,
         log_directory,
         drain: Notify::new(),
-        handed_over: AtomicBool::new(false),
+        ending: AtomicBool::new(false),
+        silent: AtomicBool::new(false),
         stop: Notify::new(),
     });
     let unusable = |source| RelayError::Socket { socket: socket.clone(), source };
@@ -130,12 +143,20 @@ pub async fn run(state_dir: &Path, log_directory: Option<PathBuf>) -> Result<(),
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RelayError::Signals)?;
     let mut ticks = interval(Duration::from_secs(1));
     let mut useless = Duration::ZERO;
+    let mut asked = None;
     let handed_over = loop {
         tokio::select! {
             accepted = control.accept() => {
-                if let Ok((stream, _)) = accepted {
-                    useless = Duration::ZERO;
-                    tokio::spawn(answer(Arc::clone(&relay), stream));
+                match accepted {
+                    Ok((stream, _)) => {
+                        useless = Duration::ZERO;
+                        tokio::spawn(answer(Arc::clone(&relay), stream));
+                    }
+                    Err(error) => {
+                        // Out of descriptors or memory: what ends makes room.
+                        tracing::warn!(%error, "a control connection could not be accepted");
+                        sleep(Duration::from_millis(50)).await;
+                    }
                 }
             }
             () = relay.stop.notified() => {
@@ -144,10 +165,22 @@ pub async fn run(state_dir: &Path, log_directory: Option<PathBuf>) -> Result<(),
                 return Ok(());
             }
             () = relay.drain.notified() => break true,
-            _ = terminate.recv() => break false,
-            _ = interrupt.recv() => break false,
+            () = signalled(&mut terminate, &mut interrupt) => {
+                if asked.is_some() {
+                    relay.stop.notify_one();
+                } else {
+                    tracing::info!("the relay is to end, and waits for another to take over");
+                    relay.ending.store(true, Ordering::Release);
+                    asked = Some(Instant::now());
+                    ticks.reset_immediately();
+                }
+            }
             _ = ticks.tick() => {
-                let used = relay.serving.serves() || relay.serving.active() > 0 || Arc::strong_count(&relay) > 1;
+                let spoken_to = Arc::strong_count(&relay) > 1;
+                if asked.is_some_and(|at| !spoken_to || at.elapsed() >= SUCCESSION) {
+                    break false;
+                }
+                let used = relay.serving.serves() || relay.serving.active() > 0 || spoken_to;
                 useless = if used { Duration::ZERO } else { useless + ticks.period() };
                 // Whose socket has gone, nobody can ever reach again.
                 let ours = fs::metadata(&socket).is_ok_and(|file| file.ino() == inode);
@@ -158,20 +191,30 @@ pub async fn run(state_dir: &Path, log_directory: Option<PathBuf>) -> Result<(),
         }
     };
     drop(control);
+    relay.silent.store(true, Ordering::Release);
     relay.serving.stop_listening();
     // The other relay puts its own socket there, at any moment.
     if !handed_over && fs::metadata(&socket).is_ok_and(|file| file.ino() == inode) {
         let _ = fs::remove_file(&socket);
     }
+    // What is being accepted is a connection by then.
+    sleep(Duration::from_millis(100)).await;
     tracing::info!(connections = relay.serving.active(), "the relay ends with its last connection");
     while relay.serving.active() > 0 {
         tokio::select! {
             _ = ticks.tick() => {}
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            () = signalled(&mut terminate, &mut interrupt) => break,
         }
     }
     Ok(())
+}
+
+/// Waits for SIGTERM or SIGINT.
+async fn signalled(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
 }
 
 /// What a relay that runs already passes on; nothing if there is none.
@@ -218,7 +261,7 @@ async fn answer(relay: Arc<Relay>, mut stream: UnixStream) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return,
             Err(error) => return tracing::debug!(%error, "a control connection ended"),
         };
-        if relay.handed_over.load(Ordering::Acquire) {
+        if relay.silent.load(Ordering::Acquire) {
             return;
         }
         match request {
@@ -227,7 +270,8 @@ async fn answer(relay: Arc<Relay>, mut stream: UnixStream) {
             Request::HandOver { protocol } => return hand_over(&relay, stream, protocol).await,
             Request::Stop => return relay.stop.notify_one(),
         }
-        let status = Status { log_directory: relay.log_directory.clone(), ..relay.serving.status() };
+        let (log_directory, ending) = (relay.log_directory.clone(), relay.ending.load(Ordering::Acquire));
+        let status = Status { log_directory, ending, ..relay.serving.status() };
         if let Err(error) = wire::send(&mut stream, &status).await {
             return tracing::debug!(%error, "a control connection ended");
         }
@@ -251,7 +295,7 @@ async fn hand_over(relay: &Arc<Relay>, stream: UnixStream, protocol: u32) {
         }
         return;
     }
-    relay.handed_over.store(true, Ordering::Release);
+    relay.silent.store(true, Ordering::Release);
     let given = async {
         let (stream, estate) = (blocking()?, relay.serving.estate());
         let given = tokio::task::spawn_blocking(move || handover::give(&stream, &estate));
@@ -264,7 +308,7 @@ async fn hand_over(relay: &Arc<Relay>, stream: UnixStream, protocol: u32) {
         }
         Err(error) => {
             tracing::warn!(%error, "another relay could not take over");
-            relay.handed_over.store(false, Ordering::Release);
+            relay.silent.store(false, Ordering::Release);
         }
     }
 }
@@ -282,6 +326,7 @@ mod tests {
     async fn a_relay_of_another_protocol_keeps_its_place() {
         let dir = tempfile::tempdir().expect("a directory");
         let socket = wire::socket(dir.path());
+        fs::create_dir(wire::directory(dir.path())).expect("its directory");
         let listener = BlockingListener::bind(&socket).expect("bound");
         let other = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().expect("asked");

@@ -60,7 +60,6 @@ struct Inner {
 struct Common {
     connector: TlsConnector,
     endpoints: Endpoints,
-    active: AtomicU64,
     log: AccessLog,
     workers: Workers,
     /// Listeners that have been opened.
@@ -157,7 +156,6 @@ impl Serving {
         let common = Common {
             connector: listener::upstream_connector()?,
             endpoints: Endpoints::default(),
-            active: AtomicU64::new(0),
             log: AccessLog::start(),
             workers: Workers::start().map_err(RelayError::Threads)?,
             opened: AtomicUsize::new(0),
@@ -240,8 +238,8 @@ impl Serving {
     }
 
     /// Open connections.
-    pub fn active(&self) -> u64 {
-        self.common.active.load(Ordering::Relaxed)
+    pub fn active(&self) -> usize {
+        self.common.workers.load()
     }
 
     /// What it is doing.
@@ -257,6 +255,7 @@ impl Serving {
             build: build(),
             pid: std::process::id(),
             log_directory: None,
+            ending: false,
             listeners: inner.listeners.iter().map(|(id, open)| (id.clone(), status(open))).collect(),
             targets,
         }
@@ -385,20 +384,18 @@ async fn accept(common: Arc<Common>, door: Arc<Door>, socket: TcpListener, own: 
 }
 
 /// Counts a connection as open as long as it lives.
-struct Counted<'a>(&'a AtomicU64, &'a AtomicU64);
+struct Counted<'a>(&'a AtomicU64);
 
 impl<'a> Counted<'a> {
-    fn new(of_all: &'a AtomicU64, of_one: &'a AtomicU64) -> Self {
-        of_all.fetch_add(1, Ordering::Relaxed);
-        of_one.fetch_add(1, Ordering::Relaxed);
-        Self(of_all, of_one)
+    fn new(open: &'a AtomicU64) -> Self {
+        open.fetch_add(1, Ordering::Relaxed);
+        Self(open)
     }
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-        self.1.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -408,7 +405,7 @@ async fn connection(common: Arc<Common>, door: Arc<Door>, stream: BlockingStream
         Err(error) => return tracing::warn!(%error, listener = %door.id, "a connection could not be accepted"),
     };
     let (counters, present) = (&door.counters, door.present());
-    let _counted = Counted::new(&common.active, &counters.active);
+    let _counted = Counted::new(&counters.active);
     counters.accepted.fetch_add(1, Ordering::Relaxed);
     let mut record = Record::default();
     let served =

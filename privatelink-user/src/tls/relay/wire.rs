@@ -16,9 +16,14 @@ use crate::{
     tls::{alpn::AlpnPolicy, policy::ListenerPolicy, verified::Verify},
 };
 
+/// What is the relay's own in a state directory: it may make and remove sockets there, and nothing beside it.
+pub fn directory(state_dir: &Path) -> PathBuf {
+    state_dir.join("relay")
+}
+
 /// The control socket of the relay of a state directory.
 pub fn socket(state_dir: &Path) -> PathBuf {
-    state_dir.join("relay.sock")
+    directory(state_dir).join("socket")
 }
 
 /// The longest frame: some thousand certificates.
@@ -106,6 +111,9 @@ pub struct Status {
     /// The directory in which it may write an access log.
     #[serde(default)]
     pub log_directory: Option<PathBuf>,
+    /// It serves until another takes over.
+    #[serde(default)]
+    pub ending: bool,
     pub listeners: BTreeMap<ListenerId, ListenerStatus>,
     /// The targets that its listeners use.
     pub targets: BTreeSet<SocketAddrV4>,

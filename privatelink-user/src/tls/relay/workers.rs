@@ -1,7 +1,7 @@
 //! The threads that connections live on.
 //!
-//! A connection stays on one thread from its first byte to its last. With a scheduler that moves tasks between threads every
-//! fourth request woke another thread, which cost more than what the request itself does.
+//! A connection stays on one thread from its first byte to its last. Under a scheduler that moves tasks between threads every
+//! fourth request wakes another thread, which costs more than what the request itself does.
 
 use std::{
     future::Future,
@@ -66,6 +66,11 @@ impl Workers {
         let Some(worker) = self.idlest(own).and_then(|WorkerIndex(index)| self.0.get(index)) else { return };
         worker.load.fetch_add(1, Ordering::Relaxed);
         drop(worker.handle.spawn(connection(Load(Arc::clone(&worker.load)))));
+    }
+
+    /// Connections that live on all of them; one counts from before it runs first.
+    pub fn load(&self) -> usize {
+        self.0.iter().map(|worker| worker.load.load(Ordering::Relaxed)).sum()
     }
 
     /// A worker for the `turn`-th of tasks that are alike, and its scheduler.

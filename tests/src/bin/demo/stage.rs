@@ -10,7 +10,7 @@ use privatelink_tests::{
     cleanup::{self, Leftover, Undo},
     daemon::Agent,
     programs::{Directory, Nginx, Sshd},
-    scenario::{ENDPOINT, NODE, Scenario, program},
+    scenario::{ENDPOINT, NODE, QUICK_CHECKS, Scenario, program},
     topology::{CIDR, Hook, HostPlan, Topology, VpcPlan},
 };
 
@@ -102,19 +102,18 @@ impl Stage {
         };
         let addresses: Vec<String> =
             WEB.iter().map(|name| scenario.topology.host(name).address().to_string()).collect();
-        let check = "--health-check-interval 5 --health-check-timeout 2 --healthy-threshold 2 --unhealthy-threshold 2";
         run(tell, format!("load-balancer create shop --vpc provider --address {NODE}"))?;
         run(
             tell,
             format!(
-                "target-group create web --vpc provider --protocol TCP --port 8080 --health-check-protocol HTTP {check}"
+                "target-group create web --vpc provider --protocol TCP --port 8080 --health-check-protocol HTTP {QUICK_CHECKS}"
             ),
         )?;
         run(tell, format!("target register web {}", addresses.join(" ")))?;
         run(tell, "listener create shop --protocol TCP --port 80 --target-group web".to_owned())?;
         for ((address, name), port) in addresses.iter().zip(WEB).take(2).zip([8022, 8023]) {
             let group = format!("ssh-{name}");
-            run(tell, format!("target-group create {group} --vpc provider --protocol TCP --port 22 {check}"))?;
+            run(tell, format!("target-group create {group} --vpc provider --protocol TCP --port 22 {QUICK_CHECKS}"))?;
             run(tell, format!("target register {group} {address}"))?;
             run(tell, format!("listener create shop --protocol TCP --port {port} --target-group {group}"))?;
         }

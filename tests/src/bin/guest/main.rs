@@ -71,6 +71,8 @@ fn leave() -> Result<()> {
     ensure!(allowed == 0, "ioperm: {}", std::io::Error::last_os_error());
     // What was said must be out before the machine is gone.
     std::io::Write::flush(&mut std::io::stdout()).context("the console")?;
+    // SAFETY: no pointers. A console that cannot wait for its last byte is none, and has nothing to lose.
+    unsafe { libc::tcdrain(libc::STDOUT_FILENO) };
     // SAFETY: an I/O port that this process may write; it has no memory side effects.
     unsafe { std::arch::asm!("out dx, al", in("dx") PORT, in("al") PASSED, options(nomem, nostack)) };
     Ok(())

@@ -7,10 +7,14 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use aya::util::KernelVersion;
+use nix::{
+    sys::time::TimeSpec,
+    time::{ClockId, clock_settime},
+};
 use privatelink_tests::{
     eventually::eventually,
     netns::Netns,
-    scenario::{ENDPOINT, NODE, Scenario, program},
+    scenario::{ENDPOINT, NODE, QUICK_CHECKS, Scenario, program},
     topology::{Hook, HostPlan, VpcPlan},
     traffic::{
         server::{Behaviour, Server},
@@ -77,6 +81,7 @@ pub fn all() -> Result<()> {
         tell(scenario, "between network cards")?;
         let errors = scenario.topology.checksum_errors()?;
         ensure!(errors == 0, "{errors} checksum errors");
+        pair.clock_jumps(scenario).context("the clock jumps")?;
         pair.taken_over(scenario)
     })
 }
@@ -105,10 +110,7 @@ impl Pair {
         let Self { consumer, provider, client: _, server: _, target } = self;
         for line in [
             format!("load-balancer create {provider} --vpc {provider} --address {NODE}"),
-            format!(
-                "target-group create {provider} --vpc {provider} --protocol TCP_UDP --port {PORT} \
-                 --health-check-interval 5 --health-check-timeout 2 --healthy-threshold 2 --unhealthy-threshold 2"
-            ),
+            format!("target-group create {provider} --vpc {provider} --protocol TCP_UDP --port {PORT} {QUICK_CHECKS}"),
             format!("target register {provider} {target}"),
             format!("listener create {provider} --protocol TCP_UDP --port 80 --target-group {provider}"),
             format!("endpoint-service create --load-balancer {provider} --name {provider}"),
@@ -145,6 +147,34 @@ impl Pair {
             ensure!(buffer[..length] == text, "an answer arrived changed");
             ensure!(from == SocketAddr::V4(FRONTEND), "the answer came from {from}");
         }
+        Ok(())
+    }
+
+    /// The host's clock jumps far ahead, far back, and home: flows go on, and targets are checked as before.
+    fn clock_jumps(&self, scenario: &Scenario) -> Result<()> {
+        const YEAR: i64 = 365 * 86_400;
+        let target = SocketAddrV4::new(self.target, PORT);
+        let mut echo = Server::start(&self.server, target, Behaviour::Echo)?;
+        scenario.wait_healthy(self.provider)?;
+        let mut open = stream::connect(&self.client, Source::ANY, FRONTEND, PATIENCE)?;
+        stream::echo(&mut open, b"before")?;
+        for jump in [YEAR, -2 * YEAR, YEAR] {
+            let now = ClockId::CLOCK_REALTIME.now().context("the clock")?;
+            let then = TimeSpec::new(now.tv_sec() + jump, now.tv_nsec());
+            clock_settime(ClockId::CLOCK_REALTIME, then).context("setting the clock")?;
+            stream::echo(&mut open, b"another time")?;
+            let mut new = stream::connect(&self.client, Source::ANY, FRONTEND, PATIENCE)?;
+            stream::echo(&mut new, b"another time")?;
+            drop(new);
+            // Checks go on, with their own thresholds.
+            drop(echo);
+            scenario.wait_state(self.provider, self.target, "unhealthy", PATIENCE * 2)?;
+            echo = Server::start(&self.server, target, Behaviour::Echo)?;
+            scenario.wait_healthy(self.provider)?;
+            open = stream::connect(&self.client, Source::ANY, FRONTEND, PATIENCE)?;
+            stream::echo(&mut open, b"another server")?;
+        }
+        say("        the clock a year ahead, a year back, and home: flows stay, targets are checked");
         Ok(())
     }
 

@@ -38,8 +38,7 @@ pub fn dns_entries(world: &State, endpoint: &Endpoint) -> Vec<Structure> {
 }
 
 fn view(state: &State, endpoint: &Endpoint, status: EndpointStatus) -> Structure {
-    let interfaces =
-        endpoint.all_addresses().map(|address| derived::interface_id(&endpoint.vpc, address, endpoint.id.as_str()));
+    let interfaces = state.interfaces_of(endpoint).into_iter().map(|interface| interface.id);
     let structure = Structure::new()
         .text("vpcEndpointId", &endpoint.id)
         .text("vpcEndpointType", "Interface")
@@ -105,6 +104,37 @@ fn family(scope: &Scope<'_>) -> Result<Option<IpAddressType>, Refusal> {
     scope.parsed("IpAddressType")
 }
 
+/// The records that the names of a request's endpoint are to have.
+fn dns_records<'a>(scope: &Scope<'a>) -> Result<Option<&'a str>, Refusal> {
+    let options = scope.structure("DnsOptions");
+    if options.boolean("PrivateDnsOnlyForInboundResolverEndpoint")? == Some(true) {
+        let message = "PrivateDnsOnlyForInboundResolverEndpoint is for endpoints of services of AWS's own";
+        return Err(Refusal::coded("InvalidParameter", message));
+    }
+    let asked = options.text("DnsRecordIpType");
+    match asked.filter(|asked| !["ipv4", "dualstack", "ipv6", "service-defined"].contains(asked)) {
+        Some(asked) => {
+            let rule = "must be one of '[ipv4, dualstack, ipv6, service-defined]'";
+            Err(Refusal::value("DnsRecordIpType", asked, rule))
+        }
+        None => Ok(asked),
+    }
+}
+
+/// An endpoint's names have all its addresses, and no other choice of records.
+fn check_records(asked: Option<&str>, family: IpAddressType) -> Result<(), Refusal> {
+    match asked.filter(|asked| *asked != family.to_string()) {
+        Some(asked) => {
+            let message = format!(
+                "The DNS record IP type {asked} is not available: the names of an endpoint have the \
+                                   addresses that it has, {family}"
+            );
+            Err(Refusal::coded("InvalidParameter", message))
+        }
+        None => Ok(()),
+    }
+}
+
 /// The policy of a request.
 pub fn policy(scope: &Scope<'_>) -> Result<Option<PolicyDocument>, Refusal> {
     let refused =
@@ -129,6 +159,7 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
     }
     let private_dns = scope.boolean("PrivateDnsEnabled")?.unwrap_or(false);
     let family = family(&scope)?;
+    check_records(dns_records(&scope)?, family.unwrap_or_default())?;
     let policy = policy(&scope)?;
     let id = call.create(|state, context| {
         let caller = (context.account, context.region, context.identity);
@@ -242,7 +273,7 @@ pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
     let (add_groups, remove_groups) = (scope.list("AddSecurityGroupId"), scope.list("RemoveSecurityGroupId"));
     let parsed: Option<EndpointId> = id.parse().ok();
     let private_dns = scope.boolean("PrivateDnsEnabled")?;
-    let family = family(&scope)?;
+    let (family, records) = (family(&scope)?, dns_records(&scope)?);
     let (policy, reset_policy) = (policy(&scope)?, scope.boolean("ResetPolicy")?.unwrap_or(false));
     let add_route_tables = gateways::route_tables(call, "AddRouteTableId");
     let remove_route_tables = gateways::route_tables(call, "RemoveRouteTableId");
@@ -259,6 +290,7 @@ pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
             return Err(Refusal::coded("InvalidParameter", "Route tables can be given for gateway endpoints only"));
         }
         let endpoint = parsed.as_ref().and_then(|id| state.endpoints.get(id)).ok_or_else(|| unknown(id))?;
+        check_records(records, family.unwrap_or_else(|| endpoint.ip_address_type()))?;
         let regroup = !add_groups.is_empty() || !remove_groups.is_empty();
         let present = endpoint.security_groups.groups.iter().map(|id| id.to_string());
         let kept = present.filter(|id| !remove_groups.contains(&id.as_str()));

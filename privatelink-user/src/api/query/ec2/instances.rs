@@ -169,6 +169,8 @@ fn named<'a>(state: &'a State, ids: &[&str]) -> Result<BTreeSet<&'a str>, Refusa
 pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
     let (filters, page, ids) = (Filters::read(&scope)?, Page::ec2(&scope)?, scope.list("InstanceId"));
+    // Nothing is managed by others here.
+    scope.boolean("IncludeManagedResources")?;
     let owner = call.owner();
     call.read(|state, _| {
         let wanted = named(state, &ids)?;

@@ -1,6 +1,6 @@
 //! Network interfaces.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::Ipv4Addr;
 
 use super::{one, security_groups::group_set, tag_set};
 use crate::{
@@ -11,7 +11,9 @@ use crate::{
         xml::Structure,
     },
     control::ControlError,
-    model::{EndpointState, Instance, InterfaceOwner, NetworkInterface, NetworkInterfaceId, Owner, State, derived},
+    model::{
+        EndpointState, Instance, InterfaceOwner, NetworkInterface, NetworkInterfaceId, Owner, State, by_family, derived,
+    },
 };
 
 /// The instance that an interface belongs to, and its number there.
@@ -22,11 +24,15 @@ fn attached<'a>(interface: &NetworkInterface<'a>) -> Option<(&'a Instance, usize
     }
 }
 
+fn attachment_id(id: &NetworkInterfaceId) -> String {
+    format!("eni-attach-{}", derived::hex(17, &["attachment", id.as_str()]))
+}
+
 /// The attachment of the interface `id`, number `number` of its instance.
 fn attachment(id: &NetworkInterfaceId, instance: &Instance, number: usize) -> Structure {
     Structure::new()
         .time("attachTime", instance.created_at)
-        .text("attachmentId", format!("eni-attach-{}", derived::hex(17, &["attachment", id.as_str()])))
+        .text("attachmentId", attachment_id(id))
         .text("deleteOnTermination", true)
         .text("deviceIndex", number)
         .text("status", "attached")
@@ -41,23 +47,17 @@ fn status(state: &State, interface: &NetworkInterface<'_>) -> &'static str {
     }
 }
 
-fn private_addresses(address: Ipv4Addr) -> [Structure; 1] {
-    [Structure::new().text("primary", true).text("privateIpAddress", address)]
-}
-
-/// An address by its family.
-fn families(address: IpAddr) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
-    match address {
-        IpAddr::V4(address) => (Some(address), None),
-        IpAddr::V6(address) => (None, Some(address)),
-    }
+/// IPv4 addresses, the first of which is the primary one.
+fn private_addresses(addresses: &[Ipv4Addr]) -> impl Iterator<Item = Structure> {
+    let row = |(number, address)| Structure::new().text("primary", number == 0).text("privateIpAddress", address);
+    addresses.iter().enumerate().map(row)
 }
 
 /// The interface as its instance shows it.
 pub fn of_instance(state: &State, owner: &Owner, interface: &NetworkInterface<'_>) -> Structure {
-    let NetworkInterface { id, vpc, address, by, groups } = interface;
+    let NetworkInterface { id, vpc, address, further_addresses: _, by, groups } = interface;
     let subnet = state.subnet_of(vpc, *address);
-    let (four, six) = families(*address);
+    let (four, six) = by_family(interface.addresses());
     let structure = Structure::new();
     let structure = match attached(interface) {
         Some((instance, number)) => structure.value("attachment", attachment(id, instance, number)),
@@ -67,11 +67,11 @@ pub fn of_instance(state: &State, owner: &Owner, interface: &NetworkInterface<'_
         .text("description", by.description())
         .list("groupSet", group_set(state, groups))
         .text("interfaceType", by.interface_type())
-        .list("ipv6AddressesSet", six.map(|address| Structure::new().text("ipv6Address", address)))
+        .list("ipv6AddressesSet", six.iter().map(|address| Structure::new().text("ipv6Address", address)))
         .text("networkInterfaceId", id)
         .text("ownerId", &owner.account)
-        .maybe("privateIpAddress", four)
-        .list("privateIpAddressesSet", four.into_iter().flat_map(private_addresses))
+        .maybe("privateIpAddress", four.first())
+        .list("privateIpAddressesSet", private_addresses(&four))
         .text("sourceDestCheck", true)
         .text("status", "in-use")
         .maybe("subnetId", subnet.map(|subnet| &subnet.id))
@@ -80,9 +80,9 @@ pub fn of_instance(state: &State, owner: &Owner, interface: &NetworkInterface<'_
 
 fn view(state: &State, owner: &Owner, interface: &NetworkInterface<'_>) -> Structure {
     let Owner { account, region } = owner;
-    let NetworkInterface { id, vpc, address, by, groups } = interface;
+    let NetworkInterface { id, vpc, address, further_addresses: _, by, groups } = interface;
     let subnet = state.subnet_of(vpc, *address);
-    let (four, six) = families(*address);
+    let (four, six) = by_family(interface.addresses());
     let structure = Structure::new();
     let structure = match attached(interface) {
         Some((instance, number)) => {
@@ -97,11 +97,11 @@ fn view(state: &State, owner: &Owner, interface: &NetworkInterface<'_>) -> Struc
         .text("description", by.description())
         .list("groupSet", group_set(state, groups))
         .text("interfaceType", by.interface_type())
-        .list("ipv6AddressesSet", six.map(|address| Structure::new().text("ipv6Address", address)))
+        .list("ipv6AddressesSet", six.iter().map(|address| Structure::new().text("ipv6Address", address)))
         .text("networkInterfaceId", id)
         .text("ownerId", account)
-        .maybe("privateIpAddress", four)
-        .list("privateIpAddressesSet", four.into_iter().flat_map(private_addresses))
+        .maybe("privateIpAddress", four.first())
+        .list("privateIpAddressesSet", private_addresses(&four))
         .text("requesterManaged", attached(interface).is_none())
         .text("sourceDestCheck", true)
         .text("status", status(state, interface))
@@ -113,6 +113,8 @@ fn view(state: &State, owner: &Owner, interface: &NetworkInterface<'_>) -> Struc
 pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
     let (filters, page, ids) = (Filters::read(&scope)?, Page::ec2(&scope)?, scope.list("NetworkInterfaceId"));
+    // Nothing is managed by others here.
+    scope.boolean("IncludeManagedResources")?;
     let Owner { account, region } = call.owner();
     call.read(|state, _| {
         let all: Vec<NetworkInterface<'_>> = state.network_interfaces().collect();
@@ -123,25 +125,37 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
         let mut found = Vec::new();
         for interface in &all {
             let subnet = state.subnet_of(interface.vpc, interface.address);
+            let (four, six) = by_family(interface.addresses());
+            let requester = attached(interface).is_none().then_some(account);
+            let attachment = |value: fn((&Instance, usize), &NetworkInterfaceId) -> String| {
+                Some(attached(interface).map(|found| value(found, &interface.id)).into_iter().collect())
+            };
             let values = |name: &str| match name {
                 "network-interface-id" => one(&interface.id),
                 "vpc-id" => one(interface.vpc),
                 "subnet-id" => Some(subnet.map(|subnet| subnet.id.to_string()).into_iter().collect()),
                 "availability-zone" => Some(subnet.map(|s| s.zone.name(region)).into_iter().collect()),
                 "group-id" => Some(interface.groups.iter().map(ToString::to_string).collect()),
-                "private-ip-address" | "addresses.private-ip-address" if interface.address.is_ipv4() => {
-                    one(interface.address)
+                "group-name" => {
+                    let names = interface.groups.iter().filter_map(|id| state.security_groups.get(id));
+                    Some(names.map(|group| group.name.to_string()).collect())
                 }
-                "private-ip-address" | "addresses.private-ip-address" => Some(Vec::new()),
-                "ipv6-addresses.ipv6-address" if interface.address.is_ipv6() => one(interface.address),
-                "ipv6-addresses.ipv6-address" => Some(Vec::new()),
+                "private-ip-address" => Some(four.first().map(ToString::to_string).into_iter().collect()),
+                "addresses.private-ip-address" => Some(four.iter().map(ToString::to_string).collect()),
+                "addresses.primary" => {
+                    Some(four.iter().enumerate().map(|(number, _)| (number == 0).to_string()).collect())
+                }
+                "ipv6-addresses.ipv6-address" => Some(six.iter().map(ToString::to_string).collect()),
+                "source-dest-check" => one(true),
+                "requester-id" => Some(requester.map(ToString::to_string).into_iter().collect()),
                 "interface-type" => one(interface.by.interface_type()),
                 "description" => one(interface.by.description()),
                 "owner-id" => one(account),
                 "requester-managed" => one(attached(interface).is_none()),
-                "attachment.instance-id" => {
-                    Some(attached(interface).map(|(instance, _)| instance.id.to_string()).into_iter().collect())
-                }
+                "attachment.instance-id" => attachment(|(instance, _), _| instance.id.to_string()),
+                "attachment.device-index" => attachment(|(_, number), _| number.to_string()),
+                "attachment.status" => attachment(|_, _| "attached".to_owned()),
+                "attachment.attachment-id" => attachment(|_, id| attachment_id(id)),
                 "status" => one(status(state, interface)),
                 _ => None,
             };

@@ -18,7 +18,7 @@ use crate::{
             ReplaceRoute, RouteTargetSpec,
         },
     },
-    model::{Owner, RouteState, RouteTable, RouteTableId, RouteTarget, State, VpcCidr},
+    model::{Owner, RouteState, RouteTable, RouteTableId, RouteTarget, State, Vpc},
 };
 
 fn association(table: &RouteTable, id: String) -> Structure {
@@ -42,12 +42,17 @@ fn associations(table: &RouteTable) -> Vec<Structure> {
     main.into_iter().chain(subnets).collect()
 }
 
-fn local(cidr: VpcCidr) -> Structure {
-    Structure::new()
-        .text("destinationCidrBlock", cidr)
-        .text("gatewayId", "local")
-        .text("origin", "CreateRouteTable")
-        .text("state", RouteState::Active)
+/// The routes that every table of a VPC has: for its own ranges.
+fn local(vpc: &Vpc) -> impl Iterator<Item = Structure> {
+    let route = |member, cidr: String| {
+        Structure::new()
+            .text(member, cidr)
+            .text("gatewayId", "local")
+            .text("origin", "CreateRouteTable")
+            .text("state", RouteState::Active)
+    };
+    let six = vpc.ipv6.map(|ipv6| route("destinationIpv6CidrBlock", ipv6.cidr.to_string()));
+    std::iter::once(route("destinationCidrBlock", vpc.cidr.to_string())).chain(six)
 }
 
 fn route(state: &State, owner: &Owner, table: &RouteTable, destination: Ipv4Net, target: &RouteTarget) -> Structure {
@@ -63,13 +68,13 @@ fn route(state: &State, owner: &Owner, table: &RouteTable, destination: Ipv4Net,
 }
 
 fn view(state: &State, owner: &Owner, table: &RouteTable) -> Structure {
-    let local = state.vpcs.get(&table.vpc).map(|vpc| local(vpc.cidr));
+    let local = state.vpcs.get(&table.vpc).into_iter().flat_map(local);
     let routes = table.routes.iter().map(|(destination, target)| route(state, owner, table, *destination, target));
     Structure::new()
         .list("associationSet", associations(table))
         .list("propagatingVgwSet", [] as [Structure; 0])
         .text("routeTableId", &table.id)
-        .list("routeSet", local.into_iter().chain(routes).chain(gateways::routes(state, &owner.region, &table.id)))
+        .list("routeSet", local.chain(routes).chain(gateways::routes(state, &owner.region, &table.id)))
         .list("tagSet", tag_set(state, table.id.as_str()))
         .text("vpcId", &table.vpc)
         .text("ownerId", &owner.account)
@@ -103,9 +108,17 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
         let mut found = Vec::new();
         for table in chosen(&state.route_tables, &ids, unknown)? {
             let subnets = || table.subnets.iter().map(ToString::to_string).collect();
-            let cidr = state.vpcs.get(&table.vpc).map(|vpc| vpc.cidr.net());
-            let target =
-                |wanted: fn(&RouteTarget) -> Option<String>| table.routes.values().filter_map(wanted).collect();
+            let vpc = state.vpcs.get(&table.vpc);
+            let cidr = vpc.map(|vpc| vpc.cidr.net());
+            // In the order of [`view`]: the local ones, the table's own, those to gateway endpoints.
+            let gateways = || {
+                let of = state.gateway_endpoints.values();
+                of.filter(|endpoint| endpoint.route_tables.contains(&table.id))
+            };
+            let locals = vpc.map_or(0, |vpc| local(vpc).count());
+            let target = |wanted: fn(&RouteTarget) -> Option<String>| {
+                table.routes.values().filter_map(wanted).collect::<Vec<_>>()
+            };
             let values = |name: &str| match name {
                 "route-table-id" | "association.route-table-id" => one(&table.id),
                 "vpc-id" => one(&table.vpc),
@@ -123,10 +136,25 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
                     let states = table.routes.values().map(|target| state.route_state(&table.vpc, target).to_string());
                     Some(states.chain([RouteState::Active.to_string()]).collect())
                 }
-                "route.gateway-id" => Some(target(|target| match target {
-                    RouteTarget::Endpoint(id) => Some(id.to_string()),
-                    RouteTarget::NetworkInterface(_) => None,
-                })),
+                "route.destination-ipv6-cidr-block" => {
+                    Some(vpc.and_then(|vpc| vpc.ipv6).map(|ipv6| ipv6.cidr.to_string()).into_iter().collect())
+                }
+                "route.destination-prefix-list-id" => {
+                    Some(gateways().map(|endpoint| endpoint.service.prefix_list(&owner.region).to_string()).collect())
+                }
+                "route.origin" => {
+                    let made = std::iter::repeat_n("CreateRouteTable", locals);
+                    let routes = std::iter::repeat_n("CreateRoute", table.routes.len() + gateways().count());
+                    Some(made.chain(routes).map(str::to_owned).collect())
+                }
+                "route.gateway-id" => {
+                    let named = target(|target| match target {
+                        RouteTarget::Endpoint(id) => Some(id.to_string()),
+                        RouteTarget::NetworkInterface(_) => None,
+                    });
+                    let made = std::iter::repeat_n("local".to_owned(), locals);
+                    Some(made.chain(named).chain(gateways().map(|one| one.id.to_string())).collect())
+                }
                 "route.network-interface-id" => Some(target(|target| match target {
                     RouteTarget::NetworkInterface(id) => Some(id.to_string()),
                     RouteTarget::Endpoint(_) => None,
@@ -176,6 +204,11 @@ pub fn disassociate(call: &Call<'_>) -> Result<Structure, Refusal> {
 
 /// Destination of a route.
 fn destination(scope: &Scope<'_>) -> Result<Ipv4Net, Refusal> {
+    for other in ["DestinationIpv6CidrBlock", "DestinationPrefixListId"] {
+        if scope.text(other).is_some() {
+            return Err(Refusal::coded("UnsupportedOperation", format!("{other}: routes are for IPv4 ranges here")));
+        }
+    }
     let text = scope.required("DestinationCidrBlock")?;
     text.parse().map_err(|_| {
         Refusal::coded(

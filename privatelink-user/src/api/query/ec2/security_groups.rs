@@ -53,19 +53,20 @@ fn with_ports(structure: Structure, ports: Option<(i32, i32)>) -> Structure {
 fn permission(owner: &Owner, rule: &SecurityGroupRule) -> Structure {
     let (protocol, ports) = wire(rule.traffic);
     let described = |structure: Structure| structure.maybe("description", rule.description.as_ref());
-    let (mut groups, mut v4, mut v6) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut groups, mut v4, mut v6, mut lists) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     match &rule.peer {
         Peer::Group(group) => {
             groups.push(described(Structure::new().text("groupId", group).text("userId", &owner.account)));
         }
         Peer::Cidr(ipnet::IpNet::V4(net)) => v4.push(described(Structure::new().text("cidrIp", net))),
         Peer::Cidr(ipnet::IpNet::V6(net)) => v6.push(described(Structure::new().text("cidrIpv6", net))),
+        Peer::PrefixList(list) => lists.push(described(Structure::new().text("prefixListId", list))),
     }
     with_ports(Structure::new().text("ipProtocol", protocol), ports)
         .list("groups", groups)
         .list("ipRanges", v4)
         .list("ipv6Ranges", v6)
-        .list("prefixListIds", [] as [Structure; 0])
+        .list("prefixListIds", lists)
 }
 
 fn view(state: &State, owner: &Owner, group: &SecurityGroup) -> Structure {
@@ -83,23 +84,31 @@ fn view(state: &State, owner: &Owner, group: &SecurityGroup) -> Structure {
 }
 
 /// One rule by itself.
-fn rule_view(owner: &Owner, group: &SecurityGroup, id: &SecurityGroupRuleId, rule: &SecurityGroupRule) -> Structure {
+fn rule_view(
+    state: &State,
+    owner: &Owner,
+    group: &SecurityGroup,
+    id: &SecurityGroupRuleId,
+    rule: &SecurityGroupRule,
+) -> Structure {
     let structure = rule_head(&group.id, id, rule).text("groupOwnerId", &owner.account);
     let structure = match &rule.peer {
-        Peer::Cidr(_) => structure,
+        Peer::Cidr(_) | Peer::PrefixList(_) => structure,
         Peer::Group(peer) => {
             let info = Structure::new().text("groupId", peer).text("userId", &owner.account);
             structure.value("referencedGroupInfo", info)
         }
     };
-    structure.list("tagSet", [] as [Structure; 0]).text("securityGroupRuleArn", arn(owner, "security-group-rule", id))
+    structure
+        .list("tagSet", tag_set(state, id.as_str()))
+        .text("securityGroupRuleArn", arn(owner, "security-group-rule", id))
 }
 
 /// One rule that is gone.
 fn revoked_view(group: &SecurityGroupId, id: &SecurityGroupRuleId, rule: &SecurityGroupRule) -> Structure {
     let structure = rule_head(group, id, rule);
     match &rule.peer {
-        Peer::Cidr(_) => structure,
+        Peer::Cidr(_) | Peer::PrefixList(_) => structure,
         Peer::Group(peer) => structure.text("referencedGroupId", peer),
     }
 }
@@ -117,6 +126,7 @@ fn rule_head(group: &SecurityGroupId, id: &SecurityGroupRuleId, rule: &SecurityG
     let structure = match &rule.peer {
         Peer::Cidr(ipnet::IpNet::V4(net)) => structure.text("cidrIpv4", net),
         Peer::Cidr(ipnet::IpNet::V6(net)) => structure.text("cidrIpv6", net),
+        Peer::PrefixList(list) => structure.text("prefixListId", list),
         Peer::Group(_) => structure,
     };
     structure.maybe("description", rule.description.as_ref())
@@ -147,6 +157,45 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
     })
 }
 
+/// What the rules of a direction have under a filter's name, such as `cidr`; none if filters have no such name.
+fn of_rules(
+    state: &State,
+    owner: &Owner,
+    group: &SecurityGroup,
+    direction: Direction,
+    of: &str,
+) -> Option<Vec<String>> {
+    let of_rule: fn(&State, &Owner, &SecurityGroupRule) -> Option<String> = match of {
+        "protocol" => |_, _, rule| Some(wire(rule.traffic).0),
+        "from-port" => |_, _, rule| wire(rule.traffic).1.map(|(from, _)| from.to_string()),
+        "to-port" => |_, _, rule| wire(rule.traffic).1.map(|(_, to)| to.to_string()),
+        "cidr" => |_, _, rule| match &rule.peer {
+            Peer::Cidr(ipnet::IpNet::V4(net)) => Some(net.to_string()),
+            Peer::Cidr(ipnet::IpNet::V6(_)) | Peer::Group(_) | Peer::PrefixList(_) => None,
+        },
+        "ipv6-cidr" => |_, _, rule| match &rule.peer {
+            Peer::Cidr(ipnet::IpNet::V6(net)) => Some(net.to_string()),
+            Peer::Cidr(ipnet::IpNet::V4(_)) | Peer::Group(_) | Peer::PrefixList(_) => None,
+        },
+        "prefix-list-id" => |_, _, rule| match &rule.peer {
+            Peer::PrefixList(list) => Some(list.to_string()),
+            Peer::Cidr(_) | Peer::Group(_) => None,
+        },
+        "group-id" => |_, _, rule| peer_group(rule).map(ToString::to_string),
+        "group-name" => |state, _, rule| state.security_groups.get(peer_group(rule)?).map(|peer| peer.name.to_string()),
+        "user-id" => |_, owner, rule| peer_group(rule).map(|_| owner.account.to_string()),
+        _ => return None,
+    };
+    Some(group.rules(direction).filter_map(|(_, rule)| of_rule(state, owner, rule)).collect())
+}
+
+fn peer_group(rule: &SecurityGroupRule) -> Option<&SecurityGroupId> {
+    match &rule.peer {
+        Peer::Group(group) => Some(group),
+        Peer::Cidr(_) | Peer::PrefixList(_) => None,
+    }
+}
+
 pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
     let (filters, page) = (Filters::read(&scope)?, Page::ec2(&scope)?);
@@ -159,23 +208,16 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
         }
         let mut found = Vec::new();
         for group in chosen(&state.security_groups, &ids, unknown)? {
-            let ports = |rule: &SecurityGroupRule| wire(rule.traffic);
-            let ingress = || group.rules(Direction::Ingress).map(|(_, rule)| rule);
             let values = |name: &str| match name {
                 "group-id" => one(&group.id),
                 "group-name" => one(&group.name),
                 "description" => one(&group.description),
                 "vpc-id" => one(&group.vpc),
                 "owner-id" => one(&owner.account),
-                "ip-permission.protocol" => Some(ingress().map(|rule| ports(rule).0).collect()),
-                "ip-permission.cidr" => Some(ingress().map(|rule| rule.peer.to_string()).collect()),
-                "ip-permission.from-port" => {
-                    Some(ingress().filter_map(|rule| ports(rule).1).map(|(from, _)| from.to_string()).collect())
-                }
-                "ip-permission.to-port" => {
-                    Some(ingress().filter_map(|rule| ports(rule).1).map(|(_, to)| to.to_string()).collect())
-                }
-                _ => None,
+                other => match other.strip_prefix("egress.ip-permission.") {
+                    Some(of) => of_rules(state, owner, group, Direction::Egress, of),
+                    None => of_rules(state, owner, group, Direction::Ingress, other.strip_prefix("ip-permission.")?),
+                },
             };
             let asked = names.is_empty() || names.contains(&group.name.as_str());
             if filters.admit(state, group.id.as_str(), values)? && asked {
@@ -205,8 +247,8 @@ pub fn describe_rules(call: &Call<'_>) -> Result<Structure, Refusal> {
                 _ => None,
             };
             let asked = ids.is_empty() || ids.contains(&id.as_str());
-            if filters.admit(state, "", values)? && asked {
-                found.push((id.to_string(), rule_view(call.owner(), group, id, rule)));
+            if filters.admit(state, id.as_str(), values)? && asked {
+                found.push((id.to_string(), rule_view(state, call.owner(), group, id, rule)));
             }
         }
         let (items, token) = page.cut(found);
@@ -242,6 +284,11 @@ fn traffic(scope: &Scope<'_>) -> Result<Traffic, Refusal> {
         (_, _) if matches!(protocol, "-1" | "all") => protocol.to_owned(),
         (Some(kind), None | Some(-1)) if icmp => format!("{protocol}:{kind}"),
         (Some(kind), Some(code)) if icmp => format!("{protocol}:{kind}/{code}"),
+        (Some(from), Some(to)) if from > to || from < 0 || to > 65_535 => {
+            let name = protocol.to_ascii_uppercase();
+            let message = format!("Invalid {name} port range ({from}:{to})");
+            return Err(Refusal::coded("InvalidParameterValue", message));
+        }
         (Some(from), Some(to)) => format!("{protocol}:{from}-{to}"),
         (Some(_), None) => return Err(Refusal::missing("ToPort")),
         (None, Some(_)) => return Err(Refusal::missing("FromPort")),
@@ -249,16 +296,45 @@ fn traffic(scope: &Scope<'_>) -> Result<Traffic, Refusal> {
     Ok(text.parse()?)
 }
 
+/// Refuses what is no range, in EC2's words.
+fn check_cidr(text: &str) -> Result<(), Refusal> {
+    match text.parse::<ipnet::IpNet>() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Refusal::coded("InvalidParameterValue", format!("CIDR block {text} is malformed"))),
+    }
+}
+
+/// Groups of other accounts are no peers here: their VPCs are not reached but through endpoints.
+fn check_account(owner: &Owner, named: Option<&str>) -> Result<(), Refusal> {
+    match named {
+        Some(other) if other != owner.account.as_str() => {
+            Err(Refusal::coded("InvalidGroup.NotFound", format!("You have no security group of the account '{other}'")))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// The rules of a request: a list of permissions, or a single one in the request's own parameters.
-fn specs(scope: &Scope<'_>) -> Result<Vec<RuleSpec>, Refusal> {
+fn specs(owner: &Owner, scope: &Scope<'_>) -> Result<Vec<RuleSpec>, Refusal> {
     let mut specs = Vec::new();
     for permission in scope.structures("IpPermissions") {
         let traffic = traffic(&permission)?;
         let before = specs.len();
-        for (list, member) in [("IpRanges", "CidrIp"), ("Ipv6Ranges", "CidrIpv6"), ("Groups", "GroupId")] {
+        for (list, member) in [
+            ("IpRanges", "CidrIp"),
+            ("Ipv6Ranges", "CidrIpv6"),
+            ("Groups", "GroupId"),
+            ("PrefixListIds", "PrefixListId"),
+        ] {
             for one in permission.structures(list) {
-                one.text("UserId");
-                let peer = one.required(member)?.into();
+                check_account(owner, one.text("UserId"))?;
+                // A group may be named instead, by a name that its VPC has once.
+                let name = one.text("GroupName").filter(|_| member == "GroupId");
+                let peer = name.map_or_else(|| one.required(member), Ok)?;
+                if member.starts_with("Cidr") {
+                    check_cidr(peer)?;
+                }
+                let peer = peer.into();
                 specs.push(RuleSpec { traffic, peer, description: one.parsed("Description")? });
             }
         }
@@ -267,7 +343,14 @@ fn specs(scope: &Scope<'_>) -> Result<Vec<RuleSpec>, Refusal> {
         }
     }
     if let Some(cidr) = scope.text("CidrIp") {
+        check_cidr(cidr)?;
         specs.push(RuleSpec { traffic: traffic(scope)?, peer: cidr.into(), description: None });
+    }
+    if let Some(name) = scope.text("SourceSecurityGroupName") {
+        check_account(owner, scope.text("SourceSecurityGroupOwnerId"))?;
+        // With a group alone everything is meant.
+        let traffic = if scope.text("IpProtocol").is_some() { traffic(scope)? } else { Traffic::All };
+        specs.push(RuleSpec { traffic, peer: name.into(), description: None });
     }
     Ok(specs)
 }
@@ -275,7 +358,7 @@ fn specs(scope: &Scope<'_>) -> Result<Vec<RuleSpec>, Refusal> {
 fn authorize(call: &Call<'_>, direction: Direction) -> Result<Structure, Refusal> {
     let scope = call.scope();
     let id = named(call)?;
-    let rules = specs(&scope)?;
+    let rules = specs(call.owner(), &scope)?;
     if rules.is_empty() {
         return Err(Refusal::missing("IpPermissions"));
     }
@@ -283,11 +366,22 @@ fn authorize(call: &Call<'_>, direction: Direction) -> Result<Structure, Refusal
         call.read(|state, _| Ok(group(state, &id)?.rules.keys().cloned().collect()))?;
     let request =
         AuthorizeSecurityGroup { security_group: (&id).into(), direction, rules, apply_to_established: false };
-    call.mutate(&request)?;
+    let tags = tag_specification(&scope, "security-group-rule")?;
+    call.update(|state, context| {
+        let (mut change, made) = request.decide(state, context)?;
+        let rules = match direction {
+            Direction::Ingress => made.ingress,
+            Direction::Egress => made.egress,
+        };
+        for rule in rules.iter().filter(|rule| !before.contains(&rule.id)) {
+            change = with_tags(state, change, rule.id.as_str(), &tags)?;
+        }
+        Ok((change, ()))
+    })?;
     call.read(|state, _| {
         let group = group(state, &id)?;
         let fresh = group.rules.iter().filter(|(id, _)| !before.contains(*id));
-        let rows: Vec<_> = fresh.map(|(id, rule)| rule_view(call.owner(), group, id, rule)).collect();
+        let rows: Vec<_> = fresh.map(|(id, rule)| rule_view(state, call.owner(), group, id, rule)).collect();
         Ok(done().list("securityGroupRuleSet", rows))
     })
 }
@@ -299,7 +393,7 @@ fn group<'a>(state: &'a State, id: &SecurityGroupId) -> Result<&'a SecurityGroup
 fn revoke(call: &Call<'_>, direction: Direction) -> Result<Structure, Refusal> {
     let scope = call.scope();
     let id = named(call)?;
-    let rules = specs(&scope)?;
+    let rules = specs(call.owner(), &scope)?;
     let rule_ids: Vec<SecurityGroupRuleId> = scope
         .list("SecurityGroupRuleId")
         .into_iter()

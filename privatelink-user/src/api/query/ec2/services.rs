@@ -15,14 +15,12 @@ use crate::{
     },
     control::{
         ControlError, Installed, Mutation as _, Reference, connections,
-        endpoint_services::{
-            CreateEndpointService, DeleteEndpointService, ModifyEndpointService, ModifyServicePayer, zones,
-        },
+        endpoint_services::{CreateEndpointService, DeleteEndpointService, ModifyEndpointService, ModifyServicePayer},
         ipv6,
         private_dns::VerifyDomain,
         status::ServiceStatus,
     },
-    model::{EndpointService, EndpointServiceId, GatewayService, IpFamily, Owner, PayerResponsibility, State},
+    model::{EndpointService, EndpointServiceId, GatewayService, IpFamily, Owner, PayerResponsibility, Region, State},
 };
 
 fn view(state: &State, world: &State, service: &EndpointService, status: ServiceStatus) -> Structure {
@@ -32,6 +30,8 @@ fn view(state: &State, world: &State, service: &EndpointService, status: Service
         service_name,
         alias: _,
         load_balancers,
+        zones,
+        ipv4_only: _,
         acceptance_required,
         principals: _,
         consumers: _,
@@ -45,7 +45,6 @@ fn view(state: &State, world: &State, service: &EndpointService, status: Service
         PayerResponsibility::EndpointOwner => None,
         PayerResponsibility::ServiceOwner => Some("ServiceOwner"),
     };
-    let zones = zones(world, service);
     let verification = private_dns.as_ref().map(|private| {
         Structure::new()
             .text("state", private.state)
@@ -67,6 +66,7 @@ fn view(state: &State, world: &State, service: &EndpointService, status: Service
         .texts("baseEndpointDnsNameSet", [world.service_domain.endpoint_service(region, id)])
         .list("tagSet", tag_set(state, id.as_str()))
         .maybe("payerResponsibility", payer)
+        .list("supportedRegionSet", [Structure::new().text("region", region).text("serviceState", status)])
         .text("remoteAccessEnabled", false)
         .maybe("privateDnsName", private_dns.as_ref().map(|private| &private.name));
     match verification {
@@ -79,22 +79,28 @@ fn unknown(id: &str) -> Refusal {
     ControlError::EndpointServiceNotFound(id.to_owned()).into()
 }
 
-/// The families that endpoints of a service may have: that follows from its load balancers.
+/// The families that endpoints of a service may have.
 fn families(world: &State, service: &EndpointService) -> Vec<IpFamily> {
     let six = ipv6::offered(world, service).then_some(IpFamily::Ipv6);
     std::iter::once(IpFamily::Ipv4).chain(six).collect()
 }
 
-/// Refuses families that a service is to have and whose load balancers lack, or that it is not to have and has all the same.
-fn check_families(wanted: &[IpFamily], found: &[IpFamily]) -> Result<(), Refusal> {
-    if wanted.contains(&IpFamily::Ipv6) && !found.contains(&IpFamily::Ipv6) {
-        let rule = "needs load balancers with the IP address type dualstack";
-        return Err(Refusal::value("SupportedIpAddressType", "ipv6", rule));
+/// Refuses IPv6 for a service of whose load balancers one has none.
+fn check_ipv6(name: &str, possible: bool) -> Result<(), Refusal> {
+    if possible {
+        return Ok(());
     }
-    if !wanted.is_empty() && !wanted.contains(&IpFamily::Ipv4) {
-        return Err(Refusal::value("SupportedIpAddressType", "ipv6", "must be given with ipv4"));
+    Err(Refusal::value(name, "ipv6", "needs load balancers with the IP address type dualstack"))
+}
+
+/// Services are offered in their own region only.
+fn check_regions(region: &Region, name: &str, named: &[&str]) -> Result<(), Refusal> {
+    match named.iter().find(|named| **named != region.as_str()) {
+        Some(other) => {
+            Err(Refusal::value(name, other, "must be the service's own region; others have no access to it"))
+        }
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn parsed_families(texts: &[&str]) -> Result<Vec<IpFamily>, Refusal> {
@@ -115,7 +121,15 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
         principals: Vec::new(),
         private_dns_name: scope.parsed("PrivateDnsName")?,
         consumers: Default::default(),
+        ipv4_only: wanted == [IpFamily::Ipv4],
     };
+    if !wanted.is_empty() && !wanted.contains(&IpFamily::Ipv4) {
+        return Err(Refusal::value("SupportedIpAddressType", "ipv6", "must be given with ipv4"));
+    }
+    check_regions(&call.owner().region, "SupportedRegion", &scope.list("SupportedRegion"))?;
+    if let Some(gateway) = scope.list("GatewayLoadBalancerArn").first() {
+        return Err(ControlError::LoadBalancerNotFound((*gateway).to_owned()).into());
+    }
     let tags = tag_specification(&scope, "vpc-endpoint-service")?;
     let token = scope.text("ClientToken");
     let id = call.create(|state, context| {
@@ -126,8 +140,9 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
             return Err(ControlError::LoadBalancerAssociated { load_balancer, service }.into());
         }
         let mut lbs = made.load_balancers.iter().filter_map(|id| state.load_balancers.get(id));
-        let six = lbs.all(|lb| !lb.ipv6_addresses.is_empty()).then_some(IpFamily::Ipv6);
-        check_families(&wanted, &std::iter::once(IpFamily::Ipv4).chain(six).collect::<Vec<_>>())?;
+        if wanted.contains(&IpFamily::Ipv6) {
+            check_ipv6("SupportedIpAddressType", lbs.all(|lb| !lb.ipv6_addresses.is_empty()))?;
+        }
         Ok((with_tags(state, change, made.id.as_str(), &tags)?, made.id.to_string()))
     })?;
     call.read(|state, world| {
@@ -177,11 +192,31 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
 pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
     let id = scope.required("ServiceId")?;
+    let region = &call.owner().region;
     let added = parsed_families(&scope.list("AddSupportedIpAddressType"))?;
-    if added.contains(&IpFamily::Ipv6) {
-        call.read(|state, world| {
-            check_families(&[IpFamily::Ipv4, IpFamily::Ipv6], &families(world, find(state, id)?))
-        })?;
+    let removed = parsed_families(&scope.list("RemoveSupportedIpAddressType"))?;
+    if removed.contains(&IpFamily::Ipv4) {
+        let rule = "cannot be removed: every endpoint has an IPv4 address";
+        return Err(Refusal::value("RemoveSupportedIpAddressType", "ipv4", rule));
+    }
+    let ipv4_only = match (added.contains(&IpFamily::Ipv6), removed.contains(&IpFamily::Ipv6)) {
+        (false, false) => None,
+        (true, false) => {
+            let possible = call.read(|state, world| Ok(ipv6::possible(world, find(state, id)?)))?;
+            check_ipv6("AddSupportedIpAddressType", possible)?;
+            Some(false)
+        }
+        (false, true) => Some(true),
+        (true, true) => {
+            let message = "The IP address type 'ipv6' cannot be added and removed at once";
+            return Err(Refusal::coded("InvalidParameterCombination", message));
+        }
+    };
+    check_regions(region, "AddSupportedRegion", &scope.list("AddSupportedRegion"))?;
+    if let Some(named) = scope.list("RemoveSupportedRegion").first() {
+        let rule =
+            if *named == region.as_str() { "is the service's own region" } else { "is not one of the service's" };
+        return Err(Refusal::value("RemoveSupportedRegion", named, rule));
     }
     let request = ModifyEndpointService {
         endpoint_service: id.into(),
@@ -190,6 +225,7 @@ pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
         remove_load_balancers: references(scope.list("RemoveNetworkLoadBalancerArn")),
         private_dns_name: scope.parsed("PrivateDnsName")?,
         remove_private_dns_name: scope.boolean("RemovePrivateDnsName")?.unwrap_or(false),
+        ipv4_only,
         ..ModifyEndpointService::default()
     };
     call.mutate(&request)?;
@@ -299,8 +335,8 @@ pub fn offered(call: &Call<'_>) -> Result<Structure, Refusal> {
     })
 }
 
-fn detail(tags: &State, world: &State, service: &EndpointService, region: &crate::model::Region) -> Structure {
-    let zones = zones(world, service);
+fn detail(tags: &State, world: &State, service: &EndpointService, region: &Region) -> Structure {
+    let zones = &service.zones;
     let private = service.private_dns.as_ref();
     Structure::new()
         .text("serviceName", &service.service_name)

@@ -1,6 +1,9 @@
 //! Subnets.
 
-use super::{chosen, done, one, tag_set, vpcs::ipv6_association};
+use super::{
+    chosen, done, one, tag_set,
+    vpcs::{canonical, ipv4_range, ipv6_association},
+};
 use crate::{
     api::query::{
         call::{Call, tag_specification, with_tags},
@@ -12,7 +15,7 @@ use crate::{
         ControlError, Mutation as _,
         subnets::{self, CreateSubnet, DeleteSubnet, ModifySubnet},
     },
-    model::{Owner, State, Subnet, SubnetCidr},
+    model::{Owner, State, Subnet, SubnetCidr, SubnetId},
 };
 
 fn view(state: &State, owner: &Owner, subnet: &Subnet) -> Structure {
@@ -30,7 +33,7 @@ fn view(state: &State, owner: &Owner, subnet: &Subnet) -> Structure {
         .text("assignIpv6AddressOnCreation", false)
         .list("ipv6CidrBlockAssociationSet", ipv6)
         .list("tagSet", tag_set(state, id.as_str()))
-        .text("subnetArn", format!("arn:aws:ec2:{region}:{account}:subnet/{id}"))
+        .text("subnetArn", arn(owner, id))
         .text("enableDns64", false)
         .text("ipv6Native", false)
         .value("privateDnsNameOptionsOnLaunch", names)
@@ -44,15 +47,20 @@ fn view(state: &State, owner: &Owner, subnet: &Subnet) -> Structure {
         .text("mapPublicIpOnLaunch", public_ip_on_launch)
 }
 
+fn arn(owner: &Owner, id: &SubnetId) -> String {
+    let Owner { account, region } = owner;
+    format!("arn:aws:ec2:{region}:{account}:subnet/{id}")
+}
+
 fn unknown(id: &str) -> Refusal {
     ControlError::SubnetNotFound(id.to_owned()).into()
 }
 
 pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
-    let cidr: SubnetCidr = scope.required("CidrBlock")?.parse()?;
+    let cidr: SubnetCidr = ipv4_range(scope.required("CidrBlock")?, "InvalidSubnet.Range")?;
     let zone = scope.text("AvailabilityZone").or_else(|| scope.text("AvailabilityZoneId")).map(str::to_owned);
-    let ipv6_cidr = scope.parsed("Ipv6CidrBlock")?;
+    let ipv6_cidr = scope.text("Ipv6CidrBlock").map(|text| canonical(text).parse()).transpose()?;
     let request = CreateSubnet { vpc: scope.required("VpcId")?.into(), cidr, ipv6_cidr, zone };
     let tags = tag_specification(&scope, "subnet")?;
     let subnet = call.update(|state, context| {
@@ -83,6 +91,8 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
                 "default-for-az" | "defaultForAz" => one(subnet.is_default),
                 "available-ip-address-count" => one(subnets::free(state, subnet)),
                 "owner-id" => one(account),
+                "subnet-arn" => one(arn(call.owner(), &subnet.id)),
+                "ipv6-native" | "enable-dns64" | "map-customer-owned-ip-on-launch" => one(false),
                 "map-public-ip-on-launch" | "mapPublicIpOnLaunch" => one(subnet.public_ip_on_launch),
                 "state" => one("available"),
                 _ => None,

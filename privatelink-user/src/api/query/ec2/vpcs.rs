@@ -9,17 +9,16 @@ use crate::{
         xml::Structure,
     },
     control::{ControlError, lookup, vpcs},
-    model::{State, Vpc, VpcAttributes, VpcCidr, VpcIpv6, VpcIpv6Cidr, derived},
+    model::{Owner, State, Vpc, VpcAttributes, VpcCidr, VpcIpv6, VpcIpv6Cidr, derived},
 };
 
 fn view(state: &State, vpc: &Vpc) -> Structure {
     let Vpc { id, owner, name: _, cidr, gateway: _, ipv6, index: _, attributes, created_at: _ } = vpc;
     let association = Structure::new()
-        .text("associationId", format!("vpc-cidr-assoc-{}", derived::hex(17, &["association", id.as_str()])))
+        .text("associationId", association_id("vpc-cidr-assoc", id.as_str()))
         .text("cidrBlock", cidr)
         .value("cidrBlockState", Structure::new().text("state", "associated"));
     let ipv6_association = ipv6.map(|ipv6| ipv6_association("vpc-cidr-assoc", id.as_str(), &ipv6.cidr));
-    let options = derived::hex(17, &["dhcp options", owner.account.as_str(), owner.region.as_str()]);
     Structure::new()
         .text("ownerId", &owner.account)
         .text("instanceTenancy", "default")
@@ -30,15 +29,42 @@ fn view(state: &State, vpc: &Vpc) -> Structure {
         .text("vpcId", id)
         .text("state", "available")
         .text("cidrBlock", cidr)
-        .text("dhcpOptionsId", format!("dopt-{options}"))
+        .text("dhcpOptionsId", dhcp_options(owner))
 }
 
 /// An IPv6 range as EC2 shows it; `kind` begins the association's id.
 pub fn ipv6_association(kind: &str, resource: &str, cidr: &dyn std::fmt::Display) -> Structure {
     Structure::new()
-        .text("associationId", format!("{kind}-{}", derived::hex(17, &["IPv6 association", resource])))
+        .text("associationId", ipv6_association_id(kind, resource))
         .text("ipv6CidrBlock", cidr)
         .value("ipv6CidrBlockState", Structure::new().text("state", "associated"))
+}
+
+/// The IPv4 range of a request; one that is none, or no VPC's or subnet's, is refused in EC2's words, by the code `outside`.
+pub fn ipv4_range<T: std::str::FromStr>(text: &str, outside: &'static str) -> Result<T, Refusal> {
+    if text.parse::<ipnet::Ipv4Net>().is_err() {
+        let message = format!("Value ({text}) for parameter cidrBlock is invalid. This is not a valid CIDR block.");
+        return Err(Refusal::coded("InvalidParameterValue", message));
+    }
+    canonical(text).parse().map_err(|_| Refusal::coded(outside, format!("The CIDR '{text}' is invalid.")))
+}
+
+/// A range as EC2 takes it: without host bits, whether the request has some or not.
+pub fn canonical(text: &str) -> String {
+    text.parse().map_or_else(|_| text.to_owned(), |net: ipnet::IpNet| net.trunc().to_string())
+}
+
+fn association_id(kind: &str, resource: &str) -> String {
+    format!("{kind}-{}", derived::hex(17, &["association", resource]))
+}
+
+fn ipv6_association_id(kind: &str, resource: &str) -> String {
+    format!("{kind}-{}", derived::hex(17, &["IPv6 association", resource]))
+}
+
+fn dhcp_options(owner: &Owner) -> String {
+    let Owner { account, region } = owner;
+    format!("dopt-{}", derived::hex(17, &["dhcp options", account.as_str(), region.as_str()]))
 }
 
 fn unknown(id: &str) -> Refusal {
@@ -48,14 +74,14 @@ fn unknown(id: &str) -> Refusal {
 pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
     let text = scope.required("CidrBlock")?;
-    let cidr: VpcCidr = text.parse()?;
+    let cidr: VpcCidr = ipv4_range(text, "InvalidVpc.Range")?;
     if !(16..=28).contains(&cidr.net().prefix_len()) {
         return Err(Refusal::coded("InvalidVpc.Range", format!("The CIDR '{text}' is invalid.")));
     }
     if scope.text("InstanceTenancy").is_some_and(|tenancy| tenancy != "default") {
         return Err(Refusal::value("InstanceTenancy", scope.required("InstanceTenancy")?, "must be default"));
     }
-    let given: Option<VpcIpv6Cidr> = scope.parsed("Ipv6CidrBlock")?;
+    let given = scope.text("Ipv6CidrBlock").map(|text| canonical(text).parse::<VpcIpv6Cidr>()).transpose()?;
     let provided = scope.boolean("AmazonProvidedIpv6CidrBlock")?.unwrap_or(false);
     if given.is_some() && provided {
         let message = "The parameters Ipv6CidrBlock and AmazonProvidedIpv6CidrBlock cannot be used together";
@@ -87,6 +113,11 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
                 "cidr-block-association.state" => one("associated"),
                 "ipv6-cidr-block-association.ipv6-cidr-block" => vpc.ipv6.and_then(|ipv6| one(ipv6.cidr)),
                 "ipv6-cidr-block-association.state" => vpc.ipv6.and_then(|_| one("associated")),
+                "cidr-block-association.association-id" => one(association_id("vpc-cidr-assoc", vpc.id.as_str())),
+                "ipv6-cidr-block-association.association-id" => {
+                    vpc.ipv6.and_then(|_| one(ipv6_association_id("vpc-cidr-assoc", vpc.id.as_str())))
+                }
+                "dhcp-options-id" => one(dhcp_options(&vpc.owner)),
                 "is-default" | "isDefault" => one(vpc.attributes.is_default),
                 "owner-id" => one(&vpc.owner.account),
                 "state" => one("available"),
@@ -112,6 +143,10 @@ pub fn modify_attribute(call: &Call<'_>) -> Result<Structure, Refusal> {
     let id = scope.required("VpcId")?.into();
     let hostnames = scope.structure("EnableDnsHostnames").boolean("Value")?;
     let support = scope.structure("EnableDnsSupport").boolean("Value")?;
+    if scope.structure("EnableNetworkAddressUsageMetrics").boolean("Value")?.is_some() {
+        let message = "EnableNetworkAddressUsageMetrics cannot be changed here";
+        return Err(Refusal::coded("UnsupportedOperation", message));
+    }
     if hostnames.is_some() == support.is_some() {
         return Err(Refusal::coded(
             "InvalidParameterCombination",

@@ -3,7 +3,7 @@
 use super::{members, one};
 use crate::{
     api::query::{call::Call, filter::Filters, refusal::Refusal, xml::Structure},
-    model::{Owner, Zone},
+    model::{Owner, SecurityGroup, Zone},
 };
 
 pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
@@ -82,7 +82,11 @@ pub fn account_attributes(call: &Call<'_>) -> Result<Structure, Refusal> {
     call.read(|state, _| {
         let default = state.vpcs.values().find(|vpc| vpc.attributes.is_default);
         let default = default.map_or_else(|| "none".to_owned(), |vpc| vpc.id.to_string());
-        let rows = [("supported-platforms", "VPC".to_owned()), ("default-vpc", default)];
+        let rows = [
+            ("supported-platforms", "VPC".to_owned()),
+            ("default-vpc", default),
+            ("vpc-max-security-groups-per-interface", SecurityGroup::MAX_PER_RESOURCE.to_string()),
+        ];
         let rows = rows.into_iter().filter(|(name, _)| wanted.is_empty() || wanted.contains(name));
         Ok(Structure::new().list(
             "accountAttributeSet",

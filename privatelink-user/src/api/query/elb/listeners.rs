@@ -1,5 +1,6 @@
 //! Listeners.
 
+use super::application;
 use crate::{
     api::query::{
         call::{Call, read_tags, with_tags},
@@ -9,12 +10,15 @@ use crate::{
         xml::Structure,
     },
     control::{
-        Mutation as _, Reference,
+        Mutation as _, Reference, application as control,
         listener_tls::{AddListenerCertificates, RemoveListenerCertificates},
         listeners::{CreateListener, DeleteListener, ModifyListener, TargetGroupWeight},
         lookup,
     },
-    model::{AttributeMap as _, CertificateId, Forward, InvalidValue, Listener, ListenerId, Weight},
+    model::{
+        ApplicationListenerId, AttributeMap as _, CertificateId, Forward, InvalidValue, Listener, ListenerId,
+        ListenerPorts, LoadBalancerId, LoadBalancerKind, Weight,
+    },
     tls::{alpn::AlpnPolicy, policy::ListenerPolicy},
 };
 
@@ -70,8 +74,15 @@ fn default_action(scope: &Scope<'_>) -> Result<Option<Wanted>, Refusal> {
         return Err(Refusal::coded("InvalidLoadBalancerAction", message));
     }
     first.number::<u32>("Order")?;
-    let direct = first.text("TargetGroupArn");
-    let forward = first.structure("ForwardConfig");
+    let (groups, stickiness) = forwarded(first)?;
+    Ok(Some(Wanted { groups, stickiness }))
+}
+
+/// Where a forward action leads, in either of its forms, and whether clients stay in their group.
+pub fn forwarded(action: &Scope<'_>) -> Result<(Vec<TargetGroupWeight>, Option<bool>), Refusal> {
+    let wrong = |message: &str| Refusal::coded("ValidationError", message);
+    let direct = action.text("TargetGroupArn");
+    let forward = action.structure("ForwardConfig");
     let mut groups = Vec::new();
     for group in forward.structures("TargetGroups") {
         let weight = group.parsed("Weight")?.unwrap_or_default();
@@ -87,11 +98,11 @@ fn default_action(scope: &Scope<'_>) -> Result<Option<Wanted>, Refusal> {
         (Some(_), _) => return Err(wrong("TargetGroupArn and ForwardConfig must name the same target group")),
         (None, _) => {}
     }
-    Ok(Some(Wanted { groups, stickiness }))
+    Ok((groups, stickiness))
 }
 
 /// The one certificate that `Certificates` names for a listener.
-fn default_certificate(scope: &Scope<'_>) -> Result<Option<Reference>, Refusal> {
+pub fn default_certificate(scope: &Scope<'_>) -> Result<Option<Reference>, Refusal> {
     let named = scope.structures("Certificates");
     let Some(first) = named.first() else { return Ok(None) };
     if named.len() > 1 {
@@ -110,8 +121,8 @@ fn certificates(scope: &Scope<'_>) -> Result<Vec<Reference>, Refusal> {
     named.iter().map(|one| Ok(one.required("CertificateArn")?.into())).collect()
 }
 
-fn ssl_policy(scope: &Scope<'_>) -> Result<Option<ListenerPolicy>, Refusal> {
-    scope.text("SslPolicy").map(|name| named_policy(name)).transpose()
+pub fn policy_of(scope: &Scope<'_>) -> Result<Option<ListenerPolicy>, Refusal> {
+    scope.text("SslPolicy").map(named_policy).transpose()
 }
 
 fn named_policy(name: &str) -> Result<ListenerPolicy, Refusal> {
@@ -129,8 +140,22 @@ fn alpn_policy(scope: &Scope<'_>) -> Result<Option<AlpnPolicy>, Refusal> {
     named.first().map(parse).transpose()
 }
 
+/// The port of a request: one.
+fn port(scope: &Scope<'_>) -> Result<Option<ListenerPorts>, Refusal> {
+    let Some(text) = scope.text("Port") else { return Ok(None) };
+    let ports: ListenerPorts = text.parse()?;
+    if ports.is_range() {
+        return Err(Refusal::value("Port", text, "must be one port"));
+    }
+    Ok(Some(ports))
+}
+
 pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
+    let named: Option<LoadBalancerId> = scope.text("LoadBalancerArn").and_then(|arn| arn.parse().ok());
+    if let Some(id) = named.filter(|id| id.kind() == LoadBalancerKind::Application) {
+        return application::create(call, id);
+    }
     let must = |name: &str, what: &str| {
         scope.text(name).ok_or_else(|| Refusal::coded("ValidationError", format!("{what} must be specified")))
     };
@@ -140,13 +165,13 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
     let request = CreateListener {
         load_balancer: scope.required("LoadBalancerArn")?.into(),
         protocol,
-        port: scope.number::<u16>("Port")?.unwrap_or(0).try_into()?,
+        port: port(&scope)?.ok_or_else(|| Refusal::missing("Port"))?,
         target_group: None,
         target_groups: wanted.groups,
         stickiness: wanted.stickiness.unwrap_or(false),
         certificate: default_certificate(&scope)?,
         more_certificates: Vec::new(),
-        ssl_policy: ssl_policy(&scope)?,
+        ssl_policy: policy_of(&scope)?,
         alpn_policy: alpn_policy(&scope)?,
         attributes: Default::default(),
     };
@@ -179,15 +204,21 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
         if let Some(lb) = lb {
             lookup::load_balancer(state, &lb.into())?;
         }
-        let known = |arn: &&str| arn.parse().ok().is_some_and(|id: ListenerId| state.listeners.contains_key(&id));
+        let known = |arn: &&str| {
+            arn.parse().ok().is_some_and(|id: ListenerId| state.listeners.contains_key(&id))
+                || arn.parse().is_ok_and(|id: ApplicationListenerId| state.application_listeners.contains_key(&id))
+        };
         if !arns.iter().all(known) {
             return Err(not_found());
         }
-        let wanted = |listener: &&Listener| {
-            (arns.is_empty() || arns.contains(&listener.id.as_str()))
-                && lb.is_none_or(|lb| listener.load_balancer.as_str() == lb)
+        let wanted = |id: &str, of: &LoadBalancerId| {
+            (arns.is_empty() || arns.contains(&id)) && lb.is_none_or(|lb| of.as_str() == lb)
         };
-        let rows = state.listeners.values().filter(wanted).map(|listener| (listener.id.to_string(), view(listener)));
+        let rows = state.listeners.values().filter(|one| wanted(one.id.as_str(), &one.load_balancer));
+        let rows = rows.map(|listener| (listener.id.to_string(), view(listener)));
+        let applications =
+            state.application_listeners.values().filter(|one| wanted(one.id.as_str(), &one.load_balancer));
+        let rows = rows.chain(applications.map(|one| (one.id.to_string(), application::view(one))));
         let (items, token) = page.cut(rows.collect());
         Ok(Structure::new().list("Listeners", items).maybe("NextMarker", token))
     })
@@ -197,33 +228,37 @@ fn arn(scope: &Scope<'_>) -> Result<ListenerId, Refusal> {
     Ok(scope.required("ListenerArn")?.parse()?)
 }
 
+/// The listener of a request, if its load balancer is of type application.
+pub fn application_arn(scope: &Scope<'_>) -> Option<ApplicationListenerId> {
+    scope.text("ListenerArn").and_then(|text| text.parse().ok())
+}
+
 pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
+    if let Some(id) = application_arn(&scope) {
+        return application::modify(call, &id);
+    }
     let id = arn(&scope)?;
     let wanted = default_action(&scope)?;
-    let (port, protocol) = (scope.number::<u16>("Port")?, scope.text("Protocol"));
-    call.read(|state, _| {
+    let protocol = scope.parsed("Protocol")?;
+    let port = call.read(|state, _| {
         let listener = lookup::listener(state, &(&id).into())?;
-        let same = port.is_none_or(|port| port == listener.port.first())
-            && protocol.is_none_or(|protocol| protocol == listener.protocol.to_string());
-        if same {
-            Ok(())
-        } else {
-            let message = "The port and protocol of a listener are fixed: delete it and create another one";
-            Err(Refusal::coded("InvalidConfigurationRequest", message))
-        }
+        // The API shows the first port of several: who gives it back leaves them as they are.
+        Ok(port(&scope)?.filter(|port| port.first() != listener.port.first()))
     })?;
     let (target_groups, stickiness) =
         wanted.map_or_else(Default::default, |Wanted { groups, stickiness }| (groups, stickiness));
     let listener = (&id).into();
     call.mutate(&ModifyListener {
         listener,
+        port,
+        protocol,
         target_group: None,
         target_groups,
         stickiness,
         certificate: default_certificate(&scope)?,
         more_certificates: None,
-        ssl_policy: ssl_policy(&scope)?,
+        ssl_policy: policy_of(&scope)?,
         alpn_policy: alpn_policy(&scope)?,
         attributes: Default::default(),
     })?;
@@ -231,6 +266,9 @@ pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
 }
 
 pub fn delete(call: &Call<'_>) -> Result<Structure, Refusal> {
+    if let Some(id) = application_arn(&call.scope()) {
+        return application::delete(call, &id);
+    }
     let id = arn(&call.scope())?;
     call.mutate(&DeleteListener { listener: (&id).into() })?;
     Ok(Structure::new())
@@ -240,6 +278,10 @@ pub fn delete(call: &Call<'_>) -> Result<Structure, Refusal> {
 const PORTS: &str = "privatelink.ports";
 
 pub fn describe_attributes(call: &Call<'_>) -> Result<Structure, Refusal> {
+    if let Some(id) = application_arn(&call.scope()) {
+        call.read(|state, _| Ok(control::listener(state, &id).map(drop)?))?;
+        return Ok(super::attributes(application::ATTRIBUTES));
+    }
     let id = arn(&call.scope())?;
     call.read(|state, _| {
         let listener = lookup::listener(state, &(&id).into())?;
@@ -252,47 +294,78 @@ pub fn describe_attributes(call: &Call<'_>) -> Result<Structure, Refusal> {
 
 pub fn modify_attributes(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
+    if let Some(id) = application_arn(&scope) {
+        call.read(|state, _| Ok(control::listener(state, &id).map(drop)?))?;
+        let fixed = |(key, value): &(String, String)| application::ATTRIBUTES.contains(&(key.as_str(), value.as_str()));
+        return match super::read_attributes(&scope)?.into_iter().find(|pair| !fixed(pair)) {
+            Some((key, _)) => {
+                let message =
+                    format!("Listener attribute key '{key}' cannot be changed: {}", LoadBalancerKind::UNSERVED);
+                Err(Refusal::coded("InvalidConfigurationRequest", message))
+            }
+            None => Ok(super::attributes(application::ATTRIBUTES)),
+        };
+    }
     let (id, attributes) = (arn(&scope)?, super::read_attributes(&scope)?);
     let changed = call.mutate(&ModifyListener { listener: (&id).into(), attributes, ..ModifyListener::default() })?;
     Ok(super::attributes(changed.attributes))
 }
 
 /// A listener's certificates, the default one first.
-fn shown_certificates(listener: &Listener) -> Vec<(String, Structure)> {
-    let row = |id: &CertificateId, default: bool| {
-        // In the order of pages, which is that of keys.
-        let key = format!("{}{id}", u8::from(!default));
-        (key, Structure::new().text("CertificateArn", id).text("IsDefault", default))
-    };
+fn shown_certificates(listener: &Listener) -> impl Iterator<Item = (&CertificateId, bool)> {
     let tls = listener.tls.iter();
-    tls.flat_map(|tls| std::iter::once(row(&tls.certificate, true)).chain(tls.more.iter().map(|id| row(id, false))))
-        .collect()
+    tls.flat_map(|tls| std::iter::once((&tls.certificate, true)).chain(tls.more.iter().map(|id| (id, false))))
 }
 
 pub fn describe_certificates(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
-    let (id, page) = (arn(&scope)?, Page::elb(&scope)?);
+    let page = Page::elb(&scope)?;
+    let row = |(id, default): (&CertificateId, bool)| {
+        // In the order of pages, which is that of keys.
+        let key = format!("{}{id}", u8::from(!default));
+        (key, Structure::new().text("CertificateArn", id).text("IsDefault", default))
+    };
+    let application = application_arn(&scope);
+    let network = if application.is_none() { Some(arn(&scope)?) } else { None };
     call.read(|state, _| {
-        let (items, token) = page.cut(shown_certificates(lookup::listener(state, &(&id).into())?));
+        let rows: Vec<_> = match (&application, &network) {
+            (Some(id), _) => application::certificates(control::listener(state, id)?).map(row).collect(),
+            (None, Some(id)) => shown_certificates(lookup::listener(state, &id.into())?).map(row).collect(),
+            (None, None) => Vec::new(),
+        };
+        let (items, token) = page.cut(rows);
         Ok(Structure::new().list("Certificates", items).maybe("NextMarker", token))
     })
 }
 
 pub fn add_certificates(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
-    let (id, certificates) = (arn(&scope)?, certificates(&scope)?);
+    let certificates = certificates(&scope)?;
     let named: Vec<String> = certificates.iter().map(|one| one.as_str().to_owned()).collect();
-    call.mutate(&AddListenerCertificates { listener: (&id).into(), certificates })?;
+    match application_arn(&scope) {
+        Some(id) => application::change_certificates(call, &id, &certificates, &[])?,
+        None => {
+            call.mutate(&AddListenerCertificates { listener: (&arn(&scope)?).into(), certificates })?;
+        }
+    }
     let rows = named.iter().map(|arn| Structure::new().text("CertificateArn", arn).text("IsDefault", false));
     Ok(Structure::new().list("Certificates", rows))
 }
 
 pub fn remove_certificates(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
-    let (id, certificates) = (arn(&scope)?, certificates(&scope)?);
-    call.mutate(&RemoveListenerCertificates { listener: (&id).into(), certificates })?;
+    let certificates = certificates(&scope)?;
+    match application_arn(&scope) {
+        Some(id) => application::change_certificates(call, &id, &[], &certificates)?,
+        None => {
+            call.mutate(&RemoveListenerCertificates { listener: (&arn(&scope)?).into(), certificates })?;
+        }
+    }
     Ok(Structure::new())
 }
+
+/// Whose listeners have security policies.
+const LOAD_BALANCER_TYPES: [&str; 2] = ["application", "network"];
 
 /// The policies that a listener can have, with what of them is offered.
 pub fn describe_ssl_policies(call: &Call<'_>) -> Result<Structure, Refusal> {
@@ -311,10 +384,11 @@ pub fn describe_ssl_policies(call: &Call<'_>) -> Result<Structure, Refusal> {
             .texts("SslProtocols", policy.versions().map(|version| version.name()))
             .list("Ciphers", ciphers)
             .text("Name", policy.name)
-            .texts("SupportedLoadBalancerTypes", ["network"]);
+            .texts("SupportedLoadBalancerTypes", LOAD_BALANCER_TYPES);
         (format!("{number:03}"), row)
     };
-    let listed = ListenerPolicy::all().filter(wanted).filter(|_| kind.is_none_or(|kind| kind == "network"));
+    let listed =
+        ListenerPolicy::all().filter(wanted).filter(|_| kind.is_none_or(|kind| LOAD_BALANCER_TYPES.contains(&kind)));
     let (items, token) = page.cut(listed.enumerate().map(row).collect());
     Ok(Structure::new().list("SslPolicies", items).maybe("NextMarker", token))
 }

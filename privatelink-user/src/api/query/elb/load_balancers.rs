@@ -14,15 +14,16 @@ use crate::{
         xml::Structure,
     },
     control::{
-        ControlError, Mutation as _, Reference, ipv6,
+        ControlError, Mutation as _, Reference,
+        ipv6::{self, Ipv6Refusal},
         load_balancers::{self, CreateLoadBalancer, DeleteLoadBalancer, ModifyLoadBalancer, SetSecurityGroups},
         lookup,
         status::LoadBalancerStatus,
         subnets::{self, Placement},
     },
     model::{
-        AttributeMap as _, Change, IpAddressType, LoadBalancer, LoadBalancerId, LoadBalancerKind, Region, ResourceName,
-        Scheme, State, Subnet, derived,
+        Change, IpAddressType, LoadBalancer, LoadBalancerId, LoadBalancerKind, Region, ResourceName, Scheme, State,
+        Subnet, derived,
     },
 };
 
@@ -102,6 +103,9 @@ fn in_own_words(error: ControlError) -> Refusal {
             "InvalidConfigurationRequest",
             "A load balancer cannot be attached to multiple subnets in the same Availability Zone",
         ),
+        ControlError::Ipv6(refusal @ (Ipv6Refusal::SubnetWithoutRange(_) | Ipv6Refusal::VpcWithoutRange(_))) => {
+            Refusal::coded("InvalidSubnet", refusal.to_string())
+        }
         ControlError::SubnetMissing => Refusal::coded("ValidationError", "At least one subnet must be specified"),
         ControlError::NoFreeAddressInSubnet(id) => Refusal::coded(
             "InvalidSubnet",
@@ -212,12 +216,18 @@ pub fn modify_attributes(call: &Call<'_>) -> Result<Structure, Refusal> {
 
 pub fn describe_attributes(call: &Call<'_>) -> Result<Structure, Refusal> {
     let lb = call.scope().required("LoadBalancerArn")?.into();
-    call.read(|state, _| Ok(super::attributes(lookup::load_balancer(state, &lb)?.attributes.entries())))
+    call.read(|state, _| {
+        let lb = lookup::load_balancer(state, &lb)?;
+        Ok(super::attributes(lb.attributes.entries_of(lb.id.kind())))
+    })
 }
 
 pub fn set_security_groups(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
     let lb = scope.required("LoadBalancerArn")?;
+    if !scope.has_list("SecurityGroups") {
+        return Err(Refusal::missing("SecurityGroups"));
+    }
     let groups: Vec<Reference> = scope.list("SecurityGroups").into_iter().map(Into::into).collect();
     let name = "EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic";
     let enforce = match scope.text(name) {
@@ -336,7 +346,7 @@ pub fn set_ip_address_type(call: &Call<'_>) -> Result<Structure, Refusal> {
             IpAddressType::Dualstack => ipv6_in(state, lb, &places.collect::<Vec<_>>())?,
         };
         let changed = load_balancers::with_ipv6_addresses(state, context.world, lb, six)?;
-        let change = if changed == *lb { Change::default() } else { Change::default().put(changed) };
+        let change = Change::replace(lb, changed);
         Ok((change, ()))
     })?;
     Ok(Structure::new().text("IpAddressType", family))

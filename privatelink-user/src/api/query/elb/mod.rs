@@ -1,5 +1,6 @@
 //! Elastic Load Balancing v2: load balancers, target groups, listeners.
 
+pub mod application;
 pub mod listeners;
 pub mod load_balancers;
 pub mod rules;
@@ -16,8 +17,15 @@ use super::{
     xml::Structure,
 };
 use crate::{
-    control::{ControlError, tags},
-    model::{Change, ListenerId, LoadBalancerId, State, TagKey, TaggedId, TargetGroupId, TlsSettings},
+    control::{
+        ControlError,
+        application::{self as rule_limits, ApplicationRefusal},
+        tags,
+    },
+    model::{
+        ApplicationListenerId, Change, Forward, ListenerId, ListenerRuleId, LoadBalancerId, State, TagKey, TaggedId,
+        TargetGroupId, TlsSettings,
+    },
 };
 
 /// `Attributes.member.N`, by key.
@@ -41,14 +49,17 @@ fn check_exists(state: &State, arn: &str) -> Result<(), Refusal> {
     if state.has_tagged(&id) {
         return Ok(());
     }
+    let text = arn.to_owned();
     Err(if arn.parse::<LoadBalancerId>().is_ok() {
-        ControlError::LoadBalancerNotFound(arn.to_owned()).into()
+        ControlError::LoadBalancerNotFound(text).into()
     } else if arn.parse::<TargetGroupId>().is_ok() {
-        ControlError::TargetGroupNotFound(arn.to_owned()).into()
-    } else if arn.parse::<ListenerId>().is_ok() {
-        ControlError::ListenerNotFound(arn.to_owned()).into()
+        ControlError::TargetGroupNotFound(text).into()
+    } else if arn.parse::<ListenerId>().is_ok() || arn.parse::<ApplicationListenerId>().is_ok() {
+        ControlError::ListenerNotFound(text).into()
+    } else if arn.parse::<ListenerRuleId>().is_ok() {
+        ControlError::from(ApplicationRefusal::RuleNotFound(text)).into()
     } else {
-        Refusal::value("ResourceArns", arn, "must be the ARN of a load balancer, listener or target group")
+        Refusal::value("ResourceArns", arn, "must be the ARN of a load balancer, listener, rule or target group")
     })
 }
 
@@ -108,6 +119,12 @@ pub fn account_limits(call: &Call<'_>) -> Result<Structure, Refusal> {
     let rows = [
         ("targets-per-network-load-balancer", targets as usize),
         ("listeners-per-network-load-balancer", listeners as usize),
+        ("targets-per-availability-zone-per-network-load-balancer", targets as usize),
+        ("targets-per-target-group", targets as usize),
+        ("target-groups-per-action-on-network-load-balancer", Forward::MAX_GROUPS),
+        ("target-groups-per-action-on-application-load-balancer", Forward::MAX_GROUPS),
+        ("rules-per-application-load-balancer", rule_limits::MAX_RULES),
+        ("condition-values-per-alb-rule", rule_limits::MAX_VALUES),
         ("certificates-per-network-load-balancer", TlsSettings::MAX_CERTIFICATES),
     ];
     let row = |(name, most): (&str, usize)| (name.to_owned(), Structure::new().text("Name", name).text("Max", most));

@@ -12,8 +12,11 @@ use crate::{
         ControlError, Mutation as _, lookup,
         target_groups::{CreateTargetGroup, DeleteTargetGroup, HealthCheckSettings, ModifyTargetGroup},
     },
-    model::{AttributeMap as _, HealthCheckProtocol, InvalidValue, State, TargetGroup, TargetGroupId},
+    model::{GroupProtocol, HealthCheckProtocol, InvalidValue, State, TargetGroup, TargetGroupId},
 };
+
+/// The one version that targets of groups for HTTP are spoken to by.
+const HTTP1: &str = "HTTP1";
 
 fn view(state: &State, group: &TargetGroup) -> Structure {
     let check = &group.health_check;
@@ -41,10 +44,12 @@ fn view(state: &State, group: &TargetGroup) -> Structure {
         .values()
         .filter(|listener| listener.forward.weights.contains_key(&group.id))
         .map(|listener| &listener.load_balancer)
+        .chain(state.requests_lead_to(&group.id).map(|listener| &listener.load_balancer))
         .collect();
     lbs.dedup();
     structure
         .texts("LoadBalancerArns", lbs)
+        .maybe("ProtocolVersion", matches!(group.protocol, GroupProtocol::Application(_)).then_some(HTTP1))
         .text("TargetType", group.target_type)
         .text("IpAddressType", group.ip_address_type)
 }
@@ -75,6 +80,9 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
     must(scope.text("Protocol"), "A protocol")?;
     must(scope.text("Port"), "A port")?;
     must(scope.text("VpcId"), "A VPC ID")?;
+    if let Some(version) = scope.text("ProtocolVersion").filter(|version| *version != HTTP1) {
+        return Err(Refusal::value("ProtocolVersion", version, "must be one of '[HTTP1]'"));
+    }
     let target_type = scope.text("TargetType").unwrap_or("instance").parse()?;
     let tags = read_tags(&scope.structures("Tags"))?;
     let request = CreateTargetGroup {
@@ -117,9 +125,10 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
         }
         let used = |group: &TargetGroup, lb: &str| {
             let mut listeners = state.listeners.values();
-            listeners.any(|listener| {
+            let leads = listeners.any(|listener| {
                 listener.forward.weights.contains_key(&group.id) && listener.load_balancer.as_str() == lb
-            })
+            });
+            leads || state.requests_lead_to(&group.id).any(|listener| listener.load_balancer.as_str() == lb)
         };
         let wanted = |group: &&TargetGroup| {
             (arns.is_empty() || arns.contains(&group.id.as_str()))
@@ -165,6 +174,6 @@ pub fn describe_attributes(call: &Call<'_>) -> Result<Structure, Refusal> {
     let id = arn(&call.scope())?;
     call.read(|state, _| {
         let group = lookup::target_group(state, &(&id).into())?;
-        Ok(super::attributes(group.attributes.entries()))
+        Ok(super::attributes(group.attributes.entries_of(group.target_type, group.protocol)))
     })
 }

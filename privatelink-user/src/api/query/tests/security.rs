@@ -132,6 +132,7 @@ pub fn belongings(rig: &Rig, account: &str) -> Vec<(Vec<&'static str>, String)> 
     let lb = text(&rig.elb(account, "Action=DescribeLoadBalancers"), "LoadBalancerArn");
     let listener = text(&rig.elb(account, &format!("Action=DescribeListeners&LoadBalancerArn={lb}")), "ListenerArn");
     let targets = text(&rig.elb(account, "Action=DescribeTargetGroups"), "TargetGroupArn");
+    let application = application::made(rig, account);
     vec![
         (vec!["VpcId", "VpcId.1", "ResourceId.1"], vpc),
         (vec!["SubnetId", "SubnetId.1", "Subnets.member.1", "AddSubnetId.1", "RemoveSubnetId.1"], subnet),
@@ -142,7 +143,11 @@ pub fn belongings(rig: &Rig, account: &str) -> Vec<(Vec<&'static str>, String)> 
         (vec!["VpcEndpointId", "VpcEndpointId.1"], endpoint),
         (vec!["NetworkInterfaceId", "NetworkInterfaceId.1"], interface),
         (vec!["RouteTableId", "RouteTableId.1"], table),
+        (vec!["RuleArn", "RuleArns.member.1", "RulePriorities.member.1.RuleArn"], application.rule),
+        // Of two with a name the later one is the account's own that is asked for.
+        (vec!["ListenerArn", "ListenerArns.member.1"], application.listener),
         (vec!["ListenerArn", "ListenerArns.member.1"], listener),
+        (vec!["Actions.member.1.TargetGroupArn"], application.group),
         (
             vec![
                 "LoadBalancerArn",
@@ -184,11 +189,21 @@ pub const REST: &[(&str, &str)] = &[
     ("AcceptanceRequired", "true"),
     ("IpAddressType", "ipv4"),
     ("HealthCheckIntervalSeconds", "10"),
+    ("Priority", "6"),
+    ("RulePriorities.member.1.Priority", "7"),
+    ("Actions.member.1.Type", "forward"),
+    ("Conditions.member.1.Field", "host-header"),
+    ("Conditions.member.1.Values.member.1", "example.com"),
 ];
 
 fn form(action: &str, parameters: &[(String, String)]) -> String {
     let parameters = parameters.iter().map(|(key, value)| format!("&{key}={value}"));
     format!("Action={action}{}", parameters.collect::<String>())
+}
+
+/// Parameters of which each has one value: the last of those that are given.
+fn each_once(parameters: impl Iterator<Item = (String, String)>) -> Vec<(String, String)> {
+    parameters.collect::<BTreeMap<_, _>>().into_iter().collect()
 }
 
 /// Those of `parameters` that an action reads when `owner` asks; nothing is done.
@@ -225,7 +240,7 @@ fn no_action_reaches_what_is_another_accounts() {
     for row in actions::ACTIONS {
         let ids = own.iter().flat_map(|(names, id)| names.iter().map(|name| ((*name).to_owned(), id.clone())));
         let rest = REST.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        let parameters = read_by(&rig, row, &owner(B), ids.chain(rest).collect());
+        let parameters = read_by(&rig, row, &owner(B), each_once(ids.chain(rest)));
         for (names, id) in &theirs {
             for name in names {
                 let Some(at) = parameters.iter().position(|(key, _)| key == name) else { continue };
@@ -263,7 +278,7 @@ fn a_dry_run_of_every_action_does_nothing() {
     for row in actions::ACTIONS.iter().filter(|row| row.service == Service::Ec2) {
         let ids = own.iter().flat_map(|(names, id)| names.iter().map(|name| ((*name).to_owned(), id.clone())));
         let rest = REST.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        let parameters = read_by(&rig, row, &owner, ids.chain(rest).collect());
+        let parameters = read_by(&rig, row, &owner, each_once(ids.chain(rest)));
         let form = format!("{}&DryRun=true", form(row.name, &parameters));
         let (status, body) = rig.ask(B, row.service, &form);
         assert!((400..500).contains(&status), "{form}: {body}");

@@ -1,4 +1,4 @@
-//! Whether anything grows: TLS handshakes of every kind at a relay, for as long as asked, and what it holds meanwhile.
+//! TLS handshakes of every kind at a relay.
 //!
 //! Each second brings the same mix: full and resumed handshakes of TLS 1.2 and 1.3 with a request each, handshakes that a client
 //! breaks off with an alert, that are no TLS, that end in a reset half-way, clients that send one byte and wait for the handshake's
@@ -7,23 +7,19 @@
 
 use std::{
     error::Error,
-    fmt, fs,
+    fmt,
     io::{Read as _, Write as _},
     net::{SocketAddr, SocketAddrV4, TcpStream},
-    os::unix::net::UnixStream,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use privatelink_user::tls::{
-    crypto,
-    relay::wire::{self, Request, Status},
-    unverified,
-};
+use privatelink_user::tls::{crypto, unverified};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, client::Resumption, version};
 use socket2::{Domain, SockRef, Socket, Type};
 
+use super::{PATIENCE, files, relay, status, steady};
 use crate::{
     daemon::Agent,
     eventually::eventually,
@@ -34,8 +30,6 @@ use crate::{
 
 const TLS: SocketAddrV4 = SocketAddrV4::new(ENDPOINT, 443);
 const NAME: &str = "www.lab.example";
-/// How long anything may take that is not slow on purpose.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Longer than the relay waits for a handshake.
 const SLOW: Duration = Duration::from_secs(15);
 /// How long a kept connection is kept.
@@ -62,7 +56,7 @@ struct Held {
 
 /// How many handshakes of each kind there were.
 #[derive(Clone, Copy, Debug, Default)]
-struct Done {
+pub struct Done {
     full: u64,
     resumed: u64,
     failed: u64,
@@ -72,32 +66,11 @@ struct Done {
 }
 
 impl Done {
-    fn all(&self) -> u64 {
+    /// Together.
+    pub fn all(&self) -> u64 {
         let Self { full, resumed, failed, aborted, slow, kept } = self;
         full + resumed + failed + aborted + slow + kept
     }
-}
-
-fn status(pid: u32, field: &str) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the process has ended")?;
-    let line = status.lines().find_map(|line| line.strip_prefix(field)).with_context(|| field.to_owned())?;
-    Ok(line.trim_start_matches(':').trim().trim_end_matches(" kB").parse()?)
-}
-
-fn files(pid: u32) -> Result<usize> {
-    Ok(fs::read_dir(format!("/proc/{pid}/fd")).context("the process has ended")?.count())
-}
-
-/// What the relay says it does.
-fn relay(agent: &Agent) -> Result<Status> {
-    let mut stream = UnixStream::connect(wire::socket(&agent.state_dir())).context("the relay's socket")?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(&wire::frame(&Request::Status)?)?;
-    let mut length = [0; 4];
-    stream.read_exact(&mut length)?;
-    let mut body = vec![0; wire::checked_length(u32::from_be_bytes(length))?];
-    stream.read_exact(&mut body)?;
-    Ok(wire::parse(&body)?)
 }
 
 fn held(scenario: &Scenario) -> Result<Held> {
@@ -116,7 +89,7 @@ fn held(scenario: &Scenario) -> Result<Held> {
 }
 
 /// The clients of the mix.
-struct Clients {
+pub struct Clients {
     /// Both versions, without and with a memory.
     full: [Arc<ClientConfig>; 2],
     resumed: [Arc<ClientConfig>; 2],
@@ -125,7 +98,7 @@ struct Clients {
     /// Those that are waiting for the relay's patience to end, and those that are kept, with when they began.
     slow: Vec<(Instant, TcpStream)>,
     kept: Vec<(Instant, TcpStream, ClientConnection)>,
-    done: Done,
+    pub done: Done,
 }
 
 /// A client that could not connect, and where it tried to from.
@@ -160,7 +133,8 @@ fn traces(scenario: &Scenario, failed: &NoConnection) -> String {
 type Connected = (TcpStream, ClientConnection);
 
 impl Clients {
-    fn new() -> Result<Self> {
+    /// None has connected yet.
+    pub fn new() -> Result<Self> {
         let of = |version: &'static rustls::SupportedProtocolVersion, memory: bool| -> Result<Arc<ClientConfig>> {
             let mut config = unverified::config_of(&[version])?;
             config.resumption = if memory { Resumption::in_memory_sessions(16) } else { Resumption::disabled() };
@@ -211,7 +185,11 @@ impl Clients {
     }
 
     /// One handshake of the kind that is next.
-    fn next(&mut self) -> Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// If it goes another way than it should.
+    pub fn next(&mut self) -> Result<()> {
         let turn = usize::try_from(self.done.all())?;
         let version = turn / 10 % 2;
         match turn % 10 {
@@ -265,7 +243,7 @@ impl Clients {
     }
 
     /// Ends what has been kept for long enough, or all of it; what was slow has been ended by the relay.
-    fn let_go(&mut self, all: bool) -> Result<()> {
+    pub fn let_go(&mut self, all: bool) -> Result<()> {
         while self.kept.first().is_some_and(|(since, _, _)| all || since.elapsed() > KEPT) {
             let (_, stream, tls) = self.kept.remove(0);
             Self::request(&mut (stream, tls)).context("on a kept connection")?;
@@ -307,15 +285,6 @@ fn scenario() -> Result<(Scenario, Nginx, Directory)> {
     ))?;
     scenario.wait_healthy("web")?;
     Ok((scenario, nginx, lab))
-}
-
-/// The growth of a line through `values`, from its first point to its last.
-fn growth(values: &[f64]) -> f64 {
-    let count = values.len() as f64;
-    let (mean_x, mean_y) = ((count - 1.0) / 2.0, values.iter().sum::<f64>() / count);
-    let points = || values.iter().enumerate().map(|(x, y)| (x as f64 - mean_x, y - mean_y));
-    let (above, below): (f64, f64) = (points().map(|(x, y)| x * y).sum(), points().map(|(x, _)| x * x).sum());
-    if below > 0.0 { above / below * (count - 1.0) } else { 0.0 }
 }
 
 /// Handshakes at the relay for `minutes`, `rate` a second; prints a row a minute.
@@ -381,24 +350,7 @@ pub fn tls(minutes: u32, rate: u32) -> Result<()> {
     show(minutes, &clients.done, &after);
     // What is needed once is there after a sixth of the time.
     let warm = minutes_held.get(minutes_held.len() / 6..).unwrap_or_default();
-    for (name, of) in [("relay", (|held| held.relay_kib) as fn(&Held) -> u64), ("agent", |held| held.agent_kib)] {
-        let values: Vec<f64> = warm.iter().map(|held| of(held) as f64).collect();
-        let first = values.first().copied().context("too short: nothing is left after the warm-up")?;
-        let grown = growth(&values);
-        println!("the {name}'s memory: {first:.0} KiB when warm, grown by {grown:.0} KiB since");
-        ensure!(grown < first / 20.0 + 1_024.0, "the {name}'s memory grows: {values:?}");
-    }
+    steady("the relay's memory", &warm.iter().map(|held| held.relay_kib).collect::<Vec<_>>())?;
+    steady("the agent's memory", &warm.iter().map(|held| held.agent_kib).collect::<Vec<_>>())?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn growth_is_the_line_s_and_not_the_noise_s() {
-        assert!((growth(&[10.0, 11.0, 12.0, 13.0]) - 3.0).abs() < 1e-9);
-        assert!(growth(&[10.0, 12.0, 10.0, 12.0, 10.0]).abs() < 1e-9);
-        assert!(growth(&[5.0]).abs() < 1e-9);
-    }
 }

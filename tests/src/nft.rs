@@ -1,0 +1,31 @@
+//! The kernel's own packet filter: a rival, an oracle, and a witness of what reaches a host's stack.
+
+use std::{
+    io::Write as _,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::{netns::Netns, require};
+
+/// Loads a ruleset in a namespace.
+pub fn load(netns: &Netns, rules: &str) -> Result<()> {
+    let program = require::find("nft").context("nft is not installed; `cargo xtask setup` does that")?;
+    let mut command: Command = netns.command(program);
+    let mut child = command.args(["-f", "-"]).stdin(Stdio::piped()).spawn().context("starting nft")?;
+    child.stdin.take().context("nft's input")?.write_all(rules.as_bytes()).context("writing to nft")?;
+    ensure!(child.wait().context("waiting for nft")?.success(), "nft refused:\n{rules}");
+    Ok(())
+}
+
+/// Packets that the counters of all rules in `netns` have seen together.
+pub fn counted(netns: &Netns) -> Result<u64> {
+    let program = require::find("nft").context("nft is not installed; `cargo xtask setup` does that")?;
+    let output = netns.command(program).args(["-j", "list", "ruleset"]).output().context("starting nft")?;
+    let said: Value = serde_json::from_slice(&output.stdout).context("what nft printed")?;
+    let objects = said["nftables"].as_array().context("no objects")?;
+    let expressions = objects.iter().filter_map(|object| object["rule"]["expr"].as_array()).flatten();
+    Ok(expressions.filter_map(|expression| expression["counter"]["packets"].as_u64()).sum())
+}
