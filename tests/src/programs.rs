@@ -21,6 +21,9 @@ use crate::{
     require,
 };
 
+/// Within which nginx logs a request that it has answered.
+const LOGGED: Duration = Duration::from_secs(5);
+
 /// A directory that goes with its value.
 #[derive(Debug)]
 pub struct Directory {
@@ -195,12 +198,19 @@ impl Nginx {
         self.address
     }
 
-    /// Client addresses of all requests in its access log, without ports.
-    pub fn logged_clients(&self) -> Result<Vec<String>> {
+    /// Client addresses of all requests in its access log, without ports, once they are `at_least` so many: a request is logged
+    /// after its answer, which may be read before.
+    pub fn logged_clients(&self, at_least: usize) -> Result<Vec<String>> {
         let path = self.path.join("access.log");
-        let log = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         let address = |line: &str| line.split_once(':').map(|(address, _)| address.to_owned());
-        log.lines().map(|line| address(line).with_context(|| format!("the line {line}"))).collect()
+        eventually(&format!("{at_least} requests are in the server's log"), LOGGED, || {
+            let log = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+            let whole = log.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+            let clients: Vec<String> =
+                whole.map(|line| address(line).with_context(|| format!("the line {line}"))).collect::<Result<_>>()?;
+            ensure!(clients.len() >= at_least, "it has {}", clients.len());
+            Ok(clients)
+        })
     }
 
     /// The last line of its access log.

@@ -87,9 +87,10 @@ fn with_instance(
 /// Fetches the page and says whom the server saw.
 fn fetched(client: &Netns, at: Ipv4Addr, nginx: &Nginx) -> Result<String> {
     let patience = PATIENCE.as_secs().to_string();
+    let before = nginx.logged_clients(0)?.len();
     let page = curl(client, &["--max-time", &patience, &format!("http://{at}/")])?;
     ensure!(page.contains("page"), "the page is {page}");
-    nginx.logged_clients()?.pop().context("the server logged nobody")
+    nginx.logged_clients(before + 1)?.pop().context("the server logged nobody")
 }
 
 fn explained(scenario: &Scenario, port: &str, from: Ipv4Addr) -> Result<Value> {

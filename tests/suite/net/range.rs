@@ -52,7 +52,7 @@ fn range(hook: Hook) -> Result<()> {
         ensure!(fetch(scenario, 80)? == "checked", "the listener with a port of its own");
         refused(scenario, 2_048, "no_listener")?;
         refused(scenario, 1_023, "no_listener")?;
-        let clients = first.logged_clients()?;
+        let clients = first.logged_clients(1)?;
         ensure!(clients.iter().all(|client| client.starts_with(&NODE.to_string())), "{clients:?}");
 
         let ask =
