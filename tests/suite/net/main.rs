@@ -55,6 +55,7 @@ mod pool;
 mod proxy;
 mod range;
 mod refusals;
+mod relay;
 mod restart;
 mod routing;
 mod security;
@@ -109,6 +110,7 @@ fn tests() -> Vec<Test> {
         hooks::TESTS,
         hosts::TESTS,
         https::TESTS,
+        relay::TESTS,
         icmp::TESTS,
         icmp_oracle::TESTS,
         restart::TESTS,

@@ -2,8 +2,8 @@
 //!
 //! It is a process of its own so that they outlive the agent: the agent tells it what to serve (`wire.rs`), and it goes on with
 //! that whatever becomes of the agent. Another relay of the same state directory takes its listening sockets (`handover.rs`);
-//! it then keeps its connections and ends with the last one. By SIGTERM or SIGINT it asks the agent for such a successor and
-//! waits a while; by a second one it ends at once.
+//! it then keeps its connections and ends with the last one, or with the interface that carries them. By SIGTERM or SIGINT it
+//! asks the agent for such a successor and waits a while; by a second one it ends at once.
 
 pub mod access_log;
 mod handover;
@@ -200,7 +200,7 @@ pub async fn run(state_dir: &Path, log_directory: Option<PathBuf>) -> Result<(),
     // What is being accepted is a connection by then.
     sleep(Duration::from_millis(100)).await;
     tracing::info!(connections = relay.serving.active(), "the relay ends with its last connection");
-    while relay.serving.active() > 0 {
+    while relay.serving.active() > 0 && !relay.serving.is_cut_off() {
         tokio::select! {
             _ = ticks.tick() => {}
             () = signalled(&mut terminate, &mut interrupt) => break,

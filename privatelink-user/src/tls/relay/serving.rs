@@ -237,6 +237,11 @@ impl Serving {
         !self.inner().listeners.is_empty()
     }
 
+    /// Whether its connections lead nowhere, because the interface that carries them is gone.
+    pub fn is_cut_off(&self) -> bool {
+        self.inner().config.as_ref().is_some_and(|config| config.device.is_gone())
+    }
+
     /// Open connections.
     pub fn active(&self) -> usize {
         self.common.workers.load()

@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::{errno::Errno, net::if_::if_nametoindex};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
@@ -62,6 +63,16 @@ pub struct Config {
 pub struct Device {
     pub name: String,
     pub index: u32,
+}
+
+impl Device {
+    /// Whether the kernel no longer has it, as when the agent is taken out of it.
+    pub fn is_gone(&self) -> bool {
+        match if_nametoindex(self.name.as_str()) {
+            Ok(index) => index != self.index,
+            Err(error) => error == Errno::ENODEV && !self.name.is_empty(),
+        }
+    }
 }
 
 /// A TLS listener.
