@@ -41,6 +41,7 @@ pub const PROGRAMS: &[Program] = &[
     Program { name: "wrk", package: "wrk", purpose: "benchmarks" },
     Program { name: "ping", package: "iputils-ping", purpose: "tests" },
     Program { name: "traceroute", package: "traceroute", purpose: "tests" },
+    Program { name: "systemd-analyze", package: "systemd", purpose: "tests" },
     Program { name: "nft", package: "nftables", purpose: "rival, and the tests' other opinion" },
     Program { name: "haproxy", package: "haproxy", purpose: "rival" },
 ];

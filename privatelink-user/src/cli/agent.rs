@@ -295,6 +295,38 @@ impl AgentArgs {
         })
     }
 
+    /// The files that the arguments name and the agent touches while it forwards, and whom its programs may send signals.
+    pub fn grants(&self, socket: &Path) -> (Vec<Grant>, Signals) {
+        let (mut grants, signals) = self.notify.grants();
+        grants.extend([
+            Grant::new(&self.state_dir, Right::Keep),
+            Grant::new(&self.datapath.bpffs, Right::Keep),
+            Grant::beside(socket, Right::Sockets),
+            Grant::new(files::IPV6_SETTINGS, Right::Write),
+        ]);
+        grants.extend(self.access_log.iter().map(|file| Grant::beside(file, Right::Log)));
+        (grants, signals)
+    }
+
+    /// What the arguments name and [`AgentArgs::grants`] does not: what is read before, or run.
+    pub fn named(&self) -> impl Iterator<Item = &Path> {
+        let programs = self.notify.notify.iter().filter_map(|allowed| match allowed.how() {
+            How::Webhook | How::File(_) => None,
+            How::Program(program) => Some(program),
+        });
+        self.query.credentials.as_deref().into_iter().chain(programs)
+    }
+
+    /// Where the state is kept.
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
+    /// Whether this takes the agent out of the kernel instead of running it.
+    pub fn removes(&self) -> bool {
+        self.remove
+    }
+
     /// Does what takes more rights than forwarding does, and gives them up. What the kernel lacks, and a state that cannot be
     /// used, are found before anything is mounted.
     fn confine(&self, socket: &Path) -> Result<Store, CliError> {
@@ -307,17 +339,10 @@ impl AgentArgs {
         // For the relay, which the agent starts.
         confine::raise_file_limit();
         capabilities::keep_few()?;
-        let (mut grants, signals) = self.notify.grants();
+        let (mut grants, signals) = self.grants(socket);
         grants.extend(files::common());
         grants.extend(files::libraries());
         grants.extend(std::env::current_exe().map(|program| Grant::new(program, Right::Run)));
-        grants.extend([
-            Grant::new(&self.state_dir, Right::Keep),
-            Grant::new(&self.datapath.bpffs, Right::Keep),
-            Grant::beside(socket, Right::Sockets),
-            Grant::new(files::IPV6_SETTINGS, Right::Write),
-        ]);
-        grants.extend(self.access_log.iter().map(|file| Grant::beside(file, Right::Log)));
         files::restrict(&grants, signals)?;
         calls::restrict(Caller::Agent)?;
         Ok(store)

@@ -34,7 +34,7 @@ mod vpc;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches as _, Parser, Subcommand};
 
 pub use client::Client;
 pub use error::CliError;
@@ -43,7 +43,7 @@ use output::{Format, Output};
 use crate::model::{AccountId, Region};
 
 /// Where the agent listens unless it is told otherwise.
-pub const DEFAULT_SOCKET: &str = "/run/privatelink.sock";
+pub const DEFAULT_SOCKET: &str = "/run/privatelink/socket";
 /// Where the agent keeps its state unless it is told otherwise.
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/privatelink";
 
@@ -96,7 +96,7 @@ struct Global {
     /// How to print: a table for people, JSON for programs (errors too).
     #[arg(short, long, value_enum, default_value_t, global = true)]
     output: Format,
-    /// The agent's Unix socket.
+    /// The agent's Unix socket, in a directory where nothing else is.
     #[arg(long, value_name = "PATH", env = "PRIVATELINK_SOCKET", default_value = DEFAULT_SOCKET, global = true)]
     socket: PathBuf,
     /// The account whose resources the command is about [default: the agent's]; for `agent`, the default account.
@@ -124,7 +124,7 @@ enum Command {
     /// privatelink systemd-unit --metrics 127.0.0.1:9420 > /etc/systemd/system/privatelink.service
     SystemdUnit(systemd::UnitArgs),
     /// Print the agent's native API as an OpenAPI document. The agent serves the same at /openapi.json on its socket:
-    /// curl --unix-socket /run/privatelink.sock http://localhost/openapi.json
+    /// curl --unix-socket /run/privatelink/socket http://localhost/openapi.json
     Openapi,
 }
 
@@ -205,6 +205,22 @@ struct Session {
     output: Output,
 }
 
+impl Cli {
+    /// What a command line says by itself, whatever the environment of this process says.
+    ///
+    /// # Errors
+    ///
+    /// clap's, for arguments that are refused.
+    fn of_arguments(arguments: impl IntoIterator<Item = String>) -> Result<Self, clap::Error> {
+        fn alone(command: clap::Command) -> clap::Command {
+            let names: Vec<String> = command.get_subcommands().map(|each| each.get_name().to_owned()).collect();
+            let command = command.mut_args(|argument| argument.env(None::<&str>));
+            names.into_iter().fold(command, |command, name| command.mut_subcommand(name, alone))
+        }
+        Self::from_arg_matches(&alone(Self::command()).try_get_matches_from(arguments)?)
+    }
+}
+
 /// Parses the command line, runs the command, and turns its result into an exit status.
 pub fn main() -> ExitCode {
     let Cli { global: Global { output: format, socket, account, region }, command } = match Cli::try_parse() {
@@ -221,7 +237,7 @@ pub fn main() -> ExitCode {
         Command::Relay(args) => args.run(),
         Command::Completions(args) => args.run(),
         Command::Man(args) => args.run(),
-        Command::SystemdUnit(args) => args.run(),
+        Command::SystemdUnit(args) => args.run(&socket, account.as_ref(), region.as_ref()),
         Command::Openapi => manual::openapi(),
         Command::Client(command) => {
             let client = Client::new(socket).on_behalf_of(account, region);

@@ -34,6 +34,14 @@ pub enum Right {
 }
 
 impl Right {
+    /// Whether anything can be changed by it.
+    pub fn writes(self) -> bool {
+        match self {
+            Self::Read | Self::Run => false,
+            Self::Write | Self::Log | Self::Sockets | Self::Keep => true,
+        }
+    }
+
     fn access(self) -> BitFlags<AccessFs> {
         match self {
             Self::Read => make_bitflags!(AccessFs::{ReadFile | ReadDir}),

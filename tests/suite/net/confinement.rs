@@ -4,7 +4,7 @@ use std::{
     fs,
     os::unix::net::{UnixDatagram, UnixStream},
     path::Path,
-    process::Command,
+    process::{Command, Output},
     time::Duration,
 };
 
@@ -13,6 +13,8 @@ use privatelink_tests::{
     eventually::eventually,
     inject::Injected,
     programs::{Directory, Running},
+    require::Need,
+    scenario::program,
     topology::Hook,
     traffic::{
         server::{Behaviour, Server},
@@ -30,8 +32,17 @@ use crate::{
 pub const TESTS: fn() -> Vec<Test> = || {
     vec![
         Test { name: "agent_keeps_few_capabilities", needs: &[], run: Run::EachHook(capabilities) },
-        Test { name: "agent_is_refused_all_but_its_own_files_and_calls", needs: &[], run: Run::Once(agent_refused) },
-        Test { name: "relay_is_refused_all_but_its_own_files_and_calls", needs: &[], run: Run::Once(relay_refused) },
+        Test {
+            name: "agent_is_refused_all_but_its_own_files_and_calls",
+            needs: &[Need::Landlock],
+            run: Run::Once(agent_refused),
+        },
+        Test {
+            name: "relay_is_refused_all_but_its_own_files_and_calls",
+            needs: &[Need::Landlock],
+            run: Run::Once(relay_refused),
+        },
+        Test { name: "systemd_takes_the_unit", needs: &[Need::Program("systemd-analyze")], run: Run::Once(unit) },
         Test { name: "service_manager_is_told", needs: &[], run: Run::Once(told) },
     ]
 };
@@ -213,6 +224,23 @@ fn relay_refused() -> Result<()> {
         ensure!(socket >= 0, "a socket of its own kind: {socket}");
         Ok(())
     })
+}
+
+/// systemd understands every setting of the unit, whatever the agent's arguments need quoted, and complains of none.
+fn unit() -> Result<()> {
+    let dir = Directory::new("unit")?;
+    let file = dir.path().join("privatelink.service");
+    let named = ["--state-dir", "/srv/100 % \"ours\"", "--access-log", "/var/log/$HOME/access log"];
+    for arguments in [&[][..], &named] {
+        let printed = Command::new(program()?).arg("systemd-unit").args(arguments).output().context("the unit")?;
+        ensure!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
+        fs::write(&file, &printed.stdout).context("the unit's file")?;
+        let verified = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&file).output();
+        let Output { status, stdout, stderr } = verified.context("systemd-analyze")?;
+        let said = [stdout, stderr].concat();
+        ensure!(status.success() && said.is_empty(), "{status}: {}", String::from_utf8_lossy(&said));
+    }
+    Ok(())
 }
 
 /// `READY=1` when requests are answered, `WATCHDOG=1` again and again, `STOPPING=1` at the end (sd_notify(3)).
