@@ -3,7 +3,8 @@
 
 use std::{
     fmt::{self, Display, Write as _},
-    path::PathBuf,
+    io,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -22,21 +23,20 @@ const WAITING: usize = 16_384;
 pub struct AccessLog(mpsc::Sender<(PathBuf, String)>);
 
 impl AccessLog {
-    /// Starts who writes. The file is opened for each batch, so that it may be rotated at any time.
+    /// Starts who writes. A file is opened for each batch of its lines, so that it may be rotated at any time.
     pub fn start() -> Self {
         let (sender, mut lines) = mpsc::channel::<(PathBuf, String)>(WAITING);
         tokio::spawn(async move {
             let mut batch = Vec::new();
             while lines.recv_many(&mut batch, WAITING).await > 0 {
-                let Some((path, _)) = batch.first().cloned() else { continue };
-                let text: String = batch.drain(..).map(|(_, line)| line).collect();
-                let mut options = OpenOptions::new();
-                let written = async {
-                    options.append(true).create(true).mode(0o640).open(&path).await?.write_all(text.as_bytes()).await
-                };
-                if let Err(error) = written.await {
-                    tracing::warn!(%error, path = %path.display(), "connections are not logged");
+                for lines in batch.chunk_by(|(before, _), (after, _)| before == after) {
+                    let Some((path, _)) = lines.first() else { continue };
+                    let text: String = lines.iter().map(|(_, line)| line.as_str()).collect();
+                    if let Err(error) = append(path, &text).await {
+                        tracing::warn!(%error, path = %path.display(), "connections are not logged");
+                    }
                 }
+                batch.clear();
             }
         });
         Self(sender)
@@ -48,6 +48,12 @@ impl AccessLog {
             tracing::warn!("the access log is slower than connections end; a line is lost");
         }
     }
+}
+
+async fn append(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().append(true).create(true).mode(0o640).open(path).await?;
+    file.write_all(text.as_bytes()).await?;
+    file.flush().await
 }
 
 /// A field; what there is nothing to say of is a hyphen.
@@ -125,6 +131,22 @@ fn line(listener: &ListenerId, load_balancer: &str, record: &Record) -> String {
 mod tests {
     use super::*;
     use crate::tls::{proxy_header::Origin, pump::End};
+
+    #[tokio::test]
+    async fn each_line_goes_to_the_log_that_was_set_when_its_connection_ended() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+        let log = AccessLog::start();
+        for (path, line) in [(&first, "a\n"), (&second, "b\n"), (&first, "c\n")] {
+            log.0.try_send((path.clone(), line.to_owned())).expect("room");
+        }
+        let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+        while (read(&first), read(&second)) != ("a\nc\n".to_owned(), "b\n".to_owned()) {
+            assert!(tokio::time::Instant::now() < deadline, "{:?} {:?}", read(&first), read(&second));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
 
     #[test]
     fn the_fields_are_in_their_order_and_clients_cannot_forge_lines() {
