@@ -29,6 +29,8 @@ pub fn run(pins: &Pins) -> Result<()> {
         command.current_dir(&pins.root).args(["--workspace", "--locked", "--config"]).arg(&settings);
         command
     };
+    // What is looked at are the crates themselves, those too that nothing has been built of yet.
+    process::run(Command::new("cargo").current_dir(&pins.root).args(["fetch", "--locked", "--quiet"]))?;
     process::run(deny().args(["--offline", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"]))?;
     if process::output(deny().args(["fetch", "db"])).is_none() {
         println!(
@@ -36,5 +38,5 @@ pub fn run(pins: &Pins) -> Result<()> {
         );
         return Ok(());
     }
-    process::run(deny().args(["check", "--disable-fetch", "advisories"]))
+    process::run(deny().args(["--offline", "check", "--hide-inclusion-graph", "advisories"]))
 }
