@@ -21,17 +21,23 @@ use crate::abi::{
 
 /// Where a key may be.
 #[derive(Clone, Copy)]
-struct Place {
-    first: u32,
-    second: u32,
+pub struct Place {
+    /// The bucket that an entry is in if it had room.
+    pub first: u32,
+    pub second: u32,
     way: usize,
 }
 
 impl Place {
     #[inline(always)]
     fn of<'t, T: Tables<'t>>(t: T, key: [u64; 2]) -> Self {
-        let hash = hash(key, t.hash_seed());
-        let mask = t.bucket_mask();
+        Self::new(key, t.hash_seed(), t.bucket_mask())
+    }
+
+    /// In a table of `mask` + 1 buckets, keyed by `seed`.
+    #[inline(always)]
+    pub fn new(key: [u64; 2], seed: u64, mask: u32) -> Self {
+        let hash = hash(key, seed);
         Self { first: hash as u32 & mask, second: (hash >> 32) as u32 & mask, way: (hash >> 30) as usize & (WAYS - 1) }
     }
 }

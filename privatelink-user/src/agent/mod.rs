@@ -316,7 +316,7 @@ impl Agent {
     /// Keeps everything going until `stop`. The kernel goes on forwarding afterwards.
     pub async fn run(self, stop: CancellationToken) {
         let Self { shared, streams, reconciler, tls, names, relay } = self;
-        let Streams { events, log } = streams;
+        let Streams { events, flows, log } = streams;
         let (heard, hears) = mpsc::channel(4_096);
         let (records, recorded) = mpsc::channel(4_096);
         let probes = checker::Probes {
@@ -344,11 +344,11 @@ impl Agent {
         let (f, stop_f) = (Arc::clone(&shared), stop.clone());
         tasks.spawn(async move { names::run(&f, resolver, stop_f).await });
         if !outside.is_empty() {
-            let anybody = Box::new(|_| Some(dns::server::Asker::Outside));
+            let anybody = Box::new(dns::server::AnybodyOutside);
             tasks.spawn(dns::server::serve(Arc::clone(&from), anybody, outside, stop.clone()));
         }
         if let Some(inside) = inside {
-            let askers = resolver::askers(Arc::clone(&shared));
+            let askers = Box::new(resolver::Inside { shared: Arc::clone(&shared), flows });
             tasks.spawn(dns::server::serve(from, askers, vec![inside], stop.clone()));
         }
         if let Some(log) = log {

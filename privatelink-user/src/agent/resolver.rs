@@ -9,12 +9,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
 };
 
 use privatelink_ebpf::abi::{
-    Proto, VpcIndex,
+    L4Port, Proto, VpcIndex,
+    flow::{FlowKey, Meta, Slot},
     service::{AddressKind, Frontend, ListenerFlags},
 };
 
@@ -25,10 +26,11 @@ use super::{
     plan::{Hop, Plan},
 };
 use crate::{
-    dataplane::{AddressAt, FrontendAt},
+    dataplane::{AddressAt, FrontendAt, flows::Flows},
     dns::{
         self,
         server::{Asker, Askers, Sockets},
+        upstream::Transport,
     },
     model::{State, Vpc, VpcId},
     net::links::LinkKind,
@@ -195,11 +197,75 @@ pub async fn open(address: Ipv4Addr) -> Option<(Sockets, Door)> {
     }
 }
 
-/// Who asks, by the source address that the datapath gave the question; nobody else may.
-pub fn askers(shared: Arc<Shared>) -> Askers {
-    Box::new(move |source| {
+/// Who asks from inside a VPC, by what the datapath made of its packets.
+pub struct Inside {
+    pub shared: Arc<Shared>,
+    pub flows: Flows,
+}
+
+impl Askers for Inside {
+    /// By the source address that the datapath gave the question; nobody else may ask.
+    fn asker(&self, source: IpAddr) -> Option<Asker> {
         let IpAddr::V4(source) = source else { return None };
-        let vpc = shared.host_port()?.vpc_of(source)?;
-        shared.plan.borrow().vpcs.get(&vpc).cloned().map(Asker::Vpc)
-    })
+        let vpc = self.shared.host_port()?.vpc_of(source)?;
+        self.shared.plan.borrow().vpcs.get(&vpc).cloned().map(Asker::Vpc)
+    }
+
+    /// Where the datapath sends what the server answers to `source`: the question's flow has an entry for that.
+    fn address(&self, source: SocketAddr, transport: Transport) -> Option<IpAddr> {
+        let proto = match transport {
+            Transport::Udp => Proto::Udp,
+            Transport::Tcp => Proto::Tcp,
+        };
+        client(&self.flows.find(&answers_key(self.shared.resolver?, source, proto)?)?)
+    }
+}
+
+/// The key of the packets that answer a question from `source`.
+fn answers_key(door: Door, source: SocketAddr, proto: Proto) -> Option<FlowKey> {
+    let IpAddr::V4(to) = source.ip() else { return None };
+    let (from, port) = (door.address.into(), L4Port::new(door.port(proto)));
+    let key = FlowKey::tcp(VpcIndex::HOST, from, port, to.into(), L4Port::new(source.port()));
+    Some(key.with_proto(proto.number()))
+}
+
+/// The client that has what an entry rewrites, if the entry is for answers and both sides are of IPv4.
+fn client(answers: &Slot) -> Option<IpAddr> {
+    let meta = Meta::unpack(answers.meta);
+    let ours = !meta.forward() && !meta.translated && !FlowKey::from_words(answers.key).ipv6();
+    ours.then(|| IpAddr::V4(answers.new_dst.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use privatelink_ebpf::abi::{Ip4, flow::FlowState};
+
+    use super::*;
+
+    #[test]
+    fn who_asks_is_where_the_answers_go() {
+        let door = Door { address: Ipv4Addr::new(100, 64, 0, 1), udp: 53, tcp: 5_353 };
+        let source: SocketAddr = "100.65.0.1:1024".parse().expect("an address");
+        let key = |proto| answers_key(door, source, proto).expect("a key");
+        let ip = Ip4::from_wire;
+        let of = |proto: Proto, port: u16| FlowKey {
+            src: ip([100, 64, 0, 1]),
+            dst: ip([100, 65, 0, 1]),
+            src_port: L4Port::new(port),
+            dst_port: L4Port::new(1_024),
+            vpc: VpcIndex::HOST,
+            proto: proto.number(),
+            _pad: 0,
+        };
+        assert_eq!((key(Proto::Udp), key(Proto::Tcp)), (of(Proto::Udp, 53), of(Proto::Tcp, 5_353)));
+        assert_eq!(answers_key(door, "[fd00::1]:1024".parse().expect("an address"), Proto::Udp), None);
+
+        let meta = |flags, translated| {
+            Meta { version: 1, state: FlowState::Unreplied, translated, flags, idle_s: UDP_IDLE }.pack()
+        };
+        let slot = |meta| Slot { meta, key: key(Proto::Udp).words(), new_dst: ip([10, 0, 2, 10]), ..Slot::FREE };
+        assert_eq!(client(&slot(meta(0, false))), Some(Ipv4Addr::new(10, 0, 2, 10).into()));
+        assert_eq!(client(&slot(meta(Meta::FORWARD, false))), None);
+        assert_eq!(client(&slot(meta(0, true))), None);
+    }
 }

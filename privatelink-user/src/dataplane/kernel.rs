@@ -15,7 +15,7 @@ use aya::{
 use privatelink_ebpf::abi::{
     Counter, VpcIndex,
     explain::Trace,
-    flow::{Addresses6, Bucket, FlowKey, FlowState, Meta, Slot, WAYS},
+    flow::{Addresses6, Bucket, FlowKey, Slot, WAYS},
     limit::{Budget, EndpointBudget},
     pool::{PortPool, SUMMARIES},
     security::{Bound, Policy},
@@ -30,6 +30,7 @@ use privatelink_ebpf::abi::{
 use super::{
     Capacity, Counts, Dataplane, DataplaneError, Hook, HookPlan, Installed, InstalledPolicy, Op, Tables,
     features::{self, TCX},
+    flows::{self, Flows, in_use},
     hashed::HashTable,
     load::{self, Loaded, Options},
     mapped::Mapping,
@@ -84,7 +85,7 @@ struct Maps {
     stash_entries: u32,
     trace: Array<MapData, Trace>,
     rings: Mapping,
-    flows: Mapping,
+    flows: Arc<Mapping>,
     pools: Table<PortPool>,
     vpc_half_open: Array<MapData, u32>,
     counters: PerCpuArray<MapData, u64>,
@@ -172,6 +173,8 @@ fn typed<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str)
 pub struct Streams {
     /// Records of `abi::event`.
     pub events: RingBuf<MapData>,
+    /// Single flows.
+    pub flows: Flows,
     /// Debug lines of the programs, if they were asked for.
     pub log: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
 }
@@ -207,6 +210,8 @@ impl Kernel {
         let Map::HashMap(stash) = take(&mut ebpf, "STASH")? else {
             return Err(DataplaneError::Missing { kind: "hash table", name: "STASH" });
         };
+        let table = Arc::new(map_array::<Bucket>(&flows, "FLOWS")?);
+        let flows = Flows::new(Arc::clone(&table), &stash, &settings)?;
         let stash_entries = stash.info().map_err(DataplaneError::map("STASH"))?.max_entries();
         let maps = Maps {
             ports: Table::open(&mut ebpf, "PORTS")?,
@@ -232,7 +237,7 @@ impl Kernel {
             stash_entries,
             trace: typed(&mut ebpf, "TRACE")?,
             rings: map_array::<u32>(&rings, "RINGS")?,
-            flows: map_array::<Bucket>(&flows, "FLOWS")?,
+            flows: Arc::clone(&table),
             pools: Table::open(&mut ebpf, "POOLS")?,
             vpc_half_open: typed(&mut ebpf, "VPC_HALF_OPEN")?,
             counters: typed(&mut ebpf, "COUNTERS")?,
@@ -261,7 +266,7 @@ impl Kernel {
             maps,
         };
         kernel.adopt_links();
-        Ok((kernel, Streams { events, log }))
+        Ok((kernel, Streams { events, flows, log }))
     }
 
     fn bounds(&self, policy: Policy) -> Arc<[Bound]> {
@@ -515,15 +520,7 @@ impl Dataplane for Kernel {
     fn each_flow(&self, visit: &mut dyn FnMut(&Slot)) -> Result<(), DataplaneError> {
         for bucket in 0..self.capacity.buckets {
             for way in 0..WAYS {
-                // Most slots are free: one word tells.
-                let at = way * size_of::<Slot>();
-                let Some(meta) = self.maps.flows.field::<u64>(bucket, at) else { break };
-                if !in_use(meta) {
-                    continue;
-                }
-                let Some(slot) = self.maps.flows.field::<Slot>(bucket, at) else { break };
-                // The same owner before and after, or the copy is torn.
-                if in_use(slot.meta) && self.maps.flows.field::<u64>(bucket, at).is_some_and(same_owner(slot.meta)) {
+                if let Some(slot) = flows::whole(&self.maps.flows, bucket, way) {
                     visit(&slot);
                 }
             }
@@ -620,24 +617,6 @@ fn xdp_map_error(error: aya::maps::xdp::XdpMapError) -> MapError {
     match error {
         aya::maps::xdp::XdpMapError::MapError(error) => error,
         aya::maps::xdp::XdpMapError::ChainedProgramNotSupported => MapError::IoError(io::ErrorKind::Unsupported.into()),
-    }
-}
-
-fn same_owner(meta: u64) -> impl Fn(u64) -> bool {
-    move |now| Meta::unpack(now).version == Meta::unpack(meta).version
-}
-
-fn in_use(meta: u64) -> bool {
-    match Meta::unpack(meta).state {
-        FlowState::Free | FlowState::Busy => false,
-        FlowState::SynSent
-        | FlowState::SynReceived
-        | FlowState::Established
-        | FlowState::Closing
-        | FlowState::LastAck
-        | FlowState::TimeWait
-        | FlowState::Resetting
-        | FlowState::Unreplied => true,
     }
 }
 

@@ -10,6 +10,7 @@ pub mod error;
 pub mod events;
 pub mod fake;
 pub mod features;
+pub mod flows;
 mod hashed;
 pub mod kernel;
 mod links;

@@ -11,7 +11,10 @@ use std::{
 };
 
 use super::zones::{self, Healthy, Zones};
-use crate::model::{Endpoint, EndpointId, EndpointState, LoadBalancerId, Region, State, VpcId, ZonedAddress};
+use crate::model::{
+    ClientRouting, Endpoint, EndpointId, EndpointState, LoadBalancer, LoadBalancerId, Region, State, VpcId,
+    ZonedAddress,
+};
 
 /// Seconds for which an answer of ours may be kept.
 pub const TTL: u32 = 60;
@@ -21,6 +24,9 @@ pub const TTL: u32 = 60;
 pub enum Found {
     /// The name has these addresses, and no other records.
     Addresses { zone: String, addresses: Vec<IpAddr> },
+    /// The name is a load balancer's, whose nodes in healthy zones these are; whoever asks gets what the policy says
+    /// ([`zones::routed`]).
+    Nodes { zone: String, nodes: Vec<ZonedAddress>, routing: ClientRouting },
     /// The name exists, and has no records, unless it is the zone itself, which has an SOA record.
     Empty { zone: String },
     /// The name is below ours and does not exist.
@@ -133,21 +139,44 @@ impl Directory {
         if name == zone {
             return Found::Empty { zone };
         }
-        let zones = |id: &LoadBalancerId| {
-            self.state.load_balancers.get(id).map(|lb| self.state.load_balancer_zones(lb)).unwrap_or_default()
-        };
-        let addresses: Vec<IpAddr> = match self.load_balancers.get(name) {
-            Some(id) => {
-                let is_healthy = |zone: &str| self.zones.get(id).and_then(|zones| zones.get(zone)) == Some(&true);
-                zones::served(zones(id), is_healthy).into_iter().map(|zoned| zoned.address).collect()
-            }
-            None => {
-                let zonal = name.split_once('.').and_then(|(at, rest)| Some((at, self.load_balancers.get(rest)?)));
-                let Some((at, id)) = zonal else { return Found::Missing { zone } };
-                zones(id).into_iter().filter(|zoned| zoned.zone == at).map(|zoned| zoned.address).collect()
-            }
-        };
+        let named = |name: &str| self.state.load_balancers.get(self.load_balancers.get(name)?);
+        if let Some(lb) = named(name) {
+            return self.nodes(lb, zone);
+        }
+        let zonal = name.split_once('.').and_then(|(at, rest)| Some((at, named(rest)?)));
+        let Some((at, lb)) = zonal else { return Found::Missing { zone } };
+        let zones = self.state.load_balancer_zones(lb).into_iter();
+        let addresses: Vec<IpAddr> = zones.filter(|zoned| zoned.zone == at).map(|zoned| zoned.address).collect();
         if addresses.is_empty() { Found::Missing { zone } } else { Found::Addresses { zone, addresses } }
+    }
+
+    /// What the name of all zones of a load balancer leads to.
+    fn nodes(&self, lb: &LoadBalancer, zone: String) -> Found {
+        let is_healthy = |zone: &str| self.zones.get(&lb.id).and_then(|zones| zones.get(zone)) == Some(&true);
+        let nodes = zones::served(self.state.load_balancer_zones(lb), is_healthy);
+        if nodes.is_empty() {
+            return Found::Missing { zone };
+        }
+        // Where no zone is healthy, none is better than another.
+        let healthy = nodes.iter().any(|node| is_healthy(&node.zone));
+        match lb.attributes.client_routing {
+            routing @ (ClientRouting::AvailabilityZoneAffinity | ClientRouting::PartialAvailabilityZoneAffinity)
+                if healthy =>
+            {
+                Found::Nodes { zone, nodes, routing }
+            }
+            ClientRouting::AnyAvailabilityZone
+            | ClientRouting::AvailabilityZoneAffinity
+            | ClientRouting::PartialAvailabilityZoneAffinity => {
+                Found::Addresses { zone, addresses: nodes.into_iter().map(|node| node.address).collect() }
+            }
+        }
+    }
+
+    /// The availability zone in which a host of `vpc` is; none if its address is in no subnet.
+    pub fn zone_of(&self, vpc: &VpcId, address: IpAddr) -> Option<String> {
+        let region = &self.state.vpcs.get(vpc)?.owner.region;
+        Some(self.state.subnet_of(vpc, address)?.zone.name(region))
     }
 }
 
@@ -177,7 +206,7 @@ mod tests {
     use super::*;
     use crate::{
         control::tests::World,
-        model::{Endpoint, LoadBalancer, Owner, Record, Subnet, Target, TargetAddress, Zone},
+        model::{Owner, Record, Subnet, Target, TargetAddress, TargetGroupId, Zone},
     };
 
     const BASE: &str = "vpce-svc-0123456789abcdef1.us-east-1.vpce.amazonaws.com";
@@ -288,9 +317,19 @@ mod tests {
         assert_eq!(directory().find(&format!("us-east-1a.{name}"), None), expected);
     }
 
-    /// Two zones, a target in each: names of several zones lead to those whose targets are healthy, and to all if none is.
-    #[test]
-    fn names_lead_to_healthy_zones() {
+    /// A load balancer and an endpoint in two zones, with a target in each.
+    struct Zoned {
+        state: State,
+        lb: LoadBalancerId,
+        group: TargetGroupId,
+        endpoint: Endpoint,
+    }
+
+    fn at(number: u8) -> TargetAddress {
+        TargetAddress { ip: std::net::Ipv4Addr::new(10, 0, number, 77).into(), port: 80 }
+    }
+
+    fn zoned() -> Zoned {
         let mut state = World::published().state;
         let lb = state.load_balancers.values_mut().next().expect("a load balancer");
         lb.addresses = vec![std::net::Ipv4Addr::new(10, 0, 101, 5), std::net::Ipv4Addr::new(10, 0, 102, 5)];
@@ -302,7 +341,6 @@ mod tests {
         endpoint.state = EndpointState::Available;
         let endpoint = endpoint.clone();
         let group = state.target_groups.values_mut().next().expect("a group");
-        let at = |number| TargetAddress { ip: std::net::Ipv4Addr::new(10, 0, number, 77).into(), port: 80 };
         let target = |address| Target {
             address,
             instance: None,
@@ -326,6 +364,13 @@ mod tests {
                 }));
             }
         }
+        Zoned { state, lb, group, endpoint }
+    }
+
+    /// Names of several zones lead to those whose targets are healthy, and to all if none is.
+    #[test]
+    fn names_lead_to_healthy_zones() {
+        let Zoned { state, lb, group, endpoint } = zoned();
         let domain = state.service_domain.clone();
         let state = Arc::new(state);
         let (regional, of_lb) = (domain.endpoint(&endpoint), domain.load_balancer(&lb));
@@ -333,7 +378,9 @@ mod tests {
             let healthy = healthy.iter().map(|number| (group.clone(), at(*number))).collect();
             match Directory::new(Arc::clone(&state), Arc::new(healthy)).find(name, Some(&endpoint.vpc)) {
                 Found::Addresses { addresses, .. } => addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                found @ (Found::Empty { .. } | Found::Missing { .. } | Found::Elsewhere) => panic!("{name}: {found:?}"),
+                found @ (Found::Nodes { .. } | Found::Empty { .. } | Found::Missing { .. } | Found::Elsewhere) => {
+                    panic!("{name}: {found:?}")
+                }
             }
         };
         for (name, host) in [(regional.as_str(), 50), ("api.example.com", 50), (of_lb.as_str(), 5)] {
@@ -346,6 +393,44 @@ mod tests {
         // A zone's own name has its address in any case.
         assert_eq!(answers(&[102], &domain.endpoint_in_zone(&endpoint, "us-east-1a")), ["10.0.101.50"]);
         assert_eq!(answers(&[102], &format!("us-east-1a.{of_lb}")), ["10.0.101.5"]);
+    }
+
+    /// A routing policy is followed among the healthy zones of the name that has all of them.
+    #[test]
+    fn a_policy_is_about_the_name_of_all_healthy_zones() {
+        let Zoned { mut state, lb, group, endpoint } = zoned();
+        let routing = ClientRouting::AvailabilityZoneAffinity;
+        state.load_balancers.get_mut(&lb).expect("it").attributes.client_routing = routing;
+        let (domain, state) = (state.service_domain.clone(), Arc::new(state));
+        let (name, zone) = (domain.load_balancer(&lb), "elb.us-east-1.amazonaws.com".to_owned());
+        let directory = |healthy: &[u8]| {
+            let healthy = healthy.iter().map(|number| (group.clone(), at(*number))).collect();
+            Directory::new(Arc::clone(&state), Arc::new(healthy))
+        };
+        let node = |zone: &str, number: u8| ZonedAddress {
+            zone: zone.to_owned(),
+            address: std::net::Ipv4Addr::new(10, 0, number, 5).into(),
+        };
+        let (a, b) = (node("us-east-1a", 101), node("us-east-1b", 102));
+        let nodes = |nodes: &[&ZonedAddress]| Found::Nodes {
+            zone: zone.clone(),
+            nodes: nodes.iter().map(|node| (*node).clone()).collect(),
+            routing,
+        };
+        let vpc = Some(&endpoint.vpc);
+        assert_eq!(directory(&[101, 102]).find(&name, vpc), nodes(&[&a, &b]));
+        assert_eq!(directory(&[102]).find(&name, vpc), nodes(&[&b]));
+        let all = Found::Addresses { zone: zone.clone(), addresses: vec![a.address, b.address] };
+        assert_eq!(directory(&[]).find(&name, vpc), all, "no zone is healthy");
+        let one = Found::Addresses { zone, addresses: vec![a.address] };
+        assert_eq!(directory(&[102]).find(&format!("us-east-1a.{name}"), vpc), one);
+        let of_endpoint = directory(&[101, 102]).find(&domain.endpoint(&endpoint), vpc);
+        assert!(matches!(of_endpoint, Found::Addresses { .. }), "{of_endpoint:?}");
+
+        let zone_of =
+            |third: u8| directory(&[]).zone_of(&endpoint.vpc, std::net::Ipv4Addr::new(10, 0, third, 200).into());
+        assert_eq!((zone_of(101).as_deref(), zone_of(102).as_deref()), (Some("us-east-1a"), Some("us-east-1b")));
+        assert_eq!(zone_of(103), None, "in no subnet");
     }
 
     #[test]
@@ -371,7 +456,7 @@ mod tests {
         let find = |name: &str, number: usize| match directory.find(name, Some(&vpc(number))) {
             Found::Addresses { addresses, .. } => Some(addresses),
             Found::Elsewhere => None,
-            found @ (Found::Empty { .. } | Found::Missing { .. }) => panic!("{found:?}"),
+            found @ (Found::Nodes { .. } | Found::Empty { .. } | Found::Missing { .. }) => panic!("{found:?}"),
         };
         assert_eq!(find("api.example.com", 1), Some(vec![address(1).into()]));
         assert_eq!(find("api.example.com", 2), Some(vec![address(2).into()]));
@@ -393,7 +478,7 @@ mod tests {
             let name = format!("{}{zone}", labels.join("."));
             match directory().find(&name, None) {
                 Found::Elsewhere => prop_assert!(zone.is_empty(), "{name}"),
-                Found::Addresses { .. } | Found::Empty { .. } | Found::Missing { .. } => {
+                Found::Addresses { .. } | Found::Nodes { .. } | Found::Empty { .. } | Found::Missing { .. } => {
                     prop_assert!(name.ends_with("vpce.amazonaws.com") || name.ends_with("elb.us-east-1.amazonaws.com"), "{name}");
                 }
             }

@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     directory::{Directory, Found, TTL, in_turn},
     upstream::{Transport, Upstreams},
-    zones::Healthy,
+    zones::{self, Healthy},
 };
 use crate::{
     model::{VpcId, by_family},
@@ -80,8 +80,27 @@ pub enum Asker {
     Vpc(VpcId),
 }
 
-/// Says by a question's source address who asks; none if nobody may have it.
-pub type Askers = Box<dyn Fn(IpAddr) -> Option<Asker> + Send + Sync>;
+/// Says who asks, by where a question comes from.
+pub trait Askers: Send + Sync {
+    /// Who asks from `source`; none if nobody may have it.
+    fn asker(&self, source: IpAddr) -> Option<Asker>;
+
+    /// The address that the asker itself has in its VPC, if that can be seen.
+    fn address(&self, source: SocketAddr, transport: Transport) -> Option<IpAddr>;
+}
+
+/// Whoever asks at addresses of the host is outside every VPC.
+pub struct AnybodyOutside;
+
+impl Askers for AnybodyOutside {
+    fn asker(&self, _: IpAddr) -> Option<Asker> {
+        Some(Asker::Outside)
+    }
+
+    fn address(&self, _: SocketAddr, _: Transport) -> Option<IpAddr> {
+        None
+    }
+}
 
 /// What all servers of an agent answer from.
 #[derive(Debug)]
@@ -149,7 +168,7 @@ impl Reply {
 
 struct Handler {
     names: Arc<Names>,
-    askers: Askers,
+    askers: Box<dyn Askers>,
 }
 
 impl Handler {
@@ -161,7 +180,7 @@ impl Handler {
         if request.edns.as_ref().is_some_and(|edns| edns.version() != 0) {
             return Reply::error(ResponseCode::BADVERS);
         }
-        let Some(asker) = (self.askers)(request.src().ip()) else { return Reply::error(ResponseCode::Refused) };
+        let Some(asker) = self.askers.asker(request.src().ip()) else { return Reply::error(ResponseCode::Refused) };
         let vpc = match &asker {
             Asker::Outside => None,
             Asker::Vpc(vpc) => Some(vpc),
@@ -172,7 +191,8 @@ impl Handler {
         }
         let question = query.original();
         let name = question.name().to_lowercase().to_ascii();
-        match self.names.directory().find(name.strip_suffix('.').unwrap_or(&name), vpc) {
+        let directory = self.names.directory();
+        match directory.find(name.strip_suffix('.').unwrap_or(&name), vpc) {
             Found::Elsewhere => self.elsewhere(request, question).await,
             Found::Missing { zone } => Reply::ours(ResponseCode::NXDomain, Vec::new(), soa(&zone)),
             Found::Empty { zone } => {
@@ -183,25 +203,33 @@ impl Handler {
                     false => Reply::ours(ResponseCode::NoError, Vec::new(), soa),
                 }
             }
-            Found::Addresses { zone, addresses } => {
-                let (four, six) = by_family(addresses);
-                let four = four.into_iter().map(|address| RData::A(A(address))).collect();
-                let six = six.into_iter().map(|address| RData::AAAA(AAAA(address))).collect();
-                let found: Vec<RData> = match question.query_type() {
-                    RecordType::A => four,
-                    RecordType::AAAA => six,
-                    RecordType::ANY => [four, six].concat(),
-                    _ => Vec::new(),
-                };
-                if found.is_empty() {
-                    return Reply::ours(ResponseCode::NoError, Vec::new(), soa(&zone));
-                }
-                let turn = self.names.turn.fetch_add(1, Ordering::Relaxed);
-                let record = |data| Record::from_rdata(question.name().clone(), TTL, data);
-                let records = in_turn(found, turn).into_iter().map(record).collect();
-                Reply::ours(ResponseCode::NoError, records, Vec::new())
+            Found::Addresses { zone, addresses } => self.addresses(question, &zone, addresses),
+            Found::Nodes { zone, nodes, routing } => {
+                let own = || directory.zone_of(vpc?, self.askers.address(request.src(), transport(request))?);
+                let nodes = zones::routed(nodes, routing, rand::random_range(0..100), own);
+                self.addresses(question, &zone, nodes)
             }
         }
+    }
+
+    /// What a name that has these addresses and no other records is answered by.
+    fn addresses(&self, question: &Query, zone: &str, addresses: Vec<IpAddr>) -> Reply {
+        let (four, six) = by_family(addresses);
+        let four = four.into_iter().map(|address| RData::A(A(address))).collect();
+        let six = six.into_iter().map(|address| RData::AAAA(AAAA(address))).collect();
+        let found: Vec<RData> = match question.query_type() {
+            RecordType::A => four,
+            RecordType::AAAA => six,
+            RecordType::ANY => [four, six].concat(),
+            _ => Vec::new(),
+        };
+        if found.is_empty() {
+            return Reply::ours(ResponseCode::NoError, Vec::new(), soa(zone));
+        }
+        let turn = self.names.turn.fetch_add(1, Ordering::Relaxed);
+        let record = |data| Record::from_rdata(question.name().clone(), TTL, data);
+        let records = in_turn(found, turn).into_iter().map(record).collect();
+        Reply::ours(ResponseCode::NoError, records, Vec::new())
     }
 
     /// Somebody else's name.
@@ -219,17 +247,20 @@ impl Handler {
             own.set_max_payload(LONGEST_DATAGRAM).set_dnssec_ok(edns.flags().dnssec_ok);
             question.set_edns(own);
         }
-        let transport = match request.protocol() {
-            Protocol::Udp => Transport::Udp,
-            _ => Transport::Tcp,
-        };
-        match self.names.upstreams.ask(&question, transport).await {
+        match self.names.upstreams.ask(&question, transport(request)).await {
             Ok(answer) => Reply::of(answer),
             Err(error) => {
                 tracing::debug!(%error, name = %query.name(), "no answer from upstream");
                 Reply::error(ResponseCode::ServFail)
             }
         }
+    }
+}
+
+fn transport(request: &Request) -> Transport {
+    match request.protocol() {
+        Protocol::Udp => Transport::Udp,
+        _ => Transport::Tcp,
     }
 }
 
@@ -273,7 +304,7 @@ fn soa(zone: &str) -> Vec<Record> {
 }
 
 /// Answers on `sockets` until `stop`.
-pub async fn serve(names: Arc<Names>, askers: Askers, sockets: Vec<Sockets>, stop: CancellationToken) {
+pub async fn serve(names: Arc<Names>, askers: Box<dyn Askers>, sockets: Vec<Sockets>, stop: CancellationToken) {
     let mut server = Server::new(Handler { names, askers });
     for Sockets { udp, tcp } in sockets {
         server.register_socket(udp);

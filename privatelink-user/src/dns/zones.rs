@@ -1,10 +1,13 @@
 //! Which zones of a load balancer are healthy, so that names lead there. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use crate::model::{
-    CrossZone, LoadBalancer, LoadBalancerId, State, Subnet, TargetAddress, TargetGroup, TargetGroupId, VpcId,
-    ZonedAddress,
+    ClientRouting, CrossZone, IpFamily, LoadBalancer, LoadBalancerId, State, Subnet, TargetAddress, TargetGroup,
+    TargetGroupId, VpcId, ZonedAddress,
 };
 
 /// Registered targets that take new flows by their own checks.
@@ -105,9 +108,27 @@ pub fn served(addresses: Vec<ZonedAddress>, is_healthy: impl Fn(&str) -> bool) -
     }
 }
 
+/// What one who asks gets of a load balancer's healthy nodes. If `draw`, 0 to 99, is below the policy's share, those of the
+/// zone `own`, in which it is; all of a family that has none there. Nobody is looked for without need.
+pub fn routed(
+    nodes: Vec<ZonedAddress>,
+    routing: ClientRouting,
+    draw: u8,
+    own: impl FnOnce() -> Option<String>,
+) -> Vec<IpAddr> {
+    let own = if draw < routing.share() { own() } else { None };
+    let near = |node: &ZonedAddress| own.as_ref().is_some_and(|own| node.zone == *own);
+    let served: BTreeSet<IpFamily> = nodes.iter().filter(|node| near(node)).map(family).collect();
+    nodes.iter().filter(|node| near(node) || !served.contains(&family(node))).map(|node| node.address).collect()
+}
+
+fn family(node: &ZonedAddress) -> IpFamily {
+    IpFamily::of(node.address)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
+    use std::net::Ipv4Addr;
 
     use jiff::Timestamp;
 
@@ -199,6 +220,39 @@ mod tests {
         attributes.dns_failover = crate::model::HealthThreshold { count: Some(2), percentage: None };
         assert_eq!(rig.zones(&[101, 102]), [true, true]);
         assert_eq!(rig.zones(&[101]), [false, false]);
+    }
+
+    #[test]
+    fn an_answer_favours_the_asker_s_zone_as_often_as_the_policy_says() {
+        let one = |zone: &str, address: &str| ZonedAddress {
+            zone: zone.to_owned(),
+            address: address.parse().expect("an address"),
+        };
+        let all = vec![one("a", "10.0.1.5"), one("b", "10.0.2.5"), one("b", "10.0.2.6"), one("b", "fd00::5")];
+        let favoured = |routing: ClientRouting| {
+            let of = |draw| routed(all.clone(), routing, draw, || Some("b".to_owned())).len() == 3;
+            (0..100).filter(|draw| of(*draw)).count()
+        };
+        for routing in ClientRouting::ALL {
+            let share = match routing {
+                ClientRouting::AnyAvailabilityZone => 0,
+                ClientRouting::PartialAvailabilityZoneAffinity => 85,
+                ClientRouting::AvailabilityZoneAffinity => 100,
+            };
+            assert_eq!((favoured(routing), usize::from(routing.share())), (share, share), "{routing}");
+        }
+        let near = |own: Option<&str>| {
+            let own = own.map(str::to_owned);
+            let found = routed(all.clone(), ClientRouting::AvailabilityZoneAffinity, 0, || own);
+            found.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(near(Some("b")), ["10.0.2.5", "10.0.2.6", "fd00::5"]);
+        assert_eq!(near(Some("a")), ["10.0.1.5", "fd00::5"], "of a family without a node there, any zone's");
+        assert_eq!(near(Some("c")).len(), all.len(), "no healthy node in its zone");
+        assert_eq!(near(None).len(), all.len(), "in no subnet");
+        let unseen = || -> Option<String> { panic!("nobody needs to be looked for") };
+        assert_eq!(routed(all.clone(), ClientRouting::AnyAvailabilityZone, 0, unseen).len(), all.len());
+        assert_eq!(routed(all.clone(), ClientRouting::PartialAvailabilityZoneAffinity, 85, unseen).len(), all.len());
     }
 
     #[test]

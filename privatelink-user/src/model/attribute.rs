@@ -2,9 +2,9 @@
 //! `Default`.
 
 use super::{
-    CrossZone, GroupProtocol, HealthThreshold, InvalidValue, IpFamily, ListenerAttributes, LoadBalancerAttributes,
-    LoadBalancerKind, Protocol, RequestForward, RequestRouting, Scheme, TargetGroupAttributes, TargetName, TargetTrust,
-    TargetType,
+    ClientRouting, CrossZone, GroupProtocol, HealthThreshold, InvalidValue, IpFamily, ListenerAttributes,
+    LoadBalancerAttributes, LoadBalancerKind, Protocol, RequestForward, RequestRouting, Scheme, TargetGroupAttributes,
+    TargetName, TargetTrust, TargetType,
 };
 
 /// One attribute of the resource attributes `T`.
@@ -474,10 +474,14 @@ impl AttributeMap for LoadBalancerAttributes {
         },
         Attribute {
             key: "dns_record.client_routing_policy",
-            rule: "must be 'any_availability_zone': the zone of who asks for a name is not seen here",
-            help: "which zones the name has: all healthy ones, whoever asks",
-            get: |_| "any_availability_zone".to_owned(),
-            set: |_, text| (text == "any_availability_zone").then_some(()),
+            rule: "must be one of '[any_availability_zone, availability_zone_affinity, partial_availability_zone_affinity]'",
+            help: "which zones the name has for hosts of a VPC: all healthy ones, that of who asks while it is healthy, or that \
+                   one in 85 of 100 answers",
+            get: |attributes| attributes.client_routing.to_string(),
+            set: |attributes, text| {
+                attributes.client_routing = ClientRouting::ALL.into_iter().find(|value| value.to_string() == text)?;
+                Some(())
+            },
         },
         Attribute {
             key: "ipv6.deny_all_igw_traffic",

@@ -162,6 +162,8 @@ pub struct LoadBalancerAttributes {
     pub cross_zone: bool,
     /// Node addresses that are assigned in each subnet besides the first one.
     pub secondary_ips: u32,
+    /// Which of its zones a name's answer has.
+    pub client_routing: ClientRouting,
     /// Kept only, as the next three: nothing comes from an internet gateway here, and nothing shifts zones.
     pub deny_all_igw_traffic: bool,
     pub zonal_shift: bool,
@@ -174,12 +176,51 @@ pub struct LoadBalancerAttributes {
     pub drop_invalid_headers: bool,
 }
 
+/// `dns_record.client_routing_policy`: which zones a load balancer's name has for whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientRouting {
+    /// All healthy ones, whoever asks.
+    #[default]
+    AnyAvailabilityZone,
+    /// That of who asks, in 85 of 100 answers.
+    PartialAvailabilityZoneAffinity,
+    /// That of who asks.
+    AvailabilityZoneAffinity,
+}
+
+impl ClientRouting {
+    /// Every policy.
+    pub const ALL: [Self; 3] =
+        [Self::AnyAvailabilityZone, Self::AvailabilityZoneAffinity, Self::PartialAvailabilityZoneAffinity];
+
+    /// How many of 100 answers have the zone of who asks alone, as long as that is healthy.
+    pub const fn share(self) -> u8 {
+        match self {
+            Self::AnyAvailabilityZone => 0,
+            Self::PartialAvailabilityZoneAffinity => 85,
+            Self::AvailabilityZoneAffinity => 100,
+        }
+    }
+}
+
+impl fmt::Display for ClientRouting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::AnyAvailabilityZone => "any_availability_zone",
+            Self::PartialAvailabilityZoneAffinity => "partial_availability_zone_affinity",
+            Self::AvailabilityZoneAffinity => "availability_zone_affinity",
+        })
+    }
+}
+
 impl Default for LoadBalancerAttributes {
     fn default() -> Self {
         Self {
             deletion_protection: false,
             cross_zone: false,
             secondary_ips: 0,
+            client_routing: ClientRouting::default(),
             deny_all_igw_traffic: true,
             zonal_shift: false,
             access_log_bucket: String::new(),

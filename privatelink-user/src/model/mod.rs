@@ -80,7 +80,7 @@ pub use limit::{
 };
 pub use link::{Link, LinkSide};
 pub use listener::{Listener, ListenerAttributes, ListenerPorts, TlsSettings};
-pub use load_balancer::{LoadBalancer, LoadBalancerAttributes, LoadBalancerKind, Scheme};
+pub use load_balancer::{ClientRouting, LoadBalancer, LoadBalancerAttributes, LoadBalancerKind, Scheme};
 pub use name::{InterfaceName, ResourceName};
 pub use network_interface::{InterfaceOwner, NetworkInterface};
 pub use notification::{ConnectionEvent, ConnectionNotification, Notice, NotificationSubject, NotificationTarget};

@@ -131,6 +131,16 @@ fn attributes_have_their_documented_defaults_and_ranges() {
     assert_eq!(error.to_string(), "Target group attribute key 'stickiness' is not recognized");
 }
 
+/// A store of before has load balancers without it.
+#[test]
+fn a_load_balancer_without_a_routing_policy_has_the_default_one() {
+    let mut old = serde_json::to_value(LoadBalancerAttributes::default()).expect("JSON");
+    assert!(old.as_object_mut().expect("fields").remove("client_routing").is_some());
+    let read: LoadBalancerAttributes = serde_json::from_value(old).expect("attributes");
+    assert_eq!(read, LoadBalancerAttributes::default());
+    assert_eq!(read.client_routing, ClientRouting::AnyAvailabilityZone);
+}
+
 #[test]
 fn attributes_that_depend_on_each_other_are_refused_together() {
     let set = |pairs: &[(&str, &str)]| {

@@ -23,6 +23,7 @@ use privatelink_tests::{
     traffic,
 };
 
+mod affinity;
 mod alias;
 mod aws;
 mod churn;
@@ -106,6 +107,7 @@ fn tests() -> Vec<Test> {
         aws::TESTS,
         workflows::TESTS,
         dns::TESTS,
+        affinity::TESTS,
         refusals::TESTS,
         hooks::TESTS,
         hosts::TESTS,

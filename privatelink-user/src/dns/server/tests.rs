@@ -44,6 +44,27 @@ const INSIDE: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 9);
 const OTHER: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 10);
 const PRIVATE: &str = "api.shop.example.com";
 
+/// Two VPCs that ask, each from an address of its own, and the host. No client can be seen.
+struct Known {
+    consumer: VpcId,
+    provider: VpcId,
+}
+
+impl Askers for Known {
+    fn asker(&self, source: IpAddr) -> Option<Asker> {
+        match source {
+            IpAddr::V4(INSIDE) => Some(Asker::Vpc(self.consumer.clone())),
+            IpAddr::V4(OTHER) => Some(Asker::Vpc(self.provider.clone())),
+            IpAddr::V4(Ipv4Addr::LOCALHOST) => Some(Asker::Outside),
+            _ => None,
+        }
+    }
+
+    fn address(&self, _: SocketAddr, _: Transport) -> Option<IpAddr> {
+        None
+    }
+}
+
 /// A server whose VPC `consumer` asks from [`INSIDE`] and has an endpoint with a private name, and who else may ask.
 struct Rig {
     handler: Handler,
@@ -68,15 +89,9 @@ impl Rig {
         let lbs = state.load_balancers.keys().map(|id| state.service_domain.load_balancer(id));
         let names = state.endpoints.values().flat_map(|endpoint| state.endpoint_names(endpoint)).chain(lbs);
         let names: Vec<String> = names.chain([PRIVATE.to_owned()]).collect();
-        let askers: Askers = Box::new(move |ip| match ip {
-            IpAddr::V4(INSIDE) => Some(Asker::Vpc(consumer.clone())),
-            IpAddr::V4(OTHER) => Some(Asker::Vpc(provider.clone())),
-            IpAddr::V4(Ipv4Addr::LOCALHOST) => Some(Asker::Outside),
-            _ => None,
-        });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let handler =
-            Handler { names: Arc::new(Names::new(store, watch::Sender::default().subscribe(), Vec::new())), askers };
+        let answers_from = Arc::new(Names::new(store, watch::Sender::default().subscribe(), Vec::new()));
+        let handler = Handler { names: answers_from, askers: Box::new(Known { consumer, provider }) };
         Self { handler, runtime, names, _dir: dir }
     }
 

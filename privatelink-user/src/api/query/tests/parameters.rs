@@ -123,6 +123,8 @@ fn a_load_balancer_has_the_attributes_of_its_type_and_scheme() {
         ("access_logs.s3.bucket", "logs"),
         ("zonal_shift.config.enabled", "true"),
         ("dns_record.client_routing_policy", "any_availability_zone"),
+        ("dns_record.client_routing_policy", "availability_zone_affinity"),
+        ("dns_record.client_routing_policy", "partial_availability_zone_affinity"),
     ] {
         rig.elb(A, &set(key, value));
         assert_eq!(attributes(&inside).get(key).map(String::as_str), Some(value), "{key}");
@@ -136,8 +138,15 @@ fn a_load_balancer_has_the_attributes_of_its_type_and_scheme() {
                 .to_owned()
         )
     );
-    let policy = set("dns_record.client_routing_policy", "availability_zone_affinity");
-    assert_eq!(refused(&rig, Service::LoadBalancing, &policy).0, "ValidationError");
+    assert_eq!(
+        refused(&rig, Service::LoadBalancing, &set("dns_record.client_routing_policy", "zonal")),
+        (
+            "ValidationError".to_owned(),
+            "'dns_record.client_routing_policy' value 'zonal' must be one of '[any_availability_zone, \
+             availability_zone_affinity, partial_availability_zone_affinity]'"
+                .to_owned()
+        )
+    );
 }
 
 #[test]
