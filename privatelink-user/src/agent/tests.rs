@@ -271,6 +271,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
                 limits: Default::default(),
                 payer: Default::default(),
                 private_dns_on_acceptance: false,
+                dns_record_ip_type: None,
                 aliases: Default::default(),
                 created_at: now(),
             }));

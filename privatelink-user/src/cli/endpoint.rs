@@ -16,7 +16,7 @@ use crate::{
         subnets::Placement,
         view::EndpointView,
     },
-    model::{Alias, IpAddressType, PayerResponsibility, PolicyDocument},
+    model::{Alias, DnsRecordIpType, IpAddressType, PayerResponsibility, PolicyDocument},
 };
 
 #[derive(Debug, Subcommand)]
@@ -92,6 +92,10 @@ struct FamilyArgs {
     /// A free IPv6 address of the VPC. Without it the first free one is taken.
     #[arg(long, value_name = "IP", value_parser = value::ipv6_address)]
     ipv6_address: Option<Ipv6Addr>,
+    /// Which of its addresses its names answer with: ipv4 (A records), ipv6 (AAAA), dualstack (both), or service-defined (both, but
+    /// A only for the private DNS name). Without it, with all. All but ipv4 need a dualstack endpoint.
+    #[arg(long, value_name = "TYPE", value_parser = value::parse::<DnsRecordIpType>)]
+    dns_record_ip_type: Option<DnsRecordIpType>,
 }
 
 /// `SUBNET` or `SUBNET=IP`.
@@ -113,6 +117,9 @@ pub struct ModifyArgs {
     endpoint: Reference,
     #[command(flatten)]
     families: FamilyArgs,
+    /// Let its names answer with all its addresses again, whichever it has.
+    #[arg(long, conflicts_with = "dns_record_ip_type")]
+    reset_dns_record_ip_type: bool,
     /// An alias instead of the present ones: an address or prefix that hosts of the VPC route to the endpoint. May be repeated.
     #[arg(long = "alias", value_name = "PREFIX", value_parser = value::parse::<Alias>)]
     aliases: Vec<Alias>,
@@ -178,13 +185,14 @@ impl EndpointCommand {
                     private_dns_on_acceptance,
                     policy,
                 } = args;
-                let FamilyArgs { ip_address_type, ipv6_address } = families;
+                let FamilyArgs { ip_address_type, ipv6_address, dns_record_ip_type } = families;
                 let request = CreateEndpoint {
                     service_name,
                     vpc,
                     address,
                     ip_address_type,
                     ipv6_address,
+                    dns_record_ip_type,
                     subnets,
                     aliases: aliases.into_iter().collect(),
                     security_groups,
@@ -205,7 +213,8 @@ impl EndpointCommand {
             }
             Self::Modify(ModifyArgs {
                 endpoint,
-                families: FamilyArgs { ip_address_type, ipv6_address },
+                families: FamilyArgs { ip_address_type, ipv6_address, dns_record_ip_type },
+                reset_dns_record_ip_type,
                 aliases,
                 no_aliases,
                 groups,
@@ -220,6 +229,8 @@ impl EndpointCommand {
                     endpoint,
                     ip_address_type,
                     ipv6_address,
+                    dns_record_ip_type,
+                    reset_dns_record_ip_type,
                     aliases: (no_aliases || !aliases.is_empty()).then(|| aliases.into_iter().collect()),
                     security_groups: groups.wanted(),
                     apply_to_established: groups.apply_to_established,
@@ -279,6 +290,7 @@ fn describe(endpoint: &EndpointView) -> String {
         address: _,
         addresses,
         ip_address_type,
+        dns_record_ip_type,
         aliases,
         dns_names,
         state,
@@ -302,6 +314,7 @@ fn describe(endpoint: &EndpointView) -> String {
         ("IP address type", ip_address_type.to_string()),
         ("Aliases", list(aliases)),
         ("DNS names", list(dns_names)),
+        ("DNS record IP type", dns_record_ip_type.to_string()),
         ("Service name", service_name.to_string()),
         ("Service alias", or_dash(service_alias.as_ref())),
         ("Private DNS", private_dns),

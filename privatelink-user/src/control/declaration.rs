@@ -15,9 +15,9 @@ use super::{
 };
 use crate::{
     model::{
-        Alias, BitRate, ConnectionRate, Connections, ConsumerPattern, DnsTarget, GroupProtocol, HealthCheckPort,
-        HealthCheckProtocol, Hook, HttpPath, InterfaceName, InvalidValue, IpAddressType, IpFamily, Limit, Limits,
-        ListenerPorts, Matcher, Principal, PrivateDnsName, Protocol, ResourceName, SecurityGroupName,
+        Alias, BitRate, ConnectionRate, Connections, ConsumerPattern, DnsRecordIpType, DnsTarget, GroupProtocol,
+        HealthCheckPort, HealthCheckProtocol, Hook, HttpPath, InterfaceName, InvalidValue, IpAddressType, IpFamily,
+        Limit, Limits, ListenerPorts, Matcher, Principal, PrivateDnsName, Protocol, ResourceName, SecurityGroupName,
         SecurityGroupText, TargetType, VpcCidr, VpcIpv6Cidr,
     },
     tls::{alpn::AlpnPolicy, policy::ListenerPolicy},
@@ -265,6 +265,9 @@ pub struct DeclaredEndpoint {
     #[serde(default, deserialize_with = "optional_ipv6_address")]
     #[schema(value_type = Option<String>)]
     pub ipv6_address: Option<Ipv6Addr>,
+    /// Which of its addresses its names answer with. None: with all.
+    #[serde(default)]
+    pub dns_record_ip_type: Option<DnsRecordIpType>,
     #[serde(default)]
     pub security_groups: Vec<Reference>,
     /// Addresses and prefixes that hosts of the VPC route to it.

@@ -18,8 +18,8 @@ use super::{
     view::EndpointView,
 };
 use crate::model::{
-    Alias, Change, Endpoint, EndpointId, EndpointService, EndpointState, InvalidValue, IpAddressType, Key, OwnLimits,
-    PayerResponsibility, PolicyDocument, SecurityGroups, State, Vpc,
+    Alias, Change, DnsRecordIpType, Endpoint, EndpointId, EndpointService, EndpointState, InvalidValue, IpAddressType,
+    Key, OwnLimits, PayerResponsibility, PolicyDocument, SecurityGroups, State, Vpc,
 };
 
 /// Makes an endpoint: an address in `vpc` that leads to a service of the caller or one that admits it. If the service
@@ -42,6 +42,9 @@ pub struct CreateEndpoint {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub ipv6_address: Option<Ipv6Addr>,
+    /// Which of its addresses its names answer with. None: with all.
+    #[serde(default)]
+    pub dns_record_ip_type: Option<DnsRecordIpType>,
     /// One a zone, in which it has an address each.
     #[serde(default)]
     pub subnets: Vec<Placement>,
@@ -71,6 +74,7 @@ impl Mutation for CreateEndpoint {
             address,
             ip_address_type,
             ipv6_address,
+            dns_record_ip_type,
             subnets,
             aliases,
             security_groups,
@@ -100,6 +104,7 @@ impl Mutation for CreateEndpoint {
                         && endpoint.service == service.id
                         && endpoint.security_groups.groups == security_groups.groups
                         && endpoint.aliases == *aliases
+                        && endpoint.dns_record_ip_type == *dns_record_ip_type
                         && (*private_dns_on_acceptance || endpoint.private_dns.is_some() == *private_dns)
                         && endpoint.private_dns_on_acceptance == *private_dns_on_acceptance
                         && endpoint.policy == *policy
@@ -135,6 +140,7 @@ impl Mutation for CreateEndpoint {
             ipv6_addresses,
             limits: OwnLimits::default(),
             aliases: aliases.clone(),
+            dns_record_ip_type: *dns_record_ip_type,
             state: endpoint_state,
             security_groups,
             private_dns: private_dns::answered(service, *private_dns),
@@ -143,10 +149,17 @@ impl Mutation for CreateEndpoint {
             payer: service.payer,
             created_at: context.now,
         };
+        check_records(&endpoint)?;
         let endpoint = private_dns::when_possible(state, service, endpoint);
         let view = EndpointView::new(state, &endpoint);
         Ok((Change::default().put(endpoint), view))
     }
+}
+
+/// That an endpoint's names have records that its addresses allow.
+fn check_records(endpoint: &Endpoint) -> Result<(), ControlError> {
+    let (records, addresses) = (endpoint.dns_record_ip_type(), endpoint.ip_address_type());
+    if records.fits(addresses) { Ok(()) } else { Err(Ipv6Refusal::DnsRecords { records, addresses }.into()) }
 }
 
 /// That an endpoint is to have IPv6 addresses, and which one if it matters.
@@ -228,6 +241,12 @@ pub struct ModifyEndpoint {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub ipv6_address: Option<Ipv6Addr>,
+    /// Which of its addresses its names answer with. None: as it is, which must fit the addresses that it has then.
+    #[serde(default)]
+    pub dns_record_ip_type: Option<DnsRecordIpType>,
+    /// With all again, whichever it has.
+    #[serde(default)]
+    pub reset_dns_record_ip_type: bool,
     /// None: they stay. Flows by one that goes stay open; those of a single address of the VPC end.
     #[serde(default)]
     pub aliases: Option<BTreeSet<Alias>>,
@@ -263,6 +282,8 @@ impl Mutation for ModifyEndpoint {
             endpoint,
             ip_address_type,
             ipv6_address,
+            dns_record_ip_type,
+            reset_dns_record_ip_type,
             aliases,
             security_groups,
             apply_to_established,
@@ -284,6 +305,11 @@ impl Mutation for ModifyEndpoint {
             Some(Ipv6Wish { address: Some(one) }) if changed.ipv6_addresses == [one] => {}
             Some(wish) => changed.ipv6_addresses = widened(state, context.world, vpc, &changed, wish)?,
         }
+        if *reset_dns_record_ip_type {
+            changed.dns_record_ip_type = None;
+        }
+        changed.dns_record_ip_type = dns_record_ip_type.or(changed.dns_record_ip_type);
+        check_records(&changed)?;
         if *reset_policy {
             changed.policy = None;
         }

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, net::Ipv6Addr};
 
 use super::{ControlError, address, error::RefusalKind, subnets};
 use crate::model::{
-    EndpointService, IpFamily, LoadBalancerId, ServiceName, State, Subnet, SubnetId, TargetGroupId, Vpc, VpcId,
-    assignable_ipv6,
+    DnsRecordIpType, EndpointService, IpAddressType, IpFamily, LoadBalancerId, ServiceName, State, Subnet, SubnetId,
+    TargetGroupId, Vpc, VpcId, assignable_ipv6,
 };
 
 /// What is refused about IPv6.
@@ -31,6 +31,10 @@ pub enum Ipv6Refusal {
     InUseByTargets { load_balancer: LoadBalancerId, target_group: TargetGroupId },
     #[error("The IPv6 addresses of the load balancer '{load_balancer}' are used by endpoints of '{service}'")]
     InUseByEndpoints { load_balancer: LoadBalancerId, service: ServiceName },
+    #[error(
+        "The DNS record IP type {records} is not supported for a VPC endpoint with the IP address type {addresses}"
+    )]
+    DnsRecords { records: DnsRecordIpType, addresses: IpAddressType },
     #[error("The IP address type ipv6 cannot be removed from {0} while VPC endpoints use it")]
     OfferedToEndpoints(ServiceName),
 }
@@ -39,7 +43,10 @@ impl Ipv6Refusal {
     /// The error's code.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::VpcWithoutRange(_) | Self::SubnetWithoutRange(_) | Self::ServiceWithoutIpv6(_) => "InvalidParameter",
+            Self::VpcWithoutRange(_)
+            | Self::SubnetWithoutRange(_)
+            | Self::ServiceWithoutIpv6(_)
+            | Self::DnsRecords { .. } => "InvalidParameter",
             Self::VpcHasRange(_) => "InvalidVpc.Range",
             Self::TargetFamily { .. } => "ValidationError",
             Self::MixedFamilies | Self::TlsListener(_) | Self::LoadBalancerWithoutIpv6 { .. } => {
@@ -56,6 +63,7 @@ impl Ipv6Refusal {
             Self::VpcWithoutRange(_)
             | Self::SubnetWithoutRange(_)
             | Self::ServiceWithoutIpv6(_)
+            | Self::DnsRecords { .. }
             | Self::TargetFamily { .. }
             | Self::MixedFamilies
             | Self::TlsListener(_)
@@ -78,6 +86,9 @@ impl Ipv6Refusal {
             Self::ServiceWithoutIpv6(_) => {
                 "each of the service's load balancers needs an IPv6 address; leave --ip-address-type out for IPv4"
                     .to_owned()
+            }
+            Self::DnsRecords { .. } => {
+                "ask for the DNS record IP type ipv4, or for the IP address type dualstack with it".to_owned()
             }
             Self::TargetFamily { family: IpFamily::Ipv4, .. } => {
                 "make a target group with --ip-address-type ipv6 for IPv6 addresses".to_owned()

@@ -20,15 +20,15 @@ use super::{
 use crate::{
     model::{
         AccountId, Alias, ApplicationListener, AttributeMap, Certificate, CertificateId, ConsumerLists, Direction,
-        DnsTarget, Endpoint, EndpointId, EndpointService, EndpointServiceId, EndpointState, Forward, GroupProtocol,
-        HealthCheck, Hook, Instance, InstanceId, InstanceLabel, InstanceState, InterfaceName, IpAddressType, IpFamily,
-        Limits, Link, LinkId, LinkSide, Listener, ListenerAttributes, ListenerId, ListenerPorts, LoadBalancer,
-        LoadBalancerId, NetworkInterface, NetworkInterfaceId, Owner, PayerResponsibility, Peer, PolicyDocument, Port,
-        Principal, PrivateDns, PrivateDnsName, Protocol, ResourceName, RouteState, RouteTable, RouteTableId,
-        RouteTarget, SecurityGroup, SecurityGroupId, SecurityGroupName, SecurityGroupRule, SecurityGroupRuleId,
-        SecurityGroupText, ServiceName, State, Subnet, SubnetCidr, SubnetId, SubnetIpv6Cidr, Target, TargetAddress,
-        TargetGroup, TargetGroupId, TargetType, TlsSettings, Traffic, Vpc, VpcAttributes, VpcCidr, VpcId, VpcIndex,
-        VpcIpv6, Weight, derived,
+        DnsRecordIpType, DnsTarget, Endpoint, EndpointId, EndpointService, EndpointServiceId, EndpointState, Forward,
+        GroupProtocol, HealthCheck, Hook, Instance, InstanceId, InstanceLabel, InstanceState, InterfaceName,
+        IpAddressType, IpFamily, Limits, Link, LinkId, LinkSide, Listener, ListenerAttributes, ListenerId,
+        ListenerPorts, LoadBalancer, LoadBalancerId, NetworkInterface, NetworkInterfaceId, Owner, PayerResponsibility,
+        Peer, PolicyDocument, Port, Principal, PrivateDns, PrivateDnsName, Protocol, ResourceName, RouteState,
+        RouteTable, RouteTableId, RouteTarget, SecurityGroup, SecurityGroupId, SecurityGroupName, SecurityGroupRule,
+        SecurityGroupRuleId, SecurityGroupText, ServiceName, State, Subnet, SubnetCidr, SubnetId, SubnetIpv6Cidr,
+        Target, TargetAddress, TargetGroup, TargetGroupId, TargetType, TlsSettings, Traffic, Vpc, VpcAttributes,
+        VpcCidr, VpcId, VpcIndex, VpcIpv6, Weight, derived,
     },
     runtime::{HookInUse, NextHop, PortStatus},
     tls::{
@@ -815,6 +815,8 @@ pub struct EndpointView {
     #[schema(value_type = Vec<String>)]
     pub addresses: Vec<IpAddr>,
     pub ip_address_type: IpAddressType,
+    /// The records that its names have.
+    pub dns_record_ip_type: DnsRecordIpType,
     /// Addresses and prefixes that hosts of the VPC route to it.
     pub aliases: BTreeSet<Alias>,
     /// The names that lead to it: regional, then one a zone.
@@ -847,6 +849,7 @@ impl EndpointView {
             further_addresses: _,
             ipv6_addresses: _,
             aliases,
+            dns_record_ip_type: _,
             state: endpoint_state,
             security_groups,
             private_dns,
@@ -869,6 +872,7 @@ impl EndpointView {
             address,
             addresses: endpoint.all_addresses().collect(),
             ip_address_type: endpoint.ip_address_type(),
+            dns_record_ip_type: endpoint.dns_record_ip_type(),
             aliases,
             state: endpoint_state.into(),
             private_dns,

@@ -12,8 +12,8 @@ use std::{
 
 use super::zones::{self, Healthy, Zones};
 use crate::model::{
-    ClientRouting, Endpoint, EndpointId, EndpointState, LoadBalancer, LoadBalancerId, Region, State, VpcId,
-    ZonedAddress,
+    ClientRouting, Endpoint, EndpointId, EndpointNames, EndpointState, LoadBalancer, LoadBalancerId, Region, State,
+    VpcId, ZonedAddress,
 };
 
 /// Seconds for which an answer of ours may be kept.
@@ -77,9 +77,9 @@ impl Directory {
         Arc::ptr_eq(&self.state, state) && Arc::ptr_eq(&self.healthy, healthy)
     }
 
-    /// The addresses that an endpoint's names have that are of no zone in particular. A zone is as healthy as the service's load
+    /// The addresses that an endpoint's `names` have that are of no zone in particular. A zone is as healthy as the service's load
     /// balancers in it; where none of them is, another zone's serves.
-    fn served(&self, endpoint: &Endpoint) -> Vec<IpAddr> {
+    fn served(&self, endpoint: &Endpoint, names: EndpointNames) -> Vec<IpAddr> {
         let service = self.state.endpoint_services.get(&endpoint.service);
         let zones =
             || service.into_iter().flat_map(|service| &service.load_balancers).filter_map(|id| self.zones.get(id));
@@ -87,7 +87,7 @@ impl Directory {
             let mut there = zones().filter_map(|zones| zones.get(zone)).peekable();
             there.peek().is_none() || there.any(|healthy| *healthy)
         };
-        let served = zones::served(self.state.endpoint_zones(endpoint), is_healthy);
+        let served = zones::served(self.state.endpoint_records(endpoint, names), is_healthy);
         served.into_iter().map(|zoned| zoned.address).collect()
     }
 
@@ -116,7 +116,7 @@ impl Directory {
             None => parents.find_map(|parent| Some((parent, private.get(&format!("*.{parent}"))?)))?,
         };
         let endpoint = self.state.endpoints.get(id)?;
-        Some(Found::Addresses { zone: zone.to_owned(), addresses: self.served(endpoint) })
+        Some(Found::Addresses { zone: zone.to_owned(), addresses: self.served(endpoint, EndpointNames::Private) })
     }
 
     fn endpoint(&self, name: &str, zone: String) -> Found {
@@ -128,11 +128,18 @@ impl Directory {
         let id = name.get(..EndpointId::LEN).and_then(|id| id.parse::<EndpointId>().ok());
         let Some(endpoint) = id.and_then(|id| state.endpoints.get(&id)) else { return Found::Missing { zone } };
         let in_zone = |zoned: &ZonedAddress| state.service_domain.endpoint_in_zone(endpoint, &zoned.zone) == name;
-        let addresses: Vec<IpAddr> = match state.service_domain.endpoint(endpoint) == name {
-            true => self.served(endpoint),
-            false => state.endpoint_zones(endpoint).into_iter().filter(in_zone).map(|zoned| zoned.address).collect(),
+        let regional = state.service_domain.endpoint(endpoint) == name;
+        if !regional && !state.endpoint_zones(endpoint).iter().any(in_zone) {
+            return Found::Missing { zone };
+        }
+        let addresses: Vec<IpAddr> = match regional {
+            true => self.served(endpoint, EndpointNames::Own),
+            false => {
+                let records = state.endpoint_records(endpoint, EndpointNames::Own).into_iter();
+                records.filter(in_zone).map(|zoned| zoned.address).collect()
+            }
         };
-        if addresses.is_empty() { Found::Missing { zone } } else { Found::Addresses { zone, addresses } }
+        if addresses.is_empty() { Found::Empty { zone } } else { Found::Addresses { zone, addresses } }
     }
 
     fn load_balancer(&self, name: &str, zone: String) -> Found {
@@ -206,7 +213,7 @@ mod tests {
     use super::*;
     use crate::{
         control::tests::World,
-        model::{Owner, Record, Subnet, Target, TargetAddress, TargetGroupId, Zone},
+        model::{DnsRecordIpType, Owner, Record, Subnet, Target, TargetAddress, TargetGroupId, Zone},
     };
 
     const BASE: &str = "vpce-svc-0123456789abcdef1.us-east-1.vpce.amazonaws.com";
@@ -228,6 +235,7 @@ mod tests {
             limits: Default::default(),
             payer: Default::default(),
             private_dns_on_acceptance: false,
+            dns_record_ip_type: None,
             aliases: Default::default(),
             policy: None,
             further_addresses: Vec::new(),
@@ -431,6 +439,70 @@ mod tests {
             |third: u8| directory(&[]).zone_of(&endpoint.vpc, std::net::Ipv4Addr::new(10, 0, third, 200).into());
         assert_eq!((zone_of(101).as_deref(), zone_of(102).as_deref()), (Some("us-east-1a"), Some("us-east-1b")));
         assert_eq!(zone_of(103), None, "in no subnet");
+    }
+
+    #[test]
+    fn names_have_the_records_that_are_chosen() {
+        let (four, six): (IpAddr, IpAddr) = (address(50).into(), "fd00:10::50".parse().expect("an address"));
+        for (records, own, private) in [
+            (None, vec![four, six], vec![four, six]),
+            (Some(DnsRecordIpType::Dualstack), vec![four, six], vec![four, six]),
+            (Some(DnsRecordIpType::Ipv4), vec![four], vec![four]),
+            (Some(DnsRecordIpType::Ipv6), vec![six], vec![six]),
+            (Some(DnsRecordIpType::ServiceDefined), vec![four, six], vec![four]),
+        ] {
+            let mut state = State::default();
+            state.put(Record::Endpoint(Endpoint {
+                state: EndpointState::Available,
+                private_dns: Some("api.example.com".parse().expect("a private DNS name")),
+                ipv6_addresses: vec!["fd00:10::50".parse().expect("an address")],
+                dns_record_ip_type: records,
+                ..endpoint()
+            }));
+            let names = state.endpoint_names(&endpoint());
+            let directory = Directory::new(Arc::new(state), Arc::default());
+            let find = |name: &str| match directory.find(name, Some(&endpoint().vpc)) {
+                Found::Addresses { addresses, .. } => addresses,
+                found @ (Found::Nodes { .. } | Found::Empty { .. } | Found::Missing { .. } | Found::Elsewhere) => {
+                    panic!("{name}: {found:?}")
+                }
+            };
+            for name in names {
+                assert_eq!(find(&name), own, "{records:?}: {name}");
+            }
+            assert_eq!(find("api.example.com"), private, "{records:?}");
+        }
+    }
+
+    /// A zone in which an endpoint has no address of the family that its names answer with.
+    #[test]
+    fn a_zone_s_name_without_records_exists() {
+        let mut state = World::published().state;
+        let endpoint = state.endpoints.values_mut().next().expect("an endpoint");
+        endpoint.address = std::net::Ipv4Addr::new(10, 0, 101, 50);
+        endpoint.further_addresses = vec![std::net::Ipv4Addr::new(10, 0, 102, 50)];
+        endpoint.ipv6_addresses = vec!["fd00:10::50".parse().expect("an address")];
+        endpoint.dns_record_ip_type = Some(DnsRecordIpType::Ipv6);
+        let endpoint = endpoint.clone();
+        for (number, zone) in [(101, Zone::A), (102, Zone::B)] {
+            state.put(Record::Subnet(Subnet {
+                id: format!("subnet-{number:017x}").parse().expect("an id"),
+                vpc: endpoint.vpc.clone(),
+                cidr: format!("10.0.{number}.0/24").parse().expect("a range"),
+                ipv6_cidr: (zone == Zone::A).then(|| "fd00:10::/64".parse().expect("a range")),
+                zone,
+                is_default: false,
+                public_ip_on_launch: false,
+                created_at: Timestamp::UNIX_EPOCH,
+            }));
+        }
+        let zonal = ["us-east-1a", "us-east-1b", "us-east-1c"];
+        let zonal = zonal.map(|zone| state.service_domain.endpoint_in_zone(&endpoint, zone));
+        let directory = Directory::new(Arc::new(state), Arc::default());
+        let [a, b, c] = zonal.map(|name| directory.find(&name, None));
+        assert!(matches!(a, Found::Addresses { .. }), "{a:?}");
+        assert!(matches!(b, Found::Empty { .. }), "{b:?}");
+        assert!(matches!(c, Found::Missing { .. }), "{c:?}");
     }
 
     #[test]

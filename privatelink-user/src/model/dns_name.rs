@@ -11,8 +11,8 @@
 use std::{collections::BTreeSet, fmt, net::IpAddr, str::FromStr};
 
 use super::{
-    Endpoint, EndpointServiceId, InvalidValue, LoadBalancer, LoadBalancerId, Region, State, Subnet, VpcId, Zone,
-    derived,
+    Endpoint, EndpointNames, EndpointServiceId, InvalidValue, IpFamily, LoadBalancer, LoadBalancerId, Region, State,
+    Subnet, VpcId, Zone, derived,
 };
 
 /// The domain under which all these names are; `amazonaws.com` unless the agent is told another.
@@ -148,6 +148,13 @@ impl State {
         endpoint.all_addresses().map(zoned).collect()
     }
 
+    /// The addresses that an endpoint's `names` have records for, with their zones.
+    pub fn endpoint_records(&self, endpoint: &Endpoint, names: EndpointNames) -> Vec<ZonedAddress> {
+        let records = endpoint.dns_record_ip_type();
+        let has = |zoned: &ZonedAddress| records.has(names, IpFamily::of(zoned.address));
+        self.endpoint_zones(endpoint).into_iter().filter(has).collect()
+    }
+
     /// The node addresses of a load balancer with their zones.
     pub fn load_balancer_zones(&self, lb: &LoadBalancer) -> Vec<ZonedAddress> {
         let Some(region) = lb.id.region() else { return Vec::new() };
@@ -191,6 +198,7 @@ mod tests {
             limits: Default::default(),
             payer: Default::default(),
             private_dns_on_acceptance: false,
+            dns_record_ip_type: None,
             aliases: Default::default(),
             created_at: Timestamp::UNIX_EPOCH,
         }

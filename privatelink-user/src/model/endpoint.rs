@@ -11,8 +11,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Alias, EndpointId, EndpointServiceId, IpAddressType, Limits, OwnLimits, Owner, PayerResponsibility, PolicyDocument,
-    PrivateDnsName, SecurityGroups, ServiceName, VpcId,
+    Alias, DnsRecordIpType, EndpointId, EndpointServiceId, IpAddressType, Limits, OwnLimits, Owner,
+    PayerResponsibility, PolicyDocument, PrivateDnsName, SecurityGroups, ServiceName, VpcId,
 };
 
 /// An address in a consumer's VPC that leads to one endpoint service.
@@ -38,6 +38,9 @@ pub struct Endpoint {
     /// like its own.
     #[serde(default)]
     pub aliases: BTreeSet<Alias>,
+    /// Which of its addresses its names answer with; fits them. None: nobody has chosen, and they answer with all.
+    #[serde(default)]
+    pub dns_record_ip_type: Option<DnsRecordIpType>,
     pub state: EndpointState,
     /// Who in the VPC may connect.
     #[serde(default)]
@@ -69,6 +72,11 @@ impl Endpoint {
     /// The families of its addresses.
     pub fn ip_address_type(&self) -> IpAddressType {
         IpAddressType::with(&self.ipv6_addresses)
+    }
+
+    /// The records that its names have.
+    pub fn dns_record_ip_type(&self) -> DnsRecordIpType {
+        self.dns_record_ip_type.unwrap_or(DnsRecordIpType::of(self.ip_address_type()))
     }
 
     /// Every IPv4 address, the first one first.
@@ -161,5 +169,29 @@ impl fmt::Display for EndpointState {
             Self::Rejected => "rejected",
             Self::Expired => "expired",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{control::tests::World, model::DnsRecordIpType};
+
+    /// The endpoint as a store of before `field` has it.
+    fn stored_without(endpoint: &Endpoint, field: &str) -> Endpoint {
+        let mut record = serde_json::to_value(endpoint).expect("JSON");
+        record.as_object_mut().expect("an object").remove(field).expect("the field");
+        serde_json::from_value(record).expect("an endpoint")
+    }
+
+    #[test]
+    fn the_names_of_a_stored_endpoint_without_a_choice_have_all_its_addresses() {
+        let mut endpoint = World::published().state.endpoints.values().next().expect("an endpoint").clone();
+        for (six, records) in [(vec![], DnsRecordIpType::Ipv4), (vec![Ipv6Addr::LOCALHOST], DnsRecordIpType::Dualstack)]
+        {
+            endpoint.ipv6_addresses = six;
+            let stored = stored_without(&endpoint, "dns_record_ip_type");
+            assert_eq!((stored.dns_record_ip_type, stored.dns_record_ip_type()), (None, records));
+        }
     }
 }

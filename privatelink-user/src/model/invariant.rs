@@ -97,6 +97,8 @@ pub enum InvariantViolation {
     AliasConflict(VpcId, Alias),
     #[error("endpoint '{0}' leads to a service of another region")]
     EndpointRegion(EndpointId),
+    #[error("the names of endpoint '{0}' have records that its addresses do not allow")]
+    EndpointRecords(EndpointId),
     #[error("endpoint '{0}' leads to an endpoint service that does not exist")]
     EndpointServiceMissing(EndpointId),
     #[error("endpoint service '{0}' says that it owns a load balancer that it does not have")]
@@ -546,6 +548,9 @@ impl State {
                 return Err(InvariantViolation::EndpointServiceMissing(endpoint.id.clone()));
             }
             Some(_) | None => {}
+        }
+        if !endpoint.dns_record_ip_type().fits(endpoint.ip_address_type()) {
+            return Err(InvariantViolation::EndpointRecords(endpoint.id.clone()));
         }
         self.check_carrier(&endpoint.id, &endpoint.vpc, &endpoint.security_groups.groups)
     }

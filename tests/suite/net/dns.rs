@@ -32,6 +32,7 @@ pub const TESTS: fn() -> Vec<Test> = || {
     vec![
         Test { name: "every_vpc_asks_for_names", needs: NEEDS, run: Run::EachHook(every_vpc_asks_for_names) },
         Test { name: "private_names_are_verified_by_dns", needs: NEEDS, run: Run::EachHook(private_names) },
+        Test { name: "names_have_the_records_that_are_chosen", needs: NEEDS, run: Run::Once(chosen_records) },
         Test { name: "verified_names_are_asked_for_again", needs: NEEDS, run: Run::Once(asked_again) },
         Test { name: "targets_follow_the_addresses_of_a_name", needs: FOLLOWING, run: Run::Once(targets_by_name) },
         Test { name: "names_leave_out_zones_without_healthy_targets", needs: ZONED, run: Run::Once(zones_by_health) },
@@ -326,6 +327,69 @@ fn private_names(hook: Hook) -> Result<()> {
             enable(&b, false)?;
         }
         Ok(())
+    })
+}
+
+/// What a dualstack endpoint and its service have besides.
+const IPV6_RANGE: &str = "fd00:10::/64";
+const IPV6_NODE: &str = "fd00:10::5";
+const IPV6_ENDPOINT: &str = "fd00:10::50";
+
+/// The regional, zonal and private name of a dualstack endpoint answer with the records that are chosen, before and after each
+/// change.
+fn chosen_records() -> Result<()> {
+    with_names(Hook::Auto, &["--local=/org/".to_owned()], |scenario| {
+        let cli = &scenario.cli;
+        for vpc in ["consumer-a", "provider"] {
+            cli.run(&format!("vpc modify {vpc} --ipv6-cidr {IPV6_RANGE}"))?;
+        }
+        scenario.publish(&Service::new("web", "provider", vec![server(scenario, 1).address()]))?;
+        cli.run(&format!("load-balancer modify web --ipv6-address {IPV6_NODE}"))?;
+        cli.run("endpoint-service modify web --private-dns-name api.shop.example.org")?;
+        let described = cli.run("endpoint-service describe web")?;
+        let record = |name: &str| text(&described["private_dns"], name);
+        let at = format!("--txt-record={}.example.org,{}", record("record_name")?, record("record_value")?);
+        let _verifier = Dnsmasq::start(&scenario.topology.lb, VERIFIER, &[at, "--local=/org/".to_owned()])?;
+        cli.run("endpoint-service verify-domain web")?;
+        let made = cli.run(&format!(
+            "endpoint create --service-name web --vpc consumer-a --address {ENDPOINT} --ipv6-address {IPV6_ENDPOINT} \
+             --private-dns --dns-record-ip-type service-defined"
+        ))?;
+        let id = text(&made, "id")?;
+        let [regional, zonal, private] = &*names(scenario, id)? else { anyhow::bail!("not three names: {made}") };
+        let client = &scenario.topology.host("client-a").netns;
+        let four = ENDPOINT.to_string();
+        let expect = |records: &str, own: [&[&str]; 2], of_private: [&[&str]; 2]| -> Result<()> {
+            let shown = cli.run(&format!("endpoint describe {id}"))?;
+            ensure!(shown["dns_record_ip_type"] == records, "{shown}");
+            for (name, expected) in [(regional, own), (zonal, own), (private, of_private)] {
+                for (kind, expected) in ["A", "AAAA"].into_iter().zip(expected) {
+                    eventually(&format!("{records}: {kind} of {name}"), PATIENCE, || {
+                        let answer = dig(client, SECOND, &["+tries=1", "+time=1", name, kind])?;
+                        let found: Vec<&str> = answer.records.iter().map(|(_, data)| data.as_str()).collect();
+                        ensure!(answer.status == "NOERROR" && answer.has("aa") && found == expected, "{answer:?}");
+                        // A name without such records is still there.
+                        ensure!(
+                            answer.authorities == if found.is_empty() { vec!["SOA"] } else { vec![] },
+                            "{answer:?}"
+                        );
+                        Ok(())
+                    })?;
+                }
+            }
+            Ok(())
+        };
+        let (a, aaaa): (&[&str], &[&str]) = (&[&four], &[IPV6_ENDPOINT]);
+        expect("service-defined", [a, aaaa], [a, &[]])?;
+        for (records, expected) in [("ipv6", [&[], aaaa]), ("ipv4", [a, &[]]), ("dualstack", [a, aaaa])] {
+            cli.run(&format!("endpoint modify {id} --dns-record-ip-type {records}"))?;
+            expect(records, expected, expected)?;
+        }
+        let refused = cli.run(&format!("endpoint modify {id} --ip-address-type ipv4"));
+        let refused = format!("{:#}", refused.err().context("dualstack records of an IPv4 endpoint")?);
+        ensure!(refused.contains("is not supported for a VPC endpoint with the IP address type ipv4"), "{refused}");
+        cli.run(&format!("endpoint modify {id} --ip-address-type ipv4 --reset-dns-record-ip-type"))?;
+        expect("ipv4", [a, &[]], [a, &[]])
     })
 }
 

@@ -124,6 +124,7 @@ fn state() -> State {
         limits: Default::default(),
         payer: Default::default(),
         private_dns_on_acceptance: false,
+        dns_record_ip_type: None,
         aliases: Default::default(),
         created_at: now(),
     }));

@@ -18,8 +18,8 @@ use crate::{
         subnets::Placement,
     },
     model::{
-        Endpoint, EndpointId, GatewayEndpoint, GatewayService, InvalidValue, IpAddressType, Owner, PayerResponsibility,
-        PolicyDocument, State, Subnet, derived,
+        DnsRecordIpType, Endpoint, EndpointId, GatewayEndpoint, GatewayService, InvalidValue, IpAddressType, Owner,
+        PayerResponsibility, PolicyDocument, State, Subnet, derived,
     },
 };
 
@@ -50,7 +50,7 @@ fn view(state: &State, endpoint: &Endpoint, status: EndpointStatus) -> Structure
         .texts("subnetIdSet", subnets_of(state, endpoint).map(|subnet| &subnet.id))
         .list("groupSet", security_groups::group_set(state, &endpoint.security_groups.groups))
         .text("ipAddressType", endpoint.ip_address_type())
-        .value("dnsOptions", Structure::new().text("dnsRecordIpType", endpoint.ip_address_type()))
+        .value("dnsOptions", Structure::new().text("dnsRecordIpType", endpoint.dns_record_ip_type()))
         .text("privateDnsEnabled", endpoint.private_dns.is_some())
         .text("requesterManaged", false)
         .texts("networkInterfaceIdSet", interfaces)
@@ -104,35 +104,23 @@ fn family(scope: &Scope<'_>) -> Result<Option<IpAddressType>, Refusal> {
     scope.parsed("IpAddressType")
 }
 
-/// The records that the names of a request's endpoint are to have.
-fn dns_records<'a>(scope: &Scope<'a>) -> Result<Option<&'a str>, Refusal> {
+/// The records that the names of a request's endpoint are to have. The other options are for endpoints of other kinds.
+fn dns_records(scope: &Scope<'_>) -> Result<Option<DnsRecordIpType>, Refusal> {
     let options = scope.structure("DnsOptions");
-    if options.boolean("PrivateDnsOnlyForInboundResolverEndpoint")? == Some(true) {
-        let message = "PrivateDnsOnlyForInboundResolverEndpoint is for endpoints of services of AWS's own";
-        return Err(Refusal::coded("InvalidParameter", message));
+    let refused = |message: &str| Err(Refusal::coded("InvalidParameter", message));
+    if options.boolean("PrivateDnsOnlyForInboundResolverEndpoint")?.is_some() {
+        return refused("PrivateDnsOnlyForInboundResolverEndpoint not supported for this service.");
     }
-    let asked = options.text("DnsRecordIpType");
-    match asked.filter(|asked| !["ipv4", "dualstack", "ipv6", "service-defined"].contains(asked)) {
-        Some(asked) => {
-            let rule = "must be one of '[ipv4, dualstack, ipv6, service-defined]'";
-            Err(Refusal::value("DnsRecordIpType", asked, rule))
+    for (name, given) in [
+        ("PrivateDnsPreference", options.text("PrivateDnsPreference").is_some()),
+        ("PrivateDnsSpecifiedDomains", !options.list("PrivateDnsSpecifiedDomain").is_empty()),
+    ] {
+        if given {
+            let message = format!("DnsOptions {name} is applicable only to Resource and ServiceNetwork VPC Endpoints.");
+            return refused(&message);
         }
-        None => Ok(asked),
     }
-}
-
-/// An endpoint's names have all its addresses, and no other choice of records.
-fn check_records(asked: Option<&str>, family: IpAddressType) -> Result<(), Refusal> {
-    match asked.filter(|asked| *asked != family.to_string()) {
-        Some(asked) => {
-            let message = format!(
-                "The DNS record IP type {asked} is not available: the names of an endpoint have the \
-                                   addresses that it has, {family}"
-            );
-            Err(Refusal::coded("InvalidParameter", message))
-        }
-        None => Ok(()),
-    }
+    options.parsed("DnsRecordIpType")
 }
 
 /// The policy of a request.
@@ -159,7 +147,7 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
     }
     let private_dns = scope.boolean("PrivateDnsEnabled")?.unwrap_or(false);
     let family = family(&scope)?;
-    check_records(dns_records(&scope)?, family.unwrap_or_default())?;
+    let dns_record_ip_type = dns_records(&scope)?;
     let policy = policy(&scope)?;
     let id = call.create(|state, context| {
         let caller = (context.account, context.region, context.identity);
@@ -178,6 +166,7 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
             service_name: name.into(),
             vpc: vpc.into(),
             ip_address_type: family,
+            dns_record_ip_type,
             subnets: placements,
             aliases: Default::default(),
             security_groups,
@@ -290,7 +279,6 @@ pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
             return Err(Refusal::coded("InvalidParameter", "Route tables can be given for gateway endpoints only"));
         }
         let endpoint = parsed.as_ref().and_then(|id| state.endpoints.get(id)).ok_or_else(|| unknown(id))?;
-        check_records(records, family.unwrap_or_else(|| endpoint.ip_address_type()))?;
         let regroup = !add_groups.is_empty() || !remove_groups.is_empty();
         let present = endpoint.security_groups.groups.iter().map(|id| id.to_string());
         let kept = present.filter(|id| !remove_groups.contains(&id.as_str()));
@@ -303,6 +291,8 @@ pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
             endpoint: (&endpoint.id).into(),
             ip_address_type: family,
             ipv6_address: None,
+            dns_record_ip_type: records,
+            reset_dns_record_ip_type: false,
             aliases: None,
             security_groups: regroup.then_some(groups),
             apply_to_established: endpoint.security_groups.applies_to_established,

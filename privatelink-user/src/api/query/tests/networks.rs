@@ -181,6 +181,43 @@ fn what_ec2_filters_by_is_known() {
 }
 
 #[test]
+fn the_records_of_a_dualstack_endpoint_s_names_are_chosen() {
+    let rig = Rig::new();
+    let (vpc, [one, _]) = dualstack(&rig);
+    let lb = load_balancer(&rig, "web", &format!("Subnets.member.1={one}&IpAddressType=dualstack"));
+    let service = format!("Action=CreateVpcEndpointServiceConfiguration&NetworkLoadBalancerArn.1={lb}");
+    let service = text(&rig.ec2(A, &service), "serviceName");
+    let create = format!(
+        "Action=CreateVpcEndpoint&VpcEndpointType=Interface&ServiceName={service}&VpcId={vpc}&SubnetId.1={one}&\
+         IpAddressType=dualstack"
+    );
+    let made = rig.ec2(A, &create);
+    assert_eq!(text(&made, "dnsRecordIpType"), "dualstack", "nobody has chosen");
+    let defined = rig.ec2(A, &format!("{create}&DnsOptions.DnsRecordIpType=service-defined"));
+    assert_eq!(text(&defined, "dnsRecordIpType"), "service-defined");
+    let id = text(&made, "vpcEndpointId");
+    let shown = || {
+        let body = rig.ec2(A, &format!("Action=DescribeVpcEndpoints&VpcEndpointId.1={id}"));
+        (text(&body, "ipAddressType"), text(&body, "dnsRecordIpType"))
+    };
+    let modify = |more: &str| format!("Action=ModifyVpcEndpoint&VpcEndpointId={id}&{more}");
+    let both = |addresses: &str, records: &str| (addresses.to_owned(), records.to_owned());
+    rig.ec2(A, &modify("IpAddressType=ipv4"));
+    assert_eq!(shown(), both("ipv4", "ipv4"), "a choice that nobody has made follows");
+    for records in ["ipv6", "service-defined", "ipv4", "dualstack"] {
+        rig.ec2(A, &modify(&format!("IpAddressType=dualstack&DnsOptions.DnsRecordIpType={records}")));
+        assert_eq!(shown(), both("dualstack", records));
+    }
+    let (_, code, message) = rig.refused(A, Service::Ec2, &modify("IpAddressType=ipv4"));
+    let wanted = "The DNS record IP type dualstack is not supported for a VPC endpoint with the IP address type ipv4";
+    assert_eq!((code.as_str(), message.as_str()), ("InvalidParameter", wanted));
+    assert_eq!(shown(), both("dualstack", "dualstack"));
+    rig.ec2(A, &modify("IpAddressType=ipv4&DnsOptions.DnsRecordIpType=ipv4"));
+    rig.ec2(A, &modify("IpAddressType=dualstack"));
+    assert_eq!(shown(), both("dualstack", "ipv4"), "a choice stays");
+}
+
+#[test]
 fn an_endpoint_gets_another_address_where_it_is() {
     let rig = Rig::new();
     let (vpc, [one, _]) = dualstack(&rig);

@@ -149,25 +149,51 @@ fn a_load_balancer_has_the_attributes_of_its_type_and_scheme() {
     );
 }
 
+/// The code and message of a refusal about records.
+fn records_refused(rig: &Rig, form: &str, records: &str) -> (String, String) {
+    refused(rig, Service::Ec2, &format!("{form}&DnsOptions.DnsRecordIpType={records}"))
+}
+
 #[test]
-fn an_endpoint_s_names_have_the_records_of_its_addresses() {
+fn the_records_of_an_ipv4_endpoint_s_names_are_ipv4() {
     let rig = Rig::new();
     let (_, name) = rig.published();
     let vpc = text(&rig.ec2(A, "Action=DescribeVpcs"), "vpcId");
     let create = format!("Action=CreateVpcEndpoint&VpcEndpointType=Interface&ServiceName={name}&VpcId={vpc}");
-    let asked = |form: &str, kind: &str| format!("{form}&DnsOptions.DnsRecordIpType={kind}");
-    let made = rig.ec2(A, &asked(&create, "ipv4"));
+    let made = rig.ec2(A, &format!("{create}&DnsOptions.DnsRecordIpType=ipv4"));
     assert_eq!(text(&made, "dnsRecordIpType"), "ipv4");
     let modify = format!("Action=ModifyVpcEndpoint&VpcEndpointId={}", text(&made, "vpcEndpointId"));
-    rig.ec2(A, &asked(&modify, "ipv4"));
+    rig.ec2(A, &format!("{modify}&DnsOptions.DnsRecordIpType=ipv4"));
     for form in [create, modify] {
-        let (code, message) = refused(&rig, Service::Ec2, &asked(&form, "dualstack"));
-        assert_eq!(code, "InvalidParameter");
-        assert_eq!(
-            message,
-            "The DNS record IP type dualstack is not available: the names of an endpoint have the addresses that it has, ipv4"
-        );
-        assert_eq!(refused(&rig, Service::Ec2, &asked(&form, "some")).0, "InvalidParameterValue");
+        for records in ["ipv6", "dualstack", "service-defined"] {
+            let wanted = format!(
+                "The DNS record IP type {records} is not supported for a VPC endpoint with the IP address type ipv4"
+            );
+            assert_eq!(records_refused(&rig, &form, records), ("InvalidParameter".to_owned(), wanted));
+        }
+        assert_eq!(records_refused(&rig, &form, "some").0, "InvalidParameterValue");
+    }
+}
+
+#[test]
+fn options_of_names_that_are_for_other_endpoints_are_refused() {
+    let rig = Rig::new();
+    let (_, name) = rig.published();
+    let vpc = text(&rig.ec2(A, "Action=DescribeVpcs"), "vpcId");
+    let create = format!("Action=CreateVpcEndpoint&VpcEndpointType=Interface&ServiceName={name}&VpcId={vpc}");
+    let modify = format!("Action=ModifyVpcEndpoint&VpcEndpointId={}", text(&rig.ec2(A, &create), "vpcEndpointId"));
+    let only = "is applicable only to Resource and ServiceNetwork VPC Endpoints.";
+    let unsupported = "PrivateDnsOnlyForInboundResolverEndpoint not supported for this service.";
+    for form in [create, modify] {
+        for (option, wanted) in [
+            ("PrivateDnsOnlyForInboundResolverEndpoint=true", unsupported.to_owned()),
+            ("PrivateDnsOnlyForInboundResolverEndpoint=false", unsupported.to_owned()),
+            ("PrivateDnsPreference=ALL_DOMAINS", format!("DnsOptions PrivateDnsPreference {only}")),
+            ("PrivateDnsSpecifiedDomain.1=example.com", format!("DnsOptions PrivateDnsSpecifiedDomains {only}")),
+        ] {
+            let said = refused(&rig, Service::Ec2, &format!("{form}&DnsOptions.{option}"));
+            assert_eq!(said, ("InvalidParameter".to_owned(), wanted));
+        }
     }
 }
 
