@@ -1,7 +1,7 @@
 //! Endpoints.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
@@ -297,13 +297,18 @@ impl Mutation for ModifyEndpoint {
         let endpoint = lookup::endpoint(state, endpoint)?;
         let vpc = state.vpcs.get(&endpoint.vpc);
         let vpc = vpc.ok_or_else(|| ControlError::VpcNotFound(endpoint.vpc.to_string()))?;
-        let mut changed = moved(state, context.world, vpc, endpoint, add_subnets, remove_subnets)?;
-        match Ipv6Wish::new(*ip_address_type, *ipv6_address, &[])? {
+        let wish = Ipv6Wish::new(*ip_address_type, *ipv6_address, &[])?;
+        if ipv6_address.is_some() && add_subnets.iter().any(|placement| placement.ipv6_address.is_some()) {
+            return Err(ControlError::AddressAndSubnets);
+        }
+        let pins = Ipv6Pins::new(endpoint, *ip_address_type, wish);
+        let mut changed = moved(state, context.world, vpc, endpoint, (add_subnets, pins), remove_subnets)?;
+        match wish {
             None if *ip_address_type == Some(IpAddressType::Ipv4) => changed.ipv6_addresses = Vec::new(),
             None => {}
             Some(Ipv6Wish { address: None }) if !changed.ipv6_addresses.is_empty() => {}
             Some(Ipv6Wish { address: Some(one) }) if changed.ipv6_addresses == [one] => {}
-            Some(wish) => changed.ipv6_addresses = widened(state, context.world, vpc, &changed, wish)?,
+            Some(wish) => changed.ipv6_addresses = widened(state, context.world, vpc, &changed, (wish, add_subnets))?,
         }
         if *reset_dns_record_ip_type {
             changed.dns_record_ip_type = None;
@@ -366,20 +371,50 @@ pub fn next_unanswered(state: &State) -> Option<Timestamp> {
     state.endpoints.values().filter_map(Endpoint::expires_at).min()
 }
 
-/// The IPv6 addresses of an endpoint that had none, or is to have another: in its subnets, or of the VPC.
+/// What an IPv6 address that is pinned in a subnet means for an endpoint that changes.
+#[derive(Debug, Clone, Copy)]
+enum Ipv6Pins {
+    /// Nothing: it has no IPv6 addresses then.
+    Refused,
+    /// It is instead of the one that it has there.
+    Replace,
+    /// It is the one that it gets there, as it gets some in its other subnets.
+    Given,
+}
+
+impl Ipv6Pins {
+    fn new(endpoint: &Endpoint, asked: Option<IpAddressType>, wish: Option<Ipv6Wish>) -> Self {
+        match (asked, wish, endpoint.ip_address_type()) {
+            (Some(IpAddressType::Ipv4), _, _) | (_, None, IpAddressType::Ipv4) => Self::Refused,
+            (_, Some(_), IpAddressType::Ipv4) => Self::Given,
+            (_, _, IpAddressType::Dualstack) => Self::Replace,
+        }
+    }
+}
+
+/// The IPv6 addresses of an endpoint that had none, or is to have another: in its subnets, pinned by these placements or free, or
+/// of the VPC.
 fn widened(
     state: &State,
     world: &State,
     vpc: &Vpc,
     endpoint: &Endpoint,
-    wish: Ipv6Wish,
+    (wish, placements): (Ipv6Wish, &[Placement]),
 ) -> Result<Vec<Ipv6Addr>, ControlError> {
     let service = world.endpoint_services.get(&endpoint.service);
     let service = service.ok_or_else(|| ControlError::InvalidServiceName(endpoint.service_name().to_string()))?;
+    let mut pinned = BTreeMap::new();
+    for Placement { subnet, address: _, ipv6_address } in placements {
+        pinned.extend(
+            ipv6_address.map(|address| subnets::find(state, subnet).map(|subnet| (&subnet.id, address))).transpose()?,
+        );
+    }
     let own = endpoint.addresses().filter_map(|address| state.subnet_of(&endpoint.vpc, address));
-    let own = own.filter(|subnet| wish.address.is_none() && subnet.ipv6_cidr.is_some());
-    let placements: Vec<Placement> =
-        own.map(|subnet| Placement { subnet: (&subnet.id).into(), address: None, ipv6_address: None }).collect();
+    let placements: Vec<Placement> = own
+        .map(|subnet| (subnet, pinned.get(&subnet.id).copied()))
+        .filter(|(subnet, pin)| wish.address.is_none() && (subnet.ipv6_cidr.is_some() || pin.is_some()))
+        .map(|(subnet, ipv6_address)| Placement { subnet: (&subnet.id).into(), address: None, ipv6_address })
+        .collect();
     wish.place(state, world, service, vpc, &placements)
 }
 
@@ -387,8 +422,8 @@ fn widened(
 fn repinned(
     state: &State,
     vpc: &Vpc,
-    (four, six): (&mut [Ipv4Addr], &mut [Ipv6Addr]),
-    placement: &Placement,
+    (endpoint, four, six): (&Endpoint, &mut [Ipv4Addr], &mut [Ipv6Addr]),
+    (placement, pins): (&Placement, Ipv6Pins),
 ) -> Result<bool, ControlError> {
     let Placement { subnet, address, ipv6_address } = placement;
     let subnet = subnets::find(state, subnet)?;
@@ -405,9 +440,17 @@ fn repinned(
         check(pinned.into())?;
         *own = pinned;
     }
-    if let Some((own, pinned)) = own6.zip(*ipv6_address).filter(|(own, pinned)| **own != *pinned) {
-        check(pinned.into())?;
-        *own = pinned;
+    match (own6, *ipv6_address, pins) {
+        (Some(own), Some(pinned), _) if *own != pinned => {
+            check(pinned.into())?;
+            *own = pinned;
+        }
+        (None, Some(address), Ipv6Pins::Replace) => {
+            let (endpoint, subnet) = (endpoint.id.clone(), subnet.id.clone());
+            return Err(Ipv6Refusal::NothingToReplace { endpoint, subnet, address }.into());
+        }
+        // Without one now: refused before, or it gets this one with its others.
+        (Some(_), Some(_), _) | (None, Some(_), Ipv6Pins::Refused | Ipv6Pins::Given) | (_, None, _) => {}
     }
     Ok(true)
 }
@@ -419,9 +462,13 @@ fn moved(
     world: &State,
     vpc: &Vpc,
     endpoint: &Endpoint,
-    add: &[Placement],
+    (add, pins): (&[Placement], Ipv6Pins),
     remove: &[Reference],
 ) -> Result<Endpoint, ControlError> {
+    let refused = add.iter().find_map(|placement| placement.ipv6_address).filter(|_| matches!(pins, Ipv6Pins::Refused));
+    if let Some(address) = refused {
+        return Err(Ipv6Refusal::EndpointWithoutIpv6 { endpoint: endpoint.id.clone(), address }.into());
+    }
     let mut left: Vec<Ipv4Addr> = endpoint.addresses().collect();
     let mut ipv6_addresses = endpoint.ipv6_addresses.clone();
     for reference in remove {
@@ -431,7 +478,7 @@ fn moved(
     }
     let mut fresh = Vec::new();
     for placement in add {
-        if !repinned(state, vpc, (&mut left, &mut ipv6_addresses), placement)? {
+        if !repinned(state, vpc, (endpoint, &mut left, &mut ipv6_addresses), (placement, pins))? {
             fresh.push(placement.clone());
         }
     }
@@ -446,7 +493,7 @@ fn moved(
     match world.endpoint_services.get(&endpoint.service) {
         Some(service) if !add.is_empty() => {
             left.extend(placed(state, service, vpc, add)?);
-            if endpoint.ip_address_type() == IpAddressType::Dualstack {
+            if matches!(pins, Ipv6Pins::Replace) {
                 ipv6_addresses.extend(ipv6::place(state, vpc, add)?);
             }
         }

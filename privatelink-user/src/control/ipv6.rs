@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, net::Ipv6Addr};
 
 use super::{ControlError, address, error::RefusalKind, subnets};
 use crate::model::{
-    DnsRecordIpType, EndpointService, IpAddressType, IpFamily, LoadBalancerId, ServiceName, State, Subnet, SubnetId,
-    TargetGroupId, Vpc, VpcId, assignable_ipv6,
+    DnsRecordIpType, EndpointId, EndpointService, IpAddressType, IpFamily, LoadBalancerId, ServiceName, State, Subnet,
+    SubnetId, TargetGroupId, Vpc, VpcId, assignable_ipv6,
 };
 
 /// What is refused about IPv6.
@@ -35,6 +35,14 @@ pub enum Ipv6Refusal {
         "The DNS record IP type {records} is not supported for a VPC endpoint with the IP address type {addresses}"
     )]
     DnsRecords { records: DnsRecordIpType, addresses: IpAddressType },
+    #[error(
+        "The IPv6 address '{address}' cannot be given to the VPC endpoint '{endpoint}', which has no IPv6 addresses"
+    )]
+    EndpointWithoutIpv6 { endpoint: EndpointId, address: Ipv6Addr },
+    #[error(
+        "The VPC endpoint '{endpoint}' has no IPv6 address in the subnet '{subnet}' that '{address}' could replace"
+    )]
+    NothingToReplace { endpoint: EndpointId, subnet: SubnetId, address: Ipv6Addr },
     #[error("The IP address type ipv6 cannot be removed from {0} while VPC endpoints use it")]
     OfferedToEndpoints(ServiceName),
 }
@@ -46,7 +54,9 @@ impl Ipv6Refusal {
             Self::VpcWithoutRange(_)
             | Self::SubnetWithoutRange(_)
             | Self::ServiceWithoutIpv6(_)
-            | Self::DnsRecords { .. } => "InvalidParameter",
+            | Self::DnsRecords { .. }
+            | Self::EndpointWithoutIpv6 { .. }
+            | Self::NothingToReplace { .. } => "InvalidParameter",
             Self::VpcHasRange(_) => "InvalidVpc.Range",
             Self::TargetFamily { .. } => "ValidationError",
             Self::MixedFamilies | Self::TlsListener(_) | Self::LoadBalancerWithoutIpv6 { .. } => {
@@ -64,6 +74,8 @@ impl Ipv6Refusal {
             | Self::SubnetWithoutRange(_)
             | Self::ServiceWithoutIpv6(_)
             | Self::DnsRecords { .. }
+            | Self::EndpointWithoutIpv6 { .. }
+            | Self::NothingToReplace { .. }
             | Self::TargetFamily { .. }
             | Self::MixedFamilies
             | Self::TlsListener(_)
@@ -89,6 +101,11 @@ impl Ipv6Refusal {
             }
             Self::DnsRecords { .. } => {
                 "ask for the DNS record IP type ipv4, or for the IP address type dualstack with it".to_owned()
+            }
+            Self::EndpointWithoutIpv6 { .. } => "ask for the IP address type dualstack with it".to_owned(),
+            Self::NothingToReplace { .. } => {
+                "let the endpoint be ipv4, then dualstack again: it gets addresses in all its subnets that have IPv6"
+                    .to_owned()
             }
             Self::TargetFamily { family: IpFamily::Ipv4, .. } => {
                 "make a target group with --ip-address-type ipv6 for IPv6 addresses".to_owned()

@@ -236,3 +236,22 @@ impl Default for LoadBalancerAttributes {
 fn on() -> bool {
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A record from before an attribute was there has its default; `ipv6.deny_all_igw_traffic` that of an internal load balancer.
+    #[test]
+    fn stored_attributes_that_are_absent_are_those_of_an_internal_load_balancer() {
+        let new = LoadBalancerAttributes::defaults(LoadBalancerKind::Network, Scheme::Internal);
+        let mut record = serde_json::to_value(&new).expect("JSON");
+        record.as_object_mut().expect("an object").remove("deny_all_igw_traffic").expect("the attribute");
+        let stored: LoadBalancerAttributes = serde_json::from_value(record).expect("attributes");
+        assert!(stored.deny_all_igw_traffic);
+        assert_eq!(serde_json::from_str::<LoadBalancerAttributes>("{}").expect("attributes"), new);
+        assert!(
+            !LoadBalancerAttributes::defaults(LoadBalancerKind::Network, Scheme::InternetFacing).deny_all_igw_traffic
+        );
+    }
+}

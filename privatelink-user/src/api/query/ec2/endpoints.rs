@@ -268,8 +268,14 @@ pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
     let remove_route_tables = gateways::route_tables(call, "RemoveRouteTableId");
     call.update(|state, context| {
         if let Some(gateway) = parsed.as_ref().and_then(|id| state.gateway_endpoints.get(id)) {
-            if !add.is_empty() || !add_groups.is_empty() || private_dns == Some(true) {
-                let message = "Gateway endpoints have no subnets, security groups and private DNS names";
+            let of_interfaces = [
+                !add.is_empty() || !remove.is_empty(),
+                !add_groups.is_empty() || !remove_groups.is_empty(),
+                private_dns.is_some() || records.is_some(),
+                family.is_some(),
+            ];
+            if of_interfaces.contains(&true) {
+                let message = "Gateway endpoints have no subnets, security groups, IP address type and DNS names";
                 return Err(Refusal::coded("InvalidParameter", message));
             }
             let request = ModifyGatewayEndpoint { add_route_tables, remove_route_tables, policy, reset_policy };

@@ -1,6 +1,8 @@
 //! Rules of listeners. Each listener has its default rule, which says what its default action does. Others are for listeners of load
 //! balancers of type application, whose rules are records; a listener of a network load balancer has none.
 
+use std::collections::BTreeSet;
+
 use super::{
     application::{action_view, condition_view, read_action, read_conditions},
     listeners::{action, application_arn},
@@ -114,10 +116,12 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
                 && (arns.is_empty() || arns.contains(&rule.arn().as_str()))
         };
         let rules = defaults(state).chain(state.listener_rules.values().map(Rule::Other));
-        let found: Vec<_> = rules.filter(wanted).map(|rule| (rule.key(), rule.view())).collect();
-        if found.len() < arns.len() {
-            return Err(not_found(arns.first().copied().unwrap_or_default()));
+        let rules: Vec<Rule<'_>> = rules.filter(wanted).collect();
+        let present: BTreeSet<String> = rules.iter().map(Rule::arn).collect();
+        if let Some(missing) = arns.iter().find(|arn| !present.contains(**arn)) {
+            return Err(not_found(missing));
         }
+        let found = rules.iter().map(|rule| (rule.key(), rule.view())).collect();
         let (items, token) = page.cut(found);
         Ok(Structure::new().list("Rules", items).maybe("NextMarker", token))
     })

@@ -176,6 +176,12 @@ fn rules_are_asked_in_the_order_of_their_priorities() {
     let by_arn = rig.elb(A, &format!("Action=DescribeRules&RuleArns.member.1={first}"));
     assert_eq!(texts(&by_arn, "Priority"), ["5"]);
 
+    let twice = format!("Action=DescribeRules&RuleArns.member.1={first}&RuleArns.member.2={first}");
+    assert_eq!(texts(&rig.elb(A, &twice), "Priority"), ["5"], "a rule that is named twice is one");
+    let missing = first.replace(&first[first.len() - 16..], "0123456789abcdef");
+    let (code, _) = refused(&rig, &twice.replacen(&format!("2={first}"), &format!("2={missing}"), 1));
+    assert_eq!(code, "RuleNotFound");
+
     let all = rig.elb(A, &format!("Action=DescribeRules&ListenerArn={listener}&PageSize=1"));
     let next = format!("Action=DescribeRules&ListenerArn={listener}&Marker={}", text(&all, "NextMarker"));
     assert_eq!(texts(&rig.elb(A, &next), "Priority"), ["10", "default"]);

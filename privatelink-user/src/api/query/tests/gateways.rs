@@ -45,6 +45,22 @@ fn a_gateway_endpoint_is_a_record_beside_the_others() {
         assert_eq!(rig.refused(A, Service::Ec2, &form).1, code, "{form}");
     }
 
+    for what in [
+        "AddSubnetId.1=subnet-0",
+        "RemoveSubnetId.1=subnet-0",
+        "AddSecurityGroupId.1=sg-0",
+        "RemoveSecurityGroupId.1=sg-0",
+        "IpAddressType=ipv4",
+        "DnsOptions.DnsRecordIpType=ipv4",
+        "PrivateDnsEnabled=true",
+        "PrivateDnsEnabled=false",
+    ] {
+        let (_, code, message) =
+            rig.refused(A, Service::Ec2, &format!("Action=ModifyVpcEndpoint&VpcEndpointId={id}&{what}"));
+        let wanted = "Gateway endpoints have no subnets, security groups, IP address type and DNS names";
+        assert_eq!((code.as_str(), message.as_str()), ("InvalidParameter", wanted), "{what}");
+    }
+
     rig.ec2(
         A,
         &format!("Action=ModifyVpcEndpoint&VpcEndpointId={id}&AddRouteTableId.1={more}&RemoveRouteTableId.1={main}"),

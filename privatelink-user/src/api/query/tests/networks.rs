@@ -218,6 +218,64 @@ fn the_records_of_a_dualstack_endpoint_s_names_are_chosen() {
 }
 
 #[test]
+fn an_ipv6_address_is_pinned_where_the_endpoint_has_or_gets_one() {
+    let rig = Rig::new();
+    let (vpc, [one, two]) = dualstack(&rig);
+    let both = format!("Subnets.member.1={one}&Subnets.member.2={two}&IpAddressType=dualstack");
+    let lb = load_balancer(&rig, "web", &both);
+    let service = format!("Action=CreateVpcEndpointServiceConfiguration&NetworkLoadBalancerArn.1={lb}");
+    let service = text(&rig.ec2(A, &service), "serviceName");
+    let create = format!(
+        "Action=CreateVpcEndpoint&VpcEndpointType=Interface&ServiceName={service}&VpcId={vpc}&SubnetId.1={one}"
+    );
+    let endpoint = text(&rig.ec2(A, &create), "vpcEndpointId");
+    let pin = |subnet: &str, address: &str, more: &str| {
+        format!(
+            "Action=ModifyVpcEndpoint&VpcEndpointId={endpoint}&SubnetConfiguration.1.SubnetId={subnet}&\
+             SubnetConfiguration.1.Ipv6={address}{more}"
+        )
+    };
+    let addresses = || {
+        let found = interfaces(&rig, &format!("*{endpoint}"));
+        let mut found: Vec<String> = found.iter().flat_map(|interface| texts(interface, "ipv6Address")).collect();
+        found.sort();
+        found
+    };
+    for (subnet, address, more) in [
+        (&one, "fd00:9:0:1::61", ""),
+        (&one, "fd00:9:0:1::61", "&IpAddressType=ipv4"),
+        (&two, "fd00:9:0:2::61", "&AddSubnetId.1="),
+    ] {
+        let more = if more.ends_with('=') { format!("{more}{subnet}") } else { more.to_owned() };
+        let (_, code, message) = rig.refused(A, Service::Ec2, &pin(subnet, address, &more));
+        let wanted = format!(
+            "The IPv6 address '{address}' cannot be given to the VPC endpoint '{endpoint}', which has no IPv6 addresses"
+        );
+        assert_eq!((code.as_str(), message), ("InvalidParameter", wanted), "{more}");
+    }
+    rig.ec2(A, &pin(&one, "fd00:9:0:1::61", "&IpAddressType=dualstack"));
+    assert_eq!(addresses(), ["fd00:9:0:1::61"]);
+    rig.ec2(A, &pin(&two, "fd00:9:0:2::62", ""));
+    assert_eq!(addresses(), ["fd00:9:0:1::61", "fd00:9:0:2::62"]);
+    let (_, code, _) = rig.refused(A, Service::Ec2, &pin(&two, "fd00:9:0:2::63", "&IpAddressType=ipv4"));
+    assert_eq!(code, "InvalidParameter");
+    // A subnet without a range of its own, in which the endpoint has an IPv4 address only.
+    let form = format!("Action=CreateSubnet&VpcId={vpc}&CidrBlock=10.9.4.0/24&AvailabilityZone=us-east-1b");
+    let plain = text(&rig.ec2(A, &form), "subnetId");
+    let move_there = format!("Action=ModifyVpcEndpoint&VpcEndpointId={endpoint}&IpAddressType=ipv4");
+    rig.ec2(A, &format!("{move_there}&RemoveSubnetId.1={two}&AddSubnetId.1={plain}"));
+    let (_, code, message) = rig.refused(A, Service::Ec2, &pin(&plain, "fd00:9::61", "&IpAddressType=dualstack"));
+    let wanted = format!("The subnet '{plain}' does not have an IPv6 CIDR block");
+    assert_eq!((code.as_str(), message), ("InvalidParameter", wanted));
+    rig.ec2(A, &format!("Action=ModifyVpcEndpoint&VpcEndpointId={endpoint}&IpAddressType=dualstack"));
+    let (_, code, message) = rig.refused(A, Service::Ec2, &pin(&plain, "fd00:9::61", ""));
+    let wanted = format!(
+        "The VPC endpoint '{endpoint}' has no IPv6 address in the subnet '{plain}' that 'fd00:9::61' could replace"
+    );
+    assert_eq!((code.as_str(), message), ("InvalidParameter", wanted));
+}
+
+#[test]
 fn an_endpoint_gets_another_address_where_it_is() {
     let rig = Rig::new();
     let (vpc, [one, _]) = dualstack(&rig);
