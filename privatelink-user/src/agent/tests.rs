@@ -241,6 +241,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
             alias: None,
             zones: crate::model::Zone::ALL.into(),
             ipv4_only: false,
+            supported_regions: Default::default(),
             load_balancers: vec![lb],
             acceptance_required: false,
             principals: BTreeSet::new(),
@@ -272,6 +273,7 @@ fn inputs(shapes: &[GroupShape]) -> Inputs {
                 payer: Default::default(),
                 private_dns_on_acceptance: false,
                 dns_record_ip_type: None,
+                service_region: None,
                 aliases: Default::default(),
                 created_at: now(),
             }));

@@ -16,7 +16,7 @@ use crate::{
         subnets::Placement,
         view::EndpointView,
     },
-    model::{Alias, DnsRecordIpType, IpAddressType, PayerResponsibility, PolicyDocument},
+    model::{Alias, DnsRecordIpType, IpAddressType, PayerResponsibility, PolicyDocument, Region},
 };
 
 #[derive(Debug, Subcommand)]
@@ -52,6 +52,9 @@ pub struct CreateArgs {
     /// The endpoint service: its service name, id or alias.
     #[arg(long, value_name = "SERVICE", value_parser = value::reference)]
     service_name: Reference,
+    /// The service's region, if it is not the endpoint's; the service must support the endpoint's.
+    #[arg(long, value_name = "REGION", value_parser = value::parse::<Region>)]
+    service_region: Option<Region>,
     /// The consumer's VPC; name or id.
     #[arg(long, value_parser = value::reference)]
     vpc: Reference,
@@ -175,6 +178,7 @@ impl EndpointCommand {
             Self::Create(args) => {
                 let CreateArgs {
                     service_name,
+                    service_region,
                     vpc,
                     address,
                     families,
@@ -188,6 +192,7 @@ impl EndpointCommand {
                 let FamilyArgs { ip_address_type, ipv6_address, dns_record_ip_type } = families;
                 let request = CreateEndpoint {
                     service_name,
+                    service_region,
                     vpc,
                     address,
                     ip_address_type,
@@ -284,6 +289,7 @@ fn describe(endpoint: &EndpointView) -> String {
         owner: _,
         service: _,
         service_name,
+        service_region,
         service_alias,
         vpc: _,
         vpc_name,
@@ -316,6 +322,7 @@ fn describe(endpoint: &EndpointView) -> String {
         ("DNS names", list(dns_names)),
         ("DNS record IP type", dns_record_ip_type.to_string()),
         ("Service name", service_name.to_string()),
+        ("Service region", service_region.to_string()),
         ("Service alias", or_dash(service_alias.as_ref())),
         ("Private DNS", private_dns),
         ("Security groups", list(security_group_names)),

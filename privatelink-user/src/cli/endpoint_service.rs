@@ -25,7 +25,7 @@ use crate::{
     },
     model::{
         BitRate, ConnectionRate, Connections, ConsumerLists, ConsumerPattern, Limit, LimitChange, PayerResponsibility,
-        Principal, PrivateDns, PrivateDnsName, Protocol, ResourceName, VerificationState,
+        Principal, PrivateDns, PrivateDnsName, Protocol, Region, ResourceName, VerificationState,
     },
 };
 
@@ -125,6 +125,9 @@ pub struct CreateArgs {
     /// Reject theirs without asking, also where --accept names them.
     #[arg(long, value_name = "CONSUMER", value_parser = value::parse::<ConsumerPattern>)]
     reject: Vec<ConsumerPattern>,
+    /// Another region in which endpoints may be made. May be given several times.
+    #[arg(long, value_name = "REGION", value_parser = value::parse::<Region>)]
+    supported_region: Vec<Region>,
 }
 
 #[derive(Debug, Args)]
@@ -150,6 +153,12 @@ pub struct ModifyArgs {
     /// Whether endpoints may have IPv4 addresses only, also where every load balancer of the service has IPv6 ones.
     #[arg(long, value_name = "BOOL")]
     ipv4_only: Option<bool>,
+    /// Let endpoints be made in this region as well. May be given several times.
+    #[arg(long, value_name = "REGION", value_parser = value::parse::<Region>)]
+    add_supported_region: Vec<Region>,
+    /// Let no more be made in this region, which is not the service's own. Those that are there stay.
+    #[arg(long, value_name = "REGION", value_parser = value::parse::<Region>)]
+    remove_supported_region: Vec<Region>,
     /// Open connections that each endpoint may have at once: a number, or none. Further ones are reset.
     /// `privatelink connection limit` sets another limit for one endpoint.
     #[arg(long, value_name = "N", value_parser = value::parse::<Limit<Connections>>)]
@@ -225,7 +234,9 @@ impl EndpointServiceCommand {
                     private_dns_name,
                     accept,
                     reject,
+                    supported_region,
                 } = args;
+                let supported_regions = supported_region.into_iter().collect();
                 let consumers =
                     ConsumerLists { accept: accept.into_iter().collect(), reject: reject.into_iter().collect() };
                 let service = if let Some(vpc) = vpc {
@@ -240,6 +251,7 @@ impl EndpointServiceCommand {
                         principals,
                         private_dns_name,
                         consumers,
+                        supported_regions,
                     };
                     session.client.call(&request).await?
                 } else {
@@ -251,6 +263,7 @@ impl EndpointServiceCommand {
                         private_dns_name,
                         consumers,
                         ipv4_only: false,
+                        supported_regions,
                     };
                     session.client.call(&request).await?
                 };
@@ -274,6 +287,8 @@ impl EndpointServiceCommand {
                     private_dns_name,
                     remove_private_dns_name,
                     ipv4_only,
+                    add_supported_region,
+                    remove_supported_region,
                     limit_connections,
                     limit_connections_per_second,
                     limit_bits_per_second,
@@ -291,6 +306,8 @@ impl EndpointServiceCommand {
                     private_dns_name,
                     remove_private_dns_name,
                     ipv4_only,
+                    add_supported_regions: add_supported_region.into_iter().collect(),
+                    remove_supported_regions: remove_supported_region.into_iter().collect(),
                     limits: LimitChange {
                         connections: limit_connections,
                         connections_per_second: limit_connections_per_second,
@@ -417,6 +434,7 @@ fn describe(service: &EndpointServiceView) -> String {
         load_balancers: _,
         load_balancer_names,
         zones,
+        supported_regions,
         ipv4_only,
         acceptance_required,
         principals,
@@ -445,6 +463,7 @@ fn describe(service: &EndpointServiceView) -> String {
         ("Alias", or_dash(alias.as_ref())),
         leads_to,
         ("Zones", list(zones)),
+        ("Other regions", list(supported_regions)),
         ("IPv4 only", ipv4_only.to_string()),
         ("Acceptance required", acceptance_required.to_string()),
         ("Allowed principals", list(principals)),

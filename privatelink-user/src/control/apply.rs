@@ -570,6 +570,7 @@ impl Planner<'_, '_> {
                 private_dns_name: None,
                 consumers,
                 ipv4_only: false,
+                supported_regions: Default::default(),
             };
             let detail = format!("load balancer {listed}, {consent}");
             // Its private DNS name is compared below.
@@ -598,6 +599,7 @@ impl Planner<'_, '_> {
                 principals: allowed_principals.clone(),
                 private_dns_name: None,
                 consumers,
+                supported_regions: Default::default(),
             };
             match declared_service(&self.state, declared).and_then(|present| publish::published(&self.state, present)) {
                 Some(present) => {

@@ -10,29 +10,29 @@ use super::{
 };
 use crate::model::{
     AccountId, Change, Consent, Endpoint, EndpointId, EndpointService, EndpointServiceId, EndpointState, Identity,
-    OwnLimitChange, Owner, ServiceName, State,
+    OwnLimitChange, Owner, Region, ServiceName, State,
 };
 
 /// Whether `service` exists for `identity` of `owner`: it is the account's own, or one of its principals admits the
-/// caller. Services of other regions do not.
+/// caller, and the owner's region is the service's or one that it supports.
 pub fn admits(service: &EndpointService, owner: &Owner, identity: &Identity) -> bool {
     let admitted = |principal: &crate::model::Principal| principal.admits(&owner.account, identity);
-    service.owner.region == owner.region
+    service.regions().any(|region| *region == owner.region)
         && (service.owner.account == owner.account || service.principals.iter().any(admitted))
 }
 
-/// The service that `reference` means for the caller: one of its own, or another's that admits it, by service name or
-/// id. What does not admit the caller does not exist for it.
+/// The service that `reference` means for the caller: one of its own, or another's that admits it, by service name or id; of
+/// `service_region`, or without one of the caller's region. What does not admit the caller does not exist for it.
 pub fn offered<'a>(
     state: &'a State,
     world: &'a State,
-    account: (&AccountId, &crate::model::Region, &Identity),
-    reference: &Reference,
+    (account, region, identity): (&AccountId, &Region, &Identity),
+    (reference, service_region): (&Reference, Option<&Region>),
 ) -> Result<&'a EndpointService, ControlError> {
-    if let Ok(own) = lookup::endpoint_service(state, reference) {
+    let service_region = service_region.unwrap_or(region);
+    if let (Ok(own), true) = (lookup::endpoint_service(state, reference), service_region == region) {
         return Ok(own);
     }
-    let (account, region, identity) = account;
     let owner = Owner { account: account.clone(), region: region.clone() };
     let text = reference.as_str();
     let by_name = || text.parse::<ServiceName>().ok().map(|name| name.service());
@@ -41,7 +41,7 @@ pub fn offered<'a>(
         .or_else(by_name)
         .and_then(|id| world.endpoint_services.get(&id))
         .filter(|service| service.service_name.as_str() == text || service.id.as_str() == text)
-        .filter(|service| admits(service, &owner, identity))
+        .filter(|service| service.owner.region == *service_region && admits(service, &owner, identity))
         .ok_or_else(|| ControlError::InvalidServiceName(text.to_owned()))
 }
 

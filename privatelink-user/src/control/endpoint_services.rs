@@ -9,13 +9,13 @@ use super::{
     connections::{self, endpoints_of},
     endpoints,
     ipv6::Ipv6Refusal,
-    load_balancers, lookup, operation, private_dns, publish, sorted,
+    load_balancers, lookup, operation, private_dns, publish, regions, sorted,
     status::ServiceStatus,
     view::EndpointServiceView,
 };
 use crate::model::{
     Change, ConsumerLists, ConsumerPattern, Endpoint, EndpointService, EndpointServiceId, EndpointState, LimitChange,
-    Limits, LoadBalancerId, PayerResponsibility, Principal, PrivateDnsName, ResourceName, ServiceName, State,
+    Limits, LoadBalancerId, PayerResponsibility, Principal, PrivateDnsName, Region, ResourceName, ServiceName, State,
 };
 
 /// Publishes load balancers. Idempotent for the same load balancers and name.
@@ -42,13 +42,24 @@ pub struct CreateEndpointService {
     /// Let endpoints have IPv4 addresses only, also where every load balancer has IPv6 ones.
     #[serde(default)]
     pub ipv4_only: bool,
+    /// Other regions in which endpoints may be made.
+    #[serde(default)]
+    pub supported_regions: BTreeSet<Region>,
 }
 operation!(CreateEndpointService -> EndpointServiceView);
 
 impl Mutation for CreateEndpointService {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, EndpointServiceView), ControlError> {
-        let Self { load_balancers, name, acceptance_required, principals, private_dns_name, consumers, ipv4_only } =
-            self;
+        let Self {
+            load_balancers,
+            name,
+            acceptance_required,
+            principals,
+            private_dns_name,
+            consumers,
+            ipv4_only,
+            supported_regions,
+        } = self;
         let ids = load_balancer_ids(state, load_balancers)?;
         if ids.is_empty() {
             return Err(ControlError::ServiceWithoutLoadBalancer);
@@ -77,6 +88,7 @@ impl Mutation for CreateEndpointService {
             alias: name.clone(),
             load_balancers: ids,
             zones: BTreeSet::new(),
+            supported_regions: supported_regions.iter().filter(|region| *region != context.region).cloned().collect(),
             ipv4_only: *ipv4_only,
             acceptance_required: *acceptance_required,
             principals: principals.iter().cloned().collect(),
@@ -89,6 +101,7 @@ impl Mutation for CreateEndpointService {
         };
         service.private_dns = private_dns_name.as_ref().map(|name| private_dns::named(&service, name, context));
         service.zones = state.zones_of(&service);
+        regions::check_service(state, &service)?;
         let view = EndpointServiceView::new(state, context.world, &service);
         Ok((Change::default().put(service), view))
     }
@@ -130,6 +143,12 @@ pub struct ModifyEndpointService {
     /// Whether endpoints may have IPv4 addresses only; refused while one has an IPv6 address. None: as it is.
     #[serde(default)]
     pub ipv4_only: Option<bool>,
+    /// Further regions in which endpoints may be made.
+    #[serde(default)]
+    pub add_supported_regions: BTreeSet<Region>,
+    /// Regions in which none may be made from now on; those that are there stay. Not the service's own.
+    #[serde(default)]
+    pub remove_supported_regions: BTreeSet<Region>,
     /// Of each endpoint that has none of its own.
     #[serde(default)]
     pub limits: LimitChange,
@@ -155,6 +174,8 @@ impl Mutation for ModifyEndpointService {
             private_dns_name,
             remove_private_dns_name,
             ipv4_only,
+            add_supported_regions,
+            remove_supported_regions,
             limits,
             accept,
             reject,
@@ -196,6 +217,8 @@ impl Mutation for ModifyEndpointService {
             return Err(ControlError::LastLoadBalancer(service.id.clone()));
         }
         changed.zones = state.zones_of(&changed);
+        regions::change(&mut changed, add_supported_regions, remove_supported_regions)?;
+        regions::check_service(state, &changed)?;
         changed.ipv4_only = ipv4_only.unwrap_or(changed.ipv4_only);
         let has_ipv6 = |endpoint: &Endpoint| !endpoint.ipv6_addresses.is_empty();
         if changed.ipv4_only && !service.ipv4_only && endpoints_of(state, context.world, service).any(has_ipv6) {

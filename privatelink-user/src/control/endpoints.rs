@@ -19,7 +19,7 @@ use super::{
 };
 use crate::model::{
     Alias, Change, DnsRecordIpType, Endpoint, EndpointId, EndpointService, EndpointState, InvalidValue, IpAddressType,
-    Key, OwnLimits, PayerResponsibility, PolicyDocument, SecurityGroups, State, Vpc,
+    Key, OwnLimits, PayerResponsibility, PolicyDocument, Region, SecurityGroups, State, Vpc,
 };
 
 /// Makes an endpoint: an address in `vpc` that leads to a service of the caller or one that admits it. If the service
@@ -30,6 +30,9 @@ use crate::model::{
 pub struct CreateEndpoint {
     /// The service by its service name; its id, and the alias of one's own, are accepted as well.
     pub service_name: Reference,
+    /// The service's region, if it is another than the caller's; the service must support the caller's.
+    #[serde(default)]
+    pub service_region: Option<Region>,
     pub vpc: Reference,
     /// Without subnets; none: the first free address of the VPC.
     #[serde(default)]
@@ -70,6 +73,7 @@ impl Mutation for CreateEndpoint {
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, EndpointView), ControlError> {
         let Self {
             service_name,
+            service_region,
             vpc,
             address,
             ip_address_type,
@@ -83,7 +87,8 @@ impl Mutation for CreateEndpoint {
             policy,
         } = self;
         let ipv6 = Ipv6Wish::new(*ip_address_type, *ipv6_address, subnets)?;
-        let service = offered(state, context.world, (context.account, context.region, context.identity), service_name)?;
+        let caller = (context.account, context.region, context.identity);
+        let service = offered(state, context.world, caller, (service_name, service_region.as_ref()))?;
         let vpc = lookup::vpc(state, vpc)?;
         let groups = security_groups::resolve(state, &vpc.id, security_groups)?;
         let security_groups = SecurityGroups { groups, applies_to_established: false };
@@ -134,6 +139,7 @@ impl Mutation for CreateEndpoint {
             id,
             owner: context.owner(),
             service: service.id.clone(),
+            service_region: Some(service.owner.region.clone()).filter(|region| region != context.region),
             vpc: vpc.id.clone(),
             address,
             further_addresses,
@@ -209,7 +215,7 @@ impl Ipv6Wish {
     }
 }
 
-/// Addresses in the subnets of `placements`, all of `vpc` and of zones that the service has.
+/// Addresses in the subnets of `placements`, all of `vpc` and, in the service's region, of zones that it has.
 fn placed(
     state: &State,
     service: &EndpointService,
@@ -221,7 +227,8 @@ fn placed(
         if subnet.vpc != vpc.id {
             return Err(ControlError::SubnetOfOtherVpc { subnet: subnet.id.clone(), vpc: vpc.id.clone() });
         }
-        if !service.zones.contains(&subnet.zone) {
+        // Zones of another region are others.
+        if vpc.owner.region == service.owner.region && !service.zones.contains(&subnet.zone) {
             let (service, subnet) = (service.service_name.clone(), subnet.id.clone());
             return Err(ControlError::ZoneNotOffered { service, subnet });
         }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::{application::ApplicationRefusal, ipv6::Ipv6Refusal};
+use super::{application::ApplicationRefusal, ipv6::Ipv6Refusal, regions::RegionRefusal};
 
 use crate::{
     model::{
@@ -28,6 +28,8 @@ pub enum ControlError {
     Invalid(#[from] InvalidValue),
     #[error(transparent)]
     Ipv6(#[from] Ipv6Refusal),
+    #[error(transparent)]
+    Region(#[from] RegionRefusal),
     #[error(transparent)]
     Application(#[from] ApplicationRefusal),
 
@@ -344,6 +346,7 @@ impl ControlError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Ipv6(refusal) => refusal.code(),
+            Self::Region(refusal) => refusal.code(),
             Self::Application(refusal) => refusal.code(),
             Self::Invalid(_) | Self::TargetGroupVpcNotFound(_) | Self::NodeAddressMissing | Self::TargetMissing => {
                 "ValidationError"
@@ -463,6 +466,7 @@ impl ControlError {
     pub fn kind(&self) -> RefusalKind {
         match self {
             Self::Ipv6(refusal) => refusal.kind(),
+            Self::Region(refusal) => refusal.kind(),
             Self::Application(refusal) => refusal.kind(),
             Self::Invalid(_)
             | Self::NodeAddressMissing
@@ -604,6 +608,7 @@ impl ControlError {
         match self {
             Self::Invalid(invalid) => invalid.hint.clone(),
             Self::Ipv6(refusal) => refusal.hint(),
+            Self::Region(refusal) => refusal.hint(),
             Self::Application(refusal) => refusal.hint(),
             Self::VpcNotFound(_) | Self::TargetGroupVpcNotFound(_) => {
                 "`privatelink vpc list` shows the VPCs; `privatelink vpc create` makes one".to_owned()

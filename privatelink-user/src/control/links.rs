@@ -135,6 +135,7 @@ impl Mutation for CreateLink {
                 principals: Vec::new(),
                 private_dns_name: None,
                 consumers: Default::default(),
+                supported_regions: Default::default(),
             };
             let made = parts.make(&request, context)?;
             services.push(made.id);

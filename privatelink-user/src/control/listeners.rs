@@ -13,7 +13,7 @@ use super::{
     application::ApplicationRefusal,
     ipv6::Ipv6Refusal,
     listener_tls::{self, TlsChoice},
-    lookup, operation, sorted,
+    lookup, operation, regions, sorted,
     view::ListenerView,
 };
 use crate::{
@@ -110,6 +110,7 @@ impl Mutation for CreateListener {
             attributes,
             created_at: context.now,
         };
+        regions::check_listener(state, &listener)?;
         listener_tls::check_certificates(state, &listener)?;
         let view = ListenerView::new(state, &listener);
         Ok((Change::default().put(listener), view))
@@ -201,6 +202,7 @@ impl Mutation for ModifyListener {
             return Err(changed.port.not_one("of a TLS listener must be one").into());
         }
         changed.attributes = listener_attributes(changed.attributes, protocol, attributes)?;
+        regions::check_listener(state, &changed)?;
         listener_tls::check_certificates(state, &changed)?;
         let view = ListenerView::new(state, &changed);
         let change = Change::replace(listener, changed);

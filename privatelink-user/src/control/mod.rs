@@ -32,6 +32,7 @@ pub mod permissions;
 pub mod ports;
 pub mod private_dns;
 pub mod publish;
+pub mod regions;
 pub mod route_tables;
 pub mod security_groups;
 pub mod status;

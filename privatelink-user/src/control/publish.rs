@@ -17,7 +17,7 @@ use super::{
 };
 use crate::model::{
     Change, ConsumerLists, EndpointService, InvalidValue, Listener, ListenerPorts, Principal, PrivateDnsName, Protocol,
-    ResourceName, State, TargetAddress, TargetGroup, TargetType, VpcId, serde_as_text,
+    Region, ResourceName, State, TargetAddress, TargetGroup, TargetType, VpcId, serde_as_text,
 };
 
 /// An address to publish, as a person names it: `IP` (the service's port) or `IP:PORT`.
@@ -103,6 +103,9 @@ pub struct PublishTargets {
     /// Whose endpoints are accepted or rejected without asking.
     #[serde(default)]
     pub consumers: ConsumerLists,
+    /// Other regions in which endpoints may be made.
+    #[serde(default)]
+    pub supported_regions: BTreeSet<Region>,
 }
 operation!(PublishTargets -> EndpointServiceView);
 
@@ -139,6 +142,7 @@ impl Mutation for PublishTargets {
             principals,
             private_dns_name,
             consumers,
+            supported_regions,
         } = self;
         let vpc = lookup::vpc(state, vpc)?;
         let named = |service: &&EndpointService| service.alias.is_some() && service.alias == *name;
@@ -214,6 +218,7 @@ impl Mutation for PublishTargets {
             private_dns_name: private_dns_name.clone(),
             consumers: consumers.clone(),
             ipv4_only: false,
+            supported_regions: supported_regions.clone(),
         };
         let made = parts.make(&service, context)?;
         let Parts { mut state, mut change } = parts;

@@ -24,7 +24,7 @@ use crate::{
         GroupProtocol, HealthCheck, Hook, Instance, InstanceId, InstanceLabel, InstanceState, InterfaceName,
         IpAddressType, IpFamily, Limits, Link, LinkId, LinkSide, Listener, ListenerAttributes, ListenerId,
         ListenerPorts, LoadBalancer, LoadBalancerId, NetworkInterface, NetworkInterfaceId, Owner, PayerResponsibility,
-        Peer, PolicyDocument, Port, Principal, PrivateDns, PrivateDnsName, Protocol, ResourceName, RouteState,
+        Peer, PolicyDocument, Port, Principal, PrivateDns, PrivateDnsName, Protocol, Region, ResourceName, RouteState,
         RouteTable, RouteTableId, RouteTarget, SecurityGroup, SecurityGroupId, SecurityGroupName, SecurityGroupRule,
         SecurityGroupRuleId, SecurityGroupText, ServiceName, State, Subnet, SubnetCidr, SubnetId, SubnetIpv6Cidr,
         Target, TargetAddress, TargetGroup, TargetGroupId, TargetType, TlsSettings, Traffic, Vpc, VpcAttributes,
@@ -593,6 +593,8 @@ pub struct EndpointServiceView {
     pub load_balancer_names: Vec<String>,
     /// In which endpoints may be, such as `us-east-1a`: as its load balancers were when it was made or changed last.
     pub zones: Vec<String>,
+    /// Other regions than its own in which endpoints may be made.
+    pub supported_regions: Vec<Region>,
     /// Whether endpoints may have IPv4 addresses only, whatever its load balancers have.
     pub ipv4_only: bool,
     pub acceptance_required: bool,
@@ -627,6 +629,7 @@ impl EndpointServiceView {
             alias,
             load_balancers,
             zones,
+            supported_regions,
             ipv4_only,
             acceptance_required,
             principals,
@@ -642,6 +645,7 @@ impl EndpointServiceView {
             consumers,
             load_balancer_names: load_balancers.iter().map(|lb| load_balancer_name(state, lb)).collect(),
             zones: zones.iter().map(|zone| zone.name(&owner.region)).collect(),
+            supported_regions: supported_regions.into_iter().collect(),
             ipv4_only,
             id,
             owner,
@@ -805,6 +809,7 @@ pub struct EndpointView {
     pub owner: Owner,
     pub service: EndpointServiceId,
     pub service_name: ServiceName,
+    pub service_region: Region,
     pub service_alias: Option<ResourceName>,
     pub vpc: VpcId,
     pub vpc_name: String,
@@ -844,6 +849,7 @@ impl EndpointView {
             id,
             owner,
             service,
+            service_region: _,
             vpc,
             address,
             further_addresses: _,
@@ -862,6 +868,7 @@ impl EndpointView {
         let found = state.endpoint_services.get(&service);
         Self {
             service_name: endpoint.service_name(),
+            service_region: endpoint.service_region().clone(),
             dns_names: state.endpoint_names(endpoint),
             service_alias: found.and_then(|service| service.alias.clone()),
             vpc_name: vpc_name(state, &vpc),

@@ -55,7 +55,7 @@ impl Directory {
         let load_balancers = state.load_balancers.keys().map(|id| (domain.load_balancer(id), id.clone())).collect();
         let services = state.endpoint_services.values().map(|service| (&service.owner.region, &service.id));
         let bases: BTreeSet<_> =
-            services.chain(state.endpoints.values().map(|at| (&at.owner.region, &at.service))).collect();
+            services.chain(state.endpoints.values().map(|at| (at.service_region(), &at.service))).collect();
         let regions: BTreeSet<&Region> = bases.iter().map(|(region, _)| *region).collect();
         let above = bases
             .iter()
@@ -236,6 +236,7 @@ mod tests {
             payer: Default::default(),
             private_dns_on_acceptance: false,
             dns_record_ip_type: None,
+            service_region: None,
             aliases: Default::default(),
             policy: None,
             further_addresses: Vec::new(),

@@ -46,13 +46,13 @@ impl ServiceDomain {
 
     /// The name that leads to an endpoint in all of its zones.
     pub fn endpoint(&self, endpoint: &Endpoint) -> String {
-        let base = self.endpoint_service(&endpoint.owner.region, &endpoint.service);
+        let base = self.endpoint_service(endpoint.service_region(), &endpoint.service);
         format!("{}.{base}", endpoint_label(endpoint))
     }
 
     /// The name that leads to an endpoint in one zone.
     pub fn endpoint_in_zone(&self, endpoint: &Endpoint, zone: &str) -> String {
-        let base = self.endpoint_service(&endpoint.owner.region, &endpoint.service);
+        let base = self.endpoint_service(endpoint.service_region(), &endpoint.service);
         format!("{}-{zone}.{base}", endpoint_label(endpoint))
     }
 
@@ -199,6 +199,7 @@ mod tests {
             payer: Default::default(),
             private_dns_on_acceptance: false,
             dns_record_ip_type: None,
+            service_region: None,
             aliases: Default::default(),
             created_at: Timestamp::UNIX_EPOCH,
         }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Alias, DnsRecordIpType, EndpointId, EndpointServiceId, IpAddressType, Limits, OwnLimits, Owner,
-    PayerResponsibility, PolicyDocument, PrivateDnsName, SecurityGroups, ServiceName, VpcId,
+    PayerResponsibility, PolicyDocument, PrivateDnsName, Region, SecurityGroups, ServiceName, VpcId,
 };
 
 /// An address in a consumer's VPC that leads to one endpoint service.
@@ -21,8 +21,11 @@ use super::{
 pub struct Endpoint {
     pub id: EndpointId,
     pub owner: Owner,
-    /// Of any owner, in the endpoint's region. A rejected or expired endpoint may outlive it.
+    /// Of any owner. A rejected or expired endpoint may outlive it.
     pub service: EndpointServiceId,
+    /// The service's region. None: the endpoint's own.
+    #[serde(default)]
+    pub service_region: Option<Region>,
     /// The consumer's VPC.
     pub vpc: VpcId,
     /// Inside the VPC's CIDR; kept for the endpoint's life.
@@ -89,9 +92,14 @@ impl Endpoint {
         self.aliases.iter().filter_map(|alias| alias.address()).filter(move |address| cidr.contains(address))
     }
 
+    /// The region of the service that it leads to.
+    pub fn service_region(&self) -> &Region {
+        self.service_region.as_ref().unwrap_or(&self.owner.region)
+    }
+
     /// The name of the service that it leads to.
     pub fn service_name(&self) -> ServiceName {
-        ServiceName::new(&self.owner.region, &self.service)
+        ServiceName::new(self.service_region(), &self.service)
     }
 
     /// The limits that hold for it if its service has `defaults`.
@@ -193,5 +201,18 @@ mod tests {
             let stored = stored_without(&endpoint, "dns_record_ip_type");
             assert_eq!((stored.dns_record_ip_type, stored.dns_record_ip_type()), (None, records));
         }
+    }
+
+    #[test]
+    fn a_stored_endpoint_without_a_region_leads_to_a_service_of_its_own() {
+        let state = World::published().state;
+        let endpoint = state.endpoints.values().next().expect("an endpoint");
+        let stored = stored_without(endpoint, "service_region");
+        assert_eq!(stored.service_region(), &endpoint.owner.region);
+        let service = state.endpoint_services.values().next().expect("a service");
+        let mut record = serde_json::to_value(service).expect("JSON");
+        record.as_object_mut().expect("an object").remove("supported_regions").expect("the field");
+        let stored: crate::model::EndpointService = serde_json::from_value(record).expect("a service");
+        assert!(stored.regions().eq([&stored.owner.region]));
     }
 }

@@ -27,6 +27,9 @@ pub struct EndpointService {
     /// Zones that they get later are the service's after its next change.
     #[serde(default)]
     pub zones: BTreeSet<Zone>,
+    /// Other regions than its own in which endpoints may be made. One that is taken away keeps the endpoints that it has.
+    #[serde(default)]
+    pub supported_regions: BTreeSet<Region>,
     /// Endpoints have IPv4 addresses only, also where every load balancer has IPv6 ones.
     #[serde(default)]
     pub ipv4_only: bool,
@@ -105,6 +108,11 @@ impl State {
 }
 
 impl EndpointService {
+    /// Every region in which endpoints may be made, its own first.
+    pub fn regions(&self) -> impl Iterator<Item = &Region> {
+        std::iter::once(&self.owner.region).chain(&self.supported_regions)
+    }
+
     /// The state of a new endpoint, `endpoint` of `account`.
     pub fn first_state(&self, account: &AccountId, endpoint: &EndpointId) -> EndpointState {
         match self.consumers.answer(account, endpoint) {

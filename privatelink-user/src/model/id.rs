@@ -263,8 +263,8 @@ impl TargetGroupId {
 }
 
 /// The region that identifiers and service names carry, such as `us-east-1`. Resources of two regions do not see each
-/// other. At most 30 characters, so that the first label of an endpoint's zonal name keeps to its 63 (RFC 1035 section
-/// 2.3.4).
+/// other, but for services that support endpoints in the other. At most 30 characters, so that the first label of an
+/// endpoint's zonal name keeps to its 63 (RFC 1035 section 2.3.4).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Region(Arc<str>);
 

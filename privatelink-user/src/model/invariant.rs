@@ -95,7 +95,7 @@ pub enum InvariantViolation {
     EndpointVpcMissing(EndpointId),
     #[error("{1} in VPC '{0}' is an alias of two endpoints, or overlaps the VPC's range")]
     AliasConflict(VpcId, Alias),
-    #[error("endpoint '{0}' leads to a service of another region")]
+    #[error("endpoint '{0}' leads to a service of another region than it says")]
     EndpointRegion(EndpointId),
     #[error("the names of endpoint '{0}' have records that its addresses do not allow")]
     EndpointRecords(EndpointId),
@@ -541,7 +541,7 @@ impl State {
             return Err(InvariantViolation::EndpointOwner(endpoint.id.clone()));
         }
         match self.endpoint_services.get(&endpoint.service) {
-            Some(service) if service.owner.region != endpoint.owner.region => {
+            Some(service) if service.owner.region != *endpoint.service_region() => {
                 return Err(InvariantViolation::EndpointRegion(endpoint.id.clone()));
             }
             None if endpoint.state.holds_service() => {

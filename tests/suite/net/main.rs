@@ -56,6 +56,7 @@ mod pool;
 mod proxy;
 mod range;
 mod refusals;
+mod regions;
 mod relay;
 mod restart;
 mod routing;
@@ -109,6 +110,7 @@ fn tests() -> Vec<Test> {
         dns::TESTS,
         affinity::TESTS,
         refusals::TESTS,
+        regions::TESTS,
         hooks::TESTS,
         hosts::TESTS,
         https::TESTS,

@@ -99,6 +99,7 @@ fn state() -> State {
         alias: None,
         zones: crate::model::Zone::ALL.into(),
         ipv4_only: false,
+        supported_regions: Default::default(),
         load_balancers: vec![lb],
         acceptance_required: false,
         principals: [].into(),
@@ -125,6 +126,7 @@ fn state() -> State {
         payer: Default::default(),
         private_dns_on_acceptance: false,
         dns_record_ip_type: None,
+        service_region: None,
         aliases: Default::default(),
         created_at: now(),
     }));

@@ -3,6 +3,7 @@ mod fuzz;
 mod gateways;
 mod networks;
 mod parameters;
+mod regions;
 mod security;
 mod status;
 mod texts;
@@ -65,9 +66,10 @@ impl Rig {
         (status, String::from_utf8(body.to_vec()).expect("UTF-8"))
     }
 
-    /// A request of an account, with parameters as a form.
+    /// A request of an account, `ACCOUNT` or `ACCOUNT@REGION`, with parameters as a form.
     fn ask(&self, account: &str, service: Service, form: &str) -> (u16, String) {
-        let scope = format!("{account}/20260101/us-east-1/{}/aws4_request", service.signing_name());
+        let (account, region) = account.split_once('@').unwrap_or((account, "us-east-1"));
+        let scope = format!("{account}/20260101/{region}/{}/aws4_request", service.signing_name());
         let header =
             format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host;x-amz-date, Signature={}", "0".repeat(64));
         let (status, body) =

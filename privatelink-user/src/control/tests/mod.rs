@@ -45,6 +45,7 @@ pub(crate) struct World {
     pub(crate) state: State,
     /// Who calls.
     account: AccountId,
+    region: Region,
     identity: Identity,
     ids: Counter,
     now: Timestamp,
@@ -55,6 +56,7 @@ impl World {
         Self {
             state: State::default(),
             account: "123456789012".parse().unwrap(),
+            region: "us-east-1".parse().unwrap(),
             identity: Identity::Root,
             ids: Counter::default(),
             now: Timestamp::from_second(1_800_000_000).unwrap(),
@@ -65,8 +67,7 @@ impl World {
         &mut self,
         run: impl FnOnce(&State, &mut Context<'_>) -> Result<(Change, T), ControlError>,
     ) -> Result<T, ControlError> {
-        let region: Region = "us-east-1".parse().unwrap();
-        let owner = Owner { account: self.account.clone(), region };
+        let owner = self.owner();
         let (before, world) = (self.state.clone(), self.state.clone());
         let (region, account, ids) = (&owner.region, &owner.account, &mut self.ids);
         let mut context = Context { region, account, identity: &self.identity, world: &world, now: self.now, ids };
@@ -90,9 +91,19 @@ impl World {
         self
     }
 
+    /// The same world, called in another region.
+    fn in_region(&mut self, region: &str) -> &mut Self {
+        self.region = region.parse().expect("a region");
+        self
+    }
+
+    fn owner(&self) -> Owner {
+        Owner { account: self.account.clone(), region: self.region.clone() }
+    }
+
     /// What the caller reads.
     fn ask<Q: Query>(&self, request: Q) -> Result<Q::Response, ControlError> {
-        let owner = Owner { account: self.account.clone(), region: "us-east-1".parse().expect("a region") };
+        let owner = self.owner();
         request.answer(&self.state.seen_by(&owner), &self.state)
     }
 

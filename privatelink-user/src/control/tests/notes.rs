@@ -17,6 +17,23 @@ use crate::{
 
 const ACCOUNTS: [&str; 3] = ["111111111111", "222222222222", "333333333333"];
 
+const REGIONS: [&str; 2] = ["us-east-1", "eu-west-1"];
+
+/// Who acts: each account, in each region. The first three are the accounts in the first region.
+const OWNERS: usize = ACCOUNTS.len() * REGIONS.len();
+
+fn account(who: usize) -> &'static str {
+    ACCOUNTS[who % ACCOUNTS.len()]
+}
+
+fn region(who: usize) -> &'static str {
+    REGIONS[who / ACCOUNTS.len()]
+}
+
+fn owner(who: usize) -> Owner {
+    Owner { account: account(who).parse().unwrap(), region: region(who).parse().unwrap() }
+}
+
 /// One thing that one account does. Numbers pick among what there is, of whomever it is.
 #[derive(Clone, Copy, Debug)]
 enum Deed {
@@ -40,9 +57,18 @@ enum Deed {
         service: u8,
         whom: u8,
     },
+    /// Lets endpoints be in the other region, or no more.
+    Widen {
+        service: u8,
+    },
+    Narrow {
+        service: u8,
+    },
+    /// `at_home`: without a word on the service's region.
     Connect {
         service: u8,
         address: u8,
+        at_home: bool,
     },
     Accept {
         service: u8,
@@ -69,13 +95,16 @@ fn deeds() -> impl Strategy<Value = (usize, Deed)> {
         1 => (n(), any::<bool>()).prop_map(|(service, acceptance)| Deed::Demand { service, acceptance }),
         3 => (n(), 0u8..4).prop_map(|(service, whom)| Deed::Admit { service, whom }),
         1 => (n(), 0u8..4).prop_map(|(service, whom)| Deed::Exclude { service, whom }),
-        6 => (n(), 4u8..12).prop_map(|(service, address)| Deed::Connect { service, address }),
+        2 => n().prop_map(|service| Deed::Widen { service }),
+        1 => n().prop_map(|service| Deed::Narrow { service }),
+        8 => (n(), 4u8..12, any::<bool>())
+            .prop_map(|(service, address, at_home)| Deed::Connect { service, address, at_home }),
         3 => (n(), n()).prop_map(|(service, endpoint)| Deed::Accept { service, endpoint }),
         2 => (n(), n()).prop_map(|(service, endpoint)| Deed::Reject { service, endpoint }),
         1 => n().prop_map(|endpoint| Deed::Disconnect { endpoint }),
         1 => (1u8..8).prop_map(|days| Deed::Wait { days }),
     ];
-    (0usize..ACCOUNTS.len(), deed)
+    (0usize..OWNERS, deed)
 }
 
 /// A service, as noted.
@@ -84,6 +113,8 @@ struct Published {
     demands: bool,
     /// Accounts; one more than there are is everybody.
     admitted: BTreeSet<u8>,
+    /// Whether endpoints may be in the other region.
+    wide: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +151,10 @@ impl Notes {
     fn admits(&self, service: &str, who: usize) -> bool {
         let everybody = u8::try_from(ACCOUNTS.len()).unwrap_or_default();
         self.services.get(service).is_some_and(|service| {
-            service.owner == who || service.admitted.iter().any(|one| usize::from(*one) == who || *one == everybody)
+            let near = region(service.owner) == region(who) || service.wide;
+            let own = account(service.owner) == account(who);
+            let by_name = |one: &u8| usize::from(*one) == who % ACCOUNTS.len() || *one == everybody;
+            near && (own || service.admitted.iter().any(by_name))
         })
     }
 
@@ -141,8 +175,8 @@ fn principal(whom: u8) -> String {
 /// Three accounts, each with a VPC of the same range and a load balancer for each service that it may publish.
 fn world() -> World {
     let mut world = World::new();
-    for account in ACCOUNTS {
-        world.by(account);
+    for who in 0..OWNERS {
+        world.by(account(who)).in_region(region(who));
         world.json::<CreateVpc>(json!({"name": "net", "cidr": "10.0.0.0/24"})).unwrap();
         for number in 0..4 {
             let address = Ipv4Addr::new(10, 0, 0, 200 + number);
@@ -155,7 +189,7 @@ fn world() -> World {
 
 /// Does the deed and notes it. Whether it was done must be what the notes say.
 fn does(world: &mut World, notes: &mut Notes, who: usize, deed: Deed) -> Result<(), TestCaseError> {
-    world.by(ACCOUNTS[who]);
+    world.by(account(who)).in_region(region(who));
     let (allowed, done) = match deed {
         Deed::Publish { acceptance } => {
             let used = notes.services.values().filter(|service| service.owner == who).count();
@@ -167,7 +201,7 @@ fn does(world: &mut World, notes: &mut Notes, who: usize, deed: Deed) -> Result<
                 .map(|lb| lb.as_str())
                 .collect();
             let free = (0..4).map(|number| format!("lb{number}")).find(|name| {
-                let mut own = world.state.load_balancers.values().filter(|lb| lb.id.scope().1 == ACCOUNTS[who]);
+                let mut own = world.state.load_balancers.values().filter(|lb| lb.id.belongs_to(&owner(who)));
                 own.any(|lb| lb.name.as_str() == name && !in_use.contains(lb.id.as_str()))
             });
             let Some(lb) = free else {
@@ -177,7 +211,7 @@ fn does(world: &mut World, notes: &mut Notes, who: usize, deed: Deed) -> Result<
             let request = json!({"load_balancers": [lb], "acceptance_required": acceptance});
             let made = world.json::<CreateEndpointService>(request);
             if let Ok(made) = &made {
-                let noted = Published { owner: who, demands: acceptance, admitted: BTreeSet::new() };
+                let noted = Published { owner: who, demands: acceptance, admitted: BTreeSet::new(), wide: false };
                 notes.services.insert(made.id.to_string(), noted);
             }
             (true, made.is_ok())
@@ -222,13 +256,30 @@ fn does(world: &mut World, notes: &mut Notes, who: usize, deed: Deed) -> Result<
             }
             (allowed, done)
         }
-        Deed::Connect { service, address } => {
+        Deed::Widen { service } | Deed::Narrow { service } => {
             let Some(id) = picked(&notes.services, service) else { return Ok(()) };
+            let widen = matches!(deed, Deed::Widen { .. });
+            let wide = notes.services.get(&id).is_some_and(|service| service.wide);
+            let other = REGIONS[1 - who / ACCOUNTS.len()];
+            let allowed = notes.owns(who, &id) && (widen || wide);
+            let list = if widen { "add_supported_regions" } else { "remove_supported_regions" };
+            let done = world.json::<ModifyEndpointService>(json!({"endpoint_service": id, list: [other]})).is_ok();
+            if allowed && let Some(service) = notes.services.get_mut(&id) {
+                service.wide = widen;
+            }
+            (allowed, done)
+        }
+        Deed::Connect { service, address, at_home } => {
+            let Some(id) = picked(&notes.services, service) else { return Ok(()) };
+            let from = notes.services.get(&id).map_or(who, |service| service.owner);
             let holder = notes.endpoints.values().find(|one| one.owner == who && one.address == address);
             // The same again is the same endpoint.
-            let allowed = notes.admits(&id, who) && holder.is_none_or(|one| one.service == id);
-            let name = format!("com.amazonaws.vpce.us-east-1.{id}");
-            let request = json!({"service_name": name, "vpc": "net", "address": Ipv4Addr::new(10, 0, 0, address)});
+            let allowed = notes.admits(&id, who)
+                && (region(from) == region(who) || !at_home)
+                && holder.is_none_or(|one| one.service == id);
+            let name = format!("com.amazonaws.vpce.{}.{id}", region(from));
+            let request = json!({"service_name": name, "vpc": "net", "address": Ipv4Addr::new(10, 0, 0, address),
+                "service_region": (!at_home).then(|| region(from))});
             let made = world.json::<CreateEndpoint>(request);
             if let Ok(made) = &made {
                 let demands = notes.services.get(&id).is_some_and(|service| service.demands);
@@ -280,7 +331,7 @@ fn does(world: &mut World, notes: &mut Notes, who: usize, deed: Deed) -> Result<
             (true, true)
         }
     };
-    prop_assert_eq!(done, allowed, "{} {:?}", ACCOUNTS[who], deed);
+    prop_assert_eq!(done, allowed, "{} {:?}", owner(who), deed);
     Ok(())
 }
 
@@ -302,12 +353,12 @@ fn compare(world: &mut World, notes: &Notes) -> Result<(), TestCaseError> {
         world.state.endpoints.values().map(|one| (one.id.to_string(), word(one.state))).collect();
     let wanted: BTreeMap<String, &str> = notes.endpoints.iter().map(|(id, one)| (id.clone(), noted(one))).collect();
     prop_assert_eq!(states, wanted);
-    for (who, account) in ACCOUNTS.iter().enumerate() {
-        let owner = Owner { account: account.parse().unwrap(), region: "us-east-1".parse().unwrap() };
+    for who in 0..OWNERS {
+        let owner = owner(who);
         // What exists for it: the services that admit it, and its own endpoints.
         for (id, service) in &world.state.endpoint_services {
             let admitted = admits(service, &owner, &Identity::Root);
-            prop_assert_eq!(admitted, notes.admits(id.as_str(), who), "{} and {}", account, id);
+            prop_assert_eq!(admitted, notes.admits(id.as_str(), who), "{} and {}", owner, id);
         }
         let seen = world.state.seen_by(&owner);
         let own: BTreeSet<String> = seen.endpoints.keys().map(ToString::to_string).collect();
@@ -316,7 +367,7 @@ fn compare(world: &mut World, notes: &Notes) -> Result<(), TestCaseError> {
         prop_assert_eq!(own, noted);
         // A provider sees who leads to its services, and nobody else does.
         for id in notes.services.keys() {
-            world.by(account);
+            world.by(account(who)).in_region(region(who));
             let answer = world.ask(DescribeConnections { endpoint_service: id.into() });
             prop_assert_eq!(answer.is_ok(), notes.owns(who, id));
             let told: BTreeSet<String> =

@@ -19,7 +19,7 @@ use crate::{
     },
     model::{
         DnsRecordIpType, Endpoint, EndpointId, GatewayEndpoint, GatewayService, InvalidValue, IpAddressType, Owner,
-        PayerResponsibility, PolicyDocument, State, Subnet, derived,
+        PayerResponsibility, PolicyDocument, Region, State, Subnet, derived,
     },
 };
 
@@ -30,7 +30,7 @@ fn subnets_of<'a>(world: &'a State, endpoint: &'a Endpoint) -> impl Iterator<Ite
 
 /// The names of an endpoint in DNS: its region's first, then one a zone.
 pub fn dns_entries(world: &State, endpoint: &Endpoint) -> Vec<Structure> {
-    let region = endpoint.owner.region.as_str();
+    let region = endpoint.service_region().as_str();
     let entry = |name: String| {
         Structure::new().text("dnsName", name).text("hostedZoneId", derived::hosted_zone("vpce", region))
     };
@@ -58,7 +58,7 @@ fn view(state: &State, endpoint: &Endpoint, status: EndpointStatus) -> Structure
         .time("creationTimestamp", endpoint.created_at)
         .list("tagSet", tag_set(state, endpoint.id.as_str()))
         .text("ownerId", &endpoint.owner.account)
-        .text("serviceRegion", &endpoint.owner.region)
+        .text("serviceRegion", endpoint.service_region())
         .list("payerResponsibilitySet", payers(endpoint.payer));
     if status != EndpointStatus::Failed {
         return structure;
@@ -142,16 +142,14 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
     let tags = tag_specification(&scope, "vpc-endpoint")?;
     let groups: Vec<Reference> = scope.list("SecurityGroupId").into_iter().map(Into::into).collect();
     let token = scope.text("ClientToken");
-    if scope.text("ServiceRegion").is_some_and(|region| region != call.owner().region.as_str()) {
-        return Err(Refusal::value("ServiceRegion", scope.required("ServiceRegion")?, "must be the endpoint's own"));
-    }
+    let service_region: Option<Region> = scope.parsed("ServiceRegion")?;
     let private_dns = scope.boolean("PrivateDnsEnabled")?.unwrap_or(false);
     let family = family(&scope)?;
     let dns_record_ip_type = dns_records(&scope)?;
     let policy = policy(&scope)?;
     let id = call.create(|state, context| {
         let caller = (context.account, context.region, context.identity);
-        connections::offered(state, context.world, caller, &name.into())?;
+        connections::offered(state, context.world, caller, (&name.into(), service_region.as_ref()))?;
         if kind != "Interface" {
             return Err(Refusal::coded(
                 "InvalidParameter",
@@ -164,6 +162,7 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
         let security_groups = if groups.is_empty() { default().into_iter().collect() } else { groups };
         let request = CreateEndpoint {
             service_name: name.into(),
+            service_region,
             vpc: vpc.into(),
             ip_address_type: family,
             dns_record_ip_type,
@@ -236,7 +235,7 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
                 "vpc-endpoint-type" => one("Interface"),
                 "vpc-id" => one(&endpoint.vpc),
                 "service-name" => one(endpoint.service_name()),
-                "service-region" => one(region),
+                "service-region" => one(endpoint.service_region()),
                 "ip-address-type" => one(endpoint.ip_address_type()),
                 "owner-id" => one(account),
                 _ => None,

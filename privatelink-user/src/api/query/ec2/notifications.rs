@@ -13,7 +13,10 @@ use crate::{
         ControlError, Mutation as _,
         notifications::{CreateConnectionNotification, DeleteConnectionNotification, ModifyConnectionNotification},
     },
-    model::{ConnectionEvent, ConnectionNotification, NotificationId, NotificationSubject, NotificationTarget},
+    model::{
+        ConnectionEvent, ConnectionNotification, Endpoint, NotificationId, NotificationSubject, NotificationTarget,
+        State,
+    },
 };
 
 /// Whether messages are delivered: the agent's operator may have taken the target away.
@@ -21,19 +24,23 @@ fn state(call: &Call<'_>, notification: &ConnectionNotification) -> &'static str
     if call.api.notify.allows(&notification.target) { "Enabled" } else { "Disabled" }
 }
 
-fn view(call: &Call<'_>, notification: &ConnectionNotification) -> Structure {
+fn view(call: &Call<'_>, seen: &State, notification: &ConnectionNotification) -> Structure {
     let ConnectionNotification { id, owner, subject, target, events, created_at: _ } = notification;
     let structure = Structure::new().text("connectionNotificationId", id);
     let structure = match subject {
         NotificationSubject::EndpointService(service) => structure.text("serviceId", service),
         NotificationSubject::Endpoint(endpoint) => structure.text("vpcEndpointId", endpoint),
     };
+    let service_region = match subject {
+        NotificationSubject::EndpointService(_) => None,
+        NotificationSubject::Endpoint(endpoint) => seen.endpoints.get(endpoint).map(Endpoint::service_region),
+    };
     structure
         .text("connectionNotificationType", "Topic")
         .text("connectionNotificationArn", target)
         .texts("connectionEvents", events)
         .text("connectionNotificationState", state(call, notification))
-        .text("serviceRegion", &owner.region)
+        .text("serviceRegion", service_region.unwrap_or(&owner.region))
 }
 
 fn unknown(id: &str) -> Refusal {
@@ -71,7 +78,9 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
     call.read(|state, _| {
         let found = id.parse().ok().and_then(|id: NotificationId| state.notifications.get(&id));
         let notification = found.ok_or_else(|| unknown(&id))?;
-        Ok(Structure::new().value("connectionNotification", view(call, notification)).maybe("clientToken", token))
+        Ok(Structure::new()
+            .value("connectionNotification", view(call, state, notification))
+            .maybe("clientToken", token))
     })
 }
 
@@ -100,7 +109,7 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
                 _ => None,
             };
             if filters.admit(all, notification.id.as_str(), values)? {
-                found.push((notification.id.to_string(), view(call, notification)));
+                found.push((notification.id.to_string(), view(call, all, notification)));
             }
         }
         let (items, token) = page.cut(found);

@@ -1,5 +1,7 @@
 //! Endpoint services: the provider's configurations, and what a consumer finds.
 
+use std::collections::BTreeSet;
+
 use axum::{Json, extract::State as Shared};
 
 use super::{chosen, done, gateways, members, one, tag_set, unsuccessful};
@@ -9,6 +11,7 @@ use crate::{
         query::{
             call::{Call, tag_specification, with_tags},
             filter::{Filters, Page},
+            params::Scope,
             refusal::Refusal,
             xml::Structure,
         },
@@ -31,6 +34,7 @@ fn view(state: &State, world: &State, service: &EndpointService, status: Service
         alias: _,
         load_balancers,
         zones,
+        supported_regions: _,
         ipv4_only: _,
         acceptance_required,
         principals: _,
@@ -45,6 +49,7 @@ fn view(state: &State, world: &State, service: &EndpointService, status: Service
         PayerResponsibility::EndpointOwner => None,
         PayerResponsibility::ServiceOwner => Some("ServiceOwner"),
     };
+    let supported = |region: &Region| Structure::new().text("region", region).text("serviceState", status);
     let verification = private_dns.as_ref().map(|private| {
         Structure::new()
             .text("state", private.state)
@@ -66,7 +71,7 @@ fn view(state: &State, world: &State, service: &EndpointService, status: Service
         .texts("baseEndpointDnsNameSet", [world.service_domain.endpoint_service(region, id)])
         .list("tagSet", tag_set(state, id.as_str()))
         .maybe("payerResponsibility", payer)
-        .list("supportedRegionSet", [Structure::new().text("region", region).text("serviceState", status)])
+        .list("supportedRegionSet", service.regions().map(supported))
         .text("remoteAccessEnabled", false)
         .maybe("privateDnsName", private_dns.as_ref().map(|private| &private.name));
     match verification {
@@ -93,14 +98,9 @@ fn check_ipv6(name: &str, possible: bool) -> Result<(), Refusal> {
     Err(Refusal::value(name, "ipv6", "needs load balancers with the IP address type dualstack"))
 }
 
-/// Services are offered in their own region only.
-fn check_regions(region: &Region, name: &str, named: &[&str]) -> Result<(), Refusal> {
-    match named.iter().find(|named| **named != region.as_str()) {
-        Some(other) => {
-            Err(Refusal::value(name, other, "must be the service's own region; others have no access to it"))
-        }
-        None => Ok(()),
-    }
+/// The regions that a request names in the list `name`.
+fn regions(scope: &Scope<'_>, name: &str) -> Result<BTreeSet<Region>, Refusal> {
+    scope.list(name).into_iter().map(|text| Ok(text.parse::<Region>()?)).collect()
 }
 
 fn parsed_families(texts: &[&str]) -> Result<Vec<IpFamily>, Refusal> {
@@ -122,11 +122,11 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
         private_dns_name: scope.parsed("PrivateDnsName")?,
         consumers: Default::default(),
         ipv4_only: wanted == [IpFamily::Ipv4],
+        supported_regions: regions(&scope, "SupportedRegion")?,
     };
     if !wanted.is_empty() && !wanted.contains(&IpFamily::Ipv4) {
         return Err(Refusal::value("SupportedIpAddressType", "ipv6", "must be given with ipv4"));
     }
-    check_regions(&call.owner().region, "SupportedRegion", &scope.list("SupportedRegion"))?;
     if let Some(gateway) = scope.list("GatewayLoadBalancerArn").first() {
         return Err(ControlError::LoadBalancerNotFound((*gateway).to_owned()).into());
     }
@@ -192,7 +192,6 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
 pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
     let id = scope.required("ServiceId")?;
-    let region = &call.owner().region;
     let added = parsed_families(&scope.list("AddSupportedIpAddressType"))?;
     let removed = parsed_families(&scope.list("RemoveSupportedIpAddressType"))?;
     if removed.contains(&IpFamily::Ipv4) {
@@ -212,12 +211,6 @@ pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
             return Err(Refusal::coded("InvalidParameterCombination", message));
         }
     };
-    check_regions(region, "AddSupportedRegion", &scope.list("AddSupportedRegion"))?;
-    if let Some(named) = scope.list("RemoveSupportedRegion").first() {
-        let rule =
-            if *named == region.as_str() { "is the service's own region" } else { "is not one of the service's" };
-        return Err(Refusal::value("RemoveSupportedRegion", named, rule));
-    }
     let request = ModifyEndpointService {
         endpoint_service: id.into(),
         acceptance_required: scope.boolean("AcceptanceRequired")?,
@@ -226,6 +219,8 @@ pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
         private_dns_name: scope.parsed("PrivateDnsName")?,
         remove_private_dns_name: scope.boolean("RemovePrivateDnsName")?.unwrap_or(false),
         ipv4_only,
+        add_supported_regions: regions(&scope, "AddSupportedRegion")?,
+        remove_supported_regions: regions(&scope, "RemoveSupportedRegion")?,
         ..ModifyEndpointService::default()
     };
     call.mutate(&request)?;
@@ -272,7 +267,8 @@ pub fn delete(call: &Call<'_>) -> Result<Structure, Refusal> {
     Ok(unsuccessful(recoded.collect()))
 }
 
-/// The services that exist for the caller: its own, and those that admit it.
+/// The services that exist for the caller: its own, and those that admit it. Those of other regions are found where they are asked
+/// for by `ServiceRegion`.
 pub fn offered(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
     let (filters, page, names) = (Filters::read(&scope)?, Page::ec2(&scope)?, scope.list("ServiceName"));
@@ -284,7 +280,10 @@ pub fn offered(call: &Call<'_>) -> Result<Structure, Refusal> {
             .endpoint_services
             .values()
             .filter(|service| connections::admits(service, owner, &call.caller.identity))
-            .filter(|_| regions.is_empty() || regions.contains(&region.as_str()))
+            .filter(|service| match regions.is_empty() {
+                true => service.owner.region == *region,
+                false => regions.contains(&service.owner.region.as_str()),
+            })
             .collect();
         let known = |name: &&&str| {
             services.iter().any(|service| service.service_name.as_str() == **name)
@@ -315,7 +314,7 @@ pub fn offered(call: &Call<'_>) -> Result<Structure, Refusal> {
             let values = |filter: &str| match filter {
                 "service-name" => one(name),
                 "service-type" => one("Interface"),
-                "service-region" => one(region),
+                "service-region" => one(&service.owner.region),
                 "owner" => one(&service.owner.account),
                 "supported-ip-address-types" => {
                     Some(families(world, service).iter().map(ToString::to_string).collect())
@@ -326,7 +325,7 @@ pub fn offered(call: &Call<'_>) -> Result<Structure, Refusal> {
             // Tags are their owner's: another account neither sees them nor finds a service by them.
             let tags = if service.owner == *owner { world } else { &State::default() };
             if filters.admit(tags, service.id.as_str(), values)? && asked {
-                found.push((name.to_owned(), (name.to_owned(), detail(tags, world, service, region))));
+                found.push((name.to_owned(), (name.to_owned(), detail(tags, world, service))));
             }
         }
         let (items, token) = page.cut(found);
@@ -335,8 +334,8 @@ pub fn offered(call: &Call<'_>) -> Result<Structure, Refusal> {
     })
 }
 
-fn detail(tags: &State, world: &State, service: &EndpointService, region: &Region) -> Structure {
-    let zones = &service.zones;
+fn detail(tags: &State, world: &State, service: &EndpointService) -> Structure {
+    let (zones, region) = (&service.zones, &service.owner.region);
     let private = service.private_dns.as_ref();
     Structure::new()
         .text("serviceName", &service.service_name)
