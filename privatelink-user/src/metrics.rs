@@ -251,6 +251,11 @@ const SERVICE: &[Row<ServiceUsage>] = &[
 const CHECKS: &[Row<ChecksDone>] = &[
     counter("health_checks_passed_total", "health checks that passed since the agent began", |done| done.passed),
     counter("health_checks_failed_total", "health checks that failed since the agent began", |done| done.failed),
+    counter(
+        "health_checks_without_room_total",
+        "health checks that found the flow table full, and count for nothing, since the agent began",
+        |done| done.without_room,
+    ),
     counter("passive_suspicions_total", "times that failing connections brought a check forward", |done| {
         done.suspicions
     }),

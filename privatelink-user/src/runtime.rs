@@ -596,6 +596,8 @@ pub struct ChecksDone {
     pub target_group: TargetGroupId,
     pub passed: u64,
     pub failed: u64,
+    /// Those that failed while the flow table was full, and count for nothing.
+    pub without_room: u64,
     /// Times that clients' failing connections brought a check forward.
     pub suspicions: u64,
 }
@@ -603,7 +605,7 @@ pub struct ChecksDone {
 impl ChecksDone {
     /// Nothing yet.
     pub const fn none(target_group: TargetGroupId) -> Self {
-        Self { target_group, passed: 0, failed: 0, suspicions: 0 }
+        Self { target_group, passed: 0, failed: 0, without_room: 0, suspicions: 0 }
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use privatelink_ebpf::abi::Counter;
 use tokio::{
     sync::{Semaphore, mpsc},
     task::JoinSet,
@@ -56,7 +57,8 @@ pub async fn run(shared: Arc<Shared>, how: Probes, mut suspicions: mpsc::Receive
     let mut schedule: Schedule<CheckKey> = Schedule::new(rand::random());
     let slots = Arc::new(Semaphore::new(AT_ONCE));
     let mut clients = Clients { unverified: how.tls.clone(), verifying: HashMap::new() };
-    let mut probes: JoinSet<(CheckKey, Outcome)> = JoinSet::new();
+    let mut probes: JoinSet<Probed> = JoinSet::new();
+    let mut crowded = false;
     let mut suspected: HashSet<CheckKey> = HashSet::new();
     let mut plans = shared.plan.subscribe();
     let mut plan = plans.borrow_and_update().clone();
@@ -73,10 +75,20 @@ pub async fn run(shared: Arc<Shared>, how: Probes, mut suspicions: mpsc::Receive
                 adjust(&mut schedule, &shared, &plan);
             }
             Some(done) = probes.join_next() => {
-                if let Ok((key, outcome)) = done {
+                if let Ok(Probed { key, refused, outcome }) = done {
+                    let outcome = match outcome {
+                        // The refusal may have been the probe's own.
+                        Outcome::Failed(_) if refusals(&shared) != refused => Outcome::NoRoom,
+                        told => told,
+                    };
+                    if outcome == Outcome::NoRoom && !crowded {
+                        tracing::warn!("the flow table is full: checks that fail say nothing about their targets");
+                    }
+                    crowded = outcome == Outcome::NoRoom;
                     count(&shared, &key.group, |checks| match outcome {
                         Outcome::Passed => &mut checks.passed,
                         Outcome::Failed(_) => &mut checks.failed,
+                        Outcome::NoRoom => &mut checks.without_room,
                     });
                     let open = observe(&shared, &plan, &key, outcome) && outcome != Outcome::Passed;
                     if !open {
@@ -97,7 +109,9 @@ pub async fn run(shared: Arc<Shared>, how: Probes, mut suspicions: mpsc::Receive
             }
             () = tokio::time::sleep(Duration::from_millis(wait)) => {}
         }
-        for key in schedule.take_due(shared.now()) {
+        let due = schedule.take_due(shared.now());
+        let refused = if due.is_empty() { None } else { refusals(&shared) };
+        for key in due {
             let Some(check) = plan.checks.get(&key).cloned() else { continue };
             let slots = Arc::clone(&slots);
             let how = clients.of(&check).map(|tls| Probes { tls, ..how.clone() });
@@ -107,11 +121,24 @@ pub async fn run(shared: Arc<Shared>, how: Probes, mut suspicions: mpsc::Receive
                     Some(how) => probe(&how, &check).await,
                     None => Outcome::Failed(Failure::Internal),
                 };
-                (key, outcome)
+                Probed { key, refused, outcome }
             });
         }
     }
     probes.shutdown().await;
+}
+
+/// A probe that has ended.
+struct Probed {
+    key: CheckKey,
+    /// [`refusals`] before it began.
+    refused: Option<u64>,
+    outcome: Outcome,
+}
+
+/// How many new flows the kernel has refused because its table was full; none if it cannot say.
+fn refusals(shared: &Shared) -> Option<u64> {
+    shared.dataplane().counter(Counter::FlowTableFull).ok()
 }
 
 /// Who speaks TLS with the targets of a check. A client that validates has read its authorities once.

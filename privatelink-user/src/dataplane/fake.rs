@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use privatelink_ebpf::abi::{
+    Counter,
     explain::Trace,
     flow::{Addresses6, FlowKey, FlowState, Meta, Slot},
     pool::PortPool,
@@ -218,6 +219,10 @@ impl Dataplane for Fake {
     }
 
     fn half_open(&self) -> Result<u64, DataplaneError> {
+        Ok(0)
+    }
+
+    fn counter(&self, _counter: Counter) -> Result<u64, DataplaneError> {
         Ok(0)
     }
 

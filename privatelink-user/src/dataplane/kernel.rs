@@ -577,13 +577,16 @@ impl Dataplane for Kernel {
         Ok(sum)
     }
 
+    fn counter(&self, counter: Counter) -> Result<u64, DataplaneError> {
+        total(&self.maps.counters, counter as u32).map_err(DataplaneError::map("COUNTERS"))
+    }
+
     fn counts(&self, wanted: &Wanted) -> Result<Counts, DataplaneError> {
         let Wanted { endpoints, listeners, targets } = wanted;
         let maps = &self.maps;
         let mut counts = Counts::default();
         for counter in Counter::ALL {
-            let value = total(&maps.counters, *counter as u32).map_err(DataplaneError::map("COUNTERS"))?;
-            counts.counters.push((*counter, value));
+            counts.counters.push((*counter, self.counter(*counter)?));
         }
         for index in endpoints {
             let value =

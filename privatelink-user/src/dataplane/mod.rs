@@ -26,6 +26,7 @@ pub mod tables;
 use std::collections::BTreeMap;
 
 use privatelink_ebpf::abi::{
+    Counter,
     explain::Trace,
     flow::{Addresses6, FlowKey, Slot},
     pool::PortPool,
@@ -148,6 +149,13 @@ pub trait Dataplane: Send {
     ///
     /// [`DataplaneError::Map`] when they cannot be read.
     fn half_open(&self) -> Result<u64, DataplaneError>;
+
+    /// One counter, summed over the CPUs.
+    ///
+    /// # Errors
+    ///
+    /// [`DataplaneError::Map`] when it cannot be read.
+    fn counter(&self, counter: Counter) -> Result<u64, DataplaneError>;
 
     /// Every counter, summed over the CPUs.
     ///

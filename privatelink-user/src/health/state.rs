@@ -40,6 +40,8 @@ pub enum Failure {
 pub enum Outcome {
     Passed,
     Failed(Failure),
+    /// The flow table was full, so that the probe may not have reached the target: says nothing about it.
+    NoRoom,
 }
 
 /// What the probes of one target add up to. Runs count consecutive outcomes against the present state.
@@ -68,6 +70,7 @@ impl Checked {
     #[must_use]
     pub fn observe(self, outcome: Outcome, thresholds: Thresholds, now: u64) -> Self {
         match (self, outcome) {
+            (same, Outcome::NoRoom) => same,
             (Self::Initial { .. } | Self::Healthy { .. }, Outcome::Passed) => Self::Healthy { failed: 0 },
             (Self::Unhealthy { passed, last, since }, Outcome::Passed) => {
                 let passed = passed.saturating_add(1);
@@ -142,6 +145,7 @@ mod tests {
     fn outcome() -> impl Strategy<Value = Outcome> {
         prop_oneof![
             Just(Outcome::Passed),
+            Just(Outcome::NoRoom),
             prop_oneof![
                 Just(Failure::Timeout),
                 Just(Failure::Refused),
@@ -164,8 +168,9 @@ mod tests {
             let thresholds = Thresholds { healthy, unhealthy };
             // The definition, by looking back at runs instead of keeping counters.
             let mut expected = "initial";
-            for end in 1..=outcomes.len() {
-                let seen = &outcomes[..end];
+            let told: Vec<Outcome> = outcomes.iter().copied().filter(|outcome| *outcome != Outcome::NoRoom).collect();
+            for end in 1..=told.len() {
+                let seen = &told[..end];
                 let trailing = |passed: bool| {
                     seen.iter().rev().take_while(|o| matches!(o, Outcome::Passed) == passed).count() as u32
                 };

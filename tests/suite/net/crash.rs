@@ -17,7 +17,7 @@ use privatelink_tests::{
     cli::Cli,
     daemon::Agent,
     eventually::eventually,
-    programs::Directory,
+    programs::{Directory, curl},
     require::Need,
     scenario::{ENDPOINT, Scenario, Service, program, rows},
     topology::{Hook, Host, Topology},
@@ -45,7 +45,7 @@ pub const TESTS: fn() -> Vec<Test> = || {
         Test { name: "read_only_disk_is_refused_and_forwarding_goes_on", needs: &[], run: Run::Once(read_only) },
         Test {
             name: "full_flow_table_refuses_new_flows_and_carries_old_ones",
-            needs: &[],
+            needs: &[Need::Program("curl")],
             run: Run::EachHook(full_table),
         },
     ]
@@ -380,7 +380,8 @@ fn full_table(hook: Hook) -> Result<()> {
     const BUCKETS: usize = 64;
     const FLOWS: usize = BUCKETS * 9 / 4;
     let topology = Topology::build(hook, plans(1), None)?;
-    let arguments = vec!["--flow-buckets".to_owned(), BUCKETS.to_string()];
+    let metrics = "127.0.0.1:9420";
+    let arguments = ["--flow-buckets", &BUCKETS.to_string(), "--metrics", metrics].map(str::to_owned).to_vec();
     let agent = Agent::start_with_arguments(&program()?, &topology.lb, arguments)?;
     let scenario = Scenario::configure(topology, agent)?;
     let result = (|| {
@@ -388,24 +389,41 @@ fn full_table(hook: Hook) -> Result<()> {
         scenario.endpoint(&service, "consumer-a", ENDPOINT)?;
         let _echo = Server::start(&server(&scenario, 1).netns, target(&scenario, 1), Behaviour::Echo)?;
         scenario.wait_healthy("web")?;
-        // Checks need room in the table too, and a target that fails them loses its flows: none comes while it is full.
-        scenario.cli.run("target-group modify web --health-check-interval 300")?;
         let client = scenario.topology.host("client-a");
         let connect = || stream::connect(&client.netns, Source::ANY, FRONTEND, Duration::from_millis(400));
         let mut open = Vec::new();
-        let refused = loop {
+        let mut refused = Vec::new();
+        // Some buckets are full before others.
+        while refused.len() < 100 {
             match connect() {
-                Ok(stream) => open.push(stream),
-                Err(refused) => break refused,
+                Ok(stream) => {
+                    refused.clear();
+                    open.push(stream);
+                }
+                Err(error) => refused.push(error),
             }
             ensure!(open.len() <= FLOWS, "{} flows are open at once", open.len());
-        };
-        progress!("{} flows, then: {refused:#}", open.len());
-        // Some buckets are full before others, and the stash is small; what is in neither is none.
+        }
+        progress!("{} flows, then: {:#}", open.len(), refused.pop().context("no refusal")?);
+        // The stash is small; what is neither there nor in a bucket is none.
         ensure!(open.len() > FLOWS / 2, "the table is full with {} flows", open.len());
         ensure!(scenario.counter("flow_table_full")? > 0, "the refusal was not counted");
         for stream in &mut open {
             stream::echo(stream, b"carried").context("an open flow")?;
+        }
+        // Checks find no room either. They are twice as many as make a target unhealthy, which would end its flows.
+        eventually("checks have found the table full", SOON * 4, || {
+            let url = format!("http://{metrics}/metrics");
+            let text = curl(&scenario.topology.lb, &[&url])?;
+            let row = text.lines().find(|line| line.starts_with("privatelink_health_checks_without_room_total"));
+            let row = row.context("no metric of checks without room")?;
+            let count: f64 = row.rsplit(' ').next().context("no value")?.parse()?;
+            ensure!(count >= 4.0, "{row}");
+            Ok(())
+        })?;
+        ensure!(scenario.health("web")?.iter().all(|(_, health)| health == "healthy"), "{:?}", scenario.health("web")?);
+        for stream in &mut open {
+            stream::echo(stream, b"carried still").context("an open flow")?;
         }
         drop(open.split_off(open.len() / 2));
         let mut new = eventually("there is room again", SOON, connect)?;

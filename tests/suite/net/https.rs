@@ -4,28 +4,19 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream},
-    path::Path,
     process::{Command, Output, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use anyhow::{Context as _, Result, ensure};
 use privatelink_tests::{
     aws::Aws,
     daemon::Agent,
     dns::{Dnsmasq, Resolver},
     eventually::eventually,
     netns::Netns,
-    programs::{Directory, Nginx, Running, curl},
+    programs::{Directory, Nginx, curl},
     require::Need,
     scenario::{ENDPOINT, NODE, Scenario, Service, program, text},
     topology::{Hook, HostPlan, Topology, VpcPlan},
@@ -36,7 +27,6 @@ use crate::{
     aws::{CONSUMER, NEEDS as AWS, PROVIDER, at, network, with_api},
     common::{FIRST, PATIENCE, TARGET_PORT, plans, server, target},
     dns::{SECOND, VERIFIER},
-    progress,
 };
 
 /// Every test of this file.
