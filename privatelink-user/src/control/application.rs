@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use super::{Context, ControlError, Reference, error::RefusalKind, listeners::check_one_vpc, lookup};
 use crate::{
     model::{
-        ApplicationListener, ApplicationListenerId, ApplicationProtocol, CertificateId, Change, Forward, GroupProtocol,
-        HttpsSettings, ListenerPorts, ListenerRule, ListenerRuleId, LoadBalancer, LoadBalancerId, LoadBalancerKind,
-        RegisteredLoadBalancer, RequestForward, RuleAction, RuleCondition, RulePriority, State, TargetGroup,
-        TargetGroupId,
+        ActionOrder, ApplicationListener, ApplicationListenerId, ApplicationProtocol, Authentication, CertificateId,
+        Change, FirstAction, Forward, GroupProtocol, HttpsSettings, ListenerPorts, ListenerRule, ListenerRuleId,
+        LoadBalancer, LoadBalancerId, LoadBalancerKind, OidcAuthentication, RegisteredLoadBalancer, RequestForward,
+        RuleAction, RuleCondition, RulePriority, SecretText, State, TargetGroup, TargetGroupId,
     },
     tls::policy::ListenerPolicy,
 };
@@ -24,6 +24,10 @@ pub enum ApplicationRefusal {
     NotHttps,
     #[error("The redirect configuration is not valid because it creates a loop.")]
     RedirectLoop,
+    #[error("Action type '{0}' must be one of 'redirect,fixed-response,forward'")]
+    AuthenticationNotHttps(&'static str),
+    #[error("A client secret must be specified")]
+    NoClientSecret,
     #[error("One or more rules not found")]
     RuleNotFound(String),
     #[error("Priority '{0}' is currently in use")]
@@ -64,6 +68,8 @@ impl ApplicationRefusal {
         match self {
             Self::CertificateMissing
             | Self::NotHttps
+            | Self::AuthenticationNotHttps(_)
+            | Self::NoClientSecret
             | Self::ConditionTwice(_)
             | Self::TooManyValues { .. }
             | Self::TargetPort { .. }
@@ -85,6 +91,8 @@ impl ApplicationRefusal {
         match self {
             Self::CertificateMissing
             | Self::NotHttps
+            | Self::AuthenticationNotHttps(_)
+            | Self::NoClientSecret
             | Self::RedirectLoop
             | Self::ConditionTwice(_)
             | Self::TooManyValues { .. }
@@ -109,6 +117,8 @@ impl ApplicationRefusal {
         match self {
             Self::CertificateMissing => "`privatelink certificate list` shows the certificates".to_owned(),
             Self::NotHttps => "use the protocol HTTPS, or leave them out".to_owned(),
+            Self::AuthenticationNotHttps(_) => "only HTTPS listeners and their rules authenticate".to_owned(),
+            Self::NoClientSecret => "give one: there is none that could stay".to_owned(),
             Self::RedirectLoop => "change at least one of protocol, port, host and path".to_owned(),
             Self::RuleNotFound(rule) => format!("there is no rule '{rule}'"),
             Self::PriorityInUse(_) => "use another priority".to_owned(),
@@ -150,6 +160,78 @@ pub fn listener<'a>(state: &'a State, id: &ApplicationListenerId) -> Result<&'a 
 /// The rule of a request.
 pub fn rule<'a>(state: &'a State, id: &ListenerRuleId) -> Result<&'a ListenerRule, ControlError> {
     state.listener_rules.get(id).ok_or_else(|| ApplicationRefusal::RuleNotFound(id.to_string()).into())
+}
+
+/// What a request says of a client secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretChoice {
+    Given(SecretText),
+    /// The one that is there stays.
+    Existing,
+}
+
+impl SecretChoice {
+    fn secret(&self, present: Option<&FirstAction>) -> Result<SecretText, ControlError> {
+        match (self, present.map(|present| &present.authentication)) {
+            (Self::Given(secret), _) => Ok(secret.clone()),
+            (Self::Existing, Some(Authentication::AuthenticateOidc(present))) => Ok(present.client_secret.clone()),
+            (
+                Self::Existing,
+                Some(Authentication::AuthenticateCognito(_) | Authentication::JwtValidation(_)) | None,
+            ) => Err(ApplicationRefusal::NoClientSecret.into()),
+        }
+    }
+}
+
+/// What a request wants to become of requests.
+#[derive(Debug, Clone)]
+pub struct Actions {
+    pub authentication: Option<FirstAction<SecretChoice>>,
+    pub action: RuleAction,
+    /// The action's.
+    pub order: ActionOrder,
+}
+
+impl Actions {
+    /// The authentication with its secret, which may be that of the `present` one.
+    fn authentication(&self, present: Option<&FirstAction>) -> Result<Option<FirstAction>, ControlError> {
+        let Some(FirstAction { order, authentication }) = &self.authentication else { return Ok(None) };
+        let authentication = match authentication {
+            Authentication::AuthenticateOidc(oidc) => {
+                let OidcAuthentication {
+                    issuer,
+                    authorization_endpoint,
+                    token_endpoint,
+                    user_info_endpoint,
+                    client_id,
+                    client_secret,
+                    session,
+                } = oidc.clone();
+                Authentication::AuthenticateOidc(OidcAuthentication {
+                    issuer,
+                    authorization_endpoint,
+                    token_endpoint,
+                    user_info_endpoint,
+                    client_id,
+                    client_secret: client_secret.secret(present)?,
+                    session,
+                })
+            }
+            Authentication::AuthenticateCognito(cognito) => Authentication::AuthenticateCognito(cognito.clone()),
+            Authentication::JwtValidation(jwt) => Authentication::JwtValidation(jwt.clone()),
+        };
+        Ok(Some(FirstAction { order: *order, authentication }))
+    }
+}
+
+/// Refuses an authentication that a listener of `protocol` cannot have.
+fn check_authentication(protocol: ApplicationProtocol, first: Option<&FirstAction>) -> Result<(), ControlError> {
+    match (protocol, first) {
+        (ApplicationProtocol::Http, Some(first)) => {
+            Err(ApplicationRefusal::AuthenticationNotHttps(first.authentication.kind()).into())
+        }
+        (ApplicationProtocol::Http, None) | (ApplicationProtocol::Https, _) => Ok(()),
+    }
 }
 
 /// Refuses an action that a listener of `lb` and `protocol` cannot have.
@@ -225,7 +307,7 @@ pub struct CreateApplicationListener {
     pub protocol: ApplicationProtocol,
     pub port: NonZeroU16,
     pub https: HttpsChoice,
-    pub action: RuleAction,
+    pub actions: Actions,
 }
 
 impl CreateApplicationListener {
@@ -235,12 +317,15 @@ impl CreateApplicationListener {
         state: &State,
         context: &mut Context<'_>,
     ) -> Result<(Change, ApplicationListenerId), ControlError> {
-        let Self { load_balancer, protocol, port, https, action } = self;
+        let Self { load_balancer, protocol, port, https, actions } = self;
         let lb = application(state, load_balancer)?;
         let https = https.settings(state, *protocol, None)?;
+        let (authentication, action) = (actions.authentication(None)?, &actions.action);
+        check_authentication(*protocol, authentication.as_ref())?;
         check_action(state, lb, *protocol, action)?;
         if let Some(present) = state.application_listeners_of(&lb.id).find(|listener| listener.port == *port) {
-            return if present.https == https && present.action == *action {
+            let same = present.authentication == authentication && present.action == *action;
+            return if present.https == https && same {
                 Ok((Change::default(), present.id.clone()))
             } else {
                 Err(duplicate(lb, *port))
@@ -252,7 +337,9 @@ impl CreateApplicationListener {
             load_balancer: lb.id.clone(),
             port: *port,
             https,
+            authentication,
             action: action.clone(),
+            order: actions.order,
             created_at: context.now,
         };
         Ok((Change::default().put(made), id))
@@ -272,21 +359,33 @@ pub struct ModifyApplicationListener {
     pub protocol: Option<ApplicationProtocol>,
     pub port: Option<NonZeroU16>,
     pub https: HttpsChoice,
-    pub action: Option<RuleAction>,
+    pub actions: Option<Actions>,
 }
 
 impl ModifyApplicationListener {
     pub fn decide(&self, state: &State, id: &ApplicationListenerId) -> Result<Change, ControlError> {
-        let Self { protocol, port, https, action } = self;
+        let Self { protocol, port, https, actions } = self;
         let present = listener(state, id)?;
         let lb = application(state, &present.load_balancer)?;
         let protocol = protocol.unwrap_or(present.protocol());
         let changed = ApplicationListener {
             port: port.unwrap_or(present.port),
             https: https.settings(state, protocol, present.https.as_ref())?,
-            action: action.clone().unwrap_or_else(|| present.action.clone()),
             ..present.clone()
         };
+        let changed = match actions {
+            Some(actions) => ApplicationListener {
+                authentication: actions.authentication(present.authentication.as_ref())?,
+                action: actions.action.clone(),
+                order: actions.order,
+                ..changed
+            },
+            None => changed,
+        };
+        let rules = state.rules_of(id).into_iter().map(|rule| rule.authentication.as_ref());
+        for authentication in rules.chain([changed.authentication.as_ref()]) {
+            check_authentication(protocol, authentication)?;
+        }
         check_action(state, lb, protocol, &changed.action)?;
         let taken = |other: &ApplicationListener| other.id != changed.id && other.port == changed.port;
         if state.application_listeners_of(&lb.id).any(taken) {
@@ -429,17 +528,19 @@ pub struct CreateListenerRule {
     pub listener: ApplicationListenerId,
     pub priority: RulePriority,
     pub conditions: Vec<RuleCondition>,
-    pub action: RuleAction,
+    pub actions: Actions,
 }
 
 impl CreateListenerRule {
     /// The change, and what it makes.
     pub fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, ListenerRuleId), ControlError> {
-        let Self { listener: of, priority, conditions, action } = self;
+        let Self { listener: of, priority, conditions, actions } = self;
         let of = listener(state, of)?;
         let lb = application(state, &of.load_balancer)?;
         check_conditions(conditions)?;
-        check_action(state, lb, of.protocol(), action)?;
+        let authentication = actions.authentication(None)?;
+        check_authentication(of.protocol(), authentication.as_ref())?;
+        check_action(state, lb, of.protocol(), &actions.action)?;
         let present = state.rules_of(&of.id);
         if present.iter().any(|rule| rule.priority == *priority) {
             return Err(ApplicationRefusal::PriorityInUse(*priority).into());
@@ -453,29 +554,38 @@ impl CreateListenerRule {
             listener: of.id.clone(),
             priority: *priority,
             conditions: conditions.clone(),
-            action: action.clone(),
+            authentication,
+            action: actions.action.clone(),
+            order: actions.order,
             created_at: context.now,
         };
         Ok((Change::default().put(made), id))
     }
 }
 
-/// Changes a rule's conditions or action; what is not given stays.
+/// Changes a rule's conditions or actions; what is not given stays.
 pub fn modify_rule(
     state: &State,
     id: &ListenerRuleId,
     conditions: Option<Vec<RuleCondition>>,
-    action: Option<RuleAction>,
+    actions: Option<Actions>,
 ) -> Result<Change, ControlError> {
     let present = rule(state, id)?;
     let of = listener(state, &present.listener)?;
     let lb = application(state, &of.load_balancer)?;
-    let changed = ListenerRule {
-        conditions: conditions.unwrap_or_else(|| present.conditions.clone()),
-        action: action.unwrap_or_else(|| present.action.clone()),
-        ..present.clone()
+    let changed =
+        ListenerRule { conditions: conditions.unwrap_or_else(|| present.conditions.clone()), ..present.clone() };
+    let changed = match actions {
+        Some(actions) => ListenerRule {
+            authentication: actions.authentication(present.authentication.as_ref())?,
+            action: actions.action,
+            order: actions.order,
+            ..changed
+        },
+        None => changed,
     };
     check_conditions(&changed.conditions)?;
+    check_authentication(of.protocol(), changed.authentication.as_ref())?;
     check_action(state, lb, of.protocol(), &changed.action)?;
     Ok(Change::replace(present, changed))
 }

@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ApplicationListenerId, CertificateId, InvalidValue, ListenerRuleId, LoadBalancerId, State, TargetGroupId, Weight,
-    invalid::serde_as_text,
+    ActionOrder, ApplicationListenerId, CertificateId, FirstAction, InvalidValue, ListenerRuleId, LoadBalancerId,
+    State, TargetGroupId, Weight, invalid::serde_as_text,
 };
 use crate::tls::policy::ListenerPolicy;
 
@@ -28,8 +28,14 @@ pub struct ApplicationListener {
     pub port: NonZeroU16,
     /// Of one that speaks HTTPS; none: it speaks HTTP.
     pub https: Option<HttpsSettings>,
-    /// What becomes of requests that no rule is for.
+    /// What is asked of those who send requests that no rule is for, before anything becomes of them; of an HTTPS listener only.
+    #[serde(default)]
+    pub authentication: Option<FirstAction>,
+    /// What becomes of these requests.
     pub action: RuleAction,
+    /// The action's.
+    #[serde(default)]
+    pub order: ActionOrder,
     pub created_at: Timestamp,
 }
 
@@ -99,7 +105,13 @@ pub struct ListenerRule {
     pub priority: RulePriority,
     /// At least one.
     pub conditions: Vec<RuleCondition>,
+    /// Of a rule of an HTTPS listener only.
+    #[serde(default)]
+    pub authentication: Option<FirstAction>,
     pub action: RuleAction,
+    /// The action's.
+    #[serde(default)]
+    pub order: ActionOrder,
     pub created_at: Timestamp,
 }
 

@@ -684,19 +684,23 @@ impl State {
     fn check_application_listeners(&self) -> Result<(), InvariantViolation> {
         let mut ports = BTreeSet::new();
         for listener in self.application_listeners.values() {
-            let ApplicationListener { id, load_balancer, port, https, action, created_at: _ } = listener;
+            let ApplicationListener { id, load_balancer, port, https, authentication, action, order: _, created_at: _ } =
+                listener;
             let lb = self.load_balancers.get(load_balancer).filter(|lb| lb.id.kind() == LoadBalancerKind::Application);
             let unknown = |id: &CertificateId| !self.certificates.contains_key(id);
             let unknown = https.iter().any(|https| https.certificates().any(unknown));
-            let Some(lb) = lb.filter(|_| !unknown && ports.insert((load_balancer, port))) else {
+            let open = authentication.is_some() && https.is_none();
+            let Some(lb) = lb.filter(|_| !unknown && !open && ports.insert((load_balancer, port))) else {
                 return Err(InvariantViolation::ApplicationListener(id.clone()));
             };
             self.check_request_forward(id, lb, action)?;
         }
         let mut priorities = BTreeSet::new();
         for rule in self.listener_rules.values() {
-            let ListenerRule { id, listener, priority, conditions, action, created_at: _ } = rule;
-            let of = self.application_listeners.get(listener);
+            let ListenerRule { id, listener, priority, conditions, authentication, action, order: _, created_at: _ } =
+                rule;
+            let closed = |of: &&ApplicationListener| authentication.is_none() || of.https.is_some();
+            let of = self.application_listeners.get(listener).filter(closed);
             let lb = of.and_then(|of| self.load_balancers.get(&of.load_balancer));
             let Some(lb) = lb.filter(|_| !conditions.is_empty() && priorities.insert((listener, priority))) else {
                 return Err(InvariantViolation::ListenerRule(id.clone()));

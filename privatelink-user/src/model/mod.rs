@@ -8,6 +8,7 @@ mod account;
 mod alias;
 mod application;
 mod attribute;
+mod authentication;
 mod certificate;
 mod change;
 mod consumers;
@@ -56,6 +57,10 @@ pub use application::{
     Redirect, RequestForward, ResponseStatus, RuleAction, RuleCondition, RulePriority,
 };
 pub use attribute::{Attribute, AttributeMap};
+pub use authentication::{
+    ActionOrder, Authentication, AuthenticationSession, ClaimFormat, CognitoAuthentication, FirstAction, HttpsUrl,
+    JwtClaim, JwtValidation, OidcAuthentication, Unauthenticated, UserPoolArn,
+};
 pub use certificate::{Certificate, CertificateId, SecretText};
 pub use change::{Change, Edit, Key, Record};
 pub use consumers::{Consent, ConsumerLists, ConsumerPattern};

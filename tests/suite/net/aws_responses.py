@@ -53,6 +53,10 @@ def check(shape, element, path):
             if local(child) != tag:
                 problems.append(f"{path}: <{local(child)}> instead of <{tag}>")
             check(shape.member, child, f"{path}[{number}]")
+    elif kind == "map":
+        for number, child in enumerate(element):
+            if [local(child)] + [local(part) for part in child] != ["entry", "key", "value"]:
+                problems.append(f"{path}[{number}]: no entry of key and value")
     elif len(element):
         problems.append(f"{path}: elements in a {kind}")
     elif kind in ("integer", "long", "float", "double"):
@@ -323,6 +327,50 @@ with tempfile.TemporaryDirectory() as directory:
 certificates = [call(acm, "import_certificate", Certificate=pem[0], PrivateKey=pem[1])["CertificateArn"] for _ in range(2)]
 call(acm, "describe_certificate", ["Certificate.NotAfter"], CertificateArn=certificates[0])
 call(acm, "list_certificates", ["CertificateSummaryList.0.KeyAlgorithm"])
+session = {"SessionCookieName": "tour", "Scope": "openid email", "SessionTimeout": 3600,
+           "AuthenticationRequestExtraParams": {"display": "page", "prompt": "login"}, "OnUnauthenticatedRequest": "deny"}
+oidc = {"Issuer": "https://idp.example.com", "AuthorizationEndpoint": "https://idp.example.com/authorize",
+        "TokenEndpoint": "https://idp.example.com/token", "UserInfoEndpoint": "https://idp.example.com/userinfo",
+        "ClientId": "tour", **session}
+cognito = {"UserPoolArn": "arn:aws:cognito-idp:us-east-1:123456789012:userpool/us-east-1_abcdefghi",
+           "UserPoolClientId": "tour", "UserPoolDomain": "tour", **session}
+jwt = {"JwksEndpoint": "https://idp.example.com/keys", "Issuer": "https://idp.example.com",
+       "AdditionalClaims": [{"Format": "string-array", "Name": "scope", "Values": ["read", "write"]}]}
+
+
+def authenticated(kind, member, config):
+    return [{"Type": kind, "Order": 10, member: config}, {**fixed[0], "Order": 20}]
+
+
+def as_asked(actions, config):
+    """What is described is what was asked for, without the secret."""
+    member = next(name for name in actions[0] if name.endswith("Config"))
+    if actions[0][member] != config or [action["Order"] for action in actions] != [10, 20]:
+        problems.append(f"{actions[0]['Type']}: described as {actions}")
+
+
+with_secret = {**oidc, "ClientSecret": "correct-horse"}
+asking = authenticated("authenticate-oidc", "AuthenticateOidcConfig", with_secret)
+application = call(elb, "create_load_balancer", Name="asking", Type="application", Scheme="internal",
+                   Subnets=subnets)["LoadBalancers"][0]["LoadBalancerArn"]
+plain = call(elb, "create_listener", LoadBalancerArn=application, Protocol="HTTP", Port=80,
+             DefaultActions=fixed)["Listeners"][0]["ListenerArn"]
+refused(elb, "create_rule", "ValidationError", ListenerArn=plain, Priority=1, Conditions=path, Actions=asking)
+https = call(elb, "create_listener", LoadBalancerArn=application, Protocol="HTTPS", Port=443,
+             Certificates=[{"CertificateArn": certificates[0]}], DefaultActions=asking)["Listeners"][0]
+as_asked(https["DefaultActions"], oidc)
+existing = authenticated("authenticate-oidc", "AuthenticateOidcConfig", {**oidc, "UseExistingClientSecret": True})
+as_asked(call(elb, "modify_listener", ListenerArn=https["ListenerArn"],
+              DefaultActions=existing)["Listeners"][0]["DefaultActions"], oidc)
+refused(elb, "create_rule", "ValidationError", ListenerArn=https["ListenerArn"], Priority=1, Conditions=path, Actions=existing)
+made = call(elb, "create_rule", ListenerArn=https["ListenerArn"], Priority=1, Conditions=path,
+            Actions=authenticated("authenticate-cognito", "AuthenticateCognitoConfig", cognito))["Rules"][0]
+as_asked(made["Actions"], cognito)
+as_asked(call(elb, "modify_rule", RuleArn=made["RuleArn"],
+              Actions=authenticated("jwt-validation", "JwtValidationConfig", jwt))["Rules"][0]["Actions"], jwt)
+as_asked(call(elb, "describe_rules", RuleArns=[made["RuleArn"]])["Rules"][0]["Actions"], jwt)
+as_asked(call(elb, "describe_listeners", ListenerArns=[https["ListenerArn"]])["Listeners"][0]["DefaultActions"], oidc)
+call(elb, "delete_load_balancer", LoadBalancerArn=application)
 tls = call(elb, "create_listener", ["Listeners.0.Certificates.0.CertificateArn", "Listeners.0.AlpnPolicy.0"],
            LoadBalancerArn=load_balancer, Protocol="TLS", Port=443, DefaultActions=forward,
            Certificates=[{"CertificateArn": certificates[0]}], AlpnPolicy=["HTTP2Preferred"])["Listeners"][0]["ListenerArn"]

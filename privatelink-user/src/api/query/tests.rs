@@ -1,4 +1,5 @@
 mod application;
+mod authentication;
 mod fuzz;
 mod gateways;
 mod networks;

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, num::NonZeroU16};
 
-use super::listeners::{default_certificate, forwarded, policy_of};
+use super::{
+    authentication,
+    listeners::{default_certificate, forwarded, policy_of},
+};
 use crate::{
     api::query::{
         call::{Call, read_tags, with_tags},
@@ -12,12 +15,12 @@ use crate::{
     },
     control::{
         ControlError, Reference,
-        application::{self, CreateApplicationListener, HttpsChoice, ModifyApplicationListener},
+        application::{self, Actions, CreateApplicationListener, HttpsChoice, ModifyApplicationListener},
         listeners::TargetGroupWeight,
     },
     model::{
-        ApplicationListener, ApplicationListenerId, CertificateId, FixedResponse, InvalidValue, LoadBalancerId,
-        Patterns, Redirect, RequestForward, RuleAction, RuleCondition,
+        ActionOrder, ApplicationListener, ApplicationListenerId, CertificateId, FirstAction, FixedResponse,
+        InvalidValue, LoadBalancerId, Patterns, Redirect, RequestForward, RuleAction, RuleCondition,
     },
 };
 
@@ -25,24 +28,50 @@ fn wrong(message: impl Into<String>) -> Refusal {
     Refusal::coded("ValidationError", message)
 }
 
-/// The one action of a list; none of an empty one.
-pub fn read_action(actions: &[Scope<'_>]) -> Result<Option<RuleAction>, Refusal> {
-    let Some(first) = actions.first() else { return Ok(None) };
-    if actions.len() > 1 {
-        return Err(wrong("Exactly one action must be specified: forward, redirect or fixed-response"));
+/// The actions of a list in their order: the last one routes, and one before it may authenticate. None of an empty list.
+pub fn read_actions(list: &[Scope<'_>]) -> Result<Option<Actions>, Refusal> {
+    let misplaced = |message: &str| Refusal::coded("InvalidLoadBalancerAction", message);
+    let mut ordered: BTreeMap<ActionOrder, &Scope<'_>> = BTreeMap::new();
+    for action in list {
+        let order = match action.parsed("Order")? {
+            Some(order) => order,
+            None if list.len() == 1 => ActionOrder::default(),
+            None => return Err(wrong("An order must be specified for each of multiple actions")),
+        };
+        if ordered.insert(order, action).is_some() {
+            return Err(wrong(format!("The order '{order}' can be specified for one action only")));
+        }
     }
-    first.number::<u32>("Order")?;
-    match first.required("Type")? {
-        "forward" => read_forward(first).map(|forward| Some(RuleAction::Forward(forward))),
-        "redirect" => read_redirect(&first.structure("RedirectConfig")).map(|to| Some(RuleAction::Redirect(to))),
-        "fixed-response" => {
-            let response = read_response(&first.structure("FixedResponseConfig"))?;
-            Ok(Some(RuleAction::FixedResponse(response)))
+    let Some((order, last)) = ordered.pop_last() else { return Ok(None) };
+    let action = read_action(last)?;
+    let authentication = match ordered.pop_last() {
+        None => None,
+        Some((order, first)) => {
+            let read = authentication::read(first.required("Type")?, first)?;
+            let authentication = read.ok_or_else(|| misplaced(ONE_ROUTE))?;
+            Some(FirstAction { order, authentication })
         }
-        other => {
-            let message = format!("Action type '{other}' must be one of '[forward, redirect, fixed-response]'");
-            Err(Refusal::coded("InvalidLoadBalancerAction", message))
-        }
+    };
+    match ordered.is_empty() {
+        true => Ok(Some(Actions { authentication, action, order })),
+        false => Err(misplaced("A rule can have one authenticate-oidc, authenticate-cognito or jwt-validation action")),
+    }
+}
+
+const ONE_ROUTE: &str = "Exactly one forward, redirect or fixed-response action must be specified, as the last one";
+
+/// An action that says what becomes of a request.
+fn read_action(scope: &Scope<'_>) -> Result<RuleAction, Refusal> {
+    let refused = |message: String| Err(Refusal::coded("InvalidLoadBalancerAction", message));
+    match scope.required("Type")? {
+        "forward" => read_forward(scope).map(RuleAction::Forward),
+        "redirect" => read_redirect(&scope.structure("RedirectConfig")).map(RuleAction::Redirect),
+        "fixed-response" => read_response(&scope.structure("FixedResponseConfig")).map(RuleAction::FixedResponse),
+        "authenticate-oidc" | "authenticate-cognito" | "jwt-validation" => refused(ONE_ROUTE.to_owned()),
+        other => refused(format!(
+            "Action type '{other}' must be one of '[forward, authenticate-oidc, authenticate-cognito, redirect, \
+             fixed-response, jwt-validation]'"
+        )),
     }
 }
 
@@ -115,8 +144,17 @@ fn read_response(scope: &Scope<'_>) -> Result<FixedResponse, Refusal> {
     })
 }
 
+/// Actions in their order.
+pub fn action_views(
+    authentication: Option<&FirstAction>,
+    action: &RuleAction,
+    order: ActionOrder,
+) -> impl Iterator<Item = Structure> {
+    authentication.map(authentication::view).into_iter().chain([action_view(action, order)])
+}
+
 /// An action, in each form that the API has for it.
-pub fn action_view(action: &RuleAction) -> Structure {
+fn action_view(action: &RuleAction, order: ActionOrder) -> Structure {
     let view = |kind: &str| Structure::new().text("Type", kind);
     match action {
         RuleAction::Forward(RequestForward { weights, stickiness }) => {
@@ -127,7 +165,7 @@ pub fn action_view(action: &RuleAction) -> Structure {
                 Structure::new().text("Enabled", stickiness.is_some()).maybe("DurationSeconds", stickiness.as_ref());
             let forward = Structure::new().list("TargetGroups", groups).value("TargetGroupStickinessConfig", sticky);
             let only = weights.keys().next().filter(|_| weights.len() == 1);
-            view("forward").maybe("TargetGroupArn", only).text("Order", 1).value("ForwardConfig", forward)
+            view("forward").maybe("TargetGroupArn", only).text("Order", order).value("ForwardConfig", forward)
         }
         RuleAction::Redirect(Redirect { protocol, host, port, path, query, permanent }) => {
             let config = Structure::new()
@@ -137,14 +175,14 @@ pub fn action_view(action: &RuleAction) -> Structure {
                 .text("Path", path)
                 .text("Query", query)
                 .text("StatusCode", if *permanent { "HTTP_301" } else { "HTTP_302" });
-            view("redirect").text("Order", 1).value("RedirectConfig", config)
+            view("redirect").text("Order", order).value("RedirectConfig", config)
         }
         RuleAction::FixedResponse(FixedResponse { status, content_type, body }) => {
             let config = Structure::new()
                 .maybe("MessageBody", body.as_ref())
                 .text("StatusCode", status)
                 .maybe("ContentType", content_type.as_ref());
-            view("fixed-response").text("Order", 1).value("FixedResponseConfig", config)
+            view("fixed-response").text("Order", order).value("FixedResponseConfig", config)
         }
     }
 }
@@ -260,6 +298,11 @@ pub fn condition_view(condition: &RuleCondition) -> Structure {
     }
 }
 
+/// A listener's default actions.
+pub fn default_actions(listener: &ApplicationListener) -> impl Iterator<Item = Structure> {
+    action_views(listener.authentication.as_ref(), &listener.action, listener.order)
+}
+
 /// A listener.
 pub fn view(listener: &ApplicationListener) -> Structure {
     let view = Structure::new()
@@ -274,7 +317,7 @@ pub fn view(listener: &ApplicationListener) -> Structure {
             .value("MutualAuthentication", Structure::new().text("Mode", "off")),
         None => view,
     };
-    view.list("DefaultActions", [action_view(&listener.action)])
+    view.list("DefaultActions", default_actions(listener))
 }
 
 /// Its certificates, the default one first.
@@ -308,13 +351,13 @@ pub fn create(call: &Call<'_>, load_balancer: LoadBalancerId) -> Result<Structur
     let must = |name: &str, what: &str| scope.text(name).ok_or_else(|| wrong(format!("{what} must be specified")));
     let protocol = must("Protocol", "A listener protocol")?.parse()?;
     must("Port", "A listener port")?;
-    let action = read_action(&scope.structures("DefaultActions"))?;
+    let actions = read_actions(&scope.structures("DefaultActions"))?;
     let request = CreateApplicationListener {
         load_balancer,
         protocol,
         port: port(&scope)?.ok_or_else(|| Refusal::missing("Port"))?,
         https: https(&scope)?,
-        action: action.ok_or_else(|| Refusal::missing("DefaultActions"))?,
+        actions: actions.ok_or_else(|| Refusal::missing("DefaultActions"))?,
     };
     let tags = read_tags(&scope.structures("Tags"))?;
     let id = call.update(|state, context| {
@@ -334,7 +377,7 @@ pub fn modify(call: &Call<'_>, id: &ApplicationListenerId) -> Result<Structure, 
         protocol: scope.parsed("Protocol")?,
         port: port(&scope)?,
         https: https(&scope)?,
-        action: read_action(&scope.structures("DefaultActions"))?,
+        actions: read_actions(&scope.structures("DefaultActions"))?,
     };
     call.update(|state, _| Ok((request.decide(state, id)?, ())))?;
     shown(call, id)

@@ -1,6 +1,7 @@
 //! Elastic Load Balancing v2: load balancers, target groups, listeners.
 
 pub mod application;
+mod authentication;
 pub mod listeners;
 pub mod load_balancers;
 pub mod rules;

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    application::{action_view, condition_view, read_action, read_conditions},
+    application::{action_views, condition_view, default_actions, read_actions, read_conditions},
     listeners::{action, application_arn},
 };
 use crate::{
@@ -36,12 +36,12 @@ fn not_found(arn: &str) -> Refusal {
     ControlError::from(ApplicationRefusal::RuleNotFound(arn.to_owned())).into()
 }
 
-fn default_view(arn: String, action: Structure) -> Structure {
+fn default_view(arn: String, actions: impl IntoIterator<Item = Structure>) -> Structure {
     Structure::new()
         .text("RuleArn", arn)
         .text("Priority", "default")
         .list("Conditions", [] as [Structure; 0])
-        .list("Actions", [action])
+        .list("Actions", actions)
         .text("IsDefault", true)
 }
 
@@ -50,7 +50,7 @@ fn view(rule: &ListenerRule) -> Structure {
         .text("RuleArn", &rule.id)
         .text("Priority", rule.priority)
         .list("Conditions", rule.conditions.iter().map(condition_view))
-        .list("Actions", [action_view(&rule.action)])
+        .list("Actions", action_views(rule.authentication.as_ref(), &rule.action, rule.order))
         .text("IsDefault", false)
 }
 
@@ -88,8 +88,8 @@ impl Rule<'_> {
 
     fn view(&self) -> Structure {
         match self {
-            Self::DefaultOfNetwork(listener) => default_view(self.arn(), action(listener)),
-            Self::DefaultOfApplication(listener) => default_view(self.arn(), action_view(&listener.action)),
+            Self::DefaultOfNetwork(listener) => default_view(self.arn(), [action(listener)]),
+            Self::DefaultOfApplication(listener) => default_view(self.arn(), default_actions(listener)),
             Self::Other(rule) => view(rule),
         }
     }
@@ -149,7 +149,7 @@ pub fn create(call: &Call<'_>) -> Result<Structure, Refusal> {
         listener,
         priority: priority(&scope)?,
         conditions: read_conditions(&scope)?,
-        action: read_action(&scope.structures("Actions"))?.ok_or_else(|| Refusal::missing("Actions"))?,
+        actions: read_actions(&scope.structures("Actions"))?.ok_or_else(|| Refusal::missing("Actions"))?,
     };
     let tags = read_tags(&scope.structures("Tags"))?;
     let id = call.update(|state, context| {
@@ -206,8 +206,8 @@ pub fn modify(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
     let id = one(call, "modified: modify its listener")?;
     let conditions = Some(read_conditions(&scope)?).filter(|conditions| !conditions.is_empty());
-    let action = read_action(&scope.structures("Actions"))?;
-    call.update(|state, _| Ok((application::modify_rule(state, &id, conditions, action)?, ())))?;
+    let actions = read_actions(&scope.structures("Actions"))?;
+    call.update(|state, _| Ok((application::modify_rule(state, &id, conditions, actions)?, ())))?;
     shown(call, &[id])
 }
 

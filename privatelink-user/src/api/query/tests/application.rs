@@ -73,6 +73,7 @@ fn listeners_of_type_application_are_records_with_their_own_protocols_and_action
         ("Type=fixed-response&DefaultActions.member.1.FixedResponseConfig.StatusCode=301", "ValidationError"),
         ("Type=fixed-response", "ValidationError"),
         ("Type=authenticate-oidc", "InvalidLoadBalancerAction"),
+        ("Type=weather", "InvalidLoadBalancerAction"),
         ("Type=forward", "ValidationError"),
     ] {
         assert_eq!(refused(&rig, &create(81, "HTTP", more)).0, code, "{more}");
