@@ -1,20 +1,22 @@
 //! `privatelink route` and `privatelink route-table`.
 
 use clap::{Args, Subcommand};
-use ipnet::Ipv4Net;
 
 use super::{
     CliError, Session,
     output::{fields, list, or_dash, table},
     value,
 };
-use crate::control::{
-    Reference,
-    route_tables::{
-        AssociateRouteTable, CreateRoute, CreateRouteTable, DeleteRoute, DeleteRouteTable, DescribeRouteTables,
-        DisassociateRouteTable, ReplaceRoute, RouteTargetSpec,
+use crate::{
+    control::{
+        Reference,
+        route_tables::{
+            AssociateRouteTable, CreateRoute, CreateRouteTable, DeleteRoute, DeleteRouteTable, DescribeRouteTables,
+            DisassociateRouteTable, ReplaceRoute, RouteTargetSpec,
+        },
+        view::{AssociationView, RouteTableView, RouteView},
     },
-    view::{AssociationView, RouteTableView, RouteView},
+    model::RouteDestination,
 };
 
 #[derive(Debug, Subcommand)]
@@ -38,9 +40,9 @@ pub enum RouteCommand {
 
 #[derive(Debug, Args)]
 pub struct WhichArgs {
-    /// The addresses that it is for, such as 10.200.0.10/32.
-    #[arg(value_name = "CIDR", value_parser = value::prefix)]
-    destination: Ipv4Net,
+    /// The addresses that it is for, such as 10.200.0.10/32; a route for an IPv6 range leads to no endpoint.
+    #[arg(value_name = "CIDR", value_parser = value::parse::<RouteDestination>)]
+    destination: RouteDestination,
     /// The route table: its id, or a VPC for its main one.
     #[arg(long, visible_alias = "vpc", value_name = "TABLE", value_parser = value::reference)]
     route_table: Reference,

@@ -11,8 +11,8 @@ use crate::{
     model::{
         AddressUse, Alias, CertificateId, EndpointId, EndpointServiceId, EndpointState, GroupProtocol, InstanceId,
         InterfaceName, InvalidValue, ListenerPorts, LoadBalancerId, NotificationTarget, PrefixListId, PrivateDnsName,
-        Protocol, Region, ResourceName, RouteTableId, SecurityGroupId, SecurityGroupName, ServiceName, SubnetId,
-        TargetGroupId, VpcId, Zone,
+        Protocol, Region, ResourceName, RouteDestination, RouteTableId, SecurityGroupId, SecurityGroupName,
+        ServiceName, SubnetId, TargetGroupId, VpcId, Zone,
     },
     tls::certificate::CertificateError,
 };
@@ -263,15 +263,17 @@ pub enum ControlError {
     #[error("The association ID '{0}' does not exist")]
     AssociationNotFound(String),
     #[error("The route identified by {0} already exists.")]
-    RouteExists(Ipv4Net),
+    RouteExists(RouteDestination),
     #[error("route table {route_table} already has a route with destination-prefix-list-id {prefix_list}")]
     GatewayRouteExists { route_table: RouteTableId, prefix_list: PrefixListId },
     #[error("There is no route defined for '{0}' in the route table. Use CreateRoute instead.")]
-    NoRouteToReplace(Ipv4Net),
+    NoRouteToReplace(RouteDestination),
     #[error("cannot remove local route {destination} in route table {route_table}")]
-    LocalRoute { destination: Ipv4Net, route_table: RouteTableId },
+    LocalRoute { destination: RouteDestination, route_table: RouteTableId },
     #[error("no route with destination-cidr-block {destination} in route table {route_table}")]
-    RouteNotFound { destination: Ipv4Net, route_table: RouteTableId },
+    RouteNotFound { destination: RouteDestination, route_table: RouteTableId },
+    #[error("a route for the IPv6 range {destination} cannot lead to endpoint {endpoint}")]
+    EndpointRouteFamily { destination: RouteDestination, endpoint: EndpointId },
     #[error("The ConnectionNotificationId '{0}' does not exist")]
     NotificationNotFound(String),
     #[error("Exactly one of a service and a VPC endpoint must be specified")]
@@ -439,6 +441,7 @@ impl ControlError {
             Self::RouteExists(_) | Self::GatewayRouteExists { .. } => "RouteAlreadyExists",
             Self::NoRouteToReplace(_) | Self::LocalRoute { .. } => "InvalidParameterValue",
             Self::RouteNotFound { .. } => "InvalidRoute.NotFound",
+            Self::EndpointRouteFamily { .. } => "UnsupportedOperation",
             Self::NetworkInterfaceNotFound(_) => "InvalidNetworkInterfaceID.NotFound",
             Self::NotificationNotFound(_) => "InvalidConnectionNotification",
             Self::NotificationSubjects => "InvalidParameterCombination",
@@ -498,6 +501,7 @@ impl ControlError {
             | Self::RouteTableOfOtherVpc { .. }
             | Self::MainAssociation(_)
             | Self::LocalRoute { .. }
+            | Self::EndpointRouteFamily { .. }
             | Self::SubnetOfOtherVpc { .. }
             | Self::ZoneNotOffered { .. }
             | Self::AddressAndSubnets
@@ -875,6 +879,7 @@ impl ControlError {
             Self::RouteExists(_) => "`privatelink route replace` lets it lead elsewhere".to_owned(),
             Self::NoRouteToReplace(_) => "`privatelink route create` makes it".to_owned(),
             Self::LocalRoute { .. } => "every table has it, for the VPC's own range".to_owned(),
+            Self::EndpointRouteFamily { .. } => "endpoints answer for IPv4 ranges".to_owned(),
             Self::RouteNotFound { .. } => "`privatelink route-table describe` shows the routes".to_owned(),
             Self::NetworkInterfaceNotFound(_) => {
                 "`privatelink interface list` shows the network interfaces; name one by its id or as VPC/ADDRESS".to_owned()

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use super::{
     Context, ControlError, Mutation, Query, Reference, lookup, operation, sorted, subnets, view::RouteTableView,
 };
-use crate::model::{Change, RouteTable, RouteTableId, RouteTarget, State, SubnetId, Vpc, VpcId, derived};
+use crate::model::{
+    Change, RouteDestination, RouteTable, RouteTableId, RouteTarget, State, SubnetId, Vpc, VpcId, derived,
+};
 
 /// Makes a route table, for no subnet yet.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
@@ -135,7 +136,13 @@ pub enum RouteTargetSpec {
 }
 
 impl RouteTargetSpec {
-    fn resolve(&self, state: &State, table: &RouteTable) -> Result<RouteTarget, ControlError> {
+    /// What it means for a route of `table` for `destination`. Endpoints answer for ranges of IPv4 only.
+    fn resolve(
+        &self,
+        state: &State,
+        table: &RouteTable,
+        destination: RouteDestination,
+    ) -> Result<RouteTarget, ControlError> {
         let (target, vpc, other) = match self {
             Self::NetworkInterface(reference) => {
                 let found = lookup::network_interface(state, reference)?;
@@ -156,7 +163,12 @@ impl RouteTargetSpec {
         if *vpc != table.vpc {
             return Err(ControlError::RouteTableOfOtherVpc { route_table: table.id.clone(), other });
         }
-        Ok(target)
+        match state.routed_endpoint(&target) {
+            Some(endpoint) if destination.ipv4().is_none() => {
+                Err(ControlError::EndpointRouteFamily { destination, endpoint: endpoint.clone() })
+            }
+            Some(_) | None => Ok(target),
+        }
     }
 }
 
@@ -174,8 +186,7 @@ pub struct CreateRoute {
     /// By id; a VPC means its main one.
     pub route_table: Reference,
     /// Host bits are cleared, as EC2 does.
-    #[schema(value_type = String)]
-    pub destination: Ipv4Net,
+    pub destination: RouteDestination,
     pub target: RouteTargetSpec,
 }
 operation!(CreateRoute -> RouteTableView);
@@ -184,8 +195,8 @@ impl Mutation for CreateRoute {
     fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, RouteTableView), ControlError> {
         let Self { route_table, destination, target } = self;
         let (table, vpc) = found(state, route_table)?;
-        let (destination, target) = (destination.trunc(), target.resolve(state, table)?);
-        if destination == vpc.cidr.net() || table.routes.get(&destination).is_some_and(|present| *present != target) {
+        let (destination, target) = (*destination, target.resolve(state, table, *destination)?);
+        if destination.is_local(vpc) || table.routes.get(&destination).is_some_and(|present| *present != target) {
             return Err(ControlError::RouteExists(destination));
         }
         let mut changed = table.clone();
@@ -200,8 +211,7 @@ impl Mutation for CreateRoute {
 #[serde(deny_unknown_fields)]
 pub struct ReplaceRoute {
     pub route_table: Reference,
-    #[schema(value_type = String)]
-    pub destination: Ipv4Net,
+    pub destination: RouteDestination,
     pub target: RouteTargetSpec,
 }
 operation!(ReplaceRoute -> RouteTableView);
@@ -210,7 +220,7 @@ impl Mutation for ReplaceRoute {
     fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, RouteTableView), ControlError> {
         let Self { route_table, destination, target } = self;
         let (table, _) = found(state, route_table)?;
-        let (destination, target) = (destination.trunc(), target.resolve(state, table)?);
+        let (destination, target) = (*destination, target.resolve(state, table, *destination)?);
         let mut changed = table.clone();
         match changed.routes.get_mut(&destination) {
             Some(present) => *present = target,
@@ -226,8 +236,7 @@ impl Mutation for ReplaceRoute {
 #[serde(deny_unknown_fields)]
 pub struct DeleteRoute {
     pub route_table: Reference,
-    #[schema(value_type = String)]
-    pub destination: Ipv4Net,
+    pub destination: RouteDestination,
 }
 operation!(DeleteRoute -> RouteTableView);
 
@@ -235,8 +244,8 @@ impl Mutation for DeleteRoute {
     fn decide(&self, state: &State, _: &mut Context<'_>) -> Result<(Change, RouteTableView), ControlError> {
         let Self { route_table, destination } = self;
         let (table, vpc) = found(state, route_table)?;
-        let (destination, route_table) = (destination.trunc(), table.id.clone());
-        if destination == vpc.cidr.net() {
+        let (destination, route_table) = (*destination, table.id.clone());
+        if destination.is_local(vpc) {
             return Err(ControlError::LocalRoute { destination, route_table });
         }
         let mut changed = table.clone();

@@ -24,11 +24,11 @@ use crate::{
         GroupProtocol, HealthCheck, Hook, Instance, InstanceId, InstanceLabel, InstanceState, InterfaceName,
         IpAddressType, IpFamily, Limits, Link, LinkId, LinkSide, Listener, ListenerAttributes, ListenerId,
         ListenerPorts, LoadBalancer, LoadBalancerId, NetworkInterface, NetworkInterfaceId, Owner, PayerResponsibility,
-        Peer, PolicyDocument, Port, Principal, PrivateDns, PrivateDnsName, Protocol, Region, ResourceName, RouteState,
-        RouteTable, RouteTableId, RouteTarget, SecurityGroup, SecurityGroupId, SecurityGroupName, SecurityGroupRule,
-        SecurityGroupRuleId, SecurityGroupText, ServiceName, State, Subnet, SubnetCidr, SubnetId, SubnetIpv6Cidr,
-        Target, TargetAddress, TargetGroup, TargetGroupId, TargetType, TlsSettings, Traffic, Vpc, VpcAttributes,
-        VpcCidr, VpcId, VpcIndex, VpcIpv6, Weight, derived,
+        Peer, PolicyDocument, Port, Principal, PrivateDns, PrivateDnsName, Protocol, Region, ResourceName,
+        RouteDestination, RouteState, RouteTable, RouteTableId, RouteTarget, SecurityGroup, SecurityGroupId,
+        SecurityGroupName, SecurityGroupRule, SecurityGroupRuleId, SecurityGroupText, ServiceName, State, Subnet,
+        SubnetCidr, SubnetId, SubnetIpv6Cidr, Target, TargetAddress, TargetGroup, TargetGroupId, TargetType,
+        TlsSettings, Traffic, Vpc, VpcAttributes, VpcCidr, VpcId, VpcIndex, VpcIpv6, Weight, derived,
     },
     runtime::{HookInUse, NextHop, PortStatus},
     tls::{
@@ -913,8 +913,7 @@ pub struct RouteTableView {
 /// A route.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RouteView {
-    #[schema(value_type = String)]
-    pub destination: Ipv4Net,
+    pub destination: RouteDestination,
     pub target: RouteTarget,
     pub state: RouteState,
 }

@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::{
     AddressUse, Alias, ApplicationListener, ApplicationListenerId, ApplicationProtocol, CertificateId, Change,
@@ -396,7 +396,7 @@ impl State {
         }
         for table in self.route_tables.values() {
             let foreign = |id: &SubnetId| self.subnets.get(id).is_none_or(|subnet| subnet.vpc != table.vpc);
-            let local = |vpc: &Vpc| table.routes.contains_key(&vpc.cidr.net());
+            let local = |vpc: &Vpc| table.routes.contains_key(&IpNet::from(vpc.cidr.net()).into());
             if self.vpcs.get(&table.vpc).is_none_or(local) || table.subnets.iter().any(foreign) {
                 return Err(InvariantViolation::RouteTable(table.id.clone()));
             }

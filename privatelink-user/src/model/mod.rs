@@ -96,7 +96,7 @@ pub use policy::PolicyDocument;
 pub use port::{Hook, Port};
 pub use principal::{Identity, Principal};
 pub use private_dns::{PrivateDns, PrivateDnsName, VerificationState};
-pub use route_table::{RouteState, RouteTable, RouteTarget};
+pub use route_table::{RouteDestination, RouteState, RouteTable, RouteTarget};
 pub use security_group::{
     Direction, Hosts, IcmpKind, Members, Opening, Peer, PortRange, SecurityGroup, SecurityGroupName, SecurityGroupRule,
     SecurityGroupText, SecurityGroups, Traffic,

@@ -3,13 +3,17 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    str::FromStr,
 };
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointId, NetworkInterfaceId, RouteTableId, State, SubnetId, Vpc, VpcId, derived};
+use super::{
+    EndpointId, InterfaceOwner, InvalidValue, NetworkInterfaceId, RouteTableId, State, SubnetId, Vpc, VpcId, derived,
+    invalid::serde_as_text,
+};
 
 /// A route table. It belongs to its VPC's owner. Beside its routes each has the local one, for the VPC's own range.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,12 +21,65 @@ use super::{EndpointId, NetworkInterfaceId, RouteTableId, State, SubnetId, Vpc, 
 pub struct RouteTable {
     pub id: RouteTableId,
     pub vpc: VpcId,
-    /// By destination, without host bits and never the VPC's own range. The longest prefix counts.
-    pub routes: BTreeMap<Ipv4Net, RouteTarget>,
+    /// By destination, which is never the VPC's own range. The longest prefix counts. Those for IPv6 ranges lead to no endpoint.
+    pub routes: BTreeMap<RouteDestination, RouteTarget>,
     /// The subnets that it is for: each in one table at most. The others of the VPC have the main table.
     pub subnets: BTreeSet<SubnetId>,
     pub created_at: Timestamp,
 }
+
+/// The addresses that a route is for: a range of either family, without host bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RouteDestination(IpNet);
+
+impl RouteDestination {
+    /// The range.
+    pub fn net(self) -> IpNet {
+        self.0
+    }
+
+    /// The range, if it is one of IPv4.
+    pub fn ipv4(self) -> Option<Ipv4Net> {
+        match self.0 {
+            IpNet::V4(net) => Some(net),
+            IpNet::V6(_) => None,
+        }
+    }
+
+    /// Whether the range is `vpc`'s own, which every table of it has a route for.
+    pub fn is_local(self, vpc: &Vpc) -> bool {
+        match self.0 {
+            IpNet::V4(net) => net == vpc.cidr.net(),
+            IpNet::V6(net) => vpc.ipv6.is_some_and(|ipv6| ipv6.cidr.net() == net),
+        }
+    }
+}
+
+impl fmt::Display for RouteDestination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Host bits are cleared, as EC2 does.
+impl From<IpNet> for RouteDestination {
+    fn from(net: IpNet) -> Self {
+        Self(net.trunc())
+    }
+}
+
+impl FromStr for RouteDestination {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        text.parse().map(|net: IpNet| Self::from(net)).map_err(|_| {
+            let rule = "must be an IPv4 or IPv6 range in CIDR notation";
+            InvalidValue::new("Destination", text, rule, "use a range like 10.200.0.0/16")
+        })
+    }
+}
+
+serde_as_text!(RouteDestination);
 
 /// Where a route leads. What it names may go: the route is a black hole then.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
@@ -103,6 +160,17 @@ impl State {
     pub fn route_table_of(&self, vpc: &VpcId, subnet: &SubnetId) -> Option<&RouteTable> {
         let own = self.route_tables.values().find(|table| table.subnets.contains(subnet));
         own.or_else(|| self.main_route_table(vpc))
+    }
+
+    /// The endpoint to which a route leads, by itself or by an interface of its.
+    pub fn routed_endpoint<'a>(&'a self, target: &'a RouteTarget) -> Option<&'a EndpointId> {
+        match target {
+            RouteTarget::Endpoint(id) => Some(id),
+            RouteTarget::NetworkInterface(id) => self.network_interfaces().find_map(|one| match one.by {
+                InterfaceOwner::Endpoint(endpoint) if one.id == *id => Some(endpoint),
+                InterfaceOwner::Endpoint(_) | InterfaceOwner::LoadBalancer(_) | InterfaceOwner::Instance(..) => None,
+            }),
+        }
     }
 
     /// Whether a route of a table in `vpc` leads anywhere.

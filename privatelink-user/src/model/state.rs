@@ -11,10 +11,10 @@ use ipnet::Ipv4Net;
 use super::{
     Account, ApplicationListener, ApplicationListenerId, Certificate, CertificateId, Change, ClientToken,
     ConnectionNotification, Edit, Endpoint, EndpointId, EndpointService, EndpointServiceId, GatewayEndpoint, Hosts,
-    Instance, InstanceId, InterfaceName, InterfaceOwner, Key, Link, LinkId, Listener, ListenerId, ListenerRule,
-    ListenerRuleId, LoadBalancer, LoadBalancerId, Members, Notice, NoticeId, NotificationId, Port, Record, RecordId,
-    RouteTable, RouteTableId, RouteTarget, SecurityGroup, SecurityGroupId, ServiceDomain, Subnet, SubnetId, Table,
-    TaggedId, Tags, TargetGroup, TargetGroupId, Vpc, VpcId, VpcIndex, overlap,
+    Instance, InstanceId, InterfaceName, Key, Link, LinkId, Listener, ListenerId, ListenerRule, ListenerRuleId,
+    LoadBalancer, LoadBalancerId, Members, Notice, NoticeId, NotificationId, Port, Record, RecordId, RouteTable,
+    RouteTableId, SecurityGroup, SecurityGroupId, ServiceDomain, Subnet, SubnetId, Table, TaggedId, Tags, TargetGroup,
+    TargetGroupId, Vpc, VpcId, VpcIndex, overlap,
 };
 
 /// Every resource, by identity.
@@ -229,19 +229,12 @@ impl State {
         }
         for table in self.route_tables.values().filter(|table| !table.routes.is_empty()) {
             let Some(cidr) = self.vpcs.get(&table.vpc).map(|vpc| vpc.cidr.net()) else { continue };
-            for (net, target) in table.routes.iter().filter(|(net, _)| !overlap(cidr, **net)) {
-                let id = match target {
-                    RouteTarget::Endpoint(id) => Some(id),
-                    RouteTarget::NetworkInterface(id) => self.network_interfaces().find_map(|one| match one.by {
-                        InterfaceOwner::Endpoint(endpoint) if one.id == *id => Some(endpoint),
-                        InterfaceOwner::Endpoint(_)
-                        | InterfaceOwner::LoadBalancer(_)
-                        | InterfaceOwner::Instance(..) => None,
-                    }),
-                };
+            let routes = table.routes.iter().filter_map(|(to, target)| Some((to.ipv4()?, target)));
+            for (net, target) in routes.filter(|(net, _)| !overlap(cidr, *net)) {
+                let id = self.routed_endpoint(target);
                 let endpoint = id.and_then(|id| self.endpoints.get(id)).filter(|endpoint| endpoint.vpc == table.vpc);
                 if let Some(endpoint) = endpoint {
-                    all.entry((&table.vpc, *net)).or_insert(endpoint);
+                    all.entry((&table.vpc, net)).or_insert(endpoint);
                 }
             }
         }

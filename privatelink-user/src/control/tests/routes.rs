@@ -188,3 +188,32 @@ fn a_vpc_keeps_what_a_change_does_not_name() {
     assert_eq!((vpc.gateway, vpc.dns_support, vpc.dns_hostnames), (None, true, true));
     assert!(vpc.default_network_acl.starts_with("acl-"));
 }
+
+/// Endpoints answer for IPv4 ranges; other interfaces may be where an IPv6 range is. Older stores have IPv4 ranges only.
+#[test]
+fn a_route_for_an_ipv6_range_is_kept_and_leads_to_no_endpoint() {
+    let mut world = World::published();
+    let (eni, node) = (interface(&world, "consumer/10.0.0.50"), interface(&world, "provider/10.0.0.5"));
+    let endpoint = world.state.endpoints.keys().next().unwrap().clone();
+    let route = |vpc: &str, to: &str, target: serde_json::Value| json!({"route_table": vpc, "destination": to, "target": target});
+    let kept = route("provider", "fd00:7::9/48", json!({"network-interface": node}));
+    let table = world.json::<CreateRoute>(kept.clone()).unwrap();
+    assert_eq!(
+        (table.routes[0].destination.to_string().as_str(), table.routes[0].state),
+        ("fd00:7::/48", RouteState::Active)
+    );
+    world.json::<CreateRoute>(kept).unwrap();
+    for target in [json!({"network-interface": eni}), json!({"endpoint": endpoint})] {
+        let (code, text) = refusal(world.json::<CreateRoute>(route("consumer", "fd00:7::/48", target)));
+        assert_eq!(code, "UnsupportedOperation");
+        assert_eq!(text, format!("a route for the IPv6 range fd00:7::/48 cannot lead to endpoint {endpoint}"));
+    }
+    assert!(world.state.aliases().is_empty(), "no packet goes by it");
+    let gone = json!({"route_table": "provider", "destination": "fd00:7::/48"});
+    assert!(world.json::<DeleteRoute>(gone.clone()).unwrap().routes.is_empty());
+    assert_eq!(refusal(world.json::<DeleteRoute>(gone)).0, "InvalidRoute.NotFound");
+    assert_eq!(
+        serde_json::to_value("10.1.0.0/16".parse::<crate::model::RouteDestination>().unwrap()).unwrap(),
+        "10.1.0.0/16"
+    );
+}

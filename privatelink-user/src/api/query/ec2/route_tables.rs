@@ -1,6 +1,6 @@
 //! Route tables.
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::{chosen, done, gateways, one, tag_set};
 use crate::{
@@ -18,7 +18,9 @@ use crate::{
             ReplaceRoute, RouteTargetSpec,
         },
     },
-    model::{Owner, RouteState, RouteTable, RouteTableId, RouteTarget, State, Vpc},
+    model::{
+        IpFamily, Owner, PrefixListId, RouteDestination, RouteState, RouteTable, RouteTableId, RouteTarget, State, Vpc,
+    },
 };
 
 fn association(table: &RouteTable, id: String) -> Structure {
@@ -55,8 +57,18 @@ fn local(vpc: &Vpc) -> impl Iterator<Item = Structure> {
     std::iter::once(route("destinationCidrBlock", vpc.cidr.to_string())).chain(six)
 }
 
-fn route(state: &State, owner: &Owner, table: &RouteTable, destination: Ipv4Net, target: &RouteTarget) -> Structure {
-    let structure = Structure::new().text("destinationCidrBlock", destination);
+fn route(
+    state: &State,
+    owner: &Owner,
+    table: &RouteTable,
+    destination: RouteDestination,
+    target: &RouteTarget,
+) -> Structure {
+    let member = match destination.net() {
+        IpNet::V4(_) => "destinationCidrBlock",
+        IpNet::V6(_) => "destinationIpv6CidrBlock",
+    };
+    let structure = Structure::new().text(member, destination);
     let structure = match target {
         RouteTarget::NetworkInterface(id) => {
             structure.text("instanceOwnerId", &owner.account).text("networkInterfaceId", id)
@@ -130,14 +142,17 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
                     Some(table.is_main().then(|| table.main_association()).into_iter().chain(subnets).collect())
                 }
                 "route.destination-cidr-block" => {
-                    Some(cidr.iter().chain(table.routes.keys()).map(ToString::to_string).collect())
+                    let routes = table.routes.keys().filter_map(|destination| destination.ipv4());
+                    Some(cidr.into_iter().chain(routes).map(|net| net.to_string()).collect())
                 }
                 "route.state" => {
                     let states = table.routes.values().map(|target| state.route_state(&table.vpc, target).to_string());
                     Some(states.chain([RouteState::Active.to_string()]).collect())
                 }
                 "route.destination-ipv6-cidr-block" => {
-                    Some(vpc.and_then(|vpc| vpc.ipv6).map(|ipv6| ipv6.cidr.to_string()).into_iter().collect())
+                    let own = vpc.and_then(|vpc| vpc.ipv6).map(|ipv6| ipv6.cidr.to_string());
+                    let routes = table.routes.keys().filter(|destination| destination.ipv4().is_none());
+                    Some(own.into_iter().chain(routes.map(ToString::to_string)).collect())
                 }
                 "route.destination-prefix-list-id" => {
                     Some(gateways().map(|endpoint| endpoint.service.prefix_list(&owner.region).to_string()).collect())
@@ -202,20 +217,40 @@ pub fn disassociate(call: &Call<'_>) -> Result<Structure, Refusal> {
     Ok(done())
 }
 
-/// Destination of a route.
-fn destination(scope: &Scope<'_>) -> Result<Ipv4Net, Refusal> {
-    for other in ["DestinationIpv6CidrBlock", "DestinationPrefixListId"] {
-        if scope.text(other).is_some() {
-            return Err(Refusal::coded("UnsupportedOperation", format!("{other}: routes are for IPv4 ranges here")));
-        }
+/// The range that a route is for, by the member of its family.
+fn destination(call: &Call<'_>) -> Result<RouteDestination, Refusal> {
+    let scope = call.scope();
+    if let Some(list) = scope.text("DestinationPrefixListId") {
+        return Err(prefix_list(call, list));
     }
-    let text = scope.required("DestinationCidrBlock")?;
-    text.parse().map_err(|_| {
-        Refusal::coded(
-            "InvalidParameterValue",
-            format!("Value ({text}) for parameter destinationCidrBlock is invalid. This is not a valid CIDR block."),
-        )
-    })
+    let parse = |member: &str, text: &str, family: IpFamily| {
+        let found = text.parse().ok().filter(|net: &IpNet| IpFamily::of(net.addr()) == family);
+        found.map(RouteDestination::from).ok_or_else(|| {
+            let message = format!("Value ({text}) for parameter {member} is invalid. This is not a valid CIDR block.");
+            Refusal::coded("InvalidParameterValue", message)
+        })
+    };
+    match (scope.text("DestinationCidrBlock"), scope.text("DestinationIpv6CidrBlock")) {
+        (Some(four), None) => parse("destinationCidrBlock", four, IpFamily::Ipv4),
+        (None, Some(six)) => parse("destinationIpv6CidrBlock", six, IpFamily::Ipv6),
+        (Some(_), Some(_)) => Err(Refusal::coded(
+            "InvalidParameterCombination",
+            "Exactly one of DestinationCidrBlock and DestinationIpv6CidrBlock must be specified",
+        )),
+        (None, None) => Err(Refusal::missing("DestinationCidrBlock")),
+    }
+}
+
+/// Why no route is for a prefix list: those that there are belong to the gateway services, whose endpoints make the routes.
+fn prefix_list(call: &Call<'_>, text: &str) -> Refusal {
+    let list = text.parse::<PrefixListId>().ok().filter(|list| list.exists(&call.owner().region));
+    match list {
+        Some(list) => Refusal::coded(
+            "UnsupportedOperation",
+            format!("{list} is a gateway service's: ModifyVpcEndpoint of its gateway endpoint makes the route"),
+        ),
+        None => Refusal::coded("InvalidPrefixListID.NotFound", format!("The prefix list ID '{text}' does not exist")),
+    }
 }
 
 /// What a route may lead to elsewhere and not here, with the code of what does not exist and EC2's word for it.
@@ -256,21 +291,21 @@ fn endpoint_as_gateway<'a>(scope: &Scope<'a>) -> Option<&'a str> {
 
 pub fn create_route(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
-    let (table, destination, target) = (table(&scope)?, destination(&scope)?, target(&scope)?);
+    let (table, destination, target) = (table(&scope)?, destination(call)?, target(&scope)?);
     call.mutate(&CreateRoute { route_table: (&table).into(), destination, target })?;
     Ok(done())
 }
 
 pub fn replace_route(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
-    let (table, destination, target) = (table(&scope)?, destination(&scope)?, target(&scope)?);
+    let (table, destination, target) = (table(&scope)?, destination(call)?, target(&scope)?);
     call.mutate(&ReplaceRoute { route_table: (&table).into(), destination, target })?;
     Ok(done())
 }
 
 pub fn delete_route(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
-    let (table, destination) = (table(&scope)?, destination(&scope)?);
+    let (table, destination) = (table(&scope)?, destination(call)?);
     call.mutate(&DeleteRoute { route_table: (&table).into(), destination })?;
     Ok(done())
 }

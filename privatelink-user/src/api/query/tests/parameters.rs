@@ -282,9 +282,15 @@ fn ec2_says_what_is_wrong_with_ranges_and_what_it_does_not_do() {
             "EnableNetworkAddressUsageMetrics cannot be changed here".to_owned(),
         ),
         (
-            format!("Action=CreateRoute&RouteTableId={table}&DestinationIpv6CidrBlock=::/0&GatewayId=local"),
-            "UnsupportedOperation",
-            "DestinationIpv6CidrBlock: routes are for IPv4 ranges here".to_owned(),
+            format!("Action=CreateRoute&RouteTableId={table}&DestinationPrefixListId=pl-00000000&GatewayId=local"),
+            "InvalidPrefixListID.NotFound",
+            "The prefix list ID 'pl-00000000' does not exist".to_owned(),
+        ),
+        (
+            format!("Action=CreateRoute&RouteTableId={table}&DestinationIpv6CidrBlock=10.0.0.0/8&GatewayId=local"),
+            "InvalidParameterValue",
+            "Value (10.0.0.0/8) for parameter destinationIpv6CidrBlock is invalid. This is not a valid CIDR block."
+                .to_owned(),
         ),
         (
             open("FromPort=90&ToPort=80&CidrIp=10.0.0.0/8"),
