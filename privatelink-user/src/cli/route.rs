@@ -41,7 +41,7 @@ pub enum RouteCommand {
 #[derive(Debug, Args)]
 pub struct WhichArgs {
     /// The addresses that it is for, such as 10.200.0.10/32; a route for an IPv6 range leads to no endpoint.
-    #[arg(value_name = "CIDR", value_parser = value::parse::<RouteDestination>)]
+    #[arg(value_name = "CIDR", value_parser = value::destination)]
     destination: RouteDestination,
     /// The route table: its id, or a VPC for its main one.
     #[arg(long, visible_alias = "vpc", value_name = "TABLE", value_parser = value::reference)]

@@ -5,9 +5,13 @@ use std::{
     str::FromStr,
 };
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 
-use crate::{control::Reference, dns, model::InvalidValue};
+use crate::{
+    control::Reference,
+    dns,
+    model::{InvalidValue, RouteDestination},
+};
 
 fn text(error: InvalidValue) -> String {
     format!("{error}; {}", error.hint)
@@ -122,6 +126,19 @@ pub fn prefix(argument: &str) -> Result<Ipv4Net, String> {
             argument,
             "must be an IPv4 network address, a slash and a prefix length",
             "use a prefix like 100.64.0.0/15",
+        ))
+    })
+}
+
+/// A range of either family without host bits.
+pub fn destination(argument: &str) -> Result<RouteDestination, String> {
+    let net = argument.parse().ok().filter(|net: &IpNet| net.addr() == net.network());
+    net.map(RouteDestination::from).ok_or_else(|| {
+        text(InvalidValue::new(
+            "Destination",
+            argument,
+            "must be a network address, a slash and a prefix length",
+            "use a range like 10.200.0.10/32",
         ))
     })
 }
