@@ -361,7 +361,7 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ("route create fd00::1/64 --vpc a --interface i", "Destination 'fd00::1/64' must be a network address, a slash"),
     ("route create 10.0.0.0/8 --vpc a", "<--interface <INTERFACE>|--endpoint <ENDPOINT>>"),
     ("route replace 10.0.0.0/8 --vpc a --interface i --endpoint e", "cannot be used with"),
-    ("route delete x --vpc a", "Prefix 'x' must be an IPv4 network address"),
+    ("route delete x --vpc a", "Destination 'x' must be a network address"),
     ("tag add x a=b", "resource 'x' is not the id or ARN of a resource that can have tags; use the id"),
     ("tag remove x a", "resource 'x' is not the id or ARN"),
     ("tag list x", "resource 'x' is not the id or ARN"),
