@@ -47,8 +47,9 @@ fn main() -> Result<()> {
     unsafe {
         env::set_var("PATH", env::join_paths(&path)?);
         env::set_var("RUSTC_BOOTSTRAP", "1");
-        // Version 3 of the instruction set (kernel 5.12): 32-bit arithmetic, and atomics of both sizes with results. aya-build
-        // sets RUSTFLAGS itself, so the processor comes by way of the profile; build scripts and macros stay the host's.
+        // Version 3 of the instruction set (kernel 5.12): 32-bit arithmetic, and atomics of both sizes with results.
+        // aya-build sets RUSTFLAGS itself, so the processor comes by way of the profile; build scripts and macros stay
+        // the host's.
         env::set_var("CARGO_UNSTABLE_PROFILE_RUSTFLAGS", "true");
         env::set_var("CARGO_PROFILE_RELEASE_RUSTFLAGS", "-Ctarget-cpu=v3");
         env::set_var("CARGO_PROFILE_RELEASE_BUILD_OVERRIDE_RUSTFLAGS", "-Cdebuginfo=0");

@@ -3,7 +3,8 @@
 //! - [`abi`]: every byte that crosses the kernel boundary.
 //! - [`wire`]: protocol headers and checksum arithmetic; no decisions.
 //! - [`datapath`]: decisions; pure, no map macros, no helpers, no clock.
-//! - `testing` (feature `testing`): tables in memory, frames in slices, and the case table that the host and the kernel run.
+//! - `testing` (feature `testing`): tables in memory, frames in slices, and the case table that the host and the kernel
+//!   run.
 //!
 //! Nothing here allocates (but `testing`), reads a clock or knows aya-ebpf.
 #![cfg_attr(not(any(test, feature = "testing")), no_std)]

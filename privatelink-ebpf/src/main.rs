@@ -1,5 +1,5 @@
-//! The kernel object. On the host this is an empty program, so that `cargo clippy --workspace --all-targets` needs no BPF
-//! target.
+//! The kernel object. On the host this is an empty program, so that `cargo clippy --workspace --all-targets` needs no
+//! BPF target.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]

@@ -1,8 +1,8 @@
 //! Metrics for Prometheus, in its text format: the names of CloudWatch in snake case, one table a namespace.
 //!
-//! `networkelb_` is `AWS/NetworkELB`, `privatelink_endpoints_` and `privatelink_services_` are `AWS/PrivateLinkEndpoints` and
-//! `AWS/PrivateLinkServices`; `privatelink_` alone is what AWS does not tell. Sums that CloudWatch makes of a period are
-//! counters here (`…_total`), from which any period follows.
+//! `networkelb_` is `AWS/NetworkELB`, `privatelink_endpoints_` and `privatelink_services_` are
+//! `AWS/PrivateLinkEndpoints` and `AWS/PrivateLinkServices`; `privatelink_` alone is what AWS does not tell. Sums that
+//! CloudWatch makes of a period are counters here (`…_total`), from which any period follows.
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
@@ -66,7 +66,8 @@ async fn scrape(Shared(metrics): Shared<Arc<Metrics>>) -> axum::response::Respon
     }
 }
 
-/// A metric of the things `T`: its name without the namespace, what CloudWatch calls it or what it tells, and its value.
+/// A metric of the things `T`: its name without the namespace, what CloudWatch calls it or what it tells, and its
+/// value.
 struct Row<T> {
     name: &'static str,
     help: &'static str,
@@ -272,7 +273,8 @@ const POOL: &[Row<Pool>] = &[
 struct Exposition(Registry);
 
 impl Exposition {
-    /// Adds the table `rows` for each thing with its labels' values. Things without any row's value leave no family behind.
+    /// Adds the table `rows` for each thing with its labels' values. Things without any row's value leave no family
+    /// behind.
     fn table<T>(
         &self,
         namespace: &str,

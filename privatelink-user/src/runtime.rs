@@ -32,8 +32,8 @@ pub trait Runtime: Send + Sync {
     /// What the datapath has room for.
     fn limits(&self) -> Limits;
 
-    /// What the kernel's tables say, each time that a pass has ended; none if nothing forwards, so that there is nothing to wait
-    /// for.
+    /// What the kernel's tables say, each time that a pass has ended; none if nothing forwards, so that there is
+    /// nothing to wait for.
     fn installed(&self) -> Option<watch::Receiver<Arc<Installed>>>;
 
     /// The health of each target of the group `target_group` of `state`, draining ones included; in the order of
@@ -237,7 +237,8 @@ pub enum TargetHealth {
 }
 
 impl TargetHealth {
-    /// The state's name: `initial`, `healthy`, `unhealthy`, `unhealthy.draining`, `unused`, `unavailable` or `draining`.
+    /// The state's name: `initial`, `healthy`, `unhealthy`, `unhealthy.draining`, `unused`, `unavailable` or
+    /// `draining`.
     pub fn state(&self) -> &'static str {
         match self {
             Self::RegistrationInProgress | Self::InitialHealthChecking => "initial",

@@ -1,4 +1,5 @@
-//! The `aws` command line, botocore and boto3, as their makers publish them, in a virtual environment of this build's own.
+//! The `aws` command line, botocore and boto3, as their makers publish them, in a virtual environment of this build's
+//! own.
 
 use std::{
     env,

@@ -199,7 +199,8 @@ impl Agent {
         child.wait().context("waiting for agent --remove")
     }
 
-    /// The pins under the agent's BPF file system, as paths relative to it, without the two that the kernel shows there.
+    /// The pins under the agent's BPF file system, as paths relative to it, without the two that the kernel shows
+    /// there.
     pub fn pins(&self) -> Vec<PathBuf> {
         fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
             for entry in fs::read_dir(dir).into_iter().flatten().flatten() {

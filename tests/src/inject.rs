@@ -1,4 +1,5 @@
-//! System calls that a running process is made to do, as a debugger does it: what its confinement refuses, it is seen to be refused.
+//! System calls that a running process is made to do, as a debugger does it: what its confinement refuses, it is seen
+//! to be refused.
 
 use std::time::Duration;
 

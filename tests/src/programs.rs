@@ -198,8 +198,8 @@ impl Nginx {
         self.address
     }
 
-    /// Client addresses of all requests in its access log, without ports, once they are `at_least` so many: a request is logged
-    /// after its answer, which may be read before.
+    /// Client addresses of all requests in its access log, without ports, once they are `at_least` so many: a request
+    /// is logged after its answer, which may be read before.
     pub fn logged_clients(&self, at_least: usize) -> Result<Vec<String>> {
         let path = self.path.join("access.log");
         let address = |line: &str| line.split_once(':').map(|(address, _)| address.to_owned());

@@ -64,8 +64,8 @@ impl Echo {
     }
 }
 
-/// Sends `bytes` through the server at `to` and back, in two streams; between them the client goes on from another port.
-/// What comes back has the hash of what was sent.
+/// Sends `bytes` through the server at `to` and back, in two streams; between them the client goes on from another
+/// port. What comes back has the hash of what was sent.
 pub fn transfer(netns: &Netns, server: &Echo, to: SocketAddr, bytes: usize) -> Result<()> {
     let any = |to: SocketAddr| SocketAddr::new(if to.is_ipv4() { [0; 4].into() } else { [0_u8; 16].into() }, 0);
     let (first, second) = (bind(netns, any(to))?, bind(netns, any(to))?);

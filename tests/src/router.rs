@@ -28,8 +28,8 @@ pub struct Behind {
 }
 
 impl Behind {
-    /// Makes `router` route, and a host behind it with `address` and links of `mtu`. The host announces Ethernet's usual
-    /// segment size whatever its link carries, so that only ICMP tells who is far away.
+    /// Makes `router` route, and a host behind it with `address` and links of `mtu`. The host announces Ethernet's
+    /// usual segment size whatever its link carries, so that only ICMP tells who is far away.
     pub fn new(router: &Host, label: &str, address: Ipv4Addr, mtu: u32) -> Result<Self> {
         let netns = Netns::new(label)?;
         let (near, link) = (End::new(&router.netns, "eth1"), End::new(&netns, "eth0"));

@@ -1,5 +1,5 @@
-//! The case table through the loaded programs: every case by TC and by XDP with TC behind it, each step held against the
-//! case's expectations and, byte for byte, counter for counter and entry for entry, against the host's `decide`.
+//! The case table through the loaded programs: every case by TC and by XDP with TC behind it, each step held against
+//! the case's expectations and, byte for byte, counter for counter and entry for entry, against the host's `decide`.
 
 use anyhow::{Result, ensure};
 use privatelink_ebpf::testing::{

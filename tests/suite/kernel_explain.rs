@@ -1,4 +1,5 @@
-//! `privatelink_explain` before every frame of the case table: it changes nothing, and what it says is what then happens.
+//! `privatelink_explain` before every frame of the case table: it changes nothing, and what it says is what then
+//! happens.
 
 use std::collections::BTreeSet;
 
@@ -25,8 +26,8 @@ use privatelink_tests::netns::Netns;
 
 use crate::kernel::{self, Kernel};
 
-/// Refusals that need two CPUs at once, a kernel that fails, or more frames than a case has; how they are worded is shown by the
-/// tests of `privatelink-user`.
+/// Refusals that need two CPUs at once, a kernel that fails, or more frames than a case has; how they are worded is
+/// shown by the tests of `privatelink-user`.
 const NOT_BY_CASES: [Counter; 7] = [
     Counter::FlowRaced,
     Counter::FlowTableContended,

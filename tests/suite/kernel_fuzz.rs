@@ -1,5 +1,5 @@
-//! Random sequences of frames, time and changes through the loaded programs and the host's `decide`, compared step by step:
-//! verdicts, bytes, counters, events, entries, ports and budgets.
+//! Random sequences of frames, time and changes through the loaded programs and the host's `decide`, compared step by
+//! step: verdicts, bytes, counters, events, entries, ports and budgets.
 //!
 //! A short run goes over seeds that are always the same. `cargo xtask test fuzz --minutes N` goes on from a seed of the
 //! clock; a seed that it finds is kept in [`KEPT`].
@@ -23,8 +23,8 @@ const KEPT: &[u64] = &[];
 /// Sequences of the short run.
 const SEQUENCES: u64 = 200;
 
-/// Attempts after which a difference counts. The kernel's clock goes on while a sequence runs, the host's does not: what
-/// depends on the moment does not come again.
+/// Attempts after which a difference counts. The kernel's clock goes on while a sequence runs, the host's does not:
+/// what depends on the moment does not come again.
 const ATTEMPTS: usize = 3;
 
 /// For how many minutes to go on with ever new seeds; unset: not at all.

@@ -1,4 +1,5 @@
-//! What this project depends on, held against `.cargo/deny.toml` by cargo-deny: licences, duplicates, sources, advisories.
+//! What this project depends on, held against `.cargo/deny.toml` by cargo-deny: licences, duplicates, sources,
+//! advisories.
 
 use std::{fs, process::Command};
 
@@ -9,8 +10,8 @@ use crate::{pins::Pins, process};
 /// The release whose settings `.cargo/deny.toml` has.
 const VERSION: &str = "0.20.2";
 
-/// Builds cargo-deny into `target/tools` if it is not there, and runs it. Advisories are RustSec's, on GitHub: where that is not
-/// reached, they are not looked at, and the output says so.
+/// Builds cargo-deny into `target/tools` if it is not there, and runs it. Advisories are RustSec's, on GitHub: where
+/// that is not reached, they are not looked at, and the output says so.
 pub fn run(pins: &Pins) -> Result<()> {
     let tools = pins.tools();
     let program = tools.join("bin/cargo-deny");

@@ -1,7 +1,7 @@
 //! Coverage-guided fuzzing of the packet core by libFuzzer.
 //!
-//! The targets are a package of their own (`tests/fuzz`), built apart with the compiler's coverage counters in it. LLVM puts them
-//! in by a pass that a stable compiler runs as well (`-C passes`), so no other toolchain is asked for.
+//! The targets are a package of their own (`tests/fuzz`), built apart with the compiler's coverage counters in it. LLVM
+//! puts them in by a pass that a stable compiler runs as well (`-C passes`), so no other toolchain is asked for.
 
 use std::{
     fs,
@@ -40,8 +40,8 @@ const COVERAGE: &str = "-C passes=sancov-module -C llvm-args=-sanitizer-coverage
 /// The greatest input, in bytes.
 const MAX_LEN: u32 = 2_048;
 
-/// Fuzzes `target` for so many minutes, from the inputs that are kept and those of earlier runs; with `keep`, those that reach
-/// something new are kept too.
+/// Fuzzes `target` for so many minutes, from the inputs that are kept and those of earlier runs; with `keep`, those
+/// that reach something new are kept too.
 pub fn run(pins: &Pins, target: Target, minutes: u64, keep: bool) -> Result<()> {
     if packages::find("c++").is_none() {
         bail!("libFuzzer is C++, and there is no c++ on the PATH: install g++ or clang");

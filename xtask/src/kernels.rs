@@ -1,8 +1,8 @@
 //! Other kernels than the running one: Debian's, booted in QEMU with a guest of our own in memory.
 //!
-//! Nothing is installed. Packages come by apt, with a state directory of its own, and are unpacked under `target/kernels`,
-//! where they stay for the next run. What runs inside is the program `guest` of `privatelink-tests`; a kernel has passed only
-//! if that program says so through QEMU's exit device, which nothing else does by accident.
+//! Nothing is installed. Packages come by apt, with a state directory of its own, and are unpacked under
+//! `target/kernels`, where they stay for the next run. What runs inside is the program `guest` of `privatelink-tests`;
+//! a kernel has passed only if that program says so through QEMU's exit device, which nothing else does by accident.
 
 mod archive;
 mod initramfs;
@@ -18,7 +18,8 @@ use crate::{
     pins::Pins,
 };
 
-/// What runs where no version is named: the oldest supported kernel, those that distributions keep for long, the newest.
+/// What runs where no version is named: the oldest supported kernel, those that distributions keep for long, the
+/// newest.
 const ALL: [&str; 4] = ["6.1", "6.12", "6.18", NEWEST];
 
 /// The newest kernel that Debian has.
@@ -34,8 +35,8 @@ struct Kernel {
     modules: PathBuf,
 }
 
-/// Boots each of `versions` ("6.1", "6.12.88", "newest"; all supported ones if there are none) and runs the guest's tests,
-/// or those whose names contain `filter`, a word.
+/// Boots each of `versions` ("6.1", "6.12.88", "newest"; all supported ones if there are none) and runs the guest's
+/// tests, or those whose names contain `filter`, a word.
 pub fn run(pins: &Pins, versions: &[String], filter: Option<&str>) -> Result<()> {
     let versions: Vec<&str> =
         if versions.is_empty() { ALL.to_vec() } else { versions.iter().map(String::as_str).collect() };

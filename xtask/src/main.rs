@@ -87,7 +87,8 @@ enum Command {
         #[arg(long, value_name = "PROGRAM")]
         other: Option<PathBuf>,
     },
-    /// Holds the dependencies against `.cargo/deny.toml`: licences, duplicates, sources, and advisories where they can be had.
+    /// Holds the dependencies against `.cargo/deny.toml`: licences, duplicates, sources, and advisories where they can
+    /// be had.
     Audit,
     /// Fuzzes the packet core by libFuzzer, guided by coverage. Needs a C++ compiler.
     Fuzz {

@@ -11,8 +11,8 @@ use crate::{
 /// What is run for long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Load {
-    /// Pages, logins, datagrams, TLS handshakes, transfers, short and idle connections at once, while a target dies and comes back,
-    /// endpoints are made and deleted, and, in the first half, agent and relay are replaced.
+    /// Pages, logins, datagrams, TLS handshakes, transfers, short and idle connections at once, while a target dies and
+    /// comes back, endpoints are made and deleted, and, in the first half, agent and relay are replaced.
     Mixed,
     /// TLS handshakes of every kind, at the relay.
     Tls,

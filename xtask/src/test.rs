@@ -25,7 +25,8 @@ pub enum Suite {
     Kernels,
     /// The agent killed in the middle of operations, `--kills` times. No part of all: there it is killed a few times.
     Crash,
-    /// The agent and its programs replaced under load, `--times` times. No part of all: there they are replaced a few times.
+    /// The agent and its programs replaced under load, `--times` times. No part of all: there they are replaced a few
+    /// times.
     Upgrade,
     /// Random sequences through the loaded programs and the host's core, then random requests to the API and the DNS
     /// server, each for as long as `--minutes` says. No part of all.

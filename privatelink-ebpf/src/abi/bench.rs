@@ -18,8 +18,8 @@ pub const FIRST_CLIENT_PORT: u16 = 10_000;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Traffic {
-    /// The whole header of every frame. The source is the first client's address and port 0; both checksums are right for
-    /// that.
+    /// The whole header of every frame. The source is the first client's address and port 0; both checksums are right
+    /// for that.
     pub headers: [u8; HEADERS],
     pub _pad: [u8; 2],
     pub flows: u32,

@@ -1,5 +1,5 @@
-//! ONE table of counters: id, name, kind, help. The datapath counts by variant; statistics, metrics and `explain` read the
-//! table. Every packet that is refused has its own row.
+//! ONE table of counters: id, name, kind, help. The datapath counts by variant; statistics, metrics and `explain` read
+//! the table. Every packet that is refused has its own row.
 
 /// What a counter's row is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,11 +53,11 @@ counters! {
     FlowOpened = Activity "flow_opened";
     /// flows opened whose target sees the client's own address and port (AWS preserve_client_ip)
     ClientIpPreserved = Activity "client_ip_preserved";
-    /// flows whose target sees the node address instead of the client's, because both are one host or behind one port, so that
-    /// replies would not come back through us
+    /// flows whose target sees the node address instead of the client's, because both are one host or behind one port,
+    /// so that replies would not come back through us
     ClientIpSamePort = Activity "client_ip_same_port";
-    /// flows whose target sees the node address instead of the client's, because another flow to it shows the same address and
-    /// port
+    /// flows whose target sees the node address instead of the client's, because another flow to it shows the same
+    /// address and port
     ClientIpCollision = Activity "client_ip_collision";
     /// flows that became established
     FlowEstablished = Activity "flow_established";
@@ -164,7 +164,8 @@ counters! {
     ExtensionHeaders = Drop "extension_headers";
     /// ARP packet that needs no answer, on an isolated port
     ArpIgnored = Drop "arp_ignored";
-    /// TCP segment without SYN that belongs to no flow (answered with RST), or datagram of a target that belongs to none
+    /// TCP segment without SYN that belongs to no flow (answered with RST), or datagram of a target that belongs to
+    /// none
     NoFlow = Drop "no_flow";
     /// segment of a flow that was idle for too long (answered with RST), or datagram of a target to such a flow
     IdleExpired = Drop "idle_expired";
@@ -210,7 +211,8 @@ counters! {
     ResetLimited = Drop "reset_limited";
     /// more ICMP errors or echo replies were due in one tick than are sent
     IcmpLimited = Drop "icmp_limited";
-    /// ICMP message that is neither an echo request nor an error that is translated (redirect, source quench, timestamp)
+    /// ICMP message that is neither an echo request nor an error that is translated (redirect, source quench,
+    /// timestamp)
     IcmpUnsupported = Drop "icmp_unsupported";
     /// ICMP error that quotes less than an IPv4 header and 8 bytes, or no first fragment
     IcmpMalformed = Drop "icmp_malformed";

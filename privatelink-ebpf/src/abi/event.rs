@@ -25,8 +25,8 @@ impl EventKind {
     }
 }
 
-/// One record of fixed size. For a flow: the client's view (`client`, `service`), the target's view (`node`, `target`). For
-/// a neighbour: `client` is its address, `mac` its Ethernet address, `ifindex` the port that heard it.
+/// One record of fixed size. For a flow: the client's view (`client`, `service`), the target's view (`node`, `target`).
+/// For a neighbour: `client` is its address, `mac` its Ethernet address, `ifindex` the port that heard it.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
 pub struct Event {
@@ -48,7 +48,8 @@ pub struct Event {
     /// For a closed flow: the [`super::Counter`] that names why.
     pub reason: u32,
     pub mac: Mac,
-    /// A flow's [`super::Proto`], as its forward key has it; or of a neighbour, [`super::addr::IPV6`] if `address6` names it.
+    /// A flow's [`super::Proto`], as its forward key has it; or of a neighbour, [`super::addr::IPV6`] if `address6`
+    /// names it.
     pub proto: u8,
     pub _pad: u8,
     /// A neighbour's IPv6 address, or a flow's client's.

@@ -1,7 +1,8 @@
 //! The flow table: keys, slots, states.
 //!
-//! A flow is two entries, one a direction, each enough to rewrite its own packets. The *forward* entry (client to target) is
-//! found by what the client sends, the *reverse* entry by what the target sends; the reverse entry owns the source port.
+//! A flow is two entries, one a direction, each enough to rewrite its own packets. The *forward* entry (client to
+//! target) is found by what the client sends, the *reverse* entry by what the target sends; the reverse entry owns the
+//! source port.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -10,8 +11,8 @@ use super::{Ip4, Ip6, L4Port, Mac, Proto, VpcIndex, addr::IPV6, assert_size, aya
 /// What identifies a packet's flow entry: its own addresses and ports, and the VPC of the port that it came in on.
 ///
 /// With [`IPV6`] set in `proto` the two address fields hold the halves of a keyed 64-bit hash of the two IPv6 addresses
-/// (`datapath::v6::pair`): so both families share the table, its entries and everything that happens to them. What an entry
-/// needs of the addresses themselves is in `service::Target` and in map `CLIENTS6`.
+/// (`datapath::v6::pair`): so both families share the table, its entries and everything that happens to them. What an
+/// entry needs of the addresses themselves is in `service::Target` and in map `CLIENTS6`.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Pod, Zeroable)]
 pub struct FlowKey {
@@ -70,10 +71,10 @@ impl FlowKey {
 
 /// One flow entry: 64 bytes, one cache line, key inside.
 ///
-/// Concurrency: `meta` is the entry's lock and version. It is changed by compare-and-swap only, except by the one that made
-/// it [`FlowState::Busy`]. Everything else is written while the entry is busy; `last_seen`, `ack` and `peer_mac` are also
-/// written by packets, each word by a single store, where a lost update does no harm. Who reads the other fields reads
-/// `meta` before and after and discards what it read if the version differs.
+/// Concurrency: `meta` is the entry's lock and version. It is changed by compare-and-swap only, except by the one that
+/// made it [`FlowState::Busy`]. Everything else is written while the entry is busy; `last_seen`, `ack` and `peer_mac`
+/// are also written by packets, each word by a single store, where a lost update does no harm. Who reads the other
+/// fields reads `meta` before and after and discards what it read if the version differs.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Slot {
@@ -87,8 +88,8 @@ pub struct Slot {
     /// The rewritten packet: source and destination L4 port (wire order).
     pub new_src_port: L4Port,
     pub new_dst_port: L4Port,
-    /// One's-complement difference that the address change makes to a checksum, folded to 16 bits. With [`Meta::PROXY`]: the
-    /// lower half of the client's initial sequence number.
+    /// One's-complement difference that the address change makes to a checksum, folded to 16 bits. With
+    /// [`Meta::PROXY`]: the lower half of the client's initial sequence number.
     pub d_addr: u16,
     /// The same for the ports; the upper half.
     pub d_port: u16,
@@ -100,8 +101,8 @@ pub struct Slot {
     pub endpoint: u16,
     /// Tick of the last packet of this direction.
     pub last_seen: u32,
-    /// Open: the last acknowledgement number that this direction's sender sent (host order). After the other side's FIN: the
-    /// acknowledgement number that answers that FIN.
+    /// Open: the last acknowledgement number that this direction's sender sent (host order). After the other side's
+    /// FIN: the acknowledgement number that answers that FIN.
     pub ack: u32,
     /// Forward entry: the client's Ethernet address as last seen. Reverse entry: where to send (the same address).
     pub peer_mac: Mac,
@@ -139,14 +140,14 @@ pub struct Bucket {
     pub slots: [Slot; WAYS],
 }
 
-/// The word `Slot::meta` taken apart: version (32 bits, grows with every owner of the slot), state (7), whether the flow is
-/// translated (1), flags (8), idle timeout in seconds (16).
+/// The word `Slot::meta` taken apart: version (32 bits, grows with every owner of the slot), state (7), whether the
+/// flow is translated (1), flags (8), idle timeout in seconds (16).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Meta {
     pub version: u32,
     pub state: FlowState,
-    /// The flow's two sides are of different IP families. Beside the state, so that the fast paths, which compare the whole
-    /// byte, leave such flows.
+    /// The flow's two sides are of different IP families. Beside the state, so that the fast paths, which compare the
+    /// whole byte, leave such flows.
     pub translated: bool,
     pub flags: u8,
     pub idle_s: u16,
@@ -165,10 +166,11 @@ impl Meta {
     pub const CLIENT_RST: u8 = 16;
     /// The entry is in the stash.
     pub const STASHED: u8 = 32;
-    /// The target sees a PROXY protocol header that the client has not sent (both entries): `datapath::proxy`. The entry
-    /// holds the client's initial sequence number where others hold what their rewrite adds to checksums.
+    /// The target sees a PROXY protocol header that the client has not sent (both entries): `datapath::proxy`. The
+    /// entry holds the client's initial sequence number where others hold what their rewrite adds to checksums.
     pub const PROXY: u8 = 64;
-    /// With [`Meta::PROXY`]: the target has acknowledged the header. (What [`Meta::TC_ONLY`] says goes without saying there.)
+    /// With [`Meta::PROXY`]: the target has acknowledged the header. (What [`Meta::TC_ONLY`] says goes without saying
+    /// there.)
     pub const HEADER_ACKNOWLEDGED: u8 = Self::TC_ONLY;
     /// The flow's bits count against its endpoint's limit (both entries): `datapath::limit`.
     pub const METERED: u8 = 128;

@@ -4,8 +4,8 @@ use bytemuck::{Pod, Zeroable};
 
 use super::{Ip4, L4Port, VpcIndex, assert_size, aya_pod};
 
-/// Key of map `FRAGMENTS`: what the fragments of one packet have in common (RFC 791 section 3.2), and the VPC that they come
-/// from.
+/// Key of map `FRAGMENTS`: what the fragments of one packet have in common (RFC 791 section 3.2), and the VPC that they
+/// come from.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Pod, Zeroable)]
 pub struct FragmentKey {
@@ -30,10 +30,12 @@ pub struct FirstFragment {
     pub len: u32,
 }
 
-/// Seconds after which a first fragment's word is not taken any more: its identification may be another packet's by then.
+/// Seconds after which a first fragment's word is not taken any more: its identification may be another packet's by
+/// then.
 pub const LIFETIME: u32 = 2;
 
-/// The groups of slots in `HELD`: a VPC's fragments wait in one of them, so that those of few others have to make do with less.
+/// The groups of slots in `HELD`: a VPC's fragments wait in one of them, so that those of few others have to make do
+/// with less.
 pub const HELD_GROUPS: u32 = 16;
 /// Slots in a group: the largest datagram has 45 fragments on links of 1,500 bytes.
 pub const HELD_SLOTS: u32 = 64;

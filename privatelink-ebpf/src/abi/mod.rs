@@ -1,8 +1,8 @@
 //! Every byte that crosses the kernel boundary: map keys and values, ring-buffer records, loader-set globals.
 //!
-//! A record derives `Pod` (which refuses padding), has its size asserted, keeps addresses and L4 ports in wire order and
-//! counters in native order. A change of any layout here raises [`ABI_VERSION`]: an agent refuses pinned maps of another
-//! version before it touches them.
+//! A record derives `Pod` (which refuses padding), has its size asserted, keeps addresses and L4 ports in wire order
+//! and counters in native order. A change of any layout here raises [`ABI_VERSION`]: an agent refuses pinned maps of
+//! another version before it touches them.
 
 pub mod addr;
 pub mod bench;
@@ -27,8 +27,8 @@ pub use stage::{STAGES, Stage};
 /// The layout of everything in this module.
 pub const ABI_VERSION: u32 = 14;
 
-/// One row a map: the name in the object and on bpffs, what it holds, who owns what is in it, and how many entries it has
-/// unless the loader asks for more.
+/// One row a map: the name in the object and on bpffs, what it holds, who owns what is in it, and how many entries it
+/// has unless the loader asks for more.
 pub struct MapInfo {
     pub name: &'static str,
     /// Key → value, in words.
@@ -66,7 +66,8 @@ maps! {
     ADDRESSES = 65_536, false;
     /// (VPC, longest prefix of an address) → the endpoint whose alias it is (`service::Alias`); not answered by ARP
     ALIASES = 65_536, false;
-    /// (VPC, protocol, address, longest prefix of an L4 port) → the port under which the frontend is kept (`service::Range`)
+    /// (VPC, protocol, address, longest prefix of an L4 port) → the port under which the frontend is kept
+    /// (`service::Range`)
     PORT_RANGES = 131_072, false;
     /// (VPC, IPv6 address) → what it is (`service::Address`): answered by neighbour advertisements
     ADDRESSES6 = 65_536, false;
@@ -76,7 +77,8 @@ maps! {
     FRONTENDS = 131_072, false;
     /// policy index → the sources that may connect (`security::Policy`); 0 is no policy
     POLICIES = 131_072, true;
-    /// the sorted addresses at which a policy's set of sources begins and ends (`security::Bound`); a policy has a slice
+    /// the sorted addresses at which a policy's set of sources begins and ends (`security::Bound`); a policy has a
+    /// slice
     SOURCE_BOUNDS = 524_288, true;
     /// index, one a listener and protocol → ring and timeout (`service::Listener`)
     LISTENERS = 65_536, true;
@@ -106,8 +108,8 @@ maps! {
     ENDPOINT_USE = 65_536, false;
     /// bucket index → `flow::Bucket`
     FLOWS = 262_144, true;
-    /// `flow::FlowKey` → `flow::Slot`: what found no room in its buckets (8 % of the entries where FLOWS holds 90 % of what
-    /// it could), and everything in the reference mode
+    /// `flow::FlowKey` → `flow::Slot`: what found no room in its buckets (8 % of the entries where FLOWS holds 90 % of
+    /// what it could), and everything in the reference mode
     STASH = 131_072, false;
     /// reverse entry's key → the client's and the service's IPv6 addresses (`flow::Addresses6`)
     CLIENTS6 = 1_048_576, false;

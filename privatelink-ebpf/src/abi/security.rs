@@ -1,7 +1,7 @@
 //! Security groups, compiled: who may open a connection at a frontend.
 //!
-//! The agent knows everything about a rule but the client: protocol and port are a frontend's own. So what is left for the
-//! kernel is a set of sources, kept as the sorted addresses at which membership changes.
+//! The agent knows everything about a rule but the client: protocol and port are a frontend's own. So what is left for
+//! the kernel is a set of sources, kept as the sorted addresses at which membership changes.
 
 use bytemuck::{Pod, Zeroable};
 

@@ -52,8 +52,8 @@ impl PortFlags {
     pub const XDP_TRANSMIT: Self = Self(2);
     /// A veth whose peer is in another namespace: TC leaves by `bpf_redirect_peer`.
     pub const PEER: Self = Self(4);
-    /// Frames that XDP sends back out of the port are redirected to it. `XDP_TX` on a veth wakes the far end only if that
-    /// has an XDP program too (`veth_xdp_flush`, as of kernel 6.18).
+    /// Frames that XDP sends back out of the port are redirected to it. `XDP_TX` on a veth wakes the far end only if
+    /// that has an XDP program too (`veth_xdp_flush`, as of kernel 6.18).
     pub const XDP_REDIRECT: Self = Self(8);
 }
 
@@ -109,8 +109,8 @@ impl From<AddressKind> for Address {
     }
 }
 
-/// What the keys of map `ALIASES` hold behind their prefix length, which counts [`AliasKey::VPC_BITS`] and the leading bits of the
-/// address. Addresses that lie in several prefixes are the longest one's.
+/// What the keys of map `ALIASES` hold behind their prefix length, which counts [`AliasKey::VPC_BITS`] and the leading
+/// bits of the address. Addresses that lie in several prefixes are the longest one's.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Pod, Zeroable)]
 pub struct AliasKey {
@@ -129,7 +129,8 @@ impl AliasKey {
     }
 }
 
-/// Value of map `ALIASES`: the endpoint for which packets to these addresses are, though nobody is told that they are ours.
+/// Value of map `ALIASES`: the endpoint for which packets to these addresses are, though nobody is told that they are
+/// ours.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 pub struct Alias {
@@ -137,9 +138,9 @@ pub struct Alias {
     pub endpoint: Ip4,
 }
 
-/// What the keys of map `PORT_RANGES` hold behind their prefix length, which counts [`RangeKey::FIXED_BITS`] and the leading bits
-/// of the port. A frontend for many ports is kept once in `FRONTENDS`, under the first of them; a port for which there is a
-/// frontend of its own is not looked for here.
+/// What the keys of map `PORT_RANGES` hold behind their prefix length, which counts [`RangeKey::FIXED_BITS`] and the
+/// leading bits of the port. A frontend for many ports is kept once in `FRONTENDS`, under the first of them; a port for
+/// which there is a frontend of its own is not looked for here.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Pod, Zeroable)]
 pub struct RangeKey {
@@ -269,7 +270,8 @@ pub struct Listener {
     pub ring_base: u32,
     /// Entries in the slice; 0: no target may be used (a connection is refused with RST).
     pub ring_len: u32,
-    /// Seconds without a packet after which a flow is forgotten (AWS: TCP 60–6000, default 350; UDP 120); [`IDLE_NEVER`].
+    /// Seconds without a packet after which a flow is forgotten (AWS: TCP 60–6000, default 350; UDP 120);
+    /// [`IDLE_NEVER`].
     pub idle_s: u16,
     pub flags: ListenerFlags,
     pub _pad: [u8; 4],
@@ -302,8 +304,8 @@ impl ListenerFlags {
     pub const OUTBOUND_DENIED: Self = Self(2);
     /// A client's address alone decides its target (AWS stickiness of type `source_ip`).
     pub const STICKY: Self = Self(4);
-    /// The ring is rows of [`Listener::COLUMNS`] slots: a client's address decides the row, which is of one target group,
-    /// and the connection the slot in it (AWS target group stickiness).
+    /// The ring is rows of [`Listener::COLUMNS`] slots: a client's address decides the row, which is of one target
+    /// group, and the connection the slot in it (AWS target group stickiness).
     pub const STICKY_ROWS: Self = Self(8);
 }
 
@@ -413,8 +415,8 @@ flags!(TargetFlags);
 impl TargetFlags {
     /// `mac` and `ifindex` are known; without it new flows are refused and counted as `next_hop_unresolved`.
     pub const RESOLVED: Self = Self(1);
-    /// The target is gone. The record stays, for the flows that still name its index, until none does; only then does the
-    /// index stand for something else.
+    /// The target is gone. The record stays, for the flows that still name its index, until none does; only then does
+    /// the index stand for something else.
     pub const RETIRED: Self = Self(2);
 }
 

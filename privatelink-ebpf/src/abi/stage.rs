@@ -66,7 +66,8 @@ stages! {
     IcmpError: "privatelink_tc_icmp_error", None;
     /// Segments of flows with a PROXY protocol header, but for the first SYN.
     Proxy: "privatelink_tc_proxy", None;
-    /// SYNs above a half-open budget, which are answered with a cookie, and resets of no flow, which may bring one back.
+    /// SYNs above a half-open budget, which are answered with a cookie, and resets of no flow, which may bring one
+    /// back.
     Challenge: "privatelink_tc_challenge", Some("privatelink_xdp_challenge");
     /// Sends what [`Stage::Proxy`] has decided about.
     ProxySend: "privatelink_tc_proxy_send", None;

@@ -69,8 +69,8 @@ mod programs {
             let next = at.wrapping_add(1);
             (if next >= traffic.flows { 0 } else { next }, at)
         } else {
-            // A full-period congruential generator modulo a power of two, scaled down by its upper bits: within a period
-            // every flow comes once, or twice, and neighbours are far apart.
+            // A full-period congruential generator modulo a power of two, scaled down by its upper bits: within a
+            // period every flow comes once, or twice, and neighbours are far apart.
             let bits = traffic.order_bits & 31;
             let next = at.wrapping_mul(1_664_525).wrapping_add(1_013_904_223) & ((1 << bits) - 1);
             (next, ((next as u64 * traffic.flows as u64) >> bits) as u32)

@@ -1,5 +1,5 @@
-//! Questions about the addresses of the packet that is judged, for both families: the key of an IPv6 packet does not hold
-//! them, the tables were lent them ([`Tables::packet6`]).
+//! Questions about the addresses of the packet that is judged, for both families: the key of an IPv6 packet does not
+//! hold them, the tables were lent them ([`Tables::packet6`]).
 
 use super::{
     lifecycle::{twin_key, vpc_beyond},
@@ -31,8 +31,8 @@ pub fn packet<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> Option<&'t Addresses6> 
     if key.ipv6() { lent(t) } else { None }
 }
 
-/// The listener at an IPv4 address and port: the port's own, else the one of its range; at an alias, that of the endpoint's
-/// own address.
+/// The listener at an IPv4 address and port: the port's own, else the one of its range; at an alias, that of the
+/// endpoint's own address.
 #[inline(always)]
 fn frontend4<'t, T: Tables<'t>>(t: T, mut key: FrontendKey) -> Option<&'t Frontend> {
     let own = t.frontend(&key);
@@ -49,11 +49,11 @@ fn frontend4<'t, T: Tables<'t>>(t: T, mut key: FrontendKey) -> Option<&'t Fronte
     t.frontend(&key)
 }
 
-/// Where frontends are looked for that a port does not have by itself: the kernel asks with one key after another in the same
-/// place, because there is room for one on the stack.
+/// Where frontends are looked for that a port does not have by itself: the kernel asks with one key after another in
+/// the same place, because there is room for one on the stack.
 pub trait Places {
-    /// The port, as a word, under which the frontend of the address is kept that serves the key's port among others; 0 if
-    /// there is none.
+    /// The port, as a word, under which the frontend of the address is kept that serves the key's port among others; 0
+    /// if there is none.
     fn range(&mut self, key: &FrontendKey) -> u16;
     /// [`Tables::alias`].
     fn alias(&mut self, vpc: VpcIndex, ip: Ip4) -> u32;
@@ -61,8 +61,8 @@ pub trait Places {
     fn exact(&mut self, key: &FrontendKey) -> bool;
 }
 
-/// Where the frontend of an address and port is kept for which there is none by itself: the address, as a word, and the port
-/// above it; 0 if there is none at all.
+/// Where the frontend of an address and port is kept for which there is none by itself: the address, as a word, and the
+/// port above it; 0 if there is none at all.
 #[inline(always)]
 pub fn elsewhere_bits(places: &mut impl Places, key: &FrontendKey) -> u64 {
     let at = |ip: Ip4, port: u16| ip.word() as u64 | (port as u64) << 32;

@@ -1,5 +1,5 @@
-//! ARP (RFC 826): answers for the addresses that the datapath owns, for clients whose own addresses the targets behind a port
-//! see, towards those, and for nothing else.
+//! ARP (RFC 826): answers for the addresses that the datapath owns, for clients whose own addresses the targets behind
+//! a port see, towards those, and for nothing else.
 
 use super::{
     frame::Frame,

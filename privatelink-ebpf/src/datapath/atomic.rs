@@ -1,9 +1,9 @@
 //! Atomic operations on words that CPUs, and the agent through its mapping, share.
 //!
 //! On the host these are `core::sync::atomic`. The BPF target has no such types (its `atomic_cas` is off although the
-//! instructions exist from kernel 5.12 on), so there they are the compiler's intrinsics; loads are volatile, because LLVM
-//! cannot select an atomic load for BPF. Read-modify-write instructions of BPF order all memory accesses; plain loads and
-//! stores keep their order on x86-64, which is what the flow table's version check relies on.
+//! instructions exist from kernel 5.12 on), so there they are the compiler's intrinsics; loads are volatile, because
+//! LLVM cannot select an atomic load for BPF. Read-modify-write instructions of BPF order all memory accesses; plain
+//! loads and stores keep their order on x86-64, which is what the flow table's version check relies on.
 
 #[cfg(not(target_arch = "bpf"))]
 mod imp {

@@ -1,10 +1,10 @@
-//! SYN floods: above a half-open budget a client has to show that it receives what is sent to its address, before anything is
-//! kept for it.
+//! SYN floods: above a half-open budget a client has to show that it receives what is sent to its address, before
+//! anything is kept for it.
 //!
 //! Its SYN is answered by a SYN-ACK that acknowledges what was not sent: the number is a *cookie*, a keyed hash of the
-//! connection and the time. A client that receives it answers with a reset of that sequence number (RFC 9293 section 3.10.7.3)
-//! and sends its SYN again: Linux since 5.6 at once, others when their timer runs out. The reset verifies the address for a
-//! while, and verified sources have a part of the budgets that no other can fill.
+//! connection and the time. A client that receives it answers with a reset of that sequence number (RFC 9293 section
+//! 3.10.7.3) and sends its SYN again: Linux since 5.6 at once, others when their timer runs out. The reset verifies the
+//! address for a while, and verified sources have a part of the budgets that no other can fill.
 //!
 //! ```text
 //! client     SYN seq=ISN ───────►  budget used up
@@ -13,13 +13,14 @@
 //!            SYN seq=ISN ───────►  opens a flow as any SYN does
 //! ```
 //!
-//! The connection that follows is the client's own with the target's own: its options (segment size, window scale, selective
-//! acknowledgements, timestamps) are those of the two, a server may speak first, a PROXY protocol header goes the way that
-//! it always goes, and its flow is as plain as any. A datapath that finished the handshake itself would have to translate the
-//! numbers of every such flow for as long as it lives, and to send the target a SYN that nobody repeats.
+//! The connection that follows is the client's own with the target's own: its options (segment size, window scale,
+//! selective acknowledgements, timestamps) are those of the two, a server may speak first, a PROXY protocol header goes
+//! the way that it always goes, and its flow is as plain as any. A datapath that finished the handshake itself would
+//! have to translate the numbers of every such flow for as long as it lives, and to send the target a SYN that nobody
+//! repeats.
 //!
-//! Who forges a verified source's address gains nothing by it: the source, which has just reset a handshake that it did not
-//! begin, resets the next one too, and so ends the half-open flow.
+//! Who forges a verified source's address gains nothing by it: the source, which has just reset a handshake that it did
+//! not begin, resets the next one too, and so ends the half-open flow.
 
 use super::{
     addresses::{self, frontend},
@@ -91,8 +92,8 @@ pub const fn cookie(key: &FlowKey, now: u32, secret: [u64; 2]) -> u32 {
     siphash(secret, [lo, hi, (now >> SLICE_SHIFT) as u64]) as u32
 }
 
-/// Decides about a segment that another stage has left to this one, and lends it: the number that challenges the sender of a
-/// SYN (see [`answer`]), or what becomes of a reset.
+/// Decides about a segment that another stage has left to this one, and lends it: the number that challenges the sender
+/// of a SYN (see [`answer`]), or what becomes of a reset.
 #[inline(always)]
 pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result<u32, Verdict> {
     let port = entrance(t, ifindex)?;

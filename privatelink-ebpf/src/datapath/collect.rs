@@ -1,7 +1,9 @@
-//! The sweep: forgets what has been silent for too long. It runs in the kernel, slice by slice, when the agent asks for it.
+//! The sweep: forgets what has been silent for too long. It runs in the kernel, slice by slice, when the agent asks for
+//! it.
 //!
-//! An entry is taken away by compare-and-swap from the state in which it was judged, and both directions' time stamps are
-//! read right before; a packet that comes in between finds no flow, which is what its sender would have been told anyway.
+//! An entry is taken away by compare-and-swap from the state in which it was judged, and both directions' time stamps
+//! are read right before; a packet that comes in between finds no flow, which is what its sender would have been told
+//! anyway.
 
 use super::{
     flow_table::SlotRef,

@@ -1,13 +1,14 @@
 //! The flow table: set-associative, one cache line a hit, no lock on lookup.
 //!
-//! A key has two candidate buckets of four ways and a way to start at, all from one seeded hash. Insertion prefers the first
-//! bucket, so that up to half load seven of eight hits touch one line; what finds no room in either goes into the stash, the
-//! kernel's hash map. With `Tables::reference_table` the stash is all there is: the reference that this table is tested and
-//! measured against.
+//! A key has two candidate buckets of four ways and a way to start at, all from one seeded hash. Insertion prefers the
+//! first bucket, so that up to half load seven of eight hits touch one line; what finds no room in either goes into the
+//! stash, the kernel's hash map. With `Tables::reference_table` the stash is all there is: the reference that this
+//! table is tested and measured against.
 //!
-//! Who makes an entry: an inserting CPU holds the lock of the key's stripe from its last look for the key until the entry is
-//! published, so that a key is never there twice; slots change hands by compare-and-swap on [`Slot::meta`], so that CPUs
-//! with different keys never take the same one. Who reads: [`SlotRef::current`] tells whether the slot still has its owner.
+//! Who makes an entry: an inserting CPU holds the lock of the key's stripe from its last look for the key until the
+//! entry is published, so that a key is never there twice; slots change hands by compare-and-swap on [`Slot::meta`], so
+//! that CPUs with different keys never take the same one. Who reads: [`SlotRef::current`] tells whether the slot still
+//! has its owner.
 
 use super::{
     atomic::{cas32, cas64, load64, store32, store64},
@@ -42,8 +43,9 @@ impl Place {
     }
 }
 
-/// Multiply-and-shift over the key, keyed by a secret: all bits of the result depend on all bits of addresses and ports.
-/// A client that cannot read the seed cannot aim at a bucket; one that floods blindly fills the stash, which is bounded.
+/// Multiply-and-shift over the key, keyed by a secret: all bits of the result depend on all bits of addresses and
+/// ports. A client that cannot read the seed cannot aim at a bucket; one that floods blindly fills the stash, which is
+/// bounded.
 #[inline(always)]
 pub fn hash([lo, hi]: [u64; 2], seed: u64) -> u64 {
     let mut h = (lo ^ seed).wrapping_mul(0xff51_afd7_ed55_8ccd);
@@ -157,8 +159,8 @@ pub fn reserved<'t, T: Tables<'t>>(t: T, key: &FlowKey, index: i64) -> Result<Re
     }
     let slot = t.scratch().ok_or(NoRoom::Full)?;
     let hash = hash(key.words(), t.hash_seed()) as u32;
-    // SAFETY: the scratch entry is this CPU's own. Its version goes on counting in steps that depend on the key, so that
-    // entries of one hash-map element that follow each other differ.
+    // SAFETY: the scratch entry is this CPU's own. Its version goes on counting in steps that depend on the key, so
+    // that entries of one hash-map element that follow each other differ.
     let version = unsafe { load64(&raw const (*slot).meta) as u32 }.wrapping_add(hash | 1);
     Ok(Reserved { slot, version, stashed: true })
 }
@@ -368,8 +370,8 @@ macro_rules! fields {
             $($(#[doc = $doc])+
             #[inline(always)]
             pub fn $get(self) -> $t {
-                // SAFETY: the slot is in a live map value; the field is aligned and any bits are a value. Who needs it to
-                // belong together with others asks `current` after reading.
+                // SAFETY: the slot is in a live map value; the field is aligned and any bits are a value. Who needs it
+                // to belong together with others asks `current` after reading.
                 unsafe { (&raw const (*self.slot).$get).read_volatile() }
             })+
         }
@@ -480,8 +482,8 @@ fn stripes<'t, T: Tables<'t>>(t: T, key: &FlowKey, held: &FlowKey) -> Option<(*m
     Some((stripe(key)?, stripe(held)?))
 }
 
-/// Locks the stripe of `key` as well, by one who holds that of `held`: in one attempt, as two may want each other's. False:
-/// somebody else has it.
+/// Locks the stripe of `key` as well, by one who holds that of `held`: in one attempt, as two may want each other's.
+/// False: somebody else has it.
 #[inline(always)]
 pub fn lock_beside<'t, T: Tables<'t>>(t: T, key: &FlowKey, held: &FlowKey) -> bool {
     match stripes(t, key, held) {

@@ -1,12 +1,13 @@
 //! IPv4 fragments of TCP and UDP (RFC 791 section 3.2), which are forwarded as fragments.
 //!
-//! The first one has the ports. It goes the way of a whole packet, through the stage of its protocol, and its ports are noted
-//! under what its packet's fragments have in common; the others are sent after it, with new addresses and nothing else: the
-//! checksum is in the first one and covers all. What is noted owns nothing, so it lies in an LRU table, and only a packet that
-//! a flow or a listener is for is noted.
+//! The first one has the ports. It goes the way of a whole packet, through the stage of its protocol, and its ports are
+//! noted under what its packet's fragments have in common; the others are sent after it, with new addresses and nothing
+//! else: the checksum is in the first one and covers all. What is noted owns nothing, so it lies in an LRU table, and
+//! only a packet that a flow or a listener is for is noted.
 //!
-//! A later one that comes before the first waits for it (`super::held`), in TC. Refused by name: a first fragment without the whole
-//! TCP header, and one that could be behind such a one (RFC 1858, RFC 3128), and a later one that overlaps the first.
+//! A later one that comes before the first waits for it (`super::held`), in TC. Refused by name: a first fragment
+//! without the whole TCP header, and one that could be behind such a one (RFC 1858, RFC 3128), and a later one that
+//! overlaps the first.
 
 use super::{
     Way, addresses, count_packet, entrance,

@@ -1,9 +1,9 @@
-//! Fragments that come before the first one of their packet: they wait for it, for as long as its word would be taken, and are
-//! sent in again behind it.
+//! Fragments that come before the first one of their packet: they wait for it, for as long as its word would be taken,
+//! and are sent in again behind it.
 //!
-//! A VPC's fragments wait in one group of slots, each of which is one CPU's at a time: who finds it free, or its fragment too
-//! old, fills it; who has the first fragment empties it. A slot that is found too old is counted as an orphan. Nothing else of the
-//! tables knows of them: a fragment that goes on is judged as if it had come only now.
+//! A VPC's fragments wait in one group of slots, each of which is one CPU's at a time: who finds it free, or its
+//! fragment too old, fills it; who has the first fragment empties it. A slot that is found too old is counted as an
+//! orphan. Nothing else of the tables knows of them: a fragment that goes on is judged as if it had come only now.
 
 use super::{
     atomic::{add32, cas32, load32, store32},
@@ -33,8 +33,8 @@ pub const REFUSED: i32 = -1;
 /// [`decide`]: a first fragment for which others wait.
 pub const RELEASE: i32 = -2;
 
-/// What becomes of a fragment that [`super::fragment::decide`] has left to this stage: the slot in which it waits, for the caller to
-/// fill and [`publish`]; [`RELEASE`]; or [`REFUSED`].
+/// What becomes of a fragment that [`super::fragment::decide`] has left to this stage: the slot in which it waits, for
+/// the caller to fill and [`publish`]; [`RELEASE`]; or [`REFUSED`].
 #[inline(always)]
 pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, key: &FragmentKey) -> i32 {
     let Some(bits) = frame.window::<2>(L3 + 6) else { return REFUSED };
@@ -94,8 +94,8 @@ unsafe fn same(slot: *mut HeldFragment, key: &FragmentKey) -> bool {
     found[0] == wanted[0] && found[1] == wanted[1]
 }
 
-/// A slot for a fragment of `len` bytes, for the caller to fill and [`publish`], or to [`free`]; negative: there is none. In a `DRY`
-/// run nothing changes.
+/// A slot for a fragment of `len` bytes, for the caller to fill and [`publish`], or to [`free`]; negative: there is
+/// none. In a `DRY` run nothing changes.
 #[inline(always)]
 pub fn reserve_bits<'t, const DRY: bool, T: Tables<'t>>(t: T, key: &FragmentKey, len: u32) -> i32 {
     if len as usize > HeldFrame::LEN {
@@ -139,8 +139,8 @@ fn count_waiting<'t, T: Tables<'t>>(t: T, group: u32, more: u32) {
     }
 }
 
-/// Others may take the fragment out from now on. A compare-and-swap, so that it is seen before its first one's note is looked for
-/// once more: whoever brings that looks here after noting it.
+/// Others may take the fragment out from now on. A compare-and-swap, so that it is seen before its first one's note is
+/// looked for once more: whoever brings that looks here after noting it.
 #[inline(always)]
 pub fn publish<'t, T: Tables<'t>>(t: T, slot: u32) {
     if let Some(slot) = t.held(slot) {
@@ -149,7 +149,8 @@ pub fn publish<'t, T: Tables<'t>>(t: T, slot: u32) {
     }
 }
 
-/// Takes a fragment of the packet out of a slot: the frame's length, and the slot is the caller's to [`free`]; 0: it is not there.
+/// Takes a fragment of the packet out of a slot: the frame's length, and the slot is the caller's to [`free`]; 0: it is
+/// not there.
 #[inline(always)]
 pub fn take_bits<'t, T: Tables<'t>>(t: T, key: &FragmentKey, slot: u32) -> u32 {
     let Some(held) = t.held(slot) else { return 0 };

@@ -1,11 +1,11 @@
-//! ICMP over IPv4 (RFC 792): errors about packets of flows go where those packets came from, translated as they were; an
-//! echo request to an address of ours is answered; everything else is refused by name.
+//! ICMP over IPv4 (RFC 792): errors about packets of flows go where those packets came from, translated as they were;
+//! an echo request to an address of ours is answered; everything else is refused by name.
 //!
-//! An error quotes the packet that it is about: one that the datapath sent, to the peer whose own packets a flow entry is
-//! for. So that entry is found by the quoted addresses turned round, and its rewrite is the error's: the outer addresses as
-//! the peer's packets, the quoted ones as the packet was before it was translated. The source becomes the endpoint's or node
-//! address, whoever sent the error, so that no address of one network is seen in the other; neither are the extensions of
-//! RFC 4884 and RFC 5837, which may name interfaces, passed on.
+//! An error quotes the packet that it is about: one that the datapath sent, to the peer whose own packets a flow entry
+//! is for. So that entry is found by the quoted addresses turned round, and its rewrite is the error's: the outer
+//! addresses as the peer's packets, the quoted ones as the packet was before it was translated. The source becomes the
+//! endpoint's or node address, whoever sent the error, so that no address of one network is seen in the other; neither
+//! are the extensions of RFC 4884 and RFC 5837, which may name interfaces, passed on.
 //!
 //! An error opens, ends and refreshes nothing. TCP's receivers judge the quoted sequence number (RFC 5927 section 4.1);
 //! here one is refused that cannot be in flight.
@@ -37,11 +37,13 @@ use crate::{
     },
 };
 
-/// Errors of our own and echo replies sent into one VPC in one tick (1/16 to 1/4 second); the rest is dropped and counted.
+/// Errors of our own and echo replies sent into one VPC in one tick (1/16 to 1/4 second); the rest is dropped and
+/// counted.
 pub const PER_TICK: u16 = 64;
 
-/// How far a quoted sequence number may be from the last acknowledgement of the error's receiver's peer: data in flight, or
-/// sent again. A blind attacker has to guess the ports and one number of 128; the receiver then judges exactly.
+/// How far a quoted sequence number may be from the last acknowledgement of the error's receiver's peer: data in
+/// flight, or sent again. A blind attacker has to guess the ports and one number of 128; the receiver then judges
+/// exactly.
 const SEQUENCE_WINDOW: u32 = 1 << 24;
 
 /// Quoted bytes of TCP or UDP that every error has (RFC 792).
@@ -50,8 +52,8 @@ const QUOTED_L4: usize = 8;
 /// Where the UDP checksum is.
 const UDP_CHECK: usize = 6;
 
-/// What changes in an error that is translated. As [`super::Rewrite`], for the hook to apply. The quoted packet's addresses
-/// are the outer ones turned round.
+/// What changes in an error that is translated. As [`super::Rewrite`], for the hook to apply. The quoted packet's
+/// addresses are the outer ones turned round.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Translation {
     pub src: Ip4,
@@ -250,8 +252,8 @@ fn translate<'t, F: Frame, T: Tables<'t>>(
     Ok(translation)
 }
 
-/// A quoted checksum after addresses and ports have changed; `offset`: where it is in its header. A UDP checksum that comes
-/// to zero is sent as ones.
+/// A quoted checksum after addresses and ports have changed; `offset`: where it is in its header. A UDP checksum that
+/// comes to zero is sent as ones.
 #[inline(always)]
 pub const fn quoted_check(offset: u16, was: u16, d_addr: u16, d_port: u16) -> u16 {
     match checksum::apply(was, d_addr as u32 + d_port as u32) {

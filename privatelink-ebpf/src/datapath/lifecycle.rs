@@ -1,7 +1,7 @@
 //! What segments that may change a flow's state do to the table, and how a flow is forgotten.
 //!
-//! The reverse entry owns the flow: its state is the flow's, its removal gives the source port back, and who moves it out of
-//! a half-open state returns the budgets. The forward entry follows.
+//! The reverse entry owns the flow: its state is the flow's, its removal gives the source port back, and who moves it
+//! out of a half-open state returns the budgets. The forward entry follows.
 
 use super::{
     flow_table::SlotRef,
@@ -92,12 +92,14 @@ impl Pair {
     #[inline(always)]
     fn transition<'t, T: Tables<'t>>(self, t: T, next: Flow) -> bool {
         let was = self.reverse.meta();
-        // Read while the reverse entry is as it was found: afterwards another CPU may close the flow and use the slot again.
+        // Read while the reverse entry is as it was found: afterwards another CPU may close the flow and use the slot
+        // again.
         let (vpc, endpoint) = (self.forward.key().vpc, self.forward.endpoint());
         let Some(_) = self.reverse.transition(next.state, was.flags & Meta::OWN | next.flags) else { return false };
         leave(t, vpc, endpoint, was.state, next.state);
         let forward = self.forward.meta();
-        // The forward entry's copy steers the fast path only; a lost race leaves it on the slow path, which corrects it.
+        // The forward entry's copy steers the fast path only; a lost race leaves it on the slow path, which corrects
+        // it.
         let _ = self.forward.transition(next.state, forward.flags & Meta::OWN | next.flags);
         self.forward.set_ack(next.client_ack);
         self.reverse.set_ack(next.target_ack);
@@ -113,8 +115,9 @@ impl Pair {
         let vpc = key.vpc;
         let endpoint = forward.endpoint();
         let was = reverse.meta().state;
-        // Who takes the reverse entry away closes the flow, and returns its budgets: the forward entry shows that it is not
-        // to be taken for a half that was left alone (`forget_half`). It must not stay behind: its port is free then.
+        // Who takes the reverse entry away closes the flow, and returns its budgets: the forward entry shows that it is
+        // not to be taken for a half that was left alone (`forget_half`). It must not stay behind: its port is free
+        // then.
         let Meta { version: _, state, translated: _, flags, idle_s: _ } = forward.meta();
         let forward = forward.transition(FlowState::LastAck, flags).unwrap_or(forward);
         if !release(t, reverse) {
@@ -169,8 +172,8 @@ fn leave<'t, T: Tables<'t>>(t: T, vpc: VpcIndex, endpoint: u16, was: FlowState, 
     }
 }
 
-/// Removes a forward entry that has lost its reverse entry, and returns the budgets that nobody else can: only a forward
-/// entry knows its VPC.
+/// Removes a forward entry that has lost its reverse entry, and returns the budgets that nobody else can: only a
+/// forward entry knows its VPC.
 #[inline(always)]
 pub fn forget_half<'t, T: Tables<'t>>(t: T, forward: SlotRef) -> bool {
     let (vpc, endpoint) = (forward.key().vpc, forward.endpoint());
@@ -278,7 +281,8 @@ fn step_on_tables<'t, T: Tables<'t>>(t: T, segment: &Segment) -> Outcome {
     if segment.flags.has(Flags::RST) {
         count_reset(t, segment, own);
     }
-    // A SYN that is sent again: the target has not answered the one before. What XDP leaves to TC comes twice in one tick.
+    // A SYN that is sent again: the target has not answered the one before. What XDP leaves to TC comes twice in one
+    // tick.
     let again = flow.state == FlowState::SynSent && segment.flags.opens() && from_client;
     if again && t.now().wrapping_sub(own.last_seen()) > t.clock().ticks(1) / 2 {
         count_for_target(t, own, |stats| &mut stats.unanswered);
@@ -329,8 +333,8 @@ pub fn close_bits<'t, T: Tables<'t>>(t: T, key: &FlowKey, why: u32) -> u32 {
     }
 }
 
-/// A client's SYN meets an entry of its own: 1 if the entry's flow is over, and now forgotten, so that the SYN opens another;
-/// 0 if it is a retransmission, or belongs to a flow that lives.
+/// A client's SYN meets an entry of its own: 1 if the entry's flow is over, and now forgotten, so that the SYN opens
+/// another; 0 if it is a retransmission, or belongs to a flow that lives.
 #[inline(always)]
 pub fn supersede_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
     let Some(own) = t.find(&segment.key) else { return 1 };
@@ -398,9 +402,10 @@ pub fn acknowledge_header_bits<'t, T: Tables<'t>>(t: T, key: &FlowKey) -> u32 {
     u32::from(mark(pair.forward) && mark(pair.reverse))
 }
 
-/// The client answers from another Ethernet address, or through another port of its VPC, than before. Believed only if the
-/// segment lies where the target expects the client's next bytes, or, for UDP, after [`tcp_state::hold::UDP_PLACE`], so that
-/// a neighbour who knows no more than the addresses cannot draw a flow to itself. 1: believed.
+/// The client answers from another Ethernet address, or through another port of its VPC, than before. Believed only if
+/// the segment lies where the target expects the client's next bytes, or, for UDP, after
+/// [`tcp_state::hold::UDP_PLACE`], so that a neighbour who knows no more than the addresses cannot draw a flow to
+/// itself. 1: believed.
 #[inline(always)]
 pub fn move_client_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, ifindex: u32) -> u32 {
     if let Some(slot) = t.find(&segment.key)
@@ -433,8 +438,8 @@ pub fn replied_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
     1
 }
 
-/// Whether a UDP flow is over: the reason for which a datagram of its target is refused, and, in the byte above, the one for
-/// which the flow is to be closed; 0 if it lives.
+/// Whether a UDP flow is over: the reason for which a datagram of its target is refused, and, in the byte above, the
+/// one for which the flow is to be closed; 0 if it lives.
 #[inline(always)]
 pub fn retire_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
     let Some(own) = t.find(&segment.key) else { return Counter::NoFlow as u32 };

@@ -1,8 +1,8 @@
 //! What an endpoint's provider allows it: open connections, new ones a second, bits a second.
 //!
-//! A rate is a token bucket in one word: the moment until which what has gone through so far is paid (the generic cell rate
-//! algorithm, ITU-T I.371 annex A). CPUs share it by compare-and-swap, there is nothing to refill, and a bucket that nobody
-//! has used for long is full.
+//! A rate is a token bucket in one word: the moment until which what has gone through so far is paid (the generic cell
+//! rate algorithm, ITU-T I.371 annex A). CPUs share it by compare-and-swap, there is nothing to refill, and a bucket
+//! that nobody has used for long is full.
 
 use super::{
     atomic::{add64, cas64, load64},
@@ -18,9 +18,9 @@ use crate::abi::{
 
 const SECOND: u64 = 1_000_000_000;
 
-/// How long a sender that was silent may send faster than its rate, as time that the rate would take for the same. TCP loses a
-/// burst's end and is silent for its retransmission timeout, 200 ms and twice that each further time: a tenth of a second makes
-/// 4 Mbit/s of a limit of 20.
+/// How long a sender that was silent may send faster than its rate, as time that the rate would take for the same. TCP
+/// loses a burst's end and is silent for its retransmission timeout, 200 ms and twice that each further time: a tenth
+/// of a second makes 4 Mbit/s of a limit of 20.
 const BITS_AHEAD: u64 = SECOND;
 
 /// The largest IP packet, in bytes.
@@ -65,8 +65,8 @@ const fn duration(bytes: u64, rate: u64) -> u64 {
     }
 }
 
-/// The bucket after a charge; nothing if it cannot take one now. A bucket that is behind the clock is full, and so is one that
-/// is further ahead than any charge can have put it: the rate has been raised since.
+/// The bucket after a charge; nothing if it cannot take one now. A bucket that is behind the clock is full, and so is
+/// one that is further ahead than any charge can have put it: the rate has been raised since.
 #[inline(always)]
 pub const fn charged(until: u64, now: u64, charge: Charge) -> Option<u64> {
     let Charge { cost, depth, most } = charge;
@@ -99,8 +99,9 @@ unsafe fn charge(until: *mut u64, now: u64, by: Charge) -> bool {
     true
 }
 
-/// Takes what a new flow and its first packet need of their endpoint's limits: 0, or the number of the counter that names the
-/// refusal. A connection that is taken is given back when the flow is not [open](crate::abi::flow::FlowState::open) any more.
+/// Takes what a new flow and its first packet need of their endpoint's limits: 0, or the number of the counter that
+/// names the refusal. A connection that is taken is given back when the flow is not
+/// [open](crate::abi::flow::FlowState::open) any more.
 #[inline(always)]
 pub fn admit_flow_bits<'t, T: Tables<'t>>(t: T, endpoint: u32, bytes: u32) -> u32 {
     const _: () = assert!(Counter::FlowOpened as u32 == 0);

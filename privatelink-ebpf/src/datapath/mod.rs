@@ -7,8 +7,8 @@
 //!                                                anything else: refused by name, with RST where TCP asks for one
 //! ```
 //!
-//! Pure: same frame, tables and clock give the same verdict. Nothing here writes a packet byte; a [`Rewrite`] says what to
-//! change, and the hook does it. A frame that XDP does not finish changes no table on its way to TC.
+//! Pure: same frame, tables and clock give the same verdict. Nothing here writes a packet byte; a [`Rewrite`] says what
+//! to change, and the hook does it. A frame that XDP does not finish changes no table on its way to TC.
 
 pub mod addresses;
 pub mod arp;
@@ -58,8 +58,8 @@ use crate::{
     wire::{ETHERTYPE_IPV4, Ipv4Hdr, L3, PROTO_ICMP, ipv6::ETHERTYPE_IPV6, tcp::Flags, udp::UdpHeader},
 };
 
-/// Decides what happens to a frame that came in on interface `ifindex`: forwarded, rewritten like this, or what else. What
-/// the kernel's programs do one after the other.
+/// Decides what happens to a frame that came in on interface `ifindex`: forwarded, rewritten like this, or what else.
+/// What the kernel's programs do one after the other.
 #[inline(always)]
 pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result<Forward, Verdict> {
     if let Some(rewrite) = fast(frame, t, ifindex, |rewrite| *rewrite) {
@@ -111,12 +111,12 @@ pub fn stage<F: Frame>(frame: F) -> Stage {
     }
 }
 
-/// The first half of [`decide`], and all of it for nearly every TCP packet: a segment that cannot change its flow's state, and a
-/// flow about which nothing is to be done. Nothing: [`slow`] decides, and no table has been changed. In the kernel each half
-/// is a program with a stack of its own.
+/// The first half of [`decide`], and all of it for nearly every TCP packet: a segment that cannot change its flow's
+/// state, and a flow about which nothing is to be done. Nothing: [`slow`] decides, and no table has been changed. In
+/// the kernel each half is a program with a stack of its own.
 ///
-/// `apply` rewrites the packet; its result is the function's. It comes before the counting, so that a rewrite's fields need
-/// not be kept over the look-ups of the counters.
+/// `apply` rewrites the packet; its result is the function's. It comes before the counting, so that a rewrite's fields
+/// need not be kept over the look-ups of the counters.
 #[inline(always)]
 pub fn fast<'t, F: Frame, T: Tables<'t>, R>(
     frame: F,
@@ -161,8 +161,8 @@ pub fn slow<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result
     }
 }
 
-/// Forwards a plain segment or datagram, unless there is something to be done about it or its flow, which this direction
-/// keeps alive for `lifetime_s`.
+/// Forwards a plain segment or datagram, unless there is something to be done about it or its flow, which this
+/// direction keeps alive for `lifetime_s`.
 #[expect(clippy::too_many_arguments, reason = "inlined, so that constants reach the rewrite")]
 #[inline(always)]
 fn forward_plain<'t, A: Family<'t>, F: Frame, T: Tables<'t>, R>(
@@ -331,8 +331,8 @@ pub struct Way {
 }
 
 impl Way {
-    /// To the target: by its record, which the agent keeps up to date for all its flows. To the client: the way that its own
-    /// packets came.
+    /// To the target: by its record, which the agent keeps up to date for all its flows. To the client: the way that
+    /// its own packets came.
     #[inline(always)]
     fn of(slot: SlotRef, meta: Meta, target: &Target) -> Self {
         let (peer_mac, peer_ifindex) = slot.peer();
@@ -400,8 +400,8 @@ fn passage<'t, A: Family<'t>, F: Frame, T: Tables<'t>>(
     if segment.ttl <= 1 {
         return Err(error::answer(t, segment, Cause::TimeExceeded));
     }
-    // A packet may be as much larger as its header becomes shorter. Segments of a super-packet keep their size: the kernel
-    // makes up for the header.
+    // A packet may be as much larger as its header becomes shorter. Segments of a super-packet keep their size: the
+    // kernel makes up for the header.
     let mtu = (out.mtu + A::HEADER_IN).saturating_sub(A::HEADER_OUT);
     if !fits(frame, segment, mtu, out.mtu) {
         return Err(error::answer(t, segment, Cause::TooBig(mtu as u16)));

@@ -19,8 +19,8 @@ pub fn clamp<F: Frame>(frame: F, segment: &Segment, mtu_in: u32, mtu_out: u32) -
     Mss { at: bits as u16, value: limit, difference: (bits >> 16) as u16 }
 }
 
-/// The option's offset and what the new value adds to the checksum (upper half); 0 if nothing changes. With a stack of its
-/// own.
+/// The option's offset and what the new value adds to the checksum (upper half); 0 if nothing changes. With a stack of
+/// its own.
 #[inline(never)]
 fn change<F: Frame>(frame: F, l4: u16, header: u8, limit: u16) -> u32 {
     let Some(at) = find(frame, l4 as usize, header as usize) else { return 0 };

@@ -97,13 +97,14 @@ fn try_open<'t, T: Tables<'t>>(t: T, segment: &Segment, ifindex_and_flag: u32) -
     }
 }
 
-/// Ports that [`end_hold_bits`] looks at: the oldest hold among them has lasted for 56 of its 60 seconds if all ports are
-/// held.
+/// Ports that [`end_hold_bits`] looks at: the oldest hold among them has lasted for 56 of its 60 seconds if all ports
+/// are held.
 const HOLDS_LOOKED_AT: u32 = 16;
 
-/// Gives a held port towards the target of a SYN back before its time, because none is free: the one that has been held for
-/// longest among a few. Its number, or 0 if none of them is held. A target that still remembers the port's last connection answers
-/// the next one's SYN with a challenge ACK, which costs the client a second (RFC 5961 section 4); a refusal costs it more.
+/// Gives a held port towards the target of a SYN back before its time, because none is free: the one that has been held
+/// for longest among a few. Its number, or 0 if none of them is held. A target that still remembers the port's last
+/// connection answers the next one's SYN with a challenge ACK, which costs the client a second (RFC 5961 section 4); a
+/// refusal costs it more.
 #[inline(always)]
 pub fn end_hold_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
     let listener = frontend(t, &segment.key).and_then(|frontend| t.listener(frontend.listener));
@@ -129,8 +130,8 @@ pub fn end_hold_bits<'t, T: Tables<'t>>(t: T, segment: &Segment) -> u32 {
     oldest as u32
 }
 
-/// Gives the port back that [`end_hold_bits`] has found: 1, or 0 if another CPU was faster. By itself, because each function
-/// that calls another takes of the same stack.
+/// Gives the port back that [`end_hold_bits`] has found: 1, or 0 if another CPU was faster. By itself, because each
+/// function that calls another takes of the same stack.
 #[inline(always)]
 pub fn give_hold_back_bits<'t, T: Tables<'t>>(t: T, segment: &Segment, port: u32) -> u32 {
     let listener = frontend(t, &segment.key).and_then(|frontend| t.listener(frontend.listener));
@@ -367,8 +368,9 @@ fn insert<'t, T: Tables<'t>>(t: T, segment: &Segment, target: &'t Target, plan: 
 /// Node addresses that are tried for a port: as many as a load balancer can have in one subnet.
 const NODES: u32 = 8;
 
-/// Claims a source port towards a target or, if all are in use, towards the same target behind the next node address, and so
-/// on: the target's index and, in the lower 16 bits, the port; or the complement of the counter that names the refusal.
+/// Claims a source port towards a target or, if all are in use, towards the same target behind the next node address,
+/// and so on: the target's index and, in the lower 16 bits, the port; or the complement of the counter that names the
+/// refusal.
 ///
 /// The first pool counts that it has none only if another has: else who refuses the flow counts it.
 #[inline(always)]
@@ -400,9 +402,9 @@ pub fn claim_node_bits<'t, T: Tables<'t>>(t: T, first: u32, hint: u32) -> i64 {
     !(Counter::PortsExhausted as i64)
 }
 
-/// [`claim_node_bits`] for a connection: no datagram flow gets a port at which the node address has a listener, because a late
-/// reply of the target would open a flow there. Such a port stays taken, so that the next claim finds another; the agent frees
-/// what no flow has.
+/// [`claim_node_bits`] for a connection: no datagram flow gets a port at which the node address has a listener, because
+/// a late reply of the target would open a flow there. Such a port stays taken, so that the next claim finds another;
+/// the agent frees what no flow has.
 #[inline(always)]
 fn claim<'t, T: Tables<'t>>(t: T, target: u32, proto: u8, hint: u32) -> i64 {
     let served = |claimed: i64| {
@@ -424,8 +426,8 @@ pub fn node_port_served_bits<'t, T: Tables<'t>>(t: T, target: u32, port: u32) ->
     t.target(target).is_some_and(|target| addresses::served_node_port(t, target, L4Port::new(port as u16))) as u32
 }
 
-/// The target is the same behind another node address, and usable: between two of the agent's writes an index may stand for
-/// something else.
+/// The target is the same behind another node address, and usable: between two of the agent's writes an index may stand
+/// for something else.
 #[inline(always)]
 fn stands_for(next: &Target, wanted: &Target) -> bool {
     next.ip == wanted.ip
@@ -477,9 +479,9 @@ fn insert_locked<'t, T: Tables<'t>>(t: T, segment: &Segment, target: &'t Target,
 }
 
 /// Whether the target is to see the client's own address and port, as in `seen`, the key of its replies; then the key's
-/// stripe is locked too. Not if client and target are one host or behind one port: replies would take the direct way, and
-/// reach the client from an address that it has not asked. Nor if another flow shows the same address and port to the target:
-/// replies would be that one's. With a stack of its own.
+/// stripe is locked too. Not if client and target are one host or behind one port: replies would take the direct way,
+/// and reach the client from an address that it has not asked. Nor if another flow shows the same address and port to
+/// the target: replies would be that one's. With a stack of its own.
 #[inline(never)]
 fn preserves<'t, T: Tables<'t>>(t: T, segment: &Segment, target: &Target, plan: &Plan, seen: &FlowKey) -> bool {
     if target.ifindex == plan.ifindex || target.ip == segment.key.src {
@@ -514,8 +516,8 @@ fn insert_pair<'t, T: Tables<'t>>(
     if key.ipv6() && !t.put_client6(reverse_key) {
         return Err(Counter::FlowTableFull);
     }
-    // Each entry is reserved here and filled by a function of its own: the calls share one stack. A function takes five arguments,
-    // and kernel 7.2 counts those too that have no size, by the types that the object declares: hence pairs.
+    // Each entry is reserved here and filled by a function of its own: the calls share one stack. A function takes five
+    // arguments, and kernel 7.2 counts those too that have no size, by the types that the object declares: hence pairs.
     let mut made = insert_reverse(t, segment, (target, plan), reverse_key, t.reserve(reverse_key));
     if made.is_ok() {
         made = insert_forward(t, segment, (target, plan), reverse_key, t.reserve(&segment.key));

@@ -10,8 +10,8 @@ use crate::{
     },
 };
 
-/// A TCP segment over IPv4, or its first fragment, complete up to its TCP header; or a UDP datagram, which has no numbers and no
-/// flags.
+/// A TCP segment over IPv4, or its first fragment, complete up to its TCP header; or a UDP datagram, which has no
+/// numbers and no flags.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Segment {
@@ -162,8 +162,8 @@ pub fn judge_ipv4<F: Frame>(frame: F) -> (Counter, Ip4) {
     (reason, Ip4::from_word(head.load32::<{ L3 + 16 }>()))
 }
 
-/// The sum of the pseudo header of `len` bytes of TCP or UDP: what a checksum field holds that the device is to complete.
-/// Addresses are words in wire order.
+/// The sum of the pseudo header of `len` bytes of TCP or UDP: what a checksum field holds that the device is to
+/// complete. Addresses are words in wire order.
 #[inline(always)]
 pub const fn pseudo_sum(src: u32, dst: u32, proto: Proto, len: u16) -> u16 {
     let sum = checksum::words(src)
@@ -189,8 +189,9 @@ impl Plain {
     pub const L4: u16 = (L3 + Ipv4Hdr::LEN) as u16;
 }
 
-/// What [`segment`] says of a segment without IPv4 options that has only ACK of SYN, FIN, RST and ACK; nothing for any other
-/// frame. One bounds check, fixed offsets, and no value that outlives the way out: nearly every packet goes through here.
+/// What [`segment`] says of a segment without IPv4 options that has only ACK of SYN, FIN, RST and ACK; nothing for any
+/// other frame. One bounds check, fixed offsets, and no value that outlives the way out: nearly every packet goes
+/// through here.
 #[inline(always)]
 pub fn plain<F: Frame>(frame: F, vpc: VpcIndex) -> Option<Plain> {
     let head = frame.window::<{ Plain::L4 as usize + TcpHeader::LEN }>(0)?;

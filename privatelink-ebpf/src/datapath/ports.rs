@@ -1,8 +1,9 @@
 //! Source ports: an atomic three-level bitmap for each (node address, target address and port, protocol).
 //!
 //! All 64,512 ports are usable, claim and release are O(1), and a claim fails only if every port is taken. A word's bit
-//! decides; summary and top bits are hints. Who fills a word sets its summary bit and looks again; who releases clears the
-//! bit first and the hints after, so a hint that says "full" about a word that is not lasts no longer than that race.
+//! decides; summary and top bits are hints. Who fills a word sets its summary bit and looks again; who releases clears
+//! the bit first and the hints after, so a hint that says "full" about a word that is not lasts no longer than that
+//! race.
 
 use super::{
     atomic::{and64, load64, or64},
@@ -44,7 +45,8 @@ impl Claim {
 /// Words tried before a claim counts as contended. Each failed attempt corrects one stale hint.
 const ATTEMPTS: u32 = 16;
 
-/// Claims a free port; `hint` (any number, better a hash) says where to look first, so that CPUs work in different lines.
+/// Claims a free port; `hint` (any number, better a hash) says where to look first, so that CPUs work in different
+/// lines.
 ///
 /// # Safety
 /// `pool` points to a live pool that is shared only through this module.
@@ -52,7 +54,8 @@ const ATTEMPTS: u32 = 16;
 pub unsafe fn claim(pool: *mut PortPool, hint: u32) -> Claim {
     let mut hint = hint;
     for _ in 0..ATTEMPTS {
-        // The product last: of 32 bits that were combined bit by bit, kernel 6.1 does not know that they are no more than 32.
+        // The product last: of 32 bits that were combined bit by bit, kernel 6.1 does not know that they are no more
+        // than 32.
         hint = (hint ^ hint >> 15).wrapping_mul(0x9e37_79b1);
         // SAFETY: as the caller promises.
         match unsafe { attempt(pool, hint) } {

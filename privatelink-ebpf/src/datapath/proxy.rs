@@ -1,23 +1,23 @@
 //! The PROXY protocol in the flow of a TCP connection: a header of [`LEN`] bytes that only the target sees.
 //!
-//! The header occupies the sequence numbers behind the client's SYN. What the client sends later has, on the target's side,
-//! numbers greater by [`LEN`]; what the target acknowledges has, on the client's side, numbers less by [`LEN`] (RFC 9293
-//! section 3.4, RFC 2018). Tables and states know the client's side only.
+//! The header occupies the sequence numbers behind the client's SYN. What the client sends later has, on the target's
+//! side, numbers greater by [`LEN`]; what the target acknowledges has, on the client's side, numbers less by [`LEN`]
+//! (RFC 9293 section 3.4, RFC 2018). Tables and states know the client's side only.
 //!
 //! ```text
 //! client's numbers    ISN │ ISN+1 …
 //! target's numbers    ISN │ ISN+1 … header … │ ISN+1+LEN …
 //! ```
 //!
-//! Until the target has accepted a connection, numbers go through as they are: what it answers to a SYN of a port pair that it
-//! remembers is about another connection, and its client must see that, because the reset by which it answers makes the target
-//! forget that one (RFC 9293 section 3.5.2).
+//! Until the target has accepted a connection, numbers go through as they are: what it answers to a SYN of a port pair
+//! that it remembers is about another connection, and its client must see that, because the reset by which it answers
+//! makes the target forget that one (RFC 9293 section 3.5.2).
 //!
-//! The header is in nobody's retransmission queue. So it goes out with every segment of the client that begins at ISN+1,
-//! until the target has acknowledged it: with the acknowledgement that ends the handshake (a server may wait for it before it
-//! greets), and again whenever the client repeats itself, which a target that misses the header makes it do. Copies are
-//! trimmed by the target's TCP. A segment that carries data is preceded by one that carries the header, so that no segment
-//! grows and none that stands for many is touched.
+//! The header is in nobody's retransmission queue. So it goes out with every segment of the client that begins at
+//! ISN+1, until the target has acknowledged it: with the acknowledgement that ends the handshake (a server may wait for
+//! it before it greets), and again whenever the client repeats itself, which a target that misses the header makes it
+//! do. Copies are trimmed by the target's TCP. A segment that carries data is preceded by one that carries the header,
+//! so that no segment grows and none that stands for many is touched.
 
 use super::{
     V4, consider, entrance,
@@ -92,15 +92,15 @@ pub const fn to_client(number: u32, first: u32) -> u32 {
     if ahead <= SHIFT || ahead > i32::MAX as u32 { first } else { number.wrapping_sub(SHIFT) }
 }
 
-/// A number of the client's side, as the target of a flow with this meta knows it; it has had a header once the handshake is
-/// over.
+/// A number of the client's side, as the target of a flow with this meta knows it; it has had a header once the
+/// handshake is over.
 pub const fn to_target(number: u32, meta: Meta) -> u32 {
     let proxied = meta.flags & Meta::PROXY != 0 && !meta.state.half_open();
     if proxied { number.wrapping_add(SHIFT) } else { number }
 }
 
-/// [`to_client`] after the target has acknowledged the header: the first byte is forgotten, so that the connection may go on for
-/// more than half of the number space.
+/// [`to_client`] after the target has acknowledged the header: the first byte is forgotten, so that the connection may
+/// go on for more than half of the number space.
 #[inline(always)]
 const fn to_client_later(number: u32) -> u32 {
     number.wrapping_sub(SHIFT)
@@ -163,8 +163,8 @@ pub(super) fn left() -> Verdict {
     Verdict::Proxy.opaque()
 }
 
-/// Decides about a segment that [`super::slow`] has left to this stage; `send` gets what is decided, and its result is the
-/// function's.
+/// Decides about a segment that [`super::slow`] has left to this stage; `send` gets what is decided, and its result is
+/// the function's.
 #[inline(always)]
 pub fn decide<'t, F: Frame, T: Tables<'t>, R>(
     frame: F,
@@ -261,8 +261,8 @@ const OPTIONS: usize = 6;
 /// Edges of the blocks that an option has room for.
 const EDGES: usize = 8;
 
-/// Shows each edge of a reply's selective acknowledgements: its offset in the frame, its value and its new value, both in
-/// memory order.
+/// Shows each edge of a reply's selective acknowledgements: its offset in the frame, its value and its new value, both
+/// in memory order.
 #[inline(always)]
 pub fn sacks<F: Frame>(
     frame: F,

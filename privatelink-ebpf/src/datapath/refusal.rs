@@ -180,8 +180,8 @@ fn without_options(segment: &Segment) -> usize {
 /// Refuses a segment and resets its sender, within the VPC's budget of resets.
 #[inline(always)]
 fn answer_with_reset<'t, T: Tables<'t>>(t: T, segment: &Segment, reason: Counter) -> u32 {
-    // A reset is never answered (RFC 9293 section 3.10.7.1). The reply lies over the segment's own headers, so one with IP
-    // options, whose checksum start is elsewhere, gets none.
+    // A reset is never answered (RFC 9293 section 3.10.7.1). The reply lies over the segment's own headers, so one with
+    // IP options, whose checksum start is elsewhere, gets none.
     if segment.flags.has(Flags::RST) || segment.l4 as usize != without_options(segment) {
         return refused(t, reason);
     }
@@ -280,8 +280,8 @@ pub fn not_ours<'t, T: Tables<'t>>(t: T, port: PortFlags, reason: Counter) -> Ve
     Verdict::Pass
 }
 
-/// [`refuse`] as a scalar. What several branches return is one: of a verdict with a payload that only some of them have, LLVM
-/// leaves a register unset on the others, which the verifier refuses.
+/// [`refuse`] as a scalar. What several branches return is one: of a verdict with a payload that only some of them
+/// have, LLVM leaves a register unset on the others, which the verifier refuses.
 #[inline(always)]
 fn refused<'t, T: Tables<'t>>(t: T, reason: Counter) -> u32 {
     t.count(reason);

@@ -46,9 +46,10 @@ pub fn build(segment: &Segment) -> [u8; SEGMENT_LEN] {
 
 /// The frame with an answer to the sender of `segment`, who does not look at its window.
 ///
-/// In TC the frame that is overwritten may carry a *partial* checksum (its field holds the sum of the pseudo header, and the
-/// device completes it), which cannot be seen from there. So the window is chosen so that the complete checksum *is* the sum of the pseudo header: with pseudo header sum P and header sum S, S = -2P makes
-/// ~(P + S) = P. The same bytes are then right either way.
+/// In TC the frame that is overwritten may carry a *partial* checksum (its field holds the sum of the pseudo header,
+/// and the device completes it), which cannot be seen from there. So the window is chosen so that the complete checksum
+/// *is* the sum of the pseudo header: with pseudo header sum P and header sum S, S = -2P makes ~(P + S) = P. The same
+/// bytes are then right either way.
 #[inline(always)]
 pub fn answer(segment: &Segment, answer: Answer) -> [u8; SEGMENT_LEN] {
     let key = &segment.key;

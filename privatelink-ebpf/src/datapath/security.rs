@@ -1,7 +1,8 @@
 //! Security groups: whether a source may open a connection at a frontend. Only packets that open something are asked.
 //!
-//! A policy's slice holds the sorted addresses at which membership changes, so a source is in the set if an odd number of
-//! them is not above it. The search is a binary one: its cost is that of the slice's length in bits, not of the rules.
+//! A policy's slice holds the sorted addresses at which membership changes, so a source is in the set if an odd number
+//! of them is not above it. The search is a binary one: its cost is that of the slice's length in bits, not of the
+//! rules.
 
 use super::{addresses, parse::Segment, tables::Tables};
 use crate::abi::{
@@ -24,8 +25,8 @@ pub fn admits_echo<'t, T: Tables<'t>>(t: T, frontend: Option<&Frontend>, source:
     frontend.is_none_or(|frontend| frontend.policy == Policy::NONE || contains(t, frontend.policy, source))
 }
 
-/// An open flow does not go on: the reason, as a counter's number; 0: it does. `forward` is its forward entry's key. A flow
-/// without a frontend goes on.
+/// An open flow does not go on: the reason, as a counter's number; 0: it does. `forward` is its forward entry's key. A
+/// flow without a frontend goes on.
 #[inline(always)]
 pub fn ended_bits<'t, T: Tables<'t>>(t: T, forward: &FlowKey, target: u32) -> u32 {
     const _: () = assert!(Counter::FlowOpened as u32 == 0);

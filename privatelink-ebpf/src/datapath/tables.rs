@@ -22,15 +22,16 @@ use crate::abi::{
     stats::{EndpointStats, ListenerStats, TargetStats},
 };
 
-/// Which program asks. XDP hands to TC, unmodified and without having changed any table, whatever it does not finish itself.
+/// Which program asks. XDP hands to TC, unmodified and without having changed any table, whatever it does not finish
+/// itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Hook {
     Tc,
     Xdp,
 }
 
-/// The tables, the clock and the counters. Implemented by a zero-sized type over BPF maps and by a reference to tables in
-/// memory; passed by value, so that it costs no register.
+/// The tables, the clock and the counters. Implemented by a zero-sized type over BPF maps and by a reference to tables
+/// in memory; passed by value, so that it costs no register.
 ///
 /// Raw pointers point to records that several CPUs change at once; `flow_table` and `ports` are the only users.
 pub trait Tables<'t>: Copy {

@@ -15,10 +15,11 @@
 //!                         or 10 s
 //! ```
 //!
-//! c: from the client, t: from the target. A reset ends a flow at once only if its sequence number is exactly the one that
-//! its receiver waits for; inside the window it is on probation, because a receiver that did not take it answers with a
-//! challenge ACK (RFC 5961 section 3.2); outside it is forwarded and ignored here. So blind resets end nothing. A client that
-//! breaks off right behind its data is on probation too, and what its receiver had sent before does not acquit it.
+//! c: from the client, t: from the target. A reset ends a flow at once only if its sequence number is exactly the one
+//! that its receiver waits for; inside the window it is on probation, because a receiver that did not take it answers
+//! with a challenge ACK (RFC 5961 section 3.2); outside it is forwarded and ignored here. So blind resets end nothing.
+//! A client that breaks off right behind its data is on probation too, and what its receiver had sent before does not
+//! acquit it.
 
 use crate::{
     abi::{
@@ -41,14 +42,16 @@ pub mod hold {
     pub const HALF_CLOSED: u32 = 6_000;
     /// Four years: as long as the clock's ticks tell earlier from later.
     pub const NEVER: u32 = 1 << 27;
-    /// UDP: in which the target's first reply must come (AWS: a return path within 30 s); put off by the client's datagrams.
+    /// UDP: in which the target's first reply must come (AWS: a return path within 30 s); put off by the client's
+    /// datagrams.
     pub const UNREPLIED: u32 = 30;
-    /// UDP: a client's datagrams from elsewhere are its own if the old place has been silent for so long. A neighbour who
-    /// knows no more than addresses and ports cannot draw a flow to itself that is in use.
+    /// UDP: a client's datagrams from elsewhere are its own if the old place has been silent for so long. A neighbour
+    /// who knows no more than addresses and ports cannot draw a flow to itself that is in use.
     pub const UDP_PLACE: u32 = 5;
 }
 
-/// How far ahead of the expected number a reset may be and still be genuine: data in flight that is not acknowledged yet.
+/// How far ahead of the expected number a reset may be and still be genuine: data in flight that is not acknowledged
+/// yet.
 pub const RESET_WINDOW: u32 = 1 << 22;
 /// How much data an acknowledgement that ends a handshake may cover beyond the SYN.
 const HANDSHAKE_WINDOW: u32 = 1 << 20;
@@ -174,8 +177,8 @@ pub fn next(flow: Flow, event: Event) -> (Flow, Step) {
             if by_client == from_client {
                 return (flow, Step::Forward);
             }
-            // Sent before the reset came, and what it acknowledges is all that the reset's sender had sent: so the reset had
-            // exactly the number that its receiver waits for, and has ended the connection there.
+            // Sent before the reset came, and what it acknowledges is all that the reset's sender had sent: so the
+            // reset had exactly the number that its receiver waits for, and has ended the connection there.
             let (finished, met) = match by_client {
                 true => (flags & Meta::CLIENT_FIN != 0, ack == target_ack),
                 false => (flags & Meta::TARGET_FIN != 0, ack == client_ack),
@@ -198,7 +201,8 @@ pub fn next(flow: Flow, event: Event) -> (Flow, Step) {
         FlowState::TimeWait => return (flow, Step::Forward),
         FlowState::Established | FlowState::Closing | FlowState::Unreplied | FlowState::Free | FlowState::Busy => {}
     }
-    // Until the other side's FIN the acknowledgement number follows the traffic; then it is the one that answers the FIN.
+    // Until the other side's FIN the acknowledgement number follows the traffic; then it is the one that answers the
+    // FIN.
     if from_client && next.flags & Meta::TARGET_FIN == 0 {
         next.client_ack = ack;
     }
@@ -242,8 +246,8 @@ fn reset(flow: Flow, event: Event) -> (Flow, Step) {
         && flow.state == FlowState::SynSent
         && event.flags.has(Flags::ACK)
         && event.ack == flow.target_ack;
-    // In SynSent the client's acknowledgement number is not known, so only the client's own reset can be exact. In TimeWait
-    // the target may ignore resets (RFC 1337): the port stays held.
+    // In SynSent the client's acknowledgement number is not known, so only the client's own reset can be exact. In
+    // TimeWait the target may ignore resets (RFC 1337): the port stays held.
     let exact = event.seq == expected
         && (event.from_client || flow.state != FlowState::SynSent)
         && flow.state != FlowState::Resetting

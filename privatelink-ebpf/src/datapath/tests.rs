@@ -109,8 +109,9 @@ fn sweep_with(tables: &MemTables, port: u32, flags: u32) {
     }
 }
 
-/// A client that comes again from the same address and port, while its last connection's port is held, is led to another
-/// target, and there to a port of the same number: both hash the same. The held entry is not half of the new connection.
+/// A client that comes again from the same address and port, while its last connection's port is held, is led to
+/// another target, and there to a port of the same number: both hash the same. The held entry is not half of the new
+/// connection.
 #[test]
 fn the_end_of_a_hold_spares_the_next_connection_at_another_target() {
     let client = A.to_port(HTTPS);
@@ -169,8 +170,8 @@ fn a_connection_follows_one_whose_ends_closed_at_the_same_time() {
     }
 }
 
-/// A target that closes first holds every port towards it for a minute. When all are held, one of the oldest serves again;
-/// when all are in use, none does.
+/// A target that closes first holds every port towards it for a minute. When all are held, one of the oldest serves
+/// again; when all are in use, none does.
 #[test]
 fn a_port_that_is_held_for_long_serves_when_none_is_free() {
     let tables = MemTables::new(world(), Options { buckets: 65_536, stash: 131_072, ..Options::default() });
@@ -205,8 +206,8 @@ fn a_port_that_is_held_for_long_serves_when_none_is_free() {
     assert_eq!((full.counter(Counter::PortReusedEarly), full.counter(Counter::PortsExhausted)), (0, 1));
 }
 
-/// Replies leave by the interface that the client came in on: before it goes to another VPC, the flows behind it end, and
-/// no others.
+/// Replies leave by the interface that the client came in on: before it goes to another VPC, the flows behind it end,
+/// and no others.
 #[test]
 fn flows_behind_a_port_that_changes_vpc_end() {
     for reference in [false, true] {
@@ -223,7 +224,8 @@ fn flows_behind_a_port_that_changes_vpc_end() {
     }
 }
 
-/// The agent resets both ends of the flows that end with their target or endpoint; the sweep that takes them counts that.
+/// The agent resets both ends of the flows that end with their target or endpoint; the sweep that takes them counts
+/// that.
 #[test]
 fn resets_to_both_ends_are_counted_with_the_sweep() {
     for reference in [false, true] {
@@ -277,8 +279,8 @@ fn a_forward_entry_whose_port_is_another_flows_is_swept() {
     }
 }
 
-/// Four CPUs open, answer, establish, close, reset and sweep the flows of a few clients at once. Whatever they do to each
-/// other, at the end nothing is left: no entry, no port, no half-open flow.
+/// Four CPUs open, answer, establish, close, reset and sweep the flows of a few clients at once. Whatever they do to
+/// each other, at the end nothing is left: no entry, no port, no half-open flow.
 #[test]
 fn concurrent_lives_leave_nothing_behind() {
     let rounds = std::env::var("CHURN_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(100u32);

@@ -1,10 +1,10 @@
-//! Flows whose two sides are of different IP families: a packet gets a header of the other family and is otherwise forwarded as
-//! any (RFC 7915 section 4 and 5, for TCP and UDP). TC only.
+//! Flows whose two sides are of different IP families: a packet gets a header of the other family and is otherwise
+//! forwarded as any (RFC 7915 section 4 and 5, for TCP and UDP). TC only.
 //!
-//! Flow entries, states, ports and budgets are those of every flow; what stands in an IPv6 packet's key for its addresses
-//! stands there on one side only. The stages of the packet's own family find that a flow is translated, or open it, and
-//! go on in the stage of the family that it becomes. What has no place in the other family's header is refused by name: IPv4
-//! options, IPv6 extension headers, fragments, datagrams without a checksum.
+//! Flow entries, states, ports and budgets are those of every flow; what stands in an IPv6 packet's key for its
+//! addresses stands there on one side only. The stages of the packet's own family find that a flow is translated, or
+//! open it, and go on in the stage of the family that it becomes. What has no place in the other family's header is
+//! refused by name: IPv4 options, IPv6 extension headers, fragments, datagrams without a checksum.
 
 use core::marker::PhantomData;
 
@@ -56,8 +56,8 @@ impl<'t, A: Family<'t>> Family<'t> for Into<A> {
     }
 }
 
-/// What becomes of a packet in a stage of the other kind: of a translated flow in one that does not translate, or the other way
-/// round.
+/// What becomes of a packet in a stage of the other kind: of a translated flow in one that does not translate, or the
+/// other way round.
 #[inline(always)]
 pub fn elsewhere<'t, A: Family<'t>, T: Tables<'t>>(t: T) -> Verdict {
     if A::TRANSLATES {
@@ -157,8 +157,8 @@ pub fn ipv6_header<F: Frame>(frame: F, rewrite: &Rewrite6<'_>) -> Option<[u8; Ip
     Some(header.bytes)
 }
 
-/// The IPv4 header of a packet that was IPv6: whole, and never to be fragmented, so that it needs no identification (RFC 6864
-/// section 4.1).
+/// The IPv4 header of a packet that was IPv6: whole, and never to be fragmented, so that it needs no identification
+/// (RFC 6864 section 4.1).
 #[inline(always)]
 pub fn ipv4_header<F: Frame>(frame: F, rewrite: &Rewrite) -> Option<[u8; Ipv4Hdr::LEN]> {
     let head = frame.window::<L4_IPV6>(0)?;

@@ -1,12 +1,12 @@
 //! UDP: a flow is its addresses and ports, from one datagram to the next.
 //!
-//! A flow is half-open ([`FlowState::Unreplied`]) until the target replies, and counts against the half-open budgets until
-//! then; afterwards it lives for the listener's idle timeout. There is nothing to close and nobody to reset: what is refused
-//! is dropped and counted, and a datagram of a client whose flow is over opens another. Its source port is given back with
-//! the flow, because no target holds an address pair in UDP.
+//! A flow is half-open ([`FlowState::Unreplied`]) until the target replies, and counts against the half-open budgets
+//! until then; afterwards it lives for the listener's idle timeout. There is nothing to close and nobody to reset: what
+//! is refused is dropped and counted, and a datagram of a client whose flow is over opens another. Its source port is
+//! given back with the flow, because no target holds an address pair in UDP.
 //!
-//! XDP looks at every datagram for the mark of a sender that leaves checksums to its device, as there is no handshake in
-//! which a flow could show it once; zero (no checksum) stays zero.
+//! XDP looks at every datagram for the mark of a sender that leaves checksums to its device, as there is no handshake
+//! in which a flow could show it once; zero (no checksum) stays zero.
 
 use super::{
     Family, V4, Way, count_packet,
@@ -146,8 +146,8 @@ fn overdue<'t, T: Tables<'t>>(t: T, slot: SlotRef) -> bool {
 /// More fragments follow.
 const MORE_FRAGMENTS: u16 = 0x2000;
 
-/// The datagram that came in on a port of `vpc`, or its first fragment, complete in its lengths. Nothing if the frame is something
-/// else, which [`parse::judge_ipv4`] names.
+/// The datagram that came in on a port of `vpc`, or its first fragment, complete in its lengths. Nothing if the frame
+/// is something else, which [`parse::judge_ipv4`] names.
 #[inline(always)]
 pub fn datagram<F: Frame>(frame: F, vpc: VpcIndex) -> Option<Segment> {
     let head = frame.window::<{ L3 + Ipv4Hdr::LEN }>(0)?;
@@ -193,8 +193,8 @@ pub fn datagram<F: Frame>(frame: F, vpc: VpcIndex) -> Option<Segment> {
     })
 }
 
-/// What [`datagram`] says of one without IPv4 options, as [`parse::plain`]. With `complete` only one whose checksum is no
-/// partial one.
+/// What [`datagram`] says of one without IPv4 options, as [`parse::plain`]. With `complete` only one whose checksum is
+/// no partial one.
 #[inline(always)]
 fn plain<F: Frame>(frame: F, vpc: VpcIndex, complete: bool) -> Option<Plain> {
     let head = frame.window::<{ Plain::L4 as usize + UdpHeader::LEN }>(0)?;

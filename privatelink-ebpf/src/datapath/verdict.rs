@@ -49,8 +49,8 @@ impl Verdict {
         }
     }
 
-    /// The same, made of a number that the compiler can't see: a variant without a value leaves a register unset that the
-    /// verifier sees read, and merged constants become a table of constants, which there is none for.
+    /// The same, made of a number that the compiler can't see: a variant without a value leaves a register unset that
+    /// the verifier sees read, and merged constants become a table of constants, which there is none for.
     #[inline(always)]
     pub fn opaque(self) -> Self {
         Self::from_bits(opaque(self.to_bits()))
@@ -103,8 +103,8 @@ pub struct Relay {
 }
 
 /// What changes in a forwarded packet, which gets addresses `A`: IPv4's are held by value, IPv6's by reference
-/// ([`super::v6::Rewrite6`]). The hook applies it in its own right way: TC with the checksum helpers, XDP and the host with
-/// the arithmetic of `wire::checksum`.
+/// ([`super::v6::Rewrite6`]). The hook applies it in its own right way: TC with the checksum helpers, XDP and the host
+/// with the arithmetic of `wire::checksum`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rewrite<A = Ip4> {
     /// Whose checksum changes.

@@ -1,5 +1,5 @@
-//! `privatelink_tc_answer`: the frame becomes the answer that another stage has decided on, and leaves by the port that it
-//! came in on.
+//! `privatelink_tc_answer`: the frame becomes the answer that another stage has decided on, and leaves by the port that
+//! it came in on.
 
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_RECOMPUTE_CSUM},
@@ -70,8 +70,8 @@ fn answer_reset6(skb: *mut __sk_buff, ifindex: u32) -> Option<i32> {
 /// Replaces the frame by an answer and sends it out of the port that it came in on.
 #[inline(always)]
 pub(super) fn send_back<const N: usize>(skb: *mut __sk_buff, frame: &[u8; N], ifindex: u32) -> Option<i32> {
-    // SAFETY: helpers on the program's own context and stack. Cutting a socket buffer to one header's length also ends its
-    // standing for many segments.
+    // SAFETY: helpers on the program's own context and stack. Cutting a socket buffer to one header's length also ends
+    // its standing for many segments.
     unsafe {
         if (*skb).len as usize != N && bpf_skb_change_tail(skb, N as u32, 0) != 0 {
             return None;

@@ -95,8 +95,8 @@ fn replace6(ctx: &XdpContext, len: usize, number: u32) -> Option<()> {
     replace(ctx, len, &v6::reset::answer(segment()?, addresses()?, challenge::answer(number)))
 }
 
-/// Sends the frame out of the port that it came in on: by the table of ports if that has it, because a veth device does not wake its
-/// peer for `XDP_TX` unless the peer has an XDP program too (as of kernel 6.18).
+/// Sends the frame out of the port that it came in on: by the table of ports if that has it, because a veth device does
+/// not wake its peer for `XDP_TX` unless the peer has an XDP program too (as of kernel 6.18).
 #[inline(always)]
 fn back(replaced: Option<()>, ifindex: u32) -> u32 {
     match replaced {
@@ -109,7 +109,8 @@ fn back(replaced: Option<()>, ifindex: u32) -> u32 {
 #[inline(always)]
 fn replace<const N: usize>(ctx: &XdpContext, len: usize, answer: &[u8; N]) -> Option<()> {
     let context = ctx.as_ptr().cast();
-    // SAFETY: helpers on the program's own context and stack. (Stores of our own would keep each byte in a slot of its own.)
+    // SAFETY: helpers on the program's own context and stack. (Stores of our own would keep each byte in a slot of its
+    // own.)
     unsafe {
         if bpf_xdp_adjust_tail(context, N as i32 - len as i32) != 0
             || bpf_xdp_store_bytes(context, 0, answer.as_ptr().cast_mut().cast(), N as u32) != 0

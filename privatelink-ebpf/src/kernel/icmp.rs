@@ -1,5 +1,5 @@
-//! The ICMP stages. An ICMP message carries no partial checksum and every change of it is made good in a checksum that it
-//! carries itself, so it is written directly also in TC.
+//! The ICMP stages. An ICMP message carries no partial checksum and every change of it is made good in a checksum that
+//! it carries itself, so it is written directly also in TC.
 
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_RECOMPUTE_CSUM, TC_ACT_OK, TC_ACT_SHOT, xdp_action},
@@ -27,8 +27,8 @@ use super::{
     xdp::{action, open, whole, write_ip},
 };
 
-/// Headers that are looked at: Ethernet, IPv4 with options, ICMP, quoted IPv4 with options, quoted TCP up to its checksum;
-/// and all that stays of an extended error.
+/// Headers that are looked at: Ethernet, IPv4 with options, ICMP, quoted IPv4 with options, quoted TCP up to its
+/// checksum; and all that stays of an extended error.
 const HEADERS: usize = 14 + 60 + 8 + if 60 + 18 > wire::EXTENDED_QUOTE { 60 + 18 } else { wire::EXTENDED_QUOTE };
 
 #[classifier]
@@ -146,8 +146,8 @@ fn rewrite(packet: Packet, translation: &Translation) -> Option<()> {
     Some(())
 }
 
-/// Leaves of an error what [`wire::EXTENDED_QUOTE`] quoted bytes are, and makes length and checksum anew. `icmp`: where the
-/// ICMP header starts.
+/// Leaves of an error what [`wire::EXTENDED_QUOTE`] quoted bytes are, and makes length and checksum anew. `icmp`: where
+/// the ICMP header starts.
 #[inline(never)]
 fn cut_extensions(skb: *mut __sk_buff, icmp: u32) -> Option<i32> {
     const KEPT: usize = wire::IcmpHeader::LEN + wire::EXTENDED_QUOTE;
@@ -204,8 +204,8 @@ fn answer_error<const WORDS: usize>(skb: *mut __sk_buff, cause: Cause, ifindex: 
     let mut ethernet = [0u8; EthHdr::LEN];
     let mut quote = [0u32; WORDS];
     let len = (WORDS * 4) as u32;
-    // SAFETY: helpers on the program's own context and stack. Cutting a socket buffer to so few bytes also ends its standing
-    // for many segments.
+    // SAFETY: helpers on the program's own context and stack. Cutting a socket buffer to so few bytes also ends its
+    // standing for many segments.
     unsafe {
         if bpf_skb_load_bytes(skb.cast(), 0, ethernet.as_mut_ptr().cast(), EthHdr::LEN as u32) != 0
             || bpf_skb_load_bytes(skb.cast(), L3 as u32, quote.as_mut_ptr().cast(), len) != 0

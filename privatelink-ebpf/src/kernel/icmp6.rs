@@ -139,8 +139,8 @@ fn answer<const WORDS: usize>(skb: *mut __sk_buff, cause: Cause, ifindex: u32) -
     let mut ethernet = [0u8; EthHdr::LEN];
     let mut quote = [0u32; WORDS];
     let len = (WORDS * 4) as u32;
-    // SAFETY: helpers on the program's own context and stack. Cutting a socket buffer to so few bytes also ends its standing
-    // for many segments.
+    // SAFETY: helpers on the program's own context and stack. Cutting a socket buffer to so few bytes also ends its
+    // standing for many segments.
     unsafe {
         if bpf_skb_load_bytes(skb.cast(), 0, ethernet.as_mut_ptr().cast(), EthHdr::LEN as u32) != 0
             || bpf_skb_load_bytes(skb.cast(), L3 as u32, quote.as_mut_ptr().cast(), len) != 0

@@ -1,5 +1,5 @@
-//! `privatelink_tc_proxy`: segments of flows with a PROXY protocol header, rewritten, renumbered, and with the header as their
-//! payload or beside them.
+//! `privatelink_tc_proxy`: segments of flows with a PROXY protocol header, rewritten, renumbered, and with the header
+//! as their payload or beside them.
 
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_RECOMPUTE_CSUM, TC_ACT_OK, TC_ACT_SHOT},

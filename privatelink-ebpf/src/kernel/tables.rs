@@ -52,8 +52,8 @@ const LOCK_MASK: u32 = privatelink_ebpf::abi::entries::LOCKS - 1;
 #[derive(Clone, Copy)]
 pub struct Maps<const XDP: bool>;
 
-// Functions that the verifier checks on their own (BTF, kernel 5.6): inlined, each would multiply the paths of its callers.
-// They take scalars and pointers to plain records, and return scalars.
+// Functions that the verifier checks on their own (BTF, kernel 5.6): inlined, each would multiply the paths of its
+// callers. They take scalars and pointers to plain records, and return scalars.
 
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -144,13 +144,13 @@ extern "C" fn frontend_elsewhere(vpc_and_proto: u32, ip: u32, port: u32) -> u64 
     addresses::elsewhere_bits(&mut Asked { frontend: key }, &key)
 }
 
-/// The segment that an entry program is at, for the cold path that it calls: beside the entry program's own 512 bytes of
-/// stack, which it shares with all that it calls.
+/// The segment that an entry program is at, for the cold path that it calls: beside the entry program's own 512 bytes
+/// of stack, which it shares with all that it calls.
 #[map]
 pub static SEGMENT: PerCpuArray<Segment> = PerCpuArray::with_max_entries(privatelink_ebpf::abi::entries::SEGMENT, 0);
 
-/// What is lent where [`SEGMENT`] is not to be had. Not constant: kernel 6.1 lets functions that it checks on their own write to
-/// all that they are lent, which constants forbid.
+/// What is lent where [`SEGMENT`] is not to be had. Not constant: kernel 6.1 lets functions that it checks on their own
+/// write to all that they are lent, which constants forbid.
 static NO_SEGMENT: NoSegment = NoSegment(UnsafeCell::new(Segment::NONE));
 
 struct NoSegment(UnsafeCell<Segment>);
@@ -343,7 +343,8 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
 
     #[inline(always)]
     fn frontend(self, key: &FrontendKey) -> Option<&'static Frontend> {
-        // SAFETY: a live map value, written whole by the agent; what is removed stays readable until this program has ended.
+        // SAFETY: a live map value, written whole by the agent; what is removed stays readable until this program has
+        // ended.
         unsafe { FRONTENDS.get(key) }
     }
 
@@ -492,7 +493,8 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     #[inline(always)]
     fn stash_insert(self, _key: &FlowKey) -> bool {
         match SCRATCH.get_ptr(0) {
-            // SAFETY: this CPU's own entry, just filled; its words of the key are a whole one, in a map's value, which needs no copy.
+            // SAFETY: this CPU's own entry, just filled; its words of the key are a whole one, in a map's value, which
+            // needs no copy.
             Some(slot) => unsafe {
                 let key = (&raw const (*slot).key).cast::<FlowKey>();
                 STASH.insert(&*key, &*slot, BPF_NOEXIST).is_ok()
@@ -548,8 +550,8 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
 
     #[inline(always)]
     fn fragment(self, key: &FragmentKey) -> Option<FirstFragment> {
-        // SAFETY: a live map value; one that is used again meanwhile is another packet's, whose fragments it would misguide no
-        // further than an attacker could himself.
+        // SAFETY: a live map value; one that is used again meanwhile is another packet's, whose fragments it would
+        // misguide no further than an attacker could himself.
         FRAGMENTS.get_ptr(own(key)).map(|first| unsafe { *first })
     }
 
@@ -590,7 +592,8 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
 
     #[inline(always)]
     fn verified_at(self, source: &Source) -> Option<u32> {
-        // SAFETY: a live map value of one word; one that is used again meanwhile is of a source that was verified as well.
+        // SAFETY: a live map value of one word; one that is used again meanwhile is of a source that was verified as
+        // well.
         VERIFIED.get_ptr(source).map(|at| unsafe { at.read_volatile() })
     }
 
@@ -653,7 +656,8 @@ impl<const XDP: bool> Tables<'static> for Maps<XDP> {
     fn emit(self, fill: impl FnOnce(&mut Event)) {
         match EVENTS.reserve::<Event>(0) {
             Some(mut entry) => {
-                // SAFETY: the reserved record is this program's own until it is submitted; zero is a value of every field.
+                // SAFETY: the reserved record is this program's own until it is submitted; zero is a value of every
+                // field.
                 let event = unsafe {
                     let event: *mut Event = entry.as_mut_ptr();
                     let words = event.cast::<u32>();

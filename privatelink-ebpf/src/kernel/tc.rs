@@ -1,5 +1,5 @@
-//! The TC program: socket buffers, which may carry partial checksums and stand for many segments. Checksums change through
-//! the helpers only; everything else is written directly afterwards, because a helper may move the packet.
+//! The TC program: socket buffers, which may carry partial checksums and stand for many segments. Checksums change
+//! through the helpers only; everything else is written directly afterwards, because a helper may move the packet.
 
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_OK, TC_ACT_SHOT},
@@ -181,8 +181,8 @@ pub fn linear(skb: *mut __sk_buff) -> Packet {
     }
 }
 
-/// Rewrites and sends out of the port. `at` is [`Rewrite::l4`], either a constant or a value whose bounds only the verifier
-/// sees.
+/// Rewrites and sends out of the port. `at` is [`Rewrite::l4`], either a constant or a value whose bounds only the
+/// verifier sees.
 #[inline(always)]
 pub(super) fn apply(skb: *mut __sk_buff, rewrite: &Rewrite, at: usize) -> Option<i32> {
     let (check, flags) = match rewrite.proto {

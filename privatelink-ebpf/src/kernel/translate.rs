@@ -80,8 +80,8 @@ fn to_ipv4(skb: *mut __sk_buff, rewrite: &Rewrite) -> Option<i32> {
     finish_translation(skb, L4_IPV4, LONGER.wrapping_neg(), false, rewrite)
 }
 
-/// Makes room for the header of the other family, or takes it away, and writes it; what a device knows of the packet's sum stays
-/// right. Segments of a super-packet keep their size.
+/// Makes room for the header of the other family, or takes it away, and writes it; what a device knows of the packet's
+/// sum stays right. Segments of a super-packet keep their size.
 #[inline(always)]
 fn replace_header<const LEN: usize>(skb: *mut __sk_buff, ipv6: bool, header: &[u8; LEN]) -> Option<()> {
     let flags = BPF_F_RECOMPUTE_CSUM as u64;
@@ -93,7 +93,8 @@ fn replace_header<const LEN: usize>(skb: *mut __sk_buff, ipv6: bool, header: &[u
     }
 }
 
-/// Ethernet header, ports, checksum and segment size; sends the packet. `moved` is how far TCP or UDP has moved, to `l4`.
+/// Ethernet header, ports, checksum and segment size; sends the packet. `moved` is how far TCP or UDP has moved, to
+/// `l4`.
 #[inline(always)]
 fn finish_translation<A: Copy>(
     skb: *mut __sk_buff,

@@ -31,8 +31,8 @@ use super::{
 const HEADERS: usize = 128 + 60;
 /// Where TCP or UDP begins at the latest, rounded up for a mask.
 const L4_MASK: usize = 0xff;
-/// Of `bpf_l4_csum_replace`, from kernel 6.16 on: the pseudo header is IPv6's, in which no header checksum makes up for a
-/// changed address (so that a device's checksum over the whole packet stays right).
+/// Of `bpf_l4_csum_replace`, from kernel 6.16 on: the pseudo header is IPv6's, in which no header checksum makes up for
+/// a changed address (so that a device's checksum over the whole packet stays right).
 const BPF_F_IPV6: u64 = 1 << 7;
 
 #[classifier]

@@ -50,8 +50,8 @@ pub fn privatelink_tc_wait(ctx: TcContext) -> i32 {
     }
 }
 
-/// The length of a frame that has a header and fits. Bound after bound, each on a value that the compiler does not know: kernel
-/// 6.1 learns nothing from "not zero", nor from both bounds in one comparison.
+/// The length of a frame that has a header and fits. Bound after bound, each on a value that the compiler does not
+/// know: kernel 6.1 learns nothing from "not zero", nor from both bounds in one comparison.
 #[inline(always)]
 fn bounded(len: usize) -> Option<usize> {
     if len < L3 {
@@ -69,7 +69,8 @@ fn hold(skb: *mut __sk_buff, key: &FragmentKey, slot: u32, ifindex: u32) -> Opti
     let len = opaque(unsafe { (*skb).len } as usize);
     let stored = match (HELD_FRAMES.get_ptr_mut(slot), bounded(len)) {
         (Some(frame), Some(len)) => {
-            // SAFETY: a helper on the program's own context and a live map value, which is this CPU's while the slot is.
+            // SAFETY: a helper on the program's own context and a live map value, which is this CPU's while the slot
+            // is.
             unsafe { bpf_skb_load_bytes(skb.cast(), 0, frame.cast(), len as u32) == 0 }
         }
         (Some(_) | None, Some(_) | None) => false,

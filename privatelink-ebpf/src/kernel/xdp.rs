@@ -147,8 +147,8 @@ pub fn refused() -> u32 {
     xdp_action::XDP_DROP
 }
 
-/// Changes addresses, ports, TTL and checksums in place (RFC 1624). `l4` is [`Rewrite::l4`], either a constant or a value
-/// whose bounds only the verifier sees.
+/// Changes addresses, ports, TTL and checksums in place (RFC 1624). `l4` is [`Rewrite::l4`], either a constant or a
+/// value whose bounds only the verifier sees.
 #[inline(always)]
 fn apply(packet: Packet, rewrite: &Rewrite, l4: usize) -> Option<()> {
     let difference = rewrite.d_addr as u32 + rewrite.d_port as u32 + rewrite.mss.difference as u32;

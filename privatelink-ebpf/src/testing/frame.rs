@@ -94,8 +94,8 @@ fn rewrite(frame: &mut [u8], rewrite: &Rewrite) {
     change_l4(frame, proto, l4, difference);
 }
 
-/// The frame that TC makes of a segment of a flow with a PROXY protocol header. Checksums of what carries the header are
-/// computed anew.
+/// The frame that TC makes of a segment of a flow with a PROXY protocol header. Checksums of what carries the header
+/// are computed anew.
 pub fn apply_proxied(frame: &[u8], proxied: &Proxied, endpoint: [u8; 22]) -> Vec<u8> {
     let Proxied { rewrite, seq, ack, first, header, reply, acknowledged, inject, src, dst, src_port, dst_port, .. } =
         *proxied;

@@ -1,6 +1,6 @@
-//! Random sequences of frames, time and changes of the configuration, held against two backends step by step. A seed stands
-//! for one sequence: nothing else is random. Bytes that a fuzzer chooses make sequences as well ([`drive`]): what they lead to
-//! is held against what must always be true.
+//! Random sequences of frames, time and changes of the configuration, held against two backends step by step. A seed
+//! stands for one sequence: nothing else is random. Bytes that a fuzzer chooses make sequences as well ([`drive`]):
+//! what they lead to is held against what must always be true.
 
 use std::collections::BTreeMap;
 
@@ -146,8 +146,8 @@ const DRIVEN_STEPS: usize = 200;
 /// Seconds after which nothing of any flow is left.
 const FORGOTTEN_S: u32 = 6_001;
 
-/// Runs the sequence that `bytes` stand for: checksums that were right stay right, and when all has been forgotten, every port
-/// and every budget has been given back.
+/// Runs the sequence that `bytes` stand for: checksums that were right stay right, and when all has been forgotten,
+/// every port and every budget has been given back.
 ///
 /// # Errors
 ///
@@ -207,7 +207,8 @@ fn is_fragment(frame: &[u8]) -> bool {
         && frame.get(20..22).is_some_and(|bits| u16::from_be_bytes([bits[0], bits[1]]) & 0x3fff != 0)
 }
 
-/// The frame is an unfragmented IPv4 packet whose checksums are those of its bytes; or it is nothing of which that can be said.
+/// The frame is an unfragmented IPv4 packet whose checksums are those of its bytes; or it is nothing of which that can
+/// be said.
 fn checksums_are_right(frame: &[u8]) -> bool {
     if frame.len() < 34 || frame[12..14] != [8, 0] {
         return true;
@@ -471,7 +472,8 @@ impl Sequence<'_> {
         (client.ifindex, packet.of_family(self.families.ipv6_clients))
     }
 
-    /// The addresses of the packets that an entry is for, as they are over IPv4; nothing for one of a client that nobody knows.
+    /// The addresses of the packets that an entry is for, as they are over IPv4; nothing for one of a client that
+    /// nobody knows.
     fn addresses(&self, slot: &Slot) -> Option<[[u8; 4]; 2]> {
         let key = FlowKey::from_words(slot.key);
         if !key.ipv6() {

@@ -109,8 +109,8 @@ impl Icmp {
         [&ethernet[..], &fixed, &six(self.src), &six(self.dst), &icmp, &self.trailer].concat()
     }
 
-    /// The same message from whom `own` are the headers, unless it names a router; an error quotes the packet that came to
-    /// him, changed by `adjust`.
+    /// The same message from whom `own` are the headers, unless it names a router; an error quotes the packet that came
+    /// to him, changed by `adjust`.
     #[must_use]
     pub fn sent(self, own: Headers, about: Option<&About>, adjust: Option<fn(&mut Tcp)>) -> Self {
         let src = if self.src == [0; 4] { own.src } else { self.src };
@@ -118,8 +118,8 @@ impl Icmp {
         Self { src_mac: own.src_mac, dst_mac: own.dst_mac, src, dst: own.dst, body, ..self }
     }
 
-    /// What a translated error must look like to whom `own` are the headers: from the address that he sends to, about the
-    /// packet as he sent it, without extensions.
+    /// What a translated error must look like to whom `own` are the headers: from the address that he sends to, about
+    /// the packet as he sent it, without extensions.
     #[must_use]
     pub fn translated(self, own: Headers, about: &About) -> Self {
         let extended = self.rest[1] != 0;
@@ -242,8 +242,8 @@ impl About {
     }
 }
 
-/// An error of ours as it leaves a device that completes the checksum of the frame that it was made of: from the end of that
-/// frame's IP header to the end of the error. Zero is written as ones.
+/// An error of ours as it leaves a device that completes the checksum of the frame that it was made of: from the end of
+/// that frame's IP header to the end of the error. Zero is written as ones.
 ///
 /// # Panics
 ///

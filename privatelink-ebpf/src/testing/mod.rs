@@ -1,5 +1,5 @@
-//! What tests put under and around the datapath: tables in memory, frames in slices, packets, and one table of cases that
-//! runs through the host's `decide` and, byte for byte alike, through the programs in the kernel.
+//! What tests put under and around the datapath: tables in memory, frames in slices, packets, and one table of cases
+//! that runs through the host's `decide` and, byte for byte alike, through the programs in the kernel.
 //!
 //! - [`world`]: the configuration as data, written into memory or into maps.
 //! - [`tables`]: `Tables` in memory, shared by as many threads as a test likes.

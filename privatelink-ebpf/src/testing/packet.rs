@@ -31,8 +31,8 @@ pub struct Tcp {
     pub trailer: usize,
     /// The checksum is left to the device: its field holds the sum of the pseudo header.
     pub partial: bool,
-    /// Over IPv6: the addresses are [`six`] of these, `ttl` is the hop limit, `tos` the traffic class; there is no `id`, no
-    /// `fragment` and no IP options.
+    /// Over IPv6: the addresses are [`six`] of these, `ttl` is the hop limit, `tos` the traffic class; there is no
+    /// `id`, no `fragment` and no IP options.
     pub ipv6: bool,
     /// IPv6 extension headers: type and content.
     pub extensions: Vec<(u8, Vec<u8>)>,

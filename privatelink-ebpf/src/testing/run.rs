@@ -455,8 +455,8 @@ impl Run<'_> {
         Ok(packet)
     }
 
-    /// What a forwarded fragment must look like: the same fragment of the translated packet. Only the first says where the
-    /// packet goes.
+    /// What a forwarded fragment must look like: the same fragment of the translated packet. Only the first says where
+    /// the packet goes.
     fn translated_fragment(&mut self, frame: &Frame, packet: &Packet, bytes: &[u8], offset: usize) -> Outcome<Vec<u8>> {
         let expected = match (offset, frame.sender) {
             (0, _) => self.translated(frame, packet, bytes)?,
@@ -478,8 +478,8 @@ impl Run<'_> {
         Ok(packet.clone().with_headers(Headers { ttl, ..own.turned_round() }))
     }
 
-    /// What a forwarded packet must look like: built anew, with the fields that a translation changes, and nothing of what
-    /// the datapath computed but the choice of target and port.
+    /// What a forwarded packet must look like: built anew, with the fields that a translation changes, and nothing of
+    /// what the datapath computed but the choice of target and port.
     fn translated(&mut self, frame: &Frame, packet: &Packet, bytes: &[u8]) -> Outcome<Packet> {
         let mut expected = packet.headers().ok_or("only segments and datagrams are forwarded")?;
         expected.ttl -= 1;

@@ -1,6 +1,6 @@
-//! What a case is: a configuration and steps, as data. A step is a frame and what is expected to come of it, a change of the
-//! configuration, time that passes, or a look at the tables. A case knows no hook: what XDP hands to TC is expected to come
-//! to the same.
+//! What a case is: a configuration and steps, as data. A step is a frame and what is expected to come of it, a change
+//! of the configuration, time that passes, or a look at the tables. A case knows no hook: what XDP hands to TC is
+//! expected to come to the same.
 
 use super::{
     icmp::{About, Icmp},
@@ -185,7 +185,8 @@ pub enum Edit {
     Cut(usize),
     /// Fills the frame up to this length.
     Pad(usize),
-    /// Leaves one fragment of the packet: what is from this offset on, so many bytes of it. The IP checksum is made anew.
+    /// Leaves one fragment of the packet: what is from this offset on, so many bytes of it. The IP checksum is made
+    /// anew.
     Fragment(usize, usize),
 }
 
@@ -419,8 +420,8 @@ impl Case {
         Some(Self { ipv6: true, steps, ..self.clone() })
     }
 
-    /// The same case with clients of IPv6, or of IPv4, and targets of the other family; nothing if it is about what such a flow
-    /// has not: super-packets, sizes, partial checksums.
+    /// The same case with clients of IPv6, or of IPv4, and targets of the other family; nothing if it is about what
+    /// such a flow has not: super-packets, sizes, partial checksums.
     pub fn between_families(&self, ipv6: bool) -> Option<Self> {
         let mut case = self.over_ipv6()?;
         for step in &mut case.steps {

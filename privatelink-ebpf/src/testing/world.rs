@@ -147,8 +147,8 @@ impl World {
         self.frontends.insert(key, Frontend { listener, endpoint, ..Frontend::default() });
     }
 
-    /// The same networks over IPv6: every address is [`six`] of what it was, and packets may be as much larger as the header
-    /// is, so that the same payloads pass.
+    /// The same networks over IPv6: every address is [`six`] of what it was, and packets may be as much larger as the
+    /// header is, so that the same payloads pass.
     #[must_use]
     pub fn over_ipv6(&self) -> Self {
         let mut world = self.clone();

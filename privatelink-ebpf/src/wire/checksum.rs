@@ -1,8 +1,8 @@
 //! Internet checksum arithmetic (RFC 1071, RFC 1624).
 //!
-//! Sums are taken over 16-bit words in memory order: one's-complement sums do not depend on byte order as long as all words
-//! are read the same way, so nothing is swapped. A *difference* is what a change of fields adds to a sum:
-//! `new + ~old`, folded to 16 bits; a header checksum `c` becomes `!fold(!c + difference)` (RFC 1624, equation 3).
+//! Sums are taken over 16-bit words in memory order: one's-complement sums do not depend on byte order as long as all
+//! words are read the same way, so nothing is swapped. A *difference* is what a change of fields adds to a sum: `new +
+//! ~old`, folded to 16 bits; a header checksum `c` becomes `!fold(!c + difference)` (RFC 1624, equation 3).
 
 /// Folds a sum of 16-bit words to 16 bits with end-around carry. Holds for sums of up to 2^16 words.
 #[inline(always)]

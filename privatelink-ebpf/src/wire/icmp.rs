@@ -15,8 +15,9 @@ impl IcmpHeader {
     pub const MTU: usize = 6;
 }
 
-/// The checksum of an echo reply, from its request's and both first words. Zero becomes the other zero of one's complement, which
-/// every receiver takes for the same, and which is the only right one of a message that is nothing but zeros.
+/// The checksum of an echo reply, from its request's and both first words. Zero becomes the other zero of one's
+/// complement, which every receiver takes for the same, and which is the only right one of a message that is nothing
+/// but zeros.
 #[inline(always)]
 pub const fn reply_check(check: u16, request: u16, reply: u16) -> u16 {
     match checksum::apply(check, checksum::difference16(request, reply)) {

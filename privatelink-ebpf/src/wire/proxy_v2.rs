@@ -1,8 +1,9 @@
 //! The PROXY protocol, version 2, as a Network Load Balancer writes it.
 //!
 //! Signature, version and command, family, length, the consumer's side of the connection, and three TLVs in this order:
-//! CRC32C, the endpoint's id (type 0xEA, absent without an endpoint), and a NOOP that makes the whole 100 bytes. The CRC
-//! covers the whole header with its own field zero, and is written in network order (the specification's section 2.2.3).
+//! CRC32C, the endpoint's id (type 0xEA, absent without an endpoint), and a NOOP that makes the whole 100 bytes. The
+//! CRC covers the whole header with its own field zero, and is written in network order (the specification's section
+//! 2.2.3).
 
 use super::checksum;
 use crate::abi::{Ip4, L4Port};
@@ -105,12 +106,12 @@ pub fn sum(header: &[u8; LEN]) -> u32 {
     sum
 }
 
-/// Checksum and urgent pointer of a TCP segment whose pseudo header sums to `pseudo` and whose other words, the payload's
-/// included, to `rest`.
+/// Checksum and urgent pointer of a TCP segment whose pseudo header sums to `pseudo` and whose other words, the
+/// payload's included, to `rest`.
 ///
-/// A socket buffer's checksum may be complete or partial (its field holds `pseudo`, and a device completes it), which cannot
-/// be seen from where a payload is replaced. The urgent pointer, which nobody looks at in a segment without URG (RFC 9293
-/// section 3.1), makes the complete checksum equal to `pseudo`: the same bytes are right either way.
+/// A socket buffer's checksum may be complete or partial (its field holds `pseudo`, and a device completes it), which
+/// cannot be seen from where a payload is replaced. The urgent pointer, which nobody looks at in a segment without URG
+/// (RFC 9293 section 3.1), makes the complete checksum equal to `pseudo`: the same bytes are right either way.
 #[inline(always)]
 pub const fn seal(pseudo: u16, rest: u32) -> (u16, u16) {
     (pseudo, !checksum::fold(pseudo as u32 + pseudo as u32 + rest))

@@ -1,7 +1,8 @@
 //! A checked stretch of a frame: bounds are checked once, accesses inside it are checked at compile time.
 //!
-//! Words are in memory order (the value of bytes `a b` is `u16::from_ne_bytes([a, b])`). Headers are not aligned in a frame,
-//! so on BPF the loads and stores are single instructions written as such: LLVM would take them apart into bytes.
+//! Words are in memory order (the value of bytes `a b` is `u16::from_ne_bytes([a, b])`). Headers are not aligned in a
+//! frame, so on BPF the loads and stores are single instructions written as such: LLVM would take them apart into
+//! bytes.
 
 /// `LEN` readable, and to its maker writable, bytes.
 #[derive(Clone, Copy)]
@@ -75,8 +76,8 @@ impl<const LEN: usize> Window<LEN> {
     }
 }
 
-/// The low byte of an offset. In the kernel by an instruction that stays: the compiler may know that the value is small, but the
-/// verifier of 6.1 takes packet offsets of unknown size for too large.
+/// The low byte of an offset. In the kernel by an instruction that stays: the compiler may know that the value is
+/// small, but the verifier of 6.1 takes packet offsets of unknown size for too large.
 #[inline(always)]
 pub fn low_byte(offset: usize) -> usize {
     #[cfg(not(target_arch = "bpf"))]

@@ -1,5 +1,5 @@
-//! Runs the health checks that the plan names, and says when a target's health changes. A suspicion of the passive checks
-//! counts as a failure and is followed up by probes at once, until one passes or the target is unhealthy.
+//! Runs the health checks that the plan names, and says when a target's health changes. A suspicion of the passive
+//! checks counts as a failure and is followed up by probes at once, until one passes or the target is unhealthy.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},

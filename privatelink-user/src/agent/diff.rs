@@ -41,7 +41,8 @@ impl Scope {
 ///
 /// # Errors
 ///
-/// [`Full`] when no slice of `RINGS` is large enough for a ring, or of `SOURCE_BOUNDS` for a set of sources; everything else can still be done.
+/// [`Full`] when no slice of `RINGS` is large enough for a ring, or of `SOURCE_BOUNDS` for a set of sources; everything
+/// else can still be done.
 pub fn diff(desired: &Desired, scope: &Scope, actual: &Tables, capacity: Capacity) -> (Vec<Op>, Result<(), Full>) {
     let mut ops = Vec::new();
     put(&mut ops, &desired.vpcs, &actual.vpcs, |key, value| Op::PutVpc(*key, *value));
@@ -187,7 +188,8 @@ fn remove_of<K: Ord, D, A>(
     }
 }
 
-/// Records of targets, retired or not. Indexes that the desired state knows nothing of cannot be: retired ones are part of it.
+/// Records of targets, retired or not. Indexes that the desired state knows nothing of cannot be: retired ones are part
+/// of it.
 fn targets(ops: &mut Vec<Op>, desired: &Desired, actual: &Tables, retired: bool) {
     let records = wanted(&desired.targets, &actual.targets);
     for (index, record, old) in records.filter(|(_, record, _)| record.flags.has(TargetFlags::RETIRED) == retired) {
@@ -223,8 +225,9 @@ struct Placed {
     skipped: BTreeSet<u32>,
 }
 
-/// New rings are written where no listener points, then the listener is switched. Equal rings share a slice,
-/// also with those that are there already; a ring of one target lies at the target's own index, where nothing else ever lies, unless its flows differ from a health check's.
+/// New rings are written where no listener points, then the listener is switched. Equal rings share a slice, also with
+/// those that are there already; a ring of one target lies at the target's own index, where nothing else ever lies,
+/// unless its flows differ from a health check's.
 fn listeners(ops: &mut Vec<Op>, desired: &Desired, actual: &Tables, capacity: Capacity) -> Placed {
     let mut placed = Placed::default();
     let mut slices = Slices::of_rings(actual, capacity);

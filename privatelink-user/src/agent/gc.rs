@@ -119,7 +119,8 @@ fn source(slot: &Slot) -> (Ip4, u16) {
 pub struct Suspects(HashMap<(u32, u32), u8>);
 
 impl Suspects {
-    /// One look at `pools`, each with the node address that its ports are of: what flows refer to, and how many ports were given back.
+    /// One look at `pools`, each with the node address that its ports are of: what flows refer to, and how many ports
+    /// were given back.
     ///
     /// # Errors
     ///

@@ -7,8 +7,8 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use super::plan::{HostPort, internal_ipv6};
 use crate::net::links::{LinkError, LinkService, Pair, PairIpv6};
 
-/// The addresses of the host port: carrier-grade NAT space (RFC 6598), which no tenant's network uses as its own. The lower
-/// half is for targets, the upper half for VPCs, of which there are up to 65,534.
+/// The addresses of the host port: carrier-grade NAT space (RFC 6598), which no tenant's network uses as its own. The
+/// lower half is for targets, the upper half for VPCs, of which there are up to 65,534.
 pub const DEFAULT_PREFIX: Ipv4Net = match Ipv4Net::new(Ipv4Addr::new(100, 64, 0, 0), 15) {
     Ok(prefix) => prefix,
     Err(_) => panic!("15 is a prefix length"),

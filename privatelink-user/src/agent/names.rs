@@ -1,4 +1,5 @@
-//! Targets by DNS name: their names are asked for as often as their TTLs say, and what comes back is registered and drained.
+//! Targets by DNS name: their names are asked for as often as their TTLs say, and what comes back is registered and
+//! drained.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

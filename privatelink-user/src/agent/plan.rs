@@ -1,5 +1,5 @@
-//! What a pass decided besides the contents of the tables: what is checked, which next hops are found, which index stands
-//! for which resource. The other loops work by it.
+//! What a pass decided besides the contents of the tables: what is checked, which next hops are found, which index
+//! stands for which resource. The other loops work by it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -61,8 +61,8 @@ pub struct Check {
     pub proxy_protocol: bool,
     /// Whose certificates the target has to show to a check by TLS; none: anybody's.
     pub verify: Option<Arc<Verify>>,
-    /// Clients' connections that fail bring it forward. Not with stickiness: a few clients that fail are no sign where the same
-    /// clients meet the same target again and again.
+    /// Clients' connections that fail bring it forward. Not with stickiness: a few clients that fail are no sign where
+    /// the same clients meet the same target again and again.
     pub passive: bool,
     pub settings: HealthCheck,
 }

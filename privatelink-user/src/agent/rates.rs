@@ -22,7 +22,8 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// How many of them are remembered: a minute, CloudWatch's period.
 const INTERVALS: usize = 6;
 
-/// What one capacity unit of a protocol is: so much of each, whichever is used most (AWS's pricing page of Network Load Balancers).
+/// What one capacity unit of a protocol is: so much of each, whichever is used most (AWS's pricing page of Network Load
+/// Balancers).
 struct CapacityUnit {
     new_flows_per_second: f64,
     active_flows: f64,

@@ -1,9 +1,9 @@
 //! The loop that makes the kernel say what the state says: on every change, after every failure, and once a minute
 //! without any reason.
 //!
-//! A pass that follows one that was finished goes on from it: it decides on what may have become something else, by what was
-//! written. The first one, the one after a failure and the one once a minute read all that the kernel holds and decide on
-//! everything; what was written before decides nothing there.
+//! A pass that follows one that was finished goes on from it: it decides on what may have become something else, by
+//! what was written. The first one, the one after a failure and the one once a minute read all that the kernel holds
+//! and decide on everything; what was written before decides nothing there.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -164,8 +164,8 @@ fn note(tables: &mut Tables, op: &Op, desired: &Desired) {
     }
 }
 
-/// Whether an operation ends flows that are open: their target is gone or has become unhealthy, or their endpoint was rejected
-/// or deleted.
+/// Whether an operation ends flows that are open: their target is gone or has become unhealthy, or their endpoint was
+/// rejected or deleted.
 fn ends_flows(op: &Op, actual: &Tables) -> bool {
     let other = |index: &u32, record: &Target| {
         actual.targets.get(index).is_some_and(|before| before.generation != record.generation)
@@ -267,8 +267,8 @@ impl Reconciler {
         Ok(links)
     }
 
-    /// What IPv6 needs of the links, as far as a VPC has IPv6 addresses: the host port's IPv6 side, and ports that hear neighbour
-    /// solicitations. What fails is tried again at the next pass.
+    /// What IPv6 needs of the links, as far as a VPC has IPv6 addresses: the host port's IPv6 side, and ports that hear
+    /// neighbour solicitations. What fails is tried again at the next pass.
     async fn prepare_ipv6(&mut self, shared: &Shared, links: &Links) {
         let state = shared.store.state();
         let host_port = shared.host_port().map(|host_port| host_port.ifindex);
@@ -379,7 +379,8 @@ fn relayed(host_port: &HostPort, relay: &wire::Status) -> BTreeSet<u32> {
     relay.targets.iter().filter_map(|target| host_port.index(*target.ip())).collect()
 }
 
-/// Healthy are the targets in a ring of a listener, and those that the relay uses; known are the next hops in the targets' records.
+/// Healthy are the targets in a ring of a listener, and those that the relay uses; known are the next hops in the
+/// targets' records.
 fn adopted(
     plan: &Plan,
     state: &State,

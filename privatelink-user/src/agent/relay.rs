@@ -1,5 +1,5 @@
-//! TLS listeners as the datapath sees them: each leads to a port of the relay, on the host port, which is a client of the targets
-//! in turn; and the loop that tells the relay what to serve and starts it where none answers.
+//! TLS listeners as the datapath sees them: each leads to a port of the relay, on the host port, which is a client of
+//! the targets in turn; and the loop that tells the relay what to serve and starts it where none answers.
 //!
 //! The node address that the relay sees is that of the provider's VPC in the host port's prefix, as for the DNS server.
 
@@ -77,8 +77,8 @@ pub fn doors<'a>(world: &World<'a>) -> BTreeMap<&'a ListenerId, TargetKey> {
     state.listeners.values().filter_map(door).collect()
 }
 
-/// Makes the targets of a TLS listener reachable for the relay: all that are registered, so that open connections live on; which
-/// of them may have new ones goes into the plan.
+/// Makes the targets of a TLS listener reachable for the relay: all that are registered, so that open connections live
+/// on; which of them may have new ones goes into the plan.
 pub fn upstreams(
     world: &World<'_>,
     chosen: &BTreeMap<&TargetGroupId, Vec<TargetAddress>>,
@@ -238,8 +238,8 @@ pub async fn stop(state_dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Starts a relay, which takes over from the present one if there is one. It lives on when the agent ends. It is of the agent's own
-/// build, also where the program's file has been replaced since.
+/// Starts a relay, which takes over from the present one if there is one. It lives on when the agent ends. It is of the
+/// agent's own build, also where the program's file has been replaced since.
 fn start(state_dir: &Path, access_log: Option<&Path>) -> io::Result<()> {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("privatelink").arg("relay").arg("--state-dir").arg(state_dir).stdin(Stdio::null()).kill_on_drop(false);
@@ -316,7 +316,8 @@ impl Driver {
                 self.control = None;
                 // Until now it was there.
                 self.answered = Some(Instant::now());
-                // One that understands something else is replaced; one that has ended is found gone at the next attempt.
+                // One that understands something else is replaced; one that has ended is found gone at the next
+                // attempt.
                 if error.kind() == io::ErrorKind::InvalidData {
                     tracing::info!(%error, "the relay is replaced");
                     self.start();

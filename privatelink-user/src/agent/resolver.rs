@@ -4,8 +4,8 @@
 //! 10.0.1.10 ─► 10.0.0.2:53 ─► [port of VPC 1] ─ listener of VPC 1 ─ [host port] ─► 100.64.0.1:53, from 100.65.0.1
 //! ```
 //!
-//! Each VPC has listeners and targets of its own, whose node address is the VPC's number in the host port's prefix. So the
-//! source address that the server sees names the VPC, and VPCs may overlap in everything.
+//! Each VPC has listeners and targets of its own, whose node address is the VPC's number in the host port's prefix. So
+//! the source address that the server sees names the VPC, and VPCs may overlap in everything.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -181,8 +181,8 @@ pub fn install(resolvers: &[Resolver], indexes: &BTreeMap<FrontendAt, u32>, desi
     }
 }
 
-/// The server's sockets at the host end of the host port, and where they are: at the port of DNS, or at free ones if another
-/// server of the host has that. Without them the rest of the agent works all the same.
+/// The server's sockets at the host end of the host port, and where they are: at the port of DNS, or at free ones if
+/// another server of the host has that. Without them the rest of the agent works all the same.
 pub async fn open(address: Ipv4Addr) -> Option<(Sockets, Door)> {
     let bound = match Sockets::bind((address, dns::PORT).into()).await {
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Sockets::bind((address, 0).into()).await,

@@ -238,8 +238,8 @@ impl<'a> Compiler<'a> {
     }
 }
 
-/// What each security group in the way of `client` says: the rule that lets it in, if there is one. It must be let in by
-/// one of the endpoint's and, where they are enforced, by one of the load balancer's.
+/// What each security group in the way of `client` says: the rule that lets it in, if there is one. It must be let in
+/// by one of the endpoint's and, where they are enforced, by one of the load balancer's.
 pub fn verdicts<'a>(
     state: &'a State,
     endpoint: Option<&Endpoint>,

@@ -156,7 +156,8 @@ fn ports(listener: u8) -> ListenerPorts {
     .expect("ports")
 }
 
-/// A world with a provider VPC (1), a consumer VPC (2), a port each, and a group with its own load balancer for each shape.
+/// A world with a provider VPC (1), a consumer VPC (2), a port each, and a group with its own load balancer for each
+/// shape.
 fn inputs(shapes: &[GroupShape]) -> Inputs {
     let mut state = State::default();
     let mut health = BTreeMap::new();

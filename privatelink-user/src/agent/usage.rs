@@ -1,4 +1,5 @@
-//! How load balancers, target groups and endpoints are used: what the metrics tell. Pure but for the reading of the tables.
+//! How load balancers, target groups and endpoints are used: what the metrics tell. Pure but for the reading of the
+//! tables.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,5 +1,5 @@
-//! An answer about what the datapath does not have yet, or still has, waits a moment for it: who asks after a change sees its
-//! end, and a datapath that is behind shows as `pending`, `provisioning` or `deleting`.
+//! An answer about what the datapath does not have yet, or still has, waits a moment for it: who asks after a change
+//! sees its end, and a datapath that is behind shows as `pending`, `provisioning` or `deleting`.
 
 use std::{sync::Arc, time::Duration};
 

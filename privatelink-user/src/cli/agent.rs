@@ -44,8 +44,8 @@ pub struct AgentArgs {
     /// Where the state is kept. One agent for each directory.
     #[arg(long, value_name = "DIR", env = "PRIVATELINK_STATE_DIR", default_value = DEFAULT_STATE_DIR)]
     state_dir: PathBuf,
-    /// Take everything of this state directory's agent out of the kernel (programs, tables, host port) and end; its flows
-    /// end, its resources stay. The agent must not run.
+    /// Take everything of this state directory's agent out of the kernel (programs, tables, host port) and end; its
+    /// flows end, its resources stay. The agent must not run.
     #[arg(long)]
     remove: bool,
     /// What is logged to standard error: error, warn, info, debug, trace, or a filter such as
@@ -58,8 +58,8 @@ pub struct AgentArgs {
     /// Serve metrics for Prometheus at http://ADDR/metrics, such as 127.0.0.1:9420. Whoever reaches it may read them.
     #[arg(long, value_name = "IP:PORT", value_parser = value::socket_address)]
     metrics: Option<SocketAddr>,
-    /// Log each connection of a TLS listener to this file, with the fields of AWS's access logs in their order. It may be rotated at
-    /// any time.
+    /// Log each connection of a TLS listener to this file, with the fields of AWS's access logs in their order. It may
+    /// be rotated at any time.
     #[arg(long, value_name = "FILE")]
     access_log: Option<PathBuf>,
     #[command(flatten)]
@@ -75,14 +75,15 @@ pub struct AgentArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connection notifications")]
 struct NotifyArgs {
-    /// Whom connection notifications may tell: https://HOST/PATH (http:// too), file:/PATH or exec:/PATH; requests name nothing
-    /// else. With an SNS topic's ARN and an equals sign before it, requests name the topic. May be repeated.
+    /// Whom connection notifications may tell: https://HOST/PATH (http:// too), file:/PATH or exec:/PATH; requests name
+    /// nothing else. With an SNS topic's ARN and an equals sign before it, requests name the topic. May be repeated.
     #[arg(long = "notify", value_name = "[TOPIC=]TARGET", value_parser = value::parse::<Allowed>)]
     notify: Vec<Allowed>,
     /// Whose certificates are believed of https:// targets: a file of PEM.
     #[arg(long, value_name = "FILE", default_value = "/etc/ssl/certs/ca-certificates.crt")]
     notify_ca: PathBuf,
-    /// Where the programs of exec: targets may write: a directory. May be repeated. They read what the agent's user may read.
+    /// Where the programs of exec: targets may write: a directory. May be repeated. They read what the agent's user may
+    /// read.
     #[arg(long, value_name = "DIR")]
     notify_writes: Vec<PathBuf>,
 }
@@ -125,12 +126,12 @@ impl NotifyArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Names")]
 struct NamesArgs {
-    /// The domain under which the names of endpoints (NAME.REGION.vpce.DOMAIN) and load balancers (NAME.elb.REGION.DOMAIN)
-    /// are.
+    /// The domain under which the names of endpoints (NAME.REGION.vpce.DOMAIN) and load balancers
+    /// (NAME.elb.REGION.DOMAIN) are.
     #[arg(long, value_name = "DOMAIN", default_value_t, value_parser = value::parse::<ServiceDomain>)]
     service_domain: ServiceDomain,
-    /// Also serve names at this address of the host, for hosts outside every VPC: UDP and TCP, port 53 if none is given. May
-    /// be repeated. Inside a VPC the names are served at its base address + 2 and at 169.254.169.253.
+    /// Also serve names at this address of the host, for hosts outside every VPC: UDP and TCP, port 53 if none is
+    /// given. May be repeated. Inside a VPC the names are served at its base address + 2 and at 169.254.169.253.
     #[arg(long = "dns", value_name = "ADDR[:PORT]", value_parser = value::dns_server)]
     dns: Vec<SocketAddr>,
     /// Who is asked for all other names. May be repeated: the next one is asked if one does not answer. Without it such
@@ -140,8 +141,8 @@ struct NamesArgs {
     /// Who is asked for the TXT records that verify private DNS names; the upstreams unless given. May be repeated.
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = value::dns_server)]
     dns_verification_resolver: Vec<SocketAddr>,
-    /// How often they are asked for again, for names that were asked for before: one whose record is gone is not verified any more,
-    /// so that no further endpoint may answer for it.
+    /// How often they are asked for again, for names that were asked for before: one whose record is gone is not
+    /// verified any more, so that no further endpoint may answer for it.
     #[arg(long, value_name = "SECONDS", default_value_t = 3_600, value_parser = clap::value_parser!(u32).range(1..=604_800))]
     dns_verification_interval: u32,
     /// Do not serve names inside the VPCs: base address + 2 and 169.254.169.253 are left to whoever has them.
@@ -174,8 +175,8 @@ struct QueryArgs {
     /// --endpoint-url http://ADDR:PORT` and the SDKs. Requests must be signed with an access key of --credentials.
     #[arg(long, value_name = "ADDR:PORT", value_parser = value::socket_address)]
     api: Option<SocketAddr>,
-    /// Access keys: a TOML file, its owner's only, with [[credential]] tables of access-key-id, secret-access-key, account
-    /// and, for a principal of its own, user or role.
+    /// Access keys: a TOML file, its owner's only, with [[credential]] tables of access-key-id, secret-access-key,
+    /// account and, for a principal of its own, user or role.
     #[arg(long, value_name = "FILE", requires = "api")]
     credentials: Option<PathBuf>,
     /// Believe requests from loopback whatever their signature: an access key of 12 digits is the account.
@@ -226,7 +227,8 @@ struct DatapathArgs {
     /// Where the BPF file system is, or is to be mounted.
     #[arg(long, value_name = "DIR", env = "PRIVATELINK_BPFFS", default_value = "/sys/fs/bpf")]
     bpffs: PathBuf,
-    /// The internal addresses of health checks and of VPCs that ask for names, inside 100.64.0.0/10; tenants never see them.
+    /// The internal addresses of health checks and of VPCs that ask for names, inside 100.64.0.0/10; tenants never see
+    /// them.
     #[arg(long, value_name = "CIDR", default_value_t = host_port::DEFAULT_PREFIX, value_parser = value::prefix)]
     host_prefix: Ipv4Net,
     /// Targets that there is room for, with 8 kB for the ports of each. Tables that are pinned keep their size.
@@ -295,7 +297,8 @@ impl AgentArgs {
         })
     }
 
-    /// The files that the arguments name and the agent touches while it forwards, and whom its programs may send signals.
+    /// The files that the arguments name and the agent touches while it forwards, and whom its programs may send
+    /// signals.
     pub fn grants(&self, socket: &Path) -> (Vec<Grant>, Signals) {
         let (mut grants, signals) = self.notify.grants();
         grants.extend([
@@ -327,8 +330,8 @@ impl AgentArgs {
         self.remove
     }
 
-    /// Does what takes more rights than forwarding does, and gives them up. What the kernel lacks, and a state that cannot be
-    /// used, are found before anything is mounted.
+    /// Does what takes more rights than forwarding does, and gives them up. What the kernel lacks, and a state that
+    /// cannot be used, are found before anything is mounted.
     fn confine(&self, socket: &Path) -> Result<Store, CliError> {
         load::check_host().map_err(AgentError::from)?;
         // Another version's tables are refused before the state is opened, so that that version can go on.

@@ -58,8 +58,8 @@ pub struct ImportArgs {
     /// The certificates between it and its root: a PEM file.
     #[arg(long, value_name = "FILE")]
     chain: Option<PathBuf>,
-    /// Replace this certificate, by ARN or a name that it alone is for: listeners that have it show the new one to their next
-    /// clients; open connections stay.
+    /// Replace this certificate, by ARN or a name that it alone is for: listeners that have it show the new one to
+    /// their next clients; open connections stay.
     #[arg(long, value_name = "CERTIFICATE", value_parser = value::reference)]
     replace: Option<Reference>,
 }
@@ -69,8 +69,8 @@ pub struct CreateLabArgs {
     /// What it is for: DNS names, also as *.example.com.
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
-    /// Where the authority is kept: ca.pem, which clients are to trust, and ca-key.pem, its owner's only. They are made if they
-    /// are missing.
+    /// Where the authority is kept: ca.pem, which clients are to trust, and ca-key.pem, its owner's only. They are made
+    /// if they are missing.
     #[arg(long, value_name = "DIR", default_value = "privatelink-lab-ca")]
     ca: PathBuf,
     /// For how many days it is valid.

@@ -16,8 +16,8 @@ pub enum ConnectionCommand {
     Accept(AnswerArgs),
     /// Reject endpoints that lead to a service of yours: their traffic ends at once, open connections too.
     Reject(AnswerArgs),
-    /// Limit what the consumers of endpoints that lead to a service of yours may use of it, in place of the service's own
-    /// limits (`privatelink endpoint-service modify`). What is above a limit is refused and counted.
+    /// Limit what the consumers of endpoints that lead to a service of yours may use of it, in place of the service's
+    /// own limits (`privatelink endpoint-service modify`). What is above a limit is refused and counted.
     Limit(LimitArgs),
 }
 

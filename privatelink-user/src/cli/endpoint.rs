@@ -33,7 +33,8 @@ pub enum EndpointCommand {
     },
     /// Change who may connect, its subnets, its aliases, its policy, or whether it answers for the private DNS name.
     Modify(ModifyArgs),
-    /// Pay for an endpoint yourself, which its service's owner has paid for. Nobody counts money here; it is kept and shown.
+    /// Pay for an endpoint yourself, which its service's owner has paid for. Nobody counts money here; it is kept and
+    /// shown.
     TakeCharges {
         /// Id, or VPC/ADDRESS.
         #[arg(value_parser = value::reference)]
@@ -66,8 +67,8 @@ pub struct CreateArgs {
     /// A subnet in which it has an address, free or this one: id, or VPC/CIDR. May be repeated, one a zone.
     #[arg(long = "subnet", value_name = "SUBNET[=IP]", value_parser = placement, conflicts_with = "address")]
     subnets: Vec<Placement>,
-    /// An address or prefix, such as 10.200.0.10/32, that hosts of the VPC route to the endpoint's address: what they send there
-    /// reaches the service too. May be repeated; of overlapping ones the longest counts.
+    /// An address or prefix, such as 10.200.0.10/32, that hosts of the VPC route to the endpoint's address: what they
+    /// send there reaches the service too. May be repeated; of overlapping ones the longest counts.
     #[arg(long = "alias", value_name = "PREFIX", value_parser = value::parse::<Alias>)]
     aliases: Vec<Alias>,
     /// A security group of the VPC that says who may connect; name or id. May be repeated, up to five. Without it,
@@ -88,15 +89,16 @@ pub struct CreateArgs {
 /// The IP families of an endpoint.
 #[derive(Debug, Args)]
 struct FamilyArgs {
-    /// ipv4, or dualstack: with IPv6 addresses too, one in each of its subnets, or one of the VPC. The service's load balancers
-    /// must be dualstack.
+    /// ipv4, or dualstack: with IPv6 addresses too, one in each of its subnets, or one of the VPC. The service's load
+    /// balancers must be dualstack.
     #[arg(long, value_name = "TYPE", value_parser = value::parse::<IpAddressType>)]
     ip_address_type: Option<IpAddressType>,
     /// A free IPv6 address of the VPC. Without it the first free one is taken.
     #[arg(long, value_name = "IP", value_parser = value::ipv6_address)]
     ipv6_address: Option<Ipv6Addr>,
-    /// Which of its addresses its names answer with: ipv4 (A records), ipv6 (AAAA), dualstack (both), or service-defined (both, but
-    /// A only for the private DNS name). Without it, with all. All but ipv4 need a dualstack endpoint.
+    /// Which of its addresses its names answer with: ipv4 (A records), ipv6 (AAAA), dualstack (both), or
+    /// service-defined (both, but A only for the private DNS name). Without it, with all. All but ipv4 need a dualstack
+    /// endpoint.
     #[arg(long, value_name = "TYPE", value_parser = value::parse::<DnsRecordIpType>)]
     dns_record_ip_type: Option<DnsRecordIpType>,
 }
@@ -123,7 +125,8 @@ pub struct ModifyArgs {
     /// Let its names answer with all its addresses again, whichever it has.
     #[arg(long, conflicts_with = "dns_record_ip_type")]
     reset_dns_record_ip_type: bool,
-    /// An alias instead of the present ones: an address or prefix that hosts of the VPC route to the endpoint. May be repeated.
+    /// An alias instead of the present ones: an address or prefix that hosts of the VPC route to the endpoint. May be
+    /// repeated.
     #[arg(long = "alias", value_name = "PREFIX", value_parser = value::parse::<Alias>)]
     aliases: Vec<Alias>,
     /// Take all aliases away.

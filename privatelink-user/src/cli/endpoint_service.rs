@@ -46,8 +46,8 @@ pub enum EndpointServiceCommand {
     /// Who may make endpoints to a service, besides the account that it belongs to.
     #[command(subcommand)]
     Permissions(PermissionsCommand),
-    /// Say who pays: for new endpoints to a service, which cannot be given back, or for one endpoint that leads to it. Nobody counts
-    /// money here; it is kept and shown.
+    /// Say who pays: for new endpoints to a service, which cannot be given back, or for one endpoint that leads to it.
+    /// Nobody counts money here; it is kept and shown.
     Payer {
         /// Service name, id or alias.
         #[arg(value_parser = value::reference)]
@@ -65,8 +65,9 @@ pub enum EndpointServiceCommand {
         #[arg(value_parser = value::reference)]
         endpoint_service: Reference,
     },
-    /// Ask DNS for the TXT record that shows that the private DNS name's domain is yours: at `_….DOMAIN` or at DOMAIN, which may
-    /// be the name's own or a parent. `describe` shows the record. Fails, and says what was found, if it is not there.
+    /// Ask DNS for the TXT record that shows that the private DNS name's domain is yours: at `_….DOMAIN` or at DOMAIN,
+    /// which may be the name's own or a parent. `describe` shows the record. Fails, and says what was found, if it is
+    /// not there.
     VerifyDomain {
         /// Service name, id or alias.
         #[arg(value_parser = value::reference)]
@@ -85,12 +86,12 @@ pub enum EndpointServiceCommand {
 
 #[derive(Debug, Args)]
 pub struct CreateArgs {
-    /// A load balancer; name or ARN. It serves one endpoint service. May be given several times: endpoints then have the
-    /// listeners of all of them.
+    /// A load balancer; name or ARN. It serves one endpoint service. May be given several times: endpoints then have
+    /// the listeners of all of them.
     #[arg(long, required_unless_present = "target", conflicts_with = "target", value_parser = value::reference)]
     load_balancer: Vec<Reference>,
-    /// Instead of a load balancer, an address of --vpc, as IP:PORT, or IP with --port. Several share the connections; their health
-    /// is checked. What is needed between is made with the service and goes with it.
+    /// Instead of a load balancer, an address of --vpc, as IP:PORT, or IP with --port. Several share the connections;
+    /// their health is checked. What is needed between is made with the service and goes with it.
     #[arg(long, value_name = "IP[:PORT]", requires = "vpc", value_parser = value::parse::<AddressSpec>)]
     target: Vec<AddressSpec>,
     /// The VPC of the targets; name or id.
@@ -114,12 +115,12 @@ pub struct CreateArgs {
     /// Who may make endpoints: arn:aws:iam::ACCOUNT:root, …:user/NAME, …:role/NAME, or '*' for everybody.
     #[arg(long, value_name = "ARN", value_parser = value::parse::<Principal>)]
     principal: Vec<Principal>,
-    /// A name of a domain of yours by which consumers may reach their endpoints, such as api.example.com or *.example.com, once
-    /// `verify-domain` has found its TXT record.
+    /// A name of a domain of yours by which consumers may reach their endpoints, such as api.example.com or
+    /// *.example.com, once `verify-domain` has found its TXT record.
     #[arg(long, value_name = "NAME", value_parser = value::parse::<PrivateDnsName>)]
     private_dns_name: Option<PrivateDnsName>,
-    /// Accept endpoints of these consumers without asking: an account, or an endpoint's id, with * for any text and ? for one
-    /// character. May be given several times.
+    /// Accept endpoints of these consumers without asking: an account, or an endpoint's id, with * for any text and ?
+    /// for one character. May be given several times.
     #[arg(long, value_name = "CONSUMER", value_parser = value::parse::<ConsumerPattern>)]
     accept: Vec<ConsumerPattern>,
     /// Reject theirs without asking, also where --accept names them.
@@ -163,15 +164,16 @@ pub struct ModifyArgs {
     /// `privatelink connection limit` sets another limit for one endpoint.
     #[arg(long, value_name = "N", value_parser = value::parse::<Limit<Connections>>)]
     limit_connections: Option<Limit<Connections>>,
-    /// New connections a second through each endpoint: a number, or none. Further ones are dropped: the client tries again.
+    /// New connections a second through each endpoint: a number, or none. Further ones are dropped: the client tries
+    /// again.
     #[arg(long, value_name = "N", value_parser = value::parse::<Limit<ConnectionRate>>)]
     limit_connections_per_second: Option<Limit<ConnectionRate>>,
     /// Bits a second through each endpoint, both directions together: a number, which may end in k, M, G or T, or none.
     /// Packets above are dropped.
     #[arg(long, value_name = "BITS", value_parser = value::parse::<Limit<BitRate>>)]
     limit_bits_per_second: Option<Limit<BitRate>>,
-    /// Accept endpoints of these consumers without asking, instead of those that are listed; those that wait at once. An account,
-    /// or an endpoint's id, with * for any text and ? for one character. May be given several times.
+    /// Accept endpoints of these consumers without asking, instead of those that are listed; those that wait at once.
+    /// An account, or an endpoint's id, with * for any text and ? for one character. May be given several times.
     #[arg(long, value_name = "CONSUMER", value_parser = value::parse::<ConsumerPattern>)]
     accept: Vec<ConsumerPattern>,
     /// Accept none without asking.
@@ -183,7 +185,8 @@ pub struct ModifyArgs {
     /// Reject none without asking.
     #[arg(long, conflicts_with = "reject")]
     no_reject: bool,
-    /// Let the lists also change the answers that endpoints already have: traffic of those that are rejected ends at once.
+    /// Let the lists also change the answers that endpoints already have: traffic of those that are rejected ends at
+    /// once.
     #[arg(long)]
     reconcile_connections: bool,
 }

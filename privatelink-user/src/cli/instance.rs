@@ -54,8 +54,8 @@ pub struct RegisterArgs {
     /// The subnet that its addresses are in; id.
     #[arg(long, value_parser = value::reference)]
     subnet: Option<Reference>,
-    /// An address that the host has; may be given several times, the primary one first [default: the first free one, which
-    /// the host must then be given].
+    /// An address that the host has; may be given several times, the primary one first [default: the first free one,
+    /// which the host must then be given].
     #[arg(long = "address", value_name = "IP", value_parser = value::address)]
     addresses: Vec<Ipv4Addr>,
     /// A security group whose rules mean the instance when they name the group as peer; may be given several times.

@@ -18,7 +18,8 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub enum LinkCommand {
-    /// Link two VPCs both ways: both services, both endpoints and both consents, or nothing. Doing it again changes nothing.
+    /// Link two VPCs both ways: both services, both endpoints and both consents, or nothing. Doing it again changes
+    /// nothing.
     Create(CreateArgs),
     /// List the links.
     List,
@@ -41,9 +42,10 @@ pub struct CreateArgs {
     /// The link's name; its services are NAME-1 and NAME-2.
     #[arg(value_parser = value::parse::<ResourceName>)]
     name: ResourceName,
-    /// One VPC's part, given twice: vpc=VPC,target=IP:PORT[,target=...],address=IP. The targets are what the other side reaches,
-    /// the address (optional) is by which the other side's targets are reached here. Also: port=N and protocol=TCP|UDP|TCP_UDP
-    /// of the targets, node=IP (the only source that they see), security-group=GROUP (who here may reach the other side).
+    /// One VPC's part, given twice: vpc=VPC,target=IP:PORT[,target=...],address=IP. The targets are what the other side
+    /// reaches, the address (optional) is by which the other side's targets are reached here. Also: port=N and
+    /// protocol=TCP|UDP|TCP_UDP of the targets, node=IP (the only source that they see), security-group=GROUP (who here
+    /// may reach the other side).
     #[arg(long = "side", value_name = "KEY=VALUE,...", required = true, value_parser = value::parse::<LinkSideSpec>)]
     sides: Vec<LinkSideSpec>,
 }

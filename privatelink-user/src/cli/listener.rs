@@ -28,8 +28,8 @@ pub enum ListenerCommand {
         #[arg(value_parser = value::reference)]
         load_balancer: Option<Reference>,
     },
-    /// Lead a listener to other target groups, change their weights, what it shows to TLS clients, or its attributes; open
-    /// flows stay.
+    /// Lead a listener to other target groups, change their weights, what it shows to TLS clients, or its attributes;
+    /// open flows stay.
     Modify(ModifyArgs),
     /// Add certificates that a TLS listener shows by server name.
     AddCertificate(CertificateArgs),
@@ -48,11 +48,12 @@ pub struct CreateArgs {
     /// The load balancer; name or ARN.
     #[arg(value_parser = value::reference)]
     load_balancer: Reference,
-    /// TCP, UDP, TCP_UDP for both on one port, or TLS, which ends here and goes on in clear or by TLS, as the target group says.
+    /// TCP, UDP, TCP_UDP for both on one port, or TLS, which ends here and goes on in clear or by TLS, as the target
+    /// group says.
     #[arg(long, value_parser = value::parse::<Protocol>)]
     protocol: Protocol,
-    /// The port on which endpoints and node addresses answer, several as FIRST-LAST, or `all`. Of several, targets get the port
-    /// that the client has asked for, and the port with which they are registered is for health checks only.
+    /// The port on which endpoints and node addresses answer, several as FIRST-LAST, or `all`. Of several, targets get
+    /// the port that the client has asked for, and the port with which they are registered is for health checks only.
     #[arg(long, value_name = "N|FIRST-LAST|all", value_parser = value::parse::<ListenerPorts>)]
     port: ListenerPorts,
     /// Where connections go; name or ARN. Several share them by weight: --target-group a=70 --target-group b=30, each
@@ -62,8 +63,8 @@ pub struct CreateArgs {
     /// Whether later connections of a client stay in the target group of its earlier ones.
     #[arg(long, value_name = "on|off", default_value = "off", action = ArgAction::Set, value_parser = value::on_or_off)]
     stickiness: bool,
-    /// Of a TLS listener: the certificate, by ARN or a name that it alone is for. Further ones are shown by server name, the
-    /// first to everybody else.
+    /// Of a TLS listener: the certificate, by ARN or a name that it alone is for. Further ones are shown by server
+    /// name, the first to everybody else.
     #[arg(long = "certificate", value_name = "CERTIFICATE", value_parser = value::reference)]
     certificates: Vec<Reference>,
     #[command(flatten)]
@@ -77,8 +78,8 @@ pub struct ModifyArgs {
     /// ARN, or LOAD-BALANCER:PORT.
     #[arg(value_parser = value::reference)]
     listener: Reference,
-    /// Where new connections go; name or ARN, or several with weights. Open flows stay, but those to a group of weight 0
-    /// end shortly after.
+    /// Where new connections go; name or ARN, or several with weights. Open flows stay, but those to a group of weight
+    /// 0 end shortly after.
     #[arg(long = "target-group", value_name = "GROUP[=WEIGHT]", value_parser = value::parse::<TargetGroupWeight>)]
     #[arg(required_unless_present_any = ["attributes", "stickiness", "certificate", "ssl_policy", "alpn_policy"])]
     target_groups: Vec<TargetGroupWeight>,

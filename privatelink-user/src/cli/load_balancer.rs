@@ -62,8 +62,8 @@ pub struct CreateArgs {
     /// target of its family. At least one of IPv4; with IPv6 ones too, the load balancer is dualstack.
     #[arg(long = "address", value_name = "IP", required = true, num_args = 1.., value_parser = value::ip_address)]
     addresses: Vec<IpAddr>,
-    /// A security group of the VPC that says who may connect, and where the load balancer may connect to; name or id. May
-    /// be repeated, up to five. Without it, everything may pass.
+    /// A security group of the VPC that says who may connect, and where the load balancer may connect to; name or id.
+    /// May be repeated, up to five. Without it, everything may pass.
     #[arg(long = "security-group", value_name = "GROUP", value_parser = value::reference)]
     security_groups: Vec<Reference>,
     #[command(flatten)]
@@ -77,15 +77,15 @@ pub struct ModifyArgs {
     load_balancer: Reference,
     #[command(flatten)]
     groups: GroupArgs,
-    /// An IPv6 node address instead of the present ones; a free address of the VPC. May be repeated. Those that stay keep
-    /// their flows.
+    /// An IPv6 node address instead of the present ones; a free address of the VPC. May be repeated. Those that stay
+    /// keep their flows.
     #[arg(long = "ipv6-address", value_name = "IP", value_parser = value::ipv6_address)]
     ipv6_addresses: Vec<Ipv6Addr>,
     /// Take all IPv6 addresses away, if neither IPv6 targets nor endpoints need them.
     #[arg(long, conflicts_with = "ipv6_addresses")]
     no_ipv6_addresses: bool,
-    /// Whether the inbound rules also filter what comes through endpoints, by the client's address in its own VPC; on at
-    /// first.
+    /// Whether the inbound rules also filter what comes through endpoints, by the client's address in its own VPC; on
+    /// at first.
     #[arg(long, value_name = "on|off", value_parser = value::on_or_off)]
     enforce_on_private_link: Option<bool>,
     #[command(flatten)]

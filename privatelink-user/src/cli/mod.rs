@@ -1,5 +1,5 @@
-//! The command line. Everything but `agent`, `relay`, `completions`, `man`, `openapi` and `systemd-unit` is a client of the API
-//! and has no other door.
+//! The command line. Everything but `agent`, `relay`, `completions`, `man`, `openapi` and `systemd-unit` is a client of
+//! the API and has no other door.
 
 mod agent;
 mod apply;
@@ -111,8 +111,8 @@ struct Global {
 enum Command {
     /// Run the agent: forward traffic and serve the API, until SIGINT or SIGTERM.
     Agent(agent::AgentArgs),
-    /// Run the relay, in which TLS listeners' connections end. The agent starts it when there is a TLS listener; started by hand
-    /// or as a service it takes over from the present one, which ends with its last connection.
+    /// Run the relay, in which TLS listeners' connections end. The agent starts it when there is a TLS listener;
+    /// started by hand or as a service it takes over from the present one, which ends with its last connection.
     Relay(relay::RelayArgs),
     #[command(flatten)]
     Client(ClientCommand),

@@ -40,12 +40,12 @@ pub struct AttachArgs {
     /// The VPC that the interface leads to; name or id.
     #[arg(long, value_parser = value::reference)]
     vpc: Reference,
-    /// Where the datapath attaches: auto probes the interface and says what it chose and why; xdp is native XDP in front
-    /// of tc.
+    /// Where the datapath attaches: auto probes the interface and says what it chose and why; xdp is native XDP in
+    /// front of tc.
     #[arg(long, default_value = "auto", value_parser = value::parse::<Hook>)]
     hook: Hook,
-    /// Frames that are not ours go on to the host's own stack, for a host with a single NIC. Without it the host's stack
-    /// sees nothing of this interface.
+    /// Frames that are not ours go on to the host's own stack, for a host with a single NIC. Without it the host's
+    /// stack sees nothing of this interface.
     #[arg(long)]
     shared: bool,
 }

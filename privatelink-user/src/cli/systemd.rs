@@ -20,7 +20,8 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub struct UnitArgs {
-    /// Arguments of `privatelink agent`, such as --metrics 127.0.0.1:9420. The unit lets the agent write where they say.
+    /// Arguments of `privatelink agent`, such as --metrics 127.0.0.1:9420. The unit lets the agent write where they
+    /// say.
     #[arg(value_name = "ARGUMENT", trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
@@ -193,7 +194,8 @@ fn tell(state: &[NotifyState<'_>]) {
     }
 }
 
-/// Answers the service manager's watchdog for as long as the agent's loop reads the kernel's tables when it is asked to.
+/// Answers the service manager's watchdog for as long as the agent's loop reads the kernel's tables when it is asked
+/// to.
 pub async fn watchdog(runtime: Arc<dyn Runtime>, shutdown: CancellationToken) {
     let Some(limit) = sd_notify::watchdog_enabled() else { return };
     let mut every = tokio::time::interval((limit / 3).max(Duration::from_millis(10)));

@@ -42,11 +42,13 @@ pub struct RegisterArgs {
     /// The target group; name or ARN.
     #[arg(value_parser = value::reference)]
     target_group: Reference,
-    /// An address, or, in a group of type instance, an instance's name or id; with :PORT where it differs from the group's.
+    /// An address, or, in a group of type instance, an instance's name or id; with :PORT where it differs from the
+    /// group's.
     #[arg(required_unless_present = "dns_names", value_name = "TARGET[:PORT]", value_parser = value::parse::<TargetSpec>)]
     targets: Vec<TargetSpec>,
-    /// Instead, a name: the agent asks the --dns-upstream servers for it as often as its TTL says (5 to 300 s), registers its
-    /// addresses, and drains those that it has no more; while nobody answers, or with none, all stay. May be repeated.
+    /// Instead, a name: the agent asks the --dns-upstream servers for it as often as its TTL says (5 to 300 s),
+    /// registers its addresses, and drains those that it has no more; while nobody answers, or with none, all stay. May
+    /// be repeated.
     #[arg(long = "dns-name", value_name = "NAME[:PORT]", conflicts_with = "targets", value_parser = value::parse::<DnsTarget>)]
     dns_names: Vec<DnsTarget>,
 }

@@ -61,8 +61,8 @@ pub struct CreateArgs {
     /// The family of its targets' addresses: ipv4, or ipv6 (type ip only, behind load balancers with IPv6 addresses).
     #[arg(long, default_value_t, value_parser = value::parse::<IpFamily>)]
     ip_address_type: IpFamily,
-    /// TCP, UDP, TCP_UDP or TLS; health is checked over TCP or HTTP in any case. HTTP and HTTPS are for groups behind load balancers
-    /// of type application, which are records.
+    /// TCP, UDP, TCP_UDP or TLS; health is checked over TCP or HTTP in any case. HTTP and HTTPS are for groups behind
+    /// load balancers of type application, which are records.
     #[arg(long, value_parser = value::parse::<GroupProtocol>)]
     protocol: GroupProtocol,
     /// The port of a target that is registered without one.
@@ -96,8 +96,8 @@ struct AttributeArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Health check")]
 struct HealthCheckArgs {
-    /// TCP: a connection that is accepted passes. HTTP, HTTPS: an answer with a matching code passes; certificates are not
-    /// validated [default: TCP].
+    /// TCP: a connection that is accepted passes. HTTP, HTTPS: an answer with a matching code passes; certificates are
+    /// not validated [default: TCP].
     #[arg(long, value_name = "PROTOCOL", value_parser = value::parse::<HealthCheckProtocol>)]
     health_check_protocol: Option<HealthCheckProtocol>,
     /// A number, or traffic-port for the port that each target is registered with [default: traffic-port].

@@ -1,7 +1,7 @@
 //! System calls, by seccomp (seccomp(2)): a process makes those of its table, and all others end in `EPERM`.
 //!
-//! The tables say what a program of this kind does. What is in none of them changes a host or looks into other processes: mounts,
-//! namespaces, kernel modules, clocks, tracing, keys, io_uring, memory of others.
+//! The tables say what a program of this kind does. What is in none of them changes a host or looks into other
+//! processes: mounts, namespaces, kernel modules, clocks, tracing, keys, io_uring, memory of others.
 
 use std::collections::BTreeMap;
 
@@ -139,8 +139,8 @@ fn conditions(caller: Caller, call: &Call) -> Result<Vec<SeccompRule>, BackendEr
             .map(|allowed| bits(2, libc::PROT_WRITE | libc::PROT_EXEC, allowed))
             .collect(),
         libc::SYS_mprotect => Ok(vec![bits(2, libc::PROT_EXEC, 0)?]),
-        // What is made belongs to its owner alone, and is run by nobody in another's name: Landlock knows no modes, and who is
-        // the superuser without a capability owns his files still.
+        // What is made belongs to its owner alone, and is run by nobody in another's name: Landlock knows no modes, and
+        // who is the superuser without a capability owns his files still.
         libc::SYS_chmod | libc::SYS_fchmod => Ok(vec![bits(1, NOT_PRIVATE, 0)?]),
         libc::SYS_fchmodat | libc::SYS_fchmodat2 => Ok(vec![bits(2, NOT_PRIVATE, 0)?]),
         // One's own limits: those of another process of the same user could end it.
@@ -165,8 +165,8 @@ fn filters(caller: Caller) -> Result<[BpfProgram; 2], BackendError> {
     Ok([missing, filter(rules, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow)?])
 }
 
-/// Refuses all system calls but those of `caller` to this thread, the threads that it starts and the programs that they run, for
-/// good.
+/// Refuses all system calls but those of `caller` to this thread, the threads that it starts and the programs that they
+/// run, for good.
 ///
 /// # Errors
 ///

@@ -12,8 +12,8 @@ use landlock::{
 
 use super::ConfineError;
 
-/// What is refused unless it is granted: all that Landlock knew in Linux 6.10. Older kernels refuse what they know: truncating
-/// files is 6.2's, commands to devices 6.10's. Which signals may be sent is 6.12's (`ABI::V6`).
+/// What is refused unless it is granted: all that Landlock knew in Linux 6.10. Older kernels refuse what they know:
+/// truncating files is 6.2's, commands to devices 6.10's. Which signals may be sent is 6.12's (`ABI::V6`).
 const KNOWN: ABI = ABI::V5;
 
 /// What may be done with files.
@@ -81,7 +81,8 @@ pub fn directory(file: &Path) -> PathBuf {
     directory.unwrap_or(Path::new(".")).to_owned()
 }
 
-/// What any process reads: of the kernel, its own limits; of the host, time, and the authorities whose certificates are believed.
+/// What any process reads: of the kernel, its own limits; of the host, time, and the authorities whose certificates are
+/// believed.
 const READ: [&str; 10] = [
     "/proc",
     "/sys",
@@ -113,8 +114,8 @@ pub fn libraries() -> Vec<Grant> {
     LIBRARIES.into_iter().map(|path| Grant::new(path, Right::Run)).collect()
 }
 
-/// Where this network namespace's settings of IPv6 are. They are granted to whoever has [`restrict`]ed itself as long as it
-/// lives.
+/// Where this network namespace's settings of IPv6 are. They are granted to whoever has [`restrict`]ed itself as long
+/// as it lives.
 pub const IPV6_SETTINGS: &str = "/proc/sys/net/ipv6/conf";
 
 /// Whom signals may be sent to, and by whose abstract sockets (unix(7)) one may be reached.
@@ -125,8 +126,9 @@ pub enum Signals {
     All,
 }
 
-/// Refuses all files but `grants` to this thread, the threads that it starts and the programs that they run, for good; and signals
-/// and abstract sockets of others. What is not there is not granted. A kernel without Landlock is told of in the log.
+/// Refuses all files but `grants` to this thread, the threads that it starts and the programs that they run, for good;
+/// and signals and abstract sockets of others. What is not there is not granted. A kernel without Landlock is told of
+/// in the log.
 ///
 /// # Errors
 ///
@@ -147,7 +149,8 @@ pub fn restrict(grants: &[Grant], signals: Signals) -> Result<(), ConfineError> 
         }
         ruleset = ruleset.add_rule(PathBeneath::new(&opened, access))?;
         if path.starts_with("/proc/") {
-            // The kernel makes the inodes of its settings anew once nobody has them open, and the rule is the present one's.
+            // The kernel makes the inodes of its settings anew once nobody has them open, and the rule is the present
+            // one's.
             std::mem::forget(opened);
         }
     }

@@ -1,7 +1,7 @@
 //! What the agent and the relay may do to their host: as little as forwarding needs, from before their first thread on.
 //!
-//! Three things hold them, each by a table: capabilities ([`capabilities`]), files ([`files`], by Landlock) and system calls
-//! ([`calls`], by seccomp). Programs that they start are held by the same.
+//! Three things hold them, each by a table: capabilities ([`capabilities`]), files ([`files`], by Landlock) and system
+//! calls ([`calls`], by seccomp). Programs that they start are held by the same.
 
 pub mod calls;
 pub mod capabilities;

@@ -53,8 +53,8 @@ pub fn check_not_reserved(subnet: &Subnet, address: IpAddr) -> Result<(), Contro
     Ok(())
 }
 
-/// The secondary node addresses of a load balancer in `vpc`: as many as its attributes say in each subnet in which it has an
-/// address. It keeps those that it has there. Addresses of no subnet count as one subnet.
+/// The secondary node addresses of a load balancer in `vpc`: as many as its attributes say in each subnet in which it
+/// has an address. It keeps those that it has there. Addresses of no subnet count as one subnet.
 pub fn secondary(state: &State, vpc: &Vpc, lb: &LoadBalancer) -> Result<Vec<Ipv4Addr>, ControlError> {
     let mut used: BTreeSet<IpAddr> = state.address_uses(&vpc.id).map(|(address, _)| address).collect();
     used.extend(lb.nodes());

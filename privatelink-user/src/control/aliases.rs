@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use super::{ControlError, address};
 use crate::model::{Alias, EndpointId, State, Vpc, overlap};
 
-/// Refuses `aliases` that an endpoint of `vpc` cannot have; `endpoint` is the one that has them, if it is there already. A prefix
-/// is outside the VPC's range, a single address inside it is nobody's, and no other endpoint of the VPC has an equal one.
+/// Refuses `aliases` that an endpoint of `vpc` cannot have; `endpoint` is the one that has them, if it is there
+/// already. A prefix is outside the VPC's range, a single address inside it is nobody's, and no other endpoint of the
+/// VPC has an equal one.
 pub fn check(
     state: &State,
     vpc: &Vpc,

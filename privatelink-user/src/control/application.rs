@@ -1,4 +1,5 @@
-//! Listeners of load balancers of type application, their rules, and such load balancers as targets: records that nothing serves.
+//! Listeners of load balancers of type application, their rules, and such load balancers as targets: records that
+//! nothing serves.
 
 use std::{collections::BTreeSet, num::NonZeroU16};
 
@@ -453,8 +454,8 @@ fn without_target(group: &TargetGroup) -> TargetGroup {
     TargetGroup { load_balancer: None, ..group.clone() }
 }
 
-/// What takes a target group out of listeners and rules: those that lead nowhere else go, and what is a target by such a listener
-/// is one no more.
+/// What takes a target group out of listeners and rules: those that lead nowhere else go, and what is a target by such
+/// a listener is one no more.
 pub(super) fn without_group(state: &State, group: &TargetGroupId) -> Change {
     let without = |action: &RuleAction| match action {
         RuleAction::Forward(RequestForward { weights, stickiness }) => {

@@ -759,7 +759,8 @@ impl Planner<'_, '_> {
         Ok(())
     }
 
-    /// Deletes the target groups, instances, security groups and VPCs that are not declared; nothing refers to them any more.
+    /// Deletes the target groups, instances, security groups and VPCs that are not declared; nothing refers to them any
+    /// more.
     fn prune_unused(&mut self, declaration: &Declaration) -> Result<(), ControlError> {
         let before = self.state.clone();
         let published: BTreeSet<_> = before
@@ -811,8 +812,8 @@ impl Planner<'_, '_> {
     }
 }
 
-/// Every attribute by key: what is declared, and the default of what is not, so that a line taken out of a file takes its
-/// effect back.
+/// Every attribute by key: what is declared, and the default of what is not, so that a line taken out of a file takes
+/// its effect back.
 fn over(
     defaults: Vec<(&'static str, String)>,
     declared: &BTreeMap<String, AttributeValue>,
@@ -821,7 +822,8 @@ fn over(
     defaults.chain(declared.iter().map(|(key, value)| (key.clone(), value.to_string()))).collect()
 }
 
-/// The service that a declaration means: that of exactly its load balancers; one that has targets instead is known by its name.
+/// The service that a declaration means: that of exactly its load balancers; one that has targets instead is known by
+/// its name.
 fn declared_service<'a>(state: &'a State, declared: &DeclaredEndpointService) -> Option<&'a EndpointService> {
     let load_balancers = declared.load_balancer.all();
     if load_balancers.is_empty() {

@@ -1,4 +1,5 @@
-//! Deletions that take with them what stands in their way: for people who mean it. AWS has none; each guard says what it needs.
+//! Deletions that take with them what stands in their way: for people who mean it. AWS has none; each guard says what
+//! it needs.
 
 use std::collections::BTreeSet;
 
@@ -25,8 +26,8 @@ use crate::model::{
     LoadBalancerId, Record, State, SubnetId, TargetGroupId, VpcId,
 };
 
-/// Deletes a resource and everything of the caller's that stands in the way; connections of others are rejected. Deletion
-/// protection stays a refusal, and then nothing is deleted.
+/// Deletes a resource and everything of the caller's that stands in the way; connections of others are rejected.
+/// Deletion protection stays a refusal, and then nothing is deleted.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteCascading {

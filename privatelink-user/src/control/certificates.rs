@@ -11,7 +11,8 @@ use crate::{
     tls::certificate::Served,
 };
 
-/// Imports a certificate, or another text of one that is there: listeners that have it show the new one to their next clients.
+/// Imports a certificate, or another text of one that is there: listeners that have it show the new one to their next
+/// clients.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImportCertificate {

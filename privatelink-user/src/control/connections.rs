@@ -21,8 +21,9 @@ pub fn admits(service: &EndpointService, owner: &Owner, identity: &Identity) -> 
         && (service.owner.account == owner.account || service.principals.iter().any(admitted))
 }
 
-/// The service that `reference` means for the caller: one of its own, or another's that admits it, by service name or id; of
-/// `service_region`, or without one of the caller's region. What does not admit the caller does not exist for it.
+/// The service that `reference` means for the caller: one of its own, or another's that admits it, by service name or
+/// id; of `service_region`, or without one of the caller's region. What does not admit the caller does not exist for
+/// it.
 pub fn offered<'a>(
     state: &'a State,
     world: &'a State,
@@ -71,8 +72,8 @@ pub(super) fn connection<'a>(
         .ok_or_else(|| ControlError::EndpointNotFound(text.to_owned()))
 }
 
-/// Accepts endpoints that lead to a service of the caller: their traffic flows from now on. One that was rejected or has
-/// expired may be accepted too; one that is accepted stays so.
+/// Accepts endpoints that lead to a service of the caller: their traffic flows from now on. One that was rejected or
+/// has expired may be accepted too; one that is accepted stays so.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AcceptConnections {
@@ -162,8 +163,8 @@ fn changed(
     Ok((change, views))
 }
 
-/// `endpoint` in `endpoint_state`; it answers for the private DNS name of `service` from now on if it has waited for that. `next`
-/// is the world after the answers so far: one endpoint of a VPC can have the name.
+/// `endpoint` in `endpoint_state`; it answers for the private DNS name of `service` from now on if it has waited for
+/// that. `next` is the world after the answers so far: one endpoint of a VPC can have the name.
 fn in_state(
     next: &mut Cow<'_, State>,
     service: &EndpointService,
@@ -178,8 +179,8 @@ fn in_state(
     answered
 }
 
-/// What the lists of `service` say about the endpoints that there are. Those that wait are answered; those that have an answer
-/// get another one only if they are to be `reconciled`.
+/// What the lists of `service` say about the endpoints that there are. Those that wait are answered; those that have an
+/// answer get another one only if they are to be `reconciled`.
 pub fn by_lists(state: &State, world: &State, service: &EndpointService, reconciled: bool) -> Change {
     let mut next = Cow::Borrowed(world);
     let mut change = Change::default();

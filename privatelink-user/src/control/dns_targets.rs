@@ -12,7 +12,8 @@ use super::{
 };
 use crate::model::{Change, DnsTarget, State, Target, TargetAddress, TargetGroup, TargetGroupId, TargetType};
 
-/// Changes the DNS names that a group follows. Targets of a name that goes drain; those of a new one come once it is resolved.
+/// Changes the DNS names that a group follows. Targets of a name that goes drain; those of a new one come once it is
+/// resolved.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModifyDnsTargets {
@@ -55,9 +56,9 @@ fn drain(group: &mut TargetGroup, name: &DnsTarget, kept: &BTreeSet<IpAddr>, now
     }
 }
 
-/// What it does to the group that `name` has these addresses: new ones are registered, those that are gone drain. A name without
-/// addresses leaves everything as it is, so that a broken zone takes no service away. Addresses that no target can have are left
-/// out; a target that was registered by hand stays that.
+/// What it does to the group that `name` has these addresses: new ones are registered, those that are gone drain. A
+/// name without addresses leaves everything as it is, so that a broken zone takes no service away. Addresses that no
+/// target can have are left out; a target that was registered by hand stays that.
 pub fn resolved(
     state: &State,
     group: &TargetGroupId,

@@ -122,8 +122,8 @@ fn service_of<'a>(state: &'a State, lb: &LoadBalancerId) -> Option<&'a EndpointS
     state.endpoint_services.values().find(|service| service.load_balancers.contains(lb))
 }
 
-/// Changes a service. Endpoints that there are keep their state. Whatever else it changes, the service is from then on in the
-/// zones in which its load balancers have addresses.
+/// Changes a service. Endpoints that there are keep their state. Whatever else it changes, the service is from then on
+/// in the zones in which its load balancers have addresses.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModifyEndpointService {
@@ -152,7 +152,8 @@ pub struct ModifyEndpointService {
     /// Of each endpoint that has none of its own.
     #[serde(default)]
     pub limits: LimitChange,
-    /// Whose endpoints are accepted without asking, instead of the present list. Endpoints that wait are answered by the new lists.
+    /// Whose endpoints are accepted without asking, instead of the present list. Endpoints that wait are answered by
+    /// the new lists.
     #[serde(default)]
     pub accept: Option<BTreeSet<ConsumerPattern>>,
     /// Whose are rejected, instead of the present list.

@@ -399,8 +399,8 @@ impl Ipv6Pins {
     }
 }
 
-/// The IPv6 addresses of an endpoint that had none, or is to have another: in its subnets, pinned by these placements or free, or
-/// of the VPC.
+/// The IPv6 addresses of an endpoint that had none, or is to have another: in its subnets, pinned by these placements
+/// or free, or of the VPC.
 fn widened(
     state: &State,
     world: &State,
@@ -462,8 +462,8 @@ fn repinned(
     Ok(true)
 }
 
-/// The endpoint without its addresses in the subnets `remove`, and with new ones in `add`. Those that it keeps keep their
-/// flows; one that is pinned anew in a subnet where it has another is a new one.
+/// The endpoint without its addresses in the subnets `remove`, and with new ones in `add`. Those that it keeps keep
+/// their flows; one that is pinned anew in a subnet where it has another is a new one.
 fn moved(
     state: &State,
     world: &State,
@@ -514,8 +514,8 @@ fn moved(
     Ok(Endpoint { address, further_addresses: left.collect(), ipv6_addresses, ..endpoint.clone() })
 }
 
-/// Says who pays for an endpoint: the service's owner for any endpoint to its service, the endpoint's owner for taking it
-/// over.
+/// Says who pays for an endpoint: the service's owner for any endpoint to its service, the endpoint's owner for taking
+/// it over.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModifyEndpointPayer {

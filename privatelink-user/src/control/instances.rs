@@ -112,8 +112,8 @@ impl Mutation for RegisterInstance {
     }
 }
 
-/// Refuses an address that is not a host's of the VPC, or that something else than a target or the gateway has: a host may
-/// serve and route before it has a name.
+/// Refuses an address that is not a host's of the VPC, or that something else than a target or the gateway has: a host
+/// may serve and route before it has a name.
 fn check_host(state: &State, vpc: &Vpc, address: Ipv4Addr) -> Result<(), ControlError> {
     use crate::model::AddressUse;
     let address = IpAddr::V4(address);
@@ -192,8 +192,8 @@ impl Mutation for StopInstances {
     }
 }
 
-/// Takes instances out of the records: their names and addresses are free. One that is a registered target stays, unless
-/// `force` deregisters it; it drains then. One that is gone already stays gone.
+/// Takes instances out of the records: their names and addresses are free. One that is a registered target stays,
+/// unless `force` deregisters it; it drains then. One that is gone already stays gone.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeregisterInstances {

@@ -126,8 +126,8 @@ impl Ipv6Refusal {
     }
 }
 
-/// Whether endpoints of a service may have IPv6 addresses: all of its load balancers have some, and it is not to be withheld (AWS's
-/// `SupportedIpAddressTypes` has ipv6).
+/// Whether endpoints of a service may have IPv6 addresses: all of its load balancers have some, and it is not to be
+/// withheld (AWS's `SupportedIpAddressTypes` has ipv6).
 pub fn offered(world: &State, service: &EndpointService) -> bool {
     !service.ipv4_only && possible(world, service)
 }

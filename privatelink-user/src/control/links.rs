@@ -18,8 +18,9 @@ use crate::model::{
 };
 
 /// One VPC's part of a link, as a person gives it: `vpc=V,target=IP:PORT,address=IP`, in any order; several targets are
-/// several `target=`. Optional: `address=` (by which the other side is reached here), `port=` and `protocol=` (of the targets'
-/// service), `node=` (as which the other side's connections come from), `security-group=` (who here may reach the other side).
+/// several `target=`. Optional: `address=` (by which the other side is reached here), `port=` and `protocol=` (of the
+/// targets' service), `node=` (as which the other side's connections come from), `security-group=` (who here may reach
+/// the other side).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkSideSpec {
     pub vpc: Reference,
@@ -94,7 +95,8 @@ impl FromStr for LinkSideSpec {
 
 serde_as_text!(LinkSideSpec);
 
-/// Links two VPCs of the caller: each one's targets get an address in the other. Idempotent for the same name, VPCs and targets.
+/// Links two VPCs of the caller: each one's targets get an address in the other. Idempotent for the same name, VPCs and
+/// targets.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateLink {

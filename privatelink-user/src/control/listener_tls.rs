@@ -65,8 +65,8 @@ fn changed(state: &State, listener: &Listener, tls: TlsSettings) -> Result<(Chan
     Ok((change, view))
 }
 
-/// Checks that the load balancer of `listener` shows no more certificates by server name than it may. What several of its
-/// listeners show counts once.
+/// Checks that the load balancer of `listener` shows no more certificates by server name than it may. What several of
+/// its listeners show counts once.
 ///
 /// # Errors
 ///

@@ -117,7 +117,8 @@ impl Mutation for CreateListener {
     }
 }
 
-/// Changes where a listener is and leads, what it shows to TLS clients, or its attributes. Open flows stay where they are.
+/// Changes where a listener is and leads, what it shows to TLS clients, or its attributes. Open flows stay where they
+/// are.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModifyListener {

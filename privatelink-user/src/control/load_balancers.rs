@@ -125,8 +125,8 @@ pub fn with_addresses(state: &State, lb: &LoadBalancer, addresses: Vec<Ipv4Addr>
     Ok(Change::replace(lb, changed))
 }
 
-/// What gives a load balancer other IPv6 node addresses, or takes them away if nothing needs them. Those that it keeps keep
-/// their flows.
+/// What gives a load balancer other IPv6 node addresses, or takes them away if nothing needs them. Those that it keeps
+/// keep their flows.
 pub fn with_ipv6_addresses(
     state: &State,
     world: &State,
@@ -241,8 +241,8 @@ impl Mutation for SetSecurityGroups {
     }
 }
 
-/// Deletes a load balancer and its listeners, unless it is protected or an endpoint service uses it. An ARN that does not
-/// exist is no error.
+/// Deletes a load balancer and its listeners, unless it is protected or an endpoint service uses it. An ARN that does
+/// not exist is no error.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteLoadBalancer {

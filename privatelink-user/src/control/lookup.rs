@@ -127,7 +127,8 @@ pub fn endpoint_service<'a>(state: &'a State, reference: &Reference) -> Result<&
         .ok_or_else(|| ControlError::EndpointServiceNotFound(text.to_owned()))
 }
 
-/// A security group by id, as `VPC/NAME`, or by a name that `vpc` has once; without a VPC, that all VPCs together have once.
+/// A security group by id, as `VPC/NAME`, or by a name that `vpc` has once; without a VPC, that all VPCs together have
+/// once.
 pub fn security_group<'a>(
     state: &'a State,
     reference: &Reference,

@@ -86,8 +86,8 @@ pub trait Operation: Serialize + DeserializeOwned + ToSchema + Send + 'static {
 
 /// An operation that changes the state.
 pub trait Mutation: Operation {
-    /// What the request does to `state`, which is what the caller sees of the world, and the answer; `state` itself stays
-    /// as it is.
+    /// What the request does to `state`, which is what the caller sees of the world, and the answer; `state` itself
+    /// stays as it is.
     fn decide(&self, state: &State, context: &mut Context<'_>) -> Result<(Change, Self::Response), ControlError>;
 }
 
@@ -96,8 +96,8 @@ pub trait Query: Operation {
     /// The answer in `state`, which is what the caller sees of `world`.
     fn answer(&self, state: &State, world: &State) -> Result<Self::Response, ControlError>;
 
-    /// Says in an answer of `world` where the datapath stands with it, and whether its next pass changes that. Most answers are
-    /// about nothing of the kind.
+    /// Says in an answer of `world` where the datapath stands with it, and whether its next pass changes that. Most
+    /// answers are about nothing of the kind.
     fn settle(_: &mut Self::Response, _: &State, _: &Installed) -> bool {
         false
     }

@@ -12,8 +12,8 @@ use crate::model::{
     ServiceName, State,
 };
 
-/// Asks for messages about the endpoints of a service, or about one endpoint; of the caller's. Doing it again with the same
-/// target changes nothing but the events.
+/// Asks for messages about the endpoints of a service, or about one endpoint; of the caller's. Doing it again with the
+/// same target changes nothing but the events.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateConnectionNotification {
@@ -186,7 +186,8 @@ fn events(world: &State, change: &Change) -> Vec<(ConnectionEvent, Endpoint)> {
     found
 }
 
-/// `change` with the messages that follow from it, and without the notifications about what it removes; also how many messages found no room.
+/// `change` with the messages that follow from it, and without the notifications about what it removes; also how many
+/// messages found no room.
 pub fn with_notices(world: &State, change: Change, now: Timestamp, ids: &mut dyn IdSource) -> (Change, usize) {
     if world.notifications.is_empty() {
         return (change, 0);

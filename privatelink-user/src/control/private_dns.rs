@@ -10,8 +10,8 @@ use crate::model::{
     VerificationState, Vpc, VpcId,
 };
 
-/// Asks DNS for the TXT record that shows that a service's private DNS name is its owner's, and notes what came of it. A name
-/// that was verified and is not any more keeps the endpoints that answer for it; no others may.
+/// Asks DNS for the TXT record that shows that a service's private DNS name is its owner's, and notes what came of it.
+/// A name that was verified and is not any more keeps the endpoints that answer for it; no others may.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VerifyDomain {
@@ -27,8 +27,8 @@ pub struct DomainVerification {
     pub state: VerificationState,
     /// The TXT record that is wanted, at one of the places.
     pub record_value: String,
-    /// Whether it is there. A name that was verified stays so if a place could not be asked: a resolver that is away has lost
-    /// no record.
+    /// Whether it is there. A name that was verified stays so if a place could not be asked: a resolver that is away
+    /// has lost no record.
     pub found: bool,
     /// The record's name below a domain and the domain itself, from the name's own domain up.
     pub places: Vec<Place>,
@@ -71,7 +71,8 @@ impl DomainVerification {
         Self { endpoint_service, name, state, record_value, found, places }
     }
 
-    /// Notes the outcome, unless the name has changed in the meantime. Endpoints that have waited for the name answer for it.
+    /// Notes the outcome, unless the name has changed in the meantime. Endpoints that have waited for the name answer
+    /// for it.
     pub fn noted(&self, state: &State, world: &State) -> Change {
         let service = state.endpoint_services.get(&self.endpoint_service);
         let Some((service, private)) = service.and_then(|service| Some((service, service.private_dns.as_ref()?)))
@@ -87,8 +88,8 @@ impl DomainVerification {
     }
 }
 
-/// The names that are asked for again and again: those that were asked for once. A loss turns a verified one back, a record that
-/// comes (back) is found.
+/// The names that are asked for again and again: those that were asked for once. A loss turns a verified one back, a
+/// record that comes (back) is found.
 pub fn to_recheck(state: &State) -> Vec<(EndpointServiceId, PrivateDns)> {
     let asked = |private: &&PrivateDns| match private.state {
         VerificationState::Verified | VerificationState::Failed => true,
@@ -122,7 +123,8 @@ pub fn when_possible(state: &State, service: &EndpointService, endpoint: Endpoin
     endpoint
 }
 
-/// The endpoints of all accounts in `world` that lead to `service` and have waited for its name: one a VPC can answer for it.
+/// The endpoints of all accounts in `world` that lead to `service` and have waited for its name: one a VPC can answer
+/// for it.
 pub fn waiting(world: &State, service: &EndpointService) -> Change {
     let mut vpcs = BTreeSet::new();
     world
@@ -135,8 +137,9 @@ pub fn waiting(world: &State, service: &EndpointService) -> Change {
         .fold(Change::default(), Change::put)
 }
 
-/// Refuses private DNS for an endpoint in `vpc` that is in `endpoint_state`, unless the service provides a verified name, the
-/// VPC has names at all, the owner has accepted the endpoint, and no other endpoint of the VPC answers for the name.
+/// Refuses private DNS for an endpoint in `vpc` that is in `endpoint_state`, unless the service provides a verified
+/// name, the VPC has names at all, the owner has accepted the endpoint, and no other endpoint of the VPC answers for
+/// the name.
 pub fn check(
     state: &State,
     service: &EndpointService,

@@ -75,7 +75,8 @@ serde_as_text!(AddressSpec);
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PublishTargets {
-    /// A short name for the service, which its parts have too. None: they are named by digits, and each call makes another.
+    /// A short name for the service, which its parts have too. None: they are named by digits, and each call makes
+    /// another.
     #[serde(default)]
     pub name: Option<ResourceName>,
     /// The VPC in which the addresses are meant.
@@ -277,8 +278,8 @@ pub fn published<'a>(state: &'a State, service: &EndpointService) -> Option<Publ
     Some(Published { vpc: &lb.vpc, node_addresses: &lb.addresses, listener, group })
 }
 
-/// Takes out what was made with `service`: its load balancer, that one's listeners, and the target groups to which nothing else
-/// leads.
+/// Takes out what was made with `service`: its load balancer, that one's listeners, and the target groups to which
+/// nothing else leads.
 pub fn unmade(state: &State, service: &EndpointService) -> Change {
     let Some(lb) = &service.owned_load_balancer else { return Change::default() };
     let (own, others): (Vec<&Listener>, Vec<&Listener>) =

@@ -50,7 +50,8 @@ impl Mutation for CreateSecurityGroup {
     }
 }
 
-/// Deletes a security group that nothing carries and no other group's rule names. A VPC's default group goes with the VPC.
+/// Deletes a security group that nothing carries and no other group's rule names. A VPC's default group goes with the
+/// VPC.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteSecurityGroup {

@@ -244,8 +244,8 @@ impl fmt::Display for ServiceStatus {
 }
 
 impl CrowdedOut {
-    /// What of `state` is wanted in the tables and `has_listener` or `has_endpoint` do not know. An endpoint is wanted once it
-    /// is available and its service has a listener.
+    /// What of `state` is wanted in the tables and `has_listener` or `has_endpoint` do not know. An endpoint is wanted
+    /// once it is available and its service has a listener.
     pub fn new(
         state: &State,
         has_listener: impl Fn(&ListenerId) -> bool,

@@ -127,8 +127,8 @@ pub struct Placement {
     pub ipv6_address: Option<Ipv6Addr>,
 }
 
-/// The addresses for `placements`, which must lie in one VPC and in as many zones; also the VPC. `taken` are addresses that
-/// are spoken for although the state does not say so.
+/// The addresses for `placements`, which must lie in one VPC and in as many zones; also the VPC. `taken` are addresses
+/// that are spoken for although the state does not say so.
 pub fn place<'a>(
     state: &'a State,
     placements: &[Placement],

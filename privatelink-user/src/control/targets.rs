@@ -223,8 +223,8 @@ pub(super) fn owned_addresses(state: &State, vpc: &Vpc) -> BTreeMap<IpAddr, Addr
         .collect()
 }
 
-/// Refuses an address that no target of a group can have: of the other family, in use by a load balancer or an endpoint of
-/// the same VPC, or publicly routable and outside the VPC's range.
+/// Refuses an address that no target of a group can have: of the other family, in use by a load balancer or an endpoint
+/// of the same VPC, or publicly routable and outside the VPC's range.
 pub(super) fn check_target(
     vpc: &Vpc,
     owned: &BTreeMap<IpAddr, AddressUse>,

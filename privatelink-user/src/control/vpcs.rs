@@ -103,8 +103,8 @@ pub fn nameless(
     })
 }
 
-/// A unique local range for a VPC that wants any IPv6 range: /56, as AWS's are, and by its digits the VPC's own (RFC 4193 section
-/// 3.2.2).
+/// A unique local range for a VPC that wants any IPv6 range: /56, as AWS's are, and by its digits the VPC's own (RFC
+/// 4193 section 3.2.2).
 pub fn provided_ipv6(vpc: &Vpc) -> Result<VpcIpv6Cidr, ControlError> {
     let digits = u64::from_str_radix(&derived::hex(12, &["IPv6 range", vpc.id.as_str()]), 16).unwrap_or(0);
     let prefix = 0xfd << 120 | u128::from(digits) << 72;

@@ -1,5 +1,5 @@
-//! Programs on interfaces: put there, taken over from an earlier agent, taken off. Links are pinned; a filter of clsact,
-//! which nothing can pin, is found by its priority and handle and remembered by a mark.
+//! Programs on interfaces: put there, taken over from an earlier agent, taken off. Links are pinned; a filter of
+//! clsact, which nothing can pin, is found by its priority and handle and remembered by a mark.
 
 use std::{io, path::Path};
 

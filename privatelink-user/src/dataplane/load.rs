@@ -113,7 +113,8 @@ impl std::fmt::Display for Shape {
 ///
 /// # Errors
 ///
-/// [`DataplaneError::AbiMismatch`], [`DataplaneError::ShapeMismatch`]: another version's, which goes on forwarding with them.
+/// [`DataplaneError::AbiMismatch`], [`DataplaneError::ShapeMismatch`]: another version's, which goes on forwarding with
+/// them.
 pub fn check_tables(bpffs: &Path, state_dir: &Path) -> Result<(), DataplaneError> {
     let pins = PinDir::new(bpffs, &pin::instance(state_dir));
     if pinned_settings(&pins)?.is_none() {
@@ -260,8 +261,8 @@ fn load_into(
     Ok(Loaded { ebpf, settings, clock })
 }
 
-/// What the stash has room for: an eighth of what the buckets have, which is more than what finds no room in buckets that are nine
-/// tenths full; as the reference, the whole table.
+/// What the stash has room for: an eighth of what the buckets have, which is more than what finds no room in buckets
+/// that are nine tenths full; as the reference, the whole table.
 fn stash_entries(buckets: u32, reference_table: bool) -> u32 {
     if reference_table { entries::STASH } else { (buckets / 2).max(1) }
 }

@@ -142,6 +142,7 @@ fn store_u64(start: NonNull<u8>, at: usize, value: u64) {
 }
 
 fn fetch_and(start: NonNull<u8>, at: usize, mask: u64) -> u64 {
-    // SAFETY: inside the mapping and a multiple of 8 (`Mapping::clear_bits`). The kernel changes the word by atomics too.
+    // SAFETY: inside the mapping and a multiple of 8 (`Mapping::clear_bits`). The kernel changes the word by atomics
+    // too.
     unsafe { AtomicU64::from_ptr(start.as_ptr().add(at).cast()) }.fetch_and(mask, Ordering::AcqRel)
 }

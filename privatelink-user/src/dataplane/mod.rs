@@ -1,5 +1,5 @@
-//! The kernel's side of the agent: programs, maps, links and pins. The only code that knows that BPF exists; it knows no
-//! resources.
+//! The kernel's side of the agent: programs, maps, links and pins. The only code that knows that BPF exists; it knows
+//! no resources.
 //!
 //! [`Dataplane`] is what the reconciler needs of it. [`kernel::Kernel`] is the real one, [`fake::Fake`] the one that
 //! tests drive and break.
@@ -111,13 +111,13 @@ pub trait Dataplane: Send {
     /// [`DataplaneError::Program`] when the kernel does not run it.
     fn collect(&mut self, first: u32, buckets: u32, flags: u32) -> Result<(), DataplaneError>;
 
-    /// Ends the flows whose target has another generation than theirs or whose endpoint has ended: both ends are reset, and
-    /// the entries are gone when this returns.
+    /// Ends the flows whose target has another generation than theirs or whose endpoint has ended: both ends are reset,
+    /// and the entries are gone when this returns.
     ///
     /// # Errors
     ///
-    /// [`DataplaneError`] when the tables cannot be read or the collector does not run; then the flows end at their next
-    /// packet or with the next sweep.
+    /// [`DataplaneError`] when the tables cannot be read or the collector does not run; then the flows end at their
+    /// next packet or with the next sweep.
     fn end_flows(&mut self) -> Result<(), DataplaneError>;
 
     /// Shows every flow entry that is in use, in no order. Entries change while they are read; a torn one is skipped.

@@ -1,4 +1,5 @@
-//! Who talks to whom in a flow. An entry's key holds no IPv6 addresses: they are in `CLIENTS6` and in the target's record.
+//! Who talks to whom in a flow. An entry's key holds no IPv6 addresses: they are in `CLIENTS6` and in the target's
+//! record.
 
 use std::net::IpAddr;
 

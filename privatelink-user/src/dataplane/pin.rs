@@ -195,8 +195,8 @@ pub fn ensure_bpffs(path: &Path) -> Result<(), DataplaneError> {
     Ok(())
 }
 
-/// Whether this process has a mount namespace of its own, whose mounts go with it: another one than the first process's,
-/// or than its parent's where the first process may not be looked at.
+/// Whether this process has a mount namespace of its own, whose mounts go with it: another one than the first
+/// process's, or than its parent's where the first process may not be looked at.
 fn mounts_are_private() -> bool {
     let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt"));
     let parent = std::os::unix::process::parent_id().to_string();

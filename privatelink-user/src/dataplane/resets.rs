@@ -1,10 +1,11 @@
-//! Resets for both ends of flows that end with their target or endpoint, so that neither waits for its next packet to learn
-//! of it.
+//! Resets for both ends of flows that end with their target or endpoint, so that neither waits for its next packet to
+//! learn of it.
 //!
-//! A reset is believed only if its number is the one that its receiver waits for (RFC 9293 section 3.10.7.4): the number
-//! that the receiver acknowledged last, which the flow's entries hold. Nothing is forwarded any more when they are read (the
-//! target's generation has been raised, the endpoint's budget has ended), so they do not change. A receiver that has got
-//! more than it has acknowledged answers with a challenge ACK (RFC 5961), which the datapath answers with an exact reset.
+//! A reset is believed only if its number is the one that its receiver waits for (RFC 9293 section 3.10.7.4): the
+//! number that the receiver acknowledged last, which the flow's entries hold. Nothing is forwarded any more when they
+//! are read (the target's generation has been raised, the endpoint's budget has ended), so they do not change. A
+//! receiver that has got more than it has acknowledged answers with a challenge ACK (RFC 5961), which the datapath
+//! answers with an exact reset.
 
 use std::{collections::BTreeMap, io, net::IpAddr, thread, time::Duration};
 
@@ -70,7 +71,8 @@ impl Frame {
     }
 }
 
-/// The entries of flows, put together by what both agree on: target index, node port and the addresses that the target sees.
+/// The entries of flows, put together by what both agree on: target index, node port and the addresses that the target
+/// sees.
 #[derive(Debug, Default)]
 pub struct Halves(BTreeMap<[u64; 3], (Option<Slot>, Option<Slot>)>);
 

@@ -1,4 +1,5 @@
-//! The calls of `bpf(2)` that aya does not make: taking an element out of a device map, and reading a hash map in batches.
+//! The calls of `bpf(2)` that aya does not make: taking an element out of a device map, and reading a hash map in
+//! batches.
 
 use std::{
     io,
@@ -83,8 +84,8 @@ pub fn entries<K: bytemuck::Pod, V: bytemuck::Pod>(map: impl AsFd) -> io::Result
             elem_flags: 0,
             flags: 0,
         };
-        // SAFETY: the attribute and what it points to outlive the call; keys and values have room for `count` elements of
-        // the map's sizes, which the caller's types have and the kernel's answers fill.
+        // SAFETY: the attribute and what it points to outlive the call; keys and values have room for `count` elements
+        // of the map's sizes, which the caller's types have and the kernel's answers fill.
         let result = unsafe { libc::syscall(libc::SYS_bpf, MAP_LOOKUP_BATCH, &raw mut attr, size_of::<BatchAttr>()) };
         let error = io::Error::last_os_error();
         let last = result != 0;

@@ -132,8 +132,8 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// What the tables hold after an operation, but for what the slices hold that it writes or points at: those of listeners
-    /// and policies that it puts are empty.
+    /// What the tables hold after an operation, but for what the slices hold that it writes or points at: those of
+    /// listeners and policies that it puts are empty.
     pub fn note(&mut self, op: &Op) {
         match op {
             Op::PutParted(key) => drop(self.parted.insert(*key)),

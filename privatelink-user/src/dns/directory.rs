@@ -1,8 +1,8 @@
 //! What a name leads to. Pure.
 //!
 //! An endpoint's names exist as long as the endpoint: its addresses are its own for that time, its state decides on
-//! traffic only. A name of several zones has the addresses of those that are healthy, or of all if none is; a name of one zone has
-//! that zone's, whatever its health.
+//! traffic only. A name of several zones has the addresses of those that are healthy, or of all if none is; a name of
+//! one zone has that zone's, whatever its health.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -77,8 +77,8 @@ impl Directory {
         Arc::ptr_eq(&self.state, state) && Arc::ptr_eq(&self.healthy, healthy)
     }
 
-    /// The addresses that an endpoint's `names` have that are of no zone in particular. A zone is as healthy as the service's load
-    /// balancers in it; where none of them is, another zone's serves.
+    /// The addresses that an endpoint's `names` have that are of no zone in particular. A zone is as healthy as the
+    /// service's load balancers in it; where none of them is, another zone's serves.
     fn served(&self, endpoint: &Endpoint, names: EndpointNames) -> Vec<IpAddr> {
         let service = self.state.endpoint_services.get(&endpoint.service);
         let zones =
@@ -91,8 +91,8 @@ impl Directory {
         served.into_iter().map(|zoned| zoned.address).collect()
     }
 
-    /// What `name` leads to, asked for in `vpc` or outside every VPC; in lower case, without a dot at the end. A VPC's private
-    /// names come first; they are authoritative for exactly what they name.
+    /// What `name` leads to, asked for in `vpc` or outside every VPC; in lower case, without a dot at the end. A VPC's
+    /// private names come first; they are authoritative for exactly what they name.
     pub fn find(&self, name: &str, vpc: Option<&VpcId>) -> Found {
         if let Some(found) = vpc.and_then(|vpc| self.private_name(name, self.private.get(vpc)?)) {
             return found;

@@ -3,9 +3,9 @@
 //!
 //! [`verification`] asks for the records that show whose a private name is.
 //!
-//! [`directory`] is pure: state, asking VPC and name come in, an answer goes out. [`zones`] says which zones' addresses it
-//! has. [`upstream`] asks others, [`server`] is the edge with the sockets. How packets of a VPC reach the server, and how the
-//! server knows which VPC it was, is `agent/resolver.rs`.
+//! [`directory`] is pure: state, asking VPC and name come in, an answer goes out. [`zones`] says which zones' addresses
+//! it has. [`upstream`] asks others, [`server`] is the edge with the sockets. How packets of a VPC reach the server,
+//! and how the server knows which VPC it was, is `agent/resolver.rs`.
 
 pub mod directory;
 pub mod server;

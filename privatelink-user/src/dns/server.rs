@@ -293,7 +293,8 @@ impl RequestHandler for Handler {
     }
 }
 
-/// The zone's SOA record, which says how long a name's absence may be kept (RFC 2308 section 3). None if `zone` is no name.
+/// The zone's SOA record, which says how long a name's absence may be kept (RFC 2308 section 3). None if `zone` is no
+/// name.
 fn soa(zone: &str) -> Vec<Record> {
     let name = |text: &str| Name::from_ascii(format!("{text}.")).ok();
     let record = || {

@@ -104,8 +104,8 @@ impl Upstreams {
         }
     }
 
-    /// The values of the TXT records of `name`, each with its strings joined (RFC 1464 has one string, SPF and longer values
-    /// several); none if there are none or there is no such name.
+    /// The values of the TXT records of `name`, each with its strings joined (RFC 1464 has one string, SPF and longer
+    /// values several); none if there are none or there is no such name.
     ///
     /// # Errors
     ///
@@ -121,7 +121,8 @@ impl Upstreams {
         Ok(self.records(name, RecordType::TXT).await?.iter().filter_map(value).collect())
     }
 
-    /// The addresses of a family of `name`, behind its aliases (CNAME) too; none if there are none or there is no such name.
+    /// The addresses of a family of `name`, behind its aliases (CNAME) too; none if there are none or there is no such
+    /// name.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! Asks DNS for the TXT records that verify private DNS names: once on request, and again from time to time, because domains
-//! change hands.
+//! Asks DNS for the TXT records that verify private DNS names: once on request, and again from time to time, because
+//! domains change hands.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -18,7 +18,8 @@ const FIRST: Duration = Duration::from_secs(60);
 /// Names of one round that are asked for at the same time.
 const AT_ONCE: usize = 8;
 
-/// What is at each place where the record may be. All are asked at once, so that a silent server costs its patience once.
+/// What is at each place where the record may be. All are asked at once, so that a silent server costs its patience
+/// once.
 pub async fn ask(resolvers: &Upstreams, private: &PrivateDns) -> Vec<Place> {
     let asked = private.places().into_iter().map(async |name| match resolvers.text_records(&name).await {
         Ok(found) => Place { name, found, error: None },

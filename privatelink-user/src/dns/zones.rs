@@ -62,9 +62,9 @@ impl Counted {
     }
 }
 
-/// The zones of every load balancer. One is healthy if each group that a listener leads to has enough healthy targets for its
-/// `target_group_health.dns_failover` attributes: in that zone, or in all zones together if it balances across them. A zone
-/// without targets is not.
+/// The zones of every load balancer. One is healthy if each group that a listener leads to has enough healthy targets
+/// for its `target_group_health.dns_failover` attributes: in that zone, or in all zones together if it balances across
+/// them. A zone without targets is not.
 pub fn zones(state: &State, healthy: &Healthy) -> BTreeMap<LoadBalancerId, Zones> {
     let mut subnets: BTreeMap<&VpcId, Vec<&Subnet>> = BTreeMap::new();
     for subnet in state.subnets.values() {
@@ -108,8 +108,8 @@ pub fn served(addresses: Vec<ZonedAddress>, is_healthy: impl Fn(&str) -> bool) -
     }
 }
 
-/// What one who asks gets of a load balancer's healthy nodes. If `draw`, 0 to 99, is below the policy's share, those of the
-/// zone `own`, in which it is; all of a family that has none there. Nobody is looked for without need.
+/// What one who asks gets of a load balancer's healthy nodes. If `draw`, 0 to 99, is below the policy's share, those of
+/// the zone `own`, in which it is; all of a family that has none there. Nobody is looked for without need.
 pub fn routed(
     nodes: Vec<ZonedAddress>,
     routing: ClientRouting,

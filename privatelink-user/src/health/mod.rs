@@ -1,5 +1,6 @@
 //! Health checks of targets: when to probe ([`schedule`]), how ([`probe_tcp`], [`probe_http`], [`tls`]), what clients'
-//! connections tell ([`passive`]) and what the outcomes mean ([`state`]). Only the probes touch sockets; the rest is pure.
+//! connections tell ([`passive`]) and what the outcomes mean ([`state`]). Only the probes touch sockets; the rest is
+//! pure.
 
 pub mod dial;
 pub mod passive;

@@ -1,5 +1,5 @@
-//! The HTTP health check: `GET` of a path over HTTP/1.1, judged by the status code; the body is not read. The HTTPS one is
-//! the same over TLS.
+//! The HTTP health check: `GET` of a path over HTTP/1.1, judged by the status code; the body is not read. The HTTPS one
+//! is the same over TLS.
 
 use std::{
     net::{IpAddr, SocketAddr},

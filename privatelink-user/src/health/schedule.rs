@@ -1,6 +1,6 @@
-//! When each target is probed: thousands of checks, spread evenly, none forgotten. Targets that appear together are probed
-//! for the first time soon, one after the other, and for the second time anywhere within the interval; from then on each
-//! keeps its interval, so the crowd stays spread.
+//! When each target is probed: thousands of checks, spread evenly, none forgotten. Targets that appear together are
+//! probed for the first time soon, one after the other, and for the second time anywhere within the interval; from then
+//! on each keeps its interval, so the crowd stays spread.
 //!
 //! Pure: times are milliseconds on any monotonic clock and come in as arguments; the spread comes from a seed.
 

@@ -1,6 +1,6 @@
-//! TLS for health checks: a handshake with whatever certificate the target shows, unless its group says whose it has to be.
-//! Targets have certificates for names that only their clients know, self-signed or expired ones; a check asks whether they
-//! answer, not who they are.
+//! TLS for health checks: a handshake with whatever certificate the target shows, unless its group says whose it has to
+//! be. Targets have certificates for names that only their clients know, self-signed or expired ones; a check asks
+//! whether they answer, not who they are.
 
 use std::{io, net::IpAddr, sync::Arc};
 
@@ -32,8 +32,8 @@ impl Tls {
         Ok(Self::of(unverified::config()?, None))
     }
 
-    /// One that believes whom a target group says. Without a name of its own, it asks for none: whichever name the certificate is
-    /// for, it counts.
+    /// One that believes whom a target group says. Without a name of its own, it asks for none: whichever name the
+    /// certificate is for, it counts.
     ///
     /// # Errors
     ///
@@ -49,13 +49,13 @@ impl Tls {
         Self { connector: TlsConnector::from(Arc::new(config)), name }
     }
 
-    /// Negotiates with the target at `address`. Who asks for nobody sends no server name: there is none for an address (RFC 6066
-    /// section 3).
+    /// Negotiates with the target at `address`. Who asks for nobody sends no server name: there is none for an address
+    /// (RFC 6066 section 3).
     ///
     /// # Errors
     ///
-    /// [`Failure::Distrusted`] for a certificate that is not believed, [`Failure::Malformed`] for what is no TLS of these
-    /// versions, the stream's own failure otherwise.
+    /// [`Failure::Distrusted`] for a certificate that is not believed, [`Failure::Malformed`] for what is no TLS of
+    /// these versions, the stream's own failure otherwise.
     pub async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,

@@ -39,8 +39,8 @@ impl ClientToken {
     }
 }
 
-/// The identity of a record that has no id in AWS: the owner, or owner, action and the client's token of a request, in one
-/// text without control characters.
+/// The identity of a record that has no id in AWS: the owner, or owner, action and the client's token of a request, in
+/// one text without control characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordId(String);
 

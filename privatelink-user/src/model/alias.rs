@@ -6,8 +6,8 @@ use ipnet::Ipv4Net;
 
 use super::{InvalidValue, invalid::serde_as_text};
 
-/// Addresses for which packets are an endpoint's although they are not its own: one, or all of a prefix. Hosts of the VPC have
-/// a route for them whose next hop is the endpoint's address.
+/// Addresses for which packets are an endpoint's although they are not its own: one, or all of a prefix. Hosts of the
+/// VPC have a route for them whose next hop is the endpoint's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Alias(Ipv4Net);
 

@@ -1,5 +1,5 @@
-//! Listeners of load balancers of type application, and their rules. They are records: nothing serves them, so nothing in the
-//! datapath follows from them.
+//! Listeners of load balancers of type application, and their rules. They are records: nothing serves them, so nothing
+//! in the datapath follows from them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,7 +28,8 @@ pub struct ApplicationListener {
     pub port: NonZeroU16,
     /// Of one that speaks HTTPS; none: it speaks HTTP.
     pub https: Option<HttpsSettings>,
-    /// What is asked of those who send requests that no rule is for, before anything becomes of them; of an HTTPS listener only.
+    /// What is asked of those who send requests that no rule is for, before anything becomes of them; of an HTTPS
+    /// listener only.
     #[serde(default)]
     pub authentication: Option<FirstAction>,
     /// What becomes of these requests.

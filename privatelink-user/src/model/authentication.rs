@@ -1,5 +1,5 @@
-//! What is asked of whoever sends a request before anything becomes of it: the first of a rule's actions. A record, like the
-//! rest of load balancers of type application.
+//! What is asked of whoever sends a request before anything becomes of it: the first of a rule's actions. A record,
+//! like the rest of load balancers of type application.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 

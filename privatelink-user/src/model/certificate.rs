@@ -23,8 +23,8 @@ pub struct Certificate {
     pub imported_at: Timestamp,
 }
 
-/// Text that nobody but its user may see: its `Debug` does not show it. It is serialized as it is, into the state file, which is
-/// root's alone, and to the relay.
+/// Text that nobody but its user may see: its `Debug` does not show it. It is serialized as it is, into the state file,
+/// which is root's alone, and to the relay.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(transparent)]
 pub struct SecretText(String);

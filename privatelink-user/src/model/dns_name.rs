@@ -162,8 +162,8 @@ impl State {
         lb.nodes().map(zoned).collect()
     }
 
-    /// The names that lead to an endpoint, in the order in which AWS lists them: regional, then one a zone, then the private
-    /// one, which leads to it in its VPC.
+    /// The names that lead to an endpoint, in the order in which AWS lists them: regional, then one a zone, then the
+    /// private one, which leads to it in its VPC.
     pub fn endpoint_names(&self, endpoint: &Endpoint) -> Vec<String> {
         let domain = &self.service_domain;
         let mut zones: Vec<String> = self.endpoint_zones(endpoint).into_iter().map(|zoned| zoned.zone).collect();

@@ -36,9 +36,9 @@ pub struct Endpoint {
     /// Inside the VPC's IPv6 range; as good as the others.
     #[serde(default)]
     pub ipv6_addresses: Vec<Ipv6Addr>,
-    /// Addresses that hosts of the VPC route to it. Several endpoints of a VPC may have overlapping ones, of which the longest
-    /// counts, but no equal ones. Outside the VPC's range, or single addresses of it that are nobody's; those are answered for
-    /// like its own.
+    /// Addresses that hosts of the VPC route to it. Several endpoints of a VPC may have overlapping ones, of which the
+    /// longest counts, but no equal ones. Outside the VPC's range, or single addresses of it that are nobody's; those
+    /// are answered for like its own.
     #[serde(default)]
     pub aliases: BTreeSet<Alias>,
     /// Which of its addresses its names answer with; fits them. None: nobody has chosen, and they answer with all.

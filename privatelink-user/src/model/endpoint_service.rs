@@ -23,11 +23,12 @@ pub struct EndpointService {
     /// At least one; a load balancer serves one endpoint service only. An endpoint has the listeners of all of them;
     /// where two have the same port, the first one's.
     pub load_balancers: Vec<LoadBalancerId>,
-    /// In which endpoints may be: those in which the load balancers had addresses when the service was made or changed last.
-    /// Zones that they get later are the service's after its next change.
+    /// In which endpoints may be: those in which the load balancers had addresses when the service was made or changed
+    /// last. Zones that they get later are the service's after its next change.
     #[serde(default)]
     pub zones: BTreeSet<Zone>,
-    /// Other regions than its own in which endpoints may be made. One that is taken away keeps the endpoints that it has.
+    /// Other regions than its own in which endpoints may be made. One that is taken away keeps the endpoints that it
+    /// has.
     #[serde(default)]
     pub supported_regions: BTreeSet<Region>,
     /// Endpoints have IPv4 addresses only, also where every load balancer has IPv6 ones.
@@ -40,8 +41,8 @@ pub struct EndpointService {
     /// Whose endpoints are accepted or rejected without asking.
     #[serde(default)]
     pub consumers: ConsumerLists,
-    /// The load balancer that was made with the service, which publishes addresses: it goes with the service, and so do its
-    /// listeners and target groups. One of the service's load balancers.
+    /// The load balancer that was made with the service, which publishes addresses: it goes with the service, and so do
+    /// its listeners and target groups. One of the service's load balancers.
     #[serde(default)]
     pub owned_load_balancer: Option<LoadBalancerId>,
     /// The name by which consumers may reach their endpoints, once it is verified.
@@ -97,7 +98,8 @@ impl fmt::Display for PayerResponsibility {
 }
 
 impl State {
-    /// The zones in which a service's load balancers have addresses. One whose addresses are in no subnet is reached in all.
+    /// The zones in which a service's load balancers have addresses. One whose addresses are in no subnet is reached in
+    /// all.
     pub fn zones_of(&self, service: &EndpointService) -> BTreeSet<Zone> {
         let lbs = service.load_balancers.iter().filter_map(|id| self.load_balancers.get(id));
         let subnets = lbs.flat_map(|lb| lb.addresses.iter().map(|address| self.subnet_of(&lb.vpc, *address)));

@@ -1,5 +1,5 @@
-//! Gateway endpoints: in AWS the way of a VPC's routes to S3 and DynamoDB. They are records, so that what makes one beside
-//! other things goes on; no packet goes by one.
+//! Gateway endpoints: in AWS the way of a VPC's routes to S3 and DynamoDB. They are records, so that what makes one
+//! beside other things goes on; no packet goes by one.
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
@@ -25,8 +25,8 @@ impl GatewayService {
         format!("com.amazonaws.{region}.{self}")
     }
 
-    /// The id of the list of its prefixes in a region, which routes name as their destination and rules of security groups as
-    /// their peer.
+    /// The id of the list of its prefixes in a region, which routes name as their destination and rules of security
+    /// groups as their peer.
     pub fn prefix_list(self, region: &Region) -> PrefixListId {
         PrefixListId(format!("pl-{}", derived::hex(8, &["prefix list", &self.name(region)])))
     }
@@ -51,8 +51,8 @@ impl fmt::Display for GatewayService {
     }
 }
 
-/// The id of a prefix list, `pl-` + 8 hex digits. There is one for each gateway service in a region, and no other. The service's
-/// own addresses are in it, so none that a VPC has here.
+/// The id of a prefix list, `pl-` + 8 hex digits. There is one for each gateway service in a region, and no other. The
+/// service's own addresses are in it, so none that a VPC has here.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PrefixListId(String);
 

@@ -170,7 +170,8 @@ elb_arn!(
     ListenerId, "listener ARN", "listener/net/", 2
 );
 elb_arn!(
-    /// The ARN of a listener of a load balancer of type application, `…:listener/app/<load balancer>/<16 hex>/<16 hex>`.
+    /// The ARN of a listener of a load balancer of type application, `…:listener/app/<load balancer>/<16 hex>/<16
+    /// hex>`.
     ApplicationListenerId, "listener ARN", "listener/app/", 2
 );
 elb_arn!(

@@ -24,7 +24,8 @@ pub struct Instance {
     #[schema(value_type = Vec<String>)]
     pub further_addresses: Vec<Ipv4Addr>,
     pub state: InstanceState,
-    /// Groups whose rules mean its addresses when they name a group as peer. What it lets in itself is its own firewall's.
+    /// Groups whose rules mean its addresses when they name a group as peer. What it lets in itself is its own
+    /// firewall's.
     #[serde(default)]
     pub security_groups: BTreeSet<SecurityGroupId>,
     #[serde(default)]

@@ -63,8 +63,8 @@ macro_rules! serde_as_text {
 }
 pub(crate) use serde_as_text;
 
-/// What every value has that is a text with a rule, a tuple struct of one private [`String`]: its text, its `Display`, and
-/// [`serde_as_text`]. The rule is its [`std::str::FromStr`].
+/// What every value has that is a text with a rule, a tuple struct of one private [`String`]: its text, its `Display`,
+/// and [`serde_as_text`]. The rule is its [`std::str::FromStr`].
 macro_rules! text_value {
     ($type:ident) => {
         impl $type {

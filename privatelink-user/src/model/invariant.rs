@@ -184,8 +184,8 @@ impl State {
         self.check_subnets()
     }
 
-    /// The same, if every rule held in `before` and `change` has led from there to here: looks at what the change touches, at
-    /// what refers to that, and at nothing else but what a kind of resource has only once.
+    /// The same, if every rule held in `before` and `change` has led from there to here: looks at what the change
+    /// touches, at what refers to that, and at nothing else but what a kind of resource has only once.
     pub fn check_change(&self, before: &Self, change: &Change) -> Result<(), InvariantViolation> {
         let keys: BTreeSet<Key> = change
             .edits()
@@ -567,8 +567,8 @@ impl State {
         Ok(())
     }
 
-    /// Whether a group of type `ip` has addresses only, and one of type `instance` instances of its VPC that are there, each
-    /// at its primary address; one that drains may be gone.
+    /// Whether a group of type `ip` has addresses only, and one of type `instance` instances of its VPC that are there,
+    /// each at its primary address; one that drains may be gone.
     fn fits_target_type(&self, group: &TargetGroup) -> bool {
         let family = |target: &Target| IpFamily::of(target.address.ip) == group.ip_address_type;
         let possible = match group.target_type {
@@ -771,7 +771,8 @@ impl State {
             if only.is_some_and(|only| !only.contains(&address)) {
                 continue;
             }
-            // A target may lie behind the VPC's gateway, several groups may share a target, and a host may be all three.
+            // A target may lie behind the VPC's gateway, several groups may share a target, and a host may be all
+            // three.
             let (inside, shareable) = match by {
                 AddressUse::Gateway(_) => match address {
                     IpAddr::V4(_) => (vpc.has_host(address), false),

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{EndpointId, EndpointServiceId, LinkId, Owner, ResourceName};
 
-/// Two VPCs of one owner, each of which reaches the other's targets by an address of its own. Its services and endpoints are
-/// made and deleted with it.
+/// Two VPCs of one owner, each of which reaches the other's targets by an address of its own. Its services and
+/// endpoints are made and deleted with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Link {

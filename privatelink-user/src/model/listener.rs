@@ -74,8 +74,8 @@ pub struct ListenerAttributes {
     pub udp_idle_timeout: u32,
 }
 
-/// The ports on which a listener answers: one, or several in a row. Of several, a target gets the port that the client has
-/// asked for; the port with which it is registered is then for health checks only.
+/// The ports on which a listener answers: one, or several in a row. Of several, a target gets the port that the client
+/// has asked for; the port with which it is registered is then for health checks only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ListenerPorts {
     /// Never 0.

@@ -24,11 +24,12 @@ pub struct LoadBalancer {
     /// The node addresses: inside the VPC's CIDR, at least one, the only sources that a target sees. Each adds 64,512
     /// ports towards every target.
     pub addresses: Vec<Ipv4Addr>,
-    /// The same for IPv6: what IPv6 targets see, inside the VPC's IPv6 range. None: it has no IPv6 listeners and targets.
+    /// The same for IPv6: what IPv6 targets see, inside the VPC's IPv6 range. None: it has no IPv6 listeners and
+    /// targets.
     #[serde(default)]
     pub ipv6_addresses: Vec<Ipv6Addr>,
-    /// Node addresses that `secondary_ips.auto_assigned.per_subnet` has assigned: sources that targets see, and nothing that a
-    /// client connects to.
+    /// Node addresses that `secondary_ips.auto_assigned.per_subnet` has assigned: sources that targets see, and nothing
+    /// that a client connects to.
     #[serde(default)]
     pub secondary_addresses: Vec<Ipv4Addr>,
     /// Who may connect, and where the load balancer may connect to.
@@ -241,7 +242,8 @@ fn on() -> bool {
 mod tests {
     use super::*;
 
-    /// A record from before an attribute was there has its default; `ipv6.deny_all_igw_traffic` that of an internal load balancer.
+    /// A record from before an attribute was there has its default; `ipv6.deny_all_igw_traffic` that of an internal
+    /// load balancer.
     #[test]
     fn stored_attributes_that_are_absent_are_those_of_an_internal_load_balancer() {
         let new = LoadBalancerAttributes::defaults(LoadBalancerKind::Network, Scheme::Internal);

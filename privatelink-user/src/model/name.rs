@@ -4,9 +4,10 @@ use std::str::FromStr;
 
 use super::{InstanceId, InvalidValue, invalid::text_value};
 
-/// The name of a VPC, load balancer, target group or instance, or the alias of an endpoint service: 1 to 32 letters, digits
-/// and hyphens, not starting or ending with a hyphen, without two hyphens in a row, not starting with `internal-` or with
-/// the prefix of an id (`vpc-`, `vpce-`), and no instance's id, so that a name is never mistaken for an id.
+/// The name of a VPC, load balancer, target group or instance, or the alias of an endpoint service: 1 to 32 letters,
+/// digits and hyphens, not starting or ending with a hyphen, without two hyphens in a row, not starting with
+/// `internal-` or with the prefix of an id (`vpc-`, `vpce-`), and no instance's id, so that a name is never mistaken
+/// for an id.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ResourceName(String);
 

@@ -1,5 +1,5 @@
-//! Network interfaces: of a load balancer or an endpoint one a subnet, of an instance one an address. They follow from their
-//! owners.
+//! Network interfaces: of a load balancer or an endpoint one a subnet, of an instance one an address. They follow from
+//! their owners.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -59,7 +59,8 @@ impl<'a> InterfaceOwner<'a> {
         }
     }
 
-    /// As AWS describes the interface: `ELB net/<name>/<id>` (`app` of one of type application), `VPC Endpoint Interface <id>`, or nothing.
+    /// As AWS describes the interface: `ELB net/<name>/<id>` (`app` of one of type application), `VPC Endpoint
+    /// Interface <id>`, or nothing.
     pub fn description(self) -> String {
         match self {
             Self::LoadBalancer(id) => format!("ELB {}", id.dimension()),

@@ -126,8 +126,8 @@ impl FromStr for NotificationTarget {
 
 text_value!(NotificationTarget);
 
-/// A message that waits for its delivery, also when its notification has gone with what it was about. It is made in the commit
-/// of what it tells, so that none is lost, and may come twice if the agent dies between delivery and commit.
+/// A message that waits for its delivery, also when its notification has gone with what it was about. It is made in the
+/// commit of what it tells, so that none is lost, and may come twice if the agent dies between delivery and commit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Notice {

@@ -31,10 +31,10 @@ impl fmt::Display for Owner {
 }
 
 impl State {
-    /// What `owner` works with: its own resources and nothing else. Names, addresses and references are decided on this,
-    /// so that an operation cannot touch what its caller does not own. VPCs, endpoint services and endpoints say whose
-    /// they are; load balancers, target groups, listeners and certificates carry it in their ARN; ports, subnets, route
-    /// tables, instances and security groups are their VPC's.
+    /// What `owner` works with: its own resources and nothing else. Names, addresses and references are decided on
+    /// this, so that an operation cannot touch what its caller does not own. VPCs, endpoint services and endpoints say
+    /// whose they are; load balancers, target groups, listeners and certificates carry it in their ARN; ports, subnets,
+    /// route tables, instances and security groups are their VPC's.
     pub fn seen_by(&self, owner: &Owner) -> Self {
         let Self {
             vpcs,

@@ -21,7 +21,8 @@ use super::{
 pub struct RouteTable {
     pub id: RouteTableId,
     pub vpc: VpcId,
-    /// By destination, which is never the VPC's own range. The longest prefix counts. Those for IPv6 ranges lead to no endpoint.
+    /// By destination, which is never the VPC's own range. The longest prefix counts. Those for IPv6 ranges lead to no
+    /// endpoint.
     pub routes: BTreeMap<RouteDestination, RouteTarget>,
     /// The subnets that it is for: each in one table at most. The others of the VPC have the main table.
     pub subnets: BTreeSet<SubnetId>,

@@ -39,8 +39,8 @@ impl SecurityGroup {
     /// Groups that a load balancer or an endpoint may carry (AWS's default).
     pub const MAX_PER_RESOURCE: usize = 5;
 
-    /// The group that every VPC has: made and deleted with it. What carries it may connect to what carries it, and it may
-    /// connect everywhere, until its rules are changed. Its ids follow from the VPC's.
+    /// The group that every VPC has: made and deleted with it. What carries it may connect to what carries it, and it
+    /// may connect everywhere, until its rules are changed. Its ids follow from the VPC's.
     pub fn default_of(vpc: &Vpc) -> Self {
         let id = SecurityGroupId::derived(&["default security group", vpc.id.as_str()]);
         let rule_id = |direction: &str| SecurityGroupRuleId::derived(&["default rule", id.as_str(), direction]);
@@ -313,8 +313,8 @@ pub enum Peer {
     Cidr(IpNet),
     /// What a security group of the same VPC stands for ([`Members`]).
     Group(SecurityGroupId),
-    /// The addresses of a gateway service. It is a record: none of them is in a VPC here, so nothing comes from there, and no
-    /// target is there.
+    /// The addresses of a gateway service. It is a record: none of them is in a VPC here, so nothing comes from there,
+    /// and no target is there.
     PrefixList(PrefixListId),
 }
 

@@ -218,9 +218,9 @@ impl State {
         gateways.chain(nodes).chain(endpoints).chain(instances).chain(targets)
     }
 
-    /// The prefixes whose packets are an endpoint's, by VPC: the endpoints' aliases, and what the VPC's route tables lead to them.
-    /// Of equal ones an alias counts, then the first table. A route that overlaps the VPC's own range leads nothing here: that
-    /// range is always local.
+    /// The prefixes whose packets are an endpoint's, by VPC: the endpoints' aliases, and what the VPC's route tables
+    /// lead to them. Of equal ones an alias counts, then the first table. A route that overlaps the VPC's own range
+    /// leads nothing here: that range is always local.
     pub fn aliases(&self) -> BTreeMap<(&VpcId, Ipv4Net), &Endpoint> {
         let named = |endpoint: &'_ Endpoint| endpoint.aliases.iter().map(|alias| alias.net()).collect::<Vec<_>>();
         let mut all: BTreeMap<(&VpcId, Ipv4Net), &Endpoint> = BTreeMap::new();
@@ -241,7 +241,8 @@ impl State {
         all
     }
 
-    /// The endpoint of `vpc` for which packets to `address` are, and the prefix by which they are; none if the address is its own.
+    /// The endpoint of `vpc` for which packets to `address` are, and the prefix by which they are; none if the address
+    /// is its own.
     pub fn endpoint_at(&self, vpc: &VpcId, address: IpAddr) -> Option<(&Endpoint, Option<Ipv4Net>)> {
         let mut in_vpc = self.endpoints.values().filter(|endpoint| endpoint.vpc == *vpc);
         let own = in_vpc.find(|endpoint| endpoint.all_addresses().any(|own| own == address));
@@ -252,8 +253,9 @@ impl State {
         })
     }
 
-    /// What a security group stands for as a peer: the nodes of load balancers, the endpoints and the instances that carry
-    /// it. A host of a VPC carries the VPC's default group, as an interface does in AWS for which nobody has named another.
+    /// What a security group stands for as a peer: the nodes of load balancers, the endpoints and the instances that
+    /// carry it. A host of a VPC carries the VPC's default group, as an interface does in AWS for which nobody has
+    /// named another.
     pub fn members(&self, group: &SecurityGroupId) -> Members {
         self.members_of([group]).remove(group).unwrap_or_default()
     }

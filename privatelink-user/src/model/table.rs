@@ -1,5 +1,5 @@
-//! Resources of one kind, by identity. Copies share what they have in common: copying a table costs nothing, and a change
-//! of a copy costs pointers to the other resources, never the resources themselves.
+//! Resources of one kind, by identity. Copies share what they have in common: copying a table costs nothing, and a
+//! change of a copy costs pointers to the other resources, never the resources themselves.
 
 use std::{
     collections::{BTreeMap, btree_map},

@@ -228,8 +228,8 @@ impl Protocol {
         }
     }
 
-    /// A listener of this protocol may lead to a target group of protocol `group`: the group has all that the listener has. What
-    /// comes by TLS goes on in clear or by TLS; only that can go on by TLS.
+    /// A listener of this protocol may lead to a target group of protocol `group`: the group has all that the listener
+    /// has. What comes by TLS goes on in clear or by TLS; only that can go on by TLS.
     pub const fn leads_to(self, group: GroupProtocol) -> bool {
         let GroupProtocol::Transport(group) = group else { return false };
         match (self, group) {
@@ -273,8 +273,8 @@ impl FromStr for Protocol {
 
 serde_as_text!(Protocol);
 
-/// What the targets of a group speak: a transport, which listeners of network load balancers lead to, or requests, which those of
-/// application load balancers do.
+/// What the targets of a group speak: a transport, which listeners of network load balancers lead to, or requests,
+/// which those of application load balancers do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum GroupProtocol {
     Transport(Protocol),

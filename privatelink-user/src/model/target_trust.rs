@@ -1,5 +1,5 @@
-//! Whether a TLS target group's connections and checks ask who its targets are: an extension of ours, which a Network Load
-//! Balancer lacks.
+//! Whether a TLS target group's connections and checks ask who its targets are: an extension of ours, which a Network
+//! Load Balancer lacks.
 
 use std::{fmt, str::FromStr};
 

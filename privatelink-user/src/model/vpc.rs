@@ -35,7 +35,8 @@ pub struct Vpc {
 }
 
 impl Vpc {
-    /// Where packets to `address` go first: to itself inside the VPC's range of its family, else to that family's router.
+    /// Where packets to `address` go first: to itself inside the VPC's range of its family, else to that family's
+    /// router.
     pub fn next_hop(&self, address: IpAddr) -> Option<IpAddr> {
         match address {
             IpAddr::V4(ip) if self.cidr.net().contains(&ip) => Some(address),
@@ -217,8 +218,8 @@ impl VpcIpv6Cidr {
     }
 }
 
-/// The addresses of an IPv6 range from which one is chosen when none is given: from the fifth on, as many as a search can be
-/// asked to look through.
+/// The addresses of an IPv6 range from which one is chosen when none is given: from the fifth on, as many as a search
+/// can be asked to look through.
 pub fn assignable_ipv6(net: Ipv6Net) -> impl Iterator<Item = Ipv6Addr> {
     const RESERVED: u128 = 4;
     const SEARCHED: u128 = 1 << 20;

@@ -185,8 +185,8 @@ impl LinkService {
         Ok((find(&links, host)?, find(&links, port)?))
     }
 
-    /// Makes sure that nobody else has an address in the prefix of `pair`: two routes to it would take the checks of one agent to the
-    /// other's datapath.
+    /// Makes sure that nobody else has an address in the prefix of `pair`: two routes to it would take the checks of
+    /// one agent to the other's datapath.
     ///
     /// # Errors
     ///
@@ -211,8 +211,8 @@ impl LinkService {
         Ok(())
     }
 
-    /// Gives the host end of `pair` an IPv6 address and lets `prefix` lead to the gateway; what exists is kept. It asks for no
-    /// router, makes no address of its own, and is its address's only owner, so that it is usable at once.
+    /// Gives the host end of `pair` an IPv6 address and lets `prefix` lead to the gateway; what exists is kept. It asks
+    /// for no router, makes no address of its own, and is its address's only owner, so that it is usable at once.
     ///
     /// # Errors
     ///
@@ -236,8 +236,9 @@ impl LinkService {
         routed.map_err(refused(format!("route {prefix} through {host}")))
     }
 
-    /// Lets an interface take all multicast frames, or no longer: neighbours ask for the datapath's IPv6 addresses by multicast
-    /// groups that no address of the interface is in (RFC 4861 section 7.2.1). The setting outlives the agent.
+    /// Lets an interface take all multicast frames, or no longer: neighbours ask for the datapath's IPv6 addresses by
+    /// multicast groups that no address of the interface is in (RFC 4861 section 7.2.1). The setting outlives the
+    /// agent.
     ///
     /// # Errors
     ///

@@ -1,5 +1,6 @@
-//! Neighbour solicitations (RFC 4861 section 4.3) on the datapath's ports, sent from a raw socket with the load balancer's node
-//! address as sender; as [`super::arp`]. The advertisements are seen by the datapath, which reports them.
+//! Neighbour solicitations (RFC 4861 section 4.3) on the datapath's ports, sent from a raw socket with the load
+//! balancer's node address as sender; as [`super::arp`]. The advertisements are seen by the datapath, which reports
+//! them.
 
 use std::{io, net::Ipv6Addr};
 
@@ -52,7 +53,8 @@ fn checksum<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u16 {
 }
 
 impl Solicitation {
-    /// The Ethernet and the IPv6 address that it is sent to: all that could have the target, or the neighbour that was there.
+    /// The Ethernet and the IPv6 address that it is sent to: all that could have the target, or the neighbour that was
+    /// there.
     fn receiver(&self) -> (MacAddress, Ipv6Addr) {
         match self.probe {
             Probe::Broadcast => {

@@ -21,7 +21,8 @@ const MAX_RETRY: u64 = 1_000;
 const UNRESOLVED_PROBES: u32 = 5;
 /// A reachable neighbour is asked again after this long (unicast): a changed MAC heals within it.
 const REFRESH: u64 = 10_000;
-/// Unanswered refreshes go to the known MAC this often, then by broadcast, for a neighbour that came back with another MAC.
+/// Unanswered refreshes go to the known MAC this often, then by broadcast, for a neighbour that came back with another
+/// MAC.
 const UNICAST_PROBES: u32 = 3;
 const STALE_PROBES: u32 = 6;
 /// A failed neighbour is asked again this often, for as long as somebody needs it.

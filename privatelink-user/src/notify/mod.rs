@@ -5,8 +5,8 @@
 //! ```
 //!
 //! A message is in the store until it is delivered or given up: an agent that is killed in between delivers it again. A
-//! notification's messages are delivered one after the other, those of different notifications at the same time. Nothing
-//! waits for a delivery but the notification's next one.
+//! notification's messages are delivered one after the other, those of different notifications at the same time.
+//! Nothing waits for a delivery but the notification's next one.
 
 mod sink;
 mod targets;
@@ -75,8 +75,8 @@ fn next<'a>(notices: impl Iterator<Item = &'a Notice>, busy: &BTreeSet<Notificat
     oldest.into_values().cloned().collect()
 }
 
-/// Tries to deliver; the notice is done with afterwards, one way or the other. A target may be a secret, so the log names the
-/// notification only.
+/// Tries to deliver; the notice is done with afterwards, one way or the other. A target may be a secret, so the log
+/// names the notification only.
 async fn deliver(targets: Arc<Targets>, notice: Notice) {
     let notification = &notice.notification;
     let Some(sink) = targets.sink(&notice.target) else {

@@ -107,8 +107,8 @@ impl Sink {
 async fn append(path: PathBuf, message: String) -> Result<(), SinkError> {
     let write = move || {
         let mut options = OpenOptions::new();
-        // A link in the last part of the path is not followed: the operator has named the file. Nor is a pipe waited for that
-        // nobody reads.
+        // A link in the last part of the path is not followed: the operator has named the file. Nor is a pipe waited
+        // for that nobody reads.
         options.append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
         io::Write::write_all(&mut options.open(path)?, format!("{message}\n").as_bytes())
     };

@@ -43,8 +43,8 @@ pub struct Store {
     _lock: DirectoryLock,
 }
 
-/// Makes the state directory if it is missing. Refuses one that others may write to, or whose file they may: whoever does decides
-/// what the kernel forwards.
+/// Makes the state directory if it is missing. Refuses one that others may write to, or whose file they may: whoever
+/// does decides what the kernel forwards.
 fn make_directory(directory: &Path) -> Result<(), StoreError> {
     let unusable = |source: io::Error| StoreError::Directory { directory: directory.to_owned(), source: source.into() };
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(unusable)?;
@@ -160,7 +160,8 @@ impl Store {
     }
 }
 
-/// Opens the file and reads the whole state. redb reports most damage as an error; what makes it panic is an error here.
+/// Opens the file and reads the whole state. redb reports most damage as an error; what makes it panic is an error
+/// here.
 fn open_database(file: &Path, opener: &Opener) -> Result<(Database, State), StoreError> {
     let attempt = catch_unwind(AssertUnwindSafe(|| {
         let fresh = fs::metadata(file).map_or(true, |metadata| metadata.len() == 0);

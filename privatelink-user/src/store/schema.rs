@@ -184,7 +184,8 @@ pub fn read(database: &Database, file: &Path) -> Result<State, StoreError> {
     load(ACCOUNTS, |bytes| serde_json::from_slice(bytes).map(Record::Account))?;
     load(CLIENT_TOKENS, |bytes| serde_json::from_slice(bytes).map(Record::ClientToken))?;
     load(CERTIFICATES, |bytes| serde_json::from_slice(bytes).map(Record::Certificate))?;
-    // A file may have VPCs without their default group and main route table, which follow from them until they are changed.
+    // A file may have VPCs without their default group and main route table, which follow from them until they are
+    // changed.
     let bare = state.vpcs.values().filter(|vpc| state.default_group(&vpc.id).is_none());
     let groups: Vec<SecurityGroup> = bare.map(SecurityGroup::default_of).collect();
     let bare = state.vpcs.values().filter(|vpc| state.main_route_table(&vpc.id).is_none());

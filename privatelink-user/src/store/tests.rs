@@ -193,7 +193,8 @@ fn an_unknown_schema_version_is_refused() {
     );
 }
 
-/// Storage in memory that writes nothing while it is told so, for that reason; it outlives the database, as a disk does.
+/// Storage in memory that writes nothing while it is told so, for that reason; it outlives the database, as a disk
+/// does.
 #[derive(Debug, Clone)]
 struct Disk {
     memory: Arc<InMemoryBackend>,
@@ -341,9 +342,9 @@ impl Image {
     }
 }
 
-/// Between each pair of steps that an operation takes on the disk, the agent is killed (everything up to there is done), or the
-/// power fails (of what was not synced, each step alone is lost, or alone is done): what is found is the state before the operation or
-/// after it.
+/// Between each pair of steps that an operation takes on the disk, the agent is killed (everything up to there is
+/// done), or the power fails (of what was not synced, each step alone is lost, or alone is done): what is found is the
+/// state before the operation or after it.
 #[test]
 fn between_any_two_writes_the_state_is_that_before_or_after() {
     let dir = TempDir::new().expect("a directory");

@@ -39,8 +39,8 @@ impl AlpnPolicy {
         self.row().1
     }
 
-    /// What a client that offers `offered` gets: the first of ours that it has. None: the connection goes on without ALPN,
-    /// as it does where nothing is shared (rustls itself would end it, RFC 7301 section 3.2).
+    /// What a client that offers `offered` gets: the first of ours that it has. None: the connection goes on without
+    /// ALPN, as it does where nothing is shared (rustls itself would end it, RFC 7301 section 3.2).
     pub fn choose(self, offered: &[&[u8]]) -> Option<&'static str> {
         self.protocols().iter().copied().find(|own| offered.contains(&own.as_bytes()))
     }

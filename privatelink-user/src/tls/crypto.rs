@@ -1,5 +1,6 @@
-//! The one place that says whose cryptography TLS uses here, for listeners, targets and health checks alike: AWS-LC, whose
-//! assembly for the processor's newest vector units (AES-GCM) and for P-256 and X25519 is what a handshake and a gigabit cost.
+//! The one place that says whose cryptography TLS uses here, for listeners, targets and health checks alike: AWS-LC,
+//! whose assembly for the processor's newest vector units (AES-GCM) and for P-256 and X25519 is what a handshake and a
+//! gigabit cost.
 
 pub use ::aws_lc_rs::{aead, rand};
 pub use rustls::crypto::aws_lc_rs::{cipher_suite, sign::any_supported_type};

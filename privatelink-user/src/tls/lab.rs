@@ -110,7 +110,8 @@ fn named(name: &str) -> DistinguishedName {
     named
 }
 
-/// The days between which a certificate is valid. A day is all that a lab's clocks need to agree on; the last one counts whole.
+/// The days between which a certificate is valid. A day is all that a lab's clocks need to agree on; the last one
+/// counts whole.
 fn validity(params: &mut CertificateParams, now: Timestamp, valid: SignedDuration) {
     let day = |at: Timestamp| {
         let date = at.to_zoned(TimeZone::UTC).date();

@@ -116,7 +116,8 @@ impl Upstream {
         Ok(Self { groups: groups.into_iter().map(Destination::new).collect::<Result<_, _>>()?, dialer })
     }
 
-    /// The group of the connection of this number: as often as its weight says, without a pattern that clients could meet.
+    /// The group of the connection of this number: as often as its weight says, without a pattern that clients could
+    /// meet.
     fn destination(&self, turn: u64) -> Option<&Destination> {
         let groups = || self.groups.iter().filter(|destination| !destination.group.targets.is_empty());
         let total: u64 = groups().map(|destination| u64::from(destination.group.weight)).sum();
@@ -139,8 +140,8 @@ pub struct Listener {
     certificates: Arc<Certificates>,
 }
 
-/// What lets a client of a listener come back without a full handshake. It outlives changes of the configuration, and is one
-/// listener's alone: with another one's ticket a client would trust whoever has that one's certificate.
+/// What lets a client of a listener come back without a full handshake. It outlives changes of the configuration, and
+/// is one listener's alone: with another one's ticket a client would trust whoever has that one's certificate.
 #[derive(Clone)]
 pub struct Sessions {
     tickets: Arc<Tickets>,
@@ -376,12 +377,12 @@ async fn relayed(
     Ok(())
 }
 
-/// Between probes of an idle connection: as often as a Network Load Balancer sends them: neither end's firewall forgets it, nor does the
-/// datapath.
+/// Between probes of an idle connection: as often as a Network Load Balancer sends them: neither end's firewall forgets
+/// it, nor does the datapath.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
-/// A peer that has gone is found; small writes do not wait for each other. A socket that cannot is served all the same. What a
-/// listening socket accepts has what that has.
+/// A peer that has gone is found; small writes do not wait for each other. A socket that cannot is served all the same.
+/// What a listening socket accepts has what that has.
 pub fn keep_alive<'a>(socket: impl Into<SockRef<'a>>) {
     let socket = socket.into();
     let probes = TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE);

@@ -5,8 +5,8 @@
 //! 10.0.1.10:8080 in the provider's VPC ◄─ [port] ◄─ the target's internal address ─ [host port] ◄┘
 //! ```
 //!
-//! To the datapath the relay is a target, and a client of targets like a health check. Who connects is what the PROXY header
-//! says that the kernel puts before the first byte.
+//! To the datapath the relay is a target, and a client of targets like a health check. Who connects is what the PROXY
+//! header says that the kernel puts before the first byte.
 
 pub mod alpn;
 pub mod certificate;

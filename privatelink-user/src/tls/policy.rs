@@ -1,9 +1,10 @@
 //! Security policies by their AWS names: which versions and cipher suites a TLS listener offers.
 //!
-//! Source: the table of security policies in the Network Load Balancer's user guide. A policy is a set of protocol versions
-//! and of classes of cipher suites. rustls has neither versions below 1.2 nor CBC nor key exchange by RSA, on purpose. A
-//! policy whose oldest version rustls lacks is refused: who asks for it has clients that would be turned away. Suites that
-//! rustls lacks are left out of what is offered, and of what is shown, which only makes a listener stricter.
+//! Source: the table of security policies in the Network Load Balancer's user guide. A policy is a set of protocol
+//! versions and of classes of cipher suites. rustls has neither versions below 1.2 nor CBC nor key exchange by RSA, on
+//! purpose. A policy whose oldest version rustls lacks is refused: who asks for it has clients that would be turned
+//! away. Suites that rustls lacks are left out of what is offered, and of what is shown, which only makes a listener
+//! stricter.
 
 use std::{fmt, str::FromStr};
 
@@ -201,8 +202,8 @@ pub const POLICIES: &[SslPolicy] = {
     ]
 };
 
-/// What a listener has that names no policy: the console's default. The API's own, `ELBSecurityPolicy-2016-08`, begins at
-/// TLS 1.0.
+/// What a listener has that names no policy: the console's default. The API's own, `ELBSecurityPolicy-2016-08`, begins
+/// at TLS 1.0.
 pub const DEFAULT: &str = "ELBSecurityPolicy-TLS13-1-2-2021-06";
 
 /// What rustls offers for a policy.

@@ -1,5 +1,5 @@
-//! The PROXY protocol header that the datapath puts before a connection to the relay, and the one that the relay puts before
-//! its own to a target (behaviour as of a Network Load Balancer; the specification's version 2).
+//! The PROXY protocol header that the datapath puts before a connection to the relay, and the one that the relay puts
+//! before its own to a target (behaviour as of a Network Load Balancer; the specification's version 2).
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 

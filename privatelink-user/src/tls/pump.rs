@@ -1,4 +1,5 @@
-//! Bytes between a client's TLS and a target, until both have ended, one breaks off or both have been silent for too long.
+//! Bytes between a client's TLS and a target, until both have ended, one breaks off or both have been silent for too
+//! long.
 
 use std::{
     cell::RefCell,
@@ -36,8 +37,8 @@ pub struct Relayed {
     pub end: End,
 }
 
-/// Relays both ways. A side that closes its half is passed on as such; the other half goes on. An idle connection takes no
-/// more memory than its two ends do.
+/// Relays both ways. A side that closes its half is passed on as such; the other half goes on. An idle connection takes
+/// no more memory than its two ends do.
 pub async fn relay<C, T>(mut client: C, mut target: T, idle: Duration) -> Relayed
 where
     C: AsyncBufRead + AsyncWrite + Unpin,
@@ -137,8 +138,8 @@ impl Way {
 /// As much as a socket is read at a time.
 const CHUNK: usize = 64 << 10;
 
-/// Room for what a socket is read into. It is the thread's before and after, so that reading neither asks for memory nor clears
-/// it, and a connection has some only while it holds bytes that the other side does not take yet.
+/// Room for what a socket is read into. It is the thread's before and after, so that reading neither asks for memory
+/// nor clears it, and a connection has some only while it holds bytes that the other side does not take yet.
 #[derive(Debug)]
 struct Chunk(Box<[u8]>);
 
@@ -168,7 +169,8 @@ impl Drop for Chunk {
     }
 }
 
-/// A stream that is read in chunks, however little is asked for at a time, and has room for one only while it holds something.
+/// A stream that is read in chunks, however little is asked for at a time, and has room for one only while it holds
+/// something.
 #[derive(Debug)]
 pub struct Lazy<S> {
     stream: S,

@@ -1,9 +1,10 @@
-//! Session tickets: what lets a client come back without a full handshake (RFC 5077; RFC 8446 section 4.6.1). A ticket is a
-//! session under a key of the listener's, so nothing is kept for it here. The keys are one set for all threads of a relay, and
-//! go over to the relay that takes its sockets, so that a client does not notice.
+//! Session tickets: what lets a client come back without a full handshake (RFC 5077; RFC 8446 section 4.6.1). A ticket
+//! is a session under a key of the listener's, so nothing is kept for it here. The keys are one set for all threads of
+//! a relay, and go over to the relay that takes its sockets, so that a client does not notice.
 //!
-//! A ticket is the key's name, a nonce, and the session by AES-256-GCM with the name as additional data. Nonces are random: at
-//! ten thousand handshakes a second, with two tickets each, a key sees 2^29 of them, and two are equal with probability 2^-39.
+//! A ticket is the key's name, a nonce, and the session by AES-256-GCM with the name as additional data. Nonces are
+//! random: at ten thousand handshakes a second, with two tickets each, a key sees 2^29 of them, and two are equal with
+//! probability 2^-39.
 
 use std::{
     sync::{Arc, PoisonError, RwLock},

@@ -1,5 +1,5 @@
-//! TLS with targets, whose certificates are not validated: they are for names that only clients know, self-signed or expired
-//! (Network Load Balancer user guide, "TLS listeners"). The network between is the provider's own VPC.
+//! TLS with targets, whose certificates are not validated: they are for names that only clients know, self-signed or
+//! expired (Network Load Balancer user guide, "TLS listeners"). The network between is the provider's own VPC.
 
 use std::sync::Arc;
 

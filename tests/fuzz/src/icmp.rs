@@ -1,5 +1,5 @@
-//! ICMP errors about an open flow, from either side: whatever one holds, what comes of it names the flow's own addresses and
-//! nobody else's, and its checksums are as right as they were.
+//! ICMP errors about an open flow, from either side: whatever one holds, what comes of it names the flow's own
+//! addresses and nobody else's, and its checksums are as right as they were.
 
 use privatelink_ebpf::testing::{
     cases::{A, PROVIDER, world},

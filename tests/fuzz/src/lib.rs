@@ -1,6 +1,6 @@
-//! Targets of coverage-guided fuzzing: each takes bytes, makes of them what it is about, and panics if something is not as it
-//! must always be. `cargo xtask fuzz TARGET --minutes N` has libFuzzer choose the bytes; what it found worth keeping lies in
-//! `corpus/TARGET` and is replayed by the unit tests.
+//! Targets of coverage-guided fuzzing: each takes bytes, makes of them what it is about, and panics if something is not
+//! as it must always be. `cargo xtask fuzz TARGET --minutes N` has libFuzzer choose the bytes; what it found worth
+//! keeping lies in `corpus/TARGET` and is replayed by the unit tests.
 
 mod decide;
 mod icmp;

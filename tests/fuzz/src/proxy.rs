@@ -1,5 +1,6 @@
-//! A connection with a PROXY protocol header, over a network that loses, repeats and reorders: what the target gets is the header
-//! and then what the client sent, byte for byte, and the client is never told of a byte that it has not sent.
+//! A connection with a PROXY protocol header, over a network that loses, repeats and reorders: what the target gets is
+//! the header and then what the client sent, byte for byte, and the client is never told of a byte that it has not
+//! sent.
 
 use privatelink_ebpf::{
     testing::{

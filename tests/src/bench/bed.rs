@@ -83,7 +83,8 @@ impl Bed {
         Ok(Self { client: client.0, clients: client.1, target: target.0, targets: target.1, lb })
     }
 
-    /// Gives the kernel's own stack everything that it needs to carry the same flows: addresses, neighbours, forwarding.
+    /// Gives the kernel's own stack everything that it needs to carry the same flows: addresses, neighbours,
+    /// forwarding.
     pub fn route(&self, clients: u8) -> Result<()> {
         let netns = &self.lb;
         self.client.end.add_address(&format!("{CLIENT_GATEWAY}/16"))?;

@@ -90,7 +90,8 @@ fn networks() -> impl Iterator<Item = String> {
     others.chain([CLIENT_NET.to_owned()])
 }
 
-/// The agent with a plain listener, one with PROXY headers and one of IPv6 targets, and two endpoints, one of them guarded.
+/// The agent with a plain listener, one with PROXY headers and one of IPv6 targets, and two endpoints, one of them
+/// guarded.
 fn ours(topology: Topology) -> Result<Place> {
     let agent = crate::daemon::Agent::start(&program()?, &topology.lb)?;
     let scenario = Scenario::configure(topology, agent)?;

@@ -61,8 +61,8 @@ pub fn open_udp(generator: &mut Generator<'_>, flows: u32) -> Result<()> {
     anyhow::bail!("{received} of {flows} datagrams arrived in each of {ATTEMPTS} attempts")
 }
 
-/// Sends established flows' packets, all of which must arrive. The fastest of some runs: whatever else runs on the machine
-/// only ever makes one slower, or lose packets.
+/// Sends established flows' packets, all of which must arrive. The fastest of some runs: whatever else runs on the
+/// machine only ever makes one slower, or lose packets.
 pub fn measure(generator: &mut Generator<'_>, cpus: &[usize], flows: u32, frames: u32) -> Result<Sent> {
     measure_kind(generator, Frames::Established, cpus, flows, frames)
 }

@@ -1,5 +1,6 @@
-//! The same storms over us and over those that are most trusted: a target dies, the balancer's process dies, a thousand settings
-//! change at once, the program is replaced. All the while connections come for one request each, and others are kept.
+//! The same storms over us and over those that are most trusted: a target dies, the balancer's process dies, a thousand
+//! settings change at once, the program is replaced. All the while connections come for one request each, and others
+//! are kept.
 //!
 //! Each has three servers; health checks, where there are any, come every 5 s and take two failures. What is killed is
 //! started again at once, as a supervisor would.

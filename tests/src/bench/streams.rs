@@ -1,7 +1,8 @@
-//! TCP through the load balancer and its rivals: real programs on real stacks, the server on CPU 0, the client on CPU 1.
+//! TCP through the load balancer and its rivals: real programs on real stacks, the server on CPU 0, the client on CPU
+//! 1.
 //!
-//! Each contestant has namespaces of its own, wired alike: one client, one server, a veth pair to the load balancer each.
-//! Forwarding works where the scheduler puts it; proxies are one process each.
+//! Each contestant has namespaces of its own, wired alike: one client, one server, a veth pair to the load balancer
+//! each. Forwarding works where the scheduler puts it; proxies are one process each.
 
 use std::{
     fs,
@@ -26,8 +27,8 @@ use crate::{
 use anyhow::{Context as _, Result, ensure};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 10);
-/// Addresses of the server, of which its web server's are targets each: it closes first, so that a source port towards one
-/// of them rests for a minute, and wrk makes more connections than that leaves to one.
+/// Addresses of the server, of which its web server's are targets each: it closes first, so that a source port towards
+/// one of them rests for a minute, and wrk makes more connections than that leaves to one.
 const ADDRESSES: u8 = 16;
 /// Where clients find the service, unless they are routed to the server itself.
 const FRONT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 50);

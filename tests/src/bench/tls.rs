@@ -1,9 +1,11 @@
 //! TLS listeners beside HAProxy and nginx that end the same TLS: one certificate (ECDSA P-256), one cipher suite
-//! (AES-128-GCM), X25519, a connection to a server in clear for each connection of a client, as many threads as there are CPUs.
+//! (AES-128-GCM), X25519, a connection to a server in clear for each connection of a client, as many threads as there
+//! are CPUs.
 //!
-//! Clients are OpenSSL's `s_time` and wrk. On two CPUs a client's half of a full handshake costs more than the server's, so a
-//! rate says little of the terminator: what it spends on each connection, request or gigabit is a figure of its own
-//! (`…-cpu`), the time of all processes in its namespace, which are the agent and the relay where it is ours.
+//! Clients are OpenSSL's `s_time` and wrk. On two CPUs a client's half of a full handshake costs more than the
+//! server's, so a rate says little of the terminator: what it spends on each connection, request or gigabit is a figure
+//! of its own (`…-cpu`), the time of all processes in its namespace, which are the agent and the relay where it is
+//! ours.
 
 use std::{
     fs,
@@ -172,7 +174,8 @@ fn handshakes(client: &Netns, version: &str, handshake: Handshake) -> Result<f64
     })
 }
 
-/// What wrk says of `connections` kept connections: requests a second, and the time that 99 % take at most, in microseconds.
+/// What wrk says of `connections` kept connections: requests a second, and the time that 99 % take at most, in
+/// microseconds.
 fn wrk(client: &Netns, connections: u32, file: &str) -> Result<(f64, f64)> {
     let mut command = client.command(find("wrk")?);
     command.args(["-t", "1", "-c", &connections.to_string(), "-d", &format!("{SAMPLE}s"), "--latency"]);
@@ -199,8 +202,8 @@ struct Measure {
     unit: &'static str,
     goal: Goal,
     sample: fn(&Netns) -> Result<f64>,
-    /// The unit of the terminator's time for what is counted once in `value`, and that unit's share of a second; none where
-    /// the figure is no rate.
+    /// The unit of the terminator's time for what is counted once in `value`, and that unit's share of a second; none
+    /// where the figure is no rate.
     cost: Option<(&'static str, f64)>,
 }
 

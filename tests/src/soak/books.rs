@@ -13,7 +13,8 @@ use crate::{scenario::Scenario, topology::Topology};
 pub struct Books {
     opened: u64,
     ended: u64,
-    /// Flows whose client has come again from the same port. Where their own port was held they end twice: then, and with the hold.
+    /// Flows whose client has come again from the same port. Where their own port was held they end twice: then, and
+    /// with the hold.
     replaced: u64,
     /// Frames that came in on ports, and those that left by them.
     pub received: u64,
@@ -80,8 +81,9 @@ fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// Frames that came in on all ports, and that left by them, as the far ends count them: of what leaves by `bpf_redirect_peer`
-/// the near end knows nothing. In the agent's namespace, the far end is the one with an address, which is the host's.
+/// Frames that came in on all ports, and that left by them, as the far ends count them: of what leaves by
+/// `bpf_redirect_peer` the near end knows nothing. In the agent's namespace, the far end is the one with an address,
+/// which is the host's.
 fn frames(topology: &Topology) -> Result<(u64, u64)> {
     let mut frames = (0, 0);
     for netns in topology.hosts().map(|host| &host.netns).chain([&topology.lb]) {

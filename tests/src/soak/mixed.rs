@@ -1,10 +1,10 @@
-//! A night in short: pages, logins, datagrams, TLS handshakes, transfers, connections that come and go and connections that
-//! idle, all at once, while a target dies and comes back, endpoints are made and deleted, and, in the first half, agent and
-//! relay are replaced.
+//! A night in short: pages, logins, datagrams, TLS handshakes, transfers, connections that come and go and connections
+//! that idle, all at once, while a target dies and comes back, endpoints are made and deleted, and, in the first half,
+//! agent and relay are replaced.
 //!
-//! No connection may fail but those to the target that is dead and not yet found to be. Once a minute the whole is looked at;
-//! at the end memory may not have grown, latency may not have risen, all flows and ports are given back, every flow that was opened
-//! has ended once, and every packet has left, or was dropped by name.
+//! No connection may fail but those to the target that is dead and not yet found to be. Once a minute the whole is
+//! looked at; at the end memory may not have grown, latency may not have risen, all flows and ports are given back,
+//! every flow that was opened has ended once, and every packet has left, or was dropped by name.
 
 use std::{
     collections::BTreeMap,

@@ -1,9 +1,9 @@
 //! TLS handshakes of every kind at a relay.
 //!
-//! Each second brings the same mix: full and resumed handshakes of TLS 1.2 and 1.3 with a request each, handshakes that a client
-//! breaks off with an alert, that are no TLS, that end in a reset half-way, clients that send one byte and wait for the handshake's
-//! time to be over, and connections that are kept for a while. After a warm-up memory may grow no more, and when all is over
-//! connections, descriptors and flows are back where they were.
+//! Each second brings the same mix: full and resumed handshakes of TLS 1.2 and 1.3 with a request each, handshakes that
+//! a client breaks off with an alert, that are no TLS, that end in a reset half-way, clients that send one byte and
+//! wait for the handshake's time to be over, and connections that are kept for a while. After a warm-up memory may grow
+//! no more, and when all is over connections, descriptors and flows are back where they were.
 
 use std::{
     error::Error,

@@ -40,8 +40,8 @@ impl Exchanged {
     }
 }
 
-/// `rate` datagrams a second to `to` until it is `over`, every fiftieth of a flow that begins with it, from the namespace of the
-/// calling thread. Answers are waited for one second longer.
+/// `rate` datagrams a second to `to` until it is `over`, every fiftieth of a flow that begins with it, from the
+/// namespace of the calling thread. Answers are waited for one second longer.
 pub fn exchange(to: SocketAddr, rate: u32, over: impl Fn() -> bool) -> Result<Exchanged> {
     let pace = Duration::from_secs(1) / rate.max(1);
     let mut old = Flow::open(to)?;

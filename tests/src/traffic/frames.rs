@@ -86,8 +86,8 @@ impl Injector {
         if sent >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
-    /// Sends segments like `template` from ever new addresses and ports, as [`Injector::storm`] does. Sources are 10.0.128.0/17: nobody's addresses,
-    /// so no reset answers for them.
+    /// Sends segments like `template` from ever new addresses and ports, as [`Injector::storm`] does. Sources are
+    /// 10.0.128.0/17: nobody's addresses, so no reset answers for them.
     pub fn flood(&self, template: Forged, stop: impl Fn() -> bool) -> Result<u64> {
         let forged = |random: u32| {
             let [a, b, c, d] = random.to_be_bytes();
@@ -123,7 +123,8 @@ impl Injector {
 pub struct Sniffer(OwnedFd);
 
 impl Sniffer {
-    /// Listens on `link` from now on, to IPv4 packets of one protocol: what a transfer sends besides would fill the socket.
+    /// Listens on `link` from now on, to IPv4 packets of one protocol: what a transfer sends besides would fill the
+    /// socket.
     pub fn new(link: &End, protocol: u8) -> Result<Self> {
         /// `PACKET_IGNORE_OUTGOING` (linux/if_packet.h).
         const IGNORE_OUTGOING: libc::c_int = 23;

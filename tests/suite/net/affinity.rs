@@ -39,7 +39,8 @@ const NODES: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 0, 1, 5), Ipv4Addr::new(10, 0, 2
 /// Answers that a share is measured by. One of 85 in 100 is outside 60 to 99 of them once in ten million tries.
 const ASKED: usize = 100;
 
-/// Each VPC's subnets: the third byte of the range, and the zone. Where `consumer-a` has zone b, `consumer-b` has zone a.
+/// Each VPC's subnets: the third byte of the range, and the zone. Where `consumer-a` has zone b, `consumer-b` has zone
+/// a.
 const SUBNETS: [(&str, u8, char); 5] = [
     ("consumer-a", 1, 'a'),
     ("consumer-a", 2, 'b'),

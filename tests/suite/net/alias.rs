@@ -1,5 +1,5 @@
-//! Aliases: a host routes an address, or a prefix, of a network that is none of its VPC's to an endpoint, and reaches the service
-//! by it.
+//! Aliases: a host routes an address, or a prefix, of a network that is none of its VPC's to an endpoint, and reaches
+//! the service by it.
 
 use std::net::SocketAddrV4;
 
@@ -28,8 +28,8 @@ fn fetch(scenario: &Scenario, host: &str, url: &str) -> Result<String> {
     curl(&scenario.topology.host(host).netns, &["--max-time", "2", url])
 }
 
-/// A route to one address, then to a prefix in which the port decides the listener; the address of the VPC that is an alias needs no
-/// route. Without the alias, and in another VPC, nothing answers.
+/// A route to one address, then to a prefix in which the port decides the listener; the address of the VPC that is an
+/// alias needs no route. Without the alias, and in another VPC, nothing answers.
 fn alias(hook: Hook) -> Result<()> {
     with_web(1, hook, |scenario| {
         let page = server(scenario, 1);

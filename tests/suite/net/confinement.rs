@@ -103,7 +103,8 @@ fn refused(process: &mut Injected, what: &str, number: i64, arguments: [u64; 6])
     Ok(())
 }
 
-/// What neither process may call, whoever it is: each of these succeeds, or finds fault with its arguments, where nobody forbids it.
+/// What neither process may call, whoever it is: each of these succeeds, or finds fault with its arguments, where
+/// nobody forbids it.
 fn refuses_calls(process: &mut Injected) -> Result<()> {
     refused(process, "unshare(0)", libc::SYS_unshare, [0; 6])?;
     refused(process, "personality", libc::SYS_personality, [0xffff_ffff, 0, 0, 0, 0, 0])?;
@@ -141,7 +142,8 @@ fn refuses_calls(process: &mut Injected) -> Result<()> {
     refused(process, "a signal to another process", libc::SYS_kill, kill)
 }
 
-/// The agent's process itself is made to try: files outside, settings of the host, forbidden calls. It forwards before and after.
+/// The agent's process itself is made to try: files outside, settings of the host, forbidden calls. It forwards before
+/// and after.
 fn agent_refused() -> Result<()> {
     with_web(1, Hook::Tc, |scenario| {
         let _echo = Server::start(&server(scenario, 1).netns, target(scenario, 1), Behaviour::Echo)?;
@@ -176,7 +178,8 @@ fn agent_refused() -> Result<()> {
     })
 }
 
-/// The same of the relay, which has no capability, and may not even read the state of the agent whose directory it shares.
+/// The same of the relay, which has no capability, and may not even read the state of the agent whose directory it
+/// shares.
 fn relay_refused() -> Result<()> {
     with_web(1, Hook::Tc, |scenario| {
         let _echo = Server::start(&server(scenario, 1).netns, target(scenario, 1), Behaviour::Echo)?;

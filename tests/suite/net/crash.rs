@@ -1,5 +1,5 @@
-//! The agent is killed (SIGKILL) in the middle of what it does, again and again; what it leaves is whole. And a state file that
-//! cannot be trusted is refused, while the kernel forwards on.
+//! The agent is killed (SIGKILL) in the middle of what it does, again and again; what it leaves is whole. And a state
+//! file that cannot be trusted is refused, while the kernel forwards on.
 
 use std::{
     collections::BTreeSet,
@@ -236,7 +236,8 @@ fn kills() -> Result<()> {
     })
 }
 
-/// How long making and taking away each thing takes where nobody kills, the quicker of the two; each is as it was afterwards.
+/// How long making and taking away each thing takes where nobody kills, the quicker of the two; each is as it was
+/// afterwards.
 fn durations(scenario: &Scenario, things: &[Thing], there: &[bool]) -> Result<Vec<Duration>> {
     let mut durations = Vec::new();
     for (thing, there) in things.iter().zip(there) {
@@ -305,8 +306,8 @@ fn connects(client: &Host, to: SocketAddrV4) -> Result<()> {
     stream::echo(&mut stream, b"hello").map(drop)
 }
 
-/// Truncated and bit-flipped files end the start with a way out, or are read right; the kernel forwards what it did. With the
-/// good file the agent takes over.
+/// Truncated and bit-flipped files end the start with a way out, or are read right; the kernel forwards what it did.
+/// With the good file the agent takes over.
 fn damaged() -> Result<()> {
     with_web(1, Hook::Tc, |scenario| {
         let _echo = Server::start(&server(scenario, 1).netns, target(scenario, 1), Behaviour::Echo)?;
@@ -337,8 +338,8 @@ fn damaged() -> Result<()> {
     })
 }
 
-/// On a disk that cannot be written the agent does not start, and says what to do; the kernel forwards what it did. When the disk
-/// is well again, so is the agent.
+/// On a disk that cannot be written the agent does not start, and says what to do; the kernel forwards what it did.
+/// When the disk is well again, so is the agent.
 fn read_only() -> Result<()> {
     let dir = Directory::new("disk")?;
     let disk = dir.path().join("disk");
@@ -373,8 +374,8 @@ fn read_only() -> Result<()> {
     result.with_context(|| scenario.diagnosis())
 }
 
-/// A flow table that has room for 144 flows: when it is full, further ones are refused and counted, open ones go on, and as soon as
-/// some have ended others find room.
+/// A flow table that has room for 144 flows: when it is full, further ones are refused and counted, open ones go on,
+/// and as soon as some have ended others find room.
 fn full_table(hook: Hook) -> Result<()> {
     /// Four entries each, and half an entry in the stash; a flow takes two.
     const BUCKETS: usize = 64;

@@ -53,8 +53,8 @@ const FAR: Ipv4Addr = Ipv4Addr::new(192, 168, 7, 7);
 /// Long enough for a change to reach the kernel.
 const SOON: Duration = Duration::from_secs(5);
 
-/// A consumer, and a provider with a server, which is a registered instance, and a client; `protocol` on `port` leads to the
-/// instance's `target_port`, and the consumer has an endpoint.
+/// A consumer, and a provider with a server, which is a registered instance, and a client; `protocol` on `port` leads
+/// to the instance's `target_port`, and the consumer has an endpoint.
 fn with_instance(
     hook: Hook,
     (protocol, port, target_port, check): (&str, u16, u16, u16),
@@ -177,8 +177,8 @@ fn not_shown(hook: Hook) -> Result<()> {
         ensure!(peers.iter().any(|peer| *peer.ip() == NODE && peer.port() != 45_000), "the server saw {peers:?}");
         ensure!(scenario.counter("client_ip_collision")? == 1, "one collision");
 
-        // The server as a client of the load balancer that leads back to it. A veth does not wake a far end without an XDP
-        // program for what XDP sends back to it, so this is TC's.
+        // The server as a client of the load balancer that leads back to it. A veth does not wake a far end without an
+        // XDP program for what XDP sends back to it, so this is TC's.
         if hook == Hook::Xdp {
             return Ok(());
         }

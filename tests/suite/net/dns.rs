@@ -335,8 +335,8 @@ const IPV6_RANGE: &str = "fd00:10::/64";
 const IPV6_NODE: &str = "fd00:10::5";
 const IPV6_ENDPOINT: &str = "fd00:10::50";
 
-/// The regional, zonal and private name of a dualstack endpoint answer with the records that are chosen, before and after each
-/// change.
+/// The regional, zonal and private name of a dualstack endpoint answer with the records that are chosen, before and
+/// after each change.
 fn chosen_records() -> Result<()> {
     with_names(Hook::Auto, &["--local=/org/".to_owned()], |scenario| {
         let cli = &scenario.cli;

@@ -84,8 +84,8 @@ fn greeter(scenario: &Scenario, number: u8) -> Result<Server> {
     Server::start(&server(scenario, number).netns, target(scenario, number), Behaviour::Greet(name))
 }
 
-/// Both ends of all of `idle`, whose server is `greeter`, are reset within a second of the first; `left` other connections
-/// stay.
+/// Both ends of all of `idle`, whose server is `greeter`, are reset within a second of the first; `left` other
+/// connections stay.
 fn reset_together(idle: Vec<Idle>, greeter: &Server, before: u64, left: u64) -> Result<()> {
     let count = idle.len() as u64;
     let ends: Vec<Instant> = idle.into_iter().map(Idle::reset_at).collect::<Result<_>>()?;

@@ -109,9 +109,9 @@ fn syn(scenario: &Scenario, attacker: &Host, port: &str) -> Result<Forged> {
 /// For how long real clients connect during the flood.
 const CONNECTING: Duration = Duration::from_secs(10);
 
-/// Consumer a is flooded from addresses of its own network that nobody has, to the endpoint that its real clients use, by a host
-/// that has a link of its own. Each client answers a cookie, and every one of its requests succeeds; so do all connections of
-/// consumer b.
+/// Consumer a is flooded from addresses of its own network that nobody has, to the endpoint that its real clients use,
+/// by a host that has a link of its own. Each client answers a cookie, and every one of its requests succeeds; so do
+/// all connections of consumer b.
 fn cookies(hook: Hook) -> Result<()> {
     let mut plans = plans(1);
     plans[0].hosts.push(HostPlan::new("attacker", 2, 10));
@@ -158,8 +158,8 @@ fn cookies(hook: Hook) -> Result<()> {
     })
 }
 
-/// While a SYN flood uses the budget up, others send the resets and acknowledgements with which a cookie would be answered, with
-/// numbers that they guess. None of them is taken for an answer, and real clients connect all the same.
+/// While a SYN flood uses the budget up, others send the resets and acknowledgements with which a cookie would be
+/// answered, with numbers that they guess. None of them is taken for an answer, and real clients connect all the same.
 fn forged(hook: Hook) -> Result<()> {
     let mut plans = plans(1);
     plans[0].hosts.push(HostPlan::new("attacker", 2, 10));

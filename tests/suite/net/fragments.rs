@@ -101,7 +101,8 @@ fn large_datagrams(hook: Hook) -> Result<()> {
     })
 }
 
-/// Fragments of a datagram of `payload` bytes from the client's port 40,000 to the endpoint, as Ethernet frames in order.
+/// Fragments of a datagram of `payload` bytes from the client's port 40,000 to the endpoint, as Ethernet frames in
+/// order.
 fn fragments(scenario: &Scenario, id: u16, payload: &[u8]) -> Result<Vec<Vec<u8>>> {
     const PIECE: usize = 1480;
     let host = scenario.topology.host("client-a");
@@ -128,8 +129,8 @@ fn fragments(scenario: &Scenario, id: u16, payload: &[u8]) -> Result<Vec<Vec<u8>
         .collect()
 }
 
-/// Whatever the order in which a datagram's fragments come, the target's kernel puts it together and the client gets it back.
-/// Fragments whose first one never comes are counted, and no more of them wait than there is room for.
+/// Whatever the order in which a datagram's fragments come, the target's kernel puts it together and the client gets it
+/// back. Fragments whose first one never comes are counted, and no more of them wait than there is room for.
 fn any_order(hook: Hook) -> Result<()> {
     with_service(hook, "UDP", PORT, CHECK, |scenario| {
         let host = server(scenario, 1);

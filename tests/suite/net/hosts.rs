@@ -1,4 +1,5 @@
-//! Interfaces and hosts that misbehave: each ends in a condition that the agent states, and heals by itself when its cause has gone.
+//! Interfaces and hosts that misbehave: each ends in a condition that the agent states, and heals by itself when its
+//! cause has gone.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -86,9 +87,9 @@ fn pins(scenario: &Scenario) -> usize {
     scenario.agent.pins().len()
 }
 
-/// The port of a consumer is renamed, moved to another namespace, and deleted and made anew. Each time the other consumer notices
-/// nothing, the agent says what is missing, nothing of the port stays behind, and the first client is served again as soon as there
-/// is such an interface.
+/// The port of a consumer is renamed, moved to another namespace, and deleted and made anew. Each time the other
+/// consumer notices nothing, the agent says what is missing, nothing of the port stays behind, and the first client is
+/// served again as soon as there is such an interface.
 fn comes_and_goes(hook: Hook) -> Result<()> {
     with_web(1, hook, |scenario| {
         let _echo = Server::start(&server(scenario, 1).netns, target(scenario, 1), Behaviour::Echo)?;
@@ -151,8 +152,8 @@ fn comes_and_goes(hook: Hook) -> Result<()> {
     })
 }
 
-/// A port that is down is told, and an open connection goes on when it is up again. One whose MTU becomes smaller under a transfer,
-/// and larger again, carries the transfer by segments that fit.
+/// A port that is down is told, and an open connection goes on when it is up again. One whose MTU becomes smaller under
+/// a transfer, and larger again, carries the transfer by segments that fit.
 fn down_and_small(hook: Hook) -> Result<()> {
     with_web(1, hook, |scenario| {
         let _echo = Server::start(&server(scenario, 1).netns, target(scenario, 1), Behaviour::Echo)?;
@@ -188,8 +189,9 @@ fn down_and_small(hook: Hook) -> Result<()> {
     })
 }
 
-/// Two agents in one namespace, each with ports of its own. The second one is refused the first one's internal addresses, before it
-/// has made anything; with others it serves its own networks, and what becomes of it is nothing to the first.
+/// Two agents in one namespace, each with ports of its own. The second one is refused the first one's internal
+/// addresses, before it has made anything; with others it serves its own networks, and what becomes of it is nothing to
+/// the first.
 fn two_agents() -> Result<()> {
     let topology = Topology::build(Hook::Tc, plans(2), None)?;
     let first = Agent::start(&program()?, &topology.lb)?;
@@ -256,8 +258,8 @@ fn two_agents() -> Result<()> {
     result.with_context(|| scenario.diagnosis())
 }
 
-/// A server that accepts connections and answers nothing passes no check by HTTP, whose reason says so; another one in its place
-/// does.
+/// A server that accepts connections and answers nothing passes no check by HTTP, whose reason says so; another one in
+/// its place does.
 fn silent_target() -> Result<()> {
     with_web(2, Hook::Tc, |scenario| {
         let dir = |label: &str| privatelink_tests::programs::Directory::new(label);
@@ -284,9 +286,10 @@ fn silent_target() -> Result<()> {
     })
 }
 
-/// Somebody else's programs, which drop all that they see, are on a port's interface. One of XDP is never replaced: XDP is refused by
-/// its number, TC is taken by oneself, and once it is gone XDP is to be had. One of traffic control that was there before comes after
-/// ours and sees nothing of what we forward; one that was put before ours has its way, until it goes.
+/// Somebody else's programs, which drop all that they see, are on a port's interface. One of XDP is never replaced: XDP
+/// is refused by its number, TC is taken by oneself, and once it is gone XDP is to be had. One of traffic control that
+/// was there before comes after ours and sees nothing of what we forward; one that was put before ours has its way,
+/// until it goes.
 fn foreign() -> Result<()> {
     with_web(1, Hook::Xdp, |scenario| {
         let _echo = Server::start(&server(scenario, 1).netns, target(scenario, 1), Behaviour::Echo)?;

@@ -269,8 +269,8 @@ fn targets() -> Result<()> {
     })
 }
 
-/// The groups `tls`, whose server shows a certificate that nobody vouches for, and `own`, whose server shows one that is in the
-/// store, validate what they are shown.
+/// The groups `tls`, whose server shows a certificate that nobody vouches for, and `own`, whose server shows one that
+/// is in the store, validate what they are shown.
 fn validated(scenario: &Scenario, lab: &Lab) -> Result<()> {
     const TRUST: &str = "privatelink.target_certificates.trust";
     let cli = &scenario.cli;
@@ -322,7 +322,8 @@ fn validated(scenario: &Scenario, lab: &Lab) -> Result<()> {
     eventually("nobody is asked any more", PATIENCE, || says(&lab.page(client, NAME, "")?, "by TLS"))
 }
 
-/// A server in one account is reached by HTTPS from another, by a name of the provider's that a TXT record has verified.
+/// A server in one account is reached by HTTPS from another, by a name of the provider's that a TXT record has
+/// verified.
 fn document() -> Result<()> {
     const NAME: &str = "privatelink.shop.example.org";
     let plans = vec![

@@ -1,4 +1,5 @@
-//! ICMP translation held against an independent one: the kernel's own NAT, fed the same errors about the same connections.
+//! ICMP translation held against an independent one: the kernel's own NAT, fed the same errors about the same
+//! connections.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -45,8 +46,8 @@ const CLIENT_PORT: u16 = 40_000;
 /// Somebody on the way, whom neither network may show to the other.
 const ROUTER: [u8; 4] = [10, 0, 99, 1];
 
-/// An error to send: type, code, last four bytes of the header, quoted bytes, who says so, type of service, and the quoted
-/// segment's payload.
+/// An error to send: type, code, last four bytes of the header, quoted bytes, who says so, type of service, and the
+/// quoted segment's payload.
 struct Row {
     kind: u8,
     code: u8,
@@ -137,8 +138,8 @@ fn kernel_nat() -> Result<Vec<Vec<u8>>> {
     exchange(&topology, |()| Ok(()))
 }
 
-/// Opens a connection through whatever is in the middle, sends every error both ways, and returns what arrives, with what
-/// the two are free to choose taken out.
+/// Opens a connection through whatever is in the middle, sends every error both ways, and returns what arrives, with
+/// what the two are free to choose taken out.
 fn exchange(topology: &Topology, ready: impl FnOnce(()) -> Result<()>) -> Result<Vec<Vec<u8>>> {
     let (client, server) = (topology.host("client"), topology.host("server"));
     let target = SocketAddrV4::new(server.address(), TARGET_PORT);

@@ -69,8 +69,8 @@ fn add_address(scenario: &Scenario, host: &str, address: Ipv6Addr) -> Result<()>
     netns.ip(&["address", "add", &format!("{address}/64"), "dev", "eth0", "nodad"])
 }
 
-/// Two consumers and a provider with two servers, all of the same IPv6 networks; `protocol` on `port` leads to port `to` of the
-/// servers, which are reached by the one family that these addresses are of.
+/// Two consumers and a provider with two servers, all of the same IPv6 networks; `protocol` on `port` leads to port
+/// `to` of the servers, which are reached by the one family that these addresses are of.
 fn with_service(
     hook: Hook,
     (protocol, port, to): (&str, u16, u16),

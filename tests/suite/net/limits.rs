@@ -56,7 +56,8 @@ fn number(stats: &Value, name: &str) -> Result<u64> {
     stats[name].as_u64().with_context(|| format!("no '{name}' in {stats}"))
 }
 
-/// A consumer at its limit is refused and counted, another one goes on; a closed connection makes room, a higher limit too.
+/// A consumer at its limit is refused and counted, another one goes on; a closed connection makes room, a higher limit
+/// too.
 fn connections(hook: Hook) -> Result<()> {
     const MOST: usize = 5;
     with_web(1, hook, |scenario| {

@@ -69,8 +69,8 @@ fn fetched(scenario: &Scenario, host: &str, url: &str) -> Result<String> {
     })
 }
 
-/// Each side fetches from the other by an address of its own network and is seen as the other network's node address; nothing
-/// else becomes reachable, and the link goes as it came.
+/// Each side fetches from the other by an address of its own network and is seen as the other network's node address;
+/// nothing else becomes reachable, and the link goes as it came.
 fn link(hook: Hook) -> Result<()> {
     with_two(hook, |scenario, [office, cloud]| {
         let sides = [

@@ -1,8 +1,8 @@
 //! Real clients and servers in network namespaces, with the agent between them: `cargo xtask test net`.
 //!
 //! Most tests wait more than they work, so a few run at a time; those that compare rates or take every core
-//! ([`Need::WholeMachine`]) follow one after the other. A test whose needs this machine does not meet is ignored with the
-//! reason; where `CI` is `true` that is a failure.
+//! ([`Need::WholeMachine`]) follow one after the other. A test whose needs this machine does not meet is ignored with
+//! the reason; where `CI` is `true` that is a failure.
 
 use std::{
     cell::Cell,
@@ -180,8 +180,8 @@ fn named_in_the_readme(tests: &BTreeSet<&str>) -> Result<()> {
     Ok(())
 }
 
-/// How many tests run at a time: one more than there are cores, since they mostly wait, and not so many that the waiting
-/// of one is the work of the others.
+/// How many tests run at a time: one more than there are cores, since they mostly wait, and not so many that the
+/// waiting of one is the work of the others.
 fn threads() -> usize {
     thread::available_parallelism().map_or(1, usize::from).min(5) + 1
 }

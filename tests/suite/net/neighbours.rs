@@ -242,8 +242,8 @@ table arp witness {
 }
 "#;
 
-/// For each storm: consumer b's stream keeps its pace, and all of its new connections succeed. Nothing arrives that was not
-/// sent through the endpoint.
+/// For each storm: consumer b's stream keeps its pace, and all of its new connections succeed. Nothing arrives that was
+/// not sent through the endpoint.
 fn storms(hook: Hook) -> Result<()> {
     with_web(1, hook, |scenario| {
         let _echo = Server::start(&server(scenario, 1).netns, target(scenario, 1), Behaviour::Echo)?;

@@ -85,8 +85,8 @@ fn all_ports(hook: Hook) -> Result<()> {
 
         drop(servers);
         drop((fleet, last, again));
-        // With XDP the veth rings lose some of so many segments at once, and those connections end by resets: their ports
-        // are free.
+        // With XDP the veth rings lose some of so many segments at once, and those connections end by resets: their
+        // ports are free.
         match hook {
             Hook::Xdp => return no_checksum_errors(scenario),
             Hook::Tc | Hook::Auto => {

@@ -232,7 +232,8 @@ fn session(client: &Netns, args: &[&str]) -> Result<String> {
     Ok(said)
 }
 
-/// Relays of two builds pass the listener on to each other, while requests go on and clients come back by their tickets.
+/// Relays of two builds pass the listener on to each other, while requests go on and clients come back by their
+/// tickets.
 fn builds() -> Result<()> {
     with_tls(Hook::Tc, |scenario, lab, _| {
         let client = &scenario.topology.host("client-a").netns.clone();

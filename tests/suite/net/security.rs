@@ -118,8 +118,8 @@ fn pings(scenario: &Scenario, host: &str, source: Ipv4Addr, to: Ipv4Addr) -> Res
     Ok(output.context("starting ping")?.status.success())
 }
 
-/// Echo requests to an endpoint and to a node address are answered to those whom a rule for ICMP lets in: by address, or by the
-/// group that they carry.
+/// Echo requests to an endpoint and to a node address are answered to those whom a rule for ICMP lets in: by address,
+/// or by the group that they carry.
 fn echo(hook: Hook) -> Result<()> {
     with_web(1, hook, |scenario| {
         let _echo = Server::start(&server(scenario, 1).netns, target(scenario, 1), Behaviour::Echo)?;
@@ -177,7 +177,8 @@ fn echo(hook: Hook) -> Result<()> {
     })
 }
 
-/// A load balancer's rules filter what comes through endpoints while that is enforced, and decide about targets and checks.
+/// A load balancer's rules filter what comes through endpoints while that is enforced, and decide about targets and
+/// checks.
 fn load_balancer() -> Result<()> {
     with_web(1, Hook::Tc, |scenario| {
         let _echo = Server::start(&server(scenario, 1).netns, target(scenario, 1), Behaviour::Echo)?;

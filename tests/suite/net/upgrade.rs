@@ -1,4 +1,5 @@
-//! The agent and its programs are replaced under load, and what must not be replaced is refused before anything is touched.
+//! The agent and its programs are replaced under load, and what must not be replaced is refused before anything is
+//! touched.
 
 use std::{
     collections::BTreeMap,
@@ -62,9 +63,9 @@ const DATAGRAM_RATE: u32 = 500;
 /// Where datagrams go, and the port on which the target answers them.
 const DATAGRAMS: u16 = 5_353;
 
-/// One transfer each way, 1,000 new connections a second, and 500 datagrams a second of old and new flows, while the agent ends or is
-/// killed and another build, or one with other programs, takes its place: links are updated in place, every connection lives,
-/// and what is lost of datagrams and segments is counted.
+/// One transfer each way, 1,000 new connections a second, and 500 datagrams a second of old and new flows, while the
+/// agent ends or is killed and another build, or one with other programs, takes its place: links are updated in place,
+/// every connection lives, and what is lost of datagrams and segments is counted.
 fn replaced(hook: Hook) -> Result<()> {
     let times = match env::var("PRIVATELINK_UPGRADES") {
         Ok(text) => text.parse().with_context(|| format!("PRIVATELINK_UPGRADES is {text}"))?,
@@ -157,8 +158,8 @@ fn replaced(hook: Hook) -> Result<()> {
     })
 }
 
-/// Replaces the agent: one that ends or is killed, by itself or by another build, with the same programs or ones that know other
-/// settings. Every link stays and leads to another program.
+/// Replaces the agent: one that ends or is killed, by itself or by another build, with the same programs or ones that
+/// know other settings. Every link stays and leads to another program.
 fn replace(scenario: &mut Scenario, number: u32, first: &PathBuf, other: &PathBuf) -> Result<()> {
     let links = links(scenario)?;
     ensure!(!links.is_empty(), "nothing is attached");
@@ -209,8 +210,8 @@ impl Found {
     }
 }
 
-/// Tables of an older and of a newer layout, and a table of another shape under an old name: the start ends with a way out, nothing
-/// is touched, and what forwards goes on. With the layout that it knows, the agent takes over.
+/// Tables of an older and of a newer layout, and a table of another shape under an old name: the start ends with a way
+/// out, nothing is touched, and what forwards goes on. With the layout that it knows, the agent takes over.
 fn refused(hook: Hook) -> Result<()> {
     with_web(1, hook, |scenario| {
         let _echo = Server::start(&server(scenario, 1).netns, target(scenario, 1), Behaviour::Echo)?;

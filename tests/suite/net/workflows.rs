@@ -1,6 +1,7 @@
-//! What people have published and connected with AWS, step by step as they wrote it down, with the same commands and calls:
-//! one listener a server for maintenance, a name of the provider's own, a provider and a consumer out of one template, and
-//! two networks that reach one host of each other. The plain case is `aws_cli_publishes_and_connects_across_accounts`.
+//! What people have published and connected with AWS, step by step as they wrote it down, with the same commands and
+//! calls: one listener a server for maintenance, a name of the provider's own, a provider and a consumer out of one
+//! template, and two networks that reach one host of each other. The plain case is
+//! `aws_cli_publishes_and_connects_across_accounts`.
 
 use std::{
     net::{Ipv4Addr, SocketAddrV4},
@@ -57,8 +58,8 @@ const SCRIPT: &str = include_str!("workflows.py");
 
 const PRIVATE_NAME: &str = "api.shop.example.org";
 
-/// One load balancer with a listener for each server's sshd and one for the page, behind a service that has a name of its
-/// provider's.
+/// One load balancer with a listener for each server's sshd and one for the page, behind a service that has a name of
+/// its provider's.
 fn named_line() -> Result<()> {
     let plans = vec![
         VpcPlan::new("operations", vec![HostPlan::new("client", 1, 10)]),

@@ -12,8 +12,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::{Kernel, NEWEST};
 use crate::process;
 
-/// Suites with kernels: 6.1 and 6.12 are Debian 12's, what is newer is in the backports of Debian 13. `true`: in the archive of
-/// security updates.
+/// Suites with kernels: 6.1 and 6.12 are Debian 12's, what is newer is in the backports of Debian 13. `true`: in the
+/// archive of security updates.
 const SUITES: [(&str, bool); 4] =
     [("bookworm", false), ("bookworm-security", true), ("bookworm-backports", false), ("trixie-backports", false)];
 
@@ -226,7 +226,8 @@ fn of_version(release: &str, version: &str) -> bool {
     version == NEWEST || rest.is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_digit()))
 }
 
-/// The numbers that a release begins with: 6.1.0-56 is [6, 1, 0, 56]. What a distribution adds after "+" or letters is left out.
+/// The numbers that a release begins with: 6.1.0-56 is [6, 1, 0, 56]. What a distribution adds after "+" or letters is
+/// left out.
 fn numbers(release: &str) -> Vec<u32> {
     let version = release.split('+').next().unwrap_or(release);
     version.split(['.', '-']).map_while(|part| part.parse().ok()).collect()

@@ -13,8 +13,8 @@ use cpio::newc;
 
 use crate::{packages, process};
 
-/// The first process: mounts, modules, then the tests, which end QEMU themselves if all passed. dash runs it: busybox's own
-/// shell would prefer its own applets to the programs of the same name.
+/// The first process: mounts, modules, then the tests, which end QEMU themselves if all passed. dash runs it: busybox's
+/// own shell would prefer its own applets to the programs of the same name.
 const INIT: &str = "#!/bin/dash
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 busybox mount -t proc proc /proc
@@ -73,8 +73,8 @@ impl Base {
         Ok(base)
     }
 
-    /// The whole archive for the kernel whose `lib/modules/RELEASE` this is. Uncompressed: the emulated processor would take
-    /// longer to unpack it than to read it.
+    /// The whole archive for the kernel whose `lib/modules/RELEASE` this is. Uncompressed: the emulated processor would
+    /// take longer to unpack it than to read it.
     pub fn with_modules(&self, modules: &Path) -> Result<Vec<u8>> {
         let mut all = self.files.clone();
         let mut known = BTreeMap::new();
@@ -129,7 +129,8 @@ impl Base {
     }
 }
 
-/// The path in a line of `ldd`: "libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)", "/lib64/ld-linux-x86-64.so.2 (0x…)".
+/// The path in a line of `ldd`: "libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)", "/lib64/ld-linux-x86-64.so.2
+/// (0x…)".
 fn library(line: &str) -> Option<&str> {
     line.split_whitespace().find(|word| word.starts_with('/'))
 }

@@ -27,7 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(1_800);
 /// Two wires, each with a network card at either end; QEMU's hubs take the place of switches.
 const WIRES: usize = 2;
 
-/// Boots `kernel` with `initramfs` and waits for its end; the console goes to `log`, and what the guest's tests say also here.
+/// Boots `kernel` with `initramfs` and waits for its end; the console goes to `log`, and what the guest's tests say
+/// also here.
 pub fn boot(qemu: &Qemu, kernel: &Kernel, initramfs: &Path, filter: Option<&str>, log: &Path) -> Result<()> {
     let mut command = command(qemu, &kernel.image, initramfs, filter);
     let mut child = command

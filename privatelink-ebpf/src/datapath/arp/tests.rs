@@ -19,7 +19,8 @@ fn addresses() -> impl Strategy<Value = [u8; 4]> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// Only requests for owned addresses, from senders that claim none, are answered; the answer claims what was asked for.
+    /// Only requests for owned addresses, from senders that claim none, are answered; the answer claims what was asked
+    /// for.
     #[test]
     fn only_what_is_owned_is_answered(
         sender in addresses(), target in addresses(), operation in 0u16..4, sender_mac: [u8; 6],

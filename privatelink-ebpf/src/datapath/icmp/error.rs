@@ -1,9 +1,9 @@
-//! ICMP errors of our own: "fragmentation needed" (RFC 1191) for what is larger than the MTU of the port that it would leave
-//! by, "time exceeded" for what has no hop left.
+//! ICMP errors of our own: "fragmentation needed" (RFC 1191) for what is larger than the MTU of the port that it would
+//! leave by, "time exceeded" for what has no hop left.
 //!
-//! They come from the address that the packet was for, an endpoint's towards clients and the node address towards targets,
-//! and go back the way that it came. A packet without "don't fragment" is answered too: nothing is fragmented here, and a
-//! sender that hears of the smaller MTU does it itself.
+//! They come from the address that the packet was for, an endpoint's towards clients and the node address towards
+//! targets, and go back the way that it came. A packet without "don't fragment" is answered too: nothing is fragmented
+//! here, and a sender that hears of the smaller MTU does it itself.
 
 use super::{Kind, may_send};
 use crate::{
@@ -24,8 +24,8 @@ use crate::{
 
 /// Headers before the quoted packet: Ethernet, IPv4, ICMP.
 pub const HEAD: usize = L3 + Ipv4Hdr::LEN + IcmpHeader::LEN;
-/// 32-bit words quoted of a packet that has as many, so that a receiver of UDP can tell its own datagrams (RFC 9000 section
-/// 14.2.1 asks for more than the ports).
+/// 32-bit words quoted of a packet that has as many, so that a receiver of UDP can tell its own datagrams (RFC 9000
+/// section 14.2.1 asks for more than the ports).
 pub const LONG: usize = 32;
 /// Words quoted of any other: an IPv4 header and 8 bytes (RFC 792).
 pub const SHORT: usize = (Ipv4Hdr::LEN + 8) / 4;
@@ -76,9 +76,8 @@ impl Cause {
 /// Refuses a segment or datagram and tells its sender why, within the VPC's budget of errors.
 #[inline(always)]
 pub fn answer<'t, T: Tables<'t>>(t: T, segment: &Segment, cause: Cause) -> Verdict {
-    // The error lies over the packet's own headers, so one with IP options or extension headers gets none; nor does one that was
-    // sent to a group
-    // (RFC 1122 section 3.2.2).
+    // The error lies over the packet's own headers, so one with IP options or extension headers gets none; nor does one
+    // that was sent to a group (RFC 1122 section 3.2.2).
     let header = if segment.key.ipv6() { Ipv6Header::LEN } else { Ipv4Hdr::LEN };
     if segment.l4 as usize != L3 + header || segment.dst_mac.group() {
         return refuse(t, cause.counter());
@@ -126,11 +125,11 @@ impl Quote {
 
 /// What precedes and follows the quoted packet in the error about it; `ethernet` is the refused frame's header.
 ///
-/// The refused frame may carry a *partial* checksum, which cannot be seen: its device then completes the field where the
-/// TCP or UDP checksum was, over all bytes from the end of the IPv4 header to the end of the frame. The ICMP message sums to
-/// zero. So two bytes follow the IP packet, the complement of what stands in that field: the sum that the device finds is
-/// what stands there already, and the same bytes are right either way. (The one exception is the unused word of "time
-/// exceeded" about UDP: zero becomes its other representation.)
+/// The refused frame may carry a *partial* checksum, which cannot be seen: its device then completes the field where
+/// the TCP or UDP checksum was, over all bytes from the end of the IPv4 header to the end of the frame. The ICMP
+/// message sums to zero. So two bytes follow the IP packet, the complement of what stands in that field: the sum that
+/// the device finds is what stands there already, and the same bytes are right either way. (The one exception is the
+/// unused word of "time exceeded" about UDP: zero becomes its other representation.)
 #[inline(always)]
 pub fn build(ethernet: &[u8; EthHdr::LEN], quote: &Quote, cause: Cause) -> ([u8; HEAD], [u8; TRAILER]) {
     let &Quote { len, sum, ttl_and_proto, src, dst } = quote;

@@ -82,8 +82,8 @@ fn frames6() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(5000))]
 
-    /// No frame makes the datapath panic or read outside of it (a frame's reads are checked), and what it rewrites lies in
-    /// the frame.
+    /// No frame makes the datapath panic or read outside of it (a frame's reads are checked), and what it rewrites lies
+    /// in the frame.
     #[test]
     fn hostile_frames_are_judged(bytes in frames(), ifindex in *INTERFACES.start()..=*INTERFACES.end() + 50, reference: bool) {
         let tables = MemTables::new(world(), Options { reference, ..Options::default() });
@@ -183,8 +183,8 @@ proptest! {
         }
     }
 
-    /// Whatever comes in on an isolated port, nothing of it reaches the host; whatever comes in on a shared port for an owned
-    /// address doesn't either.
+    /// Whatever comes in on an isolated port, nothing of it reaches the host; whatever comes in on a shared port for an
+    /// owned address doesn't either.
     #[test]
     fn isolated_ports_give_the_host_nothing(bytes in frames()) {
         let tables = MemTables::new(world(), Options::default());

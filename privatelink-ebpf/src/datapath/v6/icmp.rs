@@ -1,9 +1,9 @@
 //! ICMP over IPv6 (RFC 4443), as `datapath::icmp`: errors about packets of flows go where those packets came from,
-//! translated as they were; an echo request to an address of ours is answered; everything else is refused by name. Neighbour
-//! discovery is `super::ndp`'s.
+//! translated as they were; an echo request to an address of ours is answered; everything else is refused by name.
+//! Neighbour discovery is `super::ndp`'s.
 //!
-//! Messages behind extension headers are refused, and errors that quote a packet that has some, or that carry extensions
-//! (RFC 4884), which may name interfaces of the other network: so everything is at a fixed place.
+//! Messages behind extension headers are refused, and errors that quote a packet that has some, or that carry
+//! extensions (RFC 4884), which may name interfaces of the other network: so everything is at a fixed place.
 
 pub mod error;
 
@@ -72,8 +72,8 @@ struct Message {
     check: u16,
 }
 
-/// Decides what happens to an ICMP message to an address of ours that came in on interface `ifindex`: translated like this, or
-/// what else. TC only.
+/// Decides what happens to an ICMP message to an address of ours that came in on interface `ifindex`: translated like
+/// this, or what else. TC only.
 #[inline(always)]
 pub fn decide<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, ifindex: u32) -> Result<Translation6<'t>, Verdict> {
     let port = entrance(t, ifindex)?;

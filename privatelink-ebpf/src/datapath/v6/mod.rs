@@ -1,8 +1,9 @@
 //! IPv6: the same flows, another header.
 //!
-//! A flow's key holds a keyed hash of the two addresses in place of the addresses ([`pair`]), so that the flow table, the
-//! states, the ports and the sweep are those of IPv4. A packet to a target gets its new addresses from the target's record, a
-//! packet to a client from `CLIENTS6`. All of IPv6 is in stages of its own: a packet over IPv4 pays nothing for it.
+//! A flow's key holds a keyed hash of the two addresses in place of the addresses ([`pair`]), so that the flow table,
+//! the states, the ports and the sweep are those of IPv4. A packet to a target gets its new addresses from the target's
+//! record, a packet to a client from `CLIENTS6`. All of IPv6 is in stages of its own: a packet over IPv4 pays nothing
+//! for it.
 
 pub mod icmp;
 pub mod ndp;

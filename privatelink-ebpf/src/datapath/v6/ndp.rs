@@ -27,7 +27,8 @@ const ADVERTISEMENT: u8 = 136;
 /// Router solicitation, advertisement, the two above, redirect.
 const FIRST: u8 = 133;
 const LAST: u8 = 137;
-/// A link's addresses do not leave it: packets of neighbour discovery have this hop limit, which no router lets through.
+/// A link's addresses do not leave it: packets of neighbour discovery have this hop limit, which no router lets
+/// through.
 const ON_LINK: u8 = 255;
 /// Type, code, checksum, flags, target.
 const MESSAGE: usize = 24;
@@ -159,8 +160,8 @@ fn judge<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, port: &Port, ifindex: u32)
     Verdict::AnswerNeighbor
 }
 
-/// The frame that answers a solicitation: `mac` has the address that was asked for. Who asks without an address of its own
-/// (it is about to take the one that it asks for) is answered in front of all.
+/// The frame that answers a solicitation: `mac` has the address that was asked for. Who asks without an address of its
+/// own (it is about to take the one that it asks for) is answered in front of all.
 #[inline(always)]
 pub fn reply(asked: &Message, mac: Mac) -> [u8; REPLY_LEN] {
     const ALL_NODES: Ip6 = Ip6::from_wire([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);

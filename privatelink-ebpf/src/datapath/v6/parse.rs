@@ -64,8 +64,8 @@ pub enum Upper {
     Refused(Counter),
 }
 
-/// Looks behind the extension headers. Hop-by-hop and destination options are nobody's business on the way and stay as they
-/// are; a routing header would lead a packet past the rules (RFC 5095).
+/// Looks behind the extension headers. Hop-by-hop and destination options are nobody's business on the way and stay as
+/// they are; a routing header would lead a packet past the rules (RFC 5095).
 #[inline(always)]
 pub fn upper<F: Frame>(frame: F, first: u8) -> Upper {
     let mut proto = first;
@@ -115,8 +115,8 @@ pub fn lend<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, vpc: VpcIndex) -> bool 
     }
 }
 
-/// The segment or datagram that came in on a port of `vpc`, complete in its lengths; its addresses are lent to the tables.
-/// Nothing if the frame is something else, which [`judge`] names.
+/// The segment or datagram that came in on a port of `vpc`, complete in its lengths; its addresses are lent to the
+/// tables. Nothing if the frame is something else, which [`judge`] names.
 #[inline(always)]
 pub fn segment<'t, F: Frame, T: Tables<'t>>(frame: F, t: T, vpc: VpcIndex) -> Option<Segment> {
     let head = frame.window::<HEAD>(0)?;
@@ -208,8 +208,8 @@ pub fn judge<F: Frame>(frame: F) -> Counter {
     }
 }
 
-/// What [`segment`] says of a segment that has only ACK of SYN, FIN, RST and ACK, or of a datagram, without extension headers;
-/// nothing for any other frame. With `complete` only of a datagram whose checksum is no partial one.
+/// What [`segment`] says of a segment that has only ACK of SYN, FIN, RST and ACK, or of a datagram, without extension
+/// headers; nothing for any other frame. With `complete` only of a datagram whose checksum is no partial one.
 #[inline(always)]
 pub fn plain<F: Frame>(frame: F, vpc: VpcIndex, seed: u64, complete: bool) -> Option<Plain> {
     let head = frame.window::<HEAD>(0)?;

@@ -117,7 +117,8 @@ fn holds(run: *mut DryRun, entry: usize, key: &FlowKey) -> bool {
     }
 }
 
-/// The entry of `key` plus one: the copy that this packet has, made now if the flow table has the key; 0: there is none.
+/// The entry of `key` plus one: the copy that this packet has, made now if the flow table has the key; 0: there is
+/// none.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn dry_find(key: *const FlowKey) -> u32 {

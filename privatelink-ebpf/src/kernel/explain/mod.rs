@@ -1,8 +1,9 @@
-//! `privatelink_explain` and `privatelink_explain_ipv6`: the stages, which judge every packet as their fast halves do, over tables that look like
-//! the real ones and keep every change to themselves. The agent runs it by hand (`BPF_PROG_TEST_RUN`), one packet at a time.
+//! `privatelink_explain` and `privatelink_explain_ipv6`: the stages, which judge every packet as their fast halves do,
+//! over tables that look like the real ones and keep every change to themselves. The agent runs it by hand
+//! (`BPF_PROG_TEST_RUN`), one packet at a time.
 //!
-//! Flow entries are copied when they are looked up and changed in the copy; budgets and locks likewise; a port is looked for
-//! and not taken; counters are noted in the [`Trace`] and not raised; events are not sent.
+//! Flow entries are copied when they are looked up and changed in the copy; budgets and locks likewise; a port is
+//! looked for and not taken; counters are noted in the [`Trace`] and not raised; events are not sent.
 
 mod dry;
 
@@ -36,11 +37,12 @@ fn note(write: impl FnOnce(*mut Trace)) {
     }
 }
 
-/// The question's frame, all of it directly accessible. Each judge looks for itself, because a copy would be on the stack that all
-/// share.
+/// The question's frame, all of it directly accessible. Each judge looks for itself, because a copy would be on the
+/// stack that all share.
 #[inline(always)]
 fn packet(skb: *mut __sk_buff) -> Packet {
-    // SAFETY: the context is valid while the program runs. Volatile: who called would hand on the pointers as numbers of 32 bits.
+    // SAFETY: the context is valid while the program runs. Volatile: who called would hand on the pointers as numbers
+    // of 32 bits.
     unsafe {
         Packet {
             data: (&raw const (*skb).data).read_volatile() as usize,

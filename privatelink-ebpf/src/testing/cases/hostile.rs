@@ -6,7 +6,8 @@ use crate::{abi::Counter, testing::script::*, wire::L3};
 const IP: usize = L3;
 const TCP: usize = L3 + 20;
 
-/// A local experiment (IEEE 802): the kernel's test run refuses to make a packet of less than an IP header that says IPv4.
+/// A local experiment (IEEE 802): the kernel's test run refuses to make a packet of less than an IP header that says
+/// IPv4.
 const OTHER_TYPE: &[u8] = &[0x88, 0xb5];
 
 pub fn cases() -> Vec<Case> {

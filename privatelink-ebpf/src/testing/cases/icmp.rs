@@ -317,8 +317,8 @@ pub fn cases() -> Vec<Case> {
             .frame(data(ON_JUMBO.from_port(41_000), 3000).options(&[1; 12]).gso(1449).too_big(1500))
             .frame(fin(ON_JUMBO.from_port(41_000)).payload(3000).gso(1461).too_big(1500)),
     ];
-    // What RFC 792 and its successors have besides; RFC 6633 section 3 (source quench), RFC 1812 section 5.2.7.2 (redirects
-    // are for hosts).
+    // What RFC 792 and its successors have besides; RFC 6633 section 3 (source quench), RFC 1812 section 5.2.7.2
+    // (redirects are for hosts).
     for (name, kind) in [
         ("an echo reply", 0),
         ("source quench", 4),

@@ -1,5 +1,5 @@
-//! Flows with a PROXY protocol header of 100 bytes. The client's first sequence number is 1000, so the header is 1001–1100 on
-//! the target's side.
+//! Flows with a PROXY protocol header of 100 bytes. The client's first sequence number is 1000, so the header is
+//! 1001–1100 on the target's side.
 
 use super::*;
 use crate::{

@@ -6,7 +6,8 @@ use crate::{
     testing::{packet::UdpCheck, script::*},
 };
 
-/// The case with clients of IPv6, or of IPv4, and targets of the other family; its frames are of their senders' families.
+/// The case with clients of IPv6, or of IPv4, and targets of the other family; its frames are of their senders'
+/// families.
 fn from(ipv6: bool, mut case: Case) -> Case {
     for step in &mut case.steps {
         let Step::Frame(frame) = step else { continue };

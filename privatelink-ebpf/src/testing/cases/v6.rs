@@ -1,5 +1,5 @@
-//! IPv6 alone: neighbour discovery, extension headers, addresses. All that is true of both families is played over both by
-//! the other files.
+//! IPv6 alone: neighbour discovery, extension headers, addresses. All that is true of both families is played over both
+//! by the other files.
 
 use super::*;
 use crate::{

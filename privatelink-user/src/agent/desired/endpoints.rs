@@ -1,5 +1,5 @@
-//! What endpoints put into the tables. Each one's part follows from its record, its VPC, what its service leads to and the
-//! rules of its security groups, and from nothing else: while those are as they were, so is the part.
+//! What endpoints put into the tables. Each one's part follows from its record, its VPC, what its service leads to and
+//! the rules of its security groups, and from nothing else: while those are as they were, so is the part.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -41,7 +41,8 @@ pub struct Published {
     listeners: Vec<(Indexed, Arc<LoadBalancer>)>,
 }
 
-/// Every service; what is the same for all of its endpoints is looked up once. One that is as it was `before` is the same.
+/// Every service; what is the same for all of its endpoints is looked up once. One that is as it was `before` is the
+/// same.
 pub fn published(
     state: &State,
     by_lb: &BTreeMap<LoadBalancerId, Vec<Indexed>>,
@@ -80,8 +81,8 @@ impl Causes {
         Self { vpcs: vpcs.collect(), services: published(state, by_lb, &before.services) }
     }
 
-    /// The address by which an endpoint with listeners is known: its first, in the kernel's frontends too. One without listeners, or
-    /// that is not available, has none there, and no index: its flows end.
+    /// The address by which an endpoint with listeners is known: its first, in the kernel's frontends too. One without
+    /// listeners, or that is not available, has none there, and no index: its flows end.
     fn known_by(&self, endpoint: &Endpoint) -> Option<AddressAt> {
         let (vpc, _) = self.vpcs.get(&endpoint.vpc)?;
         self.services.get(&endpoint.service).filter(|service| !service.listeners.is_empty())?;
@@ -213,7 +214,8 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Makes the parts anew that may be others, and adds those to the draft. Those that are not there any more are returned.
+    /// Makes the parts anew that may be others, and adds those to the draft. Those that are not there any more are
+    /// returned.
     pub fn renew(
         &mut self,
         world: &World<'_>,

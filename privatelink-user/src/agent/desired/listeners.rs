@@ -200,8 +200,8 @@ pub fn opening(proto: Proto, port: u16) -> Opening {
     }
 }
 
-/// The members of the ring, by target group, and what is to be said of them: those to which the load balancer's security
-/// groups let it connect.
+/// The members of the ring, by target group, and what is to be said of them: those to which the load balancer's
+/// security groups let it connect.
 fn members(
     state: &State,
     chosen: &BTreeMap<&TargetGroupId, Vec<TargetAddress>>,
@@ -248,8 +248,8 @@ fn members(
     (Groups { groups, sticky: listener.forward.stickiness }, flags)
 }
 
-/// The ring of a TLS listener: its place in the relay, which is told the client by a PROXY header; empty if no target could have
-/// the connection, so that it is refused as any other.
+/// The ring of a TLS listener: its place in the relay, which is told the client by a PROXY header; empty if no target
+/// could have the connection, so that it is refused as any other.
 fn to_relay(listener: &Listener, plan: &Plan) -> Groups {
     let takes = plan.upstreams.get(&listener.id).is_some_and(|groups| !groups.is_empty());
     let door = plan.doors.get(&listener.id).filter(|_| takes);
@@ -258,7 +258,8 @@ fn to_relay(listener: &Listener, plan: &Plan) -> Groups {
     Groups { groups: group.into_iter().collect(), sticky: false }
 }
 
-/// The listener's flows that end: those to targets of groups with weight 0, unless they are targets of another one's too.
+/// The listener's flows that end: those to targets of groups with weight 0, unless they are targets of another one's
+/// too.
 fn parted(
     state: &State,
     listener: &Listener,

@@ -153,8 +153,8 @@ pub struct Decision {
 
 /// What was decided last: a pass that goes on from it makes anew what may have become something else.
 ///
-/// Everything that endpoints put into the tables is at an address of theirs, so it is in nobody else's part; the rest is few and
-/// made anew each time.
+/// Everything that endpoints put into the tables is at an address of theirs, so it is in nobody else's part; the rest
+/// is few and made anew each time.
 #[derive(Debug, Default)]
 pub struct Memory {
     parts: Parts,
@@ -200,8 +200,8 @@ pub fn decide(world: &World<'_>, rings: &mut RingCache) -> Decision {
     finish(world, draft, Scope::All, memory)
 }
 
-/// Decides on what may have become something else since `memory` was made, if the kernel holds exactly what was decided then.
-/// None where it could come to something else than [`decide`]: there is no room, or an address has two owners.
+/// Decides on what may have become something else since `memory` was made, if the kernel holds exactly what was decided
+/// then. None where it could come to something else than [`decide`]: there is no room, or an address has two owners.
 pub fn go_on(world: &World<'_>, rings: &mut RingCache, memory: Memory) -> Option<Decision> {
     let actual = world.actual;
     let mut before = memory.rest.clone();
@@ -300,8 +300,8 @@ fn aliases(state: &State, desired: &mut Desired, plan: &mut Plan) {
     }
 }
 
-/// Gives each guarded frontend a policy of its own, which it keeps, so that a change of rules is a change of one word. A
-/// frontend for which there is none is not opened.
+/// Gives each guarded frontend a policy of its own, which it keeps, so that a change of rules is a change of one word.
+/// A frontend for which there is none is not opened.
 fn policies(world: &World<'_>, guards: BTreeMap<FrontendAt, Guard>, desired: &mut Desired, plan: &mut Plan) {
     let wanted: BTreeSet<FrontendAt> = guards.keys().copied().collect();
     let actual = world.actual;

@@ -22,7 +22,8 @@ use crate::{
     model::{IpFamily, Listener, LoadBalancer, State, TargetAddress, TargetGroup, TargetGroupId, Vpc, VpcId},
 };
 
-/// The addresses of targets that a load balancer or an endpoint owns ([`super::owned`]), so that no target can have them.
+/// The addresses of targets that a load balancer or an endpoint owns ([`super::owned`]), so that no target can have
+/// them.
 fn owned<'a>(state: &'a State, uses: &[Use<'a>]) -> BTreeSet<(&'a VpcId, IpAddr)> {
     let addresses = uses.iter().flat_map(|used| used.group.targets.keys().map(|target| (&used.vpc.id, target.ip)));
     let targets: BTreeSet<(&VpcId, IpAddr)> = addresses.collect();
@@ -192,8 +193,8 @@ fn fails_open(used: &Use<'_>, registered: &[(TargetAddress, bool)]) -> bool {
     healthy < registered.len() && used.group.attributes.unhealthy_state_routing.missed(healthy, registered.len())
 }
 
-/// Targets whose flows end because they have become unhealthy: if their group says so, and not while its traffic goes to
-/// unhealthy targets for lack of others, and not if another group finds the same target healthy.
+/// Targets whose flows end because they have become unhealthy: if their group says so, and not while its traffic goes
+/// to unhealthy targets for lack of others, and not if another group finds the same target healthy.
 fn ended(world: &World<'_>, uses: &[Use<'_>], plan: &Plan) -> BTreeSet<TargetKey> {
     let mut ended = BTreeSet::new();
     for used in uses.iter().filter(|used| used.group.attributes.unhealthy_connection_termination) {

@@ -89,7 +89,8 @@ pub fn explain(question: &Question, facts: &Facts<'_>) -> Explanation {
 
 /// What a destination address is.
 enum Destination<'a> {
-    /// An endpoint or a node address; the load balancers behind it, the first of which that has the port takes the packet.
+    /// An endpoint or a node address; the load balancers behind it, the first of which that has the port takes the
+    /// packet.
     LoadBalancers(&'a [LoadBalancerId]),
     Nobodys,
 }

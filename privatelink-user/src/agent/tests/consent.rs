@@ -6,8 +6,8 @@ const STATES: [EndpointState; 4] =
     [EndpointState::PendingAcceptance, EndpointState::Available, EndpointState::Rejected, EndpointState::Expired];
 
 proptest! {
-    /// Whatever the states of endpoints and whatever the kernel held before: an address in the consumer's VPC leads somewhere
-    /// if and only if its endpoint is available and its service has listeners.
+    /// Whatever the states of endpoints and whatever the kernel held before: an address in the consumer's VPC leads
+    /// somewhere if and only if its endpoint is available and its service has listeners.
     #[test]
     fn only_available_endpoints_lead_anywhere(
         shapes in shapes(),

@@ -110,7 +110,8 @@ fn a_change_among_many_is_a_few_operations() {
         let begun = Instant::now();
         let (_, operations) = converge(&mut fake, &inputs, &mut memory).expect("no failure was asked for");
         took.push(begun.elapsed());
-        // Its address, frontend, policy, budget, id, and the counters of its index; frontend and policy of echo requests.
+        // Its address, frontend, policy, budget, id, and the counters of its index; frontend and policy of echo
+        // requests.
         assert_eq!(operations, 8, "{:?}", fake.log.iter().rev().take(operations).collect::<Vec<_>>());
     }
     println!("{ENDPOINTS} endpoints: {took:?}");

@@ -1,5 +1,5 @@
-//! Certificate Manager: imported certificates, in the JSON protocol (`X-Amz-Target`, version 1.1) that it speaks instead of
-//! forms and XML.
+//! Certificate Manager: imported certificates, in the JSON protocol (`X-Amz-Target`, version 1.1) that it speaks
+//! instead of forms and XML.
 
 use axum::{
     body::Body,

@@ -62,8 +62,8 @@ impl<'a> Call<'a> {
         Settling::new(&*self.api.runtime).installed(&self.api.store.state())
     }
 
-    /// The same, with what the datapath has of it; `read` also says whether the next pass changes its answer, and is asked again
-    /// after that.
+    /// The same, with what the datapath has of it; `read` also says whether the next pass changes its answer, and is
+    /// asked again after that.
     pub fn read_settled<R>(
         &self,
         read: impl Fn(&State, &State, &Installed) -> Result<(R, bool), Refusal>,

@@ -1,5 +1,5 @@
-//! The AWS Query API: EC2 (2016-11-15), Elastic Load Balancing v2 (2015-12-01) and `sts:GetCallerIdentity` on one address,
-//! for the AWS command line and SDKs; Certificate Manager beside them, in the JSON protocol ([`acm`]).
+//! The AWS Query API: EC2 (2016-11-15), Elastic Load Balancing v2 (2015-12-01) and `sts:GetCallerIdentity` on one
+//! address, for the AWS command line and SDKs; Certificate Manager beside them, in the JSON protocol ([`acm`]).
 //!
 //! ```text
 //!  HTTP ─► form ─► who calls (SigV4) ─► row of [`actions::ACTIONS`] ─► handler: control's operations ─► XML

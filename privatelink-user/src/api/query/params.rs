@@ -110,8 +110,8 @@ impl<'a> Scope<'a> {
         self.text(name).map(parse).transpose()
     }
 
-    /// The prefixes of a list's elements, in order: `Name.1` or `Name.member.1`; gaps and a first index of 0 do no harm.
-    /// An empty list is the name alone.
+    /// The prefixes of a list's elements, in order: `Name.1` or `Name.member.1`; gaps and a first index of 0 do no
+    /// harm. An empty list is the name alone.
     fn elements(&self, name: &str) -> Vec<String> {
         let path = self.path(name);
         if self.params.values.get(&path).is_some_and(String::is_empty) {

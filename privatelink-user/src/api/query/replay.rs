@@ -1,7 +1,8 @@
 //! Signed requests that were here before: whoever has overheard one cannot have it done again later.
 //!
-//! A signature names its second and nothing finer, and SDKs sign no number of their own: two equal requests of one second
-//! have one signature. So a request counts again for as long as its client may still be sending it, and then no more.
+//! A signature names its second and nothing finer, and SDKs sign no number of their own: two equal requests of one
+//! second have one signature. So a request counts again for as long as its client may still be sending it, and then no
+//! more.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -75,8 +75,8 @@ impl Authorization {
         })
     }
 
-    /// Whether `request` carries the signature of `secret`, at a time near `now`. The host, the time and with it the body
-    /// must be signed.
+    /// Whether `request` carries the signature of `secret`, at a time near `now`. The host, the time and with it the
+    /// body must be signed.
     pub fn verify(&self, request: &Signed<'_>, secret: &str, now: Timestamp) -> Result<(), SignatureError> {
         let header = |name: &str| request.headers.get(name).map(String::as_str);
         let signs = |name: &str| self.signed_headers.iter().any(|signed| signed == name);

@@ -627,8 +627,8 @@ fn requests() -> impl Strategy<Value = (bool, u8, u8, u8)> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Whatever two accounts ask for, by whatever ids: answers are XML, never an internal error, and nothing that is the
-    /// other's appears in them or changes, but for the state of its endpoints.
+    /// Whatever two accounts ask for, by whatever ids: answers are XML, never an internal error, and nothing that is
+    /// the other's appears in them or changes, but for the state of its endpoints.
     #[test]
     fn accounts_never_reach_each_other(walk in prop::collection::vec(requests(), 1..40)) {
         let rig = Rig::new();

@@ -1,5 +1,5 @@
-//! Several accounts at work, beside the notes that somebody takes of it with nothing but the rules at hand: who is let in,
-//! who said yes, whose address is whose. Every operation must end as the notes say, and the state be what they say.
+//! Several accounts at work, beside the notes that somebody takes of it with nothing but the rules at hand: who is let
+//! in, who said yes, whose address is whose. Every operation must end as the notes say, and the state be what they say.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

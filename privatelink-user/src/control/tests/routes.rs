@@ -189,7 +189,8 @@ fn a_vpc_keeps_what_a_change_does_not_name() {
     assert!(vpc.default_network_acl.starts_with("acl-"));
 }
 
-/// Endpoints answer for IPv4 ranges; other interfaces may be where an IPv6 range is. Older stores have IPv4 ranges only.
+/// Endpoints answer for IPv4 ranges; other interfaces may be where an IPv6 range is. Older stores have IPv4 ranges
+/// only.
 #[test]
 fn a_route_for_an_ipv6_range_is_kept_and_leads_to_no_endpoint() {
     let mut world = World::published();

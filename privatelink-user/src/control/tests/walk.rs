@@ -144,7 +144,8 @@ fn random(world: &mut World, (what, name, other, number, flag): (u8, u8, u8, u8,
 }
 
 proptest! {
-    /// `World` checks after every request that an accepted one keeps the invariants and that a refused one keeps the state.
+    /// `World` checks after every request that an accepted one keeps the invariants and that a refused one keeps the
+    /// state.
     #[test]
     fn random_operations_keep_the_invariants(walk in prop::collection::vec(requests(), 1..120)) {
         let mut world = World::new();
@@ -187,7 +188,8 @@ fn walked(walk: Vec<((u8, u8, u8, u8, bool), bool)>) -> State {
 }
 
 proptest! {
-    /// What is put and removed here need not make sense: identifiers of the two states are the same, what they name is not.
+    /// What is put and removed here need not make sense: identifiers of the two states are the same, what they name is
+    /// not.
     #[test]
     fn a_look_at_what_a_change_touches_finds_what_a_look_at_everything_does(
         before in prop::collection::vec(requests(), 1..90),

@@ -1,5 +1,5 @@
-//! The access log of TLS listeners: the fields of a Network Load Balancer's, in its order (user guide, "Access logs"), of
-//! connections whose handshake failed as well; and one of ours behind them: why a target was not believed.
+//! The access log of TLS listeners: the fields of a Network Load Balancer's, in its order (user guide, "Access logs"),
+//! of connections whose handshake failed as well; and one of ours behind them: why a target was not believed.
 
 use std::{
     fmt::{self, Display, Write as _},

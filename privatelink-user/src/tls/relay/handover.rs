@@ -1,8 +1,10 @@
-//! How one relay takes the listening sockets of another: the old one sends a head with its configuration and the keys of session
-//! tickets, then a frame for each listener whose first byte carries the socket (`SCM_RIGHTS`, unix(7)). What is waiting in a
-//! socket's queue waits for the new one, so no connection is refused. The old one keeps its open connections.
+//! How one relay takes the listening sockets of another: the old one sends a head with its configuration and the keys
+//! of session tickets, then a frame for each listener whose first byte carries the socket (`SCM_RIGHTS`, unix(7)). What
+//! is waiting in a socket's queue waits for the new one, so no connection is refused. The old one keeps its open
+//! connections.
 //!
-//! Both say by which protocol they do that. Who hears of another one takes and gives nothing, and the old one serves on.
+//! Both say by which protocol they do that. Who hears of another one takes and gives nothing, and the old one serves
+//! on.
 
 use std::{
     collections::BTreeMap,
@@ -20,13 +22,15 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::wire::{self, Request};
 use crate::{model::ListenerId, tls::tickets::TicketKeys};
 
-/// Which protocol this is. Raised when the order or meaning of the frames changes; what the head holds may change without that.
+/// Which protocol this is. Raised when the order or meaning of the frames changes; what the head holds may change
+/// without that.
 pub const PROTOCOL: u32 = 1;
 
 /// How long either side waits for the other.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What goes over first, after its [`Version`]. Each part is JSON of its own: another version's is of no use, its sockets are.
+/// What goes over first, after its [`Version`]. Each part is JSON of its own: another version's is of no use, its
+/// sockets are.
 #[derive(Debug, Serialize, Deserialize)]
 struct Head {
     protocol: u32,

@@ -1,9 +1,9 @@
 //! `privatelink relay`: the process in which TLS listeners' connections end and go on to targets.
 //!
-//! It is a process of its own so that they outlive the agent: the agent tells it what to serve (`wire.rs`), and it goes on with
-//! that whatever becomes of the agent. Another relay of the same state directory takes its listening sockets (`handover.rs`);
-//! it then keeps its connections and ends with the last one, or with the interface that carries them. By SIGTERM or SIGINT it
-//! asks the agent for such a successor and waits a while; by a second one it ends at once.
+//! It is a process of its own so that they outlive the agent: the agent tells it what to serve (`wire.rs`), and it goes
+//! on with that whatever becomes of the agent. Another relay of the same state directory takes its listening sockets
+//! (`handover.rs`); it then keeps its connections and ends with the last one, or with the interface that carries them.
+//! By SIGTERM or SIGINT it asks the agent for such a successor and waits a while; by a second one it ends at once.
 
 pub mod access_log;
 mod handover;
@@ -69,8 +69,8 @@ pub fn build() -> String {
 
 /// Without agent, listener and connection for so long, a relay ends.
 const USELESS: Duration = Duration::from_secs(60);
-/// How long one that is to end waits for the relay that its agent starts to take over. The agent looks every second, and starts
-/// one at most every two.
+/// How long one that is to end waits for the relay that its agent starts to take over. The agent looks every second,
+/// and starts one at most every two.
 const SUCCESSION: Duration = Duration::from_secs(10);
 
 /// What the control connections and the main loop share.
@@ -87,15 +87,15 @@ struct Relay {
     stop: Notify,
 }
 
-/// Gives up what a relay of `state_dir` does not need, before its first thread: every capability, all files but its socket, the
-/// log's directory and the authorities of the host, all system calls that make no use of sockets and files.
+/// Gives up what a relay of `state_dir` does not need, before its first thread: every capability, all files but its
+/// socket, the log's directory and the authorities of the host, all system calls that make no use of sockets and files.
 ///
 /// # Errors
 ///
 /// [`ConfineError`]
 pub fn confine(state_dir: &Path, log_directory: Option<&Path>) -> Result<(), ConfineError> {
-    // A process that leads its group, as one that a shell has started, keeps its session; one that the agent has started leaves
-    // the agent's.
+    // A process that leads its group, as one that a shell has started, keeps its session; one that the agent has
+    // started leaves the agent's.
     let _ = nix::unistd::setsid();
     confine::raise_file_limit();
     let own = wire::directory(state_dir);
@@ -221,8 +221,8 @@ async fn signalled(terminate: &mut Signal, interrupt: &mut Signal) {
 ///
 /// # Errors
 ///
-/// If there is one that speaks of something else: taking its place would end what waits in its sockets. One that does not
-/// answer loses its place.
+/// If there is one that speaks of something else: taking its place would end what waits in its sockets. One that does
+/// not answer loses its place.
 async fn take_over(socket: &Path) -> Result<Estate, RelayError> {
     let path = socket.to_owned();
     let taken = tokio::task::spawn_blocking(move || {

@@ -167,7 +167,8 @@ impl Serving {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes another relay's socket, and the keys by which its clients come back; it accepts once the listener is configured.
+    /// Takes another relay's socket, and the keys by which its clients come back; it accepts once the listener is
+    /// configured.
     pub fn adopt(&self, id: ListenerId, socket: OwnedFd, tickets: Option<TicketKeys>) {
         let socket = BlockingListener::from(socket);
         match socket.local_addr() {
@@ -284,7 +285,8 @@ fn open<'a>(
     }
 }
 
-/// A socket at a free port, reached by the device alone: nobody of the host's other networks gets in with a header of his own.
+/// A socket at a free port, reached by the device alone: nobody of the host's other networks gets in with a header of
+/// his own.
 fn bind(address: Ipv4Addr, device: &Device) -> io::Result<BlockingListener> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;

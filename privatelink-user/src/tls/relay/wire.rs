@@ -1,5 +1,5 @@
-//! What the agent and the relay say to each other on the relay's control socket: frames of JSON, each after its length as a
-//! big-endian u32. The socket is its owner's only, because private keys travel on it.
+//! What the agent and the relay say to each other on the relay's control socket: frames of JSON, each after its length
+//! as a big-endian u32. The socket is its owner's only, because private keys travel on it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

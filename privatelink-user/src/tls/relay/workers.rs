@@ -1,7 +1,7 @@
 //! The threads that connections live on.
 //!
-//! A connection stays on one thread from its first byte to its last. Under a scheduler that moves tasks between threads every
-//! fourth request wakes another thread, which costs more than what the request itself does.
+//! A connection stays on one thread from its first byte to its last. Under a scheduler that moves tasks between threads
+//! every fourth request wakes another thread, which costs more than what the request itself does.
 
 use std::{
     future::Future,
@@ -57,8 +57,9 @@ impl Workers {
         idlest.map(|(index, _)| WorkerIndex(index))
     }
 
-    /// Runs a connection on the worker that has the least to do. Asked from `own`, it stays there unless another one has less.
-    /// (The connection gets its [`Load`] rather than being wrapped with it: a future within a future takes its room twice.)
+    /// Runs a connection on the worker that has the least to do. Asked from `own`, it stays there unless another one
+    /// has less. (The connection gets its [`Load`] rather than being wrapped with it: a future within a future takes
+    /// its room twice.)
     pub fn spawn_connection<C>(&self, own: WorkerIndex, connection: impl FnOnce(Load) -> C)
     where
         C: Future<Output = ()> + Send + 'static,

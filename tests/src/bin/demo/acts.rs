@@ -132,8 +132,8 @@ fn failover(stage: &mut Stage, tell: &mut Tell) -> Result<()> {
     let killed = Instant::now();
     let (mut served, mut again) = (0, 0);
     let seconds = loop {
-        // What a browser does: a refused connection is tried again. One in three goes to the dead server, so twenty in a row
-        // never do.
+        // What a browser does: a refused connection is tried again. One in three goes to the dead server, so twenty in
+        // a row never do.
         if page(host).is_err() {
             again += 1;
             let second = (0..20).any(|_| page(host).is_ok());

@@ -1,8 +1,8 @@
-//! The tests of another kernel, inside a guest that `cargo xtask test kernels` boots: do the programs load, do the packet cases
-//! hold, does traffic arrive, also by native XDP on a driver of network cards.
+//! The tests of another kernel, inside a guest that `cargo xtask test kernels` boots: do the programs load, do the
+//! packet cases hold, does traffic arrive, also by native XDP on a driver of network cards.
 //!
-//! It is started by the first process of the guest. If all has passed, it ends the guest by writing to QEMU's exit device;
-//! everything else that may happen to a guest ends it in another way.
+//! It is started by the first process of the guest. If all has passed, it ends the guest by writing to QEMU's exit
+//! device; everything else that may happen to a guest ends it in another way.
 
 // Both are the kernel suite's, which does more with them.
 #[allow(dead_code, unused_imports)]
@@ -22,8 +22,8 @@ use anyhow::{Context as _, Result, ensure};
 /// A test's name and what it does.
 type Test = (&'static str, fn() -> Result<()>);
 
-/// An emulated processor takes a minute or two to verify all programs, so they are loaded three times only: here, by the agent, and
-/// by the agent that takes over.
+/// An emulated processor takes a minute or two to verify all programs, so they are loaded three times only: here, by
+/// the agent, and by the agent that takes over.
 const TESTS: [Test; 2] = [
     ("programs load, and do with the packet cases what the host's core does", load::programs_and_cases),
     ("traffic between namespaces by TC and XDP and between network cards, and an agent that takes over", smoke::all),

@@ -56,9 +56,9 @@ impl Quote {
 
 /// What precedes and follows the quoted packet in the error about it; `ethernet` is the refused frame's header.
 ///
-/// As with IPv4 two bytes follow the IP packet, which make the same bytes right whether a device completes the checksum of
-/// the refused frame or not: it sums from the end of the IPv6 header on, where the message sums to the complement of its
-/// pseudo header.
+/// As with IPv4 two bytes follow the IP packet, which make the same bytes right whether a device completes the checksum
+/// of the refused frame or not: it sums from the end of the IPv6 header on, where the message sums to the complement of
+/// its pseudo header.
 #[inline(always)]
 pub fn build(ethernet: &[u8; EthHdr::LEN], quote: &Quote, cause: Cause) -> ([u8; HEAD], [u8; TRAILER]) {
     let &Quote { len, sum, tcp, ref from } = quote;

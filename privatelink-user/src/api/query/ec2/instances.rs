@@ -1,6 +1,6 @@
 //! Instances: an instance is a label for a host, namespace or container. `RunInstances` adopts one: its address is
-//! `PrivateIpAddress` (or `NetworkInterface.1.PrivateIpAddress`); without one it is the subnet's first free address, which the
-//! host is then given by whoever runs it. No machine is started, stopped or ended.
+//! `PrivateIpAddress` (or `NetworkInterface.1.PrivateIpAddress`); without one it is the subnet's first free address,
+//! which the host is then given by whoever runs it. No machine is started, stopped or ended.
 
 use std::{collections::BTreeSet, net::Ipv4Addr};
 

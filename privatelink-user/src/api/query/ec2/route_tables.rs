@@ -241,7 +241,8 @@ fn destination(call: &Call<'_>) -> Result<RouteDestination, Refusal> {
     }
 }
 
-/// Why no route is for a prefix list: those that there are belong to the gateway services, whose endpoints make the routes.
+/// Why no route is for a prefix list: those that there are belong to the gateway services, whose endpoints make the
+/// routes.
 fn prefix_list(call: &Call<'_>, text: &str) -> Refusal {
     let list = text.parse::<PrefixListId>().ok().filter(|list| list.exists(&call.owner().region));
     match list {

@@ -267,8 +267,8 @@ pub fn delete(call: &Call<'_>) -> Result<Structure, Refusal> {
     Ok(unsuccessful(recoded.collect()))
 }
 
-/// The services that exist for the caller: its own, and those that admit it. Those of other regions are found where they are asked
-/// for by `ServiceRegion`.
+/// The services that exist for the caller: its own, and those that admit it. Those of other regions are found where
+/// they are asked for by `ServiceRegion`.
 pub fn offered(call: &Call<'_>) -> Result<Structure, Refusal> {
     let scope = call.scope();
     let (filters, page, names) = (Filters::read(&scope)?, Page::ec2(&scope)?, scope.list("ServiceName"));

@@ -107,7 +107,8 @@ pub fn describe(call: &Call<'_>) -> Result<Structure, Refusal> {
     })
 }
 
-/// Whether instances get public addresses is kept and shown; what else can be changed keeps the only value that it has here.
+/// Whether instances get public addresses is kept and shown; what else can be changed keeps the only value that it has
+/// here.
 pub fn modify_attribute(call: &Call<'_>) -> Result<Structure, Refusal> {
     const OFF: [&str; 6] = [
         "AssignIpv6AddressOnCreation",

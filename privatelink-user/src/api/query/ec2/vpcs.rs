@@ -40,7 +40,8 @@ pub fn ipv6_association(kind: &str, resource: &str, cidr: &dyn std::fmt::Display
         .value("ipv6CidrBlockState", Structure::new().text("state", "associated"))
 }
 
-/// The IPv4 range of a request; one that is none, or no VPC's or subnet's, is refused in EC2's words, by the code `outside`.
+/// The IPv4 range of a request; one that is none, or no VPC's or subnet's, is refused in EC2's words, by the code
+/// `outside`.
 pub fn ipv4_range<T: std::str::FromStr>(text: &str, outside: &'static str) -> Result<T, Refusal> {
     if text.parse::<ipnet::Ipv4Net>().is_err() {
         let message = format!("Value ({text}) for parameter cidrBlock is invalid. This is not a valid CIDR block.");

@@ -28,7 +28,8 @@ fn wrong(message: impl Into<String>) -> Refusal {
     Refusal::coded("ValidationError", message)
 }
 
-/// The actions of a list in their order: the last one routes, and one before it may authenticate. None of an empty list.
+/// The actions of a list in their order: the last one routes, and one before it may authenticate. None of an empty
+/// list.
 pub fn read_actions(list: &[Scope<'_>]) -> Result<Option<Actions>, Refusal> {
     let misplaced = |message: &str| Refusal::coded("InvalidLoadBalancerAction", message);
     let mut ordered: BTreeMap<ActionOrder, &Scope<'_>> = BTreeMap::new();

@@ -301,7 +301,8 @@ pub fn set_subnets(call: &Call<'_>) -> Result<Structure, Refusal> {
     })
 }
 
-/// The IPv6 addresses of a load balancer in these subnets: those that it has there, one for each subnet where it has none.
+/// The IPv6 addresses of a load balancer in these subnets: those that it has there, one for each subnet where it has
+/// none.
 fn ipv6_in(state: &State, lb: &LoadBalancer, placements: &[Placement]) -> Result<Vec<std::net::Ipv6Addr>, Refusal> {
     let vpc = state.vpcs.get(&lb.vpc).ok_or_else(not_found)?;
     let mut found = Vec::new();

@@ -1,5 +1,6 @@
-//! Rules of listeners. Each listener has its default rule, which says what its default action does. Others are for listeners of load
-//! balancers of type application, whose rules are records; a listener of a network load balancer has none.
+//! Rules of listeners. Each listener has its default rule, which says what its default action does. Others are for
+//! listeners of load balancers of type application, whose rules are records; a listener of a network load balancer has
+//! none.
 
 use std::collections::BTreeSet;
 
@@ -163,7 +164,8 @@ fn priority(scope: &Scope<'_>) -> Result<RulePriority, Refusal> {
     Ok(scope.required("Priority")?.parse()?)
 }
 
-/// Refuses a rule of a network load balancer's listener: AWS has them for dual-stack ones only, and here these have none either.
+/// Refuses a rule of a network load balancer's listener: AWS has them for dual-stack ones only, and here these have
+/// none either.
 fn network_rule(call: &Call<'_>, arn: &str) -> Result<Structure, Refusal> {
     call.read(|state, _| {
         let listener = lookup::listener(state, &arn.into())?;

@@ -1,4 +1,5 @@
-//! Load balancers of type application, their listeners and rules, and the target groups before and behind them: records.
+//! Load balancers of type application, their listeners and rules, and the target groups before and behind them:
+//! records.
 
 use super::*;
 
