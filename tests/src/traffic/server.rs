@@ -33,6 +33,9 @@ pub enum Behaviour {
     Sink,
 }
 
+/// What is echoed at once of a connection that has more to say than fits into its first buffer.
+const BULK: usize = 64 * 1024;
+
 /// A running server. Dropping it closes its connections and its port.
 #[derive(Debug)]
 pub struct Server {
@@ -184,7 +187,8 @@ async fn converse(mut stream: TcpStream, behaviour: Behaviour) -> std::io::Resul
             return Ok(());
         }
     }
-    // Small and on the heap: 64,512 of these are alive at once.
+    // Small and on the heap: 64,512 of these are alive at once. What comes in bulk goes back in bulk, as segments of full
+    // size.
     let mut buffer = vec![0; 1024];
     loop {
         let length = stream.read(&mut buffer).await?;
@@ -192,5 +196,8 @@ async fn converse(mut stream: TcpStream, behaviour: Behaviour) -> std::io::Resul
             return stream.shutdown().await;
         }
         stream.write_all(&buffer[..length]).await?;
+        if length == buffer.len() && length < BULK {
+            buffer.resize(BULK, 0);
+        }
     }
 }
