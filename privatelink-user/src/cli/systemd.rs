@@ -265,7 +265,7 @@ mod tests {
             "/run/agents/one/socket",
             "--api=127.0.0.1:8080",
             "--credentials",
-            "/root/keys.toml",
+            "/home/operator/keys.toml",
         ]);
         assert_eq!(setting(&unit, "StateDirectory"), None);
         assert_eq!(setting(&unit, "RuntimeDirectory"), Some("agents/one"));
