@@ -110,86 +110,92 @@ impl Download {
     }
 }
 
+/// Runs `test` while `client` asks for the page again and again; how often it got it. `test` sees the number grow.
+fn under_requests(lab: &Lab, client: &Netns, test: impl FnOnce(&AtomicU64) -> Result<()>) -> Result<u64> {
+    let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
+    thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                ensure!(lab.page(client, NAME, "")? == "in clear");
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(())
+        });
+        let result = test(&done);
+        stop.store(true, Ordering::Relaxed);
+        let asked = asking.join().map_err(|_| anyhow::anyhow!("the requests panicked"))?;
+        result?;
+        asked.context("a request failed")
+    })?;
+    Ok(done.into_inner())
+}
+
 fn outlives() -> Result<()> {
     with_tls(Hook::Tc, |scenario, lab, nginx| {
         let client = &scenario.topology.host("client-a").netns.clone();
         let other = &scenario.topology.host("client-b").netns.clone();
         let download = || Download::start(lab, nginx, client);
         // Requests of another client go on all the while.
-        let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
-        thread::scope(|scope| {
-            let asking = scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    ensure!(lab.page(other, NAME, "")? == "in clear");
-                    done.fetch_add(1, Ordering::Relaxed);
-                }
+        let done = under_requests(lab, other, |done| {
+            let downloading = download()?;
+            scenario.agent.kill()?;
+            let (before, asked) = (downloading.length(), done.load(Ordering::Relaxed));
+            eventually("without an agent both go on", PATIENCE, || {
+                ensure!(downloading.length() > before && done.load(Ordering::Relaxed) > asked + 2);
                 Ok(())
-            });
-            let result = (|| {
+            })?;
+            scenario.agent.start_again()?;
+            downloading.arrives()?;
+            progress!(
+                "a download of {} MiB outlived the agent, {} requests beside it",
+                Download::BYTES >> 20,
+                done.load(Ordering::Relaxed)
+            );
+
+            // The certificate changes under load.
+            let mut serials = vec![serial(client)?];
+            for _ in 0..5 {
+                let line = format!("certificate create-lab {NAME} --replace {NAME} --ca {}", lab.path("ca"));
+                scenario.cli.run(&line)?;
+                let last = serials.last().context("a serial")?.clone();
+                serials.push(eventually("the new certificate is shown", PATIENCE, || {
+                    let shown = serial(client)?;
+                    ensure!(shown != last && !shown.is_empty(), "still {shown}");
+                    Ok(shown)
+                })?);
+            }
+
+            // Another relay takes over; the first one ends with its last connection.
+            let replaced = |by: &dyn Fn(u32) -> Result<()>| -> Result<()> {
                 let downloading = download()?;
-                scenario.agent.kill()?;
-                let (before, asked) = (downloading.length(), done.load(Ordering::Relaxed));
-                eventually("without an agent both go on", PATIENCE, || {
-                    ensure!(downloading.length() > before && done.load(Ordering::Relaxed) > asked + 2);
+                let [first] = relays(&scenario.topology.lb)?[..] else { bail!("not one relay") };
+                by(first)?;
+                eventually("there are two relays", PATIENCE, || {
+                    ensure!(relays(&scenario.topology.lb)?.len() == 2);
                     Ok(())
                 })?;
-                scenario.agent.start_again()?;
+                let asked = done.load(Ordering::Relaxed);
+                eventually("requests go on with the second relay", PATIENCE, || {
+                    ensure!(done.load(Ordering::Relaxed) > asked + 2);
+                    Ok(())
+                })?;
                 downloading.arrives()?;
-                progress!(
-                    "a download of {} MiB outlived the agent, {} requests beside it",
-                    Download::BYTES >> 20,
-                    done.load(Ordering::Relaxed)
-                );
-
-                // The certificate changes under load.
-                let mut serials = vec![serial(client)?];
-                for _ in 0..5 {
-                    let line = format!("certificate create-lab {NAME} --replace {NAME} --ca {}", lab.path("ca"));
-                    scenario.cli.run(&line)?;
-                    let last = serials.last().context("a serial")?.clone();
-                    serials.push(eventually("the new certificate is shown", PATIENCE, || {
-                        let shown = serial(client)?;
-                        ensure!(shown != last && !shown.is_empty(), "still {shown}");
-                        Ok(shown)
-                    })?);
-                }
-
-                // Another relay takes over; the first one ends with its last connection.
-                let replaced = |by: &dyn Fn(u32) -> Result<()>| -> Result<()> {
-                    let downloading = download()?;
-                    let [first] = relays(&scenario.topology.lb)?[..] else { bail!("not one relay") };
-                    by(first)?;
-                    eventually("there are two relays", PATIENCE, || {
-                        ensure!(relays(&scenario.topology.lb)?.len() == 2);
-                        Ok(())
-                    })?;
-                    let asked = done.load(Ordering::Relaxed);
-                    eventually("requests go on with the second relay", PATIENCE, || {
-                        ensure!(done.load(Ordering::Relaxed) > asked + 2);
-                        Ok(())
-                    })?;
-                    downloading.arrives()?;
-                    eventually("the first relay has ended", PATIENCE, || {
-                        let left = relays(&scenario.topology.lb)?;
-                        ensure!(left.len() == 1 && left != [first], "relays: {left:?}");
-                        Ok(())
-                    })
-                };
-                replaced(&|_| another_relay(scenario, lab, scenario.cli.program()))?;
-                // So does one that the agent starts for a relay that is asked to end.
-                replaced(&|first| send(first, Signal::SIGTERM))?;
-                // The agent speaks with the second one.
-                scenario.cli.run("listener modify web:443 --ssl-policy ELBSecurityPolicy-TLS13-1-3-2021-06")?;
-                eventually("a change reaches the second relay", PATIENCE, || {
-                    says(&s_client(client, &["-tls1_2"])?, "Cipher is (NONE)")
+                eventually("the first relay has ended", PATIENCE, || {
+                    let left = relays(&scenario.topology.lb)?;
+                    ensure!(left.len() == 1 && left != [first], "relays: {left:?}");
+                    Ok(())
                 })
-            })();
-            stop.store(true, Ordering::Relaxed);
-            let asked = asking.join().map_err(|_| anyhow::anyhow!("the requests panicked"))?;
-            result?;
-            asked.context("a request failed")
+            };
+            replaced(&|_| another_relay(scenario, lab, scenario.cli.program()))?;
+            // So does one that the agent starts for a relay that is asked to end.
+            replaced(&|first| send(first, Signal::SIGTERM))?;
+            // The agent speaks with the second one.
+            scenario.cli.run("listener modify web:443 --ssl-policy ELBSecurityPolicy-TLS13-1-3-2021-06")?;
+            eventually("a change reaches the second relay", PATIENCE, || {
+                says(&s_client(client, &["-tls1_2"])?, "Cipher is (NONE)")
+            })
         })?;
-        progress!("{} requests, none failed", done.load(Ordering::Relaxed));
+        progress!("{done} requests, none failed");
 
         // A relay that dies takes its connections with it, and the agent starts another.
         let [pid] = relays(&scenario.topology.lb)?[..] else { bail!("not one relay") };
@@ -258,41 +264,27 @@ fn builds() -> Result<()> {
         let copy = lab.dir.path().join("privatelink-of-another-build");
         fs::copy(scenario.cli.program(), &copy).context("another build")?;
         let [first] = relays(&scenario.topology.lb)?[..] else { bail!("not one relay") };
-        let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
-        thread::scope(|scope| {
-            let asking = scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    ensure!(lab.page(other, NAME, "")? == "in clear");
-                    done.fetch_add(1, Ordering::Relaxed);
-                }
+        let done = under_requests(lab, other, |done| {
+            // It ends when the agent's own relay has taken over from it.
+            another_relay(scenario, lab, &copy)?;
+            eventually("the agent's build has the sockets again", Duration::from_secs(20), || {
+                let left = relays(&scenario.topology.lb)?;
+                ensure!(left.len() == 1 && left[0] != first, "relays: {left:?}, at first {first}");
+                let program = fs::read_link(format!("/proc/{}/exe", left[0])).context("its program")?;
+                ensure!(program == scenario.cli.program().canonicalize()?, "{}", program.display());
                 Ok(())
-            });
-            let result = (|| -> Result<()> {
-                // It ends when the agent's own relay has taken over from it.
-                another_relay(scenario, lab, &copy)?;
-                eventually("the agent's build has the sockets again", Duration::from_secs(20), || {
-                    let left = relays(&scenario.topology.lb)?;
-                    ensure!(left.len() == 1 && left[0] != first, "relays: {left:?}, at first {first}");
-                    let program = fs::read_link(format!("/proc/{}/exe", left[0])).context("its program")?;
-                    ensure!(program == scenario.cli.program().canonicalize()?, "{}", program.display());
-                    Ok(())
-                })?;
-                let asked = done.load(Ordering::Relaxed);
-                eventually("requests go on", PATIENCE, || {
-                    ensure!(done.load(Ordering::Relaxed) > asked + 2);
-                    Ok(())
-                })?;
-                for version in versions {
-                    says(&session(client, &[version, "-sess_in", &lab.path(version)])?, "Reused, TLSv1")?;
-                }
+            })?;
+            let asked = done.load(Ordering::Relaxed);
+            eventually("requests go on", PATIENCE, || {
+                ensure!(done.load(Ordering::Relaxed) > asked + 2);
                 Ok(())
-            })();
-            stop.store(true, Ordering::Relaxed);
-            let asked = asking.join().map_err(|_| anyhow::anyhow!("the requests panicked"))?;
-            result?;
-            asked.context("a request failed")
+            })?;
+            for version in versions {
+                says(&session(client, &[version, "-sess_in", &lab.path(version)])?, "Reused, TLSv1")?;
+            }
+            Ok(())
         })?;
-        progress!("{} requests over two changes of the relay's build, none failed", done.load(Ordering::Relaxed));
+        progress!("{done} requests over two changes of the relay's build, none failed");
         Ok(())
     })
 }
