@@ -151,11 +151,23 @@ impl Nginx {
         Self::configured(netns, dir, address, index, "ssl", &tls)
     }
 
-    /// The lines of the TLS server's log: version, `Host` and `User-Agent` of each request.
-    pub fn tls_requests(&self) -> Result<Vec<String>> {
-        let path = self.path.join("tls.log");
-        let log = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        Ok(log.lines().map(str::to_owned).collect())
+    /// The lines of the TLS server's log, once they are `at_least` so many: version, `Host` and `User-Agent` of each
+    /// request.
+    pub fn tls_requests(&self, at_least: usize) -> Result<Vec<String>> {
+        self.logged("tls.log", at_least)
+    }
+
+    /// The lines of a log, once they are `at_least` so many: a request is logged after its answer, which may be read
+    /// before.
+    fn logged(&self, log: &str, at_least: usize) -> Result<Vec<String>> {
+        let path = self.path.join(log);
+        eventually(&format!("{at_least} requests are in the server's log"), LOGGED, || {
+            let log = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+            let whole = log.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+            let lines: Vec<String> = whole.map(str::to_owned).collect();
+            ensure!(lines.len() >= at_least, "it has {}", lines.len());
+            Ok(lines)
+        })
     }
 
     fn configured(
@@ -198,19 +210,11 @@ impl Nginx {
         self.address
     }
 
-    /// Client addresses of all requests in its access log, without ports, once they are `at_least` so many: a request
-    /// is logged after its answer, which may be read before.
+    /// Client addresses of all requests in its access log, without ports, once they are `at_least` so many.
     pub fn logged_clients(&self, at_least: usize) -> Result<Vec<String>> {
-        let path = self.path.join("access.log");
-        let address = |line: &str| line.split_once(':').map(|(address, _)| address.to_owned());
-        eventually(&format!("{at_least} requests are in the server's log"), LOGGED, || {
-            let log = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-            let whole = log.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
-            let clients: Vec<String> =
-                whole.map(|line| address(line).with_context(|| format!("the line {line}"))).collect::<Result<_>>()?;
-            ensure!(clients.len() >= at_least, "it has {}", clients.len());
-            Ok(clients)
-        })
+        let address = |line: &String| line.split_once(':').map(|(address, _)| address.to_owned());
+        let lines = self.logged("access.log", at_least)?;
+        lines.iter().map(|line| address(line).with_context(|| format!("the line {line}"))).collect()
     }
 
     /// The last line of its access log.

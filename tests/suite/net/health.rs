@@ -55,7 +55,7 @@ fn https(hook: Hook) -> Result<()> {
         for (nginx, version) in servers.iter().zip(["TLSv1.2", "TLSv1.3"]) {
             let expected = format!("{version} {NODE}:80 ELB-HealthChecker/2.0");
             eventually("the check is logged", SOON, || {
-                let requests = nginx.tls_requests()?;
+                let requests = nginx.tls_requests(0)?;
                 ensure!(requests.contains(&expected), "the checks of {version} are {requests:?}");
                 Ok(())
             })?;

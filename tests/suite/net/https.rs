@@ -240,7 +240,7 @@ fn targets() -> Result<()> {
         cli.run("listener modify web:443 --target-group tls")?;
         scenario.wait_healthy("tls")?;
         eventually("the page comes from the TLS server", PATIENCE, || says(&lab.page(client, NAME, "")?, "by TLS"))?;
-        let requests = nginx.tls_requests()?;
+        let requests = nginx.tls_requests(1)?;
         ensure!(requests.iter().any(|line| line.starts_with("TLSv1.3 www.lab.example curl/")), "{requests:?}");
 
         validated(scenario, lab)?;

@@ -240,8 +240,11 @@ fn programs(hook: Hook) -> Result<()> {
         let url = format!("http://{FRONTEND}/");
         let args = ["--interface", "10.0.1.10", "--local-port", "45001", &url];
         ensure!(curl(&client.netns, &args)? == "by nginx\n", "nginx said something else");
-        let log = fs::read_to_string(nginx.dir.path().join("access.log")).context("nginx's log")?;
-        ensure!(log.lines().any(|line| line == "10.0.1.10:45001"), "nginx logged {log}");
+        eventually("nginx has logged the consumer's address", PATIENCE, || {
+            let log = fs::read_to_string(nginx.dir.path().join("access.log")).context("nginx's log")?;
+            ensure!(log.lines().any(|line| line == "10.0.1.10:45001"), "nginx logged {log}");
+            Ok(())
+        })?;
         quiet(scenario)
     })
 }
