@@ -20,6 +20,18 @@ pub fn load(netns: &Netns, rules: &str) -> Result<()> {
     Ok(())
 }
 
+/// Loses `percent` of the packets that come into `netns`, by chance, up to all of them; 0: none any more.
+pub fn lose(netns: &Netns, percent: u32) -> Result<()> {
+    let none = "table inet loss\ndelete table inet loss\n";
+    // A rule that is always met is refused.
+    let chance = if percent < 100 { format!("numgen random mod 100 < {percent}") } else { String::new() };
+    let some = format!(
+        "{none}table inet loss {{\n chain in {{\n type filter hook prerouting priority -300\n \
+         iif != lo {chance} counter drop\n }}\n}}\n"
+    );
+    load(netns, if percent == 0 { none } else { &some })
+}
+
 /// Packets that the counters of all rules in `netns` have seen together.
 pub fn counted(netns: &Netns) -> Result<u64> {
     let program = require::find("nft").context("nft is not installed; `cargo xtask setup` does that")?;

@@ -12,7 +12,7 @@
 //!                                                     ▼   ▼ FIN was first, or both at once
 //!                     (gone) ◄──────────────────── LastAck  TimeWait ─────► (gone, port free)
 //!                         ACK (c) of the target's FIN,            60 s
-//!                         or 10 s
+//!                         or 60 s
 //! ```
 //!
 //! c: from the client, t: from the target. A reset ends a flow at once only if its sequence number is exactly the one
@@ -34,7 +34,9 @@ use crate::{
 pub mod hold {
     /// Refreshed by the client's retransmissions of its SYN (1, 3, 7 s), so that a slow target is not cut off.
     pub const HALF_OPEN: u32 = 5;
-    pub const LAST_ACK: u32 = 10;
+    /// The target's last data may be lost with its FIN: a socket that nobody holds any more repeats them for 100 s, at
+    /// most 26 s apart (Linux, `tcp_orphan_retries`, with the shortest time-out of 0.2 s).
+    pub const LAST_ACK: u32 = 60;
     /// Linux, and most others, keep an address pair that they closed for 60 s.
     pub const TIME_WAIT: u32 = 60;
     pub const RESETTING: u32 = 10;

@@ -1,14 +1,16 @@
 //! Flows that are ended: both ends hear of it at once, also if neither says anything.
 
 use std::{
-    io::{ErrorKind, Read as _},
-    net::TcpStream,
+    io::{ErrorKind, Read as _, Write as _},
+    net::{Shutdown, TcpStream},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use privatelink_tests::{
     eventually::eventually,
+    nft,
+    require::Need,
     scenario::Scenario,
     topology::Hook,
     traffic::{
@@ -29,6 +31,11 @@ pub const TESTS: fn() -> Vec<Test> = || {
         Test { name: "the_end_of_draining_resets_both_ends_at_once", needs: &[], run: Run::EachHook(drained) },
         Test { name: "an_unhealthy_target_is_reset_at_both_ends_at_once", needs: &[], run: Run::EachHook(unhealthy) },
         Test { name: "a_deleted_endpoint_is_reset_at_both_ends_at_once", needs: &[], run: Run::EachHook(endpoint) },
+        Test {
+            name: "an_outage_at_the_end_of_a_connection_loses_nothing",
+            needs: &[Need::Program("nft"), Need::Program("ss")],
+            run: Run::Once(outage),
+        },
         Test { name: "unhealthy_draining_keeps_old_flows", needs: &[], run: Run::Once(unhealthy_draining) },
         Test { name: "a_threshold_fails_open", needs: &[], run: Run::Once(threshold) },
         Test { name: "deletion_protection", needs: &[], run: Run::Once(protection) },
@@ -262,3 +269,40 @@ fn protection() -> Result<()> {
         cli.run("load-balancer delete kept").map(drop)
     })
 }
+
+/// Both ends have closed, but the client's network fails before it has all: what the server repeats reaches it when the
+/// network is back, though both ends wait longer and longer between their attempts.
+fn outage() -> Result<()> {
+    with_web(1, Hook::Tc, |scenario| {
+        let web = server(scenario, 1);
+        let _echo = Server::start(&web.netns, target(scenario, 1), Behaviour::Echo)?;
+        scenario.wait_healthy("web")?;
+        let client = scenario.topology.host("client-a");
+        let mut stream = stream::connect(&client.netns, Source::ANY, FRONTEND, OUTAGE)?;
+        stream::echo(&mut stream, b"hello")?;
+        nft::lose(&client.netns, 100)?;
+        stream.write_all(b"the end").context("sending")?;
+        stream.shutdown(Shutdown::Write).context("closing")?;
+        // Attempts of 0.2 s, 0.4 s, …: the next one comes in 25.6 s.
+        eventually("the server has tried seven times", OUTAGE, || {
+            let mut ss = web.netns.command("ss");
+            let output = ss.args(["-Htin", "state", "last-ack"]).output().context("starting ss")?;
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            ensure!(said.contains("backoff:7"), "{said}");
+            Ok(())
+        })?;
+        ensure!(scenario.cli.run("flow list")?.to_string().contains("last-ack"), "the flow is in another state");
+        nft::lose(&client.netns, 0)?;
+        let mut rest = String::new();
+        stream.read_to_string(&mut rest).context("waiting for the rest")?;
+        ensure!(rest == "the end", "the rest is '{rest}'");
+        eventually("the flow has ended", PATIENCE, || {
+            let flows = scenario.cli.run("flow list")?;
+            ensure!(flows.as_array().is_some_and(Vec::is_empty), "{flows}");
+            Ok(())
+        })
+    })
+}
+
+/// More than what both ends wait in.
+const OUTAGE: Duration = Duration::from_secs(120);

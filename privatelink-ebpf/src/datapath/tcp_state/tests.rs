@@ -161,7 +161,7 @@ fn lifetimes() {
     assert_eq!(lifetime(FlowState::SynReceived, 350), 5);
     assert_eq!(lifetime(FlowState::Established, 6000), 6000);
     assert_eq!(lifetime(FlowState::Closing, 60), 60);
-    assert_eq!(lifetime(FlowState::LastAck, 350), 10);
+    assert_eq!(lifetime(FlowState::LastAck, 350), 60);
     assert_eq!(lifetime(FlowState::TimeWait, 350), 60);
     assert_eq!(lifetime(FlowState::Resetting, 350), 10);
 }

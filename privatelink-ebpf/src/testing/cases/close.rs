@@ -79,11 +79,19 @@ pub fn cases() -> Vec<Case> {
             .check(Check::State(A, FlowState::LastAck))
             .frame(target_ack(A).numbers(5002, 5002))
             .check(Check::State(A, FlowState::LastAck)),
+        case("the target's last data and its FIN are lost, and repeated after half a minute")
+            .handshake(A)
+            .frame(fin(A))
+            .frame(target_fin(A).payload(50).numbers(5001, 1002))
+            .advance(30)
+            .collect(&[])
+            .frame(target_fin(A).payload(50).numbers(5001, 1002))
+            .frame(ack(A).numbers(1002, 5052).counts(Counter::FlowClosed)),
         case("the last acknowledgement never comes")
             .handshake(A)
             .frame(fin(A))
             .frame(target_fin(A).numbers(5001, 1002))
-            .advance(11)
+            .advance(61)
             .collect(&[(Counter::FlowClosed, 1)])
             .check(Check::Entries(0))
             .check(Check::PoolUsed(0, 0)),
