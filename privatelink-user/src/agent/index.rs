@@ -53,7 +53,7 @@ impl TargetKey {
     }
 }
 
-/// What flows in the kernel refer to: indexes that must not come to mean something else.
+/// What flows in the kernel, or the relay, refer to: indexes that must not come to mean something else.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Busy {
     pub targets: BTreeSet<u32>,

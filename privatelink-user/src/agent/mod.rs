@@ -37,7 +37,7 @@ pub mod usage;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, SocketAddrV4},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -144,6 +144,8 @@ pub struct Shared {
     host_pair: links::Pair,
     /// What the relay does.
     relay: Mutex<Arc<wire::Status>>,
+    /// Targets of which the relay has been told since it said what it does.
+    told: Mutex<BTreeSet<SocketAddrV4>>,
     started: Instant,
 }
 
@@ -188,12 +190,27 @@ impl Shared {
         lock(&self.relay).clone()
     }
 
-    /// Notes what the relay does; another port of a listener is the reconciler's business.
+    /// Notes what the relay does. Another port of a listener is the reconciler's business, and so are targets that it
+    /// connects to no longer.
     fn set_relay(&self, status: wire::Status) {
+        let mut told = lock(&self.told);
         let before = std::mem::replace(&mut *lock(&self.relay), Arc::new(status.clone()));
-        if relay::Doors::of(&before) != relay::Doors::of(&status) {
+        let told = std::mem::take(&mut *told);
+        let let_go = told.union(&before.targets).any(|target| !status.targets.contains(target));
+        if let_go || relay::Doors::of(&before) != relay::Doors::of(&status) {
             self.reconcile.notify_one();
         }
+    }
+
+    /// Notes what the relay is about to be told: it may connect there before it says so.
+    fn tell_relay(&self, config: &wire::Config) {
+        lock(&self.told).extend(config.targets());
+    }
+
+    /// The internal addresses to which the relay may connect.
+    fn relayed(&self) -> BTreeSet<SocketAddrV4> {
+        let told = lock(&self.told);
+        told.union(&lock(&self.relay).targets).copied().collect()
     }
 
     fn busy(&self) -> Busy {
@@ -293,6 +310,7 @@ impl Agent {
             resolver: door,
             host_pair,
             relay: Mutex::new(Arc::new(relay)),
+            told: Mutex::default(),
             started: Instant::now(),
         });
         let mut reconciler = reconcile::Reconciler::new(service);

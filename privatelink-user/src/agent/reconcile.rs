@@ -7,7 +7,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddrV4},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -34,7 +34,6 @@ use crate::{
     health::state::Checked,
     model::{ListenerId, Port, State, TargetGroupId},
     net::links::{LinkError, LinkService, Links, watch_links},
-    tls::relay::wire,
 };
 
 /// A pass without a reason, over everything: heals what nobody reported.
@@ -66,6 +65,8 @@ pub struct Inputs {
     pub relay: Doors,
     /// The host's end of the host port, where the relay listens.
     pub relay_address: Option<Ipv4Addr>,
+    /// The indexes of targets to which the relay may connect, by what it has been told so far.
+    pub relayed: BTreeSet<u32>,
     pub health: BTreeMap<CheckKey, Checked>,
     pub next_hops: BTreeMap<HopKey, Hop>,
     pub busy: Busy,
@@ -184,6 +185,7 @@ impl Inputs {
             resolver,
             relay,
             relay_address,
+            relayed,
             health,
             next_hops,
             busy,
@@ -197,6 +199,7 @@ impl Inputs {
             resolver: *resolver,
             relay,
             relay_address: relay_address.unwrap_or(Ipv4Addr::UNSPECIFIED),
+            relayed,
             hooks,
             health,
             next_hops,
@@ -237,16 +240,21 @@ impl Reconciler {
     }
 
     fn inputs(&self, shared: &Shared) -> Inputs {
+        let host_port = shared.host_port();
+        let relayed = host_port.map(|host_port| relayed(&host_port, &shared.relayed())).unwrap_or_default();
+        let mut busy = shared.busy();
+        busy.targets.extend(&relayed);
         Inputs {
             state: shared.store.state(),
             links: shared.links(),
-            host_port: shared.host_port(),
+            host_port,
             resolver: shared.resolver,
             relay: Doors::of(&shared.relay()),
             relay_address: Some(shared.host_pair.address),
+            relayed,
             health: shared.health().clone(),
             next_hops: shared.neighbors().hops(),
-            busy: shared.busy(),
+            busy,
             unhealthy: shared.unhealthy().clone(),
             lingering: self.lingering.clone(),
         }
@@ -307,8 +315,7 @@ impl Reconciler {
             (dataplane.read()?, dataplane.attached(), dataplane.capacity())
         };
         let Decision { plan, .. } = desired::decide(&inputs.world(&actual, &hooks, capacity), &mut self.memory.rings);
-        let relayed = inputs.host_port.map(|host_port| relayed(&host_port, &shared.relay())).unwrap_or_default();
-        let (health, hops) = adopted(&plan, &inputs.state, &actual, capacity, &relayed);
+        let (health, hops) = adopted(&plan, &inputs.state, &actual, capacity, &inputs.relayed);
         *shared.health() = health;
         shared.neighbors().adopt(hops, shared.now());
         Ok(())
@@ -374,9 +381,9 @@ fn installed(state: &Arc<State>, plan: &Plan) -> Installed {
     Installed { state: Arc::clone(state), crowded_out }
 }
 
-/// The indexes of the targets that a relay uses.
-fn relayed(host_port: &HostPort, relay: &wire::Status) -> BTreeSet<u32> {
-    relay.targets.iter().filter_map(|target| host_port.index(*target.ip())).collect()
+/// The indexes of the targets that have these internal addresses.
+fn relayed(host_port: &HostPort, targets: &BTreeSet<SocketAddrV4>) -> BTreeSet<u32> {
+    targets.iter().filter_map(|target| host_port.index(*target.ip())).collect()
 }
 
 /// Healthy are the targets in a ring of a listener, and those that the relay uses; known are the next hops in the

@@ -6,14 +6,17 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
     time::Duration,
 };
 
-use privatelink_ebpf::abi::{Proto, VpcIndex, service::ListenerFlags};
+use privatelink_ebpf::abi::{
+    Proto, VpcIndex,
+    service::{ListenerFlags, TargetFlags},
+};
 use tokio::{
     net::UnixStream,
     process::Command,
@@ -32,7 +35,7 @@ use crate::{
     confine::files,
     model::{
         Certificate, CertificateId, IpFamily, Listener, ListenerId, LoadBalancer, Opening, Protocol, State,
-        TargetAddress, TargetGroup, TargetGroupId, TargetTrust,
+        TargetAddress, TargetGroup, TargetGroupId, TargetTrust, Vpc,
     },
     tls::{
         relay::{
@@ -124,6 +127,41 @@ pub fn upstreams(
     let flags = if denied && groups.is_empty() { ListenerFlags::OUTBOUND_DENIED } else { ListenerFlags::default() };
     plan.upstreams.insert(listener.id.clone(), groups);
     flags
+}
+
+/// Targets that no group in use has any more, and their next hops. They stay until the relay has said that it connects
+/// to them no longer: what it is told takes effect after what the kernel is told, and a connection to nobody's address
+/// would find out by silence. `wanted` are those that have another reason to stay.
+pub fn kept(world: &World<'_>, wanted: impl Fn(&TargetKey) -> bool) -> Vec<(TargetKey, Option<IpAddr>)> {
+    let target = |index: &u32| {
+        let record = world.actual.targets.get(index).filter(|record| !record.flags.has(TargetFlags::RETIRED))?;
+        let key = TargetKey::of(record).filter(|key| !wanted(key))?;
+        let (vpc, _) = behind(world, &key)?;
+        (!desired::owned(world.state, &vpc.id, key.ip)).then(|| (key, vpc.next_hop(key.ip)))
+    };
+    world.relayed.iter().filter_map(target).collect()
+}
+
+/// The VPC of a target, and the load balancer that it is behind.
+fn behind<'a>(world: &World<'a>, key: &TargetKey) -> Option<(&'a Vpc, &'a LoadBalancer)> {
+    let state = world.state;
+    let vpc = state.vpcs.values().find(|vpc| vpc_index(vpc) == Some(key.vpc))?;
+    let lb = state.load_balancers.values().find(|lb| lb.vpc == vpc.id && lb.nodes().any(|node| node == key.node))?;
+    Some((vpc, lb))
+}
+
+/// The relay's ways to targets that it may connect to, where nothing else needs them.
+pub fn keep_ways(world: &World<'_>, desired: &mut Desired, plan: &Plan) {
+    let Some(host_port) = world.host_port.filter(|_| !world.relayed.is_empty()) else { return };
+    for (key, index) in plan.targets.iter().filter(|(_, index)| world.relayed.contains(index)) {
+        let listener = desired::first_check_listener(world.capacity).checked_add(*index);
+        if listener.is_none_or(|listener| desired.listeners.contains_key(&listener)) {
+            continue;
+        }
+        let Some((_, lb)) = behind(world, key) else { continue };
+        let allowed = security::outbound(world.state, lb, [Opening::Tcp(key.port); 2], key.ip);
+        let _ = desired::way_to(world, &host_port, (*index, IpFamily::Ipv4), key.port, allowed, desired);
+    }
 }
 
 /// Whose certificates the targets of a group have to show; none: anybody's.
@@ -288,14 +326,19 @@ impl Driver {
     }
 
     /// Tells the relay to serve `config`, if it does not know, and answers what it does; none while it is not reached.
-    async fn tell(&mut self, config: &Config) -> Option<Status> {
+    async fn tell(&mut self, shared: &Shared, config: &Config) -> Option<Status> {
         if self.control.is_none() {
             self.control = Control::open(&self.state_dir).await.ok();
             self.sent = None;
         }
         let connected = self.control.as_mut()?;
         let known = self.sent.as_ref() == Some(config);
-        let request = if known { Request::Status } else { Request::Configure(Box::new(config.clone())) };
+        let request = if known {
+            Request::Status
+        } else {
+            shared.tell_relay(config);
+            Request::Configure(Box::new(config.clone()))
+        };
         match connected.ask(&request).await {
             Ok(status) => {
                 self.sent = Some(config.clone());
@@ -352,7 +395,7 @@ pub async fn run(shared: Arc<Shared>, options: Options, stop: CancellationToken)
         });
         let mut wait = LOOK;
         match &say {
-            Some(config) => match driver.tell(config).await {
+            Some(config) => match driver.tell(&shared, config).await {
                 Some(status) => shared.set_relay(status),
                 None => {
                     wait = SOON;

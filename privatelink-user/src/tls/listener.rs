@@ -130,10 +130,9 @@ impl Upstream {
     }
 }
 
-/// A listener's configuration. Connections keep the one that they began with.
+/// How a listener speaks with its clients. Connections keep what they began with.
 pub struct Listener {
     pub alpn: AlpnPolicy,
-    pub upstream: Upstream,
     pub bounds: Bounds,
     /// A configuration for each answer that ALPN may have, and one without.
     configs: HashMap<Option<&'static str>, Arc<ServerConfig>>,
@@ -174,7 +173,6 @@ impl Listener {
         offer: &Offer,
         alpn: AlpnPolicy,
         certificates: Certificates,
-        upstream: Upstream,
         bounds: Bounds,
         sessions: &Sessions,
     ) -> Result<Self, rustls::Error> {
@@ -198,7 +196,7 @@ impl Listener {
             Ok((protocol, Arc::new(config)))
         });
         let configs = configs.collect::<Result<_, rustls::Error>>()?;
-        Ok(Self { alpn, upstream, bounds, configs, certificates })
+        Ok(Self { alpn, bounds, configs, certificates })
     }
 }
 
@@ -279,22 +277,31 @@ impl Endpoints {
 #[derive(Debug, Default)]
 pub struct Turn(AtomicU64);
 
+/// How a connection gets to a target.
+pub struct Onward<'a, F> {
+    /// Where connections go at present. A client may take its time with the handshake, and the targets of before may
+    /// have gone until it has ended.
+    pub upstream: F,
+    pub turn: &'a Turn,
+    /// Speaks TLS with targets that may show any certificate.
+    pub client: &'a TlsConnector,
+}
+
 /// Serves one connection. `record` holds what became known, however it ends.
 ///
 /// # Errors
 ///
 /// [`Refusal`] if nothing was relayed.
-pub async fn serve(
+pub async fn serve<F: Fn() -> Arc<Upstream>>(
     listener: &Listener,
     endpoints: &Endpoints,
-    turn: &Turn,
-    client: &TlsConnector,
+    onward: Onward<'_, F>,
     stream: TcpStream,
     record: &mut Record,
 ) -> Result<(), Refusal> {
     let began = Instant::now();
     record.began = Some(Timestamp::now());
-    let served = relayed(listener, endpoints, turn, client, stream, record, began).await;
+    let served = relayed(listener, endpoints, onward, stream, record, began).await;
     record.alert = served.as_ref().err().and_then(Refusal::alert);
     record.distrust = match &served {
         Err(Refusal::Distrusted { distrust, .. }) => Some(*distrust),
@@ -305,16 +312,15 @@ pub async fn serve(
     served
 }
 
-async fn relayed(
+async fn relayed<F: Fn() -> Arc<Upstream>>(
     listener: &Listener,
     endpoints: &Endpoints,
-    turn: &Turn,
-    client: &TlsConnector,
+    Onward { upstream, turn, client }: Onward<'_, F>,
     stream: TcpStream,
     record: &mut Record,
     began: Instant,
 ) -> Result<(), Refusal> {
-    let Listener { alpn, upstream, bounds, configs, certificates } = listener;
+    let Listener { alpn, bounds, configs, certificates } = listener;
     let mut stream = Lazy::new(stream);
     let shake = async {
         let origin = match origin(&mut stream).await? {
@@ -346,7 +352,8 @@ async fn relayed(
     record.version = session.protocol_version().and_then(version_name);
     record.cipher = session.negotiated_cipher_suite().map(suite_name);
     record.group = session.negotiated_key_exchange_group().map(|group| format!("{:?}", group.name()).to_lowercase());
-    let (Destination { group, client: own }, target, mut socket) = connect(upstream, turn, bounds.connect).await?;
+    let upstream = upstream();
+    let (Destination { group, client: own }, target, mut socket) = connect(&upstream, turn, bounds.connect).await?;
     record.target = Some(target);
     if let Some(origin) = record.origin.as_ref().filter(|_| group.proxy_v2) {
         socket.write_all(&origin.header()).await.map_err(|error| Refusal::Connect { target, error })?;

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::Write as _,
+    io::{ErrorKind, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -22,10 +22,15 @@ use nix::{
 use privatelink_tests::{
     eventually::eventually,
     netns::Netns,
-    programs::{Nginx, Running},
+    programs::{Directory, Nginx, Running},
     require::Need,
     scenario::{ENDPOINT, Scenario},
     topology::Hook,
+    traffic::stream::{self, Source},
+};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
 
 use crate::{
@@ -42,6 +47,7 @@ pub const TESTS: fn() -> Vec<Test> = || {
         Test { name: "tls_clients_come_back_to_relays_of_other_builds", needs: BUSY, run: Run::Once(builds) },
         Test { name: "tls_listener_holds_ten_thousand_idle_connections", needs: BUSY, run: Run::Once(idle) },
         Test { name: "tls_draining_relay_ends_with_its_interface", needs: NEEDS, run: Run::Once(drained) },
+        Test { name: "tls_connections_meet_no_target_that_is_gone", needs: NEEDS, run: Run::Once(regrouped) },
     ]
 };
 
@@ -333,13 +339,13 @@ fn idle() -> Result<()> {
         scenario.wait_healthy("idle")?;
         let client = scenario.topology.host("client-a");
         let config = Arc::new(privatelink_user::tls::unverified::config()?);
-        let open = |source: Ipv4Addr| -> Result<(TcpStream, rustls::ClientConnection)> {
+        let open = |source: Ipv4Addr| -> Result<(TcpStream, ClientConnection)> {
             let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
             socket.bind(&std::net::SocketAddr::from((source, 0)).into())?;
             socket.connect_timeout(&std::net::SocketAddr::from(TLS).into(), PATIENCE)?;
             let mut stream = TcpStream::from(socket);
             stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-            let mut tls = rustls::ClientConnection::new(Arc::clone(&config), NAME.to_owned().try_into()?)?;
+            let mut tls = ClientConnection::new(Arc::clone(&config), NAME.to_owned().try_into()?)?;
             while tls.is_handshaking() {
                 tls.complete_io(&mut stream)?;
             }
@@ -403,4 +409,86 @@ fn drained() -> Result<()> {
             Ok(())
         })
     })
+}
+
+/// A listener leads to another group while a client takes its time with the handshake, and while the relay is held up
+/// and knows nothing of it: no connection waits for a target that has been taken away.
+fn regrouped() -> Result<()> {
+    with_tls(Hook::Tc, |scenario, lab, _| {
+        let cli = &scenario.cli;
+        let client = &scenario.topology.host("client-a").netns.clone();
+        let host = server(scenario, 1);
+        // Nothing but the TLS listener leads to them.
+        let group = |name: &str, port: u16| {
+            let dir = Directory::new(name)?;
+            let nginx = Nginx::start(&host.netns, dir, SocketAddrV4::new(host.address(), port), name)?;
+            cli.run(&format!("target-group create {name} --vpc provider --protocol TCP --port {port}"))?;
+            cli.run(&format!("target register {name} {}", host.address()))?;
+            Ok::<_, anyhow::Error>(nginx)
+        };
+        let leads_to = |name: &str| {
+            eventually(&format!("the page comes from {name}"), PATIENCE, || says(&lab.page(client, NAME, "")?, name))
+        };
+        let _servers = [group("this", 8_081)?, group("other", 8_082)?];
+        cli.run("listener modify web:443 --target-group this")?;
+        leads_to("this")?;
+
+        let slow = stream::connect(client, Source::ANY, TLS, PATIENCE)?;
+        cli.run("listener modify web:443 --target-group other")?;
+        leads_to("other")?;
+        says(&get(lab, slow)?, "other")?;
+
+        let [relay] = relays(&scenario.topology.lb)?[..] else { bail!("not one relay") };
+        for group in ["this", "other"].repeat(5) {
+            let held = Held::new(relay)?;
+            cli.run(&format!("listener modify web:443 --target-group {group}"))?;
+            eventually("the agent leads to the group", PATIENCE, || {
+                let told = cli.run(&format!("target health {group}"))?;
+                ensure!(told[0]["state"] != "unused", "{told}");
+                Ok(())
+            })?;
+            let waiting = stream::connect(client, Source::ANY, TLS, PATIENCE)?;
+            held.goes_on()?;
+            // By the group of before it may be cut off; it does not wait.
+            let page = get(lab, waiting);
+            let waited = page.as_ref().err().and_then(|error| error.downcast_ref::<std::io::Error>());
+            ensure!(waited.is_none_or(|error| error.kind() != ErrorKind::WouldBlock), "{page:?}");
+            leads_to(group)?;
+        }
+        ensure!(relays(&scenario.topology.lb)? == [relay], "another relay was started");
+        Ok(())
+    })
+}
+
+/// A process that does nothing until this is dropped.
+struct Held(u32);
+
+impl Held {
+    fn new(pid: u32) -> Result<Self> {
+        send(pid, Signal::SIGSTOP)?;
+        Ok(Self(pid))
+    }
+
+    fn goes_on(self) -> Result<()> {
+        send(self.0, Signal::SIGCONT)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = send(self.0, Signal::SIGCONT);
+    }
+}
+
+/// What `https://NAME/` answers over a connection that is there already.
+fn get(lab: &Lab, mut stream: TcpStream) -> Result<String> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(lab.path("ca/ca.pem")).context("the lab's certificate")?)?;
+    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let mut session = ClientConnection::new(Arc::new(config), ServerName::try_from(NAME)?)?;
+    let mut tls = rustls::Stream::new(&mut session, &mut stream);
+    write!(tls, "GET / HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\r\n")?;
+    let mut page = String::new();
+    tls.read_to_string(&mut page)?;
+    Ok(page)
 }

@@ -36,7 +36,7 @@ use super::{
     diff::Scope,
     index::{self, Busy, TargetKey},
     plan::{CheckKey, Hop, HopKey, HostPort, Plan, internal_ipv6},
-    relay::Doors,
+    relay::{self, Doors},
     resolver::{self, Door},
     ring::RingCache,
     security::{Compiler, Guard, Rules},
@@ -63,6 +63,8 @@ pub struct World<'a> {
     /// Where the relay listens, and at which address.
     pub relay: &'a Doors,
     pub relay_address: Ipv4Addr,
+    /// Targets to which the relay may connect, until it says that it does not.
+    pub relayed: &'a BTreeSet<u32>,
     /// Where the programs are attached.
     pub hooks: &'a BTreeMap<u32, Hook>,
     /// What the checks have found.
@@ -266,6 +268,7 @@ fn rest(
     let Draft { desired, plan, guards: _ } = draft;
     aliases(state, desired, plan);
     checks(world, &uses, desired, plan);
+    relay::keep_ways(world, desired, plan);
     Causes::new(state, &by_lb, before)
 }
 

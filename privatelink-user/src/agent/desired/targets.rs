@@ -127,6 +127,12 @@ pub fn targets(world: &World<'_>, uses: &[Use<'_>], resolvers: &[Resolver], desi
             }
         }
     }
+    for (key, hop) in relay::kept(world, |key| hops.contains_key(key)) {
+        hops.insert(key, hop);
+        if let Some(ip) = hop {
+            plan.next_hops.entry(HopKey { vpc: key.vpc, ip }).or_insert(key.node);
+        }
+    }
     let doors = relay::doors(world);
     let wanted: BTreeSet<TargetKey> =
         hops.keys().copied().chain(resolver::targets(resolvers)).chain(doors.values().copied()).collect();

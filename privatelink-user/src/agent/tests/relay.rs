@@ -113,3 +113,58 @@ fn without_relay_or_target_a_connection_is_refused() {
         assert!(ring(&fake, &inputs).is_empty(), "{targets:?}");
     }
 }
+
+/// What the relay is told takes effect after what the kernel is told: until it says that it no longer connects to a
+/// target, that one's address is nobody else's, and leads there.
+#[test]
+fn a_target_stays_until_the_relay_connects_to_it_no_longer() {
+    let (mut inputs, id) = tls(&[(7, Shape::Healthy, false)], true);
+    let mut fake = Fake::new(CAPACITY);
+    let mut memory = Memory::default();
+    let (plan, _) = converge(&mut fake, &inputs, &mut memory).expect("no failure was asked for");
+    let index = plan.targets[&relayed_key(&plan)];
+    let before = fake.read().expect("the fake reads");
+    let way = *before.frontends.keys().find(|key| key.vpc == VpcIndex::HOST && key.port == 80).expect("a way");
+
+    // The listener leads to another group now, and nothing to the first one.
+    let state = Arc::make_mut(&mut inputs.state);
+    let group = state.target_groups[&group_id(0)].clone();
+    state.put(Record::TargetGroup(TargetGroup { id: group_id(1), targets: BTreeMap::new(), ..group }));
+    let listener = state.listeners[&id].clone();
+    state.put(Record::Listener(Listener { forward: Forward::to(group_id(1)), ..listener }));
+    inputs.relayed = [index].into();
+    let (plan, _) = converge(&mut fake, &inputs, &mut memory).expect("no failure was asked for");
+    assert_eq!(plan.upstreams[&id], [], "the relay is told to connect there");
+    let kept = fake.read().expect("the fake reads");
+    assert_eq!(kept.targets[&index], before.targets[&index]);
+    assert_eq!(kept.frontends[&way], before.frontends[&way]);
+    assert_eq!(kept.listeners[&kept.frontends[&way].listener].ring[..], [index]);
+
+    inputs.relayed.clear();
+    converge(&mut fake, &inputs, &mut memory).expect("no failure was asked for");
+    let after = fake.read().expect("the fake reads");
+    assert!(after.targets[&index].flags.has(TargetFlags::RETIRED), "{:?}", after.targets[&index]);
+    assert!(!after.frontends.contains_key(&way), "there is a way to a target that is gone");
+}
+
+/// Nothing of a load balancer that is gone stays for the relay's sake.
+#[test]
+fn a_target_behind_no_load_balancer_is_not_kept() {
+    let (mut inputs, id) = tls(&[(7, Shape::Healthy, false)], true);
+    let mut fake = Fake::new(CAPACITY);
+    let (plan, _) = pass(&mut fake, &inputs).expect("no failure was asked for");
+    let index = plan.targets[&relayed_key(&plan)];
+    let state = Arc::make_mut(&mut inputs.state);
+    let lb = state.listeners[&id].load_balancer.clone();
+    state.listeners.remove(&id);
+    state.load_balancers.remove(&lb);
+    inputs.relayed = [index].into();
+    inputs.busy.targets = inputs.relayed.clone();
+    pass(&mut fake, &inputs).expect("no failure was asked for");
+    assert!(fake.read().expect("the fake reads").targets[&index].flags.has(TargetFlags::RETIRED));
+}
+
+/// The one target of a group behind a TLS listener.
+fn relayed_key(plan: &Plan) -> TargetKey {
+    *plan.targets.keys().find(|key| key.vpc != VpcIndex::HOST && key.proto == Proto::Tcp).expect("a target")
+}

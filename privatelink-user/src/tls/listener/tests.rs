@@ -9,19 +9,27 @@ use crate::tls::{
     verified::{Roots, Verify},
 };
 
-fn listener(targets: Vec<SocketAddrV4>, proxy_v2: bool) -> Listener {
+/// A listener and where its connections go.
+struct Served {
+    listener: Listener,
+    upstream: Upstream,
+}
+
+fn listener(targets: Vec<SocketAddrV4>, proxy_v2: bool) -> Served {
     let sessions = Sessions::new(None).expect("randomness");
     with_policy("ELBSecurityPolicy-TLS13-1-2-Res-2021-06", targets, proxy_v2, &sessions)
 }
 
-fn with_policy(policy: &str, targets: Vec<SocketAddrV4>, proxy_v2: bool, sessions: &Sessions) -> Listener {
+fn with_policy(policy: &str, targets: Vec<SocketAddrV4>, proxy_v2: bool, sessions: &Sessions) -> Served {
     let offer = SslPolicy::named(policy).expect("a policy").offer().expect("honoured");
     let certificates =
         Certificates { default: served("default", &["a.test"]), by_name: vec![served("other", &["*.b.test"])] };
     let group = Group { weight: 1, tls: false, verify: None, proxy_v2, targets };
     let upstream = Upstream::new(vec![group], Dialer::default()).expect("a client");
     let bounds = Bounds { connections: 2, ..Bounds::default() };
-    Listener::new(&offer, AlpnPolicy::Http2Preferred, certificates, upstream, bounds, sessions).expect("a listener")
+    let listener =
+        Listener::new(&offer, AlpnPolicy::Http2Preferred, certificates, bounds, sessions).expect("a listener");
+    Served { listener, upstream }
 }
 
 fn origin() -> Origin {
@@ -47,14 +55,34 @@ async fn echo() -> SocketAddrV4 {
     address
 }
 
-async fn run(listener: Listener, client: impl AsyncFnOnce(TcpStream)) -> (Result<(), Refusal>, Record) {
+/// Where nobody listens any more.
+async fn gone() -> SocketAddrV4 {
+    let socket = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let SocketAddr::V4(address) = socket.local_addr().expect("an address") else { panic!("an IPv4 address") };
+    address
+}
+
+async fn run(served: Served, client: impl AsyncFnOnce(TcpStream)) -> (Result<(), Refusal>, Record) {
+    let Served { listener, upstream } = served;
+    let present = Mutex::new(Arc::new(upstream));
+    run_at(&listener, &present, client).await
+}
+
+/// Connections go where `present` leads to when they are about to.
+async fn run_at(
+    listener: &Listener,
+    present: &Mutex<Arc<Upstream>>,
+    client: impl AsyncFnOnce(TcpStream),
+) -> (Result<(), Refusal>, Record) {
     let socket = TcpListener::bind("127.0.0.1:0").await.expect("bound");
     let address = socket.local_addr().expect("an address");
     let serving = async {
         let (stream, _) = socket.accept().await.expect("a connection");
         let mut record = Record::default();
-        let connector = upstream_connector().expect("a client");
-        let result = serve(&listener, &Endpoints::default(), &Turn::default(), &connector, stream, &mut record).await;
+        let (turn, connector) = (Turn::default(), upstream_connector().expect("a client"));
+        let upstream = || Arc::clone(&present.lock().expect("nobody panics"));
+        let onward = Onward { upstream, turn: &turn, client: &connector };
+        let result = serve(listener, &Endpoints::default(), onward, stream, &mut record).await;
         (result, record)
     };
     let connecting = async { client(TcpStream::connect(address).await.expect("connected")).await };
@@ -125,7 +153,7 @@ async fn what_is_no_tls_is_refused_by_name() {
 #[tokio::test]
 async fn a_slow_client_has_until_the_deadline() {
     let mut listener = listener(vec![], false);
-    listener.bounds.handshake = Duration::from_millis(100);
+    listener.listener.bounds.handshake = Duration::from_millis(100);
     let (result, _) = run(listener, async |mut stream: TcpStream| {
         stream.write_all(&origin().header()).await.expect("written");
         let mut end = [0];
@@ -251,6 +279,26 @@ async fn tls_echo(name: &str) -> (SocketAddrV4, String) {
         }
     });
     (address, certificate)
+}
+
+#[tokio::test]
+async fn targets_that_go_during_a_handshake_are_not_asked() {
+    let Served { listener, upstream: before } = listener(vec![gone().await], false);
+    let group = Group { weight: 1, tls: false, verify: None, proxy_v2: false, targets: vec![echo().await] };
+    let after = Upstream::new(vec![group], Dialer::default()).expect("a client");
+    let present = Mutex::new(Arc::new(before));
+    let (result, _) = run_at(&listener, &present, async |mut stream: TcpStream| {
+        stream.write_all(&origin().header()).await.expect("written");
+        *present.lock().expect("nobody panics") = Arc::new(after);
+        let mut tls = shake(stream, "a.test", &[]).await;
+        tls.write_all(b"hello").await.expect("written");
+        tls.shutdown().await.expect("shut down");
+        let mut answer = String::new();
+        tls.read_to_string(&mut answer).await.expect("an answer");
+        assert_eq!(answer, "hello");
+    })
+    .await;
+    result.expect("relayed");
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
 //! What a relay serves: its listeners, their sockets, and the connections under way.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener as BlockingListener, TcpStream as BlockingStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener as BlockingListener, TcpStream as BlockingStream},
     os::fd::OwnedFd,
     path::PathBuf,
     sync::{
@@ -25,7 +25,7 @@ use super::{
     access_log::AccessLog,
     build,
     handover::Estate,
-    wire::{Config, Counts, Device, Group, ListenerConfig, ListenerStatus, Pem, Status},
+    wire::{Config, Counts, Device, ListenerConfig, ListenerStatus, Pem, Status},
     workers::{Load, WorkerIndex, Workers},
 };
 use crate::{
@@ -33,7 +33,7 @@ use crate::{
     model::{CertificateId, ListenerId},
     tls::{
         certificate::{CertificateError, Certificates, Served},
-        listener::{self, Bounds, Endpoints, Listener, Record, Refusal, Sessions, Turn, Upstream},
+        listener::{self, Bounds, Endpoints, Listener, Onward, Record, Refusal, Sessions, Turn, Upstream},
         pump::Relayed,
         tickets::{NoRandomness, TicketKeys},
     },
@@ -93,10 +93,11 @@ struct Door {
     present: RwLock<Arc<Present>>,
 }
 
-/// What new connections begin with.
+/// What new connections begin with, and where those go that are about to.
 struct Present {
     config: ListenerConfig,
     listener: Listener,
+    upstream: Arc<Upstream>,
     access_log: Option<PathBuf>,
 }
 
@@ -255,8 +256,7 @@ impl Serving {
             port: open.port,
             counts: open.door.as_ref().map(|(door, _)| door.counters.read()).unwrap_or_default(),
         };
-        let groups = inner.config.iter().flat_map(|config| config.listeners.values()).flat_map(|one| &one.groups);
-        let targets: BTreeSet<SocketAddrV4> = groups.flat_map(|group: &Group| group.targets.iter().copied()).collect();
+        let targets = inner.config.iter().flat_map(Config::targets).collect();
         Status {
             build: build(),
             pid: std::process::id(),
@@ -315,6 +315,7 @@ impl Open {
         };
         let present = Arc::new(Present {
             listener: listener(wanted, config, certificates, &sessions)?,
+            upstream: Arc::new(upstream(wanted, config)?),
             config: wanted.clone(),
             access_log: config.access_log.clone(),
         });
@@ -357,13 +358,17 @@ fn listener(
         certificates.insert(id.clone(), (pem.clone(), served.clone()));
         Ok(served)
     };
-    let ListenerConfig { load_balancer: _, policy, alpn, certificate, more, groups } = wanted;
+    let ListenerConfig { load_balancer: _, policy, alpn, certificate, more, groups: _ } = wanted;
     let offer = policy.policy().offer().map_err(|error| ListenerError::Policy(format!("{policy}: {error}")))?;
     let chosen =
         Certificates { default: served(certificate)?, by_name: more.iter().map(served).collect::<Result<_, _>>()? };
+    Ok(Listener::new(&offer, *alpn, chosen, Bounds::default(), sessions)?)
+}
+
+/// Where a listener's connections go by its configuration.
+fn upstream(wanted: &ListenerConfig, config: &Config) -> Result<Upstream, rustls::Error> {
     let device = Some(config.device.name.clone()).filter(|name| !name.is_empty());
-    let upstream = Upstream::new(groups.clone(), Dialer { device, proxy_protocol: false })?;
-    Ok(Listener::new(&offer, *alpn, chosen, upstream, Bounds::default(), sessions)?)
+    Upstream::new(wanted.groups.clone(), Dialer { device, proxy_protocol: false })
 }
 
 impl Door {
@@ -415,8 +420,9 @@ async fn connection(common: Arc<Common>, door: Arc<Door>, stream: BlockingStream
     let _counted = Counted::new(&counters.active);
     counters.accepted.fetch_add(1, Ordering::Relaxed);
     let mut record = Record::default();
-    let served =
-        listener::serve(&present.listener, &common.endpoints, &door.turn, &common.connector, stream, &mut record).await;
+    let upstream = || Arc::clone(&door.present().upstream);
+    let onward = Onward { upstream, turn: &door.turn, client: &common.connector };
+    let served = listener::serve(&present.listener, &common.endpoints, onward, stream, &mut record).await;
     if let Err(refusal) = served {
         let failed = match &refusal {
             Refusal::Header(_) | Refusal::Slow(_) | Refusal::Client(_) => &counters.client_failed,

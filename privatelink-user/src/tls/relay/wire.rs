@@ -58,6 +58,14 @@ pub struct Config {
     pub access_log: Option<PathBuf>,
 }
 
+impl Config {
+    /// Where it lets new connections go.
+    pub fn targets(&self) -> impl Iterator<Item = SocketAddrV4> {
+        let groups = self.listeners.values().flat_map(|listener| &listener.groups);
+        groups.flat_map(|group| group.targets.iter().copied())
+    }
+}
+
 /// An interface; made anew under the same name it is another one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
