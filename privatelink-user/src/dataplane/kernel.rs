@@ -402,7 +402,7 @@ impl Dataplane for Kernel {
             other => other,
         };
         match op {
-            Op::PutPort(ifindex, port) => return self.put_port(*ifindex, *port),
+            Op::PutPort(ifindex, port) => self.put_port(*ifindex, *port),
             Op::RemovePort(ifindex) => maps.ports.remove(*ifindex),
             Op::PutXdpPort(ifindex) => {
                 maps.xdp_ports.set(*ifindex, *ifindex, None, 0).map_err(xdp_map_error).map_err(refused)

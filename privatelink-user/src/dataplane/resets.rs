@@ -151,7 +151,7 @@ fn to_client(forward: &Slot, reverse: &Slot, peers: &Peers, port: impl Fn(u32) -
     };
     let asked = Segment { key, src_mac: forward.peer_mac.bits(), dst_mac: own.mac.bits(), ..bare(asked) };
     let frame = Frame::answering(&asked, peers.client, peers.service);
-    resettable(&key, state).then(|| Reset { ifindex, to: forward.peer_mac.0, frame })
+    resettable(&key, state).then_some(Reset { ifindex, to: forward.peer_mac.0, frame })
 }
 
 fn to_target(reverse: &Slot, target: &Target, peers: &Peers, port: impl Fn(u32) -> Option<Port>) -> Option<Reset> {

@@ -62,7 +62,7 @@ fn scaled(text: &str) -> Option<u64> {
 
 /// The number with the largest suffix that leaves it whole.
 fn shown(number: u64) -> String {
-    let fitting = SCALES.iter().find(|(_, scale)| number >= *scale && number % scale == 0);
+    let fitting = SCALES.iter().find(|(_, scale)| number >= *scale && number.is_multiple_of(*scale));
     fitting.map_or_else(|| number.to_string(), |(suffix, scale)| format!("{}{suffix}", number / scale))
 }
 

@@ -50,7 +50,7 @@ pub fn exchange(to: SocketAddr, rate: u32, over: impl Fn() -> bool) -> Result<Ex
     let mut next = Instant::now();
     while !over() {
         let number = counts.sent;
-        if number % 50 == 0 {
+        if number.is_multiple_of(50) {
             let mut new = Flow::open(to)?;
             new.send(number)?;
             flows.push(new);

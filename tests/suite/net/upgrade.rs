@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     env, fs,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
@@ -160,17 +160,17 @@ fn replaced(hook: Hook) -> Result<()> {
 
 /// Replaces the agent: one that ends or is killed, by itself or by another build, with the same programs or ones that
 /// know other settings. Every link stays and leads to another program.
-fn replace(scenario: &mut Scenario, number: u32, first: &PathBuf, other: &PathBuf) -> Result<()> {
+fn replace(scenario: &mut Scenario, number: u32, first: &Path, other: &Path) -> Result<()> {
     let links = links(scenario)?;
     ensure!(!links.is_empty(), "nothing is attached");
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         scenario.agent.kill()?;
     } else {
         ensure!(scenario.agent.stop()?.success(), "the agent did not stop cleanly");
     }
     scenario.agent.set_program(if number % 4 < 2 { other } else { first });
     // Another constant in the programs, which the kernel compiles anew.
-    scenario.agent.set_arguments(if number % 3 == 0 { vec!["--flow-events".to_owned()] } else { Vec::new() });
+    scenario.agent.set_arguments(if number.is_multiple_of(3) { vec!["--flow-events".to_owned()] } else { Vec::new() });
     scenario.agent.start_again()?;
     let now = self::links(scenario)?;
     for (path, (link, program)) in &links {

@@ -56,7 +56,7 @@ fn weights() -> Result<()> {
             .cli
             .run(&format!("target-group create next --vpc provider --protocol TCP --port 8080 {QUICK_CHECKS}"))?;
         scenario.cli.run(&format!("target register next {second}"))?;
-        scenario.cli.run(&format!("target-group modify web --attribute deregistration_delay.timeout_seconds=0"))?;
+        scenario.cli.run("target-group modify web --attribute deregistration_delay.timeout_seconds=0")?;
         scenario.cli.run(&format!("target deregister web {second}"))?;
         scenario.cli.run("listener modify web:80 --target-group web=75 --target-group next=25")?;
         scenario.wait_healthy("next")?;

@@ -27,7 +27,7 @@ fn view(state: &State, group: &TargetGroup) -> Structure {
         .text("Port", group.port)
         .text("VpcId", &group.vpc)
         .text("HealthCheckProtocol", check.protocol)
-        .text("HealthCheckPort", &check.port)
+        .text("HealthCheckPort", check.port)
         .text("HealthCheckEnabled", true)
         .text("HealthCheckIntervalSeconds", check.interval)
         .text("HealthCheckTimeoutSeconds", check.timeout)
