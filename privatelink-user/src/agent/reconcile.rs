@@ -7,7 +7,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{Ipv4Addr, SocketAddrV4},
+    net::Ipv4Addr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -24,7 +24,7 @@ use super::{
     index::{Busy, TargetKey},
     plan::{CheckKey, Hop, HopKey, HostPort, Plan},
     ports,
-    relay::Doors,
+    relay::{self, Doors},
     resolver::Door,
     ring::RingCache,
 };
@@ -240,12 +240,12 @@ impl Reconciler {
     }
 
     fn inputs(&self, shared: &Shared) -> Inputs {
-        let host_port = shared.host_port();
-        let relayed = host_port.map(|host_port| relayed(&host_port, &shared.relayed())).unwrap_or_default();
+        let (state, host_port) = (shared.store.state(), shared.host_port());
+        let relayed = relay::relayed(&state, host_port, &shared.relayed());
         let mut busy = shared.busy();
         busy.targets.extend(&relayed);
         Inputs {
-            state: shared.store.state(),
+            state,
             links: shared.links(),
             host_port,
             resolver: shared.resolver,
@@ -379,11 +379,6 @@ fn installed(state: &Arc<State>, plan: &Plan) -> Installed {
         CrowdedOut::new(state, |id| listening.contains(id), |id| plan.endpoints.contains_key(id))
     };
     Installed { state: Arc::clone(state), crowded_out }
-}
-
-/// The indexes of the targets that have these internal addresses.
-fn relayed(host_port: &HostPort, targets: &BTreeSet<SocketAddrV4>) -> BTreeSet<u32> {
-    targets.iter().filter_map(|target| host_port.index(*target.ip())).collect()
 }
 
 /// Healthy are the targets in a ring of a listener, and those that the relay uses; known are the next hops in the

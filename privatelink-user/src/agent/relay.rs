@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
@@ -28,7 +28,7 @@ use super::{
     Shared,
     desired::{self, Desired, World, vpc_index},
     index::TargetKey,
-    plan::Plan,
+    plan::{HostPort, Plan},
     security,
 };
 use crate::{
@@ -127,6 +127,14 @@ pub fn upstreams(
     let flags = if denied && groups.is_empty() { ListenerFlags::OUTBOUND_DENIED } else { ListenerFlags::default() };
     plan.upstreams.insert(listener.id.clone(), groups);
     flags
+}
+
+/// The indexes of the targets to which a relay may connect that has been told of these internal addresses: none where
+/// there is no TLS listener, because nobody gets to it then, and nobody talks to it either.
+pub fn relayed(state: &State, host_port: Option<HostPort>, told: &BTreeSet<SocketAddrV4>) -> BTreeSet<u32> {
+    let reached = state.listeners.values().any(|listener| listener.tls.is_some());
+    let Some(host_port) = host_port.filter(|_| reached) else { return BTreeSet::new() };
+    told.iter().filter_map(|target| host_port.index(*target.ip())).collect()
 }
 
 /// Targets that no group in use has any more, and their next hops. They stay until the relay has said that it connects

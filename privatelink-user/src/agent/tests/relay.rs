@@ -1,5 +1,7 @@
 //! TLS listeners, from the state to what the kernel finds and what the relay is told.
 
+use std::net::SocketAddrV4;
+
 use privatelink_ebpf::abi::service::RingEntry;
 
 use super::*;
@@ -162,6 +164,19 @@ fn a_target_behind_no_load_balancer_is_not_kept() {
     inputs.busy.targets = inputs.relayed.clone();
     pass(&mut fake, &inputs).expect("no failure was asked for");
     assert!(fake.read().expect("the fake reads").targets[&index].flags.has(TargetFlags::RETIRED));
+}
+
+/// A relay of which only an earlier agent knew, because no listener leads to it any more, holds no target.
+#[test]
+fn without_a_tls_listener_the_relay_connects_nowhere() {
+    let (inputs, id) = tls(&[(7, Shape::Healthy, false)], true);
+    let Some(IpAddr::V4(way)) = host_port().internal(3, IpFamily::Ipv4) else { panic!("no address") };
+    let told = [SocketAddrV4::new(way, 80), SocketAddrV4::new(Ipv4Addr::new(10, 0, 1, 7), 80)].into();
+    let mut state = State::clone(&inputs.state);
+    assert_eq!(relay::relayed(&state, Some(host_port()), &told), [3].into());
+    assert!(relay::relayed(&state, None, &told).is_empty());
+    state.listeners.remove(&id);
+    assert!(relay::relayed(&state, Some(host_port()), &told).is_empty());
 }
 
 /// The one target of a group behind a TLS listener.
