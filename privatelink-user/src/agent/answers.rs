@@ -173,7 +173,7 @@ impl Answers {
             let dataplane = self.shared.dataplane();
             (dataplane.half_open().map_err(tables)?, dataplane.capacity())
         };
-        let tls = usage::tls(state, &self.shared.relay());
+        let tls = usage::tls(state, self.shared.relay().status());
         let rates = self.shared.rates();
         let load_balancers = usage::load_balancers(state, &plan, &counts, &active, &health, &tls, &rates);
         Ok(Usage {

@@ -37,7 +37,7 @@ pub mod usage;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, SocketAddr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -142,10 +142,7 @@ pub struct Shared {
     /// Where the DNS server listens on the host port.
     resolver: Option<resolver::Door>,
     host_pair: links::Pair,
-    /// What the relay does.
-    relay: Mutex<Arc<wire::Status>>,
-    /// Targets of which the relay has been told since it said what it does.
-    told: Mutex<BTreeSet<SocketAddrV4>>,
+    relay: Mutex<relay::Known>,
     started: Instant,
 }
 
@@ -186,31 +183,15 @@ impl Shared {
         *lock(&self.host_port)
     }
 
-    fn relay(&self) -> Arc<wire::Status> {
-        lock(&self.relay).clone()
+    fn relay(&self) -> MutexGuard<'_, relay::Known> {
+        lock(&self.relay)
     }
 
-    /// Notes what the relay does. Another port of a listener is the reconciler's business, and so are targets that it
-    /// connects to no longer.
+    /// Notes what the relay does.
     fn set_relay(&self, status: wire::Status) {
-        let mut told = lock(&self.told);
-        let before = std::mem::replace(&mut *lock(&self.relay), Arc::new(status.clone()));
-        let told = std::mem::take(&mut *told);
-        let let_go = told.union(&before.targets).any(|target| !status.targets.contains(target));
-        if let_go || relay::Doors::of(&before) != relay::Doors::of(&status) {
+        if self.relay().says(status) {
             self.reconcile.notify_one();
         }
-    }
-
-    /// Notes what the relay is about to be told: it may connect there before it says so.
-    fn tell_relay(&self, config: &wire::Config) {
-        lock(&self.told).extend(config.targets());
-    }
-
-    /// The internal addresses to which the relay may connect.
-    fn relayed(&self) -> BTreeSet<SocketAddrV4> {
-        let told = lock(&self.told);
-        told.union(&lock(&self.relay).targets).copied().collect()
     }
 
     fn busy(&self) -> Busy {
@@ -309,8 +290,7 @@ impl Agent {
             host_port: Mutex::new(Some(host_port)),
             resolver: door,
             host_pair,
-            relay: Mutex::new(Arc::new(relay)),
-            told: Mutex::default(),
+            relay: Mutex::new(relay::Known::new(relay)),
             started: Instant::now(),
         });
         let mut reconciler = reconcile::Reconciler::new(service);

@@ -161,7 +161,7 @@ pub async fn sample(shared: &Shared, stop: CancellationToken) {
                     &counts,
                     &Active::default(),
                     &BTreeMap::new(),
-                    &usage::tls(&state, &shared.relay()),
+                    &usage::tls(&state, shared.relay().status()),
                     &Rates::default(),
                 );
                 shared.rates().note(shared.now(), &usages);

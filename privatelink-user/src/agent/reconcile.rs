@@ -24,7 +24,7 @@ use super::{
     index::{Busy, TargetKey},
     plan::{CheckKey, Hop, HopKey, HostPort, Plan},
     ports,
-    relay::{self, Doors},
+    relay::Doors,
     resolver::Door,
     ring::RingCache,
 };
@@ -241,7 +241,10 @@ impl Reconciler {
 
     fn inputs(&self, shared: &Shared) -> Inputs {
         let (state, host_port) = (shared.store.state(), shared.host_port());
-        let relayed = relay::relayed(&state, host_port, &shared.relayed());
+        let (doors, relayed) = {
+            let relay = shared.relay();
+            (Doors::of(relay.status()), relay.indexes(&state, host_port))
+        };
         let mut busy = shared.busy();
         busy.targets.extend(&relayed);
         Inputs {
@@ -249,7 +252,7 @@ impl Reconciler {
             links: shared.links(),
             host_port,
             resolver: shared.resolver,
-            relay: Doors::of(&shared.relay()),
+            relay: doors,
             relay_address: Some(shared.host_pair.address),
             relayed,
             health: shared.health().clone(),

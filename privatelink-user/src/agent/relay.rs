@@ -59,6 +59,55 @@ impl Doors {
     }
 }
 
+/// What the agent knows of the relay.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// What it does, as it has said last.
+    status: Arc<Status>,
+    /// Where it has been told to let connections go since then.
+    told: BTreeSet<SocketAddrV4>,
+}
+
+impl Known {
+    /// What it has said.
+    pub fn new(status: Status) -> Self {
+        Self { status: Arc::new(status), told: BTreeSet::new() }
+    }
+
+    /// What it does.
+    pub fn status(&self) -> &Arc<Status> {
+        &self.status
+    }
+
+    /// Notes what it is about to be told: it may connect there before it says so.
+    pub fn tell(&mut self, config: &Config) {
+        self.told.extend(config.targets());
+    }
+
+    /// Notes what it does now. Whether that is the reconciler's business: a listener has another port, or it connects
+    /// to a target no longer.
+    #[must_use]
+    pub fn says(&mut self, status: Status) -> bool {
+        let let_go = self.targets().any(|target| !status.targets.contains(target));
+        let moved = Doors::of(&self.status) != Doors::of(&status);
+        *self = Self::new(status);
+        let_go || moved
+    }
+
+    /// The internal addresses to which it may connect.
+    fn targets(&self) -> impl Iterator<Item = &SocketAddrV4> {
+        self.told.union(&self.status.targets)
+    }
+
+    /// The indexes of the targets to which it may connect: none where there is no TLS listener, because nobody gets to
+    /// it then, and nobody talks to it either.
+    pub fn indexes(&self, state: &State, host_port: Option<HostPort>) -> BTreeSet<u32> {
+        let reached = state.listeners.values().any(|listener| listener.tls.is_some());
+        let Some(host_port) = host_port.filter(|_| reached) else { return BTreeSet::new() };
+        self.targets().filter_map(|target| host_port.index(*target.ip())).collect()
+    }
+}
+
 /// Each TLS listener's place in the relay, as a target.
 pub fn doors<'a>(world: &World<'a>) -> BTreeMap<&'a ListenerId, TargetKey> {
     let Some(host_port) = world.host_port else { return BTreeMap::new() };
@@ -127,14 +176,6 @@ pub fn upstreams(
     let flags = if denied && groups.is_empty() { ListenerFlags::OUTBOUND_DENIED } else { ListenerFlags::default() };
     plan.upstreams.insert(listener.id.clone(), groups);
     flags
-}
-
-/// The indexes of the targets to which a relay may connect that has been told of these internal addresses: none where
-/// there is no TLS listener, because nobody gets to it then, and nobody talks to it either.
-pub fn relayed(state: &State, host_port: Option<HostPort>, told: &BTreeSet<SocketAddrV4>) -> BTreeSet<u32> {
-    let reached = state.listeners.values().any(|listener| listener.tls.is_some());
-    let Some(host_port) = host_port.filter(|_| reached) else { return BTreeSet::new() };
-    told.iter().filter_map(|target| host_port.index(*target.ip())).collect()
 }
 
 /// Targets that no group in use has any more, and their next hops. They stay until the relay has said that it connects
@@ -344,7 +385,7 @@ impl Driver {
         let request = if known {
             Request::Status
         } else {
-            shared.tell_relay(config);
+            shared.relay().tell(config);
             Request::Configure(Box::new(config.clone()))
         };
         match connected.ask(&request).await {

@@ -6,9 +6,9 @@ use privatelink_ebpf::abi::service::RingEntry;
 
 use super::*;
 use crate::{
-    agent::relay::{self, Doors, Place},
+    agent::relay::{self, Doors, Known, Place},
     model::{Certificate, CertificateId, IpFamily, ListenerId, TlsSettings},
-    tls::relay::wire::{Device, Group},
+    tls::relay::wire::{Config, Device, Group, Status},
 };
 
 const RELAY: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 1);
@@ -96,9 +96,7 @@ fn a_tls_listener_leads_to_the_relay_and_the_relay_to_the_targets() {
     assert_eq!(operations, 0, "a pass over what is right changes something");
 
     // What the relay is told.
-    let device = Device { name: "plh".to_owned(), index: 10 };
-    let place = Place { address: RELAY, device, access_log: None };
-    let config = relay::config(&inputs.state, &plan, &place).expect("there is a TLS listener");
+    let config = relay::config(&inputs.state, &plan, &place()).expect("there is a TLS listener");
     assert_eq!(config.listeners[&id].groups, plan.upstreams[&id]);
     assert_eq!(config.certificates[&certificate()].private_key.reveal(), "key");
     assert!(!format!("{config:?}").contains("key\""), "a key is shown");
@@ -166,17 +164,62 @@ fn a_target_behind_no_load_balancer_is_not_kept() {
     assert!(fake.read().expect("the fake reads").targets[&index].flags.has(TargetFlags::RETIRED));
 }
 
+/// Internal addresses of targets by their indexes.
+fn ways(indexes: &[u32]) -> Vec<SocketAddrV4> {
+    let way = |index: &u32| match host_port().internal(*index, IpFamily::Ipv4) {
+        Some(IpAddr::V4(way)) => SocketAddrV4::new(way, 80),
+        other => panic!("{other:?}"),
+    };
+    indexes.iter().map(way).collect()
+}
+
+#[test]
+fn the_relay_may_connect_where_it_has_been_told_until_it_says_otherwise() {
+    let (inputs, id) = tls(&[(7, Shape::Healthy, false)], true);
+    let says = |indexes: &[u32]| Status { targets: ways(indexes).into_iter().collect(), ..Status::default() };
+    let mut known = Known::new(says(&[3]));
+    let indexes = |known: &Known| known.indexes(&inputs.state, Some(host_port()));
+    assert_eq!(indexes(&known), [3].into());
+    // Of two configurations that it has been told it may follow any, until it says which.
+    for target in [4, 5] {
+        known.tell(&config(&inputs, &id, ways(&[target])));
+    }
+    assert_eq!(indexes(&known), [3, 4, 5].into());
+    assert!(known.says(says(&[4, 5])), "it has let go of one");
+    assert!(!known.says(says(&[4, 5])), "nothing is new");
+    assert_eq!(indexes(&known), [4, 5].into());
+    known.tell(&config(&inputs, &id, ways(&[4, 6])));
+    assert!(known.says(says(&[4, 5])), "it has not taken what it was told");
+    assert_eq!(indexes(&known), [4, 5].into());
+    assert!(!known.says(says(&[4, 5, 6])), "it has let go of none");
+}
+
 /// A relay of which only an earlier agent knew, because no listener leads to it any more, holds no target.
 #[test]
 fn without_a_tls_listener_the_relay_connects_nowhere() {
     let (inputs, id) = tls(&[(7, Shape::Healthy, false)], true);
-    let Some(IpAddr::V4(way)) = host_port().internal(3, IpFamily::Ipv4) else { panic!("no address") };
-    let told = [SocketAddrV4::new(way, 80), SocketAddrV4::new(Ipv4Addr::new(10, 0, 1, 7), 80)].into();
+    let outside = SocketAddrV4::new(Ipv4Addr::new(10, 0, 1, 7), 80);
+    let targets = ways(&[3]).into_iter().chain([outside]).collect();
+    let known = Known::new(Status { targets, ..Status::default() });
     let mut state = State::clone(&inputs.state);
-    assert_eq!(relay::relayed(&state, Some(host_port()), &told), [3].into());
-    assert!(relay::relayed(&state, None, &told).is_empty());
+    assert_eq!(known.indexes(&state, Some(host_port())), [3].into());
+    assert!(known.indexes(&state, None).is_empty());
     state.listeners.remove(&id);
-    assert!(relay::relayed(&state, Some(host_port()), &told).is_empty());
+    assert!(known.indexes(&state, Some(host_port())).is_empty());
+}
+
+/// What a relay is told whose one listener leads to `targets`.
+fn config(inputs: &Inputs, id: &ListenerId, targets: Vec<SocketAddrV4>) -> Config {
+    let plan = Plan {
+        upstreams: [(id.clone(), vec![Group { weight: 1, tls: false, verify: None, proxy_v2: false, targets }])].into(),
+        ..Plan::default()
+    };
+    relay::config(&inputs.state, &plan, &place()).expect("there is a TLS listener")
+}
+
+/// Where the relay is.
+fn place() -> Place {
+    Place { address: RELAY, device: Device { name: "plh".to_owned(), index: 10 }, access_log: None }
 }
 
 /// The one target of a group behind a TLS listener.
